@@ -1,0 +1,113 @@
+"""How Alembic runs our migrations: online over asyncpg under an advisory lock, or offline as SQL (ADR-0009)."""
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from alembic import context
+from alembic.runtime.migration import MigrationContext, MigrationInfo
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import Connection, delete, insert, pool, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from app_db.base import Base
+from app_db.models import SchemaHistory
+from app_db.settings import DatabaseSettings
+from app_db.types import StrEnumText
+
+LOCK_KEY = 0x67726F756E64  # any number, as long as it is ours in this database
+LOCK_WAIT_SECONDS = 120.0
+LOCK_POLL_SECONDS = 0.25
+
+
+class MigrationSettings(BaseSettings):
+    """Migrations need the database and nothing else."""
+
+    model_config = SettingsConfigDict(env_prefix="APP_", env_nested_delimiter="__", hide_input_in_errors=True)
+
+    database: DatabaseSettings
+
+
+def record(ctx: MigrationContext, step: MigrationInfo, heads: set[str], run_args: dict[str, Any]) -> None:
+    """Keep `schema_history` in the transaction of the revision; readiness reads it."""
+    if step.is_upgrade:
+        ctx.execute(insert(SchemaHistory).values(revision=step.up_revision_id))
+    elif heads:  # the downgrade to nothing has dropped the table
+        ctx.execute(delete(SchemaHistory).where(SchemaHistory.revision == step.up_revision_id))
+
+
+def render_item(kind: str, item: object, autogen: Any) -> str | bool:
+    """Write text for our enum columns: a revision must not change when the enum does."""
+    return "sa.Text()" if kind == "type" and isinstance(item, StrEnumText) else False
+
+
+def configure(**options: Any) -> None:
+    """Configure the context with what holds online and offline."""
+    context.configure(
+        target_metadata=Base.metadata,
+        compare_server_default=True,
+        render_item=render_item,
+        transaction_per_migration=True,
+        on_version_apply=record,
+        **options,
+    )
+
+
+def run_offline() -> None:
+    """Print the SQL instead of running it."""
+    configure(dialect_name="postgresql", literal_binds=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def run_on(connection: Connection) -> None:
+    """Run the migrations on a connection, one migrator at a time.
+
+    The lock is polled: a session that waits inside pg_advisory_lock dies of its own lock_timeout, and holds a snapshot
+    that CREATE INDEX CONCURRENTLY waits for.
+    """
+    deadline = time.monotonic() + LOCK_WAIT_SECONDS
+    while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK_KEY}):
+        connection.commit()
+        if time.monotonic() > deadline:
+            raise SystemExit(f"Another migration has run for {LOCK_WAIT_SECONDS:.0f} s. Wait for it, then try again.")
+        time.sleep(LOCK_POLL_SECONDS)
+    try:
+        # A DDL statement that waits for a lock makes every query after it wait too: give up early, and be run again.
+        connection.execute(text("SET lock_timeout = '5s'"))
+        connection.commit()
+        configure(connection=connection)
+        with context.begin_transaction():
+            context.run_migrations()
+    finally:
+        connection.rollback()
+        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LOCK_KEY})
+        connection.execute(text("RESET lock_timeout"))
+        connection.commit()
+
+
+async def run_online() -> None:
+    """Connect by the settings of the environment and migrate."""
+    settings = MigrationSettings().database
+    engine = create_async_engine(settings.direct_sqlalchemy_url, poolclass=pool.NullPool)
+    try:
+        async with engine.connect() as connection:
+            await connection.run_sync(run_on)
+    finally:
+        await engine.dispose()
+
+
+def run() -> None:
+    """Choose the way: offline, on a connection that the caller passed in, or on one of our own."""
+    if context.is_offline_mode():
+        run_offline()
+    elif (connection := context.config.attributes.get("connection")) is not None:
+        run_on(connection)
+    else:
+        # In a thread of its own, so that it also works when the caller's thread runs an event loop.
+        with ThreadPoolExecutor(max_workers=1) as executor:
+            executor.submit(asyncio.run, run_online()).result()
+
+
+run()

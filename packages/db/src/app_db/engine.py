@@ -1,0 +1,132 @@
+"""The two engines of a process: one that writes, one that cannot."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import Session as SyncSession
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+
+from app_db.jobs.wake import Waker
+from app_db.settings import DatabaseSettings
+
+
+class Session(AsyncSession):
+    """A unit of work. Whoever opened it commits it; nobody else does."""
+
+    async def release(self) -> None:
+        """Give the connection back before slow work that needs none, such as hashing a password.
+
+        For use before the first write only: what was read stays loaded, and the next statement takes a connection
+        again.
+        """
+        assert not any((self.new, self.dirty, self.deleted)), "release() would lose what was not written yet"
+        await self.rollback()
+
+
+class Database:
+    """The engines and session factories of one process, over fixed pools without overflow.
+
+    The pool never grows under load, where connecting would cost the most; a request waits `pool_timeout` for its turn.
+    """
+
+    def __init__(self, settings: DatabaseSettings, *, name: str) -> None:
+        self.settings = settings
+        self.waker = Waker(settings.direct_dsn, connect_timeout=settings.connect_timeout)
+        self.engine = _engine(settings, name, settings.pool_size)
+        self.read_engine = _engine(
+            settings, f"{name}-read", settings.read_pool_size,
+            isolation_level="AUTOCOMMIT", default_transaction_read_only="on",
+        )  # fmt: skip
+        self.sessions = async_sessionmaker(
+            self.engine, class_=Session, expire_on_commit=False, info={"waker": self.waker}
+        )
+        self.read_sessions = async_sessionmaker(self.read_engine, class_=Session, expire_on_commit=False)
+
+    async def close(self) -> None:
+        """Close all connections; a wake-up that is still due is sent first."""
+        await self.waker.close()
+        await self.engine.dispose()
+        await self.read_engine.dispose()
+
+
+@asynccontextmanager
+async def open_database(settings: DatabaseSettings, *, name: str) -> AsyncIterator[Database]:
+    """Open the engines of a process called `name` (seen in pg_stat_activity); connections are made on first use."""
+    database = Database(settings, name=name)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def script_session(settings: DatabaseSettings) -> AsyncIterator[Session]:
+    """A session for a script or a shell: committed when the block ends well, rolled back when it does not."""
+    async with open_database(settings, name="script") as database, database.sessions.begin() as session:
+        yield session
+
+
+def _engine(
+    settings: DatabaseSettings, name: str, pool_size: int, *, isolation_level: str = "READ COMMITTED", **server: str
+) -> AsyncEngine:
+    engine = create_async_engine(
+        settings.sqlalchemy_url,
+        isolation_level=isolation_level,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=settings.pool_timeout.total_seconds(),
+        pool_use_lifo=True,  # the busy few stay warm, the rest may be closed by the server
+        connect_args={
+            "timeout": settings.connect_timeout.total_seconds(),
+            "command_timeout": settings.command_timeout and settings.command_timeout.total_seconds(),
+            "server_settings": {
+                "application_name": name,
+                "jit": "off",  # it costs more than our short statements take
+                "statement_timeout": _milliseconds(settings.statement_timeout),
+                "lock_timeout": _milliseconds(settings.lock_timeout),
+                "idle_in_transaction_session_timeout": _milliseconds(settings.idle_in_transaction_timeout),
+                **server,
+            },
+        },
+    )
+    _ping_when_idle(engine, after=settings.ping_after_idle)
+    return engine
+
+
+def _milliseconds(duration: timedelta) -> str:
+    return str(round(duration / timedelta(milliseconds=1)))
+
+
+def _ping_when_idle(engine: AsyncEngine, *, after: timedelta) -> None:
+    """Ping on checkout, but only what was idle for `after`: `pool_pre_ping` costs every request three round trips."""
+    limit = after.total_seconds()
+    ping = engine.dialect.do_ping
+
+    @event.listens_for(engine.sync_engine, "checkin")
+    def note_time(connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
+        entry.info["idle_since"] = time.monotonic()
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def ping_if_idle(connection: DBAPIConnection, entry: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:
+        if time.monotonic() - entry.info.get("idle_since", time.monotonic()) < limit:
+            return
+        try:
+            ping(connection)
+        except (engine.dialect.loaded_dbapi.Error, DBAPIError, OSError, TimeoutError) as exc:
+            # The server was restarted, most likely: what was opened before now is as dead as this one.
+            raise InvalidatePoolError from exc
+
+
+@event.listens_for(SyncSession, "after_commit")
+def _wake_relays(session: SyncSession) -> None:
+    """Say that there are jobs once they can be seen: a NOTIFY inside the transaction costs 60 % of the commits."""
+    waker: Any = session.info.get("waker")  # Any: `info` is an untyped dict
+    if waker is not None and session.info.pop("jobs_enqueued", False):
+        waker.wake()

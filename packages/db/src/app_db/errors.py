@@ -1,0 +1,87 @@
+"""Expected failures, without HTTP in them, and the way from a constraint's name to one of them."""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, ClassVar
+
+from sqlalchemy.exc import IntegrityError
+
+if TYPE_CHECKING:
+    from app_db.engine import Session
+
+
+class AppError(Exception):
+    """Something went wrong that the caller can be told about."""
+
+    code: ClassVar[str] = "error"
+
+    @property
+    def detail(self) -> str:
+        """What the caller is told: the docstring of the class, one fixed sentence per code."""
+        return inspect.cleandoc(type(self).__doc__ or self.code)
+
+    async def aftermath(self, session: "Session") -> None:
+        """Write what must be kept although this error rolls its transaction back.
+
+        The edge calls it in a transaction of its own, after the rollback and before the answer.
+        """
+
+
+class BadRequest(AppError):
+    """The request cannot be carried out as it stands."""
+
+    code = "bad_request"
+
+
+class Unauthenticated(AppError):
+    """Not authenticated"""
+
+    code = "not_authenticated"
+
+
+class Forbidden(AppError):
+    """You may not do this."""
+
+    code = "forbidden"
+
+
+class NotFound(AppError):
+    """There is no such thing, or it is not yours."""
+
+    code = "not_found"
+
+
+class Conflict(AppError):
+    """The request clashes with what is there already."""
+
+    code = "conflict"
+
+
+class Invalid(AppError):
+    """A value is not acceptable."""
+
+    code = "invalid"
+
+
+class Unavailable(AppError):
+    """The service cannot do this right now. Try again in a moment."""
+
+    code = "unavailable"
+    retry_after: ClassVar[int] = 1
+    """Seconds after which a retry makes sense."""
+
+
+@contextmanager
+def violation_as(error: type[AppError], *, of: str) -> Iterator[None]:
+    """Turn a violation of the constraint named `of` into `error`; any other violation passes through.
+
+    The constraint decides races, not a SELECT before it: flush inside the block, where the clash can still be named.
+    """
+    try:
+        yield
+    except IntegrityError as exc:
+        # asyncpg's own exception, which carries the name, is the cause of SQLAlchemy's.
+        if getattr(getattr(exc.orig, "__cause__", None), "constraint_name", None) == of:
+            raise error from exc
+        raise

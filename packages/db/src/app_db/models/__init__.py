@@ -1,0 +1,19 @@
+"""Every table. Import models from here, so that the metadata is complete wherever one is used."""
+
+from app_db.models.jobs import Job, JobCancellation, JobCron, JobError, JobQueue, JobState, JobWorker
+from app_db.models.schema import SchemaHistory
+from app_db.models.users import Role, User, UserSession
+
+__all__ = [
+    "Job",
+    "JobCancellation",
+    "JobCron",
+    "JobError",
+    "JobQueue",
+    "JobState",
+    "JobWorker",
+    "Role",
+    "SchemaHistory",
+    "User",
+    "UserSession",
+]

@@ -1,0 +1,23 @@
+"""What the migrations have done."""
+
+from datetime import datetime
+
+from sqlalchemy import Text, func
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app_db.base import Base
+
+SCHEMA_REVISION = "43e5df4de049"
+"""The newest revision that this version of the code needs. It is ready once that revision has been applied."""
+
+
+class SchemaHistory(Base):
+    """One row per revision that was ever applied, written by migrations/env.py in the revision's own transaction.
+
+    Alembic's own table knows only the newest. "Has been applied" lets old replicas stay ready during a rolling deploy.
+    """
+
+    __tablename__ = "schema_history"
+
+    revision: Mapped[str] = mapped_column(Text, primary_key=True)
+    applied_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -1,0 +1,56 @@
+"""Accounts and their login sessions."""
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, Index, Text, UniqueConstraint, func
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app_db.base import Base, Timestamps
+from app_db.types import StrEnumText, enum_check, new_id
+
+
+class Role(StrEnum):
+    """What a user may do beyond their own things."""
+
+    USER = "user"
+    OPERATOR = "operator"
+
+
+class User(Timestamps, Base):
+    """An account. `email` is as the user wrote it, `email_canonical` is who they are."""
+
+    __tablename__ = "users"
+    __table_args__ = (UniqueConstraint("email_canonical"), enum_check("role", Role))
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    email: Mapped[str] = mapped_column(Text)
+    email_canonical: Mapped[str] = mapped_column(Text)
+    password_hash: Mapped[str] = mapped_column(Text)
+    role: Mapped[Role] = mapped_column(StrEnumText(Role), default=Role.USER, server_default=Role.USER.value)
+
+
+class UserSession(Base):
+    """A login session, which is a family of refresh tokens; the family ends when its row is deleted (ADR-0005).
+
+    No token is stored: `refresh_counter` and `refresh_key_id` are what the current one is derived from.
+    """
+
+    __tablename__ = "user_sessions"
+    __table_args__ = (Index(None, "user_id"), Index(None, "idle_expires_at"))
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    last_used_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    rotated_at: Mapped[datetime | None]
+    refresh_counter: Mapped[int] = mapped_column(default=0, server_default="0")
+    refresh_key_id: Mapped[str] = mapped_column(Text)
+    idle_expires_at: Mapped[datetime]
+    """Moves with each refresh, never beyond `expires_at`, so it alone decides whether the session lives."""
+    expires_at: Mapped[datetime]
+
+    def is_expired(self, now: datetime) -> bool:
+        """Whether no token of this session is accepted any more."""
+        return now >= self.idle_expires_at

@@ -1,0 +1,1 @@
+"""Every SELECT, in small concrete classes whose methods say what they find."""

@@ -1,0 +1,128 @@
+"""Login sessions: found with their user in one query, rotated in one statement."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import DateTime, and_, bindparam, case, delete, func, or_, select, update
+
+from app_db.engine import Session
+from app_db.models import Role, User, UserSession
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticatedRow:
+    """What one query finds about a bearer; the session's fields are None when it has ended."""
+
+    user_id: UUID
+    email: str
+    role: Role
+    session_id: UUID | None
+    signed_in_at: datetime | None
+    idle_expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """The refresh token that is now the current one of its session, and for how long."""
+
+    user_id: UUID
+    counter: int
+    key_id: str
+    idle_expires_at: datetime
+
+
+# These run on every request: built once, because building a select costs more CPU than running it.
+_AUTHENTICATE = (
+    select(User.id, User.email, User.role, UserSession.id, UserSession.created_at, UserSession.idle_expires_at)
+    .outerjoin(UserSession, and_(UserSession.user_id == User.id, UserSession.id == bindparam("session_id")))
+    .where(User.id == bindparam("user_id"))
+)
+
+_NOW = bindparam("now", type_=DateTime(timezone=True))
+_IS_CURRENT = UserSession.refresh_counter == bindparam("counter")
+# A waiter on the row lock sees the row as its predecessor left it, so the same condition that rotates for the
+# first of N parallel refreshes finds the other N - 1 within the grace, and all get the same successor.
+_ROTATE = (
+    update(UserSession)
+    .where(
+        UserSession.id == bindparam("session_id"),
+        UserSession.idle_expires_at > _NOW,
+        or_(
+            _IS_CURRENT,
+            and_(
+                UserSession.refresh_counter == bindparam("counter") + 1,
+                UserSession.rotated_at > bindparam("grace_since", type_=DateTime(timezone=True)),
+            ),
+        ),
+    )
+    .values(
+        refresh_counter=bindparam("counter") + 1,
+        refresh_key_id=case((_IS_CURRENT, bindparam("key_id")), else_=UserSession.refresh_key_id),
+        rotated_at=case((_IS_CURRENT, _NOW), else_=UserSession.rotated_at),
+        last_used_at=_NOW,
+        idle_expires_at=func.least(bindparam("idle_until", type_=DateTime(timezone=True)), UserSession.expires_at),
+    )
+    .returning(
+        UserSession.user_id, UserSession.refresh_counter, UserSession.refresh_key_id, UserSession.idle_expires_at
+    )
+    .execution_options(synchronize_session=False)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class UserSessionRepository:
+    """Finds, rotates and ends login sessions."""
+
+    session: Session
+
+    async def authenticated(self, *, user_id: UUID, session_id: UUID) -> AuthenticatedRow | None:
+        """Return the user with their session, in one query by primary keys; None when the user is gone."""
+        row = (await self.session.execute(_AUTHENTICATE, {"user_id": user_id, "session_id": session_id})).one_or_none()
+        return None if row is None else AuthenticatedRow(*row)
+
+    async def get(self, session_id: UUID) -> UserSession | None:
+        """Return the session with this id, unless it has ended."""
+        return await self.session.get(UserSession, session_id)
+
+    async def of_user(self, user_id: UUID) -> list[UserSession]:
+        """Return all sessions of a user, newest first."""
+        statement = select(UserSession).where(UserSession.user_id == user_id).order_by(UserSession.id.desc())
+        return list(await self.session.scalars(statement))
+
+    async def rotate(
+        self, session_id: UUID, *, counter: int, key_id: str, now: datetime, grace: timedelta, idle: timedelta
+    ) -> Rotation | None:
+        """Make the successor of refresh token `counter` the current one, atomically; within `grace`, again.
+
+        N concurrent calls with one counter return one and the same rotation. None means that this token is not
+        the current one, or that the session has ended or expired.
+        """
+        row = (
+            await self.session.execute(
+                _ROTATE,
+                {
+                    "session_id": session_id,
+                    "counter": counter,
+                    "key_id": key_id,
+                    "now": now,
+                    "grace_since": now - grace,
+                    "idle_until": now + idle,
+                },
+            )
+        ).one_or_none()
+        return None if row is None else Rotation(*row)
+
+    async def end(self, session_id: UUID) -> None:
+        """End one session: no token of its family is accepted from the commit on. Ending it twice is no error."""
+        await self.session.execute(delete(UserSession).where(UserSession.id == session_id))
+
+    async def end_others(self, user_id: UUID, *, keep: UUID) -> None:
+        """End every session of the user but `keep`."""
+        statement = delete(UserSession).where(UserSession.user_id == user_id, UserSession.id != keep)
+        await self.session.execute(statement)
+
+    async def delete_expired(self, now: datetime) -> int:
+        """Delete the sessions that have expired, and return how many there were."""
+        statement = delete(UserSession).where(UserSession.idle_expires_at <= now).returning(UserSession.id)
+        return len((await self.session.scalars(statement)).all())

@@ -1,0 +1,43 @@
+"""Where the database is and how long anybody waits for it."""
+
+from datetime import timedelta
+
+from pydantic import BaseModel, Field, SecretStr
+from sqlalchemy import URL, make_url
+
+
+class DatabaseSettings(BaseModel, frozen=True):
+    """`APP_DATABASE__…`. The defaults are the API's: each wait ends before the one around it (docs/operations.md)."""
+
+    url: SecretStr
+    direct_url: SecretStr | None = None
+    """For LISTEN, advisory locks and migrations, where `url` leads through a pooler; `url` if absent."""
+    pool_size: int = Field(default=5, ge=1, le=500)
+    read_pool_size: int = Field(default=10, ge=1, le=500)
+    pool_timeout: timedelta = timedelta(seconds=2)
+    connect_timeout: timedelta = timedelta(seconds=2)
+    command_timeout: timedelta | None = timedelta(seconds=3)
+    """The client's own limit: it holds even when the server is frozen."""
+    statement_timeout: timedelta = timedelta(seconds=2.5)
+    lock_timeout: timedelta = timedelta(seconds=2)
+    idle_in_transaction_timeout: timedelta = timedelta(seconds=10)
+    request_timeout: timedelta = timedelta(seconds=5)
+    """All database work of one request together."""
+    ping_after_idle: timedelta = timedelta(seconds=5)
+    """A connection that was idle for longer is asked whether it still lives before it is used."""
+
+    @property
+    def sqlalchemy_url(self) -> URL:
+        """The URL for SQLAlchemy, whatever driver the given one names."""
+        return make_url(self.url.get_secret_value()).set(drivername="postgresql+asyncpg")
+
+    @property
+    def direct_sqlalchemy_url(self) -> URL:
+        """As `sqlalchemy_url`, past any pooler."""
+        direct = self.direct_url or self.url
+        return make_url(direct.get_secret_value()).set(drivername="postgresql+asyncpg")
+
+    @property
+    def direct_dsn(self) -> str:
+        """The direct URL in the form that asyncpg itself takes."""
+        return self.direct_sqlalchemy_url.set(drivername="postgresql").render_as_string(hide_password=False)

@@ -1,0 +1,51 @@
+"""Identifiers, time and enums as every package uses them."""
+
+import secrets
+import time
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, Dialect, Text
+from sqlalchemy.types import TypeDecorator
+
+
+def utcnow() -> datetime:
+    """Return the current time, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+def new_id() -> UUID:
+    """Return a UUIDv7: 48 bits of milliseconds, 12 bits of their fraction, 62 random bits (RFC 9562, 5.7 and 6.2).
+
+    Ids of one process ascend with its clock to about 0.25 µs, so they index well and page by age.
+    """
+    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+    fraction = rest * 4096 // 1_000_000
+    return UUID(int=milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | secrets.randbits(62))
+
+
+class StrEnumText[E: StrEnum](TypeDecorator[E]):
+    """A StrEnum kept as text, so that a new member is a plain, reversible migration of the CHECK beside it."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, enum: type[E]) -> None:
+        super().__init__()
+        self.enum = enum
+
+    def process_bind_param(self, value: E | None, dialect: Dialect) -> str | None:
+        """Refuse what is not a member before Postgres has to."""
+        return None if value is None else self.enum(value).value
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> E | None:  # Any: the driver's value
+        """Return the member."""
+        return None if value is None else self.enum(value)
+
+
+def enum_check(column: str, enum: type[StrEnum]) -> CheckConstraint:
+    """Return the CHECK that lets `column` hold the members of `enum` and nothing else."""
+    members = ", ".join(f"'{member.value}'" for member in enum)
+    return CheckConstraint(f"{column} IN ({members})", name=column)
