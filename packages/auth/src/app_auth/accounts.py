@@ -1,0 +1,88 @@
+"""Accounts: made, changed, deleted."""
+
+from datetime import datetime
+from uuid import UUID
+
+import email_validator
+
+from app_auth.auth import Auth
+from app_auth.errors import EmailTaken, InvalidCredentials, InvalidEmail, ReauthenticationRequired, UserRemoved
+from app_auth.principal import Principal
+from app_db import Session
+from app_db.jobs.catalog import AccountExport, WelcomeEmail
+from app_db.jobs.outbox import enqueue
+from app_db.models import Role, User
+from app_db.repositories.user_sessions import UserSessionRepository
+from app_db.repositories.users import UserRepository
+from app_db.types import new_id
+
+MAX_EMAIL_LENGTH = 254  # RFC 5321, 4.5.3.1.3, less the angle brackets
+
+
+def canonical_email(email: str) -> str:
+    """Return the form in which two spellings of one address are equal.
+
+    Raises:
+        InvalidEmail: when it is no address at all.
+    """
+    try:
+        normal = email_validator.validate_email(email, check_deliverability=False, test_environment=True).normalized
+    except email_validator.EmailNotValidError:
+        raise InvalidEmail from None
+    if len(normal) > MAX_EMAIL_LENGTH:
+        raise InvalidEmail
+    return normal.casefold()
+
+
+async def register(auth: Auth, session: Session, *, email: str, password: str, role: Role = Role.USER) -> User:
+    """Create an account and, in the same transaction, the job that sends its welcome mail.
+
+    Raises:
+        InvalidEmail, PasswordTooShort, PasswordTooLong: before any hash is computed.
+        EmailTaken: when the address has an account, in whatever spelling; for N parallel requests, N - 1 times.
+        HashingBusy: when the hashing pool is full.
+    """
+    canonical = canonical_email(email)
+    auth.passwords.check_strength(password)
+    # Hashed before the first statement, so that no connection waits for it.
+    password_hash = await auth.passwords.hash(password)
+    user = User(id=new_id(), email=email, email_canonical=canonical, password_hash=password_hash, role=role)
+    await UserRepository(session).add(user, taken=EmailTaken)
+    await enqueue(session, WelcomeEmail(user_id=user.id), owner_id=user.id)
+    return user
+
+
+async def change_password(
+    auth: Auth, session: Session, principal: Principal, *, current_password: str, new_password: str
+) -> None:
+    """Set a new password and end all other login sessions of the user.
+
+    Raises:
+        InvalidCredentials: when `current_password` is wrong.
+        PasswordTooShort, PasswordTooLong, HashingBusy.
+    """
+    auth.passwords.check_strength(new_password)
+    user = await UserRepository(session).get(principal.user_id)
+    if user is None:
+        raise UserRemoved
+    await session.release()
+    if not await auth.passwords.verify(current_password, user.password_hash):
+        raise InvalidCredentials  # guard: test_changing_the_password_needs_the_current_one
+    user.password_hash = await auth.passwords.hash(new_password)
+    await UserSessionRepository(session).end_others(user.id, keep=principal.session_id)
+
+
+async def delete_account(auth: Auth, session: Session, principal: Principal, *, now: datetime) -> None:
+    """Delete the user with all their login sessions; the address may register anew.
+
+    Raises:
+        ReauthenticationRequired: when the sign-in is older than `fresh_sign_in`.
+    """
+    if now - principal.signed_in_at > auth.settings.fresh_sign_in:
+        raise ReauthenticationRequired
+    await UserRepository(session).delete(principal.user_id)
+
+
+async def request_export(session: Session, principal: Principal) -> UUID:
+    """Enqueue the collection of all that we hold about the user and return the job's id."""
+    return await enqueue(session, AccountExport(user_id=principal.user_id), owner_id=principal.user_id)

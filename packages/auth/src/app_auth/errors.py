@@ -1,0 +1,87 @@
+"""What can go wrong with accounts, login sessions and tokens; `detail` is the sentence that clients see."""
+
+from uuid import UUID
+
+from app_db import Session
+from app_db.errors import BadRequest, Forbidden, Invalid, Unauthenticated, Unavailable
+from app_db.repositories.user_sessions import UserSessionRepository
+
+
+class InvalidToken(Unauthenticated):
+    """Token invalid"""
+
+    code = "invalid_token"
+
+
+class UserRemoved(InvalidToken):
+    """User removed"""
+
+
+class SessionEnded(InvalidToken):
+    """Session ended"""
+
+
+class InvalidGrant(BadRequest):
+    """The credentials or the refresh token are not accepted."""
+
+    code = "invalid_grant"
+
+
+class InvalidCredentials(InvalidGrant):
+    """Incorrect email or password"""
+
+
+class RefreshTokenNotFound(InvalidGrant):
+    """Refresh token not found"""
+
+
+class RefreshTokenExpired(InvalidGrant):
+    """Refresh token expired"""
+
+
+class RefreshTokenUsed(InvalidGrant):
+    """Refresh token already used"""
+
+    def __init__(self, session_id: UUID) -> None:
+        super().__init__()
+        self.session_id = session_id
+
+    async def aftermath(self, session: Session) -> None:
+        """End the family: either the token was stolen, or its thief has just been found (RFC 9700, 4.14.2)."""
+        await UserSessionRepository(session).end(self.session_id)  # guard: test_reuse_ends_the_family
+
+
+class EmailTaken(BadRequest):
+    """Cannot use this email address"""
+
+    code = "email_unavailable"
+
+
+class InvalidEmail(Invalid):
+    """This is not an e-mail address that can receive mail."""
+
+    code = "invalid_email"
+
+
+class PasswordTooShort(Invalid):
+    """The password is too short."""
+
+    code = "password_too_short"
+
+
+class PasswordTooLong(Invalid):
+    """The password is too long."""
+
+    code = "password_too_long"
+
+
+class ReauthenticationRequired(Forbidden):
+    """Sign in again: this needs a sign-in that is not older than five minutes."""
+
+    code = "reauthentication_required"
+
+
+class HashingBusy(Unavailable):
+    """Too many sign-ins at once. Try again in a moment."""
+
+    code = "busy"

@@ -1,0 +1,101 @@
+"""Password hashing: pre-hashed, peppered, and never on the event loop."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import os
+import unicodedata
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import bcrypt
+
+from app_auth.errors import HashingBusy, PasswordTooLong, PasswordTooShort
+from app_auth.settings import AuthSettings, active
+
+SCHEME = "bcrypt-sha384"
+MAX_CODE_POINTS = 256
+MAX_BYTES = 1024
+
+
+class PasswordHasher:
+    """`bcrypt(base64(HMAC-SHA-384(pepper, NFC(password))))`, stored as `bcrypt-sha384$<pepper id>$<bcrypt hash>`.
+
+    The MAC is 64 bytes of base64: below bcrypt's 72, so no password is truncated, and free of NUL. bcrypt lets go of
+    the GIL, so a pool of one thread per core keeps the loop free; what finds the queue full is refused (ADR-0004).
+    """
+
+    def __init__(self, settings: AuthSettings) -> None:
+        self._rounds = settings.bcrypt_rounds
+        self._peppers = {key.kid: key.key_bytes for key in settings.peppers}
+        self._pepper_id = active(settings.peppers).kid
+        self._min_length = settings.password_min_length
+        cores = os.process_cpu_count() or 1
+        self._threads = ThreadPoolExecutor(cores, thread_name_prefix="password-hash")
+        self._slots = asyncio.Semaphore(cores)
+        self._wait = settings.hash_wait.total_seconds()
+        self._queue_limit = settings.hash_queue
+        self._waiting = 0
+        # What an unknown account is compared with, so that it costs the same work. Nobody knows its password.
+        self._nobody = self._hash(os.urandom(32).hex())
+
+    def close(self) -> None:
+        """Stop the threads; hashes that run are finished."""
+        self._threads.shutdown()
+
+    def check_strength(self, password: str) -> None:
+        """Refuse a new password by its length, counted after normalisation (NIST SP 800-63B-4, 3.1.1.2).
+
+        Raises:
+            PasswordTooShort, PasswordTooLong.
+        """
+        normal = unicodedata.normalize("NFC", password)
+        if len(normal) < self._min_length:
+            raise PasswordTooShort
+        if len(normal) > MAX_CODE_POINTS or len(normal.encode()) > MAX_BYTES:
+            raise PasswordTooLong
+
+    async def hash(self, password: str) -> str:
+        """Return what to store.
+
+        Raises:
+            HashingBusy: when the pool has no place for it in time.
+        """
+        return await self._in_pool(lambda: self._hash(password))
+
+    async def verify(self, password: str, stored: str | None) -> bool:
+        """Whether the password is the one that was stored; without a stored hash, False after the same work.
+
+        Raises:
+            HashingBusy: when the pool has no place for it in time.
+        """
+        return await self._in_pool(lambda: self._verify(password, stored or self._nobody)) and stored is not None
+
+    async def _in_pool[T](self, work: Callable[[], T]) -> T:
+        if self._waiting >= self._queue_limit:
+            raise HashingBusy
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._wait):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise HashingBusy from None
+        finally:
+            self._waiting -= 1
+        running = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        # The thread goes on when its request is cancelled; its slot is free when the thread is.
+        running.add_done_callback(lambda _: self._slots.release())
+        return await asyncio.shield(running)
+
+    def _prehash(self, password: str, pepper: bytes) -> bytes:
+        normal = unicodedata.normalize("NFC", password).encode()
+        return base64.b64encode(hmac.digest(pepper, normal, hashlib.sha384))
+
+    def _hash(self, password: str) -> str:
+        prehash = self._prehash(password, self._peppers[self._pepper_id])
+        return f"{SCHEME}${self._pepper_id}${bcrypt.hashpw(prehash, bcrypt.gensalt(self._rounds)).decode()}"
+
+    def _verify(self, password: str, stored: str) -> bool:
+        _, pepper_id, hashed = stored.split("$", 2)
+        return bcrypt.checkpw(self._prehash(password, self._peppers[pepper_id]), hashed.encode())

@@ -1,0 +1,18 @@
+"""Who is asking."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from app_db.models import Role
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The user and the login session behind a request, as the database knew them a moment ago."""
+
+    user_id: UUID
+    email: str
+    role: Role
+    session_id: UUID
+    signed_in_at: datetime

@@ -1,0 +1,79 @@
+"""`APP_AUTH__…`: keys, lifetimes and the cost of a password hash."""
+
+import base64
+import binascii
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, Field, SecretStr
+
+MIN_KEY_BYTES = 32  # RFC 7518, 3.2: a key as long as the hash output or longer
+
+
+def _check_key(secret: SecretStr) -> SecretStr:
+    try:
+        length = len(base64.b64decode(secret.get_secret_value(), validate=True))
+    except binascii.Error:
+        raise ValueError("must be base64; `openssl rand -base64 32` makes one") from None
+    if length < MIN_KEY_BYTES:
+        raise ValueError(f"must hold at least {MIN_KEY_BYTES} bytes; `openssl rand -base64 32` makes such a key")
+    return secret
+
+
+class Key(BaseModel, frozen=True):
+    """One secret of a ring. `verify` keys are still accepted but sign nothing new, which is how keys are rotated."""
+
+    kid: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    alg: Literal["HS256"] = "HS256"
+    secret: Annotated[SecretStr, AfterValidator(_check_key)]
+    state: Literal["active", "verify"] = "active"
+
+    @property
+    def key_bytes(self) -> bytes:
+        """The secret itself."""
+        return base64.b64decode(self.secret.get_secret_value())
+
+
+def _check_ring(keys: tuple[Key, ...]) -> tuple[Key, ...]:
+    if len({key.kid for key in keys}) != len(keys):
+        raise ValueError("two keys have the same kid")
+    if sum(key.state == "active" for key in keys) != 1:
+        raise ValueError('exactly one key must have the state "active"')
+    return keys
+
+
+type KeyRing = Annotated[tuple[Key, ...], AfterValidator(_check_ring)]
+
+
+def active(ring: tuple[Key, ...]) -> Key:
+    """Return the key of the ring that signs."""
+    return next(key for key in ring if key.state == "active")
+
+
+class AuthSettings(BaseModel, frozen=True):
+    """Secrets have no default. A lifetime that would weaken the promises is refused (docs/security.md)."""
+
+    keys: KeyRing
+    refresh_keys: KeyRing
+    peppers: KeyRing
+    issuer: str = "groundwork"
+    audience: str = ""
+    """The issuer, if empty."""
+    access_ttl: Annotated[timedelta, Field(ge=timedelta(seconds=60), le=timedelta(seconds=3600))] = timedelta(
+        minutes=15
+    )
+    refresh_idle: Annotated[timedelta, Field(gt=timedelta(seconds=0))] = timedelta(days=14)
+    refresh_absolute: Annotated[timedelta, Field(gt=timedelta(seconds=0))] = timedelta(days=30)
+    refresh_grace: Annotated[timedelta, Field(ge=timedelta(seconds=0), le=timedelta(seconds=60))] = timedelta(
+        seconds=10
+    )
+    """For so long the predecessor of a refresh token still yields the same successor."""
+    fresh_sign_in: Annotated[timedelta, Field(ge=timedelta(seconds=60), le=timedelta(seconds=3600))] = timedelta(
+        minutes=5
+    )
+    """For so long after a sign-in its bearer may do what cannot be undone."""
+    password_min_length: Annotated[int, Field(ge=8, le=64)] = 15
+    bcrypt_rounds: Annotated[int, Field(ge=4, le=16)] = 12
+    hash_queue: Annotated[int, Field(ge=1, le=1000)] = 32
+    """Password hashes that may wait for a free core; one more is refused."""
+    hash_wait: Annotated[timedelta, Field(gt=timedelta(seconds=0), le=timedelta(seconds=10))] = timedelta(seconds=2)
