@@ -1,5 +1,6 @@
 """The two engines of a process: one that writes, one that cannot."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from sqlalchemy.orm import Session as SyncSession
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from app_db.jobs.wake import Waker
+from app_db.outage import DatabaseUnavailable, is_outage
 from app_db.settings import DatabaseSettings
 
 
@@ -23,8 +25,8 @@ class Session(AsyncSession):
     async def release(self) -> None:
         """Give the connection back before slow work that needs none, such as hashing a password.
 
-        For use before the first write only: what was read stays loaded, and the next statement takes a connection
-        again.
+        For use before the first write only. Entities that were read have expired afterwards, so read plain columns;
+        the next statement takes a connection again.
         """
         assert not any((self.new, self.dirty, self.deleted)), "release() would lose what was not written yet"
         await self.rollback()
@@ -48,6 +50,25 @@ class Database:
             self.engine, class_=Session, expire_on_commit=False, info={"waker": self.waker}
         )
         self.read_sessions = async_sessionmaker(self.read_engine, class_=Session, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def unit_of_work(self, *, read_only: bool = False, request_id: str | None = None) -> AsyncIterator[Session]:
+        """Open a session, commit when the block ends well, roll back when it does not.
+
+        Raises:
+            DatabaseUnavailable: when the database cannot be reached or is frozen, full, locked or read-only, or when
+                the block took longer than `request_timeout`.
+        """
+        factory = self.read_sessions if read_only else self.sessions
+        try:
+            async with asyncio.timeout(self.settings.request_timeout.total_seconds()), factory() as session:
+                session.info["request_id"] = request_id
+                yield session
+                await session.commit()  # guard: test_what_a_request_wrote_is_kept
+        except Exception as error:
+            if is_outage(error, read_only=read_only):
+                raise DatabaseUnavailable from error
+            raise
 
     async def close(self) -> None:
         """Close all connections; a wake-up that is still due is sent first."""

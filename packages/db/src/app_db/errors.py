@@ -16,10 +16,10 @@ class AppError(Exception):
 
     code: ClassVar[str] = "error"
 
-    @property
-    def detail(self) -> str:
-        """What the caller is told: the docstring of the class, one fixed sentence per code."""
-        return inspect.cleandoc(type(self).__doc__ or self.code)
+    @classmethod
+    def describe(cls) -> str:
+        """Return what the caller is told: the docstring of the class, one fixed sentence per code."""
+        return inspect.cleandoc(cls.__doc__ or cls.code)
 
     async def aftermath(self, session: "Session") -> None:
         """Write what must be kept although this error rolls its transaction back.

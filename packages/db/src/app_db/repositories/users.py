@@ -3,13 +3,21 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import bindparam, delete, select, update
 
 from app_db.engine import Session
 from app_db.errors import AppError, violation_as
 from app_db.models import User
 
-_BY_EMAIL = select(User).where(User.email_canonical == bindparam("email"))
+_CREDENTIALS_OF = select(User.id, User.password_hash).where(User.email_canonical == bindparam("email"))
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Whose password to verify against what."""
+
+    user_id: UUID
+    password_hash: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +30,18 @@ class UserRepository:
         """Return the user with this id."""
         return await self.session.get(User, user_id)
 
-    async def by_canonical_email(self, email: str) -> User | None:
-        """Return the user whose address has this canonical form (`app_auth.accounts.canonical_email`)."""
-        return (await self.session.scalars(_BY_EMAIL, {"email": email})).one_or_none()
+    async def credentials_of(self, email: str) -> Credentials | None:
+        """Return what a sign-in needs of the account with this canonical address (`app_auth.accounts`)."""
+        row = (await self.session.execute(_CREDENTIALS_OF, {"email": email})).one_or_none()
+        return None if row is None else Credentials(*row)
+
+    async def password_hash(self, user_id: UUID) -> str | None:
+        """Return the stored hash of the user's password; None when the user is gone."""
+        return (await self.session.scalars(select(User.password_hash).where(User.id == user_id))).one_or_none()
+
+    async def set_password_hash(self, user_id: UUID, password_hash: str) -> None:
+        """Replace the stored hash."""
+        await self.session.execute(update(User).where(User.id == user_id).values(password_hash=password_hash))
 
     async def add(self, user: User, *, taken: type[AppError]) -> None:
         """Insert the user.

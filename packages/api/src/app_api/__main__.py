@@ -1,0 +1,5 @@
+"""`python -m app_api`."""
+
+from app_api.main import serve
+
+serve()

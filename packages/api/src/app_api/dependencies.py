@@ -1,0 +1,84 @@
+"""Everything that handlers ask for, each declared once."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import Depends, Query, Request
+from fastapi.security import OAuth2PasswordBearer
+
+from app_auth import sessions
+from app_auth.auth import Auth
+from app_auth.principal import Principal
+from app_db import Database, Session
+from app_db.errors import AppError, Invalid, Unauthenticated
+from app_db.paging import Cursor
+from app_db.types import utcnow
+
+SAFE_METHODS = frozenset({"GET", "HEAD"})  # RFC 9110, 9.2.1
+
+_bearer = OAuth2PasswordBearer(tokenUrl="/auth/access-token", auto_error=False)
+
+
+async def get_session(request: Request) -> AsyncIterator[Session]:
+    """Open the one unit of work of a request; safe methods get the read engine, which cannot write.
+
+    An error may carry a fact that must survive the rollback: it is written once the connection has been given back.
+    """
+    database: Database = request.state.database
+    request_id: str = request.state.request_id
+    try:
+        async with database.unit_of_work(read_only=request.method in SAFE_METHODS, request_id=request_id) as session:
+            yield session
+    except AppError as error:
+        async with database.unit_of_work(request_id=request_id) as session:
+            await error.aftermath(session)
+        raise
+
+
+# "function" so that a failed commit becomes the response; the default commits after a 200 was sent.
+SessionDep = Annotated[Session, Depends(get_session, scope="function")]
+
+
+def get_auth(request: Request) -> Auth:
+    """Return the keys and the hashing pool of this process."""
+    auth: Auth = request.state.auth
+    return auth
+
+
+AuthDep = Annotated[Auth, Depends(get_auth)]
+
+
+async def get_bearer(token: Annotated[str | None, Depends(_bearer)]) -> str:
+    """Return the token of the Authorization header (RFC 6750, 2.1), unverified."""
+    if token is None:
+        raise Unauthenticated
+    return token
+
+
+BearerDep = Annotated[str, Depends(get_bearer)]
+
+
+async def get_principal(token: BearerDep, auth: AuthDep, session: SessionDep) -> Principal:
+    """Return who is asking, by one query that finds the session and the user together."""
+    return await sessions.authenticate(auth, session, token=token, now=utcnow())
+
+
+PrincipalDep = Annotated[Principal, Depends(get_principal)]
+
+
+class InvalidCursor(Invalid):
+    """This is not a cursor that this API has given out."""
+
+    code = "invalid_cursor"
+
+
+async def get_cursor(after: Annotated[str | None, Query(max_length=64)] = None) -> Cursor | None:
+    """Return the place that the `next` of the previous page stands for."""
+    try:
+        return None if after is None else Cursor.parse(after)
+    except ValueError:
+        raise InvalidCursor from None
+
+
+CursorDep = Annotated[Cursor | None, Depends(get_cursor)]
+LimitDep = Annotated[int, Query(ge=1, le=100)]

@@ -1,0 +1,1 @@
+"""Accounts and login sessions over HTTP; app_auth is the service."""

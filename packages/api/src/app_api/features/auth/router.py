@@ -1,0 +1,108 @@
+"""Accounts and login sessions."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Response
+
+from app_api.dependencies import AuthDep, BearerDep, PrincipalDep, SessionDep
+from app_api.features.auth.schemas import (
+    AccessTokenForm,
+    AccessTokenRead,
+    JobAccepted,
+    PasswordUpdate,
+    RefreshTokenCreate,
+    UserCreate,
+    UserRead,
+)
+from app_api.problems import problem_responses
+from app_auth import accounts, sessions
+from app_auth.errors import (
+    EmailTaken,
+    HashingBusy,
+    InvalidCredentials,
+    InvalidEmail,
+    InvalidGrant,
+    InvalidToken,
+    PasswordTooLong,
+    PasswordTooShort,
+    ReauthenticationRequired,
+)
+from app_db.errors import Unauthenticated
+from app_db.outage import DatabaseUnavailable
+from app_db.types import utcnow
+
+router = APIRouter(prefix="/auth", tags=["auth"], responses=problem_responses(DatabaseUnavailable))
+
+BEARER_PROBLEMS = (Unauthenticated, InvalidToken)
+
+
+@router.post(
+    "/register",
+    status_code=201,
+    responses=problem_responses(EmailTaken, InvalidEmail, PasswordTooShort, PasswordTooLong, HashingBusy),
+)
+async def register_new_user(body: UserCreate, auth: AuthDep, session: SessionDep) -> UserRead:
+    """Create an account; a job sends the welcome mail."""
+    user = await accounts.register(auth, session, email=body.email, password=body.password.get_secret_value())
+    return UserRead(user_id=user.id, email=user.email)
+
+
+@router.post("/access-token", responses=problem_responses(InvalidCredentials, HashingBusy))
+async def login_access_token(
+    form: Annotated[AccessTokenForm, Form()], auth: AuthDep, session: SessionDep, response: Response
+) -> AccessTokenRead:
+    """Sign in with an e-mail address and a password."""
+    tokens = await sessions.sign_in(
+        auth, session, email=form.username, password=form.password.get_secret_value(), now=utcnow()
+    )
+    response.headers["Cache-Control"] = "no-store"  # RFC 6749, 5.1
+    return AccessTokenRead.of(tokens)
+
+
+@router.post("/refresh-token", responses=problem_responses(InvalidGrant))
+async def refresh_token(
+    body: RefreshTokenCreate, auth: AuthDep, session: SessionDep, response: Response
+) -> AccessTokenRead:
+    """Exchange a refresh token for its successor and a new access token."""
+    tokens = await sessions.refresh(auth, session, token=body.refresh_token, now=utcnow())
+    response.headers["Cache-Control"] = "no-store"
+    return AccessTokenRead.of(tokens)
+
+
+@router.post("/logout", status_code=204, responses=problem_responses(*BEARER_PROBLEMS))
+async def logout(token: BearerDep, auth: AuthDep, session: SessionDep) -> None:
+    """End this login session: its access and refresh tokens are refused from now on. May be repeated."""
+    await sessions.sign_out(auth, session, token=token)
+
+
+@router.get("/me", responses=problem_responses(*BEARER_PROBLEMS))
+async def read_current_user(principal: PrincipalDep) -> UserRead:
+    """Return the bearer's account."""
+    return UserRead(user_id=principal.user_id, email=principal.email)
+
+
+@router.delete("/me", status_code=204, responses=problem_responses(*BEARER_PROBLEMS, ReauthenticationRequired))
+async def delete_current_user(principal: PrincipalDep, auth: AuthDep, session: SessionDep) -> None:
+    """Delete the bearer's account."""
+    await accounts.delete_account(auth, session, principal, now=utcnow())
+
+
+@router.post("/me/export", status_code=202, responses=problem_responses(*BEARER_PROBLEMS))
+async def export_current_user(principal: PrincipalDep, session: SessionDep, response: Response) -> JobAccepted:
+    """Start to collect all that we hold about the bearer; the job's result is the export."""
+    job_id = await accounts.request_export(session, principal)
+    response.headers["Location"] = f"/jobs/{job_id}"
+    return JobAccepted(job_id=job_id)
+
+
+@router.post(
+    "/reset-password",
+    status_code=204,
+    responses=problem_responses(*BEARER_PROBLEMS, InvalidCredentials, PasswordTooShort, PasswordTooLong, HashingBusy),
+)
+async def reset_current_user_password(
+    body: PasswordUpdate, principal: PrincipalDep, auth: AuthDep, session: SessionDep
+) -> None:
+    """Change the bearer's password and end all their other login sessions."""
+    current, new = body.current_password.get_secret_value(), body.password.get_secret_value()
+    await accounts.change_password(auth, session, principal, current_password=current, new_password=new)

@@ -1,0 +1,97 @@
+"""Whether this process lives, and whether it should get requests."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from app_api.dependencies import SessionDep
+from app_api.problems import problem_responses
+from app_api.settings import RedisSettings
+from app_db import Database
+from app_db.outage import DatabaseUnavailable
+from app_db.repositories.schema import SchemaRepository
+
+router = APIRouter(prefix="/probe", tags=["probe"])
+
+CHECK_SECONDS = 1.0
+
+type Check = Literal["ok", "failed", "behind"]
+
+
+class Readiness(BaseModel):
+    """`degraded` means that requests are served, but background jobs start late."""
+
+    status: Literal["ready", "degraded", "unready"]
+    checks: dict[str, Check]
+
+
+class ReadinessProbe:
+    """Asks Postgres and Valkey, each within `CHECK_SECONDS`."""
+
+    def __init__(self, database: Database, valkey: Redis) -> None:
+        self._database = database
+        self._valkey = valkey
+
+    async def check(self) -> Readiness:
+        """Ask both at once. Only the database decides whether requests can be served."""
+        schema, valkey = await asyncio.gather(self._check_schema(), self._check_valkey())
+        status: Literal["ready", "degraded", "unready"] = "ready" if valkey == "ok" else "degraded"
+        return Readiness(status=status if schema == "ok" else "unready", checks={"database": schema, "valkey": valkey})
+
+    async def _check_schema(self) -> Check:
+        try:
+            async with asyncio.timeout(CHECK_SECONDS), self._database.unit_of_work(read_only=True) as session:
+                return "ok" if await SchemaRepository(session).is_ready() else "behind"
+        except Exception:  # whatever it is, the answer is no: also that schema_history does not exist
+            return "failed"
+
+    async def _check_valkey(self) -> Check:
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                await self._valkey.ping()
+        except (RedisError, OSError, TimeoutError):
+            return "failed"
+        return "ok"
+
+
+@asynccontextmanager
+async def open_readiness_probe(settings: RedisSettings, database: Database) -> AsyncIterator[ReadinessProbe]:
+    """Open the connection pool for the PING."""
+    timeout = settings.timeout.total_seconds()
+    url = settings.url.get_secret_value()
+    async with Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout) as valkey:
+        yield ReadinessProbe(database, valkey)
+
+
+def get_readiness_probe(request: Request) -> ReadinessProbe:
+    """Return the probe of this process."""
+    probe: ReadinessProbe = request.state.readiness_probe
+    return probe
+
+
+@router.get("/live")
+async def live_probe() -> str:
+    """Whether the process answers at all. Touches nothing else."""
+    return "ok"
+
+
+@router.get("/health", responses=problem_responses(DatabaseUnavailable))
+async def health_probe(session: SessionDep) -> str:
+    """Whether the process and its database answer."""
+    await SchemaRepository(session).ping()
+    return "app and database ok"
+
+
+@router.get("/ready", responses={503: {"model": Readiness}})
+async def ready_probe(probe: Annotated[ReadinessProbe, Depends(get_readiness_probe)], response: Response) -> Readiness:
+    """Whether requests should be sent here: the schema that this code needs is there."""
+    readiness = await probe.check()
+    if readiness.status == "unready":
+        response.status_code = 503
+    return readiness

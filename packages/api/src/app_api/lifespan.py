@@ -1,0 +1,40 @@
+"""What an API process opens at its start and closes at its end."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypedDict
+
+import structlog
+from fastapi import FastAPI
+
+from app_api.health import ReadinessProbe, open_readiness_probe
+from app_api.settings import ApiSettings
+from app_auth.auth import Auth, open_auth
+from app_db import Database, open_database
+
+log = structlog.get_logger(__name__)
+
+
+class State(TypedDict):
+    """`request.state` of every request; RequestContext adds `request_id`."""
+
+    database: Database
+    auth: Auth
+    readiness_probe: ReadinessProbe
+
+
+def lifespan_of(settings: ApiSettings) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
+    """Return the lifespan of an application with these settings."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[State]:
+        async with (
+            open_database(settings.database, name="api") as database,
+            open_readiness_probe(settings.redis, database) as readiness_probe,
+        ):
+            with open_auth(settings.auth) as auth:
+                log.info("api_started", env=settings.env.value)
+                yield {"database": database, "auth": auth, "readiness_probe": readiness_probe}
+        log.info("api_stopped")
+
+    return lifespan

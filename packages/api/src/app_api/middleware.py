@@ -1,0 +1,94 @@
+"""Pure ASGI middleware: Starlette's BaseHTTPMiddleware would cost more than the endpoint behind it."""
+
+import re
+from collections.abc import Sequence
+from uuid import uuid4
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app_api.problems import ProblemResponse, app_error_response, internal_error_response
+from app_db.errors import BadRequest
+
+log = structlog.get_logger(__name__)
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class InvalidHost(BadRequest):
+    """Invalid host header"""
+
+    code = "invalid_host"
+
+
+class RequestContext:
+    """Gives every request an id, and every fault of ours an answer, so that the connection stays usable."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if REQUEST_ID.fullmatch(given) else uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self.app(scope, receive, send_with_id)
+            except Exception:
+                # Starlette would answer, too, but raise on: uvicorn then closes the socket under the next request.
+                log.exception("request_failed", method=scope["method"], path=scope["path"])
+                if started:
+                    raise
+                await internal_error_response(scope)(scope, receive, send_with_id)
+
+
+class AllowedHosts:
+    """Refuses requests for a host that is not ours: links and caches must not be built from a made-up name."""
+
+    def __init__(self, app: ASGIApp, *, hosts: Sequence[str]) -> None:
+        self.app = app
+        self.hosts = frozenset(hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check one request."""
+        if scope["type"] == "http" and "*" not in self.hosts:
+            host = Headers(scope=scope).get("host", "")
+            name = host[: host.index("]") + 1] if host.startswith("[") and "]" in host else host.split(":")[0]
+            if name.lower() not in self.hosts:
+                await app_error_response(scope, InvalidHost())(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
+class Cors(CORSMiddleware):
+    """Starlette's, with a problem document where a preflight is refused."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """Answer a preflight."""
+        response = super().preflight_response(request_headers)
+        if response.status_code < 400:  # noqa: PLR2004  # an error status
+            return response
+        headers = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
+        return ProblemResponse(
+            {"path": "*", "state": structlog.contextvars.get_contextvars()},
+            response.status_code,
+            code="cors_refused",
+            detail=bytes(response.body).decode(),
+            headers=headers,
+        )

@@ -1,0 +1,166 @@
+"""Every error as a problem document (RFC 9457) with a stable `code`. The one place that knows HTTP status codes."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from app_auth.errors import InvalidGrant, InvalidToken
+from app_db.errors import AppError, BadRequest, Conflict, Forbidden, Invalid, NotFound, Unauthenticated, Unavailable
+
+log = structlog.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class PayloadTooLarge(AppError):
+    """The body is larger than this endpoint takes."""
+
+    code = "payload_too_large"
+
+
+STATUS_BY_ERROR: Mapping[type[AppError], int] = {
+    BadRequest: 400,
+    Unauthenticated: 401,
+    Forbidden: 403,
+    NotFound: 404,
+    Conflict: 409,
+    PayloadTooLarge: 413,
+    Invalid: 422,
+    Unavailable: 503,
+}
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one value. The value itself is never repeated."""
+
+    pointer: str
+    """`#/email` in a body (RFC 6901), `query/limit` or `path/job_id` elsewhere."""
+    code: str
+    detail: str
+
+
+class Problem(BaseModel):
+    """RFC 9457, 3.1, with three members of ours: `code`, `request_id` and, for invalid values, `errors`."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    request_id: str
+    errors: list[FieldProblem] | None = None
+    error: str | None = None
+    """The OAuth name of the failure, at the token endpoints (RFC 6749, 5.2)."""
+
+
+class ProblemResponse(JSONResponse):
+    """A problem document about the request of `scope`."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(
+        self,
+        scope: Mapping[str, Any],
+        status: int,
+        *,
+        code: str,
+        detail: str,
+        headers: Mapping[str, str] | None = None,
+        **members: Any,
+    ) -> None:
+        problem = Problem(
+            title=HTTPStatus(status).phrase,
+            status=status,
+            detail=detail,
+            instance=scope["path"],
+            code=code,
+            request_id=scope["state"]["request_id"],
+            **members,
+        )
+        super().__init__(problem.model_dump(exclude_none=True), status, headers)
+
+
+def status_of(error: type[AppError]) -> int:
+    """Return the status of an error by its nearest base in the table."""
+    return next(STATUS_BY_ERROR[base] for base in error.__mro__ if base in STATUS_BY_ERROR)
+
+
+def problem_responses(*errors: type[AppError]) -> dict[int | str, dict[str, Any]]:
+    """Declare the errors of a route for its OpenAPI description."""
+    by_status: dict[int | str, list[type[AppError]]] = {}
+    for error in errors:
+        by_status.setdefault(status_of(error), []).append(error)
+    return {
+        status: {
+            "model": Problem,
+            "content": {MEDIA_TYPE: {"examples": {error.code: {"value": _example(error)} for error in of_status}}},
+            "description": " / ".join(error.describe() for error in of_status),
+        }
+        for status, of_status in by_status.items()
+    }
+
+
+def app_error_response(scope: Mapping[str, Any], error: AppError) -> ProblemResponse:
+    """Return the document for an expected failure."""
+    headers: dict[str, str] = {}
+    members: dict[str, str] = {}
+    if isinstance(error, Unauthenticated):
+        # RFC 6750, 3.1: no error code when the request carried no token at all.
+        headers["WWW-Authenticate"] = 'Bearer error="invalid_token"' if isinstance(error, InvalidToken) else "Bearer"
+    if isinstance(error, Unavailable):
+        headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, PayloadTooLarge):
+        headers["Connection"] = "close"
+    if isinstance(error, InvalidGrant):
+        members["error"] = error.code
+    return ProblemResponse(
+        scope, status_of(type(error)), code=error.code, detail=error.describe(), headers=headers, **members
+    )
+
+
+def internal_error_response(scope: Mapping[str, Any]) -> ProblemResponse:
+    """Return what a client sees of a fault of ours: an id to ask with, and nothing else."""
+    return ProblemResponse(scope, 500, code="internal_error", detail="Something went wrong on our side.")
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    """Turn what routes raise into problem documents."""
+
+    @app.exception_handler(AppError)
+    async def expected(request: Request, error: AppError) -> ProblemResponse:
+        if isinstance(error, Unavailable):
+            log.warning("request_refused", code=error.code, cause=repr(error.__cause__))
+        return app_error_response(request.scope, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> ProblemResponse:
+        fields = [FieldProblem(pointer=_pointer(e["loc"]), code=e["type"], detail=e["msg"]) for e in error.errors()]
+        return ProblemResponse(
+            request.scope, 422, code="validation_failed", detail="The request is not valid.", errors=fields
+        )
+
+    @app.exception_handler(HTTPException)
+    async def from_framework(request: Request, error: HTTPException) -> ProblemResponse:
+        code = HTTPStatus(error.status_code).name.lower()
+        return ProblemResponse(
+            request.scope, error.status_code, code=code, detail=str(error.detail), headers=error.headers
+        )
+
+
+def _pointer(location: tuple[str | int, ...]) -> str:
+    where, *path = location
+    steps = [str(step).replace("~", "~0").replace("/", "~1") for step in path]
+    return "/".join(["#" if where == "body" else str(where), *steps])
+
+
+def _example(error: type[AppError]) -> dict[str, Any]:
+    status = status_of(error)
+    return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "code": error.code}

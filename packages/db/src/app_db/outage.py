@@ -1,0 +1,31 @@
+"""Telling a database that cannot answer from one that answers no."""
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from app_db.errors import Unavailable
+
+# SQLSTATE classes and codes (PostgreSQL, appendix A) after which the same request may succeed a moment later.
+_PASSING_CLASSES = ("08", "53", "57")  # connection, resources, operator intervention (a cancelled statement included)
+_PASSING_CODES = frozenset({"55P03", "40001", "40P01"})  # lock timeout, serialization failure, deadlock
+_READ_ONLY = "25006"
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database does not answer right now. Try again in a moment."""
+
+    code = "database_unavailable"
+
+
+def is_outage(error: BaseException, *, read_only: bool = False) -> bool:
+    """Whether the database, not the statement, is what failed.
+
+    A refusal to write means that a fail-over is under way; on the read engine it is a fault of ours.
+    """
+    if not isinstance(error, DBAPIError):
+        # asyncpg lets these through unwrapped when it cannot connect or a command takes too long.
+        return isinstance(error, OSError | TimeoutError | PoolTimeoutError)
+    state: str | None = getattr(error.orig, "sqlstate", None)
+    if state is None:  # the driver itself gave up: the connection is gone
+        return True
+    return state.startswith(_PASSING_CLASSES) or state in _PASSING_CODES or (state == _READ_ONLY and not read_only)
