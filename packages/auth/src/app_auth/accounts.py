@@ -6,7 +6,7 @@ from uuid import UUID
 import email_validator
 
 from app_auth.auth import Auth
-from app_auth.errors import EmailTaken, InvalidCredentials, InvalidEmail, ReauthenticationRequired, UserRemoved
+from app_auth.errors import EmailTaken, InvalidCredentials, InvalidEmail, ReauthenticationRequired
 from app_auth.principal import Principal
 from app_db import Session
 from app_db.jobs.catalog import AccountExport, WelcomeEmail
@@ -62,14 +62,13 @@ async def change_password(
         PasswordTooShort, PasswordTooLong, HashingBusy.
     """
     auth.passwords.check_strength(new_password)
-    user = await UserRepository(session).get(principal.user_id)
-    if user is None:
-        raise UserRemoved
+    users = UserRepository(session)
+    stored = await users.password_hash(principal.user_id)
     await session.release()
-    if not await auth.passwords.verify(current_password, user.password_hash):
+    if not await auth.passwords.verify(current_password, stored):
         raise InvalidCredentials  # guard: test_changing_the_password_needs_the_current_one
-    user.password_hash = await auth.passwords.hash(new_password)
-    await UserSessionRepository(session).end_others(user.id, keep=principal.session_id)
+    await users.set_password_hash(principal.user_id, await auth.passwords.hash(new_password))
+    await UserSessionRepository(session).end_others(principal.user_id, keep=principal.session_id)
 
 
 async def delete_account(auth: Auth, session: Session, principal: Principal, *, now: datetime) -> None:
