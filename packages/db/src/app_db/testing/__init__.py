@@ -1,0 +1,1 @@
+"""What tests, `make dev` and bench/ share: real servers from wheels, and the pytest plugin."""

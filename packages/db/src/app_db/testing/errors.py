@@ -1,0 +1,21 @@
+"""Why a server did not start; every message ends with what to do."""
+
+
+class ServerError(Exception):
+    """A server cannot be had."""
+
+
+class ServerDied(ServerError):
+    """It ended while starting; the message has the end of its log."""
+
+
+class FolderInUse(ServerError):
+    """Another living process runs a server on this folder."""
+
+
+class PortTaken(ServerError):
+    """Someone listens on the port that was asked for."""
+
+
+class WrongPostgresVersion(ServerError):
+    """The programs or the data folder are of a major version that does not fit."""
