@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from datetime import timedelta
 
 import asyncpg
@@ -46,18 +46,22 @@ class Waker:
             await self._connection.execute(f"NOTIFY {CHANNEL}", timeout=self._timeout)
 
 
-@asynccontextmanager
-async def listening(dsn: str, *, connect_timeout: timedelta) -> AsyncIterator[asyncio.Event]:
-    """LISTEN for as long as the block runs; the event is set at each NOTIFY and when the connection is lost.
+async def notifications(dsn: str, *, connect_timeout: timedelta) -> AsyncIterator[None]:
+    """LISTEN, and yield once at the start, for what was missed before, and then after each NOTIFY.
 
     Raises:
-        OSError, asyncpg.PostgresError, TimeoutError: when the server cannot be reached.
+        OSError, asyncpg.PostgresError, TimeoutError: when the server cannot be reached or the connection is lost.
     """
     woken = asyncio.Event()
     connection = await asyncpg.connect(dsn, timeout=connect_timeout.total_seconds())
     try:
         connection.add_termination_listener(lambda _: woken.set())
         await connection.add_listener(CHANNEL, lambda *_: woken.set())
-        yield woken
+        while True:
+            yield
+            await woken.wait()
+            woken.clear()
+            if connection.is_closed():
+                raise ConnectionResetError("the connection that listens was lost")
     finally:
         await connection.close(timeout=connect_timeout.total_seconds())

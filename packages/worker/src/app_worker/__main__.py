@@ -1,0 +1,5 @@
+"""`python -m app_worker`."""
+
+from app_worker.main import main
+
+main()

@@ -1,0 +1,8 @@
+"""One handler per payload class of the catalog."""
+
+from app_worker.handlers.account import export_account
+from app_worker.handlers.email import send_welcome_email
+from app_worker.handlers.sessions import prune_sessions
+from app_worker.registry import Handler
+
+HANDLERS: tuple[Handler, ...] = (send_welcome_email, export_account, prune_sessions)

@@ -1,0 +1,132 @@
+"""One worker process: engines, relays, heartbeat and schedule, from start to a graceful stop."""
+
+import asyncio
+import signal
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from app_db import Database, open_database
+from app_db.jobs import ledger
+from app_db.jobs.catalog import CATALOG
+from app_db.jobs.ledger import Delivery
+from app_db.settings import DatabaseSettings
+from app_db.types import new_id
+from app_worker.engine import Engine, Valkey, connect
+from app_worker.handlers import HANDLERS
+from app_worker.mail import Mails, open_mailer
+from app_worker.registry import Handler, Registry
+from app_worker.relay import Relay
+from app_worker.runner import Runner
+from app_worker.schedule import run_schedule
+from app_worker.settings import JobSettings, WorkerSettings
+
+log = structlog.get_logger(__name__)
+
+
+async def keep_leases(database: Database, runner: Runner, *, beat: timedelta) -> None:
+    """Renew the leases of all running jobs in one statement per beat; cancel those that are no longer ours."""
+    while True:
+        await asyncio.sleep(beat.total_seconds())
+        held = dict(runner.held)
+        if not held:
+            continue
+        try:
+            async with database.sessions.begin() as session:
+                still_held = await ledger.extend(session, list(held), lease=runner.lease)
+        except Exception as error:  # an outage: two beats may be missed before the lease runs out
+            log.warning("beat_failed", cause=repr(error))
+            continue
+        for delivery, task in held.items():
+            if delivery.id not in still_held and delivery in runner.held:
+                log.warning("job_lost", job_id=str(delivery.id), fence=delivery.fence)
+                task.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """One queue in this process: who fetches its jobs and who runs them."""
+
+    relay: Relay
+    engine: Engine
+
+
+def open_queue(name: str, *, database: Database, runner: Runner, valkey: Valkey, settings: JobSettings) -> Queue:
+    """Tie an engine and a relay together: each job that ends makes room for another."""
+
+    async def run(delivery: Delivery) -> None:
+        try:
+            await runner.run(delivery)
+        finally:
+            relay.slot_freed()
+
+    # arq's own limit must never strike first: it knows nothing of the ledger.
+    timeout = runner.registry.longest_timeout + settings.lease
+    engine = Engine(valkey, name, slots=settings.concurrency, timeout=timeout, run=run)
+    relay = Relay(database, engine, settings.lease)
+    return Queue(relay, engine)
+
+
+def database_settings(settings: WorkerSettings, registry: Registry) -> DatabaseSettings:
+    """Return the limits of a worker: handlers may take as long as they declare, and each slot has its connection."""
+    longest = registry.longest_timeout
+    return settings.database.model_copy(
+        update={
+            "pool_size": settings.worker.concurrency * len(settings.worker.queues) + 3,
+            "statement_timeout": longest,
+            "command_timeout": longest + timedelta(seconds=5),
+            "idle_in_transaction_timeout": timedelta(0),
+        }
+    )
+
+
+async def run_worker(settings: WorkerSettings, *, handlers: Iterable[Handler] = HANDLERS) -> None:
+    """Run jobs until SIGTERM or SIGINT, then finish or give back what runs. A second signal ends it at once."""
+    registry = Registry(handlers, catalog=CATALOG)
+    mails = Mails(open_mailer(settings.mail), settings.mail.sender, str(settings.public_base_url))
+    async with (
+        open_database(database_settings(settings, registry), name="worker") as database,
+        connect(settings.redis.url.get_secret_value(), timeout=settings.redis.timeout) as valkey,
+    ):
+        runner = Runner(database, registry, mails, new_id(), settings.worker.lease, {})
+        queues = [
+            open_queue(name, database=database, runner=runner, valkey=valkey, settings=settings.worker)
+            for name in settings.worker.queues
+        ]
+        log.info("worker_started", worker_id=str(runner.worker_id), queues=list(settings.worker.queues))
+        await _run_until_signal(database, runner, queues, settings.worker)
+    log.info("worker_stopped")
+
+
+async def _run_until_signal(database: Database, runner: Runner, queues: list[Queue], settings: JobSettings) -> None:
+    create = asyncio.get_running_loop().create_task
+    stop = create(_signalled())
+    feeders = [create(run_schedule(database)), *(create(queue.relay.run()) for queue in queues)]
+    engines = [create(queue.engine.work()) for queue in queues]
+    beat = create(keep_leases(database, runner, beat=settings.beat))
+    await asyncio.wait([stop, beat, *feeders, *engines], return_when=asyncio.FIRST_COMPLETED)
+    failed = [task for task in (beat, *feeders, *engines) if task.done()]  # they never end by themselves
+    await _cancel([*feeders, *engines])
+    await asyncio.gather(*(queue.engine.drain(settings.grace) for queue in queues))
+    await _cancel([beat, stop])  # leases were kept until the last job had ended
+    for task in failed:
+        task.result()
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _signalled() -> None:
+    """Return at the first SIGTERM or SIGINT; the next one finds Python's own handling and ends the process."""
+    loop = asyncio.get_running_loop()
+    received = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, received.set)
+    await received.wait()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(number)

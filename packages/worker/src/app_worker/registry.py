@@ -1,0 +1,84 @@
+"""Which function runs which kind of job, and how."""
+
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+
+from app_db.jobs.payload import JobPayload
+from app_worker.context import JobContext
+
+DAY = timedelta(days=1)
+DEFAULT_MAX_ATTEMPTS = 20
+
+
+class Mode(StrEnum):
+    """How a handler and the end of its job belong together (docs/jobs.md)."""
+
+    TX = "tx"
+    """One transaction: the handler's writes and the completion commit together. For short work in the database."""
+    LEASE = "lease"
+    """Marked as running, renewed by heartbeats, fenced. For long work and for effects outside of the database."""
+
+
+def default_backoff(attempt: int) -> timedelta:
+    """Return how long to wait after failed attempt number `attempt`: 16 s, 31 s, 96 s, … up to a day, ± 15 %."""
+    seconds = min(15 + attempt**4, DAY.total_seconds())
+    return timedelta(seconds=seconds * random.uniform(0.85, 1.15))  # noqa: S311  # jitter, not a secret
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A function with the rules under which it runs."""
+
+    payload_class: type[JobPayload]
+    function: Callable[[JobContext, Any], Awaitable[Any]]  # Any: its own payload class, and JSON
+    mode: Mode
+    timeout: timedelta
+    max_attempts: int
+    backoff: Callable[[int], timedelta]
+
+
+def handles[P: JobPayload](
+    payload_class: type[P],
+    *,
+    mode: Mode = Mode.TX,
+    timeout: timedelta = timedelta(seconds=30),
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+    backoff: Callable[[int], timedelta] = default_backoff,
+) -> Callable[[Callable[[JobContext, P], Awaitable[Any]]], Handler]:
+    """Make an async function the handler of a payload class. Any exception it raises is one failed attempt.
+
+    Args:
+        payload_class: what it handles; the function gets an instance.
+        mode: see Mode. A tx handler writes through `job.session`; a lease handler through `job.transaction()`, and
+            what it returns (JSON) is the job's result.
+        timeout: for one attempt.
+        max_attempts: failed attempts after which the job is discarded, that is: kept, but not run any more.
+        backoff: from the number of the failed attempt to the time until the next.
+    """
+
+    def decorate(function: Callable[[JobContext, P], Awaitable[Any]]) -> Handler:
+        return Handler(payload_class, function, mode, timeout, max_attempts, backoff)
+
+    return decorate
+
+
+class Registry:
+    """All handlers by kind. It refuses to exist with a gap or a duplicate."""
+
+    def __init__(self, handlers: Iterable[Handler], *, catalog: Iterable[type[JobPayload]]) -> None:
+        by_kind: dict[str, Handler] = {}
+        for handler in handlers:
+            kind = handler.payload_class.kind
+            if kind in by_kind:
+                raise ValueError(f"two handlers for {kind}")
+            by_kind[kind] = handler
+        missing = sorted(payload_class.kind for payload_class in catalog if payload_class.kind not in by_kind)
+        if missing:
+            raise ValueError(f"no handler for {', '.join(missing)}: add it to app_worker.handlers.HANDLERS")
+        self.by_kind: Mapping[str, Handler] = by_kind
+        self.leased_kinds = [kind for kind, handler in by_kind.items() if handler.mode is Mode.LEASE]
+        self.longest_timeout = max((handler.timeout for handler in by_kind.values()), default=timedelta(0))

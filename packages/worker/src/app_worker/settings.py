@@ -1,0 +1,65 @@
+"""What the worker reads from its environment (docs/operations.md lists every name)."""
+
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import AnyHttpUrl, BaseModel, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app_db.settings import DatabaseSettings
+
+
+class RedisSettings(BaseModel, frozen=True):
+    """`APP_REDIS__…`."""
+
+    url: SecretStr
+    timeout: timedelta = timedelta(seconds=1)
+    """For one call: a frozen Valkey must not hang a worker."""
+
+
+class MailSettings(BaseModel, frozen=True):
+    """`APP_MAIL__…`."""
+
+    url: SecretStr = SecretStr("console://")
+    """`smtp://user:password@host:port`, `smtps://…`, or `console://`, which prints instead of sending."""
+    sender: Annotated[str, Field(validation_alias="from")] = "Groundwork <no-reply@localhost>"
+    timeout: timedelta = timedelta(seconds=10)
+
+
+class LogSettings(BaseModel, frozen=True):
+    """`APP_LOG__…`."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    format: Literal["json", "console"] = "json"
+
+
+class JobSettings(BaseModel, frozen=True):
+    """`APP_WORKER__…`."""
+
+    queues: Annotated[tuple[str, ...], Field(min_length=1)] = ("default",)
+    concurrency: Annotated[int, Field(ge=1, le=1000)] = 10
+    """Jobs that run at once, per queue."""
+    lease: Annotated[timedelta, Field(ge=timedelta(seconds=1))] = timedelta(seconds=15)
+    """For so long after its last sign of life a job is nobody else's."""
+    grace: Annotated[timedelta, Field(ge=timedelta(0))] = timedelta(seconds=10)
+    """For so long after SIGTERM running jobs may finish; then they are given back, with their attempt."""
+
+    @property
+    def beat(self) -> timedelta:
+        """How often leases are renewed: two beats may be missed."""
+        return self.lease / 3
+
+
+class WorkerSettings(BaseSettings):
+    """Only main.py reads it from the environment; everything else is handed the part that it needs."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="APP_", env_nested_delimiter="__", frozen=True, hide_input_in_errors=True
+    )
+
+    database: DatabaseSettings
+    redis: RedisSettings
+    mail: MailSettings = MailSettings()
+    log: LogSettings = LogSettings()
+    worker: JobSettings = JobSettings()
+    public_base_url: AnyHttpUrl = AnyHttpUrl("http://localhost:8000")
