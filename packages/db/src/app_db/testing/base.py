@@ -92,6 +92,8 @@ class Server(ABC):
         try:
             for left_behind in self._lock.remembered():
                 left_behind.end(self.end_signal)
+            if self._wanted_port and not port_is_free(self._wanted_port):
+                raise self._port_taken(self._wanted_port)
             self._prepare()
             self._start_on_a_port()
         except BaseException:
@@ -128,16 +130,17 @@ class Server(ABC):
         self.stop()
 
     def _start_on_a_port(self) -> None:
-        for _attempt in range(5):
+        for _attempt in range(1 if self._wanted_port else 5):  # another may take a free port before we do
             self.port = self._wanted_port or free_port()
-            if self._wanted_port and not port_is_free(self._wanted_port):
-                break
             self._run()
             if wait_until(lambda: self._is_ready() or not self._is_alive(), START_SECONDS) and self._is_alive():
                 return
             if "in use" not in self.log.read_text(errors="replace"):
                 raise ServerDied(f"{self.name} did not start; the end of {self.log}:\n{self._log_end()}")
-        raise PortTaken(f"port {self.port} is taken: stop what listens there, or choose another port for {self.name}")
+        raise self._port_taken(self.port)
+
+    def _port_taken(self, port: int) -> PortTaken:
+        return PortTaken(f"port {port} is taken: stop what listens there, or choose another port for {self.name}")
 
     def _run(self) -> None:
         assert self._lock is not None

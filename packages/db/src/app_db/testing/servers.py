@@ -101,17 +101,17 @@ class PostgresServer(Server):
         workplace.mkdir(mode=0o700)
         password = workplace / "password"
         password.write_text(self._new_password())
-        if is_root():
+        if user := self._run_as():  # pragma: no branch  depends on who runs the tests
             for path in (workplace, password):
-                chown(path, UNPRIVILEGED_USER)
+                chown(path, user)
         options = ["--username=app", f"--pwfile={password}", "--auth=scram-sha-256", "--no-instructions", "--no-sync"]
         # The wheel has no ICU, and macOS no locale C.UTF-8: this is the one that is the same everywhere.
         options += ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         # Iterations slow down guessing; nobody guesses 192 random bits, and asyncpg counts them in Python.
         options += ["--set=scram_iterations=1"]
-        command = [self.programs / "initdb", f"--pgdata={workplace / 'data'}", *options]
+        command = [str(self.programs / "initdb"), f"--pgdata={workplace / 'data'}", *options]
         with self._new_log() as log:
-            done = spawn(command, env=ENVIRONMENT, cwd=workplace, output=log, user=self._run_as())
+            done = spawn(command, env=ENVIRONMENT, cwd=workplace, output=log, user=user)
             if done.wait():
                 raise ServerDied(f"initdb failed; the end of {self.log}:\n{self._log_end()}")
         (workplace / "data").rename(self._data)
