@@ -65,7 +65,7 @@ class Engine:
             await run(Delivery(UUID(job_id), fence))
 
         self._worker = Worker(
-            functions=[func(deliver, name=FUNCTION)],  # type: ignore[arg-type]  # arq asks for *args, we know ours
+            functions=[func(deliver, name=FUNCTION)],
             queue_name=self._key,
             redis_pool=valkey,
             job_serializer=_serialize,

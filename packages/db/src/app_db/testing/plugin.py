@@ -1,0 +1,104 @@
+"""pytest fixtures for every package: a real database that is emptied after each test, and a real Valkey.
+
+Tests use the application's own engines and really commit; there is no session that they share with it (ADR-0010).
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from app_db import Database, Session, open_database
+from app_db.models import User
+from app_db.settings import DatabaseSettings
+from app_db.testing import databases
+from app_db.testing.servers import PostgresServer, ValkeyServer
+from app_db.types import new_id
+
+SERVER_URL = "app_postgres_server_url"
+POSTGRES = pytest.StashKey[PostgresServer]()
+
+type MakeUser = Callable[..., Awaitable[User]]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:  # Any: xdist's WorkerController
+    """Let all processes of pytest-xdist share one server, with one database each."""
+    node.workerinput[SERVER_URL] = _server_url(node.config)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the server that was started for this run."""
+    if POSTGRES in config.stash:
+        config.stash[POSTGRES].stop()
+
+
+def _server_url(config: pytest.Config) -> str:
+    """Return the server of this run with its migrated template; the first call starts it unless one is given."""
+    if (given := os.environ.get("APP_DATABASE__URL")) is None:
+        if POSTGRES in config.stash:
+            return config.stash[POSTGRES].url("postgres")
+        config.stash[POSTGRES] = PostgresServer.temporary().start()
+        given = config.stash[POSTGRES].url("postgres")
+    asyncio.run(databases.create_template(given, root=config.rootpath))
+    return given
+
+
+@pytest.fixture(scope="session")
+def postgres_server_url(pytestconfig: pytest.Config) -> str:
+    """Return the URL of the server of this test run."""
+    worker_input: dict[str, str] | None = getattr(pytestconfig, "workerinput", None)
+    return worker_input[SERVER_URL] if worker_input else _server_url(pytestconfig)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def database_settings(postgres_server_url: str, worker_id: str) -> DatabaseSettings:
+    """Return the settings of a database of this test process alone, cloned from the migrated template."""
+    name = f"app_{worker_id}_test"
+    url = await databases.recreate(postgres_server_url, name, template=databases.TEMPLATE)
+    return DatabaseSettings.model_validate({"url": url})
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def _database(database_settings: DatabaseSettings) -> AsyncIterator[Database]:
+    async with open_database(database_settings, name="test") as database:
+        yield database
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def database(_database: Database) -> AsyncIterator[Database]:
+    """The application's engines on an empty database; what the test commits is deleted after it."""
+    yield _database
+    await databases.empty(_database)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def session(database: Database) -> AsyncIterator[Session]:
+    """A session of the write engine; the test commits it itself."""
+    async with database.sessions() as session:
+        yield session
+
+
+@pytest.fixture
+def make_user(database: Database) -> MakeUser:
+    """Return a factory of committed users; every column has a default."""
+
+    async def make(**columns: Any) -> User:  # Any: columns of User
+        user_id = new_id()
+        email = columns.pop("email", f"user-{user_id.hex}@example.test")
+        user = User(**{"id": user_id, "email": email, "email_canonical": email, "password_hash": "-", **columns})
+        async with database.sessions.begin() as session:
+            session.add(user)
+        return user
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def valkey_url() -> Iterator[str]:
+    """Return the URL of a Valkey of this test process alone."""
+    with ValkeyServer.temporary() as valkey:
+        yield valkey.url
