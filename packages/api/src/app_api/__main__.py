@@ -1,5 +1,5 @@
 """`python -m app_api`."""
 
-from app_api.main import serve
+from app_api.main import main
 
-serve()
+main()

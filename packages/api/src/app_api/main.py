@@ -1,10 +1,15 @@
 """Where the API starts. The one module of this package that reads the environment."""
 
+import argparse
+import asyncio
+import sys
+
 import uvicorn
 from fastapi import FastAPI
 
 from app_api.app import create_app
 from app_api.observability import configure_logging
+from app_api.seed import seed
 from app_api.settings import ApiSettings
 
 
@@ -15,10 +20,8 @@ def build() -> FastAPI:
     return create_app(settings)
 
 
-def serve() -> None:
+def serve(settings: ApiSettings) -> None:
     """Serve until SIGTERM, then let running requests finish for up to `APP_HTTP__DRAIN`."""
-    settings = ApiSettings()
-    configure_logging(settings.log)
     uvicorn.run(
         create_app(settings),
         host=settings.http.host,
@@ -32,3 +35,18 @@ def serve() -> None:
         proxy_headers=False,
         timeout_graceful_shutdown=round(settings.http.drain.total_seconds()),
     )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse the command line and run the command; without one, serve."""
+    parser = argparse.ArgumentParser(prog="python -m app_api", description="The HTTP API.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.add_parser("serve", help="serve HTTP until SIGTERM (the default)")
+    commands.add_parser("seed", help="create a first operator and sample accounts (development only)")
+    command = parser.parse_args(arguments).command
+    settings = ApiSettings()
+    configure_logging(settings.log)
+    if command == "seed":
+        sys.stdout.writelines(f"{line}\n" for line in asyncio.run(seed(settings)))
+    else:
+        serve(settings)
