@@ -1,0 +1,81 @@
+"""pytest fixtures for whoever tests with accounts: real keys, really registered accounts, real sign-ins.
+
+On top of the fixtures of `app_db.testing.plugin`; what is made here is committed, and deleted after the test.
+"""
+
+import base64
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal
+from uuid import UUID
+
+import pytest
+import pytest_asyncio
+
+from app_auth import accounts, sessions
+from app_auth.auth import Auth, open_auth
+from app_auth.sessions import IssuedTokens
+from app_auth.settings import AuthSettings, Key
+from app_db import Database
+from app_db.models import Role
+from app_db.types import utcnow
+
+PASSWORD = "correct horse battery 42"  # noqa: S105  # of accounts that live as long as one test
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A registered user, with the password that the database does not know."""
+
+    id: UUID
+    email: str
+    password: str
+    role: Role
+
+
+type MakeAccount = Callable[..., Awaitable[Account]]
+type SignIn = Callable[[Account], Awaitable[IssuedTokens]]
+
+
+def new_key(kid: str = "1", *, state: Literal["active", "verify"] = "active") -> Key:
+    """Return a fresh random key for any of the rings."""
+    secret = base64.b64encode(secrets.token_bytes(32)).decode()
+    return Key.model_validate({"kid": kid, "secret": secret, "state": state})
+
+
+@pytest.fixture(scope="session")
+def auth_settings() -> AuthSettings:
+    """Return settings with fresh keys and the cheapest hash that bcrypt knows."""
+    return AuthSettings(keys=(new_key(),), refresh_keys=(new_key(),), peppers=(new_key(),), bcrypt_rounds=4)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def auth(auth_settings: AuthSettings) -> AsyncIterator[Auth]:
+    """Return what every service of app_auth takes first."""
+    with open_auth(auth_settings) as auth:
+        yield auth
+
+
+@pytest.fixture
+def make_account(auth: Auth, database: Database) -> MakeAccount:
+    """Return a factory of accounts: registered and committed; every argument has a default."""
+
+    async def make(*, email: str = "", password: str = PASSWORD, role: Role = Role.USER) -> Account:
+        email = email or f"account-{secrets.token_hex(8)}@example.test"
+        async with database.sessions.begin() as session:
+            user = await accounts.register(auth, session, email=email, password=password, role=role)
+        return Account(user.id, email, password, role)
+
+    return make
+
+
+@pytest.fixture
+def sign_in(auth: Auth, database: Database) -> SignIn:
+    """Return a function that starts a login session of an account, and commits it."""
+
+    async def sign_in(account: Account) -> IssuedTokens:
+        async with database.sessions.begin() as session:
+            return await sessions.sign_in(auth, session, email=account.email, password=account.password, now=utcnow())
+
+    return sign_in
