@@ -63,7 +63,7 @@ def make_account(auth: Auth, database: Database) -> MakeAccount:
 
     async def make(*, email: str = "", password: str = PASSWORD, role: Role = Role.USER) -> Account:
         email = email or f"account-{secrets.token_hex(8)}@example.test"
-        async with database.sessions.begin() as session:
+        async with database.unit_of_work() as session:
             user = await accounts.register(auth, session, email=email, password=password, role=role)
         return Account(user.id, email, password, role)
 
@@ -75,7 +75,7 @@ def sign_in(auth: Auth, database: Database) -> SignIn:
     """Return a function that starts a login session of an account, and commits it."""
 
     async def sign_in(account: Account) -> IssuedTokens:
-        async with database.sessions.begin() as session:
+        async with database.unit_of_work() as session:
             return await sessions.sign_in(auth, session, email=account.email, password=account.password, now=utcnow())
 
     return sign_in
