@@ -2,13 +2,12 @@
 
 import secrets
 
+from app_api.settings import ApiSettings, Environment
 from app_auth import accounts
 from app_auth.auth import Auth, open_auth
 from app_auth.errors import EmailTaken
 from app_db import Database, open_database
 from app_db.models import Role
-
-from app_api.settings import ApiSettings, Environment
 
 OPERATOR = "operator@example.com"
 SAMPLES = ("ada@example.com", "grace@example.com", "linus@example.com")

@@ -1,0 +1,51 @@
+"""For tests of the API: a client of the real application, and a user who is signed in."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import cast
+
+from fastapi import FastAPI
+from httpx2 import ASGITransport, AsyncClient
+from starlette.types import Receive, Scope, Send
+
+from app_api.lifespan import State
+from app_auth.sessions import IssuedTokens
+from app_auth.testing import Account
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """A registered user with the tokens of a sign-in; `headers` makes a request theirs."""
+
+    account: Account
+    tokens: IssuedTokens
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The Authorization header."""
+        return {"Authorization": f"Bearer {self.tokens.access_token}"}
+
+
+@asynccontextmanager
+async def run_lifespan(app: FastAPI) -> AsyncIterator[State]:
+    """Start and stop the application as a server would, and give what it has opened."""
+    async with app.router.lifespan_context(app) as state:
+        yield cast("State", state)
+
+
+def client_of(app: FastAPI, state: State) -> AsyncClient:
+    """Return a client of an application that is running."""
+
+    async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
+        # What a server does with the lifespan's state, and httpx does not.
+        await app({**scope, "state": dict(state)}, receive, send)
+
+    return AsyncClient(transport=ASGITransport(with_state), base_url="http://localhost")
+
+
+@asynccontextmanager
+async def open_client(app: FastAPI) -> AsyncIterator[AsyncClient]:
+    """Run any application for as long as its client is open."""
+    async with run_lifespan(app) as state, client_of(app, state) as client:
+        yield client

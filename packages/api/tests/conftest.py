@@ -1,0 +1,56 @@
+"""The API as a client sees it: the real application, its lifespan run, on the test's own Postgres and Valkey.
+
+`async def test_x(client: AsyncClient, signed_in: SignedIn) -> None` is all that most tests need. One that needs other
+settings opens an application of its own: `async with open_client(create_app(settings)) as client`.
+"""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from fastapi import FastAPI
+from httpx2 import AsyncClient
+
+from app_api.app import create_app
+from app_api.lifespan import State
+from app_api.settings import ApiSettings
+from app_api.testing import SignedIn, client_of, run_lifespan
+from app_auth.settings import AuthSettings
+from app_auth.testing import MakeAccount, SignIn
+from app_db import Database
+from app_db.settings import DatabaseSettings
+
+
+@pytest.fixture(scope="session")
+def api_settings(database_settings: DatabaseSettings, valkey_url: str, auth_settings: AuthSettings) -> ApiSettings:
+    """Return the settings of an API on the servers of this test process."""
+    return ApiSettings.model_validate(
+        {"env": "test", "database": database_settings, "redis": {"url": valkey_url}, "auth": auth_settings}
+    )
+
+
+@pytest.fixture
+def app(api_settings: ApiSettings) -> FastAPI:
+    """Return an application of this test alone: it may add routes to it."""
+    return create_app(api_settings)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def state(app: FastAPI, database: Database) -> AsyncIterator[State]:
+    """What the application has opened: `assert_queries(state["database"], max=1)` counts on its own engines."""
+    async with run_lifespan(app) as state:
+        yield state
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def client(app: FastAPI, state: State) -> AsyncIterator[AsyncClient]:
+    """A client of the application; what its requests commit is deleted after the test."""
+    async with client_of(app, state) as client:
+        yield client
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def signed_in(make_account: MakeAccount, sign_in: SignIn) -> SignedIn:
+    """A user who has registered and signed in just now, so their headers are accepted."""
+    account = await make_account()
+    return SignedIn(account, await sign_in(account))
