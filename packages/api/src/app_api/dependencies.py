@@ -39,7 +39,7 @@ async def get_session(request: Request) -> AsyncIterator[Session]:
 SessionDep = Annotated[Session, Depends(get_session, scope="function")]
 
 
-def get_auth(request: Request) -> Auth:
+async def get_auth(request: Request) -> Auth:
     """Return the keys and the hashing pool of this process."""
     auth: Auth = request.state.auth
     return auth

@@ -69,7 +69,7 @@ async def open_readiness_probe(settings: RedisSettings, database: Database) -> A
         yield ReadinessProbe(database, valkey)
 
 
-def get_readiness_probe(request: Request) -> ReadinessProbe:
+async def get_readiness_probe(request: Request) -> ReadinessProbe:
     """Return the probe of this process."""
     probe: ReadinessProbe = request.state.readiness_probe
     return probe
