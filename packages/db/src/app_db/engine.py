@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import event
+from sqlalchemy.engine import Dialect, ExceptionContext
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
@@ -15,7 +16,7 @@ from sqlalchemy.orm import Session as SyncSession
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from app_db.jobs.wake import Waker
-from app_db.outage import DatabaseUnavailable, is_outage
+from app_db.outage import DatabaseUnavailable, is_outage, naming_no_answer
 from app_db.settings import DatabaseSettings
 
 
@@ -29,7 +30,7 @@ class Session(AsyncSession):
         the next statement takes a connection again.
         """
         assert not any((self.new, self.dirty, self.deleted)), "release() would lose what was not written yet"
-        await self.rollback()
+        await self.rollback()  # guard: test_a_released_session_holds_no_connection
 
 
 class Database:
@@ -60,13 +61,14 @@ class Database:
                 the block took longer than `request_timeout`.
         """
         factory = self.read_sessions if read_only else self.sessions
+        deadline = asyncio.timeout(self.settings.request_timeout.total_seconds())
         try:
-            async with asyncio.timeout(self.settings.request_timeout.total_seconds()), factory() as session:
+            async with deadline, factory() as session:
                 session.info["request_id"] = request_id
                 yield session
                 await session.commit()  # guard: test_what_a_request_wrote_is_kept
         except Exception as error:
-            if is_outage(error, read_only=read_only):
+            if deadline.expired() or is_outage(error, read_only=read_only):
                 raise DatabaseUnavailable from error
             raise
 
@@ -118,6 +120,7 @@ def _engine(
         },
     )
     _ping_when_idle(engine, after=settings.ping_after_idle)
+    _name_no_answer(engine)
     return engine
 
 
@@ -142,7 +145,22 @@ def _ping_when_idle(engine: AsyncEngine, *, after: timedelta) -> None:
             ping(connection)
         except (engine.dialect.loaded_dbapi.Error, DBAPIError, OSError, TimeoutError) as exc:
             # The server was restarted, most likely: what was opened before now is as dead as this one.
-            raise InvalidatePoolError from exc
+            raise InvalidatePoolError from exc  # guard: test_a_connection_that_died_while_idle_is_replaced
+
+
+def _name_no_answer(engine: AsyncEngine) -> None:
+    """Name what asyncpg and SQLAlchemy let through bare when connecting fails or a command takes too long."""
+
+    @event.listens_for(engine.sync_engine, "do_connect")
+    def connect(dialect: Dialect, entry: ConnectionPoolEntry, arguments: Any, options: Any) -> DBAPIConnection:
+        with naming_no_answer():
+            return dialect.connect(*arguments, **options)
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def name(context: ExceptionContext) -> None:
+        if isinstance(context.original_exception, OSError):
+            with naming_no_answer():
+                raise context.original_exception
 
 
 @event.listens_for(SyncSession, "after_commit")
@@ -150,4 +168,4 @@ def _wake_relays(session: SyncSession) -> None:
     """Say that there are jobs once they can be seen: a NOTIFY inside the transaction costs 60 % of the commits."""
     waker: Any = session.info.get("waker")  # Any: `info` is an untyped dict
     if waker is not None and session.info.pop("jobs_enqueued", False):
-        waker.wake()
+        waker.wake()  # guard: test_a_commit_with_jobs_wakes_the_relays

@@ -1,5 +1,8 @@
 """Telling a database that cannot answer from one that answers no."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -17,15 +20,27 @@ class DatabaseUnavailable(Unavailable):
     code = "database_unavailable"
 
 
+class NoAnswer(OSError):
+    """Postgres could not be reached, or did not answer in time."""
+
+
+@contextmanager
+def naming_no_answer() -> Iterator[None]:
+    """Tell the driver's bare OSErrors, time-outs among them, from those of a handler's files and HTTP calls."""
+    try:
+        yield
+    except OSError as exc:
+        raise NoAnswer(str(exc) or "no answer in time") from exc
+
+
 def is_outage(error: BaseException, *, read_only: bool = False) -> bool:
     """Whether the database, not the statement, is what failed.
 
     A refusal to write means that a fail-over is under way; on the read engine it is a fault of ours.
     """
     if not isinstance(error, DBAPIError):
-        # asyncpg lets these through unwrapped when it cannot connect or a command takes too long.
-        return isinstance(error, OSError | TimeoutError | PoolTimeoutError)
+        return isinstance(error, NoAnswer | PoolTimeoutError)
     state: str | None = getattr(error.orig, "sqlstate", None)
-    if state is None:  # the driver itself gave up: the connection is gone
-        return True
+    if state is None:  # the driver itself refused: an argument that it cannot send, or a connection that is gone
+        return error.connection_invalidated
     return state.startswith(_PASSING_CLASSES) or state in _PASSING_CODES or (state == _READ_ONLY and not read_only)
