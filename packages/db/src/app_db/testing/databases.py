@@ -3,6 +3,7 @@
 Nothing here touches a database whose name does not end in `_test`.
 """
 
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ def require_test_database(url: URL) -> None:
     Raises:
         RuntimeError: unless the name ends in `_test`.
     """
-    if not (url.database or "").endswith("_test"):  # guard: test_other_databases_are_never_touched
-        raise RuntimeError(f"the tests only touch databases whose name ends in _test, not {url.database!r}")
+    if not (url.database or "").endswith("_test"):
+        refusal = f"the tests only touch databases whose name ends in _test, not {url.database!r}"
+        raise RuntimeError(refusal)  # guard: test_other_databases_are_never_touched
 
 
 async def recreate(server_url: str, name: str, *, template: str = "template0") -> str:
@@ -45,7 +47,7 @@ async def recreate(server_url: str, name: str, *, template: str = "template0") -
 
 async def migrate(url: str, *, root: Path, revision: str = "head") -> None:
     """Run the migrations of the checkout at `root` up to `revision`, through its own env.py."""
-    config = Config(toml_file=str(root / "pyproject.toml"))
+    config = Config(toml_file=str(root / "pyproject.toml"), stdout=StringIO())
 
     def upgrade(connection: Connection) -> None:
         config.attributes["connection"] = connection

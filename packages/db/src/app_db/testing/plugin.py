@@ -20,6 +20,7 @@ from app_db.types import new_id
 
 SERVER_URL = "app_postgres_server_url"
 POSTGRES = pytest.StashKey[PostgresServer]()
+PREPARED_URL = pytest.StashKey[str]()
 
 type MakeUser = Callable[..., Awaitable[User]]
 
@@ -38,13 +39,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def _server_url(config: pytest.Config) -> str:
     """Return the server of this run with its migrated template; the first call starts it unless one is given."""
-    if (given := os.environ.get("APP_DATABASE__URL")) is None:
-        if POSTGRES in config.stash:
-            return config.stash[POSTGRES].url("postgres")
-        config.stash[POSTGRES] = PostgresServer.temporary().start()
-        given = config.stash[POSTGRES].url("postgres")
-    asyncio.run(databases.create_template(given, root=config.rootpath))
-    return given
+    if PREPARED_URL not in config.stash:
+        if (url := os.environ.get("APP_DATABASE__URL")) is None:
+            config.stash[POSTGRES] = PostgresServer.temporary().start()
+            url = config.stash[POSTGRES].url("postgres")
+        asyncio.run(databases.create_template(url, root=config.rootpath))
+        config.stash[PREPARED_URL] = url  # once: a second call would drop the template that another process clones
+    return config.stash[PREPARED_URL]
 
 
 @pytest.fixture(scope="session")
