@@ -17,8 +17,10 @@ from app_db.settings import DatabaseSettings
 from app_db.types import StrEnumText
 
 LOCK_KEY = 0x67726F756E64  # any number, as long as it is ours in this database
-LOCK_WAIT_SECONDS = 120.0
 LOCK_POLL_SECONDS = 0.25
+# Both may be set in [tool.alembic] of pyproject.toml.
+LOCK_WAIT_SECONDS = float(context.config.get_alembic_option("lock_wait_seconds", "120"))
+LOCK_TIMEOUT = context.config.get_alembic_option("lock_timeout", "5s")
 
 
 class MigrationSettings(BaseSettings):
@@ -32,9 +34,18 @@ class MigrationSettings(BaseSettings):
 def record(ctx: MigrationContext, step: MigrationInfo, heads: set[str], run_args: dict[str, Any]) -> None:
     """Keep `schema_history` in the transaction of the revision; readiness reads it."""
     if step.is_upgrade:
-        ctx.execute(insert(SchemaHistory).values(revision=step.up_revision_id))
+        ctx.execute(insert(SchemaHistory).values(revision=step.up_revision_id))  # guard: test_an_upgrade_is_on_record
     elif heads:  # the downgrade to nothing has dropped the table
-        ctx.execute(delete(SchemaHistory).where(SchemaHistory.revision == step.up_revision_id))
+        undone = SchemaHistory.revision == step.up_revision_id
+        ctx.execute(delete(SchemaHistory).where(undone))  # guard: test_a_downgrade_is_taken_off_the_record
+
+
+def announce(ctx: MigrationContext, step: MigrationInfo, heads: set[str], run_args: dict[str, Any]) -> None:
+    """Say what is done, one line per revision."""
+    word = "upgrade" if step.is_upgrade else "downgrade"
+    for revision in step.up_revisions:
+        assert revision is not None, "a step has a revision above it"
+        context.config.print_stdout("%s %s: %s", word, revision.revision, revision.doc)
 
 
 def render_item(kind: str, item: object, autogen: Any) -> str | bool:
@@ -49,14 +60,13 @@ def configure(**options: Any) -> None:
         compare_server_default=True,
         render_item=render_item,
         transaction_per_migration=True,
-        on_version_apply=record,
         **options,
     )
 
 
 def run_offline() -> None:
     """Print the SQL instead of running it."""
-    configure(dialect_name="postgresql", literal_binds=True)
+    configure(dialect_name="postgresql", literal_binds=True, on_version_apply=record)
     with context.begin_transaction():
         context.run_migrations()
 
@@ -75,9 +85,12 @@ def run_on(connection: Connection) -> None:
         time.sleep(LOCK_POLL_SECONDS)
     try:
         # A DDL statement that waits for a lock makes every query after it wait too: give up early, and be run again.
-        connection.execute(text("SET lock_timeout = '5s'"))
+        set_lock_timeout = text("SELECT set_config('lock_timeout', :value, false)")
+        connection.execute(
+            set_lock_timeout, {"value": LOCK_TIMEOUT}
+        )  # guard: test_a_migration_gives_up_on_a_locked_table
         connection.commit()
-        configure(connection=connection)
+        configure(connection=connection, on_version_apply=(record, announce))
         with context.begin_transaction():
             context.run_migrations()
     finally:
