@@ -3,8 +3,9 @@
 import base64
 import hashlib
 import hmac
+import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import jwt
@@ -14,6 +15,8 @@ from app_auth.settings import AuthSettings, active
 
 LEEWAY = timedelta(seconds=5)
 TYPE = "at+jwt"  # RFC 9068, 2.1
+# One spelling per token, and no counter that eight bytes cannot hold.
+_REFRESH_TOKEN = re.compile(r"rt_([0-9a-f]{32})\.(0|[1-9][0-9]{0,18})\.([A-Za-z0-9_-]{43})")
 REQUIRED = ["iss", "aud", "sub", "sid", "jti", "iat", "nbf", "exp"]
 
 
@@ -73,10 +76,12 @@ class AccessTokens:
                 options={"require": REQUIRED},
             )
             if header.get("typ") != TYPE or "crit" in header:
-                raise InvalidToken
+                raise InvalidToken  # guard: test_a_token_of_another_type_is_refused
+            for claim in ("iat", "nbf", "exp"):
+                datetime.fromtimestamp(claims[claim], UTC)  # guard: test_a_time_that_is_no_time_is_refused
             return AccessClaims(UUID(claims["sub"]), UUID(claims["sid"]))
         except (jwt.InvalidTokenError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as exc:
-            # Besides its own errors PyJWT lets a few others through, for a kid that is a list or an exp of 10^400.
+            # A kid that is a list, an exp of 10^400 or "tomorrow", a sub that is no UUID.
             raise InvalidToken from exc
 
 
@@ -108,16 +113,13 @@ class RefreshTokens:
         Raises:
             RefreshTokenNotFound: when it is not a token that one of our keys has derived.
         """
-        try:
-            session_hex, counter_text, _ = token.removeprefix("rt_").split(".")
-            session_id, counter = UUID(session_hex), int(counter_text)
-        except ValueError:
-            raise RefreshTokenNotFound from None
-        # Rebuilt and compared as a whole, so that there is one spelling only.
-        for key_id in self._ring:
-            if hmac.compare_digest(self.derive(session_id, counter, key_id=key_id).encode(), token.encode()):
-                return RefreshClaims(session_id, counter)
-        raise RefreshTokenNotFound
+        parts = _REFRESH_TOKEN.fullmatch(token)
+        if parts is None:
+            raise RefreshTokenNotFound
+        session_id, counter, mac = UUID(parts[1]), int(parts[2]), parts[3]
+        if not any(hmac.compare_digest(self._mac(key, session_id, counter), mac) for key in self._ring.values()):
+            raise RefreshTokenNotFound  # guard: test_a_changed_refresh_token_is_refused
+        return RefreshClaims(session_id, counter)
 
     @staticmethod
     def _mac(key: bytes, session_id: UUID, counter: int) -> str:
