@@ -1,7 +1,6 @@
 """`APP_AUTH__…`: keys, lifetimes and the cost of a password hash."""
 
 import base64
-import binascii
 from datetime import timedelta
 from typing import Annotated, Literal
 
@@ -13,14 +12,14 @@ MIN_KEY_BYTES = 32  # RFC 7518, 3.2: a key as long as the hash output or longer
 def _check_key(secret: SecretStr) -> SecretStr:
     try:
         length = len(base64.b64decode(secret.get_secret_value(), validate=True))
-    except binascii.Error:
+    except ValueError:
         raise ValueError("must be base64; `openssl rand -base64 32` makes one") from None
     if length < MIN_KEY_BYTES:
         raise ValueError(f"must hold at least {MIN_KEY_BYTES} bytes; `openssl rand -base64 32` makes such a key")
     return secret
 
 
-class Key(BaseModel, frozen=True):
+class Key(BaseModel, frozen=True, hide_input_in_errors=True):
     """One secret of a ring. `verify` keys are still accepted but sign nothing new, which is how keys are rotated."""
 
     kid: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
@@ -50,7 +49,7 @@ def active(ring: tuple[Key, ...]) -> Key:
     return next(key for key in ring if key.state == "active")
 
 
-class AuthSettings(BaseModel, frozen=True):
+class AuthSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     """Secrets have no default. A lifetime that would weaken the promises is refused (docs/security.md)."""
 
     keys: KeyRing
