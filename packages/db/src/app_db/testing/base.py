@@ -123,6 +123,14 @@ class Server(ABC):
             self._lock.release()
             self._lock = None
 
+    def is_alive(self) -> bool:
+        """Whether the process that `start` made still runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def log_end(self) -> str:
+        """The last lines of the log, for whoever has to say why it died."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-10:])
+
     def __enter__(self) -> Self:
         return self.start()
 
@@ -133,10 +141,10 @@ class Server(ABC):
         for _attempt in range(1 if self._wanted_port else 5):  # another may take a free port before we do
             self.port = self._wanted_port or free_port()
             self._run()
-            if wait_until(lambda: self._is_ready() or not self._is_alive(), START_SECONDS) and self._is_alive():
+            if wait_until(lambda: self._is_ready() or not self.is_alive(), START_SECONDS) and self.is_alive():
                 return
             if "in use" not in self.log.read_text(errors="replace"):
-                raise ServerDied(f"{self.name} did not start; the end of {self.log}:\n{self._log_end()}")
+                raise ServerDied(f"{self.name} did not start; the end of {self.log}:\n{self.log_end()}")
         raise self._port_taken(self.port)
 
     def _port_taken(self, port: int) -> PortTaken:
@@ -159,15 +167,9 @@ class Server(ABC):
     def _run_as(self) -> str | None:
         return self.user if is_root() else None
 
-    def _is_alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
     def _new_log(self) -> IO[bytes]:
         self.log.touch(mode=0o600)
         return self.log.open("wb")
-
-    def _log_end(self) -> str:
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-10:])
 
     def _new_password(self) -> str:
         password = secrets.token_urlsafe(24)

@@ -55,7 +55,7 @@ class ProcessIdentity:
 
 
 class FolderLock:
-    """A folder's `lock` file: held as long as the owner lives, and it remembers the process that the owner started.
+    """A folder's `lock` file: held as long as the owner lives, and it remembers the processes that the owner started.
 
     The kernel releases it with the owner, however that dies, so whoever gets it next knows that what is written
     there has lost its owner and may be ended.
@@ -66,7 +66,7 @@ class FolderLock:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._file.close()
+            self.release()
             raise FolderInUse(f"{folder} is in use by another living process: stop that one first") from None
 
     def remember(self, processes: Sequence[ProcessIdentity]) -> None:

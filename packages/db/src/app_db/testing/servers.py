@@ -113,7 +113,7 @@ class PostgresServer(Server):
         with self._new_log() as log:
             done = spawn(command, env=ENVIRONMENT, cwd=workplace, output=log, user=user)
             if done.wait():
-                raise ServerDied(f"initdb failed; the end of {self.log}:\n{self._log_end()}")
+                raise ServerDied(f"initdb failed; the end of {self.log}:\n{self.log_end()}")
         (workplace / "data").rename(self._data)
         rmtree(workplace)
 

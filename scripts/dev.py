@@ -1,0 +1,235 @@
+"""All of Groundwork in one terminal, without anything installed: what `make dev`, `make psql` and the like run.
+
+dev.py up [--reset]     start everything, until Ctrl-C
+dev.py run COMMAND …    run a command in the environment of the running `up`
+dev.py psql             open its database
+"""
+
+import argparse
+import http.client
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from types import FrameType
+from typing import NoReturn
+
+import dev_environment
+from dev_environment import DATA, DATABASE_URL, PORT, REDIS_URL, ROOT, RUNNING
+from dev_processes import Parts, say
+from sqlalchemy import make_url
+
+from app_db.testing.binaries import postgres_programs
+from app_db.testing.processes import FolderLock, free_port, port_is_free
+from app_db.testing.servers import FolderInUse, PostgresServer, ServerError, ValkeyServer, WrongPostgresVersion
+
+MAIL_URL = "APP_MAIL__URL"
+MAIL_FOLDER = DATA / "mail"
+START_SECONDS = 60.0
+
+
+class Stopped(Exception):
+    """Somebody asked us to end."""
+
+
+class PartEnded(Exception):
+    """One of the parts is gone, so the others must go too; the message names it."""
+
+
+def up(*, reset: bool) -> None:
+    """Start everything and keep it running; returns when asked to stop.
+
+    Raises:
+        ServerError: when something is in the way; the message says what, and what to type.
+        PartEnded: when one part ended by itself.
+    """
+    began = time.monotonic()
+    with ExitStack() as stack:
+        lock = stack.enter_context(sole_owner())
+        if reset:
+            start_over()
+        environment = dev_environment.settings()
+        require_free_port(int(environment[PORT]))
+        servers = start_servers(environment, stack)
+        stack.callback(RUNNING.unlink, missing_ok=True)
+        parts = Parts(lock, cwd=ROOT)
+        stack.callback(parts.stop)  # before the servers, so that what runs can be finished
+        start_parts(parts, environment)
+        answered = False
+        while True:
+            parts.print_output(0.1)
+            if ended := parts.ended():
+                raise PartEnded(f"{ended.name} ended with exit code {ended.process.wait()}")
+            for server in servers:
+                if not server.is_alive():
+                    raise PartEnded(f"{server.name} ended; the end of its log:\n{server.log_end()}")
+            if not answered and (answered := answers(int(environment[PORT]))):
+                welcome(environment, time.monotonic() - began)
+
+
+@contextmanager
+def sole_owner() -> Iterator[FolderLock]:
+    """Own the checkout's data, once what a killed predecessor left has ended."""
+    DATA.mkdir(exist_ok=True, mode=0o700)
+    try:
+        lock = FolderLock(DATA)
+    except FolderInUse:
+        raise FolderInUse("`make dev` already runs in this checkout: press Ctrl-C in its terminal first") from None
+    for left_behind in lock.remembered():
+        left_behind.end(group=True)
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
+def start_over() -> None:
+    """Forget the embedded servers' data, the mails and the secrets; `.env` and servers of your own are left alone."""
+    for server in (PostgresServer(DATA / "postgres"), ValkeyServer(DATA / "valkey")):
+        server.erase()
+    shutil.rmtree(MAIL_FOLDER, ignore_errors=True)
+    dev_environment.GENERATED.unlink(missing_ok=True)
+
+
+def require_free_port(port: int) -> None:
+    """Raise a ServerError when the API could not listen there."""
+    if not port_is_free(port):
+        raise ServerError(f"port {port} is taken: stop what listens there, or type `make dev {PORT}={port + 1}`")
+
+
+def start_servers(environment: dict[str, str], stack: ExitStack) -> list[PostgresServer | ValkeyServer]:
+    """Start the servers that no URL was given for, and put their URLs into the environment."""
+    servers: list[PostgresServer | ValkeyServer] = []
+    if DATABASE_URL not in environment:
+        try:
+            postgres = stack.enter_context(PostgresServer(DATA / "postgres"))
+        except WrongPostgresVersion as error:
+            raise ServerError(f"{error}; or type `make dev RESET=1` to start over without the data") from None
+        postgres.create_database("app")
+        environment[DATABASE_URL] = postgres.url("app")
+        servers.append(postgres)
+    if REDIS_URL not in environment:
+        valkey = stack.enter_context(ValkeyServer(DATA / "valkey"))
+        environment[REDIS_URL] = valkey.url
+        servers.append(valkey)
+    return servers
+
+
+def start_parts(parts: Parts, environment: dict[str, str]) -> None:
+    """Start our own programs. The worker waits for the migrations; the API need not, it is unready until then."""
+    if MAIL_URL not in environment:
+        mail_port = free_port()
+        environment[MAIL_URL] = f"smtp://127.0.0.1:{mail_port}"
+        mail = [sys.executable, "scripts/dev_mail.py", str(mail_port), str(MAIL_FOLDER)]
+        parts.start("mail", mail, {**os.environ, "PYTHONUNBUFFERED": "1"})
+    dev_environment.write(RUNNING, environment)
+    child = {**os.environ, **environment, "PYTHONUNBUFFERED": "1"}
+    parts.start("migrate", [sys.executable, "-m", "alembic", "upgrade", "head"], child)
+    uvicorn = "-m uvicorn app_api.main:build --factory --reload --reload-dir packages --host 127.0.0.1"
+    quick = f"--port {environment[PORT]} --log-level warning --timeout-graceful-shutdown 3"
+    parts.start("api", [sys.executable, *uvicorn.split(), *quick.split()], child)
+    while (exit_code := parts.exit_code("migrate")) is None:
+        parts.print_output(0.05)
+    if exit_code:
+        raise PartEnded(f"the migrations failed with exit code {exit_code}")
+    parts.start("worker", [sys.executable, "-m", "app_worker", "run"], child)
+
+
+def answers(port: int) -> bool:
+    """Whether the API answers, whatever it says."""
+    with suppress(OSError, http.client.HTTPException):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=0.5)
+        connection.request("GET", "/probe/live")
+        connection.getresponse().close()
+        connection.close()
+        return True
+    return False
+
+
+def welcome(environment: dict[str, str], seconds: float) -> None:
+    """Print the first screen."""
+    database = make_url(environment[DATABASE_URL])
+    rows = (
+        ("API", f"http://127.0.0.1:{environment[PORT]}", "Swagger UI; changes in packages/ reload it"),
+        ("mails", f"{MAIL_FOLDER.relative_to(ROOT)}/", "each is announced here, with its links"),
+        ("database", "make psql", f"{database.host}:{database.port}, database {database.database}"),
+        ("data", "make seed", "a first operator and sample data; make shell for Python"),
+        ("stop", "Ctrl-C", "the data stays; make dev RESET=1 starts over"),
+    )
+    say("")
+    say(f"Groundwork answers, {seconds:.1f} s after the start.")
+    say("")
+    for name, what, why in rows:
+        say(f"  {name:<10}{what:<26}{why}")
+    say("")
+
+
+def environment_of_running() -> dict[str, str]:
+    """The environment for `make psql` and the like: of the running `up`, or of your own servers.
+
+    Raises:
+        ServerError: when neither is there.
+    """
+    chosen = dev_environment.settings() if DATA.exists() else {}
+    if DATABASE_URL in chosen and REDIS_URL in chosen:
+        return {**chosen, **dev_environment.read(RUNNING)}
+    if not RUNNING.exists():
+        raise ServerError("nothing runs in this checkout: type `make dev` in another terminal first")
+    return dev_environment.read(RUNNING)
+
+
+def run(command: list[str]) -> NoReturn:
+    """Become the command."""
+    environment = {**os.environ, **environment_of_running()}
+    program = sys.executable if command[0] == "python" else command[0]
+    os.chdir(ROOT)
+    os.execvpe(program, command, environment)  # noqa: S606  a shell would read the arguments once more
+
+
+def psql() -> NoReturn:
+    """Become psql: yours, for it has TLS, or the wheel's. The password is not on its command line."""
+    url = make_url(environment_of_running()[DATABASE_URL])
+    values = {"PGHOST": url.host, "PGPORT": url.port, "PGUSER": url.username, "PGPASSWORD": url.password}
+    values["PGDATABASE"] = url.database
+    program = shutil.which("psql") or str(postgres_programs() / "psql")
+    environment = os.environ | {key: str(value) for key, value in values.items() if value}
+    os.execve(program, ["psql"], environment)  # noqa: S606
+
+
+def stop(number: int, _frame: FrameType | None) -> None:
+    """Begin to end; a second signal does not disturb that."""
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
+    raise Stopped(signal.Signals(number).name)
+
+
+def main() -> int:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(prog="dev.py", description=__doc__.splitlines()[0] if __doc__ else None)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("up").add_argument("--reset", action="store_true")
+    commands.add_parser("run").add_argument("rest", nargs=argparse.REMAINDER)
+    commands.add_parser("psql")
+    arguments = parser.parse_args()
+    try:
+        if arguments.command == "run":
+            run(arguments.rest)
+        if arguments.command == "psql":
+            psql()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, stop)
+        up(reset=arguments.reset)
+    except Stopped as stopped:
+        say(f"stopped by {stopped}")
+        return 0
+    except (ServerError, PartEnded) as error:
+        print(f"make {arguments.command.replace('up', 'dev')}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""The settings that `make dev` runs with: generated secrets, then your `.env`, then what the shell has exported."""
+
+import base64
+import json
+import os
+import secrets
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / ".data"
+GENERATED = DATA / "dev.env"
+RUNNING = DATA / "run.env"
+"""What the running `make dev` gave its processes; `make psql` and the like read it."""
+
+DATABASE_URL = "APP_DATABASE__URL"
+REDIS_URL = "APP_REDIS__URL"
+PORT = "APP_HTTP__PORT"
+
+
+def read(path: Path) -> dict[str, str]:
+    """The KEY=VALUE lines of a file, without quotes around the value; nothing when there is no file."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    pairs = (line.strip().partition("=") for line in lines if "=" in line and not line.strip().startswith("#"))
+    return {key.removeprefix("export ").strip(): _unquoted(value.strip()) for key, _, value in pairs}
+
+
+def write(path: Path, environment: dict[str, str]) -> None:
+    """Write it so that `read` gives it back, readable by its owner only."""
+    path.touch(mode=0o600)
+    path.write_text("".join(f"{key}={value}\n" for key, value in environment.items()))
+
+
+def settings() -> dict[str, str]:
+    """Everything but the addresses of the servers that are started for you; makes the secrets the first time."""
+    if not GENERATED.exists():
+        write(GENERATED, _new_secrets())
+    chosen = {**read(GENERATED), **read(ROOT / ".env"), **_exported()}
+    port = chosen.setdefault(PORT, "8000")
+    return {
+        "APP_ENV": "development",
+        "APP_LOG__FORMAT": "console",
+        "APP_PUBLIC_BASE_URL": f"http://127.0.0.1:{port}",
+        **chosen,
+    }
+
+
+def _exported() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if key.startswith("APP_")}
+
+
+def _unquoted(value: str) -> str:
+    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    return value[1:-1] if quoted else value
+
+
+def _new_secrets() -> dict[str, str]:
+    rings = ("APP_AUTH__KEYS", "APP_AUTH__REFRESH_KEYS", "APP_AUTH__TOKEN_KEYS", "APP_AUTH__PEPPERS")
+    return {ring: json.dumps([_new_key()]) for ring in rings} | {"APP_AUTH__ISSUER": "groundwork-dev"}
+
+
+def _new_key() -> dict[str, str]:
+    secret = base64.b64encode(secrets.token_bytes(32)).decode()
+    return {"kid": f"dev-{secrets.token_hex(4)}", "alg": "HS256", "secret": secret, "state": "active"}

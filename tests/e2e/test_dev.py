@@ -1,0 +1,214 @@
+"""`make dev` as a developer meets it: real processes in a copy of the checkout, started, interrupted and killed."""
+
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from app_db.testing.processes import free_port, wait_until
+from app_db.testing.servers import PostgresServer, ValkeyServer
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+
+
+class Launcher:
+    """A running `scripts/dev.py up`; its output is collected line by line."""
+
+    def __init__(self, checkout: Path, *arguments: str, port: int, **environment: str) -> None:
+        self.port = port
+        self.lines: list[str] = []
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("APP_")}
+        self.process = subprocess.Popen(
+            [sys.executable, checkout / "scripts/dev.py", "up", *arguments],
+            env={**inherited, "APP_HTTP__PORT": str(port), "APP_AUTH__BCRYPT_ROUNDS": "4", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._collect)
+        self._reader.start()
+
+    def _collect(self) -> None:
+        assert self.process.stdout
+        self.lines.extend(line.rstrip() for line in self.process.stdout)
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self.lines)
+
+    def expect(self, pattern: str, seconds: float = 30) -> None:
+        found = wait_until(lambda: bool(re.search(pattern, self.output)), seconds)
+        assert found, f"{pattern!r} is not in:\n{self.output}"
+
+    def wait(self) -> int:
+        code = self.process.wait(timeout=20)
+        self._reader.join(timeout=5)
+        return code
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(how)
+        return self.wait()
+
+    def post(self, path: str, body: dict[str, str]) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
+        status = connection.getresponse().status
+        connection.close()
+        return status
+
+
+type Launch = Callable[..., Launcher]
+ADA = {"email": "ada@example.test", "password": "correct horse battery staple"}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    copy = tmp_path_factory.mktemp("dev") / "checkout"
+    for folder in ("scripts", "migrations", "packages"):
+        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__", "tests"))
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    yield copy
+    PostgresServer(copy / ".data/postgres").erase()
+
+
+@pytest.fixture
+def launch(checkout: Path) -> Iterator[Launch]:
+    launched: list[Launcher] = []
+
+    def start(*arguments: str, port: int | None = None, **environment: str) -> Launcher:
+        launched.append(Launcher(checkout, *arguments, port=port or free_port(), **environment))
+        return launched[-1]
+
+    yield start
+    for launcher in launched:
+        if launcher.process.poll() is None:
+            launcher.stop()
+        assert launcher.process.stdout
+        launcher.process.stdout.close()
+
+
+def processes_of(checkout: Path) -> list[str]:
+    """The command lines of all processes whose working folder is the checkout's or its database's."""
+    homes = (str(checkout), str(PostgresServer(checkout / ".data/postgres").folder))
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if str((process / "cwd").readlink()).startswith(homes):
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+        except OSError:  # it ended, or is another user's
+            continue
+    return found
+
+
+def test_everything_answers_mails_arrive_and_sigterm_leaves_nothing_behind(checkout: Path, launch: Launch) -> None:
+    dev = launch()
+    dev.expect("Groundwork answers")
+    dev.expect("worker_started")
+
+    assert dev.post("/auth/register", ADA) < 300
+    dev.expect(rf"mail +\| To {ADA['email']}: ")
+    dev.expect(rf"mail +\|   http://127.0.0.1:{dev.port}/")
+    assert list((checkout / ".data/mail").glob("*.eml"))
+    assert (checkout / ".data/dev.env").stat().st_mode & 0o077 == 0
+    assert len(processes_of(checkout)) > 5
+    assert dev.stop() == 0
+
+    assert processes_of(checkout) == []
+
+
+def test_data_survives_and_a_second_start_is_refused_in_one_line(checkout: Path, launch: Launch) -> None:
+    dev = launch()
+    dev.expect("Groundwork answers")
+    second = launch()
+
+    assert second.wait() == 1
+    assert second.lines == ["make dev: `make dev` already runs in this checkout: press Ctrl-C in its terminal first"]
+    dev.expect("worker_started")
+    assert dev.post("/auth/register", ADA) == 400  # she is there already
+    assert dev.stop(signal.SIGINT) == 0
+    assert processes_of(checkout) == []
+
+
+def test_other_commands_use_what_runs_and_say_so_when_nothing_does(checkout: Path, launch: Launch) -> None:
+    ask = [sys.executable, str(checkout / "scripts/dev.py"), "run", "python", "-m", "alembic", "current"]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("APP_")}
+
+    nothing = subprocess.run(ask, env=environment, capture_output=True, text=True, check=False)
+    dev = launch()
+    dev.expect("worker_started")
+    current = subprocess.run(ask, env=environment, capture_output=True, text=True, check=True)
+
+    assert nothing.stderr == "make run: nothing runs in this checkout: type `make dev` in another terminal first\n"
+    assert "(head)" in current.stdout
+
+
+def test_the_death_of_one_part_stops_all(checkout: Path, launch: Launch) -> None:
+    dev = launch()
+    dev.expect("worker_started")
+    _launcher, *parts = json.loads((checkout / ".data/lock").read_text())
+    os.kill(parts[-1][0], signal.SIGKILL)
+
+    assert dev.wait() == 1
+    assert "worker ended with exit code -9" in dev.lines[-1]
+    assert processes_of(checkout) == []
+
+
+def test_a_killed_launcher_leaves_nothing_once_it_is_started_again(checkout: Path, launch: Launch) -> None:
+    dev = launch()
+    dev.expect("worker_started")
+    dev.stop(signal.SIGKILL)
+
+    again = launch(port=dev.port)
+    again.expect("Groundwork answers")
+    again.expect("worker_started")
+    assert again.post("/auth/register", ADA) == 400
+    assert again.stop() == 0
+
+    assert processes_of(checkout) == []
+
+
+def test_a_taken_port_is_one_line(launch: Launch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        dev = launch(port=port)
+
+        assert dev.wait() == 1
+    assert dev.lines == [
+        f"make dev: port {port} is taken: stop what listens there, or type `make dev APP_HTTP__PORT={port + 1}`"
+    ]
+
+
+def test_data_of_another_postgres_is_one_line_and_reset_starts_over(checkout: Path, launch: Launch) -> None:
+    data = PostgresServer(checkout / ".data/postgres").folder / "data"
+    (data / "PG_VERSION").write_text("17\n")
+    refused = launch()
+
+    assert refused.wait() == 1
+    assert len(refused.lines) == 1
+    assert "was written by PostgreSQL 17, this is 18" in refused.output
+    assert "`make dev RESET=1`" in refused.output
+    dev = launch("--reset")
+    dev.expect("Groundwork answers")
+    dev.expect("worker_started")
+    assert dev.post("/auth/register", ADA) < 300
+
+
+def test_with_servers_of_your_own_nothing_embedded_is_started(checkout: Path, launch: Launch) -> None:
+    with PostgresServer.temporary() as postgres, ValkeyServer.temporary() as valkey:
+        dev = launch(APP_DATABASE__URL=postgres.url("postgres"), APP_REDIS__URL=valkey.url)
+        dev.expect("Groundwork answers")
+        dev.expect("worker_started")
+
+        assert not any("postgres" in process or "valkey-server" in process for process in processes_of(checkout))
+        assert dev.stop() == 0
