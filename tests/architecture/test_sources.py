@@ -1,0 +1,92 @@
+"""What holds for every source file, read from its syntax tree."""
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted(path for path in ROOT.glob("packages/*/src/**/*.py"))
+LONGEST_FUNCTION = 40
+LONGEST_MODULE = 300
+# The test kit and the place of the Postgres programs are chosen by whoever runs the tests.
+READS_THE_ENVIRONMENT = "/app_db/testing/"
+
+
+def long_functions(source: str) -> list[str]:
+    """Return the functions with more lines than one looks at in one go, decorators aside."""
+    return [
+        f"{node.name} has {length} lines"
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (length := (node.end_lineno or node.lineno) - node.lineno + 1) > LONGEST_FUNCTION
+    ]
+
+
+def settings_classes(sources: list[str]) -> set[str]:
+    """Return the names of the classes that read the environment when they are instantiated."""
+    classes = (node for source in sources for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef))
+    return {node.name for node in classes if any("BaseSettings" in ast.unparse(base) for base in node.bases)}
+
+
+def environment_reads(source: str, *, settings: set[str]) -> Iterator[str]:
+    """Yield each place that reads the environment: `os.environ`, `os.getenv`, or settings without values."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Attribute(value=ast.Name(id="os"), attr="environ" | "environb" | "getenv" | "getenvb"):
+                yield ast.unparse(node)
+            case ast.ImportFrom(module="os", names=names) if {name.name for name in names} & {"environ", "getenv"}:
+                yield ast.unparse(node)
+            case ast.Call(func=ast.Name(id=name)) if name in settings:
+                yield ast.unparse(node)
+
+
+def test_no_function_is_longer_than_a_screen() -> None:
+    found = {path.name: functions for path in SOURCES if (functions := long_functions(path.read_text()))}
+
+    assert found == {}
+
+
+def test_a_function_that_is_too_long_is_found() -> None:
+    body = "    pass\n" * LONGEST_FUNCTION
+
+    found = long_functions(f"class A:\n  async def long(self):\n{body}")
+
+    assert found == ["long has 41 lines"]
+
+
+def test_no_module_is_longer_than_a_sitting() -> None:
+    lines = {path.name: len(path.read_text().splitlines()) for path in SOURCES}
+
+    assert {name: count for name, count in lines.items() if count > LONGEST_MODULE} == {}
+
+
+def test_nothing_is_left_to_do_in_a_comment() -> None:
+    files = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    left = re.compile(r"#.*\b(" + "|".join(["TO" + "DO", "FIX" + "ME", "X" * 3, "HA" + "CK"]) + r")\b")
+
+    found = [path for path in files.split() if (ROOT / path).is_file() and left.search((ROOT / path).read_text())]
+
+    assert found == []
+
+
+def test_only_the_main_modules_read_the_environment() -> None:
+    settings = settings_classes([path.read_text() for path in SOURCES])
+
+    readers = {
+        path.relative_to(ROOT / "packages").as_posix()
+        for path in SOURCES
+        if any(environment_reads(path.read_text(), settings=settings)) and READS_THE_ENVIRONMENT not in path.as_posix()
+    }
+
+    assert readers == {"api/src/app_api/main.py", "worker/src/app_worker/main.py"}
+
+
+@pytest.mark.parametrize(
+    "source", ["import os\nos.environ['A']", "import os\nos.getenv('A')", "from os import environ", "x = ApiSettings()"]
+)
+def test_reading_the_environment_is_found_in_each_spelling(source: str) -> None:
+    assert list(environment_reads(source, settings={"ApiSettings"}))
