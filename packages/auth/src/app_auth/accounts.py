@@ -16,21 +16,17 @@ from app_db.repositories.user_sessions import UserSessionRepository
 from app_db.repositories.users import UserRepository
 from app_db.types import new_id
 
-MAX_EMAIL_LENGTH = 254  # RFC 5321, 4.5.3.1.3, less the angle brackets
-
 
 def canonical_email(email: str) -> str:
     """Return the form in which two spellings of one address are equal.
 
     Raises:
-        InvalidEmail: when it is no address at all.
+        InvalidEmail: when it is no address at all, or longer than the 254 characters of RFC 5321.
     """
     try:
         normal = email_validator.validate_email(email, check_deliverability=False, test_environment=True).normalized
     except email_validator.EmailNotValidError:
         raise InvalidEmail from None
-    if len(normal) > MAX_EMAIL_LENGTH:
-        raise InvalidEmail
     return normal.casefold()
 
 
@@ -48,7 +44,8 @@ async def register(auth: Auth, session: Session, *, email: str, password: str, r
     password_hash = await auth.passwords.hash(password)
     user = User(id=new_id(), email=email, email_canonical=canonical, password_hash=password_hash, role=role)
     await UserRepository(session).add(user, taken=EmailTaken)
-    await enqueue(session, WelcomeEmail(user_id=user.id), owner_id=user.id)
+    welcome = WelcomeEmail(user_id=user.id)
+    await enqueue(session, welcome, owner_id=user.id)  # guard: test_registering_enqueues_a_welcome
     return user
 
 
@@ -62,13 +59,14 @@ async def change_password(
         PasswordTooShort, PasswordTooLong, HashingBusy.
     """
     auth.passwords.check_strength(new_password)
-    users = UserRepository(session)
-    stored = await users.password_hash(principal.user_id)
-    await session.release()
+    users, user_id = UserRepository(session), principal.user_id
+    stored = await users.password_hash(user_id)
+    await session.release()  # guard: test_a_password_change_holds_no_connection_while_it_hashes
     if not await auth.passwords.verify(current_password, stored):
         raise InvalidCredentials  # guard: test_changing_the_password_needs_the_current_one
-    await users.set_password_hash(principal.user_id, await auth.passwords.hash(new_password))
-    await UserSessionRepository(session).end_others(principal.user_id, keep=principal.session_id)
+    await users.set_password_hash(user_id, await auth.passwords.hash(new_password))
+    sessions = UserSessionRepository(session)
+    await sessions.end_others(user_id, keep=principal.session_id)  # guard: test_a_new_password_ends_other_sessions
 
 
 async def delete_account(auth: Auth, session: Session, principal: Principal, *, now: datetime) -> None:
@@ -78,7 +76,7 @@ async def delete_account(auth: Auth, session: Session, principal: Principal, *, 
         ReauthenticationRequired: when the sign-in is older than `fresh_sign_in`.
     """
     if now - principal.signed_in_at > auth.settings.fresh_sign_in:
-        raise ReauthenticationRequired
+        raise ReauthenticationRequired  # guard: test_deleting_an_account_needs_a_fresh_sign_in
     await UserRepository(session).delete(principal.user_id)
 
 

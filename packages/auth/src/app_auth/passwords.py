@@ -31,9 +31,9 @@ class PasswordHasher:
         self._peppers = {key.kid: key.key_bytes for key in settings.peppers}
         self._pepper_id = active(settings.peppers).kid
         self._min_length = settings.password_min_length
-        cores = os.process_cpu_count() or 1
-        self._threads = ThreadPoolExecutor(cores, thread_name_prefix="password-hash")
-        self._slots = asyncio.Semaphore(cores)
+        self.threads = os.process_cpu_count() or 1
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="password-hash")
+        self._slots = asyncio.Semaphore(self.threads)
         self._wait = settings.hash_wait.total_seconds()
         self._queue_limit = settings.hash_queue
         self._waiting = 0
@@ -42,7 +42,7 @@ class PasswordHasher:
 
     def close(self) -> None:
         """Stop the threads; hashes that run are finished."""
-        self._threads.shutdown()
+        self._pool.shutdown()
 
     def check_strength(self, password: str) -> None:
         """Refuse a new password by its length, counted after normalisation (NIST SP 800-63B-4, 3.1.1.2).
@@ -74,7 +74,7 @@ class PasswordHasher:
 
     async def _in_pool[T](self, work: Callable[[], T]) -> T:
         if self._waiting >= self._queue_limit:
-            raise HashingBusy
+            raise HashingBusy  # guard: test_a_hash_that_finds_the_queue_full_is_refused
         self._waiting += 1
         try:
             async with asyncio.timeout(self._wait):
@@ -83,9 +83,9 @@ class PasswordHasher:
             raise HashingBusy from None
         finally:
             self._waiting -= 1
-        running = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        running = asyncio.get_running_loop().run_in_executor(self._pool, work)
         # The thread goes on when its request is cancelled; its slot is free when the thread is.
-        running.add_done_callback(lambda _: self._slots.release())
+        running.add_done_callback(lambda _: self._slots.release())  # guard: test_a_cancelled_hash_frees_its_slot
         return await asyncio.shield(running)
 
     def _prehash(self, password: str, pepper: bytes) -> bytes:

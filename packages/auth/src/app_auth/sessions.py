@@ -18,6 +18,7 @@ from app_auth.errors import (
 from app_auth.principal import Principal
 from app_auth.tokens import RefreshClaims
 from app_db import Session
+from app_db.errors import violation_as
 from app_db.models import UserSession
 from app_db.repositories.user_sessions import UserSessionRepository
 from app_db.repositories.users import UserRepository
@@ -45,7 +46,7 @@ async def sign_in(auth: Auth, session: Session, *, email: str, password: str, no
         account = await UserRepository(session).credentials_of(canonical_email(email))
     except InvalidEmail:
         account = None
-    await session.release()
+    await session.release()  # guard: test_a_sign_in_holds_no_connection_while_it_hashes
     # Verified for an unknown address too: equal time hides who has an account.
     matches = await auth.passwords.verify(password, account.password_hash if account else None)
     if account is None or not matches:
@@ -62,6 +63,8 @@ async def sign_in(auth: Auth, session: Session, *, email: str, password: str, no
         expires_at=now + settings.refresh_absolute,
     )
     session.add(user_session)
+    with violation_as(InvalidCredentials, of="fk_user_sessions_user_id_users"):
+        await session.flush()  # here, where an account that was deleted while we hashed can still be told apart
     return _issue(
         auth,
         RefreshClaims(user_session.id, 0),
@@ -118,7 +121,7 @@ async def authenticate(auth: Auth, session: Session, *, token: str, now: datetim
     if row is None:
         raise UserRemoved
     if row.session_id is None or row.signed_in_at is None or row.idle_expires_at is None or now >= row.idle_expires_at:
-        raise SessionEnded
+        raise SessionEnded  # guard: test_signing_out_ends_the_access_token_at_once
     return Principal(row.user_id, row.email, row.role, row.session_id, row.signed_in_at)
 
 

@@ -3,18 +3,22 @@
 On top of the fixtures of `app_db.testing.plugin`; what is made here is committed, and deleted after the test.
 """
 
+import asyncio
 import base64
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Literal
+from datetime import datetime
+from typing import Literal, SupportsIndex
 from uuid import UUID
 
 import pytest
-import pytest_asyncio
 
 from app_auth import accounts, sessions
 from app_auth.auth import Auth, open_auth
+from app_auth.passwords import PasswordHasher
 from app_auth.sessions import IssuedTokens
 from app_auth.settings import AuthSettings, Key
 from app_db import Database
@@ -35,7 +39,7 @@ class Account:
 
 
 type MakeAccount = Callable[..., Awaitable[Account]]
-type SignIn = Callable[[Account], Awaitable[IssuedTokens]]
+type SignIn = Callable[..., Awaitable[IssuedTokens]]
 
 
 def new_key(kid: str = "1", *, state: Literal["active", "verify"] = "active") -> Key:
@@ -50,8 +54,8 @@ def auth_settings() -> AuthSettings:
     return AuthSettings(keys=(new_key(),), refresh_keys=(new_key(),), peppers=(new_key(),), bcrypt_rounds=4)
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def auth(auth_settings: AuthSettings) -> AsyncIterator[Auth]:
+@pytest.fixture(scope="session")
+def auth(auth_settings: AuthSettings) -> Iterator[Auth]:
     """Return what every service of app_auth takes first."""
     with open_auth(auth_settings) as auth:
         yield auth
@@ -74,8 +78,35 @@ def make_account(auth: Auth, database: Database) -> MakeAccount:
 def sign_in(auth: Auth, database: Database) -> SignIn:
     """Return a function that starts a login session of an account, and commits it."""
 
-    async def sign_in(account: Account) -> IssuedTokens:
+    async def sign_in(account: Account, *, now: datetime | None = None) -> IssuedTokens:
         async with database.unit_of_work() as session:
-            return await sessions.sign_in(auth, session, email=account.email, password=account.password, now=utcnow())
+            return await sessions.sign_in(
+                auth, session, email=account.email, password=account.password, now=now or utcnow()
+            )
 
     return sign_in
+
+
+class _HeldBack(str):
+    """A stored hash that cannot be compared with before the gate opens."""
+
+    __slots__ = ("gate",)
+    gate: threading.Event
+
+    def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
+        self.gate.wait()
+        return super().split(sep, maxsplit)
+
+
+@asynccontextmanager
+async def busy_hashing(passwords: PasswordHasher) -> AsyncIterator[None]:
+    """Keep every thread of the hashing pool busy for as long as the block takes: whoever hashes has to wait."""
+    stored = _HeldBack(await passwords.hash(PASSWORD))
+    stored.gate = threading.Event()
+    running = [asyncio.create_task(passwords.verify(PASSWORD, stored)) for _ in range(passwords.threads)]
+    await asyncio.sleep(0)  # each of them takes its thread
+    try:
+        yield
+    finally:
+        stored.gate.set()
+        await asyncio.gather(*running)
