@@ -1,0 +1,62 @@
+"""What several of these modules need."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from app_db import Database, open_database
+from app_db.settings import DatabaseSettings
+
+type OpenWith = Callable[..., AbstractAsyncContextManager[Database]]
+type EndBackend = Callable[[int], Awaitable[None]]
+type Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
+
+
+@pytest.fixture
+def open_with(database: Database, database_settings: DatabaseSettings) -> OpenWith:
+    """Open the test's database a second time, with some settings changed."""
+
+    @asynccontextmanager
+    async def open_(**changes: Any) -> AsyncIterator[Database]:  # Any: fields of DatabaseSettings
+        settings = DatabaseSettings.model_validate(database_settings.model_dump() | changes)
+        async with open_database(settings, name="second") as second:
+            yield second
+
+    return open_
+
+
+@pytest.fixture
+def end_backend(database: Database) -> EndBackend:
+    """End a server process, as a restart or a fail-over does, and return once it has gone."""
+
+    async def end(pid: int) -> None:
+        async with database.engine.connect() as connection:
+            ended = await connection.scalar(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+        assert ended, f"backend {pid} did not end"
+
+    return end
+
+
+@pytest.fixture
+def until() -> Until:
+    """Wait for what another process does in its own time."""
+
+    async def wait(holds: Callable[[], Awaitable[bool]]) -> None:
+        async with asyncio.timeout(20):
+            while not await holds():  # noqa: ASYNC110  # another process sets no event of ours
+                await asyncio.sleep(0.01)
+
+    return wait
+
+
+@pytest.fixture
+def refusing_url() -> Iterator[str]:
+    """A URL at which nobody listens; the port is held so that nobody starts to."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield f"postgresql://nobody:nothing@127.0.0.1:{held.getsockname()[1]}/none_test"

@@ -1,0 +1,32 @@
+"""Which URL goes where."""
+
+import pytest
+
+from app_db.settings import DatabaseSettings
+
+PLAIN = "postgresql://app:p%40ss@db.example.test/app"
+
+
+def settings(**values: str) -> DatabaseSettings:
+    return DatabaseSettings.model_validate(values)
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+asyncpg", "postgresql+psycopg"])
+def test_any_spelling_of_the_driver_is_ours(scheme: str) -> None:
+    url = settings(url=PLAIN.replace("postgresql", scheme)).sqlalchemy_url
+
+    assert url.drivername == "postgresql+asyncpg"
+
+
+def test_the_direct_url_is_the_url_unless_given() -> None:
+    assert settings(url=PLAIN).direct_dsn == PLAIN
+
+
+def test_a_direct_url_leads_past_the_pooler() -> None:
+    given = settings(url="postgresql://pooler.example.test/app", direct_url=PLAIN)
+
+    assert (given.sqlalchemy_url.host, given.direct_dsn) == ("pooler.example.test", PLAIN)
+
+
+def test_a_printed_setting_hides_the_password() -> None:
+    assert "p%40ss" not in repr(settings(url=PLAIN))
