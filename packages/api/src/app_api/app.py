@@ -10,7 +10,7 @@ from app_api.features.auth.router import router as auth_router
 from app_api.features.jobs.router import router as jobs_router
 from app_api.input_guard import InputGuard
 from app_api.lifespan import lifespan_of
-from app_api.middleware import AllowedHosts, Cors, RequestContext
+from app_api.middleware import AllowedHosts, Cors, HeadAsGet, RequestContext
 from app_api.problems import add_problem_handlers
 from app_api.settings import ApiSettings
 
@@ -37,6 +37,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         add_docs(app)
     add_problem_handlers(app)
     # The last one added is the outermost.
+    app.add_middleware(HeadAsGet)
     app.add_middleware(InputGuard, max_body=settings.http.max_body)
     if settings.http.cors_origins:
         app.add_middleware(

@@ -5,15 +5,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from app_api.dependencies import SessionDep
-from app_api.problems import problem_responses
+from app_api.problems import ProblemResponse, app_error_response, problem_responses
 from app_api.settings import RedisSettings
 from app_db import Database
+from app_db.errors import Unavailable
 from app_db.outage import DatabaseUnavailable
 from app_db.repositories.schema import SchemaRepository
 
@@ -29,6 +30,12 @@ class Readiness(BaseModel):
 
     status: Literal["ready", "degraded", "unready"]
     checks: dict[str, Check]
+
+
+class NotReady(Unavailable):
+    """No requests should be sent here now."""
+
+    code = "unready"
 
 
 class ReadinessProbe:
@@ -88,10 +95,12 @@ async def health_probe(session: SessionDep) -> str:
     return "app and database ok"
 
 
-@router.get("/ready", responses={503: {"model": Readiness}})
-async def ready_probe(probe: Annotated[ReadinessProbe, Depends(get_readiness_probe)], response: Response) -> Readiness:
+@router.get("/ready", response_model=Readiness, responses=problem_responses(NotReady))
+async def ready_probe(
+    request: Request, probe: Annotated[ReadinessProbe, Depends(get_readiness_probe)]
+) -> Readiness | ProblemResponse:
     """Whether requests should be sent here: the schema that this code needs is there."""
     readiness = await probe.check()
     if readiness.status == "unready":
-        response.status_code = 503
+        return app_error_response(request.scope, NotReady(), checks=readiness.checks)
     return readiness

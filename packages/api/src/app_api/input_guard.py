@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app_api.problems import PayloadTooLarge, app_error_response
+from app_api.problems import PayloadTooLarge, UnsupportedMediaType, app_error_response
 from app_db.errors import AppError, BadRequest, Invalid
 
 MAX_DEPTH: Final = 64
@@ -25,6 +26,12 @@ class InvalidForm(BadRequest):
     """The form is malformed, or names a field twice."""
 
     code = "invalid_request"
+
+
+class InvalidLength(BadRequest):
+    """Content-Length is not a number."""
+
+    code = "invalid_content_length"
 
 
 class InvalidText(Invalid):
@@ -53,10 +60,13 @@ class InputGuard:
             return
         try:
             _check_target(scope)
-            headers: Mapping[bytes, bytes] = dict(scope["headers"])
+            # Of a repeated header the first counts, as for Starlette: what is checked must be what is parsed.
+            headers: Mapping[bytes, bytes] = dict(reversed(scope["headers"]))
             body = await self._read(headers, receive)
             if body:
                 _check_body(headers.get(b"content-type", b"").split(b";")[0].strip().lower(), body)
+        except ClientDisconnect:
+            return  # half a body: nothing is done with it, and nobody waits for an answer
         except AppError as error:
             await app_error_response(scope, error)(scope, receive, send)
             return
@@ -64,14 +74,18 @@ class InputGuard:
 
     async def _read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         """Return the whole body; one that announces itself as too large is refused unread."""
-        if int(headers.get(b"content-length", b"0")) > self.max_body:  # the parser has made sure that it is digits
+        try:
+            announced = int(headers.get(b"content-length", b"0"))
+        except ValueError:  # no server that we know lets it through
+            raise InvalidLength from None
+        if announced > self.max_body:
             raise PayloadTooLarge
         chunks: list[bytes] = []
         size = 0
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                return b""
+                raise ClientDisconnect
             chunks.append(message.get("body", b""))
             size += len(chunks[-1])
             if size > self.max_body:
@@ -104,6 +118,8 @@ def _check_body(media_type: bytes, body: bytes) -> None:
         _check_json(body)
     elif media_type == b"application/x-www-form-urlencoded":
         _check_form(body)
+    else:  # also what FastAPI might still take for JSON or a form: nothing gets past unchecked
+        raise UnsupportedMediaType
 
 
 def _check_form(body: bytes) -> None:

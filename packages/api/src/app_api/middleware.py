@@ -58,12 +58,25 @@ class RequestContext:
                 await internal_error_response(scope)(scope, receive, send_with_id)
 
 
+class HeadAsGet:
+    """Lets HEAD reach what GET reaches (RFC 9110, 9.3.2); FastAPI's routes do not. The server drops the body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
+        await self.app(scope, receive, send)
+
+
 class AllowedHosts:
     """Refuses requests for a host that is not ours: links and caches must not be built from a made-up name."""
 
     def __init__(self, app: ASGIApp, *, hosts: Sequence[str]) -> None:
         self.app = app
-        self.hosts = frozenset(hosts)
+        self.hosts = frozenset(host.lower() for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check one request."""

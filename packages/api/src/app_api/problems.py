@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Mount
 
 from app_auth.errors import InvalidGrant, InvalidToken
 from app_db.errors import AppError, BadRequest, Conflict, Forbidden, Invalid, NotFound, Unauthenticated, Unavailable
@@ -17,12 +18,19 @@ from app_db.errors import AppError, BadRequest, Conflict, Forbidden, Invalid, No
 log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+_METHODS = frozenset({"DELETE", "GET", "PATCH", "POST", "PUT"})
 
 
 class PayloadTooLarge(AppError):
     """The body is larger than this endpoint takes."""
 
     code = "payload_too_large"
+
+
+class UnsupportedMediaType(AppError):
+    """A body must be JSON (application/json), or a form (application/x-www-form-urlencoded) where one is asked for."""
+
+    code = "unsupported_media_type"
 
 
 STATUS_BY_ERROR: Mapping[type[AppError], int] = {
@@ -32,6 +40,7 @@ STATUS_BY_ERROR: Mapping[type[AppError], int] = {
     NotFound: 404,
     Conflict: 409,
     PayloadTooLarge: 413,
+    UnsupportedMediaType: 415,
     Invalid: 422,
     Unavailable: 503,
 }
@@ -46,7 +55,7 @@ class FieldProblem(BaseModel):
     detail: str
 
 
-class Problem(BaseModel):
+class Problem(BaseModel, extra="allow"):
     """RFC 9457, 3.1, with three members of ours: `code`, `request_id` and, for invalid values, `errors`."""
 
     type: str = "about:blank"
@@ -108,10 +117,9 @@ def problem_responses(*errors: type[AppError]) -> dict[int | str, dict[str, Any]
     }
 
 
-def app_error_response(scope: Mapping[str, Any], error: AppError) -> ProblemResponse:
-    """Return the document for an expected failure."""
+def app_error_response(scope: Mapping[str, Any], error: AppError, **members: Any) -> ProblemResponse:
+    """Return the document for an expected failure, with what else is known about it as `members`."""
     headers: dict[str, str] = {}
-    members: dict[str, str] = {}
     if isinstance(error, Unauthenticated):
         # RFC 6750, 3.1: no error code when the request carried no token at all.
         headers["WWW-Authenticate"] = 'Bearer error="invalid_token"' if isinstance(error, InvalidToken) else "Bearer"
@@ -142,17 +150,36 @@ def add_problem_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> ProblemResponse:
-        fields = [FieldProblem(pointer=_pointer(e["loc"]), code=e["type"], detail=e["msg"]) for e in error.errors()]
+        fields = [FieldProblem(pointer=_pointer(e["loc"]), code=e["type"], detail=_detail(e)) for e in error.errors()]
         return ProblemResponse(
             request.scope, 422, code="validation_failed", detail="The request is not valid.", errors=fields
         )
 
     @app.exception_handler(HTTPException)
     async def from_framework(request: Request, error: HTTPException) -> ProblemResponse:
-        code = HTTPStatus(error.status_code).name.lower()
+        status = HTTPStatus(error.status_code)
+        headers = dict(error.headers or {})
+        if status is HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = ", ".join(sorted(_allowed_methods(request, headers["Allow"])))
         return ProblemResponse(
-            request.scope, error.status_code, code=code, detail=str(error.detail), headers=error.headers
+            request.scope, status, code=status.name.lower(), detail=str(error.detail), headers=headers
         )
+
+
+def _allowed_methods(request: Request, stated: str) -> set[str]:
+    """Return what RFC 9110, 15.5.6 asks for; FastAPI states the methods of the first route with this path only."""
+    methods = {*stated.split(", ")}
+    for method in _METHODS - methods:
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes if not isinstance(route, Mount)):
+            methods.add(method)
+    return methods | {"HEAD"} if "GET" in methods else methods
+
+
+def _detail(error: Mapping[str, Any]) -> str:
+    """Return Pydantic's sentence without the parser's remark at its end, which may quote what was sent."""
+    message: str = error["msg"]
+    return message.split(", ", maxsplit=1)[0] if error["type"].endswith("_parsing") else message
 
 
 def _pointer(location: tuple[str | int, ...]) -> str:
