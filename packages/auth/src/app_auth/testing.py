@@ -99,14 +99,14 @@ class _HeldBack(str):
 
 
 @asynccontextmanager
-async def busy_hashing(passwords: PasswordHasher) -> AsyncIterator[None]:
+async def busy_hashing(passwords: PasswordHasher) -> AsyncIterator[list[asyncio.Task[bool]]]:
     """Keep every thread of the hashing pool busy for as long as the block takes: whoever hashes has to wait."""
     stored = _HeldBack(await passwords.hash(PASSWORD))
     stored.gate = threading.Event()
     running = [asyncio.create_task(passwords.verify(PASSWORD, stored)) for _ in range(passwords.threads)]
     await asyncio.sleep(0)  # each of them takes its thread
     try:
-        yield
+        yield running
     finally:
         stored.gate.set()
-        await asyncio.gather(*running)
+        await asyncio.gather(*running, return_exceptions=True)

@@ -1,0 +1,136 @@
+"""What is stored of a password, and what is compared with it."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from types import FrameType
+
+import bcrypt
+import pytest
+
+from app_auth.auth import Auth
+from app_auth.errors import PasswordTooLong, PasswordTooShort
+from app_auth.passwords import PasswordHasher
+from app_auth.settings import AuthSettings
+from app_auth.testing import PASSWORD, new_key
+
+
+@contextmanager
+def comparisons() -> Iterator[list[str]]:
+    """List the bcrypt hashes that are compared with in the block, as the interpreter itself reports the calls."""
+    seen: list[str] = []
+
+    def note(frame: FrameType, event: str, called: object) -> None:
+        if event == "c_call" and called is bcrypt.checkpw:
+            seen.extend(value for value in frame.f_locals.values() if str(value).startswith("$2b$"))
+
+    threading.setprofile_all_threads(note)
+    try:
+        yield seen
+    finally:
+        threading.setprofile_all_threads(None)
+
+
+def cost(bcrypt_hash: str) -> str:
+    return bcrypt_hash.split("$")[2]
+
+
+async def test_a_password_verifies_against_its_own_hash(auth: Auth) -> None:
+    stored = await auth.passwords.hash(PASSWORD)
+
+    assert await auth.passwords.verify(PASSWORD, stored)
+
+
+async def test_the_hash_names_its_scheme_its_pepper_and_its_cost(auth: Auth) -> None:
+    stored = await auth.passwords.hash(PASSWORD)
+
+    assert stored.startswith("bcrypt-sha384$1$$2b$04$")
+
+
+async def test_two_hashes_of_one_password_differ(auth: Auth) -> None:
+    assert await auth.passwords.hash(PASSWORD) != await auth.passwords.hash(PASSWORD)
+
+
+@pytest.mark.parametrize("length", [72, 73, 200, 256])
+async def test_the_last_character_of_a_long_password_counts(auth: Auth, length: int) -> None:
+    password = "p" * (length - 1) + "x"
+    stored = await auth.passwords.hash(password)
+
+    assert await auth.passwords.verify(password, stored)
+    assert not await auth.passwords.verify(password[:-1], stored)
+    assert not await auth.passwords.verify(password[:-1] + "y", stored)
+
+
+async def test_what_follows_a_nul_counts(auth: Auth) -> None:
+    stored = await auth.passwords.hash("before the nul\0and after it")
+
+    assert await auth.passwords.verify("before the nul\0and after it", stored)
+    assert not await auth.passwords.verify("before the nul\0and something else", stored)
+
+
+async def test_a_composed_and_a_decomposed_accent_are_the_same_password(auth: Auth) -> None:
+    stored = await auth.passwords.hash("caf\u00e9 au lait, s'il te pla\u00eet")
+
+    assert await auth.passwords.verify("cafe\u0301 au lait, s'il te plai\u0302t", stored)
+
+
+async def test_a_compatibility_character_is_another_password(auth: Auth) -> None:
+    stored = await auth.passwords.hash("\ufb01fteen characters")
+
+    assert not await auth.passwords.verify("fifteen characters", stored)
+
+
+async def test_spaces_around_a_password_count(auth: Auth) -> None:
+    stored = await auth.passwords.hash(f" {PASSWORD} ")
+
+    assert not await auth.passwords.verify(PASSWORD, stored)
+
+
+async def test_another_pepper_makes_the_hash_worthless(auth: Auth, auth_settings: AuthSettings) -> None:
+    stored = await auth.passwords.hash(PASSWORD)
+
+    with closing(PasswordHasher(auth_settings.model_copy(update={"peppers": (new_key("1"),)}))) as elsewhere:
+        assert not await elsewhere.verify(PASSWORD, stored)
+
+
+async def test_a_hash_of_a_retired_pepper_still_verifies(auth: Auth, auth_settings: AuthSettings) -> None:
+    stored = await auth.passwords.hash(PASSWORD)
+    retired = auth_settings.peppers[0].model_copy(update={"state": "verify"})
+    rotated = auth_settings.model_copy(update={"peppers": (retired, new_key("2"))})
+
+    with closing(PasswordHasher(rotated)) as hasher:
+        assert await hasher.verify(PASSWORD, stored)
+        assert (await hasher.hash(PASSWORD)).startswith("bcrypt-sha384$2$")
+
+
+async def test_an_unknown_account_has_no_right_password(auth: Auth) -> None:
+    assert not await auth.passwords.verify(PASSWORD, None)
+
+
+async def test_an_unknown_account_costs_one_comparison_of_the_same_cost(auth: Auth) -> None:
+    stored = await auth.passwords.hash(PASSWORD)
+
+    with comparisons() as known:
+        await auth.passwords.verify("some other password", stored)
+    with comparisons() as unknown:
+        await auth.passwords.verify("some other password", None)
+
+    assert len(known) == len(unknown) == 1
+    assert cost(known[0]) == cost(unknown[0])
+
+
+@pytest.mark.parametrize("password", ["", "p" * 14, "cafe\u0301 au lait 1"])
+def test_a_password_below_fifteen_characters_is_too_short(auth: Auth, password: str) -> None:
+    with pytest.raises(PasswordTooShort):
+        auth.passwords.check_strength(password)
+
+
+@pytest.mark.parametrize("password", ["p" * 257, "\U0001f511" * 257])
+def test_a_password_above_256_characters_is_too_long(auth: Auth, password: str) -> None:
+    with pytest.raises(PasswordTooLong):
+        auth.passwords.check_strength(password)
+
+
+@pytest.mark.parametrize("password", ["p" * 15, "p" * 256, "\U0001f511" * 256, "e\u0301" * 256, " " * 15])
+def test_a_password_of_15_to_256_characters_has_a_fitting_length(auth: Auth, password: str) -> None:
+    auth.passwords.check_strength(password)
