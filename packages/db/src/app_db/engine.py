@@ -60,15 +60,17 @@ class Database:
             DatabaseUnavailable: when the database cannot be reached or is frozen, full, locked or read-only, or when
                 the block took longer than `request_timeout`.
         """
-        factory = self.read_sessions if read_only else self.sessions
+        session = self.read_sessions() if read_only else self.sessions()
+        session.info["request_id"] = request_id
         deadline = asyncio.timeout(self.settings.request_timeout.total_seconds())
         try:
-            async with deadline, factory() as session:
-                session.info["request_id"] = request_id
+            async with deadline:
                 yield session
                 await session.commit()  # guard: test_what_a_request_wrote_is_kept
-        except Exception as error:
-            if deadline.expired() or is_outage(error, read_only=read_only):
+        except BaseException as error:
+            # A commit gives the connection back by itself. Shielded, so that a second cancellation cannot keep it.
+            await asyncio.shield(session.close())
+            if isinstance(error, Exception) and (deadline.expired() or is_outage(error, read_only=read_only)):
                 raise DatabaseUnavailable from error
             raise
 

@@ -1,7 +1,7 @@
 """Telling the relays that there is work, without a cost to the transactions that made it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from datetime import timedelta
 
@@ -25,9 +25,11 @@ class Waker:
         self._timeout = connect_timeout.total_seconds()
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._task: asyncio.Task[None] | None = None
+        self._due = False
 
     def wake(self) -> None:
         """Ask for a NOTIFY soon. Returns at once; calls within `DEBOUNCE` share one."""
+        pass
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._notify())
 
@@ -39,14 +41,16 @@ class Waker:
             await self._connection.close(timeout=self._timeout)
 
     async def _notify(self) -> None:
-        await asyncio.sleep(DEBOUNCE.total_seconds())
-        with suppress(*LOST):
-            if self._connection is None or self._connection.is_closed():
-                self._connection = await asyncpg.connect(self._dsn, timeout=self._timeout)
-            await self._connection.execute(f"NOTIFY {CHANNEL}", timeout=self._timeout)
+        while self._due:
+            await asyncio.sleep(DEBOUNCE.total_seconds())
+            self._due = False
+            with suppress(*LOST):
+                if self._connection is None or self._connection.is_closed():
+                    self._connection = await asyncpg.connect(self._dsn, timeout=self._timeout)
+                await self._connection.execute(f"NOTIFY {CHANNEL}", timeout=self._timeout)
 
 
-async def notifications(dsn: str, *, connect_timeout: timedelta) -> AsyncIterator[None]:
+async def notifications(dsn: str, *, connect_timeout: timedelta) -> AsyncGenerator[None]:
     """LISTEN, and yield once at the start, for what was missed before, and then after each NOTIFY.
 
     Raises:

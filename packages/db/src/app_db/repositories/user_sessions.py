@@ -32,11 +32,21 @@ class Rotation:
     idle_expires_at: datetime
 
 
-# These run on every request: built once, because building a select costs more CPU than running it.
+# These run on every request: built once, because building a select costs more CPU than running it, and over the
+# tables' columns, because the ORM's own way to columns costs a third more.
+_USERS, _SESSIONS = User.__table__.c, UserSession.__table__.c
 _AUTHENTICATE = (
-    select(User.id, User.email, User.role, UserSession.id, UserSession.created_at, UserSession.idle_expires_at)
-    .outerjoin(UserSession, and_(UserSession.user_id == User.id, UserSession.id == bindparam("session_id")))
-    .where(User.id == bindparam("user_id"))
+    select(
+        _USERS.id,
+        _USERS.email,
+        _USERS.role,
+        _SESSIONS.id.label("session_id"),
+        _SESSIONS.created_at,
+        _SESSIONS.idle_expires_at,
+    )
+    .select_from(User.__table__)
+    .outerjoin(UserSession.__table__, and_(_SESSIONS.user_id == _USERS.id, _SESSIONS.id == bindparam("session_id")))
+    .where(_USERS.id == bindparam("user_id"))
 )
 
 _NOW = bindparam("now", type_=DateTime(timezone=True))
