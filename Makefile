@@ -1,9 +1,9 @@
 # Every command of the checkout; `make help` lists them. Works with GNU Make 3.81, which macOS has.
 
 UV := sh scripts/uv.sh
-RUN := $(UV) run --quiet
+BIN := .venv/bin
 # Inside the environment of a running `make dev`, or of your own servers (.env).
-IN_DEV := $(RUN) python scripts/dev.py run
+IN_DEV := $(BIN)/python scripts/dev.py run
 
 .DEFAULT_GOAL := help
 .PHONY: help install dev psql shell seed migrate revision test test-e2e check check-format check-lint check-types \
@@ -15,13 +15,13 @@ help: ## List the targets
 ##@ Run
 
 install: ## Get uv if there is none, and everything the checkout needs into .venv/
-	@$(UV) sync
+	@$(UV) sync --compile-bytecode  # now rather than at the first start, which it would make three times as long
 
 dev: install ## Run all of it: PostgreSQL, Valkey, API, worker, mail; RESET=1 starts over with empty data
-	@.venv/bin/python scripts/dev.py up $(if $(RESET),--reset)
+	@$(BIN)/python scripts/dev.py up $(if $(RESET),--reset)
 
 psql: ## Open the development database (while `make dev` runs)
-	@$(RUN) python scripts/dev.py psql
+	@$(BIN)/python scripts/dev.py psql
 
 shell: ## Open IPython with `session`, a database session (while `make dev` runs)
 	@$(IN_DEV) python scripts/shell.py
@@ -40,53 +40,53 @@ revision: ## Write a revision from the difference between models and database: m
 
 ##@ Prove
 
-test: ## Test the packages and what joins them, in parallel; needs nothing running
-	$(RUN) pytest -n auto packages tests --ignore=tests/e2e
+test: install ## Test the packages and what joins them, in parallel; needs nothing running
+	$(BIN)/pytest -n auto packages tests --ignore=tests/e2e
 
-test-e2e: ## Test real processes: started, used, killed
-	$(RUN) pytest tests/e2e
+test-e2e: install ## Test real processes: started, used, killed
+	$(BIN)/pytest tests/e2e
 
 check: check-format check-lint check-types check-contracts check-dependencies check-sql check-lock ## All that follow
 
-check-format: ## Formatting (make format mends it)
-	$(RUN) ruff format --check
+check-format: install ## Formatting (make format mends it)
+	$(BIN)/ruff format --check
 
-check-lint: ## Lint
-	$(RUN) ruff check
+check-lint: install ## Lint
+	$(BIN)/ruff check
 
-check-types: ## Types, strictly
-	$(RUN) mypy
+check-types: install ## Types, strictly
+	$(BIN)/mypy
 
-check-contracts: ## Who may import whom
-	$(RUN) lint-imports
+check-contracts: install ## Who may import whom
+	$(BIN)/lint-imports
 
-check-dependencies: ## Each package declares what it imports, and no more
+check-dependencies: install ## Each package declares what it imports, and no more
 	@for package in packages/*; do \
-		echo "deptry $$package"; (cd $$package && $(RUN) deptry src) || exit 1; \
+		echo "deptry $$package"; (cd $$package && ../../$(BIN)/deptry src) || exit 1; \
 	done
 
-check-sql: ## The SQL of the revisions: what would lock a table for long, or cannot be undone
-	@echo "alembic upgrade head --sql | squawk"
-	@$(RUN) alembic upgrade head --sql > .data/revisions.sql
-	@$(RUN) squawk .data/revisions.sql
+check-sql: install ## The SQL of the revisions: what would lock a table for long, or cannot be undone
+	@mkdir -p dist
+	$(BIN)/alembic upgrade head --sql > dist/revisions.sql
+	$(BIN)/squawk dist/revisions.sql
 
-check-lock: ## requirements.lock files equal a fresh resolution
-	$(RUN) python scripts/lock.py --check
+check-lock: install ## requirements.lock files equal a fresh resolution
+	$(BIN)/python scripts/lock.py --check
 
-guards: ## Blank each line that a promise rests on; its test must fail
-	$(RUN) python scripts/guards.py
+guards: install ## Blank each line that a promise rests on; its test must fail
+	$(BIN)/python scripts/guards.py
 
-bench: ## Measure the API (bench/README.md says what, and the last figures)
-	$(RUN) python bench/http.py
+bench: install ## Measure the API (bench/README.md says what, and the last figures)
+	$(BIN)/python bench/http.py
 
 ##@ Keep
 
-format: ## Format, and mend what the linter can
-	$(RUN) ruff check --fix-only --quiet
-	$(RUN) ruff format
+format: install ## Format, and mend what the linter can
+	$(BIN)/ruff check --fix-only --quiet
+	$(BIN)/ruff format
 
-lock: ## Write the requirements.lock files anew
-	$(RUN) python scripts/lock.py
+lock: install ## Write the requirements.lock files anew
+	$(BIN)/python scripts/lock.py
 
 clean: ## Remove what was installed and built; the development data stays (make dev RESET=1 empties it)
 	rm -rf .venv .uv dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -111,6 +111,12 @@ def processes_of(checkout: Path) -> list[str]:
     return found
 
 
+def current_revision(checkout: Path) -> subprocess.CompletedProcess[str]:
+    ask = [sys.executable, str(checkout / "scripts/dev.py"), "run", "python", "-m", "alembic", "current"]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("APP_")}
+    return subprocess.run(ask, env=environment, capture_output=True, text=True, check=False)
+
+
 def test_everything_answers_mails_arrive_and_sigterm_leaves_nothing_behind(checkout: Path, launch: Launch) -> None:
     dev = launch()
     dev.expect("Groundwork answers")
@@ -127,30 +133,25 @@ def test_everything_answers_mails_arrive_and_sigterm_leaves_nothing_behind(check
     assert processes_of(checkout) == []
 
 
-def test_data_survives_and_a_second_start_is_refused_in_one_line(checkout: Path, launch: Launch) -> None:
+def test_while_it_runs_a_second_start_is_refused_and_other_commands_use_its_database(
+    checkout: Path, launch: Launch
+) -> None:
     dev = launch()
-    dev.expect("Groundwork answers")
+    dev.expect("worker_started")
     second = launch()
 
     assert second.wait() == 1
     assert second.lines == ["make dev: `make dev` already runs in this checkout: press Ctrl-C in its terminal first"]
-    dev.expect("worker_started")
-    assert dev.post("/auth/register", ADA) == 400  # she is there already
+    assert "(head)" in current_revision(checkout).stdout
     assert dev.stop(signal.SIGINT) == 0
     assert processes_of(checkout) == []
 
 
-def test_other_commands_use_what_runs_and_say_so_when_nothing_does(checkout: Path, launch: Launch) -> None:
-    ask = [sys.executable, str(checkout / "scripts/dev.py"), "run", "python", "-m", "alembic", "current"]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("APP_")}
+def test_other_commands_say_so_when_nothing_runs(checkout: Path) -> None:
+    refused = current_revision(checkout)
 
-    nothing = subprocess.run(ask, env=environment, capture_output=True, text=True, check=False)
-    dev = launch()
-    dev.expect("worker_started")
-    current = subprocess.run(ask, env=environment, capture_output=True, text=True, check=True)
-
-    assert nothing.stderr == "make run: nothing runs in this checkout: type `make dev` in another terminal first\n"
-    assert "(head)" in current.stdout
+    assert refused.stderr == "make run: nothing runs in this checkout: type `make dev` in another terminal first\n"
+    assert refused.returncode == 1
 
 
 def test_the_death_of_one_part_stops_all(checkout: Path, launch: Launch) -> None:
@@ -164,15 +165,18 @@ def test_the_death_of_one_part_stops_all(checkout: Path, launch: Launch) -> None
     assert processes_of(checkout) == []
 
 
-def test_a_killed_launcher_leaves_nothing_once_it_is_started_again(checkout: Path, launch: Launch) -> None:
+def test_a_killed_launcher_loses_no_data_and_leaves_nothing_once_it_is_started_again(
+    checkout: Path, launch: Launch
+) -> None:
     dev = launch()
     dev.expect("worker_started")
+    dev.post("/auth/register", ADA)
     dev.stop(signal.SIGKILL)
 
     again = launch(port=dev.port)
     again.expect("Groundwork answers")
     again.expect("worker_started")
-    assert again.post("/auth/register", ADA) == 400
+    assert again.post("/auth/register", ADA) == 400  # she is there already
     assert again.stop() == 0
 
     assert processes_of(checkout) == []
@@ -191,6 +195,7 @@ def test_a_taken_port_is_one_line(launch: Launch) -> None:
 
 def test_data_of_another_postgres_is_one_line_and_reset_starts_over(checkout: Path, launch: Launch) -> None:
     data = PostgresServer(checkout / ".data/postgres").folder / "data"
+    data.mkdir(parents=True, exist_ok=True)
     (data / "PG_VERSION").write_text("17\n")
     refused = launch()
 
@@ -199,7 +204,6 @@ def test_data_of_another_postgres_is_one_line_and_reset_starts_over(checkout: Pa
     assert "was written by PostgreSQL 17, this is 18" in refused.output
     assert "`make dev RESET=1`" in refused.output
     dev = launch("--reset")
-    dev.expect("Groundwork answers")
     dev.expect("worker_started")
     assert dev.post("/auth/register", ADA) < 300
 
