@@ -3,10 +3,12 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import cast
+from http import HTTPStatus
+from typing import Any, cast
+from urllib.parse import unquote
 
 from fastapi import FastAPI
-from httpx2 import ASGITransport, AsyncClient
+from httpx2 import ASGITransport, AsyncClient, Response
 from starlette.types import Receive, Scope, Send
 
 from app_api.lifespan import State
@@ -49,3 +51,22 @@ async def open_client(app: FastAPI) -> AsyncIterator[AsyncClient]:
     """Run any application for as long as its client is open."""
     async with run_lifespan(app) as state, client_of(app, state) as client:
         yield client
+
+
+def assert_problem(response: Response, status: int, code: str) -> dict[str, Any]:
+    """Fail unless the response is a complete problem document (RFC 9457); returns it, to look at its other members."""
+    assert response.status_code == status, f"{response.status_code}: {response.text}"
+    assert response.headers["Content-Type"] == "application/problem+json"
+    problem: dict[str, Any] = response.json()
+    assert problem["type"] == "about:blank"
+    assert problem["title"] == HTTPStatus(status).phrase
+    assert problem["status"] == status
+    assert problem["code"] == code
+    assert problem["detail"]
+    assert problem["instance"] == unquote(response.request.url.path)
+    assert problem["request_id"] == response.headers["X-Request-ID"]
+    if status == HTTPStatus.UNAUTHORIZED:
+        assert response.headers["WWW-Authenticate"].startswith("Bearer")
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        assert int(response.headers["Retry-After"]) >= 1
+    return problem

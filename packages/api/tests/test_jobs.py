@@ -1,0 +1,179 @@
+"""GET /jobs, GET /jobs/{id} and the export that makes one."""
+
+from uuid import UUID
+
+import pytest
+import pytest_asyncio
+from httpx2 import AsyncClient
+
+from app_api.lifespan import State
+from app_api.testing import SignedIn, assert_problem
+from app_auth.testing import MakeAccount, SignIn
+from app_db import Database
+from app_db.jobs.catalog import PruneSessions
+from app_db.jobs.outbox import enqueue
+from app_db.testing.queries import assert_queries
+from app_db.types import new_id
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def job_ids(signed_in: SignedIn, database: Database) -> list[UUID]:
+    """Five jobs of the user, newest first; with the welcome mail they have six."""
+    async with database.unit_of_work() as session:
+        return [await enqueue(session, PruneSessions(), owner_id=signed_in.account.id) for _ in range(5)][::-1]
+
+
+async def test_an_export_is_accepted_as_a_job(client: AsyncClient, signed_in: SignedIn) -> None:
+    response = await client.post("/auth/me/export", headers=signed_in.headers)
+
+    assert response.status_code == 202
+    assert response.headers["Location"] == f"/jobs/{response.json()['job_id']}"
+    job = await client.get(response.headers["Location"], headers=signed_in.headers)
+    assert job.status_code == 200
+    assert job.json()["kind"] == "account.export"
+
+
+async def test_an_export_costs_two_queries(client: AsyncClient, signed_in: SignedIn, state: State) -> None:
+    with assert_queries(state["database"], max=2):
+        await client.post("/auth/me/export", headers=signed_in.headers)
+
+
+async def test_an_export_needs_a_token(client: AsyncClient) -> None:
+    assert_problem(await client.post("/auth/me/export"), 401, "not_authenticated")
+
+
+async def test_a_job_is_shown_with_its_progress_and_result(
+    client: AsyncClient, signed_in: SignedIn, job_ids: list[UUID]
+) -> None:
+    response = await client.get(f"/jobs/{job_ids[0]}", headers=signed_in.headers)
+
+    job = response.json()
+    assert job["id"] == str(job_ids[0])
+    assert job["state"] == "available"
+    assert set(job) == {
+        "id",
+        "kind",
+        "state",
+        "attempt",
+        "created_at",
+        "run_at",
+        "started_at",
+        "finished_at",
+        "progress",
+        "result",
+    }
+
+
+async def test_a_job_costs_two_queries(
+    client: AsyncClient, signed_in: SignedIn, job_ids: list[UUID], state: State
+) -> None:
+    with assert_queries(state["database"], max=2):
+        await client.get(f"/jobs/{job_ids[0]}", headers=signed_in.headers)
+
+
+async def test_the_job_of_another_is_not_found(
+    client: AsyncClient, job_ids: list[UUID], make_account: MakeAccount, sign_in: SignIn
+) -> None:
+    account = await make_account()
+    other = SignedIn(account, await sign_in(account))
+
+    another = await client.get(f"/jobs/{job_ids[0]}", headers=other.headers)
+    missing = await client.get(f"/jobs/{new_id()}", headers=other.headers)
+
+    assert assert_problem(another, 404, "not_found")["detail"] == assert_problem(missing, 404, "not_found")["detail"]
+
+
+async def test_jobs_are_listed_in_pages_from_the_newest(
+    client: AsyncClient, signed_in: SignedIn, job_ids: list[UUID]
+) -> None:
+    seen: list[str] = []
+    after: dict[str, str] = {}
+    for _ in range(3):
+        page = (await client.get("/jobs", params={"limit": "2"} | after, headers=signed_in.headers)).json()
+        seen += [job["id"] for job in page["items"]]
+        after = {"after": page["next"]}
+
+    assert seen[:5] == [str(job_id) for job_id in job_ids]
+    assert len(seen) == 6
+    assert page["next"] is None
+
+
+async def test_a_job_that_comes_between_two_pages_shifts_nothing(
+    client: AsyncClient, signed_in: SignedIn, job_ids: list[UUID]
+) -> None:
+    first = (await client.get("/jobs?limit=2", headers=signed_in.headers)).json()
+    await client.post("/auth/me/export", headers=signed_in.headers)
+
+    second = (await client.get(f"/jobs?limit=2&after={first['next']}", headers=signed_in.headers)).json()
+
+    assert [job["id"] for job in second["items"]] == [str(job_id) for job_id in job_ids[2:4]]
+
+
+async def test_the_list_holds_only_the_callers_jobs(
+    client: AsyncClient, job_ids: list[UUID], make_account: MakeAccount, sign_in: SignIn
+) -> None:
+    account = await make_account()
+    other = SignedIn(account, await sign_in(account))
+
+    page = (await client.get("/jobs", headers=other.headers)).json()
+
+    assert [job["kind"] for job in page["items"]] == ["email.welcome"]
+
+
+async def test_a_page_of_jobs_costs_two_queries(
+    client: AsyncClient, signed_in: SignedIn, job_ids: list[UUID], state: State
+) -> None:
+    with assert_queries(state["database"], max=2):
+        await client.get("/jobs?limit=2", headers=signed_in.headers)
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/jobs/01a206e8-b163-760e-b415-9ddc1344d69c"])
+async def test_jobs_need_a_token(client: AsyncClient, path: str) -> None:
+    assert_problem(await client.get(path), 401, "not_authenticated")
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "101", "1e3", "9999999999", "9" * 5000, "x", "", "1.5", "NaN"])
+async def test_a_limit_out_of_range_is_invalid(client: AsyncClient, signed_in: SignedIn, limit: str) -> None:
+    response = await client.get("/jobs", params={"limit": limit}, headers=signed_in.headers)
+
+    problem = assert_problem(response, 422, "validation_failed")
+    assert [error["pointer"] for error in problem["errors"]] == ["query/limit"]
+
+
+@pytest.mark.parametrize("limit", ["1", "100"])
+async def test_a_limit_within_range_is_valid(client: AsyncClient, signed_in: SignedIn, limit: str) -> None:
+    response = await client.get("/jobs", params={"limit": limit}, headers=signed_in.headers)
+
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("cursor", "code"),
+    [
+        ("", "invalid_cursor"),
+        ("x", "invalid_cursor"),
+        ("A" * 21, "invalid_cursor"),
+        ("A" * 21 + "B", "invalid_cursor"),
+        ("A" * 22 + "==", "invalid_cursor"),
+        ("A" * 64, "invalid_cursor"),
+        ("é" * 22, "invalid_cursor"),
+        ("A" * 65, "validation_failed"),
+    ],
+)
+async def test_a_cursor_that_was_not_given_out_is_invalid(
+    client: AsyncClient, signed_in: SignedIn, cursor: str, code: str
+) -> None:
+    response = await client.get("/jobs", params={"after": cursor}, headers=signed_in.headers)
+
+    assert_problem(response, 422, code)
+
+
+@pytest.mark.parametrize(
+    "job_id",
+    ["1", "-1", "1.0", "1_0", "%20 1", "%D9%A1", "9223372036854775808", "9" * 5000, "01a206e8-b163-760e-b415-ZZZ"],
+)
+async def test_a_job_id_that_is_none_is_invalid(client: AsyncClient, signed_in: SignedIn, job_id: str) -> None:
+    response = await client.get(f"/jobs/{job_id}", headers=signed_in.headers)
+
+    assert_problem(response, 422, "validation_failed")
+    assert "ZZZ" not in response.json()["errors"][0]["detail"]
