@@ -1,0 +1,57 @@
+"""A copy of this checkout, with an environment of its own, as a reader has it after cloning."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from app_db.testing.servers import PostgresServer
+
+ROOT = Path(__file__).parents[2]
+
+# What belongs to the run of the tests, not to the machine: it would lead the copy back here, or to other servers.
+OURS = (
+    "APP_",
+    "COVERAGE_",
+    "COV_",
+    "PYTEST_",
+    "PYTHON",
+    "VIRTUAL_ENV",
+    "UV_PROJECT",
+    "UV_RUN",
+    "GIT_",
+    "MAKE",
+    "MFLAGS",
+)
+
+
+@contextmanager
+def copied_checkout() -> Iterator[Path]:
+    """Copy what git would commit here, as it stands in the working tree, and delete all of it at the end.
+
+    `uv.lock` comes along where there is one, and the packages come from uv's cache, so it takes a second to install.
+    """
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, check=True,
+    ).stdout  # fmt: skip
+    with TemporaryDirectory(prefix="checkout-") as folder:
+        copy = Path(folder).resolve()
+        for name in [*filter(None, listed.decode().split("\0")), "uv.lock"]:
+            if (ROOT / name).is_file():  # a file that was deleted is listed until that is committed
+                (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, copy / name)
+        try:
+            yield copy
+        finally:
+            PostgresServer(copy / ".data/postgres").erase()  # as root its data is kept elsewhere
+
+
+def reader_environment(**more: str) -> dict[str, str]:
+    """The environment of somebody who has just opened a terminal, with uv on its path if we have it, and `more`."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    path = [folder for folder in os.environ["PATH"].split(os.pathsep) if not folder.startswith(str(ROOT))]
+    return inherited | {"PATH": os.pathsep.join([*path, str(ROOT / ".uv/bin")])} | more

@@ -1,0 +1,183 @@
+"""Doing what a page says: edits below a folder, commands in one shell, as a reader has it open beside the page."""
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from secrets import token_hex
+from typing import Self
+
+from app_db.testing.processes import wait_until
+from tests.docs.pages import Action, Command, PageError, Step, apply_edit, commands_of, pattern_of, steps_of
+
+START_SECONDS = 120.0
+STOP_SECONDS = 30.0
+
+
+class Shell:
+    """One bash for a whole page, so that a variable that is set in one block is there in the next."""
+
+    def __init__(self, cwd: Path, env: Mapping[str, str]) -> None:
+        self._end = f"end-{token_hex(8)}"
+        self._process = subprocess.Popen(
+            ["bash", "--noprofile", "--norc"],
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, command: str) -> tuple[int, str]:
+        """Run it; return its exit code and what it printed."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f'{{ {command}\n}} </dev/null; printf "\\n%s %s\\n" {self._end} $?\n')
+        self._process.stdin.flush()
+        output = ""
+        for line in self._process.stdout:
+            if line.startswith(self._end):
+                return int(line.split()[1]), output.removesuffix("\n")
+            output += line
+        raise PageError(f"the shell ended at {command!r}:\n{output}")
+
+    def close(self) -> None:
+        """End the shell and what it may have left behind."""
+        with self._process:
+            _end_group(self._process, signal.SIGKILL)
+
+
+class BackgroundCommand:
+    """A command in a terminal of its own; what it prints is collected."""
+
+    def __init__(self, command: str, cwd: Path, env: Mapping[str, str]) -> None:
+        self.output = ""
+        self._process = subprocess.Popen(
+            ["bash", "--noprofile", "--norc", "-c", command],
+            cwd=cwd,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._collect, daemon=True)
+        self._reader.start()
+
+    def _collect(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.output += line
+
+    def wait_for(self, shown: str) -> bool:
+        """Wait until it has printed what is shown; False when it ends before, or takes too long."""
+        pattern = pattern_of(shown)
+        wait_until(lambda: bool(pattern.search(self.output)) or _has_ended(self._process), START_SECONDS)
+        if _has_ended(self._process):
+            self._reader.join()
+        return bool(pattern.search(self.output))
+
+    def stop(self) -> None:
+        """Press Ctrl-C, which reaches every process of the terminal."""
+        with self._process:
+            _end_group(self._process, signal.SIGINT)
+            self._reader.join()
+
+
+class Performer:
+    """A reader with a checkout, a shell, and as many terminals as a page asks for."""
+
+    def __init__(self, root: Path, *, env: Mapping[str, str], replace: Mapping[str, str]) -> None:
+        self._root = root
+        self._env = env
+        self._replace = replace
+        self._shell = Shell(root, env)
+        self._background: dict[str, BackgroundCommand] = {}
+
+    def perform(self, page: Path) -> Self:
+        """Do all that the page asks for.
+
+        Raises:
+            PageError: at the first step that cannot be done, or whose result is not the one that is shown.
+        """
+        for step in steps_of(page):
+            self.do(step)
+        return self
+
+    def do(self, step: Step) -> None:
+        """Do one step."""
+        if step.action is Action.RUN:
+            for command in commands_of(step):
+                self._run(command, step.where)
+        elif step.action is Action.RUN_IN_BACKGROUND:
+            for command in commands_of(step):
+                self._run_in_background(command, step.where)
+        else:
+            apply_edit(step, self._root)
+
+    def run(self, command: str) -> str:
+        """Run a command that is not on the page, in the same shell; return what it printed.
+
+        Raises:
+            PageError: when it fails.
+        """
+        return self._run(Command(command, ""), "not on the page")
+
+    def close(self) -> None:
+        """Stop everything that was started."""
+        for running in self._background.values():
+            running.stop()
+        self._shell.close()
+
+    def _here(self, text: str) -> str:
+        for old, new in self._replace.items():
+            text = text.replace(old, new)
+        return text
+
+    def _run(self, command: Command, where: str) -> str:
+        code, output = self._shell.run(self._here(command.text))
+        if code != 0:
+            raise PageError(f"{where}: exit code {code} of {command.text!r}:\n{output}")
+        if command.shown and not pattern_of(self._here(command.shown)).fullmatch(output.rstrip("\n") + "\n"):
+            raise PageError(f"{where}: {command.text!r} is shown to print\n{command.shown}\nbut prints\n{output}")
+        return output
+
+    def _run_in_background(self, command: Command, where: str) -> None:
+        if command.text in self._background:
+            self._background.pop(command.text).stop()
+        running = BackgroundCommand(self._here(command.text), self._root, self._env)
+        self._background[command.text] = running
+        if not running.wait_for(self._here(command.shown)):
+            raise PageError(
+                f"{where}: {command.text!r} is shown to print\n{command.shown}\nbut prints\n{running.output}"
+            )
+
+
+@contextmanager
+def reader(root: Path, *, env: Mapping[str, str], replace: Mapping[str, str] | None = None) -> Iterator[Performer]:
+    """A reader in the folder `root`; `replace` is for what differs here, as a port. At the end all is stopped."""
+    performer = Performer(root, env=env, replace=replace or {})
+    try:
+        yield performer
+    finally:
+        performer.close()
+
+
+def _has_ended(process: subprocess.Popen[str]) -> bool:
+    """Whether it has; unlike `poll()` this leaves it its pid, which is also the name of its group."""
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _end_group(process: subprocess.Popen[str], how: signal.Signals) -> None:
+    """Signal the process with all that it has started, wait up to `STOP_SECONDS`, and kill what is left of them."""
+    with suppress(ProcessLookupError, PermissionError):  # macOS says so of a group of zombies
+        os.killpg(process.pid, how)
+    wait_until(lambda: _has_ended(process), STOP_SECONDS)
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
