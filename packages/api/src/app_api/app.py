@@ -11,7 +11,7 @@ from app_api.features.jobs.router import router as jobs_router
 from app_api.input_guard import InputGuard
 from app_api.lifespan import lifespan_of
 from app_api.middleware import AllowedHosts, Cors, HeadAsGet, RequestContext
-from app_api.problems import add_problem_handlers
+from app_api.problems import add_problem_handlers, any_problem
 from app_api.settings import ApiSettings
 
 ROUTERS: tuple[APIRouter, ...] = (auth_router, jobs_router, health.router)
@@ -30,6 +30,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        responses=any_problem(),
     )
     for router in ROUTERS:
         app.include_router(router)

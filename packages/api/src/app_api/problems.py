@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Mount
 
@@ -25,6 +26,12 @@ class PayloadTooLarge(AppError):
     """The body is larger than this endpoint takes."""
 
     code = "payload_too_large"
+
+
+class ValidationFailed(Invalid):
+    """The request is not valid."""
+
+    code = "validation_failed"
 
 
 class UnsupportedMediaType(AppError):
@@ -108,13 +115,23 @@ def problem_responses(*errors: type[AppError]) -> dict[int | str, dict[str, Any]
     for error in errors:
         by_status.setdefault(status_of(error), []).append(error)
     return {
-        status: {
-            "model": Problem,
-            "content": {MEDIA_TYPE: {"examples": {error.code: {"value": _example(error)} for error in of_status}}},
-            "description": " / ".join(error.describe() for error in of_status),
-        }
+        status: _described(
+            " / ".join(error.describe() for error in of_status),
+            examples={error.code: {"value": _example(error)} for error in of_status},
+        )
         for status, of_status in by_status.items()
     }
+
+
+def any_problem() -> dict[int | str, dict[str, Any]]:
+    """Declare, for every route, that its other errors are problem documents too."""
+    return {"default": _described("Any other error"), **problem_responses(ValidationFailed)}
+
+
+def _described(description: str, **members: Any) -> dict[str, Any]:
+    # Not as a `model`: FastAPI would file it under application/json.
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {"description": description, "content": {MEDIA_TYPE: {"schema": schema, **members}}}
 
 
 def app_error_response(scope: Mapping[str, Any], error: AppError, **members: Any) -> ProblemResponse:
@@ -140,7 +157,16 @@ def internal_error_response(scope: Mapping[str, Any]) -> ProblemResponse:
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Turn what routes raise into problem documents."""
+    """Turn what routes raise into problem documents, and add their schema to the description of the API."""
+    describe = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        description = describe()
+        _, schemas = models_json_schema([(Problem, "serialization")], ref_template="#/components/schemas/{model}")
+        description["components"]["schemas"] |= schemas["$defs"]
+        return description
+
+    app.openapi = openapi  # type: ignore[method-assign]  # how FastAPI wants it extended
 
     @app.exception_handler(AppError)
     async def expected(request: Request, error: AppError) -> ProblemResponse:
@@ -151,9 +177,7 @@ def add_problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> ProblemResponse:
         fields = [FieldProblem(pointer=_pointer(e["loc"]), code=e["type"], detail=_detail(e)) for e in error.errors()]
-        return ProblemResponse(
-            request.scope, 422, code="validation_failed", detail="The request is not valid.", errors=fields
-        )
+        return app_error_response(request.scope, ValidationFailed(), errors=fields)
 
     @app.exception_handler(HTTPException)
     async def from_framework(request: Request, error: HTTPException) -> ProblemResponse:
@@ -190,4 +214,10 @@ def _pointer(location: tuple[str | int, ...]) -> str:
 
 def _example(error: type[AppError]) -> dict[str, Any]:
     status = status_of(error)
-    return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "code": error.code}
+    return {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": error.describe(),
+        "code": error.code,
+    }
