@@ -1,0 +1,115 @@
+"""Fixtures of the end-to-end tests: `api`, `worker`, `mail_sink`, and the servers below them.
+
+A test that takes `http` and `worker` has Groundwork running as in production, on a database that is empty at first.
+One that needs more than one worker, or one with other settings, takes `start_worker` and calls it as often as it likes.
+All processes of a test have been stopped before its database is emptied.
+"""
+
+import json
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from httpx2 import AsyncClient
+
+from app_auth.testing import new_key
+from app_db import Database
+from app_db.settings import DatabaseSettings
+from app_db.testing.processes import free_port
+from app_db.testing.servers import ValkeyServer
+
+from .processes import Api, MailSink, Worker
+
+type Environment = dict[str, str]
+type StartWorker = Callable[..., Worker]
+
+LEASE_SECONDS = 2
+"""So short that no test waits long for the job of a worker that was killed."""
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
+    """A Valkey of this test alone: it may be emptied, killed, and started again at the same address."""
+    with ValkeyServer(tmp_path / "valkey", port=free_port(), durable=False) as valkey:
+        yield valkey
+
+
+@pytest.fixture
+def mail_sink() -> Iterator[MailSink]:
+    """The mail server that the workers of this test talk to."""
+    with MailSink() as sink:
+        yield sink
+
+
+@pytest.fixture(scope="session")
+def api(
+    database_settings: DatabaseSettings, valkey_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Api]:
+    """`python -m app_api`, answering; one for all tests, because starting it takes the longest of all.
+
+    It has a Valkey of its own, which it needs for nothing but its probe.
+    """
+    environment = {
+        "APP_ENV": "test",
+        "APP_DATABASE__URL": database_settings.url.get_secret_value(),
+        "APP_REDIS__URL": valkey_url,
+        "APP_AUTH__KEYS": key_ring(),
+        "APP_AUTH__REFRESH_KEYS": key_ring(),
+        "APP_AUTH__PEPPERS": key_ring(),
+        "APP_AUTH__BCRYPT_ROUNDS": "4",
+    }
+    api = Api(env=environment, log=tmp_path_factory.mktemp("api") / "log")
+    yield api
+    assert api.stop() in {0, -signal.SIGTERM}, api.output  # uvicorn sends itself the signal again when all is done
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def http(api: Api, database: Database) -> AsyncIterator[AsyncClient]:
+    """A client of `api`, whose database is emptied after the test."""
+    async with AsyncClient(base_url=api.url, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def worker_environment(
+    database: Database, database_settings: DatabaseSettings, valkey: ValkeyServer, mail_sink: MailSink
+) -> Environment:
+    """What workers are told, as an operator would: nothing but environment variables."""
+    return {
+        "APP_DATABASE__URL": database_settings.url.get_secret_value(),
+        "APP_REDIS__URL": valkey.url,
+        "APP_MAIL__URL": mail_sink.url,
+        "APP_MAIL__FROM": "Groundwork <hello@groundwork.test>",
+        "APP_PUBLIC_BASE_URL": "https://groundwork.test/",
+        "APP_WORKER__LEASE": f"PT{LEASE_SECONDS}S",
+        "APP_WORKER__GRACE": "PT1S",
+    }
+
+
+@pytest.fixture
+def start_worker(worker_environment: Environment, tmp_path: Path) -> Iterator[StartWorker]:
+    """Start one more `python -m app_worker run`; keyword arguments are environment variables that differ."""
+    workers: list[Worker] = []
+
+    def start(**different: str) -> Worker:
+        workers.append(Worker(env={**worker_environment, **different}, log=tmp_path / f"worker-{len(workers)}.log"))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        if worker.is_running():
+            assert worker.stop() == 0, worker.output
+
+
+@pytest.fixture
+def worker(start_worker: StartWorker) -> Worker:
+    """One worker, running."""
+    return start_worker()
+
+
+def key_ring() -> str:
+    """A ring of one fresh key, as its variable takes it."""
+    key = new_key()
+    return json.dumps([{"kid": key.kid, "secret": key.secret.get_secret_value()}])
