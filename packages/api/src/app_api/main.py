@@ -4,6 +4,9 @@ import argparse
 import asyncio
 import sys
 
+import signal
+import sys
+
 import uvicorn
 from fastapi import FastAPI
 
