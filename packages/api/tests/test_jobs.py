@@ -1,5 +1,6 @@
 """GET /jobs, GET /jobs/{id} and the export that makes one."""
 
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -88,6 +89,7 @@ async def test_jobs_are_listed_in_pages_from_the_newest(
 ) -> None:
     seen: list[str] = []
     after: dict[str, str] = {}
+    page: dict[str, Any] = {}
     for _ in range(3):
         page = (await client.get("/jobs", params={"limit": "2"} | after, headers=signed_in.headers)).json()
         seen += [job["id"] for job in page["items"]]
