@@ -4,9 +4,6 @@ import argparse
 import asyncio
 import sys
 
-import signal
-import sys
-
 import uvicorn
 from fastapi import FastAPI
 
@@ -25,6 +22,8 @@ def build() -> FastAPI:
 
 def serve(settings: ApiSettings) -> None:
     """Serve until SIGTERM, then let running requests finish for up to `APP_HTTP__DRAIN`."""
+    # uvicorn raises the signal again once it has stopped: without a handler of ours that would be a death by signal.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.run(
         create_app(settings),
         host=settings.http.host,
