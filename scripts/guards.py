@@ -1,0 +1,302 @@
+"""Blank each line that a promise rests on, in a copy of the checkout, and see its test fail (`make guards`, ADR-0010).
+
+Such a line ends in `# guard: test_name`. The copies have environments of their own, so that the blanked line is what
+runs, in processes that a test starts as well.
+"""
+
+import argparse
+import ast
+import os
+import queue
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+UV = os.environ.get("UV", "uv")  # `uv run` says which uv it is
+GUARDED = ("packages/*/src/**/*.py", "migrations/**/*.py")
+TESTS = ("packages/*/tests/**/test_*.py", "tests/**/test_*.py")
+COMMENT = re.compile(r"#.*\bguard: (\w+)")
+PARALLEL = 2
+SECONDS_PER_GUARD = 300.0
+
+
+class GuardError(Exception):
+    """A guard that cannot be tried; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A line, and the test that must fail without it."""
+
+    path: str
+    line: int
+    test: str
+
+    def __str__(self) -> str:
+        """Return what an editor opens."""
+        return f"{self.path}:{self.line} {self.test}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the test did without the line. Only `red` is good; a test that could not run has proved nothing."""
+
+    guard: Guard
+    word: str
+    seconds: float
+
+
+def find_guards(root: Path) -> list[Guard]:
+    """Return all guarded lines of the checkout."""
+    paths = sorted({path for pattern in GUARDED for path in root.glob(pattern)})
+    return [
+        Guard(path.relative_to(root).as_posix(), number, found[1])
+        for path in paths
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if (found := COMMENT.search(line))
+    ]
+
+
+def find_tests(root: Path) -> dict[str, list[str]]:
+    """Return the pytest ids of all tests by their names."""
+    tests: dict[str, list[str]] = defaultdict(list)
+    for path in sorted({path for pattern in TESTS for path in root.glob(pattern)}):
+        module = ast.parse(path.read_text())
+        classes = [node for node in module.body if isinstance(node, ast.ClassDef)]
+        for prefix, body in [("", module.body), *((f"{each.name}::", each.body) for each in classes)]:
+            for node in body:
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+                    tests[node.name].append(f"{path.relative_to(root).as_posix()}::{prefix}{node.name}")
+    return tests
+
+
+def pair(guards: Sequence[Guard], tests: Mapping[str, list[str]]) -> dict[Guard, str]:
+    """Return the pytest id of each guard's test.
+
+    Raises:
+        GuardError: naming every guard whose test is missing or is not the only one of its name.
+    """
+    found = {guard: tests.get(guard.test, []) for guard in guards}
+    if wrong := [f"{guard}: {len(ids)} tests of this name" for guard, ids in found.items() if len(ids) != 1]:
+        raise GuardError("\n".join(wrong))
+    return {guard: ids[0] for guard, ids in found.items()}
+
+
+def first_line(node: ast.stmt) -> int:
+    """Return where a statement starts, with its decorators."""
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(each.lineno for each in decorators)])
+
+
+def last_line(node: ast.stmt) -> int:
+    """Return where a statement ends."""
+    return node.end_lineno or node.lineno
+
+
+def parses(source: str) -> bool:
+    """Return whether this is Python."""
+    try:
+        ast.parse(source)
+    except SyntaxError:
+        return False
+    return True
+
+
+def blank(source: str, number: int) -> str:
+    """Return the source without what its line `number` says.
+
+    Within a statement of several lines the line alone goes if what stays is Python: an argument, a step of a chain,
+    an element. Otherwise the whole statement becomes `pass`.
+
+    Raises:
+        GuardError: if there is no code on the line.
+    """
+    lines = source.splitlines(keepends=True)
+    around = [
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.stmt) and first_line(node) <= number <= last_line(node)
+    ]
+    if not around or lines[number - 1].lstrip().startswith("#"):
+        raise GuardError("there is no code on the line: a guard trails what it is about")
+    statement = min(around, key=lambda node: last_line(node) - first_line(node))
+    start, end = first_line(statement), last_line(statement)
+    without = "".join([*lines[: number - 1], *lines[number:]])
+    if end > start and parses(without):
+        return without
+    indent = lines[start - 1][: len(lines[start - 1]) - len(lines[start - 1].lstrip())]
+    return "".join([*lines[: start - 1], f"{indent}pass\n", *lines[end:]])
+
+
+class Copy:
+    """A copy of the checkout, as it is now, with an environment of its own."""
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        self.folder = folder
+        inherited = ("APP_", "COVERAGE_", "PYTEST_", "PYTHONPATH", "VIRTUAL_ENV")
+        keep = ("APP_PG_BIN", "APP_DATABASE__URL", "APP_REDIS__URL")
+        self.environment = {k: v for k, v in os.environ.items() if k in keep or not k.startswith(inherited)}
+        listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        files = subprocess.run(listed, cwd=root, capture_output=True, text=True, check=True).stdout.split("\0")
+        for path in [*filter(None, files), "uv.lock"]:
+            if (root / path).is_file():
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(root / path, folder / path)
+        sync = [UV, "sync", "--quiet", "--compile-bytecode", "--python", sys.executable]
+        subprocess.run(sync, cwd=folder, env=self.environment, check=True)
+
+    @contextmanager
+    def without(self, guard: Guard) -> Iterator[None]:
+        """Blank the guarded line for a while."""
+        path = self.folder / guard.path
+        source = path.read_text()
+        path.write_text(blank(source, guard.line))
+        self._forget_compiled(path)
+        try:
+            yield
+        finally:
+            path.write_text(source)
+            self._forget_compiled(path)
+
+    def run(self, *tests: str) -> str:
+        """Run tests; return `green`, `red` (a test failed), or `error` (none failed, but not all could run)."""
+        report = self.folder / "report.xml"
+        report.unlink(missing_ok=True)
+        python = str(self.folder / ".venv" / "bin" / "python")
+        with (self.folder / "output").open("w") as output:
+            try:
+                run = subprocess.run(
+                    [python, "-m", "pytest", "-q", f"--junit-xml={report}", *tests],
+                    cwd=self.folder,
+                    env=self.environment,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    timeout=SECONDS_PER_GUARD,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                return "hung"
+        cases = ET.parse(report).getroot() if report.exists() else ET.Element("none")  # noqa: S314  # pytest wrote it
+        if cases.find(".//failure") is not None:
+            return "red"
+        return "green" if run.returncode == 0 else "error"
+
+    def output(self) -> str:
+        """Return the end of what pytest wrote in the last run."""
+        return "\n".join((self.folder / "output").read_text(errors="replace").splitlines()[-25:])
+
+    @staticmethod
+    def _forget_compiled(path: Path) -> None:
+        # Two versions of one second and one size are the same to the import system.
+        for compiled in path.parent.glob(f"__pycache__/{path.stem}.*.pyc"):
+            compiled.unlink()
+
+
+def try_guard(copies: queue.Queue[Copy], guard: Guard, test: str) -> Verdict:
+    """Run the guard's test without its line, in whichever copy is free."""
+    copy = copies.get()
+    start = time.monotonic()
+    try:
+        with copy.without(guard):
+            word = copy.run(test)
+    except GuardError as error:
+        word = str(error)
+    finally:
+        copies.put(copy)
+    return Verdict(guard, word, time.monotonic() - start)
+
+
+def try_all(root: Path, pairs: Mapping[Guard, str], folder: Path) -> list[Verdict]:
+    """Try every guard, two at a time, and print each verdict as it comes.
+
+    Raises:
+        GuardError: if a test fails with all lines in place.
+    """
+    # With servers of one's own the copies would share one test database.
+    parallel = 1 if "APP_DATABASE__URL" in os.environ else PARALLEL
+    copies: queue.Queue[Copy] = queue.Queue()
+    for number in range(min(parallel, len(pairs))):
+        copies.put(Copy(root, folder / str(number)))
+    whole = copies.queue[0]
+    print(f"Running {len(pairs)} guards' tests with all lines in place …", flush=True)
+    if whole.run(*sorted(set(pairs.values()))) != "green":
+        raise GuardError(f"{whole.output()}\nThe tests must be green before a line is blanked.")
+    verdicts: list[Verdict] = []
+    with ThreadPoolExecutor(max_workers=parallel) as executor:
+        for future in as_completed([executor.submit(try_guard, copies, *each) for each in pairs.items()]):
+            verdict = future.result()
+            verdicts.append(verdict)
+            place = f"[{len(verdicts):>2}/{len(pairs)}]"
+            print(f"{place} {verdict.word:<6} {verdict.guard} ({verdict.seconds:.0f} s)", flush=True)
+    return verdicts
+
+
+def changed_files(root: Path, base: str) -> set[str]:
+    """Return the files that differ from `base`, committed or not."""
+    since = subprocess.run(["git", "merge-base", base, "HEAD"], cwd=root, capture_output=True, text=True, check=False)
+    if since.returncode != 0:
+        raise GuardError(f"git does not know {base!r}: name a commit, or fetch more history")
+    commands = (["diff", "--name-only", since.stdout.strip()], ["ls-files", "--others", "--exclude-standard"])
+    return {
+        path
+        for command in commands
+        for path in subprocess.run(
+            ["git", *command], cwd=root, capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+    }
+
+
+def select(root: Path, pairs: Mapping[Guard, str], *, base: str | None) -> dict[Guard, str]:
+    """Return all guards, or those whose file or test file differs from `base`."""
+    if base is None:
+        return dict(pairs)
+    changed = changed_files(root, base)
+    return {guard: test for guard, test in pairs.items() if {guard.path, test.split("::")[0]} & changed}
+
+
+def report(verdicts: Sequence[Verdict]) -> int:
+    """Print what is not red; return the exit code."""
+    bad = sorted((v for v in verdicts if v.word != "red"), key=lambda verdict: str(verdict.guard))
+    print(f"\n{len(verdicts) - len(bad)} of {len(verdicts)} guarded lines turn their test red without them.")
+    for verdict in bad:
+        print(f"  {verdict.word:<6} {verdict.guard}")
+    return 1 if bad else 0
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument(
+        "--changed", nargs="?", const="origin/main", metavar="BASE", help="only what differs from BASE (origin/main)"
+    )
+    parser.add_argument("--list", action="store_true", help="only pair the lines with their tests")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the checkout (default: this one)")
+    parser.add_argument("tests", nargs="*", metavar="TEST", help="only the guards of these tests")
+    arguments = parser.parse_args()
+    root: Path = arguments.root
+    try:
+        pairs = select(root, pair(find_guards(root), find_tests(root)), base=arguments.changed)
+        pairs = {guard: test for guard, test in pairs.items() if guard.test in (arguments.tests or [guard.test])}
+        if arguments.list or not pairs:
+            print(*pairs, f"{len(pairs)} guarded lines", sep="\n")
+            return 0
+        with tempfile.TemporaryDirectory(prefix="guards-") as folder:
+            return report(try_all(root, pairs, Path(folder)))
+    except GuardError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
