@@ -29,7 +29,7 @@ class Waker:
 
     def wake(self) -> None:
         """Ask for a NOTIFY soon. Returns at once; calls within `DEBOUNCE` share one."""
-        pass
+        self._due = True  # guard: test_a_wake_while_another_is_being_sent_is_sent_too
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._notify())
 
