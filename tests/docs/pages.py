@@ -4,6 +4,7 @@ What a fenced block asks for is said by the paragraph right before it, or by its
 
     Create `PATH` …                           the block is this new file
     In `PATH`, after the line `LINE`, add …   LINE is there exactly once, however far it is indented
+    In `PATH`, before the line `LINE`, add …  as above
     In `PATH`, replace the line `LINE` …      as above
     At the end of `PATH`, add …
     ```console                                lines with `$ ` are run, one that ends in a backslash with the next;
@@ -34,6 +35,7 @@ class Action(Enum):
 
     CREATE = auto()
     ADD_AFTER = auto()
+    ADD_BEFORE = auto()
     REPLACE = auto()
     APPEND = auto()
     RUN = auto()
@@ -43,6 +45,7 @@ class Action(Enum):
 EDITS = {
     Action.CREATE: re.compile(r"\bCreate `(?P<path>[^`]+)`"),
     Action.ADD_AFTER: re.compile(r"\b[Ii]n `(?P<path>[^`]+)`, after the line `(?P<line>[^`]+)`, add\b"),
+    Action.ADD_BEFORE: re.compile(r"\b[Ii]n `(?P<path>[^`]+)`, before the line `(?P<line>[^`]+)`, add\b"),
     Action.REPLACE: re.compile(r"\b[Ii]n `(?P<path>[^`]+)`, replace the line `(?P<line>[^`]+)`"),
     Action.APPEND: re.compile(r"\b[Aa]t the end of `(?P<path>[^`]+)`, add\b"),
 }
@@ -149,5 +152,6 @@ def apply_edit(step: Step, root: Path) -> None:
     if len(found) != 1:
         raise PageError(f"{step.where}: the line {step.line!r} is in {step.path} {len(found)} times, not once")
     first = found[0] + (step.action is Action.ADD_AFTER)
-    lines[first : found[0] + 1] = [step.text]
+    last = found[0] + (step.action is not Action.ADD_BEFORE)
+    lines[first:last] = [step.text]
     file.write_text("".join(lines))

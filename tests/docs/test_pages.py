@@ -40,11 +40,12 @@ def test_lines_are_added_replaced_and_appended_where_the_page_says(tmp_path: Pat
     perform(
         tmp_path,
         "In `b.txt`, after the line `two`, add:\n\n```text2\n  and a half\n```\n\n"
+        "In `b.txt`, before the line `one`, add:\n\n```text2\nzero\n```\n\n"
         "In `b.txt`, replace the line `three` with two:\n\n```text2\n3\n4\n```\n\n"
         "At the end of `b.txt`, add:\n\n```text2\n5\n```\n",
     )
 
-    assert (tmp_path / "b.txt").read_text() == "one\n  two\n  and a half\n3\n4\n5\n"
+    assert (tmp_path / "b.txt").read_text() == "zero\none\n  two\n  and a half\n3\n4\n5\n"
 
 
 def test_what_is_appended_to_python_stands_two_lines_apart(tmp_path: Path) -> None:
