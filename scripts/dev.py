@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -183,10 +184,11 @@ def environment_of_running() -> dict[str, str]:
 
 def run(command: list[str]) -> NoReturn:
     """Become the command."""
-    environment = {**os.environ, **environment_of_running()}
-    program = sys.executable if command[0] == "python" else command[0]
+    programs = Path(sys.executable).parent
+    path = f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    environment = {**os.environ, **environment_of_running(), "PATH": path}
     os.chdir(ROOT)
-    os.execvpe(program, command, environment)  # noqa: S606  a shell would read the arguments once more
+    os.execvpe(command[0], command, environment)  # noqa: S606  a shell would read the arguments once more
 
 
 def psql() -> NoReturn:
@@ -196,7 +198,7 @@ def psql() -> NoReturn:
     values["PGDATABASE"] = url.database
     program = shutil.which("psql") or str(postgres_programs() / "psql")
     environment = os.environ | {key: str(value) for key, value in values.items() if value}
-    os.execve(program, ["psql"], environment)  # noqa: S606
+    os.execve(program, [program], environment)  # noqa: S606
 
 
 def stop(number: int, _frame: FrameType | None) -> None:

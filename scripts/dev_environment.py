@@ -26,15 +26,19 @@ def read(path: Path) -> dict[str, str]:
 
 def write(path: Path, environment: dict[str, str]) -> None:
     """Write it so that `read` gives it back, readable by its owner only."""
-    path.touch(mode=0o600)
-    path.write_text("".join(f"{key}={value}\n" for key, value in environment.items()))
+    unfinished = path.with_suffix(".new")
+    unfinished.touch(mode=0o600)
+    unfinished.write_text("".join(f"{key}={value}\n" for key, value in environment.items()))
+    unfinished.replace(path)
 
 
 def settings() -> dict[str, str]:
-    """Everything but the addresses of the servers that are started for you; makes the secrets the first time."""
-    if not GENERATED.exists():
-        write(GENERATED, _new_secrets())
-    chosen = {**read(GENERATED), **read(ROOT / ".env"), **_exported()}
+    """Everything but the addresses of the servers that are started for you; makes the secrets that are missing."""
+    kept = read(GENERATED)
+    generated = _new_secrets() | kept
+    if generated != kept:
+        write(GENERATED, generated)
+    chosen = {**generated, **read(ROOT / ".env"), **_exported()}
     port = chosen.setdefault(PORT, "8000")
     return {
         "APP_ENV": "development",
