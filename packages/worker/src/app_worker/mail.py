@@ -1,8 +1,12 @@
 """Sending mail: composed from templates, handed to a Mailer."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.headerregistry import Address
 from email.message import EmailMessage
+from email.utils import localtime
+from functools import partial
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -10,6 +14,7 @@ import aiosmtplib
 import jinja2
 import structlog
 
+from app_db.types import utcnow
 from app_worker.settings import MailSettings
 
 log = structlog.get_logger(__name__)
@@ -36,14 +41,15 @@ class SmtpMailer:
 
     def __init__(self, settings: MailSettings) -> None:
         url = urlsplit(settings.url.get_secret_value())
-        self._options = {
-            "hostname": url.hostname,
-            "port": url.port,
-            "username": unquote(url.username) if url.username else None,
-            "password": unquote(url.password) if url.password else None,
-            "use_tls": url.scheme == "smtps",
-            "timeout": settings.timeout.total_seconds(),
-        }
+        self._connect = partial(
+            aiosmtplib.SMTP,
+            hostname=url.hostname,
+            port=url.port,
+            username=unquote(url.username) if url.username else None,
+            password=unquote(url.password) if url.password else None,
+            use_tls=url.scheme == "smtps",
+            timeout=settings.timeout.total_seconds(),
+        )
 
     async def send(self, message: EmailMessage) -> None:
         """Send it.
@@ -51,7 +57,14 @@ class SmtpMailer:
         Raises:
             aiosmtplib.SMTPException, OSError: when the server refuses it or cannot be reached.
         """
-        await aiosmtplib.send(message, **self._options)  # type: ignore[arg-type]  # a dict of mixed types
+        client = self._connect()
+        try:
+            await client.connect()
+            await client.send_message(message)
+            with contextlib.suppress(aiosmtplib.SMTPException, OSError):
+                await client.quit()  # the message is accepted: a failure here must not send it again
+        finally:
+            client.close()  # without a word: a worker that stops does not wait for a server that is silent
 
 
 class ConsoleMailer:
@@ -119,8 +132,10 @@ def compose(template: str, *, sender: str, to: str, message_id: str, values: Map
     subject, _, text = _TEMPLATES.get_template(f"{template}.txt").render(values).partition("\n")
     message = EmailMessage()
     message["From"] = sender
-    message["To"] = to
+    message["To"] = Address(addr_spec=to)  # one address, or ValueError: never a list, a name or another header
     message["Subject"] = subject
+    message["Date"] = localtime()
+    message["Date"] = utcnow()
     message["Message-ID"] = f"<{message_id}@groundwork>"
     message.set_content(text.lstrip("\n"))
     message.add_alternative(_TEMPLATES.get_template(f"{template}.html").render(values), subtype="html")
