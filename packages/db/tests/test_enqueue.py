@@ -1,10 +1,31 @@
 """Accepting jobs."""
 
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+
 from app_db import Database, Session
-from app_db.jobs.catalog import PruneSessions
+from app_db.jobs.catalog import CATALOG, PruneSessions, WelcomeEmail
+from app_db.jobs.ledger import database_time
 from app_db.jobs.outbox import enqueue
+from app_db.jobs.payload import JobPayload
 from app_db.models import Job, JobState
 from app_db.testing.queries import assert_queries
+from app_db.types import new_id
+
+
+class Versioned(JobPayload):
+    """A payload whose fields have changed their meaning twice."""
+
+    kind = "test.versioned"
+    version = 3
+
+
+async def stored(session: Session, job_id: UUID) -> Job:
+    return (await session.scalars(select(Job).where(Job.id == job_id))).one()
 
 
 async def test_a_job_is_one_insert_in_the_callers_transaction(database: Database, session: Session) -> None:
@@ -12,9 +33,7 @@ async def test_a_job_is_one_insert_in_the_callers_transaction(database: Database
         job_id = await enqueue(session, PruneSessions())
         await session.commit()
 
-    job = await session.get(Job, job_id)
-    assert job is not None
-    assert job.state is JobState.AVAILABLE
+    assert await session.get(Job, job_id) is not None
 
 
 async def test_a_job_is_rolled_back_with_its_transaction(database: Database, session: Session) -> None:
@@ -22,3 +41,87 @@ async def test_a_job_is_rolled_back_with_its_transaction(database: Database, ses
     await session.rollback()
 
     assert await session.get(Job, job_id) is None
+
+
+async def test_a_job_holds_the_fields_of_its_payload_and_nothing_else(session: Session) -> None:
+    user_id = new_id()
+
+    job = await stored(session, await enqueue(session, WelcomeEmail(user_id=user_id)))
+
+    assert (job.kind, job.payload) == ("email.welcome", {"user_id": str(user_id)})
+
+
+async def test_a_job_keeps_the_version_of_its_payload(session: Session) -> None:
+    job = await stored(session, await enqueue(session, Versioned()))
+
+    assert job.payload_version == 3
+
+
+async def test_a_job_is_available_at_once_by_default(session: Session) -> None:
+    job = await stored(session, await enqueue(session, PruneSessions()))
+
+    now = await database_time(session)  # the beginning of the transaction
+    assert (job.state, job.run_at, job.claim_at) == (JobState.AVAILABLE, now, now)
+
+
+async def test_a_job_for_later_is_scheduled_for_that_time(session: Session) -> None:
+    tomorrow = await database_time(session) + timedelta(days=1)
+
+    job = await stored(session, await enqueue(session, PruneSessions(), run_at=tomorrow))
+
+    assert (job.state, job.run_at, job.claim_at) == (JobState.SCHEDULED, tomorrow, tomorrow)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "state"), [(-1, JobState.AVAILABLE), (0, JobState.AVAILABLE), (1, JobState.SCHEDULED)]
+)
+async def test_postgres_clock_decides_what_is_for_later(session: Session, seconds: int, state: JobState) -> None:
+    run_at = await database_time(session) + timedelta(seconds=seconds)
+
+    job = await stored(session, await enqueue(session, PruneSessions(), run_at=run_at))
+
+    assert job.state is state
+
+
+async def test_a_job_has_modest_defaults(session: Session) -> None:
+    job = await stored(session, await enqueue(session, PruneSessions()))
+
+    assert (job.queue, job.priority, job.max_attempts, job.owner_id, job.request_id) == ("default", 2, None, None, None)
+
+
+async def test_a_job_keeps_what_it_was_enqueued_with(session: Session) -> None:
+    owner_id = new_id()
+
+    job_id = await enqueue(session, PruneSessions(), queue="mail", priority=0, max_attempts=3, owner_id=owner_id)
+
+    job = await stored(session, job_id)
+    assert (job.queue, job.priority, job.max_attempts, job.owner_id) == ("mail", 0, 3, owner_id)
+
+
+async def test_a_job_remembers_the_request_that_made_it(database: Database) -> None:
+    async with database.unit_of_work(request_id="request-1") as session:
+        job = await stored(session, await enqueue(session, PruneSessions()))
+
+    assert job.request_id == "request-1"
+
+
+async def test_a_new_job_was_neither_delivered_nor_tried(session: Session) -> None:
+    job = await stored(session, await enqueue(session, PruneSessions()))
+
+    assert (job.fence, job.attempt, job.redeliveries, job.crashes) == (0, 0, 0, 0)
+
+
+async def test_jobs_that_may_never_be_tried_are_refused(session: Session) -> None:
+    with pytest.raises(IntegrityError, match="ck_jobs_max_attempts"):
+        await enqueue(session, PruneSessions(), max_attempts=0)
+
+
+async def test_the_ids_of_jobs_are_in_their_order(session: Session) -> None:
+    ids = [await enqueue(session, PruneSessions()) for _ in range(5)]
+
+    assert ids == sorted(ids)
+    assert await session.scalar(select(func.count()).select_from(Job)) == 5
+
+
+def test_every_kind_of_job_has_a_name_of_its_own() -> None:
+    assert len({payload.kind for payload in CATALOG}) == len(CATALOG)

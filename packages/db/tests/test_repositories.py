@@ -1,0 +1,193 @@
+"""Accounts, jobs and the schema, as they are asked for."""
+
+import asyncio
+
+import pytest
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from app_db import Database, Session
+from app_db.errors import Conflict
+from app_db.jobs.catalog import PruneSessions
+from app_db.jobs.outbox import enqueue
+from app_db.models import Job, SchemaHistory, User, UserSession
+from app_db.models.schema import SCHEMA_REVISION
+from app_db.repositories.jobs import JobRepository
+from app_db.repositories.schema import SchemaRepository
+from app_db.repositories.users import Credentials, UserRepository
+from app_db.testing.plugin import MakeUser
+from app_db.types import new_id, utcnow
+
+
+class AddressTaken(Conflict):
+    """The address is taken."""
+
+
+def new_user(address: str) -> User:
+    return User(email=address.title(), email_canonical=address, password_hash="-")
+
+
+# --- users ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_user_who_was_added_is_found(session: Session) -> None:
+    users = UserRepository(session)
+    user = new_user("ada@example.test")
+
+    await users.add(user, taken=AddressTaken)
+
+    assert await users.get(user.id) is user
+
+
+async def test_an_address_belongs_to_one_account(session: Session) -> None:
+    users = UserRepository(session)
+    await users.add(new_user("ada@example.test"), taken=AddressTaken)
+
+    with pytest.raises(AddressTaken):
+        await users.add(new_user("ada@example.test"), taken=AddressTaken)
+
+
+async def test_of_many_who_register_an_address_at_once_one_gets_it(database: Database) -> None:
+    async def register() -> None:
+        async with database.unit_of_work() as session:
+            await UserRepository(session).add(new_user("ada@example.test"), taken=AddressTaken)
+
+    outcomes = await asyncio.gather(*(register() for _ in range(5)), return_exceptions=True)
+
+    assert outcomes.count(None) == 1
+    assert sum(isinstance(outcome, AddressTaken) for outcome in outcomes) == 4
+
+
+async def test_another_clash_is_not_taken_for_an_address(session: Session, make_user: MakeUser) -> None:
+    user = new_user("ada@example.test")
+    user.id = (await make_user()).id
+
+    with pytest.raises(IntegrityError, match="pk_users"):
+        await UserRepository(session).add(user, taken=AddressTaken)
+
+
+async def test_credentials_are_found_by_the_canonical_address(session: Session, make_user: MakeUser) -> None:
+    user = await make_user(email="ada@example.test", password_hash="hash")
+
+    assert await UserRepository(session).credentials_of("ada@example.test") == Credentials(user.id, "hash")
+
+
+async def test_an_unknown_address_has_no_credentials(session: Session) -> None:
+    assert await UserRepository(session).credentials_of("ada@example.test") is None
+
+
+async def test_a_new_hash_replaces_the_old_one_of_that_user_alone(session: Session, make_user: MakeUser) -> None:
+    user, other = await make_user(password_hash="old"), await make_user(password_hash="old")
+    users = UserRepository(session)
+
+    await users.set_password_hash(user.id, "new")
+
+    assert [await users.password_hash(one.id) for one in (user, other)] == ["new", "old"]
+
+
+async def test_a_user_who_is_gone_has_no_hash(session: Session) -> None:
+    assert await UserRepository(session).password_hash(new_id()) is None
+
+
+async def test_a_change_moves_updated_at_and_not_created_at(session: Session, make_user: MakeUser) -> None:
+    user = await make_user()
+    stamps = select(User.created_at, User.updated_at).where(User.id == user.id)
+    before = (await session.execute(stamps)).one()
+    await session.commit()
+
+    await UserRepository(session).set_password_hash(user.id, "new")
+
+    after = (await session.execute(stamps)).one()
+    assert before.created_at == before.updated_at == after.created_at
+    assert after.updated_at > before.updated_at
+
+
+async def test_a_user_is_deleted_with_their_sessions(session: Session, make_user: MakeUser) -> None:
+    user = await make_user()
+    session.add(UserSession(user_id=user.id, refresh_key_id="k1", idle_expires_at=utcnow(), expires_at=utcnow()))
+    await session.commit()
+
+    await UserRepository(session).delete(user.id)
+
+    assert await session.scalar(select(func.count()).select_from(UserSession)) == 0
+    assert await session.scalar(select(func.count()).select_from(User)) == 0
+
+
+async def test_deleting_a_user_leaves_others(session: Session, make_user: MakeUser) -> None:
+    user, other = await make_user(), await make_user()
+
+    await UserRepository(session).delete(user.id)
+
+    assert list(await session.scalars(select(User.id))) == [other.id]
+
+
+# --- jobs ----------------------------------------------------------------------------------------------------------
+
+
+async def test_an_owner_sees_their_jobs_and_no_others(session: Session) -> None:
+    owner_id = new_id()
+    mine = [await enqueue(session, PruneSessions(), owner_id=owner_id) for _ in range(2)]
+    await enqueue(session, PruneSessions(), owner_id=new_id())
+    await enqueue(session, PruneSessions())
+
+    page = await JobRepository(session).owned_by(owner_id, after=None, limit=10)
+
+    assert [job.id for job in page.items] == mine[::-1]
+
+
+async def test_jobs_are_paged(session: Session) -> None:
+    owner_id = new_id()
+    mine = [await enqueue(session, PruneSessions(), owner_id=owner_id) for _ in range(3)]
+    jobs = JobRepository(session)
+    first = await jobs.owned_by(owner_id, after=None, limit=2)
+
+    second = await jobs.owned_by(owner_id, after=first.next, limit=2)
+
+    assert [job.id for job in second.items] == mine[:1]
+
+
+async def test_an_owner_finds_their_job(session: Session) -> None:
+    owner_id = new_id()
+    job_id = await enqueue(session, PruneSessions(), owner_id=owner_id)
+
+    job = await JobRepository(session).get_owned(job_id, owner_id=owner_id)
+
+    assert isinstance(job, Job)
+
+
+async def test_anothers_job_is_not_found(session: Session) -> None:
+    job_id = await enqueue(session, PruneSessions(), owner_id=new_id())
+
+    assert await JobRepository(session).get_owned(job_id, owner_id=new_id()) is None
+
+
+# --- schema --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_database_with_the_revision_of_this_code_is_ready(database: Database) -> None:
+    async with database.unit_of_work(read_only=True) as session:
+        assert await SchemaRepository(session).is_ready()
+
+
+async def test_a_database_with_a_newer_revision_is_ready_too(session: Session) -> None:
+    await session.execute(insert(SchemaHistory).values(revision="newer"))
+
+    assert await SchemaRepository(session).is_ready()
+
+
+async def test_a_database_without_the_revision_of_this_code_is_not_ready(session: Session) -> None:
+    await session.execute(delete(SchemaHistory).where(SchemaHistory.revision == SCHEMA_REVISION))
+
+    assert not await SchemaRepository(session).is_ready()
+
+
+async def test_an_older_revision_is_not_enough(session: Session) -> None:
+    await session.execute(update(SchemaHistory).values(revision="older"))
+
+    assert not await SchemaRepository(session).is_ready()
+
+
+async def test_a_database_that_answers_can_be_pinged(session: Session) -> None:
+    await SchemaRepository(session).ping()
+
+    assert session.in_transaction()
