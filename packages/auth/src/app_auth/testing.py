@@ -10,7 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, SupportsIndex
 from uuid import UUID
 
@@ -50,8 +50,14 @@ def new_key(kid: str = "1", *, state: Literal["active", "verify"] = "active") ->
 
 @pytest.fixture(scope="session")
 def auth_settings() -> AuthSettings:
-    """Return settings with fresh keys and the cheapest hash that bcrypt knows."""
-    return AuthSettings(keys=(new_key(),), refresh_keys=(new_key(),), peppers=(new_key(),), bcrypt_rounds=4)
+    """Return settings with fresh keys and the cheapest hash that bcrypt knows, and with patience on a busy machine."""
+    return AuthSettings(
+        keys=(new_key(),),
+        refresh_keys=(new_key(),),
+        peppers=(new_key(),),
+        bcrypt_rounds=4,
+        hash_wait=timedelta(seconds=10),
+    )
 
 
 @pytest.fixture(scope="session")
