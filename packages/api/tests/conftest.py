@@ -13,6 +13,7 @@ from httpx2 import AsyncClient
 
 from app_api.app import create_app
 from app_api.lifespan import State
+from app_api.observability import configure_logging
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, client_of, run_lifespan
 from app_auth.settings import AuthSettings
@@ -23,10 +24,12 @@ from app_db.settings import DatabaseSettings
 
 @pytest.fixture(scope="session")
 def api_settings(database_settings: DatabaseSettings, valkey_url: str, auth_settings: AuthSettings) -> ApiSettings:
-    """Return the settings of an API on the servers of this test process."""
-    return ApiSettings.model_validate(
+    """Return the settings of an API on the servers of this test process; it logs as in production."""
+    settings = ApiSettings.model_validate(
         {"env": "test", "database": database_settings, "redis": {"url": valkey_url}, "auth": auth_settings}
     )
+    configure_logging(settings.log)
+    return settings
 
 
 @pytest.fixture
