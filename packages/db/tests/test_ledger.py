@@ -12,7 +12,7 @@ from sqlalchemy import func, select, update
 from app_db import Database, Session
 from app_db.jobs import ledger
 from app_db.jobs.ledger import MAX_CRASHES, Delivery
-from app_db.models import Job, JobError, JobState
+from app_db.models import Job, JobCancellation, JobError, JobState
 from app_db.types import new_id
 
 type MakeJob = Callable[..., Awaitable[UUID]]
@@ -96,9 +96,9 @@ async def test_a_claim_takes_the_most_urgent_first_and_then_the_oldest(session: 
     later = await make_job(priority=2, due_in=timedelta(seconds=-5))
     urgent = await make_job(priority=0, due_in=timedelta(seconds=-1))
 
-    taken = [delivery.id for _ in range(3) for delivery in await claim(session, room=1)]
+    first, others = await claim(session, room=1), await claim(session)
 
-    assert taken == [urgent, late, later]
+    assert [delivery.id for delivery in first + others] == [urgent, late, later]
 
 
 async def test_a_claim_leaves_what_is_not_due(session: Session, make_job: MakeJob) -> None:
@@ -443,10 +443,41 @@ async def test_the_leases_of_all_running_jobs_are_renewed_at_once(session: Sessi
 
     held = await ledger.extend(session, deliveries, lease=timedelta(hours=1))
 
-    assert held == {delivery.id for delivery in deliveries}
+    assert held == set(deliveries)
     for delivery in deliveries:
         job = await stored(session, delivery.id)
         assert not await is_due_within(session, job, timedelta(minutes=59))
+
+
+async def test_a_job_that_writes_does_not_keep_the_others_from_renewing_their_leases(
+    database: Database, session: Session, make_job: MakeJob
+) -> None:
+    await make_job()
+    await make_job()
+    deliveries = await claim(session)
+    for delivery in deliveries:
+        await start(session, delivery)
+    writing, other = deliveries
+
+    async with database.sessions() as writer:
+        await ledger.hold(writer, writing)
+        held = await ledger.extend(session, deliveries, lease=timedelta(hours=1))
+
+    assert held == set(deliveries)
+    assert await is_due_within(session, await stored(session, writing.id), LEASE)
+    assert not await is_due_within(session, await stored(session, other.id), timedelta(minutes=59))
+
+
+async def test_a_job_that_writes_can_be_asked_to_stop(database: Database, session: Session, make_job: MakeJob) -> None:
+    job_id = await make_job()
+    delivery = await executing(session)
+
+    async with database.sessions() as writer:
+        await ledger.hold(writer, delivery)
+        session.add(JobCancellation(job_id=job_id))
+        await session.commit()  # waits for no lock
+
+    assert await session.get(JobCancellation, job_id) is not None
 
 
 async def test_an_overtaken_delivery_renews_no_lease(session: Session, make_job: MakeJob) -> None:

@@ -18,7 +18,7 @@ from app_db.settings import DatabaseSettings
 type OpenWith = Callable[..., AbstractAsyncContextManager[Database]]
 
 SOON = timedelta(milliseconds=50)
-SLEEP = text("SELECT pg_sleep(10)")
+SLEEP = text("SELECT pg_sleep(:seconds)").bindparams(seconds=10)
 MAIL = insert(JobQueue).values(name="mail")
 
 
@@ -56,6 +56,29 @@ async def test_a_unit_of_work_that_took_too_long_is_an_outage_and_leaves_nothing
     async with open_with(request_timeout=SOON) as second:
         with pytest.raises(DatabaseUnavailable):
             await run(second, MAIL, SLEEP)
+
+    assert await queues(session) == []
+
+
+async def test_a_unit_of_work_that_is_cancelled_gives_its_connection_back(
+    open_with: OpenWith, session: Session
+) -> None:
+    async with open_with(pool_size=1, pool_timeout=SOON) as second:
+        written = asyncio.Event()
+
+        async def write_and_wait() -> None:
+            async with second.unit_of_work() as work:
+                await work.execute(MAIL)
+                written.set()
+                await asyncio.sleep(10)
+
+        task = asyncio.create_task(write_and_wait())
+        await written.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+        await run(second, SLEEP.bindparams(seconds=0))
 
     assert await queues(session) == []
 
