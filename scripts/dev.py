@@ -153,9 +153,12 @@ def answers(port: int) -> bool:
 def welcome(environment: dict[str, str], seconds: float) -> None:
     """Print the first screen."""
     database = make_url(environment[DATABASE_URL])
+    mails = (f"{MAIL_FOLDER.relative_to(ROOT)}/", "each is announced here, with its links")
+    if MAIL_URL in dev_environment.settings():
+        mails = ("your own server", "by APP_MAIL__URL")
     rows = (
         ("API", f"http://127.0.0.1:{environment[PORT]}", "Swagger UI; changes in packages/ reload it"),
-        ("mails", f"{MAIL_FOLDER.relative_to(ROOT)}/", "each is announced here, with its links"),
+        ("mails", *mails),
         ("database", "make psql", f"{database.host}:{database.port}, database {database.database}"),
         ("data", "make seed", "a first operator and sample data; make shell for Python"),
         ("stop", "Ctrl-C", "the data stays; make dev RESET=1 starts over"),
