@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import jwt
 import pytest
@@ -11,9 +12,9 @@ from app_auth.errors import InvalidToken
 from app_auth.settings import AuthSettings
 from app_auth.testing import new_key
 from app_auth.tokens import AccessClaims, AccessTokens
-from app_db.types import new_id, utcnow
+from app_db.types import utcnow
 
-USER_ID, SESSION_ID = new_id(), new_id()
+USER_ID, SESSION_ID = UUID(int=1), UUID(int=2)
 
 
 def issue(tokens: AccessTokens) -> str:

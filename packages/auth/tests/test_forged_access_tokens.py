@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +21,7 @@ from app_auth.testing import new_key
 from app_auth.tokens import AccessClaims, AccessTokens
 from app_db.types import new_id
 
-USER_ID, SESSION_ID = new_id(), new_id()
+USER_ID, SESSION_ID = UUID(int=1), UUID(int=2)
 
 type Forge = Callable[..., str]
 

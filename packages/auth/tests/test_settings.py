@@ -11,8 +11,8 @@ from app_auth.settings import AuthSettings, Key, active
 from app_auth.testing import new_key
 
 
-def random_secret(length: int = 32) -> str:
-    return base64.b64encode(secrets.token_bytes(length)).decode()
+def random_secret() -> str:
+    return base64.b64encode(secrets.token_bytes(32)).decode()
 
 
 def changed(settings: AuthSettings, **changes: object) -> AuthSettings:
@@ -26,7 +26,9 @@ def test_a_key_holds_the_bytes_that_its_base64_stands_for() -> None:
 
 
 @pytest.mark.parametrize(
-    "secret", ["not base64 at all, however long it may be", "clé" * 20, random_secret()[:-1], random_secret(31), ""]
+    "secret",
+    ["not base64 at all, however long it may be", "clé" * 20, "A" * 43, base64.b64encode(b"k" * 31).decode(), ""],
+    ids=["not-base64", "not-ascii", "no-padding", "31-bytes", "empty"],
 )
 def test_a_key_that_is_short_or_not_base64_is_refused_with_the_command_that_makes_one(secret: str) -> None:
     with pytest.raises(ValidationError, match="openssl rand -base64 32"):
