@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Sequence
+from http import HTTPStatus
 from secrets import token_hex
 
 import structlog
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app_api.problems import ProblemResponse, app_error_response, internal_error_response
@@ -92,16 +92,19 @@ class AllowedHosts:
 class Cors(CORSMiddleware):
     """Starlette's, with a problem document where a preflight is refused."""
 
-    def preflight_response(self, request_headers: Headers) -> Response:
-        """Answer a preflight."""
-        response = super().preflight_response(request_headers)
-        if response.status_code < 400:  # noqa: PLR2004  # an error status
-            return response
-        headers = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
-        return ProblemResponse(
-            {"path": "*", "state": structlog.contextvars.get_contextvars()},
-            response.status_code,
-            code="cors_refused",
-            detail=bytes(response.body).decode(),
-            headers=headers,
-        )
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        headers = Headers(scope=scope) if scope["type"] == "http" and scope["method"] == "OPTIONS" else {}
+        if not ("origin" in headers and "access-control-request-method" in headers):
+            await super().__call__(scope, receive, send)
+            return
+        response = self.preflight_response(Headers(scope=scope))
+        if response.status_code >= HTTPStatus.BAD_REQUEST:
+            response = ProblemResponse(
+                scope,
+                response.status_code,
+                code="cors_refused",
+                detail=bytes(response.body).decode(),
+                headers={name: text for name, text in response.headers.items() if not name.startswith("content-")},
+            )
+        await response(scope, receive, send)

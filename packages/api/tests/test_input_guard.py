@@ -1,0 +1,332 @@
+"""What no handler ever sees: bodies that are too large, and text and numbers that Postgres cannot hold."""
+
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from fastapi import FastAPI
+from httpx2 import AsyncClient
+from starlette.types import Message
+
+from app_api.lifespan import State
+from app_api.settings import ApiSettings
+from app_api.testing import SignedIn, assert_problem
+
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+MAX_BODY = 1024 * 1024
+
+INVALID_JSON = {
+    "NaN": b'{"email": NaN}',
+    "Infinity": b'{"email": Infinity}',
+    "-Infinity": b'{"email": -Infinity}',
+    "NaN inside": b'{"a": [{"b": NaN}]}',
+    "NaN alone": b"NaN",
+    "duplicate member": b'{"email": "a@b.test", "email": "c@d.test"}',
+    "duplicate member, escaped": rb'{"email": "a@b.test", "\u0065mail": "c@d.test"}',
+    "duplicate member, inside": b'{"a": [{"b": 1, "b": 2}]}',
+    "depth 65, arrays": b"[" * 65 + b"]" * 65,
+    "depth 65, objects": b'{"a":' * 64 + b"[]" + b"}" * 64,
+    "deeper than the parser goes": b"[" * 100_000 + b"]" * 100_000,
+    "100000 open brackets": b"[" * 100_000,
+    "100000 open members": b'{"a":' * 100_000,
+    "5000 digits": b'{"email": ' + b"9" * 5000 + b"}",
+    "invalid UTF-8": b'{"email": "\xff\xfe"}',
+    "only ff fe": b"\xff\xfe",
+    "an encoded surrogate": b'{"email": "\xed\xa0\x80"}',
+    "UTF-16": '{"email": "a@b.test"}'.encode("utf-16"),
+    "UTF-16 without a mark": '{"email": "a@b.test"}'.encode("utf-16-le"),
+    "UTF-32": '{"email": "a@b.test"}'.encode("utf-32"),
+    "a byte order mark": b"\xef\xbb\xbf" + b'{"email": "a@b.test"}',
+    "raw NUL": b'{"email": "a\0b"}',
+    "trailing bytes": b'{"email": "a@b.test"} {}',
+    "a trailing comma": b'{"email": "a@b.test",}',
+    "single quotes": b"{'email': 1}",
+    "a comment": b"{} // x",
+    "cut off": b'{"email": "a@b',
+    "only a space": b" ",
+    "a form": b"email=a%40b.test",
+}
+
+INVALID_TEXT = {
+    "NUL in a value": rb'{"email": "a\u0000@b.test"}',
+    "NUL in a name": rb'{"a\u0000": 1}',
+    "NUL inside": rb'{"a": [{"b": "\u0000"}]}',
+    "NUL alone": rb'"\u0000"',
+    "high surrogate": rb'{"email": "\ud800"}',
+    "low surrogate": rb'{"email": "\udfff"}',
+    "half a pair": rb'{"email": "a\ud83d"}',
+    "surrogates in the wrong order": rb'{"email": "\ude00\ud83d"}',
+    "surrogate in a name": rb'{"\ud800": 1}',
+    "surrogate inside": rb'[[["\udc00"]]]',
+}
+
+OUT_OF_RANGE = {
+    "2^63": b'{"email": 9223372036854775808}',
+    "-2^63-1": b'{"email": -9223372036854775809}',
+    "4000 digits": b'{"email": ' + b"9" * 4000 + b"}",
+    "1e999": b'{"email": 1e999}',
+    "-1e999": b'{"email": -1e999}',
+    "inside": b"[[9223372036854775808]]",
+}
+
+# They pass the guard; it is for the schema to refuse them.
+STRICT_JSON = {
+    "2^63-1": b'{"email": 9223372036854775807}',
+    "-2^63": b'{"email": -9223372036854775808}',
+    "the largest float": b'{"email": 1.7976931348623157e308}',
+    "depth 64": b"[" * 64 + b"]" * 64,
+    "null": b"null",
+    "a list": b"[]",
+    "a string": b'"x"',
+    "true": b"true",
+    "a whole pair": rb'{"email": "\ud83d\ude00"}',
+    "spaces": b' \r\n\t{"email": 1} ',
+}
+
+INVALID_FORMS = {
+    "username twice": b"username=a%40b.test&username=c%40d.test&password=x",
+    "password twice": b"username=a%40b.test&password=x&password=y",
+    "twice, escaped": b"username=a&password=x&%70assword=y",
+    "101 fields": b"&".join(b"f%d=1" % number for number in range(101)),
+    "2000 fields": b"&".join(b"f%d=1" % number for number in range(2000)),
+    "invalid UTF-8": b"username=\xff&password=x",
+}
+
+
+def by_name(cases: dict[str, bytes]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("body", list(cases.values()), ids=list(cases))
+
+
+async def in_chunks(*chunks: bytes) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+
+
+@by_name(INVALID_JSON)
+async def test_what_is_not_strict_json_is_refused(client: AsyncClient, body: bytes) -> None:
+    response = await client.post("/auth/register", content=body, headers={"Content-Type": JSON})
+
+    assert_problem(response, 400, "invalid_json")
+
+
+@by_name(INVALID_TEXT)
+async def test_text_that_postgres_cannot_hold_is_refused(client: AsyncClient, body: bytes) -> None:
+    response = await client.post("/auth/register", content=body, headers={"Content-Type": JSON})
+
+    assert_problem(response, 422, "invalid_text")
+
+
+@by_name(OUT_OF_RANGE)
+async def test_a_number_that_no_column_can_hold_is_refused(client: AsyncClient, body: bytes) -> None:
+    response = await client.post("/auth/register", content=body, headers={"Content-Type": JSON})
+
+    assert_problem(response, 422, "number_out_of_range")
+
+
+@by_name(STRICT_JSON)
+async def test_strict_json_is_left_to_the_schema(client: AsyncClient, body: bytes) -> None:
+    response = await client.post("/auth/register", content=body, headers={"Content-Type": JSON})
+
+    assert_problem(response, 422, "validation_failed")
+
+
+@by_name(INVALID_FORMS)
+async def test_a_form_that_can_be_read_in_two_ways_is_refused(client: AsyncClient, body: bytes) -> None:
+    response = await client.post("/auth/access-token", content=body, headers={"Content-Type": FORM})
+
+    assert_problem(response, 400, "invalid_request")
+
+
+@by_name(
+    {
+        "NUL in a value": b"username=a%00&password=x",
+        "raw NUL in a value": b"username=a\0&password=x",
+        "NUL in a name": b"username=a&password=x&%00=1",
+    }
+)
+async def test_a_form_with_nul_is_refused(client: AsyncClient, body: bytes) -> None:
+    response = await client.post("/auth/access-token", content=body, headers={"Content-Type": FORM})
+
+    assert_problem(response, 422, "invalid_text")
+
+
+async def test_a_form_with_a_hundred_fields_is_left_to_the_schema(client: AsyncClient) -> None:
+    body = b"&".join(b"f%d=1" % number for number in range(100))
+
+    response = await client.post("/auth/access-token", content=body, headers={"Content-Type": FORM})
+
+    assert_problem(response, 422, "validation_failed")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [rb'{"refresh_token": "\u0000"}', rb'{"refresh_token": "\ud800"}', rb'{"\u0000": "x"}'],
+)
+async def test_other_routes_are_guarded_alike(client: AsyncClient, body: bytes) -> None:
+    response = await client.post("/auth/refresh-token", content=body, headers={"Content-Type": JSON})
+
+    assert_problem(response, 422, "invalid_text")
+
+
+@pytest.mark.parametrize(
+    "target", ["/jobs/%00", "/jobs?after=%00", "/jobs?%00=1", "/nowhere/%00", "/probe/live?x=a%00b"]
+)
+async def test_nul_in_the_target_is_refused(client: AsyncClient, signed_in: SignedIn, target: str) -> None:
+    response = await client.get(target, headers=signed_in.headers)
+
+    assert_problem(response, 422, "invalid_text")
+
+
+@pytest.mark.parametrize("target", ["/jobs/%ED%A0%80", "/jobs?after=%ED%A0%80", "/jobs/%FF", "/jobs?limit=%FF"])
+async def test_a_surrogate_in_the_target_is_refused(client: AsyncClient, signed_in: SignedIn, target: str) -> None:
+    response = await client.get(target, headers=signed_in.headers)
+
+    assert response.status_code == 422
+
+
+@pytest.mark.parametrize("media_type", [JSON, "Application/JSON; charset=utf-8", "application/vnd.api+json"])
+async def test_every_name_of_json_is_guarded(client: AsyncClient, media_type: str) -> None:
+    response = await client.post("/auth/register", content=b"NaN", headers={"Content-Type": media_type})
+
+    assert_problem(response, 400, "invalid_json")
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    [b"", b"text/plain", b"multipart/form-data; boundary=x", b"application/xml", b"json", b"application/json\xa0"],
+)
+@pytest.mark.parametrize("path", ["/auth/register", "/auth/access-token"])
+async def test_a_body_that_is_neither_json_nor_a_form_is_refused(
+    client: AsyncClient, path: str, media_type: bytes
+) -> None:
+    response = await client.post(path, content=b"NaN do-not-repeat", headers=[(b"Content-Type", media_type)])
+
+    assert_problem(response, 415, "unsupported_media_type")
+    assert "do-not-repeat" not in response.text
+
+
+async def test_of_two_content_types_the_one_that_is_parsed_is_checked(client: AsyncClient) -> None:
+    twice = [(b"Content-Type", JSON.encode()), (b"Content-Type", FORM.encode())]
+
+    response = await client.post("/auth/register", content=b"NaN", headers=twice)
+
+    assert_problem(response, 400, "invalid_json")
+
+
+async def test_a_form_is_no_json(client: AsyncClient) -> None:
+    response = await client.post("/auth/register", data={"email": "a@b.test"})
+
+    assert_problem(response, 422, "validation_failed")
+
+
+@pytest.mark.parametrize("media_type", [JSON, FORM])
+async def test_an_empty_body_is_left_to_the_schema(client: AsyncClient, media_type: str) -> None:
+    response = await client.post("/auth/register", content=b"", headers={"Content-Type": media_type})
+
+    assert_problem(response, 422, "validation_failed")
+
+
+async def test_a_body_as_large_as_allowed_is_read(client: AsyncClient) -> None:
+    body = json.dumps({"email": "x" * (MAX_BODY - len('{"email": ""}'))}).encode()
+    assert len(body) == MAX_BODY
+
+    response = await client.post("/auth/register", content=body, headers={"Content-Type": JSON})
+
+    assert_problem(response, 422, "validation_failed")
+
+
+@pytest.mark.parametrize("media_type", [JSON, FORM, "text/plain", ""])
+async def test_a_body_that_announces_itself_as_too_large_is_refused_unread(
+    client: AsyncClient, media_type: str
+) -> None:
+    read: list[bytes] = []
+
+    async def noted() -> AsyncIterator[bytes]:
+        read.append(b" ")
+        yield read[-1]
+
+    headers = {"Content-Type": media_type, "Content-Length": str(MAX_BODY + 1)}
+    response = await client.post("/auth/register", content=noted(), headers=headers)
+
+    assert_problem(response, 413, "payload_too_large")
+    assert response.headers["Connection"] == "close"
+    assert read == []
+
+
+async def test_a_body_that_turns_out_too_large_is_refused(client: AsyncClient) -> None:
+    response = await client.post(
+        "/auth/register", content=in_chunks(b" " * MAX_BODY, b" "), headers={"Content-Type": JSON}
+    )
+
+    assert_problem(response, 413, "payload_too_large")
+    assert response.headers["Connection"] == "close"
+
+
+async def test_a_body_in_chunks_arrives_whole(client: AsyncClient) -> None:
+    response = await client.post(
+        "/auth/register",
+        content=in_chunks(b'{"email": "a@b.te', b'st", "extra', b'": 1}'),
+        headers={"Content-Type": JSON},
+    )
+
+    errors = assert_problem(response, 422, "validation_failed")["errors"]
+    assert [error["pointer"] for error in errors] == ["#/password", "#/extra"]
+
+
+@pytest.mark.parametrize("length", ["abc", "9" * 5000, "", "1.5"])
+async def test_a_length_that_is_no_number_is_refused(client: AsyncClient, length: str) -> None:
+    headers = {"Content-Type": JSON, "Content-Length": length}
+
+    response = await client.post("/auth/register", content=b"{}", headers=headers)
+
+    assert_problem(response, 400, "invalid_content_length")
+
+
+async def test_half_a_body_is_not_acted_on(app: FastAPI, state: State, api_settings: ApiSettings) -> None:
+    acted: list[bool] = []
+
+    @app.post("/act")
+    async def act() -> None:
+        acted.append(True)
+
+    incoming: list[Message] = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+    outgoing: list[Message] = []
+
+    async def receive() -> Message:
+        return incoming.pop(0)
+
+    async def send(message: Message) -> None:
+        outgoing.append(message)
+
+    await app(post_to("/act", dict(state)), receive, send)
+
+    assert acted == []
+    assert outgoing == []
+
+
+async def test_raw_nul_in_the_query_is_refused(app: FastAPI, state: State) -> None:
+    outgoing: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async def send(message: Message) -> None:
+        outgoing.append(message)
+
+    await app(post_to("/nowhere", dict(state)) | {"query_string": b"a=\0"}, receive, send)
+
+    assert outgoing[0]["status"] == 422
+
+
+def post_to(path: str, state: dict[str, object]) -> dict[str, object]:
+    """Return the ASGI scope of a request that no client would send."""
+    headers = [(b"host", b"localhost"), (b"content-type", JSON.encode())]
+    return {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "query_string": b"",
+        "headers": headers,
+        "state": state,
+    }
