@@ -115,7 +115,7 @@ async def test_signing_out_ends_the_access_token_at_once(
         await recognise(signed_in.access_token)
 
 
-async def test_signing_out_ends_the_refresh_token_at_once(
+async def test_signing_out_ends_its_refresh_token(
     auth: Auth, database: Database, signed_in: IssuedTokens, refresh: Refresh
 ) -> None:
     await sign_out(auth, database, signed_in.access_token)

@@ -15,8 +15,7 @@ from app_auth.errors import HashingBusy, PasswordTooLong, PasswordTooShort
 from app_auth.settings import AuthSettings, active
 
 SCHEME = "bcrypt-sha384"
-MAX_CODE_POINTS = 256
-MAX_BYTES = 1024
+MAX_LENGTH = 256  # code points, which are 1024 bytes of UTF-8 at most
 
 
 class PasswordHasher:
@@ -53,7 +52,7 @@ class PasswordHasher:
         normal = unicodedata.normalize("NFC", password)
         if len(normal) < self._min_length:
             raise PasswordTooShort
-        if len(normal) > MAX_CODE_POINTS or len(normal.encode()) > MAX_BYTES:
+        if len(normal) > MAX_LENGTH:
             raise PasswordTooLong
 
     async def hash(self, password: str) -> str:

@@ -131,7 +131,8 @@ async def sign_out(auth: Auth, session: Session, *, token: str) -> None:
     Raises:
         InvalidToken: when the token is not ours, or has expired.
     """
-    await UserSessionRepository(session).end(auth.access_tokens.verify(token).session_id)
+    claims = auth.access_tokens.verify(token)
+    await UserSessionRepository(session).end(claims.session_id)  # guard: test_signing_out_ends_its_refresh_token
 
 
 def _issue(
