@@ -1,0 +1,129 @@
+"""/probe: whether the process lives, whether its database answers, whether it should get requests."""
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from httpx2 import AsyncClient
+
+from app_api.app import create_app
+from app_api.lifespan import State
+from app_api.settings import ApiSettings
+from app_api.testing import assert_problem, open_client
+from app_db.settings import DatabaseSettings
+from app_db.testing import databases
+from app_db.testing.processes import free_port
+from app_db.testing.queries import assert_queries
+
+
+def with_database(settings: ApiSettings, url: str) -> ApiSettings:
+    return ApiSettings.model_validate(settings.model_dump() | {"database": {"url": url}})
+
+
+def without_database(settings: ApiSettings) -> ApiSettings:
+    return with_database(settings, f"postgresql://app@127.0.0.1:{free_port()}/gone_test")
+
+
+def without_valkey(settings: ApiSettings) -> ApiSettings:
+    redis = {"url": f"redis://127.0.0.1:{free_port()}/0"}
+    return ApiSettings.model_validate(settings.model_dump() | {"redis": redis})
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def bare_database_url(postgres_server_url: str, worker_id: str) -> str:
+    """A database without a single table."""
+    return await databases.recreate(postgres_server_url, f"app_{worker_id}_bare_test")
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def behind_database_url(postgres_server_url: str, worker_id: str) -> str:
+    """A database whose migrations stopped before the revision that the code needs."""
+    name = f"app_{worker_id}_behind_test"
+    url = await databases.recreate(postgres_server_url, name, template=databases.TEMPLATE)
+    connection = await asyncpg.connect(DatabaseSettings.model_validate({"url": url}).direct_dsn)
+    await connection.execute("UPDATE schema_history SET revision = 'older'")
+    await connection.close()
+    return url
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def unconnected(api_settings: ApiSettings) -> AsyncIterator[AsyncClient]:
+    """A client of an API that reaches neither Postgres nor Valkey."""
+    async with open_client(create_app(without_valkey(without_database(api_settings)))) as client:
+        yield client
+
+
+async def test_live_says_ok(client: AsyncClient) -> None:
+    response = await client.get("/probe/live")
+
+    assert response.status_code == 200
+    assert response.json() == "ok"
+
+
+async def test_live_needs_nothing_but_the_process(unconnected: AsyncClient) -> None:
+    response = await unconnected.get("/probe/live")
+
+    assert response.json() == "ok"
+
+
+async def test_live_asks_no_query(client: AsyncClient, state: State) -> None:
+    with assert_queries(state["database"], max=0):
+        await client.get("/probe/live")
+
+
+async def test_health_asks_the_database(client: AsyncClient, state: State) -> None:
+    with assert_queries(state["database"], max=1) as queries:
+        response = await client.get("/probe/health")
+
+    assert response.status_code == 200
+    assert response.json() == "app and database ok"
+    assert len(queries) == 1
+
+
+async def test_health_is_an_outage_without_the_database(unconnected: AsyncClient) -> None:
+    response = await unconnected.get("/probe/health")
+
+    assert_problem(response, 503, "database_unavailable")
+
+
+async def test_ready_when_the_schema_and_valkey_are_there(client: AsyncClient, state: State) -> None:
+    with assert_queries(state["database"], max=1):
+        response = await client.get("/probe/ready")
+
+    assert response.status_code == 200
+    assert response.json() == {"status": "ready", "checks": {"database": "ok", "valkey": "ok"}}
+
+
+async def test_degraded_without_valkey(api_settings: ApiSettings) -> None:
+    async with open_client(create_app(without_valkey(api_settings))) as client:
+        response = await client.get("/probe/ready")
+
+    assert response.status_code == 200
+    assert response.json() == {"status": "degraded", "checks": {"database": "ok", "valkey": "failed"}}
+
+
+async def test_unready_without_the_database(api_settings: ApiSettings) -> None:
+    async with open_client(create_app(without_database(api_settings))) as client:
+        response = await client.get("/probe/ready")
+
+    assert assert_problem(response, 503, "unready")["checks"] == {"database": "failed", "valkey": "ok"}
+
+
+async def test_unready_while_the_schema_is_behind(api_settings: ApiSettings, behind_database_url: str) -> None:
+    async with open_client(create_app(with_database(api_settings, behind_database_url))) as client:
+        response = await client.get("/probe/ready")
+
+    assert assert_problem(response, 503, "unready")["checks"] == {"database": "behind", "valkey": "ok"}
+
+
+async def test_unready_before_the_first_migration(api_settings: ApiSettings, bare_database_url: str) -> None:
+    async with open_client(create_app(with_database(api_settings, bare_database_url))) as client:
+        response = await client.get("/probe/ready")
+
+    assert assert_problem(response, 503, "unready")["checks"] == {"database": "failed", "valkey": "ok"}
+
+
+@pytest.mark.parametrize("path", ["/probe/live", "/probe/health", "/probe/ready"])
+async def test_probes_ask_for_no_token(client: AsyncClient, path: str) -> None:
+    assert (await client.get(path)).status_code == 200
