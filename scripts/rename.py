@@ -33,7 +33,8 @@ def renamer(name: str, packages: Sequence[str]) -> Callable[[str], str]:
           | app (?P<join> [-_] ) (?: (?= (?:{"|".join(packages)}) (?![a-z0-9]) )  # app-db, app_auth.tokens
                                    | (?= \w*[{{<]?\w*[}}>]?\w*_test\b )             # app_gw0_test: a database
                                    | (?= [{{$<*] ) )                              # app_{{member}}, app-$package
-          | (?<= ["'`/=] ) app (?P<quoted> [-_:] ) (?! \s )                      # "app_production", "app:queue"
+          | (?<= ["'`/=] ) app (?P<quoted> [-_] )                                # "app_production", `app_`
+          | (?<= ["'] ) app (?P<key> : ) (?! \s )                                # "app:queue"
         )""",
         re.VERBOSE,
     )
@@ -41,7 +42,7 @@ def renamer(name: str, packages: Sequence[str]) -> Callable[[str], str]:
     def replacement(match: re.Match[str]) -> str:
         if match["upper"]:
             return f"{snake.upper()}_"
-        separator = match["join"] or match["quoted"]
+        separator = match["join"] or match["quoted"] or match["key"]
         return f"{kebab if separator == '-' else snake}{separator}"
 
     return lambda text: placeholder.sub(replacement, text)
@@ -129,8 +130,8 @@ def main() -> int:
     except RenameError as error:
         print(f"{error}\nTo be where you were: git reset --hard && git clean -fd", file=sys.stderr)
         return 1
-    print(f"{changed} files, one commit. Next: `make test`; then your product's name for Groundwork in")
-    print(run(root, "git", "grep", "--name-only", "--ignore-case", "Groundwork", "--", "packages/*/src", "README.md"))
+    print(f"{changed} files, one commit. Next: `make test`, and your product's name for Groundwork in")
+    print(run(root, "git", "grep", "--name-only", "Groundwork", "--", "packages", "pyproject.toml"))
     return 0
 
 

@@ -53,6 +53,7 @@ def test_the_placeholder_is_replaced_in_each_of_its_forms(text: str, expected: s
         "WHATSAPP_URL",
         "from app_dbase import x",
         "postgresql://app@127.0.0.1/postgres",
+        "postgresql://app:secret@127.0.0.1/app",
         "https://app.example.test/",
         "'--app-dir'",
         "ASGITransport(app=app)",
