@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,8 @@ from app_db import Database, Session
 from app_db.jobs import ledger
 from app_db.jobs.ledger import Delivery
 from app_worker.mail import Mails
+
+IN_TX_MODE = "a handler in tx mode holds its job's row: it writes with job.session, and nobody sees progress"
 
 
 class Fenced(Exception):
@@ -25,6 +28,7 @@ class JobContext:
     owner_id: UUID | None
     mails: Mails
     database: Database
+    lease: timedelta
     tx_session: Session | None
     """Of a handler in tx mode; None in lease mode."""
 
@@ -48,15 +52,18 @@ class JobContext:
     async def transaction(self) -> AsyncIterator[Session]:
         """Open a transaction in lease mode; it commits at the end of the block, unless the job was lost meanwhile.
 
-        The job's row stays locked until then, so no other delivery can start while this one writes.
+        The job's row stays locked until then, so no other delivery can start while this one writes, and `set_progress`
+        would wait for itself.
 
         Raises:
             Fenced: when this delivery holds the job no longer. Nothing is written.
         """
+        assert self.tx_session is None, IN_TX_MODE
         async with self.database.sessions.begin() as session:
             if not await ledger.hold(session, self.delivery):
                 raise Fenced  # guard: test_a_zombie_cannot_write
             yield session
+            await ledger.extend(session, [self.delivery], lease=self.lease)  # heartbeats pass over a locked row
 
     async def set_progress(self, progress: Any) -> None:  # Any: JSON
         """Show the owner how far the job is, in lease mode.
@@ -64,6 +71,7 @@ class JobContext:
         Raises:
             Fenced: when this delivery holds the job no longer.
         """
+        assert self.tx_session is None, IN_TX_MODE
         async with self.database.sessions.begin() as session:
             if not await ledger.set_progress(session, self.delivery, progress):
                 raise Fenced

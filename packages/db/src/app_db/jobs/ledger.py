@@ -51,13 +51,13 @@ _CLAIM = text("""
             redeliveries = redeliveries + CAST(state = 'dispatched' AS integer),
             crashes = crashes + CAST(state = 'executing' AS integer)
         FROM due WHERE jobs.id = due.id
-        RETURNING jobs.id, jobs.fence, jobs.attempt, jobs.state, old.state AS was
+        RETURNING jobs.id, jobs.fence, jobs.attempt, jobs.state, jobs.priority, old.state AS was, old.claim_at AS due_at
     ), crashed AS (
         INSERT INTO job_errors (id, job_id, attempt, error)
         SELECT uuidv7(), id, attempt, 'The worker died, or lost its lease, while it ran this attempt.'
         FROM claimed WHERE was = 'executing'
     )
-    SELECT id, fence FROM claimed WHERE state = 'dispatched'
+    SELECT id, fence FROM claimed WHERE state = 'dispatched' ORDER BY priority, due_at
 """)
 
 _MAKE_DUE = text("""
@@ -88,17 +88,25 @@ _RECORD_ERROR = text("""
     INSERT INTO job_errors (id, job_id, attempt, error, trace) VALUES (uuidv7(), :id, :attempt, :error, :trace)
 """)
 
-_HOLD = text("SELECT id FROM jobs WHERE id = :id AND fence = :fence AND state = 'executing' FOR UPDATE")
+# NO KEY: a request to cancel refers to the row, and must not wait.
+_HOLD = text("SELECT id FROM jobs WHERE id = :id AND fence = :fence AND state = 'executing' FOR NO KEY UPDATE")
 
 _PROGRESS = text("""
     UPDATE jobs SET progress = :progress WHERE id = :id AND fence = :fence AND state = 'executing' RETURNING id
 """).bindparams(bindparam("progress", type_=JSONB))
 
+# A job whose handler is in a transaction has its row locked: waiting for it would cost all the others their leases.
 _EXTEND = text("""
-    UPDATE jobs SET claim_at = now() + CAST(:lease AS interval)
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS integer[])) AS held (id, fence)
-    WHERE jobs.id = held.id AND jobs.fence = held.fence AND state = 'executing'
-    RETURNING jobs.id
+    WITH ours AS (
+        SELECT id, fence FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS integer[])) AS ours (id, fence)
+    ), unlocked AS (
+        SELECT jobs.id FROM jobs JOIN ours USING (id, fence) WHERE state = 'executing'
+        FOR NO KEY UPDATE OF jobs SKIP LOCKED
+    ), extended AS (
+        UPDATE jobs SET claim_at = clock_timestamp() + CAST(:lease AS interval)
+        FROM unlocked WHERE jobs.id = unlocked.id
+    )
+    SELECT id, fence FROM jobs JOIN ours USING (id, fence) WHERE state = 'executing'
 """)
 
 
@@ -113,7 +121,8 @@ _ADVANCE = text("""
 async def claim(session: Session, *, queue: str, room: int, lease: timedelta) -> list[Delivery]:
     """Take up to `room` due jobs for delivery; unless somebody starts them within `lease` they are due again.
 
-    Concurrent relays get different jobs. A job whose lease ran out while it was executing counts a crash.
+    They come in the order in which they are to run, and concurrent relays get different ones. A job whose lease ran out
+    while it was executing counts a crash.
     """
     rows = await session.execute(_CLAIM, {"queue": queue, "room": room, "lease": lease, "max_crashes": MAX_CRASHES})
     return [Delivery(row.id, row.fence) for row in rows]
@@ -176,10 +185,13 @@ async def set_progress(session: Session, delivery: Delivery, progress: Any) -> b
     return (await session.execute(_PROGRESS, {**_key(delivery), "progress": progress})).one_or_none() is not None
 
 
-async def extend(session: Session, deliveries: Sequence[Delivery], *, lease: timedelta) -> set[UUID]:
-    """Renew the leases of running jobs in one statement, and return the ids of those that are still held."""
-    rows = await session.scalars(_EXTEND, {**_ids_and_fences(deliveries), "lease": lease})
-    return set(rows)
+async def extend(session: Session, deliveries: Sequence[Delivery], *, lease: timedelta) -> set[Delivery]:
+    """Renew the leases of running jobs in one statement, and return those that are still held.
+
+    One whose row is locked is held, but not renewed: no relay takes it before the lock is gone.
+    """
+    rows = await session.execute(_EXTEND, {**_ids_and_fences(deliveries), "lease": lease})
+    return {Delivery(row.id, row.fence) for row in rows}
 
 
 async def advance_cron(session: Session, name: str, *, tick: datetime) -> bool:
