@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -34,13 +34,16 @@ class Cron:
 
     def last_tick(self, now: datetime) -> datetime:
         """Return the newest tick that is not after `now`."""
-        # CronSim looks strictly backwards from the minute it is given.
+        # CronSim looks strictly backwards from the minute it is given, and past the hour that is repeated in autumn.
         before = now.astimezone(ZoneInfo(self.timezone)).replace(second=0, microsecond=0) + timedelta(minutes=1)
-        return next(CronSim(self.expression, before, reverse=True))
+        tick = next(CronSim(self.expression, before, reverse=True)).astimezone(UTC)
+        while (following := self.next_tick(tick)) <= now:
+            tick = following
+        return tick
 
     def next_tick(self, now: datetime) -> datetime:
         """Return the first tick after `now`."""
-        return next(CronSim(self.expression, now.astimezone(ZoneInfo(self.timezone))))
+        return next(CronSim(self.expression, now.astimezone(ZoneInfo(self.timezone)))).astimezone(UTC)
 
 
 CRONS: tuple[Cron, ...] = (Cron("sessions.prune", "*/10 * * * *", PruneSessions),)
