@@ -14,7 +14,6 @@ import aiosmtplib
 import jinja2
 import structlog
 
-from app_db.types import utcnow
 from app_worker.settings import MailSettings
 
 log = structlog.get_logger(__name__)
@@ -132,10 +131,10 @@ def compose(template: str, *, sender: str, to: str, message_id: str, values: Map
     subject, _, text = _TEMPLATES.get_template(f"{template}.txt").render(values).partition("\n")
     message = EmailMessage()
     message["From"] = sender
-    message["To"] = Address(addr_spec=to)  # one address, or ValueError: never a list, a name or another header
+    local, _, domain = to.rpartition("@")
+    message["To"] = Address(username=local, domain=domain)  # one address, or ValueError: no list, no further header
     message["Subject"] = subject
     message["Date"] = localtime()
-    message["Date"] = utcnow()
     message["Message-ID"] = f"<{message_id}@groundwork>"
     message.set_content(text.lstrip("\n"))
     message.add_alternative(_TEMPLATES.get_template(f"{template}.html").render(values), subtype="html")
