@@ -216,10 +216,9 @@ async def dispatch_and_die(database: Database, valkey_url: str) -> None:
     async def run(delivery: Delivery) -> None:
         raise AssertionError("this engine never starts a job")
 
-    valkey = connect(valkey_url, timeout=timedelta(seconds=5))
-    engine = Engine(valkey, "default", slots=1, timeout=timedelta(seconds=30), run=run)
-    assert await Relay(database, engine, timedelta(seconds=LEASE_SECONDS)).dispatch() == 1
-    await valkey.connection_pool.disconnect()
+    async with connect(valkey_url, call_timeout=timedelta(seconds=5)) as valkey:
+        engine = Engine(valkey, "default", slots=1, timeout=timedelta(seconds=30), run=run)
+        assert await Relay(database, engine, timedelta(seconds=LEASE_SECONDS)).dispatch() == 1
 
 
 async def all_jobs_end(database: Database) -> None:

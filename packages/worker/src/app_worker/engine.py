@@ -1,13 +1,15 @@
 """arq as our engine: it carries deliveries through Valkey and runs them. With main.py the only module that knows it.
 
-Valkey holds `(id, fence)` as JSON and nothing that may not vanish. What arq would do about retries, cron, results,
-signals and lost jobs is switched off: the ledger does it (ADR-0008).
+Valkey holds `(id, fence)` as JSON and nothing that may not vanish. Of arq we use the wire format and `run_job`. What it
+would do about retries, cron, results, signals and lost jobs is switched off: the ledger does it (ADR-0008).
 """
 
 import asyncio
+import contextlib
 import json
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -27,7 +29,10 @@ FUNCTION = "run"
 KEY_TTL = timedelta(hours=1)
 """A delivery that nobody took for so long has lost its lease long before."""
 POLL = timedelta(milliseconds=20)
+PAUSE_AFTER_LOSS = timedelta(seconds=1)
 NEVER = 10**6
+MAX_WINDOW = 2048
+"""Two for each of a thousand slots. A score of our time can still tell so many parts of a millisecond."""
 
 
 def _serialize(job: dict[str, Any]) -> bytes:
@@ -37,11 +42,15 @@ def _serialize(job: dict[str, Any]) -> bytes:
 type Valkey = ArqRedis
 
 
-def connect(url: str, *, timeout: timedelta) -> Valkey:
-    """Return a client whose every call ends within `timeout`; arq's own settings would wait for ever."""
-    seconds = timeout.total_seconds()
+@asynccontextmanager
+async def connect(url: str, *, call_timeout: timedelta) -> AsyncIterator[Valkey]:
+    """Open a client whose every call ends within `call_timeout`; arq's own settings would wait for ever."""
+    seconds = call_timeout.total_seconds()
     pool = ConnectionPool.from_url(url, socket_timeout=seconds, socket_connect_timeout=seconds, socket_keepalive=True)
-    return ArqRedis(pool, job_serializer=_serialize, job_deserializer=json.loads)
+    try:
+        yield ArqRedis(pool, job_serializer=_serialize, job_deserializer=json.loads)
+    finally:
+        await pool.disconnect()
 
 
 class Engine:
@@ -55,11 +64,15 @@ class Engine:
         slots: int,
         timeout: timedelta,
         run: Callable[[Delivery], Awaitable[None]],
+        slot_freed: Callable[[], None] = lambda: None,
     ) -> None:
         self.queue = queue
         self._key = f"app:queue:{queue}"
         self._valkey = valkey
         self._slots = slots
+        self._slot_freed = slot_freed
+        self._running: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
 
         async def deliver(ctx: dict[Any, Any], job_id: str, fence: int) -> None:  # named as arq's protocol names it
             await run(Delivery(UUID(job_id), fence))
@@ -71,21 +84,19 @@ class Engine:
             job_serializer=_serialize,
             job_deserializer=json.loads,
             handle_signals=False,
-            max_jobs=slots,
             job_timeout=timeout,
             keep_result=0,
             max_tries=NEVER,
-            poll_delay=POLL.total_seconds(),
             log_results=False,
         )
 
     async def room(self) -> int:
-        """Return how many more deliveries the window takes: twice the slots, so that none of them waits for a relay.
+        """Return how many more deliveries may wait: two for each free slot, so no job waits behind a slow one.
 
         Raises:
             RedisError, OSError: when Valkey does not answer; nothing is dispatched then.
         """
-        return max(0, 2 * self._slots - int(await self._valkey.zcard(self._key)))
+        return max(0, 2 * self._free_slots - int(await self._valkey.zcard(self._key)))
 
     async def push(self, deliveries: Sequence[Delivery]) -> None:
         """Send deliveries, in their order, in one round trip. The previous delivery of each job is taken back.
@@ -94,33 +105,64 @@ class Engine:
             RedisError, OSError: when some of them may not have arrived.
         """
         now = time.time_ns() // 1_000_000
+        scores: dict[str, float] = {}
         async with self._valkey.pipeline(transaction=False) as pipe:
-            for delivery in deliveries:
+            for position, delivery in enumerate(deliveries):
                 arguments = (str(delivery.id), delivery.fence)
                 job = serialize_job(FUNCTION, arguments, {}, None, now, serializer=_serialize)
                 pipe.psetex(job_key_prefix + _arq_id(delivery), KEY_TTL, job)
-            pipe.zadd(self._key, {_arq_id(delivery): now for delivery in deliveries})
+                scores[_arq_id(delivery)] = now + position / MAX_WINDOW  # equal scores would be served by id
+            pipe.zadd(self._key, scores)
             pipe.zrem(self._key, *(_arq_id(Delivery(delivery.id, delivery.fence - 1)) for delivery in deliveries))
             await pipe.execute()
 
-    async def work(self) -> None:
-        """Run deliveries until cancelled; a Valkey that goes away and comes back does not end it."""
-        while True:
+    def stop(self) -> None:
+        """Start nothing more; `work` returns when what runs has ended."""
+        self._stopping.set()
+
+    async def work(self, *, grace: timedelta) -> None:
+        """Run deliveries until `stop`; a Valkey that goes away and comes back does not end it.
+
+        Then what runs may finish for up to `grace`; the rest is cancelled, which gives it back.
+        """
+        while not self._stopping.is_set():
+            pause = POLL
             try:
-                await self._worker.main()
+                await self._take()
             except (RedisError, OSError) as error:
                 log.warning("valkey_lost", queue=self.queue, cause=repr(error))
-                await asyncio.sleep(1)
-
-    async def drain(self, grace: timedelta) -> None:
-        """Start nothing more, let what runs finish for up to `grace`, and cancel the rest, which gives it back."""
-        self._worker.allow_pick_jobs = False
-        tasks = list(self._worker.tasks.values())
-        if tasks:
-            _, running = await asyncio.wait(tasks, timeout=grace.total_seconds())
-            for task in running:
+                pause = PAUSE_AFTER_LOSS
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause.total_seconds())
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=grace.total_seconds())
+            for task in late:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*late, return_exceptions=True)
+
+    @property
+    def _free_slots(self) -> int:
+        return self._slots - len(self._running)
+
+    async def _take(self) -> None:
+        """Start as many deliveries as there are free slots.
+
+        They are taken out of the queue, where arq's own loop would leave them until they end: so nothing that dies or
+        cannot reach Valkey leaves one behind that takes up room. One that is lost here is dispatched again.
+        """
+        if self._free_slots == 0:
+            return
+        for arq_id, score in await self._valkey.zpopmin(self._key, self._free_slots):
+            task = asyncio.create_task(self._worker.run_job(arq_id.decode(), int(score)))
+            self._running.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # arq could not read the delivery, or tidy up after it. The ledger knows how the job stands.
+            log.warning("valkey_lost", queue=self.queue, cause=repr(error))
+        self._slot_freed()
 
 
 def _arq_id(delivery: Delivery) -> str:

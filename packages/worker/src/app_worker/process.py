@@ -11,7 +11,6 @@ import structlog
 from app_db import Database, open_database
 from app_db.jobs import ledger
 from app_db.jobs.catalog import CATALOG
-from app_db.jobs.ledger import Delivery
 from app_db.settings import DatabaseSettings
 from app_db.types import new_id
 from app_worker.engine import Engine, Valkey, connect
@@ -40,7 +39,7 @@ async def keep_leases(database: Database, runner: Runner, *, beat: timedelta) ->
             log.warning("beat_failed", cause=repr(error))
             continue
         for delivery, task in held.items():
-            if delivery.id not in still_held and delivery in runner.held:
+            if delivery not in still_held and delivery in runner.held:
                 log.warning("job_lost", job_id=str(delivery.id), fence=delivery.fence)
                 task.cancel()
 
@@ -56,15 +55,19 @@ class Queue:
 def open_queue(name: str, *, database: Database, runner: Runner, valkey: Valkey, settings: JobSettings) -> Queue:
     """Tie an engine and a relay together: each job that ends makes room for another."""
 
-    async def run(delivery: Delivery) -> None:
-        try:
-            await runner.run(delivery)
-        finally:
-            relay.slot_freed()
+    def slot_freed() -> None:
+        relay.slot_freed()
 
     # arq's own limit must never strike first: it knows nothing of the ledger.
     timeout = runner.registry.longest_timeout + settings.lease
-    engine = Engine(valkey, name, slots=settings.concurrency, timeout=timeout, run=run)
+    engine = Engine(
+        valkey,
+        name,
+        slots=settings.concurrency,
+        timeout=timeout,
+        run=runner.run,
+        slot_freed=slot_freed,
+    )
     relay = Relay(database, engine, settings.lease)
     return Queue(relay, engine)
 
@@ -74,7 +77,8 @@ def database_settings(settings: WorkerSettings, registry: Registry) -> DatabaseS
     longest = registry.longest_timeout
     return settings.database.model_copy(
         update={
-            "pool_size": settings.worker.concurrency * len(settings.worker.queues) + 3,
+            # Of each queue one for the relay; two for heartbeat and schedule.
+            "pool_size": (settings.worker.concurrency + 1) * len(settings.worker.queues) + 2,
             "statement_timeout": longest,
             "command_timeout": longest + timedelta(seconds=5),
             "idle_in_transaction_timeout": timedelta(0),
@@ -88,7 +92,7 @@ async def run_worker(settings: WorkerSettings, *, handlers: Iterable[Handler] = 
     mails = Mails(open_mailer(settings.mail), settings.mail.sender, str(settings.public_base_url))
     async with (
         open_database(database_settings(settings, registry), name="worker") as database,
-        connect(settings.redis.url.get_secret_value(), timeout=settings.redis.timeout) as valkey,
+        connect(settings.redis.url.get_secret_value(), call_timeout=settings.redis.timeout) as valkey,
     ):
         runner = Runner(database, registry, mails, new_id(), settings.worker.lease, {})
         queues = [
@@ -104,15 +108,17 @@ async def _run_until_signal(database: Database, runner: Runner, queues: list[Que
     create = asyncio.get_running_loop().create_task
     stop = create(_signalled())
     feeders = [create(run_schedule(database)), *(create(queue.relay.run()) for queue in queues)]
-    engines = [create(queue.engine.work()) for queue in queues]
+    engines = [create(queue.engine.work(grace=settings.grace)) for queue in queues]
     beat = create(keep_leases(database, runner, beat=settings.beat))
     await asyncio.wait([stop, beat, *feeders, *engines], return_when=asyncio.FIRST_COMPLETED)
-    failed = [task for task in (beat, *feeders, *engines) if task.done()]  # they never end by themselves
-    await _cancel([*feeders, *engines])
-    await asyncio.gather(*(queue.engine.drain(settings.grace) for queue in queues))
+    await _cancel(feeders)
+    for queue in queues:
+        queue.engine.stop()
+    await asyncio.gather(*engines, return_exceptions=True)
     await _cancel([beat, stop])  # leases were kept until the last job had ended
-    for task in failed:
-        task.result()
+    for task in (beat, *feeders, *engines):
+        if not task.cancelled():
+            task.result()  # what none of them can handle ends the process with a trace
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

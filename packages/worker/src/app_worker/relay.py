@@ -38,7 +38,7 @@ class Relay:
         """Claim as many due jobs as there is room for, commit, then push them; return how many.
 
         The commit comes first, so a worker never sees a delivery that might be rolled back. Dying in between costs
-        the length of a lease, a failed push nothing.
+        the length of a lease, a push that fails or is cancelled nothing.
         """
         room = await self.engine.room()
         if room == 0:
@@ -50,7 +50,7 @@ class Relay:
         if deliveries:
             try:
                 await self.engine.push(deliveries)
-            except (RedisError, OSError):
+            except (RedisError, OSError, asyncio.CancelledError):
                 async with self.database.sessions.begin() as session:
                     await ledger.make_due(session, deliveries)
                 raise

@@ -62,7 +62,10 @@ class Runner:
                     job_id=str(delivery.id), kind=started.kind, request_id=started.request_id
                 ):
                     await self._run_started(session, delivery, started)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
+            if not _is_cancelled():  # the handler has cancelled something of its own
+                await self._fail(delivery, started, error)
+                return
             if started is not None:
                 await self._settle(delivery, JobState.AVAILABLE, attempt=started.attempt - 1, due_in=NOW)
             raise
@@ -85,6 +88,7 @@ class Runner:
             started.owner_id,
             self.mails,
             self.database,
+            self.lease,
             tx_session=None if leased else session,
         )
         result = await self._call(handler, context, payload)
@@ -95,10 +99,8 @@ class Runner:
             await session.commit()  # guard: test_a_tx_job_commits_with_its_effect
 
     async def _call(self, handler: Handler, context: JobContext, payload: Any) -> Any:  # Any: see Handler
-        task = asyncio.current_task()
-        assert task is not None, "jobs run in tasks"
         if handler.mode is Mode.LEASE:
-            self.held[context.delivery] = task
+            self.held[context.delivery] = _this_task()
         try:
             async with asyncio.timeout(handler.timeout.total_seconds()):
                 return await handler.function(context, payload)
@@ -113,7 +115,7 @@ class Runner:
         if not done:
             raise Fenced
 
-    async def _fail(self, delivery: Delivery, started: StartedJob | None, error: Exception) -> None:
+    async def _fail(self, delivery: Delivery, started: StartedJob | None, error: BaseException) -> None:
         if started is None:  # nothing is on record, so the lease brings the job back
             log.warning("job_not_started", job_id=str(delivery.id), cause=repr(error))
             return
@@ -138,15 +140,36 @@ class Runner:
         *,
         attempt: int,
         due_in: timedelta | None,
-        error: Exception | None = None,
+        error: BaseException | None = None,
     ) -> None:
         """Put the outcome of an attempt on record. If that fails too, the lease brings the job back."""
         try:
             async with self.database.sessions.begin() as session:
                 held = await ledger.finish(session, delivery, state=state, attempt=attempt, due_in=due_in)
                 if held and error is not None:
-                    trace = "".join(traceback.format_exception(error))
-                    await ledger.record_error(session, delivery, attempt=attempt, error=repr(error), trace=trace)
+                    await ledger.record_error(
+                        session,
+                        delivery,
+                        attempt=attempt,
+                        error=_storable(traceback.format_exception_only(error)),
+                        trace=_storable(traceback.format_exception(error)),
+                    )
                 session.info["jobs_enqueued"] = due_in == NOW
         except Exception as failure:  # the database's; anything else would be a fault worth its trace
             log.warning("job_outcome_not_recorded", job_id=str(delivery.id), exc_info=not is_outage(failure))
+
+
+def _this_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None, "jobs run in tasks"
+    return task
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody asked this task to end: the worker that stops, or the heartbeat of a job that was lost."""
+    return _this_task().cancelling() > 0
+
+
+def _storable(lines: list[str]) -> str:
+    """Return a text that Postgres takes, whatever a handler put into its error."""
+    return "".join(lines).strip().encode(errors="backslashreplace").decode().replace("\0", "\\x00")
