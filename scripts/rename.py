@@ -130,7 +130,10 @@ def main() -> int:
     except RenameError as error:
         print(f"{error}\nTo be where you were: git reset --hard && git clean -fd", file=sys.stderr)
         return 1
-    print(f"{changed} files, one commit. Next: `make test`, and your product's name for Groundwork in")
+    print(
+        f"{changed} files, one commit. Next: `make check test` (a longer name makes longer lines: wrap what it finds)."
+    )
+    print("Then your product's name for Groundwork in:")
     print(run(root, "git", "grep", "--name-only", "Groundwork", "--", "packages", "pyproject.toml"))
     return 0
 

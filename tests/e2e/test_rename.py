@@ -30,14 +30,14 @@ def run(checkout: Path, *command: str) -> str:
 @pytest.fixture(scope="module")
 def renamed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone of this checkout's last commit, renamed."""
-    checkout = tmp_path_factory.mktemp("rename") / "shop"
+    checkout = tmp_path_factory.mktemp("rename") / "acme"
     subprocess.run(["git", "clone", "--quiet", ROOT, checkout], check=True)
-    run(checkout, "python3", "scripts/rename.py", "zeta-shop")
+    run(checkout, "python3", "scripts/rename.py", "acme")
     return checkout
 
 
 def test_a_rename_is_one_commit(renamed: Path) -> None:
-    assert run(renamed, "git", "log", "--format=%s", "origin/HEAD..HEAD").splitlines() == ["Rename app to zeta-shop"]
+    assert run(renamed, "git", "log", "--format=%s", "origin/HEAD..HEAD").splitlines() == ["Rename app to acme"]
     assert run(renamed, "git", "status", "--porcelain") == ""
 
 
