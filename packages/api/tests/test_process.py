@@ -1,0 +1,225 @@
+"""`python -m app_api` as an operator runs it: a process, its environment, its signals and its log."""
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from app_api.settings import ApiSettings
+from app_db import Database
+from app_db.testing.processes import free_port, port_is_free, spawn, wait_until
+
+PATIENCE = 30.0
+PASSWORD = "correct horse battery 42"
+
+
+class Process:
+    """A program of this package on a free port; what it prints is kept."""
+
+    def __init__(self, *arguments: str, env: dict[str, str], folder: Path) -> None:
+        self.port = int(env["APP_HTTP__PORT"])
+        self._log = folder / f"log-{self.port}"
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("APP_")}
+        with self._log.open("wb") as output:
+            command = [sys.executable, "-m", *arguments]
+            self._popen = spawn(command, env=inherited | env, cwd=folder, output=output)
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The log, as JSON."""
+        return [json.loads(line) for line in self.output.splitlines()]
+
+    def serving(self) -> "Process":
+        """Wait until it answers."""
+        assert wait_until(lambda: not port_is_free(self.port) or not self.is_running(), PATIENCE), self.output
+        assert self.is_running(), self.output
+        return self
+
+    def is_running(self) -> bool:
+        return self._popen.poll() is None
+
+    def connect(self) -> closing[http.client.HTTPConnection]:
+        return closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE))
+
+    def get(self, path: str) -> tuple[http.client.HTTPResponse, bytes]:
+        """Return the response and its body."""
+        with self.connect() as connection:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response, response.read()
+
+    def signal(self, number: signal.Signals) -> None:
+        self._popen.send_signal(number)
+
+    def wait(self) -> int:
+        """Wait for its end and return the exit code."""
+        return self._popen.wait(PATIENCE)
+
+    def end(self) -> None:
+        """Leave nothing behind, however the test went."""
+        self._popen.kill()
+        self._popen.wait()
+
+
+type Start = Callable[..., Process]
+
+
+@pytest.fixture
+def start(api_settings: ApiSettings, database: Database, tmp_path: Path) -> Iterator[Start]:
+    """Start `python -m <arguments>` on the test's servers; keyword arguments are variables that differ."""
+    processes: list[Process] = []
+    auth = api_settings.auth
+    rings = {"KEYS": auth.keys, "REFRESH_KEYS": auth.refresh_keys, "PEPPERS": auth.peppers}
+    environment = {
+        "APP_ENV": "test",
+        "APP_DATABASE__URL": api_settings.database.url.get_secret_value(),
+        "APP_REDIS__URL": api_settings.redis.url.get_secret_value(),
+        "APP_AUTH__BCRYPT_ROUNDS": "4",
+    } | {
+        f"APP_AUTH__{name}": json.dumps([{"kid": key.kid, "secret": key.secret.get_secret_value()} for key in ring])
+        for name, ring in rings.items()
+    }
+
+    def start(*arguments: str, **different: str) -> Process:
+        env = environment | {"APP_HTTP__PORT": str(free_port())} | different
+        processes.append(Process(*(arguments or ("app_api",)), env=env, folder=tmp_path))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.end()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_serves_until_it_is_told_to_stop(start: Start, number: signal.Signals) -> None:
+    process = start().serving()
+    response, _ = process.get("/probe/ready")
+
+    process.signal(number)
+
+    assert process.wait() == 0
+    assert response.status == 200
+    assert response.headers["Server"] is None
+    assert [event["event"] for event in process.events if event["event"].startswith("api_")] == [
+        "api_started",
+        "api_stopped",
+    ]
+
+
+def test_a_request_that_runs_is_answered_after_the_signal(start: Start) -> None:
+    process = start("app_api", "serve").serving()
+    body = json.dumps({"email": "ada@example.test", "password": PASSWORD}).encode()
+    with process.connect() as connection:
+        begin(connection, length=len(body))
+
+        process.signal(signal.SIGTERM)
+        assert wait_until(lambda: port_is_free(process.port), PATIENCE)
+        connection.send(body)
+
+        response = connection.getresponse()
+        assert response.status == 201
+        assert json.loads(response.read())["email"] == "ada@example.test"
+    assert process.wait() == 0
+
+
+def test_a_request_that_never_ends_does_not_keep_it_alive(start: Start) -> None:
+    process = start(APP_HTTP__DRAIN="PT0S").serving()
+    with process.connect() as connection:
+        begin(connection, length=10)
+
+        process.signal(signal.SIGTERM)
+
+        assert process.wait() == 0
+
+
+def test_uvicorn_can_start_it_by_its_factory(start: Start) -> None:
+    port = free_port()
+    arguments = ("uvicorn", "--factory", "app_api.main:build", "--port", str(port))
+
+    process = start(*arguments, APP_HTTP__PORT=str(port)).serving()
+
+    assert process.get("/probe/live")[1] == b'"ok"'
+
+
+def test_it_does_not_start_without_its_secrets(start: Start) -> None:
+    process = start(APP_AUTH__KEYS='[{"kid": "1", "secret": "short-and-secret"}]')
+
+    assert process.wait() != 0
+    assert "auth.keys" in process.output
+    assert "short-and-secret" not in process.output
+
+
+def test_it_does_not_start_in_production_for_every_host(start: Start) -> None:
+    process = start(APP_ENV="production", APP_HTTP__ALLOWED_HOSTS='["*"]')
+
+    assert process.wait() != 0
+    assert "APP_HTTP__ALLOWED_HOSTS" in process.output
+
+
+async def test_a_fault_is_logged_with_its_request_and_without_secrets(start: Start, api_settings: ApiSettings) -> None:
+    process = start().serving()
+    owner = await asyncpg.connect(api_settings.database.direct_dsn)
+    await owner.execute("ALTER TABLE users RENAME TO users_elsewhere")
+    try:
+        with process.connect() as connection:
+            body = json.dumps({"email": "ada@example.test", "password": PASSWORD})
+            headers = {"Content-Type": "application/json", "X-Request-ID": "asked-for-by-ada"}
+            connection.request("POST", "/auth/register", body=body, headers=headers)
+            response = connection.getresponse()
+    finally:
+        await owner.execute("ALTER TABLE users_elsewhere RENAME TO users")
+        await owner.close()
+
+    fault = next(event for event in process.events if event["event"] == "request_failed")
+    assert response.status == 500
+    assert fault["request_id"] == "asked-for-by-ada"
+    assert fault["path"] == "/auth/register"
+    assert "users" in json.dumps(fault["exception"])
+    assert PASSWORD not in process.output
+
+
+def test_on_a_terminal_the_log_is_for_people(start: Start) -> None:
+    process = start(APP_LOG__FORMAT="console").serving()
+
+    process.signal(signal.SIGTERM)
+
+    process.wait()
+    assert "api_started" in process.output
+    assert not process.output.startswith("{")
+
+
+def test_seeding_twice_at_once_makes_every_account_once(start: Start) -> None:
+    both = [start("app_api", "seed", APP_ENV="development") for _ in range(2)]
+
+    assert [process.wait() for process in both] == [0, 0]
+    printed = "".join(process.output for process in both)
+    assert printed.count("with the password") == printed.count("is there already") == 4
+
+
+def test_a_stranger_to_its_command_line_is_told_the_commands() -> None:
+    told = subprocess.run([sys.executable, "-m", "app_api", "--help"], capture_output=True, text=True, check=True)
+
+    assert "seed" in told.stdout
+
+
+def begin(connection: http.client.HTTPConnection, *, length: int) -> None:
+    """Send the head of a request, and wait until the application waits for its body."""
+    connection.putrequest("POST", "/auth/register")
+    connection.putheader("Content-Type", "application/json")
+    connection.putheader("Content-Length", str(length))
+    connection.putheader("Expect", "100-continue")
+    connection.endheaders()
+    assert connection.sock.recv(65536).startswith(b"HTTP/1.1 100 ")

@@ -1,0 +1,158 @@
+"""What only a socket shows: connections that are kept and closed, and bodies that are never sent."""
+
+import http.client
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
+
+from app_api.app import create_app
+from app_api.settings import ApiSettings
+from app_db.testing.processes import wait_until
+
+SECRET = "do-not-repeat-me"
+JSON = {"Content-Type": "application/json"}
+
+
+def add_faults(app: FastAPI) -> None:
+    @app.get("/boom")
+    async def boom() -> None:
+        raise RuntimeError(SECRET)
+
+    @app.get("/boom-midway")
+    async def boom_midway() -> StreamingResponse:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"half"
+            raise RuntimeError(SECRET)
+
+        return StreamingResponse(pieces())
+
+
+@pytest.fixture(scope="module")
+def port(api_settings: ApiSettings) -> Iterator[int]:
+    """The port of a uvicorn that serves the application, with two routes that fail."""
+    app = create_app(api_settings)
+    add_faults(app)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="on", http="httptools", log_config=None))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    assert wait_until(lambda: server.started, 30)
+    yield server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def connection(port: int) -> Iterator[http.client.HTTPConnection]:
+    """One connection; it is not opened anew behind the test's back."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.connect()
+    connection.auto_open = 0
+    yield connection
+    connection.close()
+
+
+def is_alive(connection: http.client.HTTPConnection) -> bool:
+    connection.request("GET", "/probe/live")
+    return connection.getresponse().read() == b'"ok"'
+
+
+def test_a_fault_of_ours_leaves_the_connection_usable(connection: http.client.HTTPConnection) -> None:
+    connection.request("GET", "/boom")
+
+    response = connection.getresponse()
+
+    body = response.read().decode()
+    assert response.status == 500
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert SECRET not in body
+    assert response.headers["X-Request-ID"] in body
+    assert is_alive(connection)
+
+
+def test_a_response_that_breaks_off_is_not_taken_for_a_whole_one(connection: http.client.HTTPConnection) -> None:
+    connection.request("GET", "/boom-midway")
+
+    response = connection.getresponse()
+
+    with pytest.raises(http.client.IncompleteRead):
+        response.read()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[" * 100_000, b"NaN", b"\xff\xfe", b"9" * 5000, rb'"\ud800"', rb'"\u0000"', b"", b"null", b'{"email": 1e999}'],
+    ids=range(9),
+)
+def test_bad_input_leaves_the_connection_usable(connection: http.client.HTTPConnection, body: bytes) -> None:
+    connection.request("POST", "/auth/register", body=body, headers=JSON)
+
+    response = connection.getresponse()
+
+    response.read()
+    assert response.status in {400, 422}
+    assert is_alive(connection)
+
+
+def test_head_sends_the_length_and_no_body(connection: http.client.HTTPConnection) -> None:
+    connection.request("HEAD", "/probe/live")
+
+    response = connection.getresponse()
+
+    assert response.status == 200
+    assert response.headers["Content-Length"] == "4"
+    assert response.read() == b""
+    assert is_alive(connection)
+
+
+def test_a_body_that_announces_itself_as_too_large_is_answered_before_it_is_sent(
+    connection: http.client.HTTPConnection,
+) -> None:
+    connection.putrequest("POST", "/auth/register")
+    connection.putheader("Content-Type", "application/json")
+    connection.putheader("Content-Length", str(10**9))
+    connection.putheader("Expect", "100-continue")
+    connection.endheaders()
+
+    response = connection.getresponse()
+
+    assert response.status == 413
+    assert response.headers["Connection"] == "close"
+    assert response.headers["Content-Type"] == "application/problem+json"
+
+
+def test_a_body_that_grows_too_large_is_answered_and_the_connection_closed(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        head = "POST /auth/register HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        client.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
+        client.sendall(b"100000\r\n" + b" " * 0x100000 + b"\r\n" + b"1\r\n \r\n")
+
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"connection: close" in answer
+
+
+@pytest.mark.parametrize("target", [b"/\xff", b"/\xc3\xa9", b"/%ff", b"/%", b"//", b"/jobs?after=\xff", b"*"])
+def test_a_strange_target_is_an_error_of_the_client(port: int, target: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        client.sendall(b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+
+    assert answer.startswith(b"HTTP/1.1 4")
+
+
+@pytest.mark.parametrize("hosts", [b"", b"Host: evil.test\r\n", b"Host: \r\n"])
+def test_a_request_without_a_host_of_ours_is_refused(port: int, hosts: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        client.sendall(b"GET /probe/live HTTP/1.1\r\n" + hosts + b"Connection: close\r\n\r\n")
+
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"invalid_host" in answer
