@@ -1,0 +1,176 @@
+"""The revisions: one line of them, each reversible, and the command that makes the next."""
+
+import asyncio
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import asyncpg
+import pytest
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from app_db.models import schema
+
+type RunAlembic = Callable[..., subprocess.Popen[str]]
+
+NAME = re.compile(r"\d{8}_\d{4}_[a-z0-9_]+_[0-9a-f]{12}\.py")
+# As a later revision could be: it changes a table that has rows.
+ADD_NICKNAMES = """
+import sqlalchemy as sa
+from alembic import op
+
+
+def upgrade() -> None:
+    op.add_column("users", sa.Column("nickname", sa.Text(), nullable=True))
+
+
+def downgrade() -> None:
+    op.drop_column("users", "nickname")
+"""
+
+
+def scripts(root: Path) -> ScriptDirectory:
+    return ScriptDirectory.from_config(Config(toml_file=str(root / "pyproject.toml")))
+
+
+async def everything_of(dsn: str) -> list[str]:
+    """Every table and column, and what is on record."""
+    connection = await asyncpg.connect(dsn)
+    columns = await connection.fetch(
+        "SELECT format('%s.%s %s', table_name, column_name, data_type) AS line FROM information_schema.columns"
+        " WHERE table_schema = 'public' AND table_name <> 'alembic_version' ORDER BY 1"
+    )
+    lines = [row["line"] for row in columns]
+    if any(line.startswith("schema_history.") for line in lines):
+        lines += [row["revision"] for row in await connection.fetch("SELECT revision FROM schema_history ORDER BY 1")]
+    await connection.close()
+    return lines
+
+
+async def output_of(process: "subprocess.Popen[str]") -> str:
+    with process:
+        output, _ = await asyncio.to_thread(process.communicate)
+    assert process.returncode == 0, output
+    return output
+
+
+@pytest.fixture
+def copied_tree(root: Path, tmp_path: Path) -> Path:
+    """A checkout to write revisions in."""
+    shutil.copy(root / "pyproject.toml", tmp_path)
+    shutil.copytree(root / "migrations", tmp_path / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+@pytest.fixture
+async def second_revision(copied_tree: Path, run_alembic: RunAlembic) -> str:
+    """A revision after the newest one, that adds a column."""
+    before = set(versions(copied_tree))
+    await output_of(run_alembic("revision", "-m", "add nicknames", folder=copied_tree))
+    (path,) = set(versions(copied_tree)) - before
+    path.write_text(path.read_text().partition("def upgrade")[0] + ADD_NICKNAMES)
+    return path.stem.rpartition("_")[2]
+
+
+def versions(tree: Path) -> list[Path]:
+    return sorted((tree / "migrations" / "versions").glob("*.py"))
+
+
+def test_there_is_one_newest_revision(root: Path) -> None:
+    assert len(scripts(root).get_heads()) == 1, "two revisions follow the same one: `alembic merge` or rebase yours"
+
+
+def test_the_code_needs_the_newest_revision(root: Path) -> None:
+    newest = scripts(root).get_current_head()
+
+    assert newest == schema.SCHEMA_REVISION, (
+        f'set SCHEMA_REVISION = "{newest}" in packages/db/src/app_db/models/schema.py, or replicas will call themselves'
+        " ready on a database that lacks what they need"
+    )
+
+
+def test_the_files_of_revisions_are_named_by_their_time(root: Path) -> None:
+    assert [path.name for path in versions(root) if not NAME.fullmatch(path.name)] == []
+
+
+def test_the_names_of_the_files_tell_their_order(root: Path) -> None:
+    in_order = [Path(script.path).name for script in scripts(root).walk_revisions()][::-1]
+
+    assert sorted(in_order) == in_order
+
+
+async def test_each_revision_can_be_taken_back_and_applied_again(config: Config, root: Path, dsn: str) -> None:
+    for script in reversed(list(scripts(root).walk_revisions())):
+        before = await everything_of(dsn)
+        command.upgrade(config, script.revision)
+        after = await everything_of(dsn)
+
+        command.downgrade(config, script.down_revision or "base")  # type: ignore[arg-type]  # a line has no merges
+        assert await everything_of(dsn) == before, f"{script.path}: the downgrade leaves something behind"
+
+        command.upgrade(config, script.revision)
+        assert await everything_of(dsn) == after, f"{script.path}: up again is not as it was"
+
+
+async def test_an_upgrade_is_on_record(
+    migrated_url: str, copied_tree: Path, second_revision: str, run_alembic: RunAlembic, dsn: str
+) -> None:
+    await output_of(run_alembic("upgrade", "head", folder=copied_tree))
+
+    assert await on_record(dsn) == {schema.SCHEMA_REVISION, second_revision}
+
+
+async def test_a_downgrade_is_taken_off_the_record(
+    migrated_url: str, copied_tree: Path, second_revision: str, run_alembic: RunAlembic, dsn: str
+) -> None:
+    await output_of(run_alembic("upgrade", "head", folder=copied_tree))
+
+    await output_of(run_alembic("downgrade", "-1", folder=copied_tree))
+
+    assert await on_record(dsn) == {schema.SCHEMA_REVISION}
+
+
+async def on_record(dsn: str) -> set[str]:
+    connection = await asyncpg.connect(dsn)
+    revisions = {row["revision"] for row in await connection.fetch("SELECT revision FROM schema_history")}
+    await connection.close()
+    return revisions
+
+
+async def test_a_revision_that_fails_is_not_on_record_and_leaves_nothing(
+    migrated_url: str, copied_tree: Path, second_revision: str, run_alembic: RunAlembic, dsn: str
+) -> None:
+    before = await everything_of(dsn)
+    path = versions(copied_tree)[-1]
+    path.write_text(path.read_text().replace("def downgrade", '    op.execute("SELECT 1 / 0")\n\n\ndef downgrade', 1))
+
+    with run_alembic("upgrade", "head", folder=copied_tree) as process:
+        await asyncio.to_thread(process.communicate)
+
+    assert process.returncode != 0
+    assert await everything_of(dsn) == before
+
+
+async def test_one_command_makes_the_next_revision(copied_tree: Path, root: Path, run_alembic: RunAlembic) -> None:
+    await output_of(run_alembic("revision", "-m", "Add pets' names", folder=copied_tree))
+
+    (path,) = {path.name for path in versions(copied_tree)} - {path.name for path in versions(root)}
+    assert NAME.fullmatch(path)
+    assert "_add_pets_names_" in path
+    assert scripts(copied_tree).get_current_head() == path[-15:-3]
+
+
+async def test_a_revision_can_be_written_from_the_models(copied_tree: Path, run_alembic: RunAlembic) -> None:
+    for path in versions(copied_tree):
+        path.unlink()
+
+    await output_of(run_alembic("revision", "--autogenerate", "-m", "initial", folder=copied_tree))
+
+    (path,) = versions(copied_tree)
+    assert "app_db" not in path.read_text(), "a revision must not change when the models do"
+    await output_of(run_alembic("upgrade", "head", folder=copied_tree))
+    await output_of(run_alembic("check", folder=copied_tree))  # nothing is left to be written
