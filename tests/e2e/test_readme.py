@@ -1,0 +1,159 @@
+"""The README works as it is written, and what the pages about the design say of the source is still so.
+
+Every block of README.md that a reader types is performed on a copy of the checkout, `make dev` included, and its output
+compared with the one shown. One is not: `make test` is the command that runs the tests, so it would run for a minute
+what runs beside this anyway; tests/e2e/test_dev.py covers how `make dev` starts, stops and fails.
+"""
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from app_db.testing.processes import free_port
+from tests.docs.checkout import ROOT, copied_checkout, reader_environment
+from tests.docs.pages import BLOCK, Action, PageError, Step, commands_of, steps_of
+from tests.docs.performing import Performer, reader
+
+README = ROOT / "README.md"
+ARCHITECTURE = ROOT / "docs/architecture.md"
+DECISIONS = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
+INDEX = ROOT / "docs/decisions/README.md"
+PAGES = (README, ARCHITECTURE, INDEX, *DECISIONS)
+NOT_PERFORMED = {"make test"}
+PATIENCE = 30.0
+"""Seconds that a reader waits for a job to be done. A reader is slower than a test, and so finds it done at once."""
+
+# What differs from run to run in the output that the page shows; the rest must be equal, character by character.
+VOLATILE = re.compile(
+    r"""
+    [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}            # ids
+    | \b[0-9a-f]{32}\b                                   # request ids
+    | (?<=rt_)[0-9a-f]{32}(?=\.)                         # refresh tokens: the session, and the beginning of the MAC,
+    | (?<=\.)[\w-]{4}(?=…)                               # but not the counter between them
+    | \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+                # times
+    | \b1[789]\d{8}\b
+    | \b\d{8}-\d{6}-\d{6}\b
+    | \d+\.\d(?=\ s\b)
+    | (?<=127\.0\.0\.1:)\d{5}\b                          # ports; and the columns move with the length of ours
+    | (?<=:8000)\ +
+    """,
+    re.VERBOSE,
+)
+LINK = re.compile(r"\]\((?!https?://)(?P<file>[^)#]+)(?:#[^)]*)?\)")
+PATH = re.compile(r"`(?P<path>[\w.-]+(?:/[\w.-]+)*\.(?:py|md|toml|lock|sh))`")
+ADR = re.compile(r"\bADR-(\d{4})\b")
+
+
+def commands_one_by_one(page: Path) -> Iterator[Step]:
+    """Yield the page's commands, with what they print as a pattern."""
+    for step in steps_of(page):
+        for command in commands_of(step):
+            if command.text not in NOT_PERFORMED:
+                yield replace(step, text=f"$ {command.text}\n{VOLATILE.sub('…', command.shown)}\n")
+
+
+def only_looks(step: Step) -> bool:
+    """Whether the command may be repeated until what it looks at is there."""
+    return step.action is Action.RUN and not re.search(r" -d |-X POST", step.text)
+
+
+def perform(performer: Performer, step: Step) -> None:
+    """Do a step, and look again while the worker is still at it."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return performer.do(step)
+        except PageError:
+            if not only_looks(step) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+def excerpts_of(page: Path) -> Iterator[tuple[str, str]]:
+    """Yield the blocks of code on a page, each with the file that the paragraph before it names."""
+    content, end = page.read_text(), 0
+    for block in BLOCK.finditer(content):
+        paragraph = content[end : block.start()].strip().rpartition("\n\n")[2]
+        end = block.end()
+        if block["info"].strip() not in {"text", "mermaid"}:
+            named = PATH.search(paragraph)
+            assert named, f"{page.name}: the paragraph before this block names no file:\n{block['text']}"
+            yield named["path"], block["text"]
+
+
+def found_in_source(path: str) -> list[Path]:
+    """Return the files that a page means: from the root of the checkout, or from the inside of a package or folder."""
+    places = (ROOT, *ROOT.glob("packages/*/src"), *ROOT.glob("packages/*/src/*"), ROOT / "docs", ROOT / "scripts")
+    return [place / path for place in places if (place / path).is_file()]
+
+
+def without_margin(text: str) -> str:
+    """Return the lines without blanks around them, so that an excerpt of a method may stand at the margin."""
+    return "\n".join(line.strip() for line in text.strip().splitlines())
+
+
+@pytest.mark.timeout(300)
+def test_the_readme_works_as_it_is_written() -> None:
+    port = free_port()
+    env = reader_environment(APP_HTTP__PORT=str(port))
+
+    with copied_checkout() as copy, reader(copy, env=env, replace={":8000": f":{port}"}) as performer:
+        for step in commands_one_by_one(README):
+            perform(performer, step)
+
+
+def test_only_make_test_is_left_out_of_the_readme() -> None:
+    written = {command.text for step in steps_of(README) for command in commands_of(step)}
+
+    assert written >= NOT_PERFORMED
+    assert NOT_PERFORMED == {"make test"}
+
+
+@pytest.mark.parametrize(("path", "code"), excerpts_of(ARCHITECTURE))
+def test_an_excerpt_of_the_architecture_is_still_in_the_source(path: str, code: str) -> None:
+    sources = [without_margin(file.read_text()) for file in found_in_source(path)]
+
+    assert any(without_margin(code) in source for source in sources), f"not in {path}:\n{code}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_links_to_is_there(page: Path) -> None:
+    missing = [link["file"] for link in LINK.finditer(page.read_text()) if not (page.parent / link["file"]).exists()]
+
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_file_that_a_page_names_is_there(page: Path) -> None:
+    made_by_the_reader = {"uv.lock", "CHANGELOG.md"}
+    text = BLOCK.sub("", page.read_text())
+    missing = [named["path"] for named in PATH.finditer(text) if not found_in_source(named["path"])]
+
+    assert set(missing) <= made_by_the_reader
+
+
+def test_every_decision_is_in_the_index_once_under_its_number() -> None:
+    listed = re.findall(r"^\| \[(\d{4})\]\((\S+)\)", INDEX.read_text(), re.MULTILINE)
+
+    assert listed == [(page.name[:4], page.name) for page in DECISIONS]
+
+
+@pytest.mark.parametrize("page", DECISIONS, ids=lambda page: page.name)
+def test_a_decision_is_one_page_that_says_what_was_rejected(page: Path) -> None:
+    lines = page.read_text().splitlines()
+
+    headings = [line for line in lines if line.startswith("#")]
+    assert re.match(rf"# ADR-{page.name[:4]}: ", headings[0])
+    assert headings[1:] == ["## Context", "## Decision", "## Consequences", "## Rejected"]
+    assert len(lines) <= 40
+
+
+def test_a_decision_that_is_cited_is_there() -> None:
+    sources = [*ROOT.glob("packages/**/*.py"), *ROOT.glob("scripts/*.py"), *ROOT.glob("migrations/*.py"), *PAGES]
+    cited = {number for source in sources for number in ADR.findall(source.read_text())}
+
+    assert cited <= {page.name[:4] for page in DECISIONS}
