@@ -6,8 +6,8 @@ BIN := .venv/bin
 IN_DEV := $(BIN)/python scripts/dev.py run
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev psql shell seed migrate revision test test-e2e check check-format check-lint check-types \
-	check-contracts check-dependencies check-sql check-lock guards bench format lock clean
+.PHONY: help install dev psql shell seed migrate revision test test-e2e test-isolated coverage check check-format \
+	check-lint check-types check-contracts check-dependencies check-sql check-lock guards bench format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' Makefile
@@ -40,11 +40,24 @@ revision: ## Write a revision from the difference between models and database: m
 
 ##@ Prove
 
+# COVERAGE=1 also records which lines and branches were run, for `make coverage`.
+PYTEST := $(BIN)/$(if $(COVERAGE),coverage run -m )pytest
+
 test: install ## Test the packages and what joins them, in parallel; needs nothing running
-	$(BIN)/pytest -n auto packages tests --ignore=tests/e2e
+	$(PYTEST) -n auto packages tests --ignore=tests/e2e
 
 test-e2e: install ## Test real processes: started, used, killed
 	$(BIN)/pytest tests/e2e
+
+test-isolated: ## Test each package with what it declares and no more; PACKAGE=db only that one
+	@for package in $(or $(PACKAGE),db auth api worker); do \
+		echo "pytest packages/$$package"; \
+		$(UV) run --quiet --package app-$$package --isolated --group test pytest -q packages/$$package || exit 1; \
+	done
+
+coverage: install ## After `make test COVERAGE=1`: every line and branch of packages/*/src was run
+	@$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 check: check-format check-lint check-types check-contracts check-dependencies check-sql check-lock ## All that follow
 
@@ -73,8 +86,8 @@ check-sql: install ## The SQL of the revisions: what would lock a table for long
 check-lock: install ## requirements.lock files equal a fresh resolution
 	$(BIN)/python scripts/lock.py --check
 
-guards: install ## Blank each line that a promise rests on; its test must fail
-	$(BIN)/python scripts/guards.py
+guards: install ## Blank each line that a promise rests on, its test must fail; CHANGED=origin/main: what differs from it
+	$(BIN)/python scripts/guards.py $(if $(CHANGED),--changed $(CHANGED))
 
 bench: install ## Measure the API (bench/README.md says what, and the last figures)
 	$(BIN)/python bench/http.py
@@ -85,8 +98,8 @@ format: install ## Format, and mend what the linter can
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format
 
-lock: install ## Write the requirements.lock files anew
-	$(BIN)/python scripts/lock.py
+lock: install ## Write the requirements.lock files anew; UNTIL=2026-12-01 takes releases up to that day
+	$(BIN)/python scripts/lock.py $(if $(UNTIL),--until $(UNTIL))
 
 clean: ## Remove what was installed and built; the development data stays (make dev RESET=1 empties it)
 	rm -rf .venv .uv dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

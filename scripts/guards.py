@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-UV = os.environ.get("UV", "uv")  # `uv run` says which uv it is
+UV = ("sh", str(ROOT / "scripts" / "uv.sh"))
 GUARDED = ("packages/*/src/**/*.py", "migrations/**/*.py")
 TESTS = ("packages/*/tests/**/test_*.py", "tests/**/test_*.py")
 COMMENT = re.compile(r"#.*\bguard: (\w+)")
@@ -153,7 +153,7 @@ class Copy:
             if (root / path).is_file():
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(root / path, folder / path)
-        sync = [UV, "sync", "--quiet", "--compile-bytecode", "--python", sys.executable]
+        sync = [*UV, "sync", "--quiet", "--compile-bytecode", "--python", sys.executable]
         subprocess.run(sync, cwd=folder, env=self.environment, check=True)
 
     @contextmanager

@@ -13,10 +13,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-UV = os.environ.get("UV", "uv")  # `uv run` says which uv it is
+UV = ("sh", str(ROOT / "scripts" / "uv.sh"))
 
 LOCKS: Mapping[str, tuple[str, ...]] = {
     "packages/api/requirements.lock": ("--package", "app-api"),
@@ -25,7 +26,7 @@ LOCKS: Mapping[str, tuple[str, ...]] = {
 }
 HEADER = """\
 # All that the image installs from an index, with hashes; our own packages are installed beside it as wheels.
-# Written by `make lock` from the pyproject.toml files. To move it: a later exclude-newer, then `make lock`.
+# Written by `make lock` from the pyproject.toml files. To move it: `make lock UNTIL=<date>`.
 """
 
 
@@ -41,10 +42,19 @@ def run_uv(*arguments: str, folder: Path) -> str:
     """
     # The environment of a surrounding `uv run` is no concern of the copy.
     environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
-    run = subprocess.run([UV, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    run = subprocess.run([*UV, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if run.returncode != 0:
         raise LockError(run.stderr.strip())
     return run.stdout
+
+
+def move_date(root: Path, until: date) -> None:
+    """Let releases up to the start of this day be resolved."""
+    path = root / "pyproject.toml"
+    text, found = re.subn(r'^(exclude-newer = )".*"', rf'\1"{until}T00:00:00Z"', path.read_text(), flags=re.MULTILINE)
+    if found != 1:
+        raise LockError(f"{path} has {found} lines that start with exclude-newer; one is expected")
+    path.write_text(text)
 
 
 def copy_declarations(root: Path, copy: Path) -> None:
@@ -98,12 +108,16 @@ def write(root: Path, copy: Path, fresh: Mapping[str, str]) -> int:
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--check", action="store_true", help="change nothing; fail if a lock file is not fresh")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--check", action="store_true", help="change nothing; fail if a lock file is not fresh")
+    mode.add_argument("--until", type=date.fromisoformat, metavar="DATE", help="move exclude-newer to this day first")
     parser.add_argument("--root", type=Path, default=ROOT, help="the checkout (default: this one)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lock-") as folder:
         copy = Path(folder)
         try:
+            if arguments.until:
+                move_date(arguments.root, arguments.until)
             fresh = resolve(arguments.root, copy)
         except LockError as error:
             print(error, file=sys.stderr)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-UV = os.environ.get("UV", "uv")  # `uv run` says which uv it is
+UV = ("sh", ROOT / "scripts" / "uv.sh")
 PACKAGES = ("db", "auth", "api", "worker")
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV", "COVERAGE_", "APP_"))}
 
@@ -31,7 +31,7 @@ ENTRY = {
 
 
 def uv(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([UV, *arguments], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    return subprocess.run([*UV, *arguments], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, check=False)
 
 
 def must(run: subprocess.CompletedProcess[str]) -> str:

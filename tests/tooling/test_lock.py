@@ -71,6 +71,24 @@ def test_what_cannot_be_resolved_is_said_by_uv(checkout: Path) -> None:
     assert "asyncpg>=99" in run.stderr
 
 
+def test_moving_the_date_moves_what_is_resolved(checkout: Path) -> None:
+    run = lock(checkout, "--until", "2026-11-19")
+
+    assert run.returncode == 0, run.stderr
+    assert 'exclude-newer = "2026-11-19T00:00:00Z"\n' in (checkout / "pyproject.toml").read_text()
+    assert lock(checkout, "--check").returncode == 0
+
+
+def test_a_date_that_would_be_written_nowhere_is_refused(checkout: Path) -> None:
+    declaration = checkout / "pyproject.toml"
+    declaration.write_text(declaration.read_text().replace("exclude-newer", "exclude-nothing"))
+
+    run = lock(checkout, "--until", "2026-11-19")
+
+    assert run.returncode == 1
+    assert "0 lines that start with exclude-newer" in run.stderr
+
+
 @pytest.mark.parametrize("path", LOCKS)
 def test_every_requirement_is_pinned_and_hashed(path: str) -> None:
     requirements = re.split(r"^(?=[a-z])", (ROOT / path).read_text(), flags=re.MULTILINE)[1:]
