@@ -16,7 +16,7 @@ from app_worker.engine import Engine
 log = structlog.get_logger(__name__)
 
 POLL = timedelta(seconds=1)
-"""The longest that a lost wake-up can delay a job."""
+PAUSE_AFTER_OUTAGE = timedelta(seconds=1)
 
 
 @dataclass
@@ -26,6 +26,8 @@ class Relay:
     database: Database
     engine: Engine
     lease: timedelta
+    poll: timedelta = POLL
+    """The longest that a lost wake-up can delay a job."""
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     _behind: bool = False
 
@@ -57,7 +59,7 @@ class Relay:
         return len(deliveries)
 
     async def run(self) -> None:
-        """Dispatch at every wake-up and at least once in `POLL`, until cancelled."""
+        """Dispatch at every wake-up and at least once in `poll`, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._listen())
             while True:
@@ -66,9 +68,9 @@ class Relay:
                     await self.dispatch()
                 except Exception as error:  # an outage of either server: the next look finds the same jobs
                     log.warning("dispatch_failed", queue=self.engine.queue, cause=repr(error))
-                    await asyncio.sleep(POLL.total_seconds())
+                    await asyncio.sleep(PAUSE_AFTER_OUTAGE.total_seconds())
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.woken.wait(), POLL.total_seconds())
+                    await asyncio.wait_for(self.woken.wait(), self.poll.total_seconds())
 
     async def _listen(self) -> None:
         settings = self.database.settings
@@ -78,4 +80,4 @@ class Relay:
                     self.woken.set()
             except LOST as error:
                 log.warning("listen_failed", queue=self.engine.queue, cause=repr(error))
-            await asyncio.sleep(POLL.total_seconds())
+            await asyncio.sleep(PAUSE_AFTER_OUTAGE.total_seconds())

@@ -1,0 +1,123 @@
+"""Running jobs in a test, with the real runner on a real database."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import select, text
+
+from app_db import Database
+from app_db.jobs import ledger
+from app_db.jobs.ledger import Delivery
+from app_db.jobs.outbox import enqueue
+from app_db.jobs.payload import JobPayload
+from app_db.models import Job, JobError
+from app_db.types import new_id
+from app_worker.engine import Engine, Valkey, connect
+from app_worker.mail import Mails, MemoryMailer
+from app_worker.registry import Handler, Registry
+from app_worker.runner import Runner
+
+LEASE = timedelta(seconds=15)
+
+type MakeRunner = Callable[..., Runner]
+
+
+class Note(JobPayload):
+    """The job of these tests."""
+
+    kind = "test.note"
+    text: str = "hello"
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """What relay and operator would do, by hand."""
+
+    database: Database
+
+    async def enqueue(self, payload: JobPayload | None = None, **options: Any) -> UUID:
+        async with self.database.sessions.begin() as session:
+            return await enqueue(session, payload or Note(), **options)
+
+    async def deliver(self, payload: JobPayload | None = None, **options: Any) -> Delivery:
+        """Enqueue a job and dispatch it."""
+        return await self.dispatch(await self.enqueue(payload, **options))
+
+    async def dispatch(self, job_id: UUID) -> Delivery:
+        """Make a job due, whatever became of its last delivery, and dispatch it (again)."""
+        async with self.database.sessions.begin() as session:
+            await session.execute(text("UPDATE jobs SET claim_at = now() WHERE id = :id"), {"id": job_id})
+            (delivery,) = await ledger.claim(session, queue="default", room=1, lease=LEASE)
+            return delivery
+
+    async def get(self, job: UUID | Delivery) -> Job:
+        async with self.database.read_sessions() as session:
+            return await session.get_one(Job, job.id if isinstance(job, Delivery) else job)
+
+    async def errors(self, delivery: Delivery) -> list[JobError]:
+        async with self.database.read_sessions() as session:
+            return list(await session.scalars(select(JobError).where(JobError.job_id == delivery.id)))
+
+    async def scalar(self, query: str) -> Any:
+        async with self.database.read_sessions() as session:
+            return (await session.scalars(text(query))).one()
+
+
+@pytest.fixture
+def jobs(database: Database) -> Jobs:
+    return Jobs(database)
+
+
+@pytest.fixture
+def mailer() -> MemoryMailer:
+    return MemoryMailer()
+
+
+@pytest.fixture
+def make_runner(database: Database, mailer: MemoryMailer) -> MakeRunner:
+    """Make the runner of a worker that has these handlers, and no others."""
+
+    def make(*handlers: Handler, database: Database = database) -> Runner:
+        mails = Mails(mailer, "Groundwork <hello@groundwork.test>", "https://groundwork.test/")
+        return Runner(database, Registry(handlers, catalog=()), mails, new_id(), LEASE, {})
+
+    return make
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def valkey(valkey_url: str) -> AsyncIterator[Valkey]:
+    """A client of an empty Valkey."""
+    async with connect(valkey_url, call_timeout=timedelta(seconds=10)) as client:
+        await client.flushall()
+        yield client
+
+
+@asynccontextmanager
+async def working(*engines: Engine) -> AsyncIterator[None]:
+    """Let engines run their deliveries during the block."""
+    tasks = [asyncio.create_task(engine.work(grace=timedelta(0))) for engine in engines]
+    try:
+        yield
+    finally:
+        for engine in engines:
+            engine.stop()
+        await asyncio.gather(*tasks)
+
+
+async def eventually(look: Callable[[], Awaitable[Any]]) -> None:
+    """Return as soon as there is something to see; the test's own timeout ends it otherwise."""
+    while not await look():  # noqa: ASYNC110  # it happens in another process
+        await asyncio.sleep(0.005)
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """As `eventually`, for what can be seen without waiting."""
+    while not condition():  # noqa: ASYNC110  # it happens in a place that knows nothing of the test
+        await asyncio.sleep(0.005)

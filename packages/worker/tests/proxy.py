@@ -1,0 +1,62 @@
+"""A connection that a test can cut, between us and a real server."""
+
+import asyncio
+from typing import Self
+from urllib.parse import urlsplit, urlunsplit
+
+
+class Proxy:
+    """Forwards every byte, until it is told not to."""
+
+    def __init__(self, url: str) -> None:
+        self._url = urlsplit(url)
+        self._writers: set[asyncio.StreamWriter] = set()
+        self.exchanges = 0
+        """How often a client spoke after the server had: the number of round trips."""
+        self.cut_at: bytes | None = None
+        """Once the client has sent this, the server still gets it, but the client never hears the answer."""
+
+    @property
+    def url(self) -> str:
+        """The server's URL, by way of the proxy."""
+        credentials, _, _ = self._url.netloc.rpartition("@")
+        return urlunsplit(self._url._replace(netloc=f"{credentials}@127.0.0.1:{self._port}"))
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1")
+        self._port = int(self._server.sockets[0].getsockname()[1])
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.cut()
+
+    async def cut(self) -> None:
+        """Close all connections and accept none any more."""
+        self._server.close()
+        for writer in self._writers:
+            writer.close()
+        await self._server.wait_closed()
+
+    async def _accept(self, client_reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        server_reader, server = await asyncio.open_connection(self._url.hostname, self._url.port)
+        self._writers |= {client, server}
+        server_spoke = cutting = False
+
+        async def to_server() -> None:
+            nonlocal server_spoke, cutting
+            while chunk := await client_reader.read(65536):
+                self.exchanges += server_spoke
+                server_spoke = False
+                if self.cut_at is not None and self.cut_at in chunk:
+                    self.cut_at, cutting = None, True
+                server.write(chunk)
+            server.close()
+
+        async def to_client() -> None:
+            nonlocal server_spoke
+            while (chunk := await server_reader.read(65536)) and not cutting:
+                server_spoke = True
+                client.write(chunk)
+            client.close()
+
+        await asyncio.gather(to_server(), to_client(), return_exceptions=True)

@@ -1,0 +1,43 @@
+"""Which function runs which kind of job."""
+
+from datetime import timedelta
+
+import pytest
+
+from app_db.jobs.catalog import CATALOG
+from app_worker.context import JobContext
+from app_worker.handlers import HANDLERS
+from app_worker.registry import Registry, default_backoff, handles
+
+from .conftest import Note
+
+
+@handles(Note)
+async def note(job: JobContext, payload: Note) -> None: ...
+
+
+def test_every_payload_of_the_catalog_has_a_handler() -> None:
+    registry = Registry(HANDLERS, catalog=CATALOG)
+
+    assert set(registry.by_kind) == {payload_class.kind for payload_class in CATALOG}
+
+
+def test_a_payload_without_a_handler_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"no handler for account.export, email.welcome, sessions.prune: add it"):
+        Registry([note], catalog=CATALOG)
+
+
+def test_two_handlers_of_one_kind_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"two handlers for test.note"):
+        Registry([note, note], catalog=())
+
+
+def test_a_registry_without_handlers_has_no_timeout() -> None:
+    assert Registry([], catalog=()).longest_timeout == timedelta(0)
+
+
+@pytest.mark.parametrize(("attempt", "seconds"), [(1, 16), (2, 31), (3, 96), (20, 86_400), (1000, 86_400)])
+def test_each_failure_waits_longer_up_to_a_day_give_or_take(attempt: int, seconds: int) -> None:
+    waits = [default_backoff(attempt).total_seconds() for _ in range(100)]
+
+    assert 0.85 * seconds <= min(waits) < max(waits) <= 1.15 * seconds
