@@ -9,7 +9,8 @@ What a fenced block asks for is said by the paragraph right before it, or by its
     At the end of `PATH`, add …
     ```console                                lines with `$ ` are run, one that ends in a backslash with the next;
                                               below a command stands what it prints, or nothing
-    ```console background                     goes on running; a later block with the same command restarts it
+    ```console background                     goes on once it has printed the lines shown, in any order, and runs until
+                                              the end, or until a later block with the same command restarts it
     ```text, ```json, ```mermaid, ```… shown  only for reading
 
 In shown output `…` stands for anything within its line, and on a line of its own for any lines. A block that fits none

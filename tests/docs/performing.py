@@ -75,12 +75,19 @@ class BackgroundCommand:
             self.output += line
 
     def wait_for(self, shown: str) -> bool:
-        """Wait until it has printed what is shown; False when it ends before, or takes too long."""
-        pattern = pattern_of(shown)
-        wait_until(lambda: bool(pattern.search(self.output)) or _has_ended(self._process), START_SECONDS)
+        """Wait until it has printed the lines that are shown, in any order; False when it ends before, or is too slow.
+
+        What it starts may well take turns, so the order is chance.
+        """
+        patterns = [pattern_of(line) for line in shown.splitlines() if line.strip() != "…"]
+
+        def are_there() -> bool:
+            return all(pattern.search(self.output) for pattern in patterns)
+
+        wait_until(lambda: are_there() or _has_ended(self._process), START_SECONDS)
         if _has_ended(self._process):
             self._reader.join()
-        return bool(pattern.search(self.output))
+        return are_there()
 
     def stop(self) -> None:
         """Press Ctrl-C, which reaches every process of the terminal."""
@@ -142,10 +149,17 @@ class Performer:
     def _run(self, command: Command, where: str) -> str:
         code, output = self._shell.run(self._here(command.text))
         if code != 0:
-            raise PageError(f"{where}: exit code {code} of {command.text!r}:\n{output}")
+            raise PageError(f"{where}: exit code {code} of {command.text!r}:\n{output}{self._meanwhile()}")
         if command.shown and not pattern_of(self._here(command.shown)).fullmatch(output.rstrip("\n") + "\n"):
-            raise PageError(f"{where}: {command.text!r} is shown to print\n{command.shown}\nbut prints\n{output}")
+            raise PageError(_not_as_shown(where, command, output + self._meanwhile()))
         return output
+
+    def _meanwhile(self) -> str:
+        """What the other terminals have to say about a failure."""
+        return "".join(
+            f"\n\nMeanwhile {command!r} printed:\n{running.output[-3000:]}"
+            for command, running in self._background.items()
+        )
 
     def _run_in_background(self, command: Command, where: str) -> None:
         if command.text in self._background:
@@ -153,9 +167,11 @@ class Performer:
         running = BackgroundCommand(self._here(command.text), self._root, self._env)
         self._background[command.text] = running
         if not running.wait_for(self._here(command.shown)):
-            raise PageError(
-                f"{where}: {command.text!r} is shown to print\n{command.shown}\nbut prints\n{running.output}"
-            )
+            raise PageError(_not_as_shown(where, command, running.output))
+
+
+def _not_as_shown(where: str, command: Command, output: str) -> str:
+    return f"{where}: {command.text!r} is shown to print\n{command.shown}\nbut prints\n{output}"
 
 
 @contextmanager

@@ -130,6 +130,10 @@ def test_a_command_in_the_background_is_restarted_by_its_next_block_and_ends_wit
     assert (tmp_path / "log").read_text().split() == ["start", "stop", "start", "stop"]
 
 
+def test_lines_of_a_background_command_come_in_any_order(tmp_path: Path) -> None:
+    perform(tmp_path, "```console background\n$ echo one; echo two; sleep 60\ntwo\none\n```\n")
+
+
 def test_a_background_command_that_ends_before_it_is_ready_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(PageError, match="but prints"):
         perform(tmp_path, "```console background\n$ echo no\nready\n```\n")
