@@ -1,0 +1,16 @@
+"""docs/tutorial.md works as it is written: every block of it, on a copy of the checkout."""
+
+import pytest
+
+from app_db.testing.processes import free_port
+from tests.docs.checkout import ROOT, copied_checkout, reader_environment
+from tests.docs.performing import reader
+
+
+@pytest.mark.timeout(300)
+def test_the_tutorial_works_as_it_is_written() -> None:
+    port = free_port()
+    env = reader_environment(APP_HTTP__PORT=str(port), APP_AUTH__BCRYPT_ROUNDS="4")
+
+    with copied_checkout() as copy, reader(copy, env=env, replace={"localhost:8000": f"localhost:{port}"}) as performer:
+        performer.perform(ROOT / "docs/tutorial.md")
