@@ -1,12 +1,16 @@
 """How Alembic runs our migrations: online over asyncpg under an advisory lock, or offline as SQL (ADR-0009)."""
 
 import asyncio
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from alembic import context
+from alembic.operations import MigrationScript
 from alembic.runtime.migration import MigrationContext, MigrationInfo
+from alembic.script import Script
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import Connection, delete, insert, pool, text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -43,12 +47,20 @@ def record(ctx: MigrationContext, step: MigrationInfo, heads: set[str], run_args
 def announce(ctx: MigrationContext, step: MigrationInfo, heads: set[str], run_args: dict[str, Any]) -> None:
     """Say what is done, one line per revision."""
     word = "upgrade" if step.is_upgrade else "downgrade"
-    for revision in step.up_revisions:
-        assert revision is not None, "a step has a revision above it"
-        context.config.print_stdout("%s %s: %s", word, revision.revision, revision.doc)
+    for script in step.up_revisions:
+        assert isinstance(script, Script), "a step has a revision above it"
+        context.config.print_stdout("%s %s: %s", word, script.revision, script.doc)
 
 
-def render_item(kind: str, item: object, autogen: Any) -> str | bool:
+def need(ctx: MigrationContext, revision: object, scripts: list[MigrationScript]) -> None:
+    """Let the code need the revision that `alembic revision --autogenerate` writes; `alembic check` writes none."""
+    if scripts[0].message is not None:
+        source = Path(__file__).parents[1] / "packages/db/src/app_db/models/schema.py"
+        line = f'SCHEMA_REVISION = "{scripts[0].rev_id}"'
+        source.write_text(re.sub(r"^SCHEMA_REVISION = .*$", line, source.read_text(), flags=re.MULTILINE))
+
+
+def render_item(kind: str, item: object, autogen: object) -> str | Literal[False]:
     """Write text for our enum columns: a revision must not change when the enum does."""
     return "sa.Text()" if kind == "type" and isinstance(item, StrEnumText) else False
 
@@ -59,6 +71,7 @@ def configure(**options: Any) -> None:
         target_metadata=Base.metadata,
         compare_server_default=True,
         render_item=render_item,
+        process_revision_directives=need,
         transaction_per_migration=True,
         **options,
     )
@@ -85,10 +98,8 @@ def run_on(connection: Connection) -> None:
         time.sleep(LOCK_POLL_SECONDS)
     try:
         # A DDL statement that waits for a lock makes every query after it wait too: give up early, and be run again.
-        set_lock_timeout = text("SELECT set_config('lock_timeout', :value, false)")
-        connection.execute(
-            set_lock_timeout, {"value": LOCK_TIMEOUT}
-        )  # guard: test_a_migration_gives_up_on_a_locked_table
+        limit = text("SELECT set_config('lock_timeout', :value, false)").bindparams(value=LOCK_TIMEOUT)
+        connection.execute(limit)  # guard: test_a_migration_gives_up_on_a_locked_table
         connection.commit()
         configure(connection=connection, on_version_apply=(record, announce))
         with context.begin_transaction():

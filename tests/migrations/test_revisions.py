@@ -18,6 +18,7 @@ from app_db.models import schema
 type RunAlembic = Callable[..., subprocess.Popen[str]]
 type Catalog = Callable[[], Awaitable[set[str]]]
 
+SCHEMA = Path("packages/db/src/app_db/models/schema.py")
 NAME = re.compile(r"\d{8}_\d{4}_[a-z0-9_]+_[0-9a-f]{12}\.py")
 # As a later revision could be: it changes a table that has rows.
 ADD_NICKNAMES = """
@@ -31,6 +32,16 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_column("users", "nickname")
+"""
+
+
+INDEX_CONCURRENTLY = """
+from alembic import op
+
+
+def upgrade() -> None:
+    with op.get_context().autocommit_block():
+        op.create_index("ix_users_email", "users", ["email"], postgresql_concurrently=True, if_not_exists=True)
 """
 
 
@@ -58,6 +69,8 @@ def copied_tree(root: Path, tmp_path: Path) -> Path:
     """A checkout to write revisions in."""
     shutil.copy(root / "pyproject.toml", tmp_path)
     shutil.copytree(root / "migrations", tmp_path / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / SCHEMA).parent.mkdir(parents=True)
+    shutil.copy(root / SCHEMA, tmp_path / SCHEMA)
     return tmp_path
 
 
@@ -83,7 +96,7 @@ def test_the_code_needs_the_newest_revision(root: Path) -> None:
     newest = scripts(root).get_current_head()
 
     assert newest == schema.SCHEMA_REVISION, (
-        f'set SCHEMA_REVISION = "{newest}" in packages/db/src/app_db/models/schema.py, or replicas will call themselves'
+        f'set SCHEMA_REVISION = "{newest}" in {SCHEMA}, or replicas will call themselves'
         " ready on a database that lacks what they need"
     )
 
@@ -164,3 +177,32 @@ async def test_a_revision_can_be_written_from_the_models(copied_tree: Path, run_
     assert "app_db" not in path.read_text(), "a revision must not change when the models do"
     await output_of(run_alembic("upgrade", "head", folder=copied_tree))
     await output_of(run_alembic("check", folder=copied_tree))  # nothing is left to be written
+
+
+async def test_the_code_needs_the_revision_that_was_just_written(
+    migrated_url: str, copied_tree: Path, run_alembic: RunAlembic
+) -> None:
+    await output_of(run_alembic("revision", "--autogenerate", "-m", "add pets", folder=copied_tree))
+
+    newest = scripts(copied_tree).get_current_head()
+    assert newest != schema.SCHEMA_REVISION
+    assert f'SCHEMA_REVISION = "{newest}"\n' in (copied_tree / SCHEMA).read_text()
+
+
+async def test_looking_for_drift_changes_no_source(
+    migrated_url: str, copied_tree: Path, root: Path, run_alembic: RunAlembic
+) -> None:
+    await output_of(run_alembic("check", folder=copied_tree))
+
+    assert (copied_tree / SCHEMA).read_text() == (root / SCHEMA).read_text()
+
+
+async def test_a_revision_can_make_an_index_without_blocking_writers(
+    migrated_url: str, copied_tree: Path, second_revision: str, run_alembic: RunAlembic, catalog: Catalog
+) -> None:
+    path = versions(copied_tree)[-1]
+    path.write_text(path.read_text().partition("import sqlalchemy")[0] + INDEX_CONCURRENTLY)
+
+    await output_of(run_alembic("upgrade", "head", folder=copied_tree))
+
+    assert any(line.startswith("index ix_users_email: ") and line.endswith(" valid t") for line in await catalog())
