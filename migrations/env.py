@@ -106,7 +106,8 @@ def run_on(connection: Connection) -> None:
             context.run_migrations()
     finally:
         connection.rollback()
-        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LOCK_KEY})
+        unlock = text("SELECT pg_advisory_unlock(:key)").bindparams(key=LOCK_KEY)
+        connection.execute(unlock)  # guard: test_the_callers_connection_comes_back_as_it_was
         connection.execute(text("RESET lock_timeout"))
         connection.commit()
 

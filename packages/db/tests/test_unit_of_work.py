@@ -37,7 +37,7 @@ async def queues(session: Session) -> list[str]:
     return list(await session.scalars(select(JobQueue.name)))
 
 
-async def test_what_a_request_wrote_is_kept(database: Database, session: Session) -> None:
+async def test_a_unit_of_work_that_ends_well_is_kept(database: Database, session: Session) -> None:
     await run(database, MAIL)
 
     assert await queues(session) == ["mail"]

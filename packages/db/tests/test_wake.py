@@ -106,6 +106,13 @@ async def test_a_commit_with_jobs_wakes_the_relays(open_with: OpenWith, listener
     assert await listener.until_now() == ["wake"]
 
 
+async def test_a_wake_that_is_due_is_sent_before_the_database_closes(open_with: OpenWith, listener: Listener) -> None:
+    async with open_with() as second, second.unit_of_work() as session:
+        await enqueue(session, PruneSessions())
+
+    assert await listener.until_now() == ["wake"]
+
+
 async def test_nobody_is_woken_before_the_commit(open_with: OpenWith, listener: Listener) -> None:
     async with open_with() as second, second.unit_of_work() as session:
         await enqueue(session, PruneSessions())

@@ -69,14 +69,16 @@ class Database:
                 await session.commit()  # guard: test_what_a_request_wrote_is_kept
         except BaseException as error:
             # A commit gives the connection back by itself. Shielded, so that a second cancellation cannot keep it.
-            await asyncio.shield(session.close())
+            await asyncio.shield(
+                session.close()
+            )  # guard: test_a_unit_of_work_that_is_cancelled_gives_its_connection_back
             if isinstance(error, Exception) and (deadline.expired() or is_outage(error, read_only=read_only)):
-                raise DatabaseUnavailable from error
+                raise DatabaseUnavailable from error  # guard: test_a_refused_connection_is_an_outage
             raise
 
     async def close(self) -> None:
         """Close all connections; a wake-up that is still due is sent first."""
-        await self.waker.close()
+        await self.waker.close()  # guard: test_a_wake_that_is_due_is_sent_before_the_database_closes
         await self.engine.dispose()
         await self.read_engine.dispose()
 

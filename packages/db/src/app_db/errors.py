@@ -83,5 +83,5 @@ def violation_as(error: type[AppError], *, of: str) -> Iterator[None]:
     except IntegrityError as exc:
         # asyncpg's own exception, which carries the name, is the cause of SQLAlchemy's.
         if getattr(getattr(exc.orig, "__cause__", None), "constraint_name", None) == of:
-            raise error from exc
+            raise error from exc  # guard: test_a_violation_of_the_named_constraint_becomes_the_error
         raise

@@ -66,6 +66,7 @@ async def notifications(dsn: str, *, connect_timeout: timedelta) -> AsyncGenerat
             await woken.wait()
             woken.clear()
             if connection.is_closed():
-                raise ConnectionResetError("the connection that listens was lost")
+                lost = "the connection that listens was lost"
+                raise ConnectionResetError(lost)  # guard: test_a_relay_hears_that_its_connection_was_lost
     finally:
         await connection.close(timeout=connect_timeout.total_seconds())
