@@ -49,7 +49,9 @@ async def commit_that_does(statement: str, settings: DatabaseSettings) -> AsyncI
         await connection.close()
 
 
-async def test_what_a_request_wrote_is_kept(client: AsyncClient, database_settings: DatabaseSettings) -> None:
+async def test_a_confirmed_registration_is_there_for_everyone(
+    client: AsyncClient, database_settings: DatabaseSettings
+) -> None:
     response = await client.post("/auth/register", json=ADA)
 
     connection = await asyncpg.connect(database_settings.direct_dsn)

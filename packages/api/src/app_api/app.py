@@ -38,8 +38,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
         add_docs(app)
     add_problem_handlers(app)
     # The last one added is the outermost.
-    app.add_middleware(HeadAsGet)
-    app.add_middleware(InputGuard, max_body=settings.http.max_body)
+    app.add_middleware(HeadAsGet)  # guard: test_head_has_the_status_and_headers_of_get
+    app.add_middleware(InputGuard, max_body=settings.http.max_body)  # guard: test_what_is_not_strict_json_is_refused
     if settings.http.cors_origins:
         app.add_middleware(
             Cors,
@@ -48,6 +48,6 @@ def create_app(settings: ApiSettings) -> FastAPI:
             allow_methods=CORS_METHODS,
             allow_headers=CORS_HEADERS,
         )
-    app.add_middleware(AllowedHosts, hosts=settings.http.allowed_hosts)
+    app.add_middleware(AllowedHosts, hosts=settings.http.allowed_hosts)  # guard: test_another_host_is_refused
     app.add_middleware(RequestContext)
     return app

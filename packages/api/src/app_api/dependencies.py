@@ -31,7 +31,7 @@ async def get_session(request: Request) -> AsyncIterator[Session]:
             yield session
     except AppError as error:
         async with database.unit_of_work(request_id=request_id) as session:
-            await error.aftermath(session)
+            await error.aftermath(session)  # guard: test_reuse_over_http_ends_the_family
         raise
 
 
@@ -51,7 +51,7 @@ AuthDep = Annotated[Auth, Depends(get_auth)]
 async def get_bearer(token: Annotated[str | None, Depends(_bearer)]) -> str:
     """Return the token of the Authorization header (RFC 6750, 2.1), unverified."""
     if token is None:
-        raise Unauthenticated
+        raise Unauthenticated  # guard: test_logging_out_needs_a_token
     return token
 
 
@@ -64,7 +64,7 @@ async def get_principal(
     """Return who is asking, by one query that finds the session and the user together."""
     # On every request, so the aliases above are written out: each level of dependencies costs FastAPI some 8 µs.
     if token is None:
-        raise Unauthenticated
+        raise Unauthenticated  # guard: test_a_request_without_a_bearer_token_is_not_authenticated
     return await sessions.authenticate(request.state.auth, session, token=token, now=utcnow())
 
 

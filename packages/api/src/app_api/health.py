@@ -91,7 +91,7 @@ async def live_probe() -> str:
 @router.get("/health", responses=problem_responses(DatabaseUnavailable))
 async def health_probe(session: SessionDep) -> str:
     """Whether the process and its database answer."""
-    await SchemaRepository(session).ping()
+    await SchemaRepository(session).ping()  # guard: test_health_asks_the_database
     return "app and database ok"
 
 

@@ -79,17 +79,17 @@ class InputGuard:
         except ValueError:  # no server that we know lets it through
             raise InvalidLength from None
         if announced > self.max_body:
-            raise PayloadTooLarge
+            raise PayloadTooLarge  # guard: test_a_body_that_announces_itself_as_too_large_is_refused_unread
         chunks: list[bytes] = []
         size = 0
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise ClientDisconnect
+                raise ClientDisconnect  # guard: test_half_a_body_is_not_acted_on
             chunks.append(message.get("body", b""))
             size += len(chunks[-1])
             if size > self.max_body:
-                raise PayloadTooLarge
+                raise PayloadTooLarge  # guard: test_a_body_that_turns_out_too_large_is_refused
             if not message.get("more_body", False):
                 return b"".join(chunks)
 
@@ -110,7 +110,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 def _check_target(scope: Scope) -> None:
     if "\0" in scope["path"] or b"%00" in scope["query_string"] or b"\0" in scope["query_string"]:
-        raise InvalidText
+        raise InvalidText  # guard: test_nul_in_the_target_is_refused
 
 
 def _check_body(media_type: bytes, body: bytes) -> None:
@@ -119,7 +119,7 @@ def _check_body(media_type: bytes, body: bytes) -> None:
     elif media_type == b"application/x-www-form-urlencoded":
         _check_form(body)
     else:  # also what FastAPI might still take for JSON or a form: nothing gets past unchecked
-        raise UnsupportedMediaType
+        raise UnsupportedMediaType  # guard: test_a_body_that_is_neither_json_nor_a_form_is_refused
 
 
 def _check_form(body: bytes) -> None:
@@ -128,10 +128,10 @@ def _check_form(body: bytes) -> None:
     except ValueError:
         raise InvalidForm from None
     if len({name for name, _ in fields}) != len(fields):  # RFC 6749, 3.2
-        raise InvalidForm
+        raise InvalidForm  # guard: test_a_form_that_can_be_read_in_two_ways_is_refused
     for pair in fields:
         for text in pair:
-            _check_text(text)
+            _check_text(text)  # guard: test_a_form_with_nul_is_refused
 
 
 def _check_json(body: bytes) -> None:
@@ -143,35 +143,35 @@ def _check_json(body: bytes) -> None:
     while pending:
         node, depth = pending.pop()
         if depth > MAX_DEPTH:
-            raise InvalidJson
+            raise InvalidJson  # guard: test_what_is_not_strict_json_is_refused
         if isinstance(node, dict):
             for name in node:
-                _check_text(name)
+                _check_text(name)  # guard: test_text_that_postgres_cannot_hold_is_refused
             pending.extend((child, depth + 1) for child in node.values())
         elif isinstance(node, list):
             pending.extend((child, depth + 1) for child in node)
         elif isinstance(node, str):
-            _check_text(node)
+            _check_text(node)  # guard: test_text_that_postgres_cannot_hold_is_refused
         elif isinstance(node, int | float):
-            _check_number(node)
+            _check_number(node)  # guard: test_a_number_that_no_column_can_hold_is_refused
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("a member is named twice")
+        raise ValueError("a member is named twice")  # guard: test_what_is_not_strict_json_is_refused
     return members
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(name)  # NaN and the infinities are not JSON
+    raise ValueError(name)  # NaN and the infinities are not JSON; guard: test_what_is_not_strict_json_is_refused
 
 
 def _check_number(number: float) -> None:
     if isinstance(number, int) and not -MAX_INTEGER - 1 <= number <= MAX_INTEGER:
         raise NumberOutOfRange
     if not math.isfinite(number):  # 1e999
-        raise NumberOutOfRange
+        raise NumberOutOfRange  # guard: test_a_number_that_no_column_can_hold_is_refused
 
 
 def _check_text(text: str) -> None:

@@ -24,7 +24,7 @@ def build() -> FastAPI:
 def serve(settings: ApiSettings) -> None:
     """Serve until SIGTERM, then let running requests finish for up to `APP_HTTP__DRAIN`."""
     # uvicorn raises the signal again once it has stopped: without a handler of ours that would be a death by signal.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # guard: test_it_serves_until_it_is_told_to_stop
     uvicorn.run(
         create_app(settings),
         host=settings.http.host,

@@ -55,7 +55,8 @@ class RequestContext:
                 log.exception("request_failed", method=scope["method"], path=scope["path"])
                 if started:
                     raise
-                await internal_error_response(scope)(scope, receive, send_with_id)
+                answer = internal_error_response(scope)
+                await answer(scope, receive, send_with_id)  # guard: test_a_fault_of_ours_shows_nothing_of_itself
 
 
 class HeadAsGet:
@@ -84,7 +85,8 @@ class AllowedHosts:
             host = Headers(scope=scope).get("host", "")
             name = host[: host.index("]") + 1] if host.startswith("[") and "]" in host else host.split(":")[0]
             if name.lower() not in self.hosts:
-                await app_error_response(scope, InvalidHost())(scope, receive, send)
+                refusal = app_error_response(scope, InvalidHost())
+                await refusal(scope, receive, send)  # guard: test_another_host_is_refused
                 return
         await self.app(scope, receive, send)
 

@@ -141,9 +141,9 @@ def app_error_response(scope: Mapping[str, Any], error: AppError, **members: Any
         # RFC 6750, 3.1: no error code when the request carried no token at all.
         headers["WWW-Authenticate"] = 'Bearer error="invalid_token"' if isinstance(error, InvalidToken) else "Bearer"
     if isinstance(error, Unavailable):
-        headers["Retry-After"] = str(error.retry_after)
+        headers["Retry-After"] = str(error.retry_after)  # guard: test_health_is_an_outage_without_the_database
     if isinstance(error, PayloadTooLarge):
-        headers["Connection"] = "close"
+        headers["Connection"] = "close"  # guard: test_a_body_that_turns_out_too_large_is_refused
     if isinstance(error, InvalidGrant):
         members["error"] = error.code
     return ProblemResponse(

@@ -55,7 +55,7 @@ async def login_access_token(
     tokens = await sessions.sign_in(
         auth, session, email=form.username, password=form.password.get_secret_value(), now=utcnow()
     )
-    response.headers["Cache-Control"] = "no-store"  # RFC 6749, 5.1
+    response.headers["Cache-Control"] = "no-store"  # RFC 6749, 5.1; guard: test_a_login_answers_with_tokens_that_work
     return AccessTokenRead.of(tokens)
 
 
@@ -65,7 +65,7 @@ async def refresh_token(
 ) -> AccessTokenRead:
     """Exchange a refresh token for its successor and a new access token."""
     tokens = await sessions.refresh(auth, session, token=body.refresh_token, now=utcnow())
-    response.headers["Cache-Control"] = "no-store"
+    response.headers["Cache-Control"] = "no-store"  # guard: test_a_refresh_answers_with_the_successor
     return AccessTokenRead.of(tokens)
 
 
