@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 import pytest_asyncio
+import structlog
 from sqlalchemy import select, text
 
 from app_db import Database
@@ -23,6 +24,9 @@ from app_worker.engine import Engine, Valkey, connect
 from app_worker.mail import Mails, MemoryMailer
 from app_worker.registry import Handler, Registry
 from app_worker.runner import Runner
+
+# structlog's own choice prints the local variables of every frame, which takes seconds.
+structlog.configure(processors=[structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)])
 
 LEASE = timedelta(seconds=15)
 
@@ -97,6 +101,12 @@ async def valkey(valkey_url: str) -> AsyncIterator[Valkey]:
     async with connect(valkey_url, call_timeout=timedelta(seconds=10)) as client:
         await client.flushall()
         yield client
+
+
+def open_engine(
+    valkey: Valkey, run: Callable[[Delivery], Awaitable[None]], *, slots: int = 1, slot_freed: Callable[[], None] = int
+) -> Engine:
+    return Engine(valkey, "default", slots=slots, timeout=timedelta(seconds=30), run=run, slot_freed=slot_freed)
 
 
 @asynccontextmanager

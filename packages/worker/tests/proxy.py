@@ -1,8 +1,12 @@
 """A connection that a test can cut, between us and a real server."""
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 from typing import Self
 from urllib.parse import urlsplit, urlunsplit
+
+from app_db import Database, open_database
+from app_db.settings import DatabaseSettings
 
 
 class Proxy:
@@ -60,3 +64,8 @@ class Proxy:
             client.close()
 
         await asyncio.gather(to_server(), to_client(), return_exceptions=True)
+
+
+def over(proxy: Proxy) -> AbstractAsyncContextManager[Database]:
+    """Open the application's engines over a connection that the test can cut."""
+    return open_database(DatabaseSettings.model_validate({"url": proxy.url}), name="test-proxy")

@@ -1,12 +1,10 @@
 """Jobs in tx mode: the handler's writes and the end of the job are one commit."""
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
 from sqlalchemy import text
 
-from app_db import Database, open_database
 from app_db.models import JobState, User
 from app_db.settings import DatabaseSettings
 from app_db.types import utcnow
@@ -14,7 +12,7 @@ from app_worker.context import JobContext
 from app_worker.registry import handles
 
 from .conftest import Jobs, MakeRunner, Note, eventually
-from .proxy import Proxy
+from .proxy import Proxy, over
 
 
 @handles(Note, backoff=lambda attempt: timedelta(hours=attempt), max_attempts=3)
@@ -321,8 +319,3 @@ async def test_a_tx_job_whose_failure_cannot_be_recorded_comes_back(
     again = await jobs.dispatch(delivery.id)
     await make_runner(add_user).run(again)
     assert (await jobs.get(again)).state is JobState.COMPLETED
-
-
-def over(proxy: Proxy) -> AbstractAsyncContextManager[Database]:
-    """Open the application's engines over a connection that the test can cut."""
-    return open_database(DatabaseSettings.model_validate({"url": proxy.url}), name="test-proxy")

@@ -72,7 +72,8 @@ class Engine:
         self._slots = slots
         self._slot_freed = slot_freed
         self._running: set[asyncio.Task[None]] = set()
-        self._stopping = asyncio.Event()
+        self._stopping = False
+        self._woken = asyncio.Event()
 
         async def deliver(ctx: dict[Any, Any], job_id: str, fence: int) -> None:  # named as arq's protocol names it
             await run(Delivery(UUID(job_id), fence))
@@ -115,17 +116,20 @@ class Engine:
             pipe.zadd(self._key, scores)
             pipe.zrem(self._key, *(_arq_id(Delivery(delivery.id, delivery.fence - 1)) for delivery in deliveries))
             await pipe.execute()
+        self._woken.set()  # other workers poll
 
     def stop(self) -> None:
         """Start nothing more; `work` returns when what runs has ended."""
-        self._stopping.set()
+        self._stopping = True
+        self._woken.set()
 
     async def work(self, *, grace: timedelta) -> None:
         """Run deliveries until `stop`; a Valkey that goes away and comes back does not end it.
 
         Then what runs may finish for up to `grace`; the rest is cancelled, which gives it back.
         """
-        while not self._stopping.is_set():
+        while not self._stopping:
+            self._woken.clear()
             pause = POLL
             try:
                 await self._take()
@@ -133,7 +137,7 @@ class Engine:
                 log.warning("valkey_lost", queue=self.queue, cause=repr(error))
                 pause = PAUSE_AFTER_LOSS
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause.total_seconds())
+                await asyncio.wait_for(self._woken.wait(), pause.total_seconds())
         if self._running:
             _, late = await asyncio.wait(self._running, timeout=grace.total_seconds())
             for task in late:
@@ -162,6 +166,7 @@ class Engine:
         if not task.cancelled() and (error := task.exception()) is not None:
             # arq could not read the delivery, or tidy up after it. The ledger knows how the job stands.
             log.warning("valkey_lost", queue=self.queue, cause=repr(error))
+        self._woken.set()
         self._slot_freed()
 
 
