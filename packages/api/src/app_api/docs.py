@@ -15,7 +15,7 @@ CSP = (
 
 _PAGE = """<!doctype html>
 <html lang="en">
-<head><meta charset="utf-8"><title>{title}</title>{head}</head>
+<head><meta charset="utf-8"><title>{title}</title><link rel="icon" href="{icon}">{head}</head>
 <body>{body}</body>
 </html>
 """
@@ -41,4 +41,7 @@ def add_docs(app: FastAPI) -> None:
 
 
 def _page(title: str, head: str, body: str) -> HTMLResponse:
-    return HTMLResponse(_PAGE.format(title=title, head=head, body=body), headers={"Content-Security-Policy": CSP})
+    return HTMLResponse(
+        _PAGE.format(title=title, icon=f"{ASSETS}/vendor/favicon.png", head=head, body=body),
+        headers={"Content-Security-Policy": CSP},
+    )
