@@ -1,0 +1,63 @@
+"""docs/upgrading.md works as it is written: a renamed clone takes a later version without conflict."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docs.checkout import ROOT, copied_checkout, reader_environment
+from tests.docs.pages import steps_of
+from tests.docs.performing import reader
+
+PAGE = ROOT / "docs/upgrading.md"
+URL = "https://git.example.com/groundwork"
+AUTHOR = {f"GIT_{role}_{what}": "ada@example.test" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+ENVIRONMENT = reader_environment(**AUTHOR)
+
+
+def commit(checkout: Path, changes: dict[str, tuple[str, str]]) -> None:
+    """Replace one text in each of these files, and commit."""
+    for name, (old, new) in changes.items():
+        text = (checkout / name).read_text()
+        assert text.count(old) == 1, f"{old!r} is in {name} {text.count(old)} times"
+        (checkout / name).write_text(text.replace(old, new))
+    git(checkout, "commit", "--quiet", "--all", "--message", "A change")
+
+
+def git(checkout: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=checkout, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def groundwork() -> Iterator[Path]:
+    """A repository with this checkout as its only commit."""
+    with copied_checkout() as copy:
+        git(copy, "init", "--quiet", "--initial-branch", "main")
+        git(copy, "add", "--all")
+        git(copy, "commit", "--quiet", "--message", "A version")
+        yield copy
+
+
+@pytest.mark.timeout(180)
+def test_a_renamed_clone_takes_a_later_version_as_the_page_says(groundwork: Path, tmp_path: Path) -> None:
+    with reader(tmp_path, env=ENVIRONMENT, replace={URL: str(groundwork)}) as performer:
+        for step in steps_of(PAGE):
+            if "git fetch" in step.text:  # both have gone on meanwhile
+                # The name is in the lines that Groundwork changes, and the team has changed the same file.
+                line = "from app_auth.auth import Auth"
+                commit(groundwork, {"packages/auth/src/app_auth/accounts.py": (line, f"{line}  # new")})
+                commit(
+                    tmp_path / "acme", {"packages/auth/src/acme_auth/accounts.py": ('"""Accounts', '"""Our accounts')}
+                )
+            performer.do(step)
+
+    merged = (tmp_path / "acme/packages/auth/src/acme_auth/accounts.py").read_text()
+    assert merged.startswith('"""Our accounts')
+    assert "from acme_auth.auth import Auth  # new\n" in merged
+    differing = git(tmp_path / "acme", "diff", "--name-only", "vendor", "groundwork-update")
+    assert differing == "packages/auth/src/acme_auth/accounts.py\n"
