@@ -1,4 +1,4 @@
-"""What the API reads from its environment (docs/operations.md lists every name)."""
+"""What the API reads from its environment (.env.example lists every name)."""
 
 from datetime import timedelta
 from enum import StrEnum

@@ -50,7 +50,7 @@ def active(ring: tuple[Key, ...]) -> Key:
 
 
 class AuthSettings(BaseModel, frozen=True, hide_input_in_errors=True):
-    """Secrets have no default. A lifetime that would weaken the promises is refused (docs/security.md)."""
+    """Secrets have no default. A lifetime that would weaken the promises is refused."""
 
     keys: KeyRing
     refresh_keys: KeyRing

@@ -7,7 +7,7 @@ from sqlalchemy import URL, make_url
 
 
 class DatabaseSettings(BaseModel, frozen=True):
-    """`APP_DATABASE__…`. The defaults are the API's: each wait ends before the one around it (docs/operations.md)."""
+    """`APP_DATABASE__…`. The defaults are the API's: each wait ends before the one around it."""
 
     url: SecretStr
     direct_url: SecretStr | None = None
