@@ -128,25 +128,27 @@ class Engine:
 
         Then what runs may finish for up to `grace`; the rest is cancelled, which gives it back.
         """
-        while not self._stopping:
-            self._woken.clear()
-            pause = POLL
-            try:
-                await self._take()
-            except (RedisError, OSError) as error:
-                log.warning("valkey_lost", queue=self.queue, cause=repr(error))
-                pause = PAUSE_AFTER_LOSS
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), pause.total_seconds())
-        if self._running:
-            _, late = await asyncio.wait(self._running, timeout=grace.total_seconds())
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        try:
+            while not self._stopping:
+                self._woken.clear()
+                pause = await self._try_to_take()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._woken.wait(), pause.total_seconds())
+        finally:
+            await self._drain(grace)
 
     @property
     def _free_slots(self) -> int:
         return self._slots - len(self._running)
+
+    async def _try_to_take(self) -> timedelta:
+        """Return when to look again at the latest."""
+        try:
+            await self._take()
+        except (RedisError, OSError) as error:
+            log.warning("valkey_lost", queue=self.queue, cause=repr(error))
+            return PAUSE_AFTER_LOSS
+        return POLL
 
     async def _take(self) -> None:
         """Start as many deliveries as there are free slots.
@@ -160,6 +162,13 @@ class Engine:
             task = asyncio.create_task(self._worker.run_job(arq_id.decode(), int(score)))
             self._running.add(task)
             task.add_done_callback(self._ended)
+
+    async def _drain(self, grace: timedelta) -> None:
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=grace.total_seconds())
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)

@@ -1,0 +1,209 @@
+"""Mails: composed from templates, handed over to a real SMTP server."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from typing import Any
+
+import aiosmtplib
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult, Envelope
+from structlog.testing import capture_logs
+
+from app_db.testing.processes import free_port
+from app_worker.mail import (
+    ConsoleMailer,
+    Mailer,
+    Mails,
+    MemoryMailer,
+    SmtpMailer,
+    compose,
+    open_mailer,
+    plain_text,
+)
+from app_worker.settings import MailSettings
+
+
+def welcome(*, to: str = "ada@example.test", email: str = "ada@example.test") -> EmailMessage:
+    values = {"product": "Groundwork", "base_url": "https://groundwork.test/", "email": email}
+    return compose("welcome", sender="Groundwork <hello@groundwork.test>", to=to, message_id="1", values=values)
+
+
+def html(message: EmailMessage) -> str:
+    body = message.get_body(("html",))
+    assert body is not None
+    return str(body.get_content())
+
+
+def test_a_mail_has_its_subject_from_the_first_line_of_its_text() -> None:
+    message = welcome()
+
+    assert message["Subject"] == "Welcome to Groundwork"
+    assert plain_text(message).startswith("Hello ada@example.test,\n")
+
+
+def test_a_mail_says_the_same_as_text_and_as_html() -> None:
+    message = welcome()
+
+    assert message.get_content_type() == "multipart/alternative"
+    for body in (plain_text(message), html(message)):
+        assert "your account is ready" in body
+        assert "https://groundwork.test/" in body
+
+
+def test_a_value_cannot_bring_markup_into_a_mail() -> None:
+    message = welcome(email="<b>ada</b>@example.test")
+
+    assert "&lt;b&gt;ada&lt;/b&gt;@example.test" in html(message)
+    assert "<b>ada</b>@example.test" in plain_text(message)
+
+
+def test_a_template_with_a_value_that_is_not_given_is_an_error() -> None:
+    with pytest.raises(Exception, match="'product' is undefined"):
+        compose("welcome", sender="a@example.test", to="b@example.test", message_id="1", values={})
+
+
+@pytest.mark.parametrize("address", ["a@example.test\r\nBcc: b@example.test", "a@example.test\n", "a\r@example.test"])
+def test_an_address_cannot_add_a_header(address: str) -> None:
+    with pytest.raises(ValueError, match="cannot contain CR or LF"):
+        welcome(to=address)
+
+
+def test_an_address_cannot_become_two() -> None:
+    (address,) = welcome(to="a@example.test, b@example.test")["To"].addresses
+
+    assert address.username == "a@example.test, b"
+
+
+async def test_mails_of_one_job_have_one_message_id() -> None:
+    mailer = MemoryMailer()
+    mails = Mails(mailer, "a@example.test", "https://groundwork.test/")
+
+    for _ in range(2):
+        await mails.send("welcome", to="b@example.test", message_id="0199", email="b@example.test")
+
+    assert [message["Message-ID"] for message in mailer.sent] == ["<0199@groundwork>"] * 2
+
+
+class Sink:
+    """What a mail server got, and what it answers."""
+
+    def __init__(self) -> None:
+        self.envelopes: list[Envelope] = []
+        self.answer = "250 OK"
+        self.logins: list[tuple[bytes, bytes]] = []
+
+    async def handle_DATA(self, server: object, session: object, envelope: Envelope) -> str:  # noqa: N802  # aiosmtpd's
+        self.envelopes.append(envelope)
+        return self.answer
+
+    def authenticate(self, server: object, session: object, envelope: object, method: str, data: Any) -> AuthResult:
+        self.logins.append((data.login, data.password))
+        return AuthResult(success=data.password == b"s3cret/", handled=False)
+
+
+@contextmanager
+def served(sink: Sink, **options: Any) -> Iterator[int]:
+    controller = Controller(sink, hostname="127.0.0.1", port=free_port(), **options)
+    controller.start()
+    try:
+        yield controller.port
+    finally:
+        controller.stop()
+
+
+def smtp(port: int, *, user: str = "", **settings: Any) -> Mailer:
+    return open_mailer(MailSettings.model_validate({"url": f"smtp://{user}127.0.0.1:{port}", **settings}))
+
+
+async def test_a_mail_is_handed_to_the_mail_server() -> None:
+    sink = Sink()
+    with served(sink) as port:
+        await smtp(port).send(welcome())
+
+    (envelope,) = sink.envelopes
+    assert (envelope.mail_from, envelope.rcpt_tos) == ("hello@groundwork.test", ["ada@example.test"])
+    assert isinstance(envelope.content, bytes)
+    received = message_from_bytes(envelope.content, policy=policy.default)
+    assert received["Subject"] == "Welcome to Groundwork"
+    assert received["Date"] is not None
+
+
+async def test_a_mail_to_an_address_beyond_ascii_arrives() -> None:
+    sink = Sink()
+    with served(sink) as port:
+        await smtp(port).send(welcome(to="üser@example.test"))
+
+    assert sink.envelopes[0].rcpt_tos == ["üser@example.test"]
+
+
+async def test_the_mailer_logs_in_with_the_credentials_of_its_url() -> None:
+    sink = Sink()
+    with served(sink, auth_require_tls=False, authenticator=sink.authenticate) as port:
+        await smtp(port, user="ada%40example:s3cret%2F@").send(welcome())
+
+    assert sink.logins == [(b"ada@example", b"s3cret/")]
+    assert len(sink.envelopes) == 1
+
+
+async def test_a_refused_login_is_an_error() -> None:
+    sink = Sink()
+    with (
+        served(sink, auth_require_tls=False, authenticator=sink.authenticate) as port,
+        pytest.raises(aiosmtplib.SMTPAuthenticationError),
+    ):
+        await smtp(port, user="ada:wrong@").send(welcome())
+
+    assert sink.envelopes == []
+
+
+async def test_a_refused_mail_is_an_error() -> None:
+    sink = Sink()
+    sink.answer = "550 no"
+    with served(sink) as port, pytest.raises(aiosmtplib.SMTPDataError):
+        await smtp(port).send(welcome())
+
+
+async def test_a_server_that_cannot_be_reached_is_an_error() -> None:
+    with pytest.raises(aiosmtplib.SMTPConnectError):
+        await smtp(free_port()).send(welcome())
+
+
+async def test_a_server_that_says_nothing_is_an_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+
+        with pytest.raises(aiosmtplib.SMTPTimeoutError):
+            await smtp(port, timeout="PT0.05S").send(welcome())
+
+
+async def test_a_mail_that_was_accepted_is_sent_whatever_comes_after() -> None:
+    sink = Sink()
+    sink.answer = "250 OK\r\n421 and now go away"  # the answer to QUIT, ahead of its time
+    with served(sink) as port:
+        await smtp(port).send(welcome())
+
+    assert len(sink.envelopes) == 1
+
+
+async def test_a_mail_is_printed_where_there_is_no_mail_server() -> None:
+    mailer = open_mailer(MailSettings())
+    assert isinstance(mailer, ConsoleMailer)
+
+    with capture_logs() as logs:
+        await mailer.send(welcome())
+
+    assert logs[0]["subject"] == "Welcome to Groundwork"
+    assert "https://groundwork.test/" in logs[0]["text"]
+
+
+def test_an_encrypted_connection_is_a_scheme_of_its_own() -> None:
+    assert isinstance(open_mailer(MailSettings.model_validate({"url": "smtps://mail.example.test"})), SmtpMailer)
+
+
+def test_an_unknown_scheme_is_refused() -> None:
+    with pytest.raises(ValueError, match="must start with smtp://"):
+        open_mailer(MailSettings.model_validate({"url": "sendmail://localhost"}))

@@ -1,0 +1,135 @@
+"""One worker process, from its start to a graceful stop."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+
+from app_db.jobs.catalog import PruneSessions
+from app_db.models import JobState
+from app_db.settings import DatabaseSettings
+from app_worker.context import JobContext
+from app_worker.engine import Valkey
+from app_worker.handlers import HANDLERS
+from app_worker.process import database_settings as worker_database_settings
+from app_worker.process import run_worker
+from app_worker.registry import Handler, Mode, Registry, handles
+from app_worker.settings import JobSettings, WorkerSettings
+
+from .conftest import Jobs, Note, eventually, until
+
+
+@pytest.fixture
+def settings(database_settings: DatabaseSettings, valkey: Valkey, valkey_url: str) -> WorkerSettings:
+    return WorkerSettings.model_validate(
+        {
+            "database": database_settings,
+            "redis": {"url": valkey_url},
+            "worker": {"queues": ["default", "slow"], "grace": "PT0S"},
+        }
+    )
+
+
+@asynccontextmanager
+async def worker(settings: WorkerSettings, handlers: Iterable[Handler] = HANDLERS) -> AsyncIterator[asyncio.Task[None]]:
+    """Have a worker running in this process during the block; it ends by SIGTERM unless it has ended by itself."""
+    before = signal.getsignal(signal.SIGTERM)
+    task = asyncio.create_task(run_worker(settings, handlers=handlers))
+    await until(lambda: signal.getsignal(signal.SIGTERM) is not before or task.done())
+    try:
+        yield task
+    finally:
+        if not task.done():
+            os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait([task])
+        signal.signal(signal.SIGTERM, before)
+
+
+async def test_a_worker_runs_the_jobs_of_its_queues_until_sigterm(jobs: Jobs, settings: WorkerSettings) -> None:
+    async with worker(settings) as task:
+        for queue in settings.worker.queues:
+            await jobs.enqueue(PruneSessions(), queue=queue)
+
+        await eventually(lambda: jobs.scalar("SELECT bool_and(state = 'completed') FROM jobs"))
+        assert not task.done()
+
+    assert task.exception() is None
+
+
+async def test_sigterm_gives_back_what_does_not_finish_in_time(jobs: Jobs, settings: WorkerSettings) -> None:
+    started = asyncio.Event()
+
+    @handles(Note, mode=Mode.LEASE)
+    async def endless(job: JobContext, payload: Note) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    job_id = await jobs.enqueue()
+    async with worker(settings, [*HANDLERS, endless]) as task:
+        await started.wait()
+
+    assert task.exception() is None
+    job = await jobs.get(job_id)
+    assert (job.state, job.attempt) == (JobState.AVAILABLE, 0)
+
+
+async def test_leases_are_kept_while_a_worker_drains(jobs: Jobs, settings: WorkerSettings) -> None:
+    started, go = asyncio.Event(), asyncio.Event()
+
+    @handles(Note, mode=Mode.LEASE)
+    async def slow(job: JobContext, payload: Note) -> None:
+        started.set()
+        await go.wait()
+
+    patient = settings.model_copy(
+        update={"worker": JobSettings(lease=timedelta(seconds=1), grace=timedelta(seconds=30))}
+    )
+    job_id = await jobs.enqueue()
+    async with worker(patient, [*HANDLERS, slow]) as task:
+        await started.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+        before = (await jobs.get(job_id)).claim_at
+        await eventually(lambda: jobs.scalar(f"SELECT claim_at > '{before}' FROM jobs"))
+        assert not task.done()
+        go.set()
+        await asyncio.wait([task])
+
+    assert (await jobs.get(job_id)).state is JobState.COMPLETED
+
+
+async def test_what_no_loop_expects_ends_the_worker_with_an_error(settings: WorkerSettings, valkey: Valkey) -> None:
+    async with worker(settings) as task:
+        await valkey.zadd("app:queue:slow", {b"\xff": 1})
+        await asyncio.wait([task])
+
+    assert isinstance(task.exception(), UnicodeDecodeError)
+
+
+async def test_a_worker_without_a_handler_for_every_payload_does_not_start(settings: WorkerSettings) -> None:
+    with pytest.raises(ValueError, match="no handler for"):
+        await run_worker(settings, handlers=[])
+
+
+def test_a_worker_has_a_connection_for_each_slot_and_each_loop(settings: WorkerSettings) -> None:
+    limits = worker_database_settings(settings, Registry(HANDLERS, catalog=()))
+
+    slots, relays, heartbeat_and_schedule = 2 * settings.worker.concurrency, 2, 2
+    assert limits.pool_size == slots + relays + heartbeat_and_schedule
+
+
+def test_a_statement_may_take_as_long_as_the_longest_job(settings: WorkerSettings) -> None:
+    limits = worker_database_settings(settings, Registry(HANDLERS, catalog=()))
+
+    assert limits.statement_timeout == timedelta(minutes=5)
+    assert limits.command_timeout is not None
+    assert limits.command_timeout > limits.statement_timeout
+
+
+def test_two_beats_may_be_missed_before_a_lease_runs_out() -> None:
+    settings = JobSettings(lease=timedelta(seconds=15))
+
+    assert 2 * settings.beat < settings.lease
