@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from app_auth.auth import open_auth
 from app_auth.errors import HashingBusy
 from app_auth.passwords import PasswordHasher
 from app_auth.settings import AuthSettings
@@ -93,3 +94,11 @@ async def test_a_cancelled_hash_keeps_its_slot_while_its_thread_works(auth_setti
                 request.cancel()
             with pytest.raises(HashingBusy):
                 await hasher.hash(PASSWORD)
+
+
+async def test_the_threads_end_with_the_process_they_were_opened_for(auth_settings: AuthSettings) -> None:
+    with open_auth(auth_settings) as auth:
+        await auth.passwords.hash(PASSWORD)
+
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        await auth.passwords.hash(PASSWORD)
