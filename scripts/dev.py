@@ -130,7 +130,7 @@ def start_parts(parts: Parts, environment: dict[str, str]) -> None:
     child = {**os.environ, **environment, "PYTHONUNBUFFERED": "1"}
     parts.start("migrate", [sys.executable, "-m", "alembic", "upgrade", "head"], child)
     uvicorn = "-m uvicorn app_api.main:build --factory --reload --reload-dir packages --host 127.0.0.1"
-    quick = f"--port {environment[PORT]} --log-level warning --timeout-graceful-shutdown 3"
+    quick = f"--port {environment[PORT]} --log-level warning --no-server-header --timeout-graceful-shutdown 3"
     parts.start("api", [sys.executable, *uvicorn.split(), *quick.split()], child)
     while (exit_code := parts.exit_code("migrate")) is None:
         parts.print_output(0.05)
