@@ -216,8 +216,10 @@ async def dispatch_and_die(database: Database, valkey_url: str) -> None:
     async def run(delivery: Delivery) -> None:
         raise AssertionError("this engine never starts a job")
 
+    def slot_freed() -> None: ...
+
     async with connect(valkey_url, call_timeout=timedelta(seconds=5)) as valkey:
-        engine = Engine(valkey, "default", slots=1, timeout=timedelta(seconds=30), run=run)
+        engine = Engine(valkey, "default", slots=1, timeout=timedelta(seconds=30), run=run, slot_freed=slot_freed)
         assert await Relay(database, engine, timedelta(seconds=LEASE_SECONDS)).dispatch() == 1
 
 

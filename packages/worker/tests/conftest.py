@@ -103,8 +103,15 @@ async def valkey(valkey_url: str) -> AsyncIterator[Valkey]:
         yield client
 
 
+def nothing() -> None: ...
+
+
 def open_engine(
-    valkey: Valkey, run: Callable[[Delivery], Awaitable[None]], *, slots: int = 1, slot_freed: Callable[[], None] = int
+    valkey: Valkey,
+    run: Callable[[Delivery], Awaitable[None]],
+    *,
+    slots: int = 1,
+    slot_freed: Callable[[], None] = nothing,
 ) -> Engine:
     return Engine(valkey, "default", slots=slots, timeout=timedelta(seconds=30), run=run, slot_freed=slot_freed)
 

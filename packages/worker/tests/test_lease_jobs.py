@@ -14,6 +14,7 @@ from app_db import Database
 from app_db.jobs.ledger import Delivery
 from app_db.models import JobState, User
 from app_db.settings import DatabaseSettings
+from app_db.testing.queries import assert_queries
 from app_worker.context import Fenced, JobContext
 from app_worker.process import keep_leases
 from app_worker.registry import Mode, handles
@@ -228,6 +229,12 @@ async def test_leases_are_renewed_while_a_job_runs(jobs: Jobs, make_runner: Make
                 return claim_at is not None and claim_at > first
 
             await eventually(renewed)
+
+
+async def test_a_worker_without_jobs_asks_for_no_lease(jobs: Jobs, make_runner: MakeRunner) -> None:
+    with assert_queries(jobs.database, max=0):
+        async with beating(make_runner(endless)):
+            await asyncio.sleep(5 * BEAT.total_seconds())
 
 
 async def test_a_job_that_was_lost_is_cancelled(jobs: Jobs, make_runner: MakeRunner) -> None:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
+import pytest_asyncio
 from redis.exceptions import RedisError
 from sqlalchemy import text
 from structlog.testing import capture_logs
@@ -25,8 +26,8 @@ async def unused(delivery: Delivery) -> None:
     raise AssertionError("no engine works in this test")
 
 
-@pytest.fixture
-def relay(jobs: Jobs, valkey: Valkey) -> Relay:
+@pytest_asyncio.fixture(loop_scope="session")
+async def relay(jobs: Jobs, valkey: Valkey) -> Relay:
     return Relay(jobs.database, open_engine(valkey, unused, slots=2), LEASE, poll=NEVER)
 
 
@@ -188,13 +189,13 @@ async def test_a_backlog_is_worked_off_without_waiting_for_the_next_look(jobs: J
         ran.append(delivery.id)
 
     def slot_freed() -> None:
-        relay.slot_freed()
+        busy_relay.slot_freed()
 
     engine = open_engine(valkey, run, slot_freed=slot_freed)
-    relay = Relay(jobs.database, engine, LEASE, poll=NEVER)
+    busy_relay = Relay(jobs.database, engine, LEASE, poll=NEVER)
     wanted = {await jobs.enqueue() for _ in range(20)}
 
-    async with relaying(relay), working(engine):
+    async with relaying(busy_relay), working(engine):
         await until(lambda: len(ran) == len(wanted))
 
     assert set(ran) == wanted
@@ -223,11 +224,11 @@ async def is_in_state(jobs: Jobs, state: JobState) -> bool:
 @asynccontextmanager
 async def writes_hang(valkey: Valkey) -> AsyncIterator[None]:
     """Valkey answers questions, but lets whoever writes wait."""
-    await valkey.execute_command("CLIENT", "PAUSE", "60000", "WRITE")
+    await valkey.client_pause(60_000, all=False)
     try:
         yield
     finally:
-        await valkey.execute_command("CLIENT", "UNPAUSE")
+        await valkey.client_unpause()
 
 
 @asynccontextmanager

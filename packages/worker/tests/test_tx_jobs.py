@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from uuid import UUID
 
 from sqlalchemy import text
 
@@ -126,7 +127,7 @@ async def test_a_second_delivery_of_a_running_tx_job_waits_and_then_finds_nothin
 
 
 async def test_no_relay_takes_a_tx_job_while_it_runs(jobs: Jobs, make_runner: MakeRunner) -> None:
-    redelivered = []
+    redelivered: list[UUID] = []
 
     @handles(Note)
     async def overdue(job: JobContext, payload: Note) -> None:
@@ -226,6 +227,23 @@ async def test_a_tx_job_of_a_worker_that_stops_is_given_back(jobs: Jobs, make_ru
     job = await jobs.get(delivery)
     assert (job.state, job.attempt) == (JobState.AVAILABLE, 0)
     assert not await user_exists(jobs, delivery.id)
+
+
+async def test_a_worker_that_stops_leaves_a_job_alone_that_it_has_not_started(
+    jobs: Jobs, make_runner: MakeRunner
+) -> None:
+    delivery = await jobs.deliver()
+    async with jobs.database.sessions.begin() as session:
+        await session.execute(text("SELECT 1 FROM jobs FOR UPDATE"))
+        task = asyncio.create_task(make_runner(add_user).run(delivery))
+        await eventually(lambda: jobs.scalar("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+        task.cancel()
+        await asyncio.wait([task])
+
+    assert task.cancelled()
+    job = await jobs.get(delivery)
+    assert (job.state, job.attempt) == (JobState.DISPATCHED, 0)
 
 
 async def test_a_handler_in_tx_mode_cannot_open_a_second_transaction(jobs: Jobs, make_runner: MakeRunner) -> None:

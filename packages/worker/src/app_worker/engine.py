@@ -54,7 +54,10 @@ async def connect(url: str, *, call_timeout: timedelta) -> AsyncIterator[Valkey]
 
 
 class Engine:
-    """One queue of one worker process: the window of deliveries in Valkey, and the slots that run them."""
+    """One queue of one worker process: the window of deliveries in Valkey, and the slots that run them.
+
+    `run` is called for each delivery, `slot_freed` when it has ended.
+    """
 
     def __init__(
         self,
@@ -64,7 +67,7 @@ class Engine:
         slots: int,
         timeout: timedelta,
         run: Callable[[Delivery], Awaitable[None]],
-        slot_freed: Callable[[], None] = lambda: None,
+        slot_freed: Callable[[], None],
     ) -> None:
         self.queue = queue
         self._key = f"app:queue:{queue}"

@@ -76,7 +76,8 @@ class Relay:
         settings = self.database.settings
         while True:
             try:
-                async for _ in notifications(settings.direct_dsn, connect_timeout=settings.connect_timeout):
+                wakes = notifications(settings.direct_dsn, connect_timeout=settings.connect_timeout)
+                async for _ in wakes:  # pragma: no branch  # they only end by an error
                     self.woken.set()
             except LOST as error:
                 log.warning("listen_failed", queue=self.engine.queue, cause=repr(error))
