@@ -169,27 +169,27 @@ async def test_a_migrator_that_waited_long_enough_says_so(
     assert await applied(connection) == []
 
 
+async def downgrade_while_users_are_read(config: Config, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    config.set_main_option("lock_timeout", "100ms")
+    async with connection.transaction(), asyncio.timeout(20):  # which ends the lock, and so the thread
+        await connection.execute("LOCK TABLE users IN ACCESS SHARE MODE")  # as any SELECT does
+        await asyncio.to_thread(command.downgrade, config, "base")
+
+
 async def test_a_migration_gives_up_on_a_locked_table(
     migrated_url: str, config: Config, connection: "asyncpg.Connection[asyncpg.Record]", revisions: list[str]
 ) -> None:
-    config.set_main_option("lock_timeout", "100ms")
-
-    async with connection.transaction():
-        await connection.execute("LOCK TABLE users IN ACCESS SHARE MODE")  # as any SELECT does
-        with pytest.raises(DBAPIError, match="lock timeout"):
-            command.downgrade(config, "base")
+    with pytest.raises(DBAPIError, match="lock timeout"):
+        await downgrade_while_users_are_read(config, connection)
 
     assert await applied(connection) == revisions
 
 
-async def test_a_migration_that_failed_can_be_run_again(
+async def test_a_migration_that_gave_up_can_be_run_again(
     migrated_url: str, config: Config, connection: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
-    config.set_main_option("lock_timeout", "100ms")
-    async with connection.transaction():
-        await connection.execute("LOCK TABLE users IN ACCESS SHARE MODE")
-        with pytest.raises(DBAPIError, match="lock timeout"):
-            command.downgrade(config, "base")
+    with pytest.raises(DBAPIError, match="lock timeout"):
+        await downgrade_while_users_are_read(config, connection)
 
     command.downgrade(config, "base")
 

@@ -181,7 +181,7 @@ async def test_a_later_wake_is_another_one(waker: Waker, listener: Listener, unt
 
 async def test_a_wake_while_another_is_being_sent_is_sent_too(database: Database, listener: Listener) -> None:
     link = SlowLink(make_url(database.settings.direct_dsn))
-    async with await asyncio.start_server(link.relay, "127.0.0.1", 0) as server:
+    async with asyncio.timeout(10), await asyncio.start_server(link.relay, "127.0.0.1", 0) as server:
         waker = Waker(link.dsn(server), connect_timeout=TIMEOUT)
         waker.wake()
         await link.asked.wait()
