@@ -6,8 +6,8 @@ BIN := .venv/bin
 IN_DEV := $(BIN)/python scripts/dev.py run
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev psql shell seed migrate revision test test-e2e test-isolated coverage check check-format \
-	check-lint check-types check-contracts check-dependencies check-sql check-lock guards bench format lock clean
+.PHONY: help install dev psql shell seed migrate revision test test-tools test-e2e test-isolated coverage check \
+	check-format check-lint check-types check-contracts check-dependencies check-sql check-lock guards bench format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' Makefile
@@ -44,7 +44,10 @@ revision: ## Write a revision from the difference between models and database: m
 PYTEST := $(BIN)/$(if $(COVERAGE),coverage run -m )pytest
 
 test: install ## Test the packages and what joins them, in parallel; needs nothing running
-	$(PYTEST) -n auto packages tests --ignore=tests/e2e
+	$(PYTEST) -n auto packages tests --ignore=tests/e2e --ignore=tests/packaging --ignore=tests/tooling
+
+test-tools: install ## Test what is shipped and the tools of the checkout: wheels, lock files, guards, changelogs
+	$(BIN)/pytest -n auto tests/packaging tests/tooling
 
 test-e2e: install ## Test real processes: started, used, killed
 	$(BIN)/pytest tests/e2e
