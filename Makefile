@@ -7,7 +7,8 @@ IN_DEV := $(BIN)/python scripts/dev.py run
 
 .DEFAULT_GOAL := help
 .PHONY: help install dev psql shell seed migrate revision test test-tools test-e2e test-isolated coverage check \
-	check-format check-lint check-types check-contracts check-dependencies check-sql check-lock guards bench format lock clean
+	check-format check-lint check-types check-contracts check-dependencies check-sql check-lock guards bench format lock \
+	clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' Makefile

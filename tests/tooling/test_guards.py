@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from guards import GuardError, blank, find_guards, find_tests, pair
+from guards import GuardError, blank
 
 ROOT = Path(__file__).parents[2]
 
@@ -230,10 +230,3 @@ def test_a_guard_without_code_on_its_line_is_refused(source: str) -> None:
 
     with pytest.raises(GuardError, match="no code"):
         blank(source, line)
-
-
-def test_every_guard_of_this_checkout_names_one_test() -> None:
-    guards = find_guards(ROOT)
-
-    assert guards
-    assert set(pair(guards, find_tests(ROOT))) == set(guards)

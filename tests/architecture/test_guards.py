@@ -1,0 +1,14 @@
+"""Lines that promises rest on name the tests that fail without them (scripts/guards.py tries them)."""
+
+from pathlib import Path
+
+from guards import find_guards, find_tests, pair
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_guard_names_one_test() -> None:
+    guards = find_guards(ROOT)
+
+    assert guards
+    assert set(pair(guards, find_tests(ROOT))) == set(guards)
