@@ -29,6 +29,8 @@ from app_worker.runner import Runner
 structlog.configure(processors=[structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)])
 
 LEASE = timedelta(seconds=15)
+PATIENCE = 20.0
+"""Seconds after which a test gives up waiting. No test asserts how long anything took."""
 
 type MakeRunner = Callable[..., Runner]
 
@@ -129,12 +131,16 @@ async def working(*engines: Engine) -> AsyncIterator[None]:
 
 
 async def eventually(look: Callable[[], Awaitable[Any]]) -> None:
-    """Return as soon as there is something to see; the test's own timeout ends it otherwise."""
-    while not await look():  # noqa: ASYNC110  # it happens in another process
-        await asyncio.sleep(0.005)
+    """Return as soon as there is something to see; fail when there never is."""
+    async with asyncio.timeout(PATIENCE):
+        while not await look():  # noqa: ASYNC110  # it happens in another process
+            await asyncio.sleep(0.005)
 
 
 async def until(condition: Callable[[], Any]) -> None:
     """As `eventually`, for what can be seen without waiting."""
-    while not condition():  # noqa: ASYNC110  # it happens in a place that knows nothing of the test
-        await asyncio.sleep(0.005)
+
+    async def look() -> bool:
+        return bool(condition())
+
+    await eventually(look)

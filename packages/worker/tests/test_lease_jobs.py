@@ -127,7 +127,7 @@ async def test_a_leased_job_of_a_worker_that_stops_is_given_back(jobs: Jobs, mak
     assert runner.held == {}
 
 
-@handles(Note, mode=Mode.LEASE)
+@handles(Note, mode=Mode.LEASE, timeout=timedelta(hours=1))
 async def endless(job: JobContext, payload: Note) -> None:
     await asyncio.Event().wait()
 

@@ -91,7 +91,7 @@ async def test_a_dispatch_is_committed_before_it_is_sent(jobs: Jobs, relay: Rela
     assert await valkey.zrange("app:queue:default", 0, -1) == [f"{job_id}:1".encode()]
 
 
-async def test_a_job_that_could_not_be_sent_is_due_at_once(jobs: Jobs, relay: Relay, valkey: Valkey) -> None:
+async def test_an_unsent_job_is_due_at_once(jobs: Jobs, relay: Relay, valkey: Valkey) -> None:
     job_id = await jobs.enqueue()
 
     async with writes_are_refused(valkey):

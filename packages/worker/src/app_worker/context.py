@@ -63,7 +63,8 @@ class JobContext:
             if not await ledger.hold(session, self.delivery):
                 raise Fenced  # guard: test_a_zombie_cannot_write
             yield session
-            await ledger.extend(session, [self.delivery], lease=self.lease)  # heartbeats pass over a locked row
+            # Heartbeats passed over the row while it was locked.
+            await self._renew(session)  # guard: test_a_transaction_renews_the_lease_at_its_end
 
     async def set_progress(self, progress: Any) -> None:  # Any: JSON
         """Show the owner how far the job is, in lease mode.
@@ -74,4 +75,7 @@ class JobContext:
         assert self.tx_session is None, IN_TX_MODE
         async with self.database.sessions.begin() as session:
             if not await ledger.set_progress(session, self.delivery, progress):
-                raise Fenced
+                raise Fenced  # guard: test_a_zombie_cannot_show_progress
+
+    async def _renew(self, session: Session) -> None:
+        await ledger.extend(session, [self.delivery], lease=self.lease)

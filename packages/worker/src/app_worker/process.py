@@ -41,7 +41,7 @@ async def keep_leases(database: Database, runner: Runner, *, beat: timedelta) ->
         for delivery, task in held.items():
             if delivery not in still_held and delivery in runner.held:
                 log.warning("job_lost", job_id=str(delivery.id), fence=delivery.fence)
-                task.cancel()
+                task.cancel()  # guard: test_a_job_that_was_lost_is_cancelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,8 @@ async def _run_until_signal(database: Database, runner: Runner, queues: list[Que
     await _cancel([beat, stop])  # leases were kept until the last job had ended
     for task in (beat, *feeders, *engines):
         if not task.cancelled():
-            task.result()  # what none of them can handle ends the process with a trace
+            # What none of them can handle ends the process with a trace.
+            task.result()  # guard: test_what_no_loop_expects_ends_the_worker_with_an_error
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

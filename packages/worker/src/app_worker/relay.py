@@ -54,7 +54,7 @@ class Relay:
                 await self.engine.push(deliveries)
             except (RedisError, OSError, asyncio.CancelledError):
                 async with self.database.sessions.begin() as session:
-                    await ledger.make_due(session, deliveries)
+                    await ledger.make_due(session, deliveries)  # guard: test_an_unsent_job_is_due_at_once
                 raise
         return len(deliveries)
 

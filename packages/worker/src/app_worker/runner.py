@@ -67,7 +67,7 @@ class Runner:
                 await self._fail(delivery, started, error)
                 return
             if started is not None:
-                await self._settle(delivery, JobState.AVAILABLE, attempt=started.attempt - 1, due_in=NOW)
+                await self._give_back(delivery, started)  # guard: test_a_tx_job_of_a_worker_that_stops_is_given_back
             raise
         except Fenced:
             log.warning("job_fenced", job_id=str(delivery.id), fence=delivery.fence)
@@ -80,7 +80,8 @@ class Runner:
             raise NoHandler(started.kind)
         leased = handler.mode is Mode.LEASE
         if leased:
-            await session.commit()  # the start is on record before the handler has an effect
+            # On record before the handler has an effect.
+            await session.commit()  # guard: test_the_start_of_a_leased_job_is_on_record_before_its_handler_runs
         payload = handler.payload_class.model_validate(started.payload)
         context = JobContext(
             delivery,
@@ -113,7 +114,10 @@ class Runner:
                 session, delivery, state=JobState.COMPLETED, attempt=started.attempt, result=result
             )
         if not done:
-            raise Fenced
+            raise Fenced  # guard: test_a_zombie_cannot_complete_its_job
+
+    async def _give_back(self, delivery: Delivery, started: StartedJob) -> None:
+        await self._settle(delivery, JobState.AVAILABLE, attempt=started.attempt - 1, due_in=NOW)
 
     async def _fail(self, delivery: Delivery, started: StartedJob | None, error: BaseException) -> None:
         if started is None:  # nothing is on record, so the lease brings the job back

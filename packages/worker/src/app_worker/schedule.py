@@ -58,9 +58,10 @@ async def fire_due(database: Database, crons: tuple[Cron, ...]) -> timedelta:
     async with database.sessions.begin() as session:
         now = await ledger.database_time(session)
         for cron in crons:
-            if await ledger.advance_cron(session, cron.name, tick=cron.last_tick(now)):  # guard: test_a_tick_fires_once
-                await enqueue(session, cron.payload())
-                log.info("cron_fired", cron=cron.name)
+            if not await ledger.advance_cron(session, cron.name, tick=cron.last_tick(now)):
+                continue  # guard: test_a_tick_fires_once
+            await enqueue(session, cron.payload())
+            log.info("cron_fired", cron=cron.name)
     return min((cron.next_tick(now) - now for cron in crons), default=LONGEST_SLEEP)
 
 
