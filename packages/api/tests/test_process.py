@@ -191,6 +191,7 @@ async def test_a_fault_is_logged_with_its_request_and_without_secrets(start: Sta
     assert fault["path"] == "/auth/register"
     assert "users" in json.dumps(fault["exception"])
     assert PASSWORD not in process.output
+    assert "bcrypt-sha384" not in process.output
 
 
 def test_on_a_terminal_the_log_is_for_people(start: Start) -> None:

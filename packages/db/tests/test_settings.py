@@ -1,6 +1,9 @@
 """Which URL goes where."""
 
+from datetime import timedelta
+
 import pytest
+from pydantic import ValidationError
 
 from app_db.settings import DatabaseSettings
 
@@ -30,3 +33,16 @@ def test_a_direct_url_leads_past_the_pooler() -> None:
 
 def test_a_printed_setting_hides_the_password() -> None:
     assert "p%40ss" not in repr(settings(url=PLAIN))
+
+
+@pytest.mark.parametrize("text", ["2.5", "PT2.5S", 2.5])
+def test_a_duration_is_seconds_or_iso_8601(text: object) -> None:
+    settings = DatabaseSettings.model_validate({"url": "postgresql://localhost/app", "pool_timeout": text})
+
+    assert settings.pool_timeout == timedelta(seconds=2.5)
+
+
+@pytest.mark.parametrize("text", ["soon", "nan", "inf"])
+def test_a_duration_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ValidationError):
+        DatabaseSettings.model_validate({"url": "postgresql://localhost/app", "pool_timeout": text})

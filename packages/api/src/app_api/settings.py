@@ -8,7 +8,7 @@ from pydantic import AnyHttpUrl, BaseModel, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app_auth.settings import AuthSettings
-from app_db.settings import DatabaseSettings
+from app_db.settings import DatabaseSettings, Duration
 
 
 class Environment(StrEnum):
@@ -30,7 +30,7 @@ class HttpSettings(BaseModel, frozen=True):
     """Bytes."""
     docs: bool | None = None
     """Swagger UI, ReDoc and openapi.json; everywhere but in production if absent."""
-    drain: Annotated[timedelta, Field(ge=timedelta(0))] = timedelta(seconds=10)
+    drain: Annotated[Duration, Field(ge=timedelta(0))] = timedelta(seconds=10)
     """For so long after SIGTERM requests that are running may finish."""
 
 
@@ -38,7 +38,7 @@ class RedisSettings(BaseModel, frozen=True):
     """`APP_REDIS__…`."""
 
     url: SecretStr
-    timeout: timedelta = timedelta(seconds=0.25)
+    timeout: Duration = timedelta(seconds=0.25)
     """For one call; the API works without Valkey and does not wait for it."""
 
 

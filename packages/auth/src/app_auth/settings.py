@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
+from app_db.settings import Duration
+
 MIN_KEY_BYTES = 32  # RFC 7518, 3.2: a key as long as the hash output or longer
 
 
@@ -58,16 +60,12 @@ class AuthSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     issuer: str = "groundwork"
     audience: str = ""
     """The issuer, if empty."""
-    access_ttl: Annotated[timedelta, Field(ge=timedelta(seconds=60), le=timedelta(seconds=3600))] = timedelta(
-        minutes=15
-    )
-    refresh_idle: Annotated[timedelta, Field(gt=timedelta(seconds=0))] = timedelta(days=14)
-    refresh_absolute: Annotated[timedelta, Field(gt=timedelta(seconds=0))] = timedelta(days=30)
-    refresh_grace: Annotated[timedelta, Field(ge=timedelta(seconds=0), le=timedelta(seconds=60))] = timedelta(
-        seconds=10
-    )
+    access_ttl: Annotated[Duration, Field(ge=timedelta(seconds=60), le=timedelta(seconds=3600))] = timedelta(minutes=15)
+    refresh_idle: Annotated[Duration, Field(gt=timedelta(seconds=0))] = timedelta(days=14)
+    refresh_absolute: Annotated[Duration, Field(gt=timedelta(seconds=0))] = timedelta(days=30)
+    refresh_grace: Annotated[Duration, Field(ge=timedelta(seconds=0), le=timedelta(seconds=60))] = timedelta(seconds=10)
     """For so long the predecessor of a refresh token still yields the same successor."""
-    fresh_sign_in: Annotated[timedelta, Field(ge=timedelta(seconds=60), le=timedelta(seconds=3600))] = timedelta(
+    fresh_sign_in: Annotated[Duration, Field(ge=timedelta(seconds=60), le=timedelta(seconds=3600))] = timedelta(
         minutes=5
     )
     """For so long after a sign-in its bearer may do what cannot be undone."""
@@ -75,4 +73,4 @@ class AuthSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     bcrypt_rounds: Annotated[int, Field(ge=4, le=16)] = 12
     hash_queue: Annotated[int, Field(ge=1, le=1000)] = 32
     """Password hashes that may wait for a free core; one more is refused."""
-    hash_wait: Annotated[timedelta, Field(gt=timedelta(seconds=0), le=timedelta(seconds=10))] = timedelta(seconds=2)
+    hash_wait: Annotated[Duration, Field(gt=timedelta(seconds=0), le=timedelta(seconds=10))] = timedelta(seconds=2)

@@ -105,6 +105,7 @@ def _engine(
 ) -> AsyncEngine:
     engine = create_async_engine(
         settings.sqlalchemy_url,
+        hide_parameters=True,  # they hold password hashes and addresses, and errors are logged
         isolation_level=isolation_level,
         pool_size=pool_size,
         max_overflow=0,

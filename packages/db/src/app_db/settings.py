@@ -1,9 +1,22 @@
 """Where the database is and how long anybody waits for it."""
 
+from contextlib import suppress
 from datetime import timedelta
+from typing import Annotated
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr
 from sqlalchemy import URL, make_url
+
+
+def _plain_seconds(value: object) -> object:
+    """Read `2.5` as seconds, also when it comes from the environment as text; Pydantic itself reads ISO 8601."""
+    with suppress(ValueError):
+        return float(value) if isinstance(value, str) else value
+    return value
+
+
+type Duration = Annotated[timedelta, BeforeValidator(_plain_seconds)]
+"""A setting in seconds or in ISO 8601: `2.5`, `PT2.5S`, `P14D`."""
 
 
 class DatabaseSettings(BaseModel, frozen=True):
@@ -14,16 +27,16 @@ class DatabaseSettings(BaseModel, frozen=True):
     """For LISTEN, advisory locks and migrations, where `url` leads through a pooler; `url` if absent."""
     pool_size: int = Field(default=5, ge=1, le=500)
     read_pool_size: int = Field(default=10, ge=1, le=500)
-    pool_timeout: timedelta = timedelta(seconds=2)
-    connect_timeout: timedelta = timedelta(seconds=2)
-    command_timeout: timedelta | None = timedelta(seconds=3)
+    pool_timeout: Duration = timedelta(seconds=2)
+    connect_timeout: Duration = timedelta(seconds=2)
+    command_timeout: Duration | None = timedelta(seconds=3)
     """The client's own limit: it holds even when the server is frozen."""
-    statement_timeout: timedelta = timedelta(seconds=2.5)
-    lock_timeout: timedelta = timedelta(seconds=2)
-    idle_in_transaction_timeout: timedelta = timedelta(seconds=10)
-    request_timeout: timedelta = timedelta(seconds=5)
+    statement_timeout: Duration = timedelta(seconds=2.5)
+    lock_timeout: Duration = timedelta(seconds=2)
+    idle_in_transaction_timeout: Duration = timedelta(seconds=10)
+    request_timeout: Duration = timedelta(seconds=5)
     """All database work of one request together."""
-    ping_after_idle: timedelta = timedelta(seconds=5)
+    ping_after_idle: Duration = timedelta(seconds=5)
     """A connection that was idle for longer is asked whether it still lives before it is used."""
 
     @property

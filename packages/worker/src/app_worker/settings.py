@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 from pydantic import AnyHttpUrl, BaseModel, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app_db.settings import DatabaseSettings
+from app_db.settings import DatabaseSettings, Duration
 
 
 class RedisSettings(BaseModel, frozen=True):
     """`APP_REDIS__…`."""
 
     url: SecretStr
-    timeout: timedelta = timedelta(seconds=1)
+    timeout: Duration = timedelta(seconds=1)
     """For one call: a frozen Valkey must not hang a worker."""
 
 
@@ -23,7 +23,7 @@ class MailSettings(BaseModel, frozen=True):
     url: SecretStr = SecretStr("console://")
     """`smtp://user:password@host:port`, `smtps://…`, or `console://`, which prints instead of sending."""
     sender: Annotated[str, Field(validation_alias="from")] = "Groundwork <no-reply@localhost>"
-    timeout: timedelta = timedelta(seconds=10)
+    timeout: Duration = timedelta(seconds=10)
 
 
 class LogSettings(BaseModel, frozen=True):
@@ -39,9 +39,9 @@ class JobSettings(BaseModel, frozen=True):
     queues: Annotated[tuple[str, ...], Field(min_length=1)] = ("default",)
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 10
     """Jobs that run at once, per queue."""
-    lease: Annotated[timedelta, Field(ge=timedelta(seconds=1))] = timedelta(seconds=15)
+    lease: Annotated[Duration, Field(ge=timedelta(seconds=1))] = timedelta(seconds=15)
     """For so long after its last sign of life a job is nobody else's."""
-    grace: Annotated[timedelta, Field(ge=timedelta(0))] = timedelta(seconds=10)
+    grace: Annotated[Duration, Field(ge=timedelta(0))] = timedelta(seconds=10)
     """For so long after SIGTERM running jobs may finish; then they are given back, with their attempt."""
 
     @property
