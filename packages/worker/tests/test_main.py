@@ -1,8 +1,10 @@
 """`python -m app_worker`."""
 
+import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,11 +14,13 @@ from pathlib import Path
 import pytest
 
 from app_db import Database
+from app_db.jobs.catalog import WelcomeEmail
 from app_db.settings import DatabaseSettings
+from app_db.testing.plugin import MakeUser
 from app_db.testing.processes import spawn, wait_until
 from app_worker.main import main
 
-from .conftest import Jobs, eventually
+from .conftest import Jobs, eventually, until
 
 
 def test_the_command_line_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,8 +66,26 @@ def test_a_worker_process_ends_well_after_sigterm(environment: dict[str, str], t
         assert process.wait(30) == 0, log.read_text()
 
     events = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [event["event"] for event in events] == ["worker_started", "worker_stopped"]
+    assert [event["event"] for event in events] == ["worker_started", "worker_stopping", "worker_stopped"]
     assert all(event["level"] == "info" and event["timestamp"].endswith("Z") for event in events)
+
+
+async def test_a_second_signal_ends_a_worker_that_waits_for_its_jobs(
+    environment: dict[str, str], tmp_path: Path, jobs: Jobs, make_user: MakeUser
+) -> None:
+    user = await make_user()
+    log = tmp_path / "log"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        mail_url = f"smtp://127.0.0.1:{silent.getsockname()[1]}"
+        with worker_process({**environment, "APP_MAIL__URL": mail_url, "APP_MAIL__TIMEOUT": "PT1H"}, log) as process:
+            await jobs.enqueue(WelcomeEmail(user_id=user.id))
+            await eventually(lambda: jobs.scalar("SELECT state = 'executing' FROM jobs"))
+            process.send_signal(signal.SIGTERM)
+            await until(lambda: "worker_stopping" in log.read_text())
+
+            process.send_signal(signal.SIGTERM)
+
+            assert await asyncio.to_thread(process.wait, 30) == -signal.SIGTERM
 
 
 async def test_a_failed_attempt_is_logged_with_its_trace_but_without_its_values(

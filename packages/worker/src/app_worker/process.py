@@ -2,9 +2,11 @@
 
 import asyncio
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import structlog
 
@@ -23,6 +25,8 @@ from app_worker.schedule import run_schedule
 from app_worker.settings import JobSettings, WorkerSettings
 
 log = structlog.get_logger(__name__)
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 async def keep_leases(database: Database, runner: Runner, *, beat: timedelta) -> None:
@@ -99,18 +103,22 @@ async def run_worker(settings: WorkerSettings, *, handlers: Iterable[Handler] = 
             open_queue(name, database=database, runner=runner, valkey=valkey, settings=settings.worker)
             for name in settings.worker.queues
         ]
-        log.info("worker_started", worker_id=str(runner.worker_id), queues=list(settings.worker.queues))
-        await _run_until_signal(database, runner, queues, settings.worker)
+        with _stop_signals() as stopping:
+            log.info("worker_started", worker_id=str(runner.worker_id), queues=list(settings.worker.queues))
+            await _run_until(stopping, database, runner, queues=queues, settings=settings.worker)
     log.info("worker_stopped")
 
 
-async def _run_until_signal(database: Database, runner: Runner, queues: list[Queue], settings: JobSettings) -> None:
+async def _run_until(
+    stopping: asyncio.Event, database: Database, runner: Runner, *, queues: list[Queue], settings: JobSettings
+) -> None:
     create = asyncio.get_running_loop().create_task
-    stop = create(_signalled())
+    stop = create(stopping.wait())
     feeders = [create(run_schedule(database)), *(create(queue.relay.run()) for queue in queues)]
     engines = [create(queue.engine.work(grace=settings.grace)) for queue in queues]
     beat = create(keep_leases(database, runner, beat=settings.beat))
     await asyncio.wait([stop, beat, *feeders, *engines], return_when=asyncio.FIRST_COMPLETED)
+    log.info("worker_stopping")
     await _cancel(feeders)
     for queue in queues:
         queue.engine.stop()
@@ -122,18 +130,29 @@ async def _run_until_signal(database: Database, runner: Runner, queues: list[Que
             task.result()  # guard: test_what_no_loop_expects_ends_the_worker_with_an_error
 
 
-async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _signalled() -> None:
-    """Return at the first SIGTERM or SIGINT; the next one finds Python's own handling and ends the process."""
+@contextmanager
+def _stop_signals() -> Iterator[asyncio.Event]:
+    """Yield what the first SIGTERM or SIGINT sets; the next one finds Python's own handling and ends the process."""
     loop = asyncio.get_running_loop()
     received = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, received.set)
-    await received.wait()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.remove_signal_handler(number)
+
+    def remove() -> None:
+        for number in STOP_SIGNALS:
+            loop.remove_signal_handler(number)
+
+    def receive() -> None:
+        received.set()
+        remove()
+
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, receive)
+    try:
+        yield received
+    finally:
+        remove()
