@@ -103,6 +103,13 @@ async def test_a_hash_of_a_retired_pepper_still_verifies(auth: Auth, auth_settin
         assert (await hasher.hash(PASSWORD)).startswith("bcrypt-sha384$2$")
 
 
+async def test_a_hash_of_a_removed_pepper_matches_nothing(auth: Auth, auth_settings: AuthSettings) -> None:
+    stored = await auth.passwords.hash(PASSWORD)
+
+    with closing(PasswordHasher(auth_settings.model_copy(update={"peppers": (new_key("2"),)}))) as elsewhere:
+        assert not await elsewhere.verify(PASSWORD, stored)
+
+
 async def test_an_unknown_account_has_no_right_password(auth: Auth) -> None:
     assert not await auth.passwords.verify(PASSWORD, None)
 

@@ -228,6 +228,17 @@ async def test_keys_that_are_rotated_within_the_grace_change_no_successor(
     assert again.refresh_token == first.refresh_token
 
 
+async def test_a_successor_of_a_key_that_this_process_does_not_know_is_not_found(
+    rotated_settings: AuthSettings, database: Database, signed_in: IssuedTokens, refresh: Refresh
+) -> None:
+    with open_auth(rotated_settings) as rotated:
+        async with database.unit_of_work() as session:
+            await sessions.refresh(rotated, session, token=signed_in.refresh_token, now=utcnow())
+
+    with pytest.raises(RefreshTokenNotFound):
+        await refresh(signed_in.refresh_token)  # within the grace, by a process with the old ring
+
+
 async def test_the_database_holds_no_part_of_a_refresh_token(
     database: Database, make_account: MakeAccount, sign_in: SignIn
 ) -> None:

@@ -97,4 +97,6 @@ class PasswordHasher:
 
     def _verify(self, password: str, stored: str) -> bool:
         _, pepper_id, hashed = stored.split("$", 2)
+        if pepper_id not in self._peppers:  # taken out of the ring: the same work, and nothing matches
+            return self._verify(password, self._nobody)
         return bcrypt.checkpw(self._prehash(password, self._peppers[pepper_id]), hashed.encode())

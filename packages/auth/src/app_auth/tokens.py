@@ -114,8 +114,15 @@ class RefreshTokens:
         self.active_key_id = active(settings.refresh_keys).kid
 
     def derive(self, session_id: UUID, counter: int, *, key_id: str) -> str:
-        """Return the refresh token number `counter` of a session."""
-        return f"rt_{session_id.hex}.{counter}.{self._mac(self._ring[key_id], session_id, counter)}"
+        """Return the refresh token number `counter` of a session.
+
+        Raises:
+            RefreshTokenNotFound: when its key is not in the ring, because that was changed within the grace.
+        """
+        key = self._ring.get(key_id)
+        if key is None:
+            raise RefreshTokenNotFound
+        return f"rt_{session_id.hex}.{counter}.{self._mac(key, session_id, counter)}"
 
     def parse(self, token: str) -> RefreshClaims:
         """Return what the token stands for, after its MAC was checked: no query is made for a forged one.
