@@ -66,7 +66,7 @@ class Database:
         try:
             async with deadline:
                 yield session
-                await session.commit()  # guard: test_what_a_request_wrote_is_kept
+                await session.commit()  # guard: test_a_unit_of_work_that_ends_well_is_kept
         except BaseException as error:
             # A commit gives the connection back by itself. Shielded, so that a second cancellation cannot keep it.
             await asyncio.shield(

@@ -35,29 +35,27 @@ async def enqueue(
     It is rolled back with the transaction; once committed it runs, whatever dies in between (docs/jobs.md).
 
     Args:
-        session: whose transaction the job belongs to.
+        session: whose transaction it joins.
         payload: what to do; its class decides which handler runs.
         run_at: not before this time, by Postgres's clock; at once if absent.
         queue: the queue whose workers run it.
         priority: 0 is served first.
         max_attempts: instead of the handler's own limit.
-        owner_id: the user who may see it under `GET /jobs`.
+        owner_id: who may see it under `GET /jobs`.
     """
     job_id = new_id()
-    await session.execute(
-        _INSERT,
-        {
-            "id": job_id,
-            "owner_id": owner_id,
-            "kind": payload.kind,
-            "payload": payload.model_dump(mode="json"),
-            "payload_version": payload.version,
-            "queue": queue,
-            "priority": priority,
-            "max_attempts": max_attempts,
-            "request_id": session.info.get("request_id"),
-            "due": run_at,
-        },
-    )
+    columns = {
+        "id": job_id,
+        "owner_id": owner_id,
+        "kind": payload.kind,
+        "payload": payload.model_dump(mode="json"),
+        "payload_version": payload.version,
+        "queue": queue,
+        "priority": priority,
+        "max_attempts": max_attempts,
+        "request_id": session.info.get("request_id"),
+        "due": run_at,
+    }
+    await session.execute(_INSERT, columns)
     session.info["jobs_enqueued"] = True  # the commit sends the wake-up
     return job_id
