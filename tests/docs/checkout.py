@@ -30,26 +30,35 @@ OURS = (
 
 @contextmanager
 def copied_checkout() -> Iterator[Path]:
-    """Copy what git would commit here, as it stands in the working tree, and delete all of it at the end.
+    """Copy what git would commit here, as it stands in the working tree, into a repository of one commit.
 
     `uv.lock` and mypy's cache come along where they are there, and packages come from uv's cache: it only saves time.
+    At the end all is deleted.
     """
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, check=True,
-    ).stdout  # fmt: skip
+    listed = _git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     with TemporaryDirectory(prefix="checkout-") as folder:
         copy = Path(folder).resolve()
-        for name in [*filter(None, listed.decode().split("\0")), "uv.lock"]:
+        for name in [*filter(None, listed.split("\0")), "uv.lock"]:
             if (ROOT / name).is_file():  # a file that was deleted is listed until that is committed
                 (copy / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, copy / name)
         if (ROOT / ".mypy_cache").is_dir():
             shutil.copytree(ROOT / ".mypy_cache", copy / ".mypy_cache")
+        _git(copy, "init", "--quiet", "--initial-branch", "main")
+        _git(copy, "add", "--all")
+        author = ("-c", "user.name=Groundwork", "-c", "user.email=groundwork@example.test")
+        _git(copy, *author, "commit", "--quiet", "--no-verify", "--message", "A version of Groundwork")
         try:
             yield copy
         finally:
             PostgresServer(copy / ".data/postgres").erase()  # as root its data is kept elsewhere
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    env = reader_environment()
+    return subprocess.run(
+        ["git", *arguments], cwd=folder, env=env, check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
 
 
 def reader_environment(**more: str) -> dict[str, str]:

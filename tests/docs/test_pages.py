@@ -1,6 +1,7 @@
 """Pages are performed as they are written, and whatever is not so is found."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -142,7 +143,9 @@ def test_a_background_command_that_ends_before_it_is_ready_is_an_error(tmp_path:
 def test_a_copy_of_the_checkout_has_what_git_would_commit_and_nothing_else() -> None:
     with copied_checkout() as copy:
         names = {file.name for file in copy.iterdir()}
+        changes = subprocess.run(["git", "status", "--porcelain"], cwd=copy, check=True, stdout=subprocess.PIPE).stdout
 
     assert {"pyproject.toml", "packages", "migrations"} <= names
-    assert not {".venv", ".git", ".data"} & names
+    assert not {".venv", ".data"} & names
+    assert changes == b""
     assert not copy.exists()

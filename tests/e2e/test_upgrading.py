@@ -1,7 +1,6 @@
 """docs/upgrading.md works as it is written: a renamed clone takes a later version without conflict."""
 
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,19 +32,12 @@ def git(checkout: Path, *arguments: str) -> str:
     return done.stdout
 
 
-@pytest.fixture
-def groundwork() -> Iterator[Path]:
-    """A repository with this checkout as its only commit."""
-    with copied_checkout() as copy:
-        git(copy, "init", "--quiet", "--initial-branch", "main")
-        git(copy, "add", "--all")
-        git(copy, "commit", "--quiet", "--message", "A version")
-        yield copy
-
-
 @pytest.mark.timeout(180)
-def test_a_renamed_clone_takes_a_later_version_as_the_page_says(groundwork: Path, tmp_path: Path) -> None:
-    with reader(tmp_path, env=ENVIRONMENT, replace={URL: str(groundwork)}) as performer:
+def test_a_renamed_clone_takes_a_later_version_as_the_page_says(tmp_path: Path) -> None:
+    with (
+        copied_checkout() as groundwork,
+        reader(tmp_path, env=ENVIRONMENT, replace={URL: str(groundwork)}) as performer,
+    ):
         for step in steps_of(PAGE):
             if "git fetch" in step.text:  # both have gone on meanwhile
                 # The name is in the lines that Groundwork changes, and the team has changed the same file.
