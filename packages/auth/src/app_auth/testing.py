@@ -100,7 +100,7 @@ class _HeldBack(str):
     gate: threading.Event
 
     def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
-        self.gate.wait()
+        assert self.gate.wait(timeout=15), "the test that keeps this thread busy did not end"
         return super().split(sep, maxsplit)
 
 
