@@ -58,7 +58,7 @@ async def test_the_migrations_make_what_the_models_say(
         "ALTER TABLE jobs SET (fillfactor = 100)",
         "ALTER TABLE jobs RESET (autovacuum_vacuum_threshold)",
         "ALTER TABLE user_sessions SET UNLOGGED",
-        "CREATE TABLE pets ()",
+        "CREATE TABLE strays ()",
         "CREATE TYPE size AS ENUM ('small')",
         "CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'",
         "CREATE TRIGGER t BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",

@@ -11,6 +11,7 @@ from app_api.app import create_app
 from app_api.lifespan import State
 from app_api.settings import ApiSettings
 from app_api.testing import assert_problem, open_client
+from app_db.models.schema import SCHEMA_REVISION
 from app_db.settings import DatabaseSettings
 from app_db.testing import databases
 from app_db.testing.processes import free_port
@@ -42,7 +43,7 @@ async def behind_database_url(postgres_server_url: str, worker_id: str) -> str:
     name = f"app_{worker_id}_behind_test"
     url = await databases.recreate(postgres_server_url, name, template=databases.TEMPLATE)
     connection = await asyncpg.connect(DatabaseSettings.model_validate({"url": url}).direct_dsn)
-    await connection.execute("UPDATE schema_history SET revision = 'older'")
+    await connection.execute("DELETE FROM schema_history WHERE revision = $1", SCHEMA_REVISION)
     await connection.close()
     return url
 

@@ -182,7 +182,9 @@ async def test_a_database_without_the_revision_of_this_code_is_not_ready(session
 
 
 async def test_an_older_revision_is_not_enough(session: Session) -> None:
-    await session.execute(update(SchemaHistory).values(revision="older"))
+    await session.execute(
+        update(SchemaHistory).where(SchemaHistory.revision == SCHEMA_REVISION).values(revision="older")
+    )
 
     assert not await SchemaRepository(session).is_ready()
 
