@@ -14,7 +14,11 @@ from app_api.middleware import AllowedHosts, Cors, HeadAsGet, RequestContext
 from app_api.problems import add_problem_handlers, any_problem
 from app_api.settings import ApiSettings
 
-ROUTERS: tuple[APIRouter, ...] = (auth_router, jobs_router, health.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    auth_router,
+    jobs_router,
+    health.router,
+)
 
 CORS_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 CORS_HEADERS = ("Authorization", "Content-Type", "X-Request-ID")

@@ -25,4 +25,8 @@ class PruneSessions(JobPayload):
     kind = "sessions.prune"
 
 
-CATALOG: tuple[type[JobPayload], ...] = (WelcomeEmail, AccountExport, PruneSessions)
+CATALOG: tuple[type[JobPayload], ...] = (
+    WelcomeEmail,
+    AccountExport,
+    PruneSessions,
+)

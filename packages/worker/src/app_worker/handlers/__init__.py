@@ -5,4 +5,8 @@ from app_worker.handlers.email import send_welcome_email
 from app_worker.handlers.sessions import prune_sessions
 from app_worker.registry import Handler
 
-HANDLERS: tuple[Handler, ...] = (send_welcome_email, export_account, prune_sessions)
+HANDLERS: tuple[Handler, ...] = (
+    send_welcome_email,
+    export_account,
+    prune_sessions,
+)
