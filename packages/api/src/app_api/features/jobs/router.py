@@ -21,7 +21,7 @@ router = APIRouter(
 async def list_jobs(principal: PrincipalDep, session: SessionDep, after: CursorDep, limit: LimitDep = 20) -> JobPage:
     """List the caller's jobs, newest first."""
     page = await JobRepository(session).owned_by(principal.user_id, after=after, limit=limit)
-    return JobPage(items=[JobRead.model_validate(job) for job in page.items], next=page.next and str(page.next))
+    return JobPage.model_validate(page)
 
 
 @router.get("/{job_id}", responses=problem_responses(NotFound))

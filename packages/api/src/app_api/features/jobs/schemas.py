@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
+from app_api.paging import Page
 from app_db.models import JobState
 
 
@@ -26,8 +27,5 @@ class JobRead(BaseModel):
     result: Any | None  # Any: as above
 
 
-class JobPage(BaseModel):
-    """Jobs, newest first; `next` is the cursor of the following page, null on the last one."""
-
-    items: list[JobRead]
-    next: str | None
+class JobPage(Page[JobRead]):
+    """Jobs, newest first."""

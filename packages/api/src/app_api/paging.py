@@ -1,0 +1,23 @@
+"""Lists on the wire."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from app_db.paging import Cursor
+
+
+def _text_of(cursor: Cursor | None) -> str | None:
+    return None if cursor is None else str(cursor)
+
+
+class Page[T](BaseModel):
+    """One page of a list, newest first; `next` is the cursor of the following one, null on the last.
+
+    Derive from it to give it a name in the API's description: `class JobPage(Page[JobRead])`. It is made of a Slice.
+    """
+
+    model_config = ConfigDict(from_attributes=True)
+
+    items: list[T]
+    next: Annotated[str | None, BeforeValidator(_text_of)]
