@@ -32,11 +32,10 @@ def refresh(auth: Auth, database: Database) -> Refresh:
 
 @pytest.fixture
 def recognise(auth: Auth, database: Database) -> Recognise:
-    """Return a function that tells who bears an access token, on the engine that cannot write."""
+    """Return a function that tells who bears an access token."""
 
     async def recognise(token: str, *, now: datetime | None = None) -> Principal:
-        async with database.unit_of_work(read_only=True) as session:
-            return await sessions.authenticate(auth, session, token=token, now=now or utcnow())
+        return await sessions.authenticate(auth, database, token=token, now=now or utcnow())
 
     return recognise
 

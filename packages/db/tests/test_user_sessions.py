@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from app_db import Database, Session
 from app_db.models import Role, User, UserSession
-from app_db.repositories.user_sessions import AuthenticatedRow, Rotation, UserSessionRepository
+from app_db.repositories.user_sessions import AuthenticatedRow, Rotation, UserSessionRepository, find_authenticated
 from app_db.testing.plugin import MakeUser
 from app_db.testing.queries import assert_queries
 from app_db.types import new_id, utcnow
@@ -58,41 +58,41 @@ async def stored(session: Session, user_session: UserSession) -> UserSession:
 
 
 async def test_session_and_user_are_found_together_in_one_query(
-    database: Database, session: Session, make_user: MakeUser, make_user_session: MakeUserSession
+    database: Database, make_user: MakeUser, make_user_session: MakeUserSession
 ) -> None:
     user = await make_user(role=Role.OPERATOR)
     theirs = await make_user_session(user)
 
     with assert_queries(database, max=1):
-        row = await UserSessionRepository(session).authenticated(user_id=user.id, session_id=theirs.id)
+        row = await find_authenticated(database, user_id=user.id, session_id=theirs.id)
 
     assert row is not None
     assert row.signed_in_at is not None
     assert row == AuthenticatedRow(user.id, user.email, Role.OPERATOR, theirs.id, row.signed_in_at, NOW + IDLE)
 
 
-async def test_a_session_that_has_ended_leaves_the_user_alone(session: Session, make_user: MakeUser) -> None:
+async def test_a_session_that_has_ended_leaves_the_user_alone(database: Database, make_user: MakeUser) -> None:
     user = await make_user()
 
-    row = await UserSessionRepository(session).authenticated(user_id=user.id, session_id=new_id())
+    row = await find_authenticated(database, user_id=user.id, session_id=new_id())
 
     assert row == AuthenticatedRow(user.id, user.email, Role.USER, None, None, None)
 
 
 async def test_anothers_session_is_not_found(
-    session: Session, make_user: MakeUser, make_user_session: MakeUserSession
+    database: Database, make_user: MakeUser, make_user_session: MakeUserSession
 ) -> None:
     user = await make_user()
     anothers = await make_user_session()
 
-    row = await UserSessionRepository(session).authenticated(user_id=user.id, session_id=anothers.id)
+    row = await find_authenticated(database, user_id=user.id, session_id=anothers.id)
 
     assert row is not None
     assert row.session_id is None
 
 
-async def test_a_user_who_is_gone_is_not_found(session: Session) -> None:
-    assert await UserSessionRepository(session).authenticated(user_id=new_id(), session_id=new_id()) is None
+async def test_a_user_who_is_gone_is_not_found(database: Database) -> None:
+    assert await find_authenticated(database, user_id=new_id(), session_id=new_id()) is None
 
 
 async def test_a_session_is_found_by_its_id(session: Session, make_user_session: MakeUserSession) -> None:

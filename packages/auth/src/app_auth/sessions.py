@@ -17,10 +17,10 @@ from app_auth.errors import (
 )
 from app_auth.principal import Principal
 from app_auth.tokens import RefreshClaims
-from app_db import Session
+from app_db import Database, Session
 from app_db.errors import violation_as
 from app_db.models import UserSession
-from app_db.repositories.user_sessions import UserSessionRepository
+from app_db.repositories.user_sessions import UserSessionRepository, find_authenticated
 from app_db.repositories.users import UserRepository
 from app_db.types import new_id
 
@@ -110,14 +110,14 @@ async def refresh(auth: Auth, session: Session, *, token: str, now: datetime) ->
     )
 
 
-async def authenticate(auth: Auth, session: Session, *, token: str, now: datetime) -> Principal:
+async def authenticate(auth: Auth, database: Database, *, token: str, now: datetime) -> Principal:
     """Return who bears this access token: one query, so that an ended session is refused at once.
 
     Raises:
         InvalidToken: with UserRemoved and SessionEnded as its kinds.
     """
     claims = auth.access_tokens.verify(token)
-    row = await UserSessionRepository(session).authenticated(user_id=claims.user_id, session_id=claims.session_id)
+    row = await find_authenticated(database, user_id=claims.user_id, session_id=claims.session_id)
     if row is None:
         raise UserRemoved
     if row.session_id is None or row.signed_in_at is None or row.idle_expires_at is None or now >= row.idle_expires_at:

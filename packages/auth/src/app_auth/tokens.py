@@ -90,7 +90,7 @@ class AccessTokens:
             for claim in ("iat", "nbf", "exp"):
                 datetime.fromtimestamp(claims[claim], UTC)  # guard: test_a_time_that_is_no_time_is_refused
             return AccessClaims(UUID(claims["sub"]), UUID(claims["sid"]))
-        except (jwt.InvalidTokenError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as exc:
+        except (jwt.InvalidTokenError, KeyError, ValueError, TypeError, AttributeError, OverflowError, OSError) as exc:
             # A kid that is a list, an exp of 10^400 or "tomorrow", a sub that is no UUID.
             raise InvalidToken from exc
 

@@ -2,18 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import Row, Select, event
 from sqlalchemy.engine import Dialect, ExceptionContext
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session as SyncSession
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy.util import greenlet_spawn
 
 from app_db.jobs.wake import Waker
 from app_db.outage import DatabaseUnavailable, is_outage, naming_no_answer
@@ -74,6 +75,29 @@ class Database:
             )  # guard: test_a_unit_of_work_that_is_cancelled_gives_its_connection_back
             if isinstance(error, Exception) and (deadline.expired() or is_outage(error, read_only=read_only)):
                 raise DatabaseUnavailable from error  # guard: test_a_refused_connection_is_an_outage
+            raise
+
+    async def read_one[*Ts](self, statement: Select[*Ts], parameters: Mapping[str, Any]) -> Row[*Ts] | None:
+        """Return the one row of a read that every request makes, or None, on a connection of its own (ADR-0033).
+
+        A session and its transaction would cost more than the query: here a connection is taken, asked and given back
+        in one piece.
+
+        Raises:
+            DatabaseUnavailable: as for `unit_of_work`.
+        """
+
+        def read() -> Row[*Ts] | None:
+            with self.read_engine.sync_engine.connect() as connection:
+                return connection.execute(statement, parameters).one_or_none()
+
+        deadline = asyncio.timeout(self.settings.request_timeout.total_seconds())
+        try:
+            async with deadline:
+                return await greenlet_spawn(read)
+        except Exception as error:
+            if deadline.expired() or is_outage(error, read_only=True):
+                raise DatabaseUnavailable from error
             raise
 
     async def close(self) -> None:

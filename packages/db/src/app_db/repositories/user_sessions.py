@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import DateTime, and_, bindparam, case, delete, func, or_, select, update
 
-from app_db.engine import Session
+from app_db.engine import Database, Session
 from app_db.models import Role, User, UserSession
 
 
@@ -80,16 +80,17 @@ _ROTATE = (
 )
 
 
+async def find_authenticated(database: Database, *, user_id: UUID, session_id: UUID) -> AuthenticatedRow | None:
+    """Return the user with their session, in one query by primary keys; None when the user is gone."""
+    row = await database.read_one(_AUTHENTICATE, {"user_id": user_id, "session_id": session_id})
+    return None if row is None else AuthenticatedRow(*row)
+
+
 @dataclass(frozen=True, slots=True)
 class UserSessionRepository:
     """Finds, rotates and ends login sessions."""
 
     session: Session
-
-    async def authenticated(self, *, user_id: UUID, session_id: UUID) -> AuthenticatedRow | None:
-        """Return the user with their session, in one query by primary keys; None when the user is gone."""
-        row = (await self.session.execute(_AUTHENTICATE, {"user_id": user_id, "session_id": session_id})).one_or_none()
-        return None if row is None else AuthenticatedRow(*row)
 
     async def get(self, session_id: UUID) -> UserSession | None:
         """Return the session with this id, unless it has ended."""
