@@ -201,7 +201,7 @@ async def test_a_revision_can_make_an_index_without_blocking_writers(
     migrated_url: str, copied_tree: Path, second_revision: str, run_alembic: RunAlembic, catalog: Catalog
 ) -> None:
     path = versions(copied_tree)[-1]
-    path.write_text(path.read_text().partition("import sqlalchemy")[0] + INDEX_CONCURRENTLY)
+    path.write_text(path.read_text().rpartition("import sqlalchemy")[0] + INDEX_CONCURRENTLY)
 
     await output_of(run_alembic("upgrade", "head", folder=copied_tree))
 
