@@ -75,10 +75,17 @@ def login_request(email: str) -> Request:
 async def measure(port: int, pid: int, bare_port: int, bare_pid: int, seconds: int) -> dict[str, Figures]:
     """Load each route in turn."""
     tokens = [await sign_in(port, f"user{number}@example.com") for number in range(4)]
-    me = Request("GET", "/auth/me", (("Authorization", f"Bearer {tokens[0]['access_token']}"),))
+    bearer = (("Authorization", f"Bearer {tokens[0]['access_token']}"),)
+    me = Request("GET", "/auth/me", bearer)
+    raw = Request("GET", "/raw", bearer)
     live = Request("GET", "/probe/live")
     figures: dict[str, Figures] = {}
-    gets = {"bare": (bare_port, bare_pid, Request("GET", "/bare")), "live": (port, pid, live), "me": (port, pid, me)}
+    gets = {
+        "bare": (bare_port, bare_pid, Request("GET", "/bare")),
+        "live": (port, pid, live),
+        "raw asyncpg": (bare_port, bare_pid, raw),
+        "me": (port, pid, me),
+    }
     for name, (to, of, request) in gets.items():
         figures[name] = await get(to, of, request, seconds)
 
@@ -143,7 +150,7 @@ def main() -> None:
         bare = ["-m", "bench.bare", str(bare_port)]
         with (
             served(["-m", "app_api"], port, "/probe/live", environment) as api,
-            served(bare, bare_port, "/bare", {}) as bare_api,
+            served(bare, bare_port, "/bare", environment) as bare_api,
         ):
             report(asyncio.run(measure(port, api.pid, bare_port, bare_api.pid, seconds)))
 

@@ -134,6 +134,8 @@ def _engine(
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=settings.pool_timeout.total_seconds(),
+        # In autocommit there is nothing to roll back when a connection is given back.
+        pool_reset_on_return=None if isolation_level == "AUTOCOMMIT" else "rollback",
         pool_use_lifo=True,  # the busy few stay warm, the rest may be closed by the server
         connect_args={
             "timeout": settings.connect_timeout.total_seconds(),
