@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app_auth.auth import Auth
@@ -239,13 +239,13 @@ any_json = st.recursive(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 @given(text=any_text | st.lists(any_text, min_size=3, max_size=3).map(".".join))
 def test_no_text_makes_verifying_fail_in_another_way(auth: Auth, text: str) -> None:
     assert refused(auth.access_tokens, text)
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 @given(
     header=st.dictionaries(st.sampled_from(["alg", "kid", "typ", "crit", "b64", "jwk", "x5u"]), any_json),
     claims=st.dictionaries(st.sampled_from(sorted(right_claims())), any_json, min_size=1),

@@ -95,6 +95,13 @@ def test_no_message_contains_a_secret(auth_settings: AuthSettings, keys: object)
     assert "aHVudGVyMg" not in str(caught.value)
 
 
+def test_the_message_about_a_single_key_does_not_contain_it() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Key.model_validate({"kid": "1", "secret": "hunter2-hunter2"})
+
+    assert "hunter2" not in str(caught.value)
+
+
 def test_settings_do_not_show_their_keys(auth_settings: AuthSettings) -> None:
     shown = f"{auth_settings!r} {auth_settings} {auth_settings.model_dump_json()}"
 
