@@ -21,7 +21,7 @@ from app_auth.errors import (
 )
 from app_auth.principal import Principal
 from app_auth.sessions import IssuedTokens
-from app_auth.testing import PASSWORD, Account, MakeAccount, SignIn, busy_hashing
+from app_auth.testing import PASSWORD, Account, MakeAccount, SignIn, busy_hashing, change_hash
 from app_db import Database
 from app_db.models import Job
 from app_db.repositories.user_sessions import UserSessionRepository
@@ -174,6 +174,24 @@ async def test_a_password_change_holds_no_connection_while_it_hashes(
 
     assert someone_else is not None
     assert still_hashing
+
+
+async def test_a_password_change_that_another_has_overtaken_is_refused(
+    auth: Auth, narrow: Database, taken: asyncio.Event, ada: Account, principal: Principal
+) -> None:
+    async def change() -> None:
+        async with narrow.unit_of_work() as session:
+            await accounts.change_password(
+                auth, session, principal, current_password=PASSWORD, new_password=NEW_PASSWORD
+            )
+
+    async with busy_hashing(auth.passwords):
+        changing = asyncio.create_task(change())
+        await taken.wait()
+        await change_hash(narrow, ada)
+
+    with pytest.raises(InvalidCredentials):
+        await changing
 
 
 async def test_deleting_an_account_needs_a_fresh_sign_in(

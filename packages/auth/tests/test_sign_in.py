@@ -14,7 +14,7 @@ from app_auth.errors import HashingBusy, InvalidCredentials
 from app_auth.principal import Principal
 from app_auth.sessions import IssuedTokens
 from app_auth.settings import AuthSettings
-from app_auth.testing import PASSWORD, Account, MakeAccount, SignIn, busy_hashing
+from app_auth.testing import PASSWORD, Account, MakeAccount, SignIn, busy_hashing, change_hash
 from app_db import Database
 from app_db.models import Role
 from app_db.repositories.user_sessions import UserSessionRepository
@@ -138,6 +138,18 @@ async def test_an_account_that_is_deleted_while_it_signs_in_is_unknown(
 
     async with hashing(auth, narrow, taken, account) as signing_in, narrow.unit_of_work() as session:
         await UserRepository(session).delete(account.id)
+
+    with pytest.raises(InvalidCredentials):
+        await signing_in
+
+
+async def test_a_password_that_is_changed_while_it_signs_in_is_refused(
+    auth: Auth, narrow: Database, taken: asyncio.Event, make_account: MakeAccount
+) -> None:
+    account = await make_account()
+
+    async with hashing(auth, narrow, taken, account) as signing_in:
+        await change_hash(narrow, account)
 
     with pytest.raises(InvalidCredentials):
         await signing_in

@@ -80,9 +80,18 @@ async def test_a_new_hash_replaces_the_old_one_of_that_user_alone(session: Sessi
     user, other = await make_user(password_hash="old"), await make_user(password_hash="old")
     users = UserRepository(session)
 
-    await users.set_password_hash(user.id, "new")
+    assert await users.replace_password_hash(Credentials(user.id, "old"), "new")
 
     assert [await users.password_hash(one.id) for one in (user, other)] == ["new", "old"]
+
+
+async def test_a_hash_that_is_not_stored_any_more_is_not_replaced(session: Session, make_user: MakeUser) -> None:
+    user = await make_user(password_hash="newer")
+    users = UserRepository(session)
+
+    assert not await users.still_has(Credentials(user.id, "old"))
+    assert not await users.replace_password_hash(Credentials(user.id, "old"), "new")
+    assert await users.still_has(Credentials(user.id, "newer"))
 
 
 async def test_a_user_who_is_gone_has_no_hash(session: Session) -> None:
@@ -95,7 +104,7 @@ async def test_a_change_moves_updated_at_and_not_created_at(session: Session, ma
     before = (await session.execute(stamps)).one()
     await session.commit()
 
-    await UserRepository(session).set_password_hash(user.id, "new")
+    await UserRepository(session).replace_password_hash(Credentials(user.id, user.password_hash), "new")
 
     after = (await session.execute(stamps)).one()
     assert before.created_at == before.updated_at == after.created_at

@@ -52,6 +52,16 @@ async def test_due_jobs_are_dispatched_as_far_as_there_is_room(jobs: Jobs, relay
     assert await jobs.scalar("SELECT count(*) FROM jobs WHERE state = 'available'") == 1
 
 
+async def test_a_full_window_takes_nothing_more(jobs: Jobs, relay: Relay, valkey: Valkey) -> None:
+    for _ in range(5):
+        await jobs.enqueue()
+    await relay.dispatch()
+
+    assert await relay.dispatch() == 0
+
+    assert await valkey.zcard("app:queue:default") == 4
+
+
 async def test_urgent_jobs_are_dispatched_first(jobs: Jobs, relay: Relay, valkey: Valkey) -> None:
     last, second, first = [await jobs.enqueue(priority=priority) for priority in (3, 2, 0)]
 

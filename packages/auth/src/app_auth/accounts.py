@@ -13,7 +13,7 @@ from app_db.jobs.catalog import AccountExport, WelcomeEmail
 from app_db.jobs.outbox import enqueue
 from app_db.models import Role, User
 from app_db.repositories.user_sessions import UserSessionRepository
-from app_db.repositories.users import UserRepository
+from app_db.repositories.users import Credentials, UserRepository
 from app_db.types import new_id
 
 
@@ -64,7 +64,9 @@ async def change_password(
     await session.release()  # guard: test_a_password_change_holds_no_connection_while_it_hashes
     if not await auth.passwords.verify(current_password, stored):
         raise InvalidCredentials  # guard: test_changing_the_password_needs_the_current_one
-    await users.set_password_hash(user_id, await auth.passwords.hash(new_password))
+    new_hash = await auth.passwords.hash(new_password)
+    if stored is None or not await users.replace_password_hash(Credentials(user_id, stored), new_hash):
+        raise InvalidCredentials  # guard: test_a_password_change_that_another_has_overtaken_is_refused
     sessions = UserSessionRepository(session)
     await sessions.end_others(user_id, keep=principal.session_id)  # guard: test_a_new_password_ends_other_sessions
 

@@ -18,7 +18,6 @@ from app_auth.errors import (
 from app_auth.principal import Principal
 from app_auth.tokens import RefreshClaims
 from app_db import Database, Session
-from app_db.errors import violation_as
 from app_db.models import UserSession
 from app_db.repositories.user_sessions import UserSessionRepository, find_authenticated
 from app_db.repositories.users import UserRepository
@@ -42,8 +41,9 @@ async def sign_in(auth: Auth, session: Session, *, email: str, password: str, no
         InvalidCredentials: for a wrong password and an unknown address alike, after the same work (ASVS 5.0, 6.3.8).
         HashingBusy: when the hashing pool is full.
     """
+    users = UserRepository(session)
     try:
-        account = await UserRepository(session).credentials_of(canonical_email(email))
+        account = await users.credentials_of(canonical_email(email))
     except InvalidEmail:
         account = None
     await session.release()  # guard: test_a_sign_in_holds_no_connection_while_it_hashes
@@ -51,6 +51,9 @@ async def sign_in(auth: Auth, session: Session, *, email: str, password: str, no
     matches = await auth.passwords.verify(password, account.password_hash if account else None)
     if account is None or not matches:
         raise InvalidCredentials  # guard: test_a_wrong_password_is_refused
+    # Hashing took a while: a password that was changed meanwhile has ended all sessions, and would miss this one.
+    if not await users.still_has(account):
+        raise InvalidCredentials  # guard: test_a_password_that_is_changed_while_it_signs_in_is_refused
     settings = auth.settings
     user_session = UserSession(
         id=new_id(),
@@ -63,8 +66,6 @@ async def sign_in(auth: Auth, session: Session, *, email: str, password: str, no
         expires_at=now + settings.refresh_absolute,
     )
     session.add(user_session)
-    with violation_as(InvalidCredentials, of="fk_user_sessions_user_id_users"):
-        await session.flush()  # here, where an account that was deleted while we hashed can still be told apart
     return _issue(
         auth,
         RefreshClaims(user_session.id, 0),

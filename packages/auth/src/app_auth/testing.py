@@ -23,6 +23,7 @@ from app_auth.sessions import IssuedTokens
 from app_auth.settings import AuthSettings, Key
 from app_db import Database
 from app_db.models import Role
+from app_db.repositories.users import UserRepository
 from app_db.types import utcnow
 
 PASSWORD = "correct horse battery 42"  # noqa: S105  # of accounts that live as long as one test
@@ -102,6 +103,15 @@ class _HeldBack(str):
     def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
         assert self.gate.wait(timeout=15), "the test that keeps this thread busy did not end"
         return super().split(sep, maxsplit)
+
+
+async def change_hash(database: Database, account: Account) -> None:
+    """Store another password for the account, as a concurrent request would."""
+    async with database.unit_of_work() as session:
+        users = UserRepository(session)
+        stored = await users.credentials_of(accounts.canonical_email(account.email))
+        assert stored is not None
+        assert await users.replace_password_hash(stored, "another")
 
 
 @asynccontextmanager

@@ -97,7 +97,7 @@ class Database:
                 return await greenlet_spawn(read)
         except Exception as error:
             if deadline.expired() or is_outage(error, read_only=True):
-                raise DatabaseUnavailable from error
+                raise DatabaseUnavailable from error  # guard: test_a_read_of_a_database_that_is_gone_is_an_outage
             raise
 
     async def close(self) -> None:
@@ -120,8 +120,9 @@ async def open_database(settings: DatabaseSettings, *, name: str) -> AsyncIterat
 @asynccontextmanager
 async def script_session(settings: DatabaseSettings) -> AsyncIterator[Session]:
     """A session for a script or a shell: committed when the block ends well, rolled back when it does not."""
-    async with open_database(settings, name="script") as database, database.sessions.begin() as session:
+    async with open_database(settings, name="script") as database, database.sessions() as session:
         yield session
+        await session.commit()  # guard: test_a_script_keeps_what_it_wrote
 
 
 def _engine(

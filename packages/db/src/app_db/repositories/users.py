@@ -39,9 +39,22 @@ class UserRepository:
         """Return the stored hash of the user's password; None when the user is gone."""
         return (await self.session.scalars(select(User.password_hash).where(User.id == user_id))).one_or_none()
 
-    async def set_password_hash(self, user_id: UUID, password_hash: str) -> None:
-        """Replace the stored hash."""
-        await self.session.execute(update(User).where(User.id == user_id).values(password_hash=password_hash))
+    async def still_has(self, credentials: Credentials) -> bool:
+        """Whether these credentials are still stored; if so, they stay until the transaction ends.
+
+        The lock conflicts with a change of the password and with the deletion of the user.
+        """
+        statement = select(User.id).where(
+            User.id == credentials.user_id, User.password_hash == credentials.password_hash
+        )
+        return (await self.session.scalars(statement.with_for_update(read=True))).one_or_none() is not None
+
+    async def replace_password_hash(self, stored: Credentials, new_hash: str) -> bool:
+        """Replace the stored hash by a new one; False, and nothing is changed, when another is stored by now."""
+        statement = update(User).where(User.id == stored.user_id, User.password_hash == stored.password_hash)
+        return (
+            await self.session.scalars(statement.values(password_hash=new_hash).returning(User.id))
+        ).one_or_none() is not None
 
     async def add(self, user: User, *, taken: type[AppError]) -> None:
         """Insert the user.

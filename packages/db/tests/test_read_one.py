@@ -1,0 +1,46 @@
+"""The read that every request makes: one row, on a connection that is given back at once."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import func, literal, select
+from sqlalchemy.exc import DBAPIError
+
+from app_db import Database, open_database
+from app_db.outage import DatabaseUnavailable
+from app_db.settings import DatabaseSettings
+
+type OpenWith = Callable[..., AbstractAsyncContextManager[Database]]
+
+
+async def test_the_one_row_is_returned_or_none(database: Database) -> None:
+    row = await database.read_one(select(literal(1)), {})
+
+    assert row is not None
+    assert row[0] == 1
+    assert await database.read_one(select(literal(1)).where(literal(1) == 2), {}) is None
+
+
+async def test_the_connection_is_given_back(open_with: OpenWith) -> None:
+    async with open_with(read_pool_size=1, pool_timeout=timedelta(milliseconds=50)) as narrow:
+        for _ in range(3):
+            await narrow.read_one(select(literal(1)), {})
+
+
+async def test_a_read_of_a_database_that_is_gone_is_an_outage(refusing_url: str) -> None:
+    async with open_database(DatabaseSettings.model_validate({"url": refusing_url}), name="test") as database:
+        with pytest.raises(DatabaseUnavailable):
+            await database.read_one(select(literal(1)), {})
+
+
+async def test_a_read_that_takes_too_long_is_an_outage(open_with: OpenWith) -> None:
+    async with open_with(request_timeout=timedelta(milliseconds=50)) as hurried:
+        with pytest.raises(DatabaseUnavailable):
+            await hurried.read_one(select(func.pg_sleep(10)), {})
+
+
+async def test_a_read_that_is_wrong_is_our_own_fault(database: Database) -> None:
+    with pytest.raises(DBAPIError):
+        await database.read_one(select(literal(1) / literal(0)), {})
