@@ -202,7 +202,7 @@ def test_an_abandoned_folder_of_a_dead_owner_is_swept(monkeypatch: pytest.Monkey
     with ValkeyServer.temporary():
         assert left_behind.wait() == -signal.SIGINT
         assert not (base / "old").exists()
-        assert (base / "young").exists()
+        assert list((base / "young").iterdir()) == []  # its owner may be removing it right now
 
 
 @pytest.mark.parametrize("kind", [PostgresServer, ValkeyServer])

@@ -195,7 +195,7 @@ def _sweep(base: Path) -> None:
     """Remove what temporary servers of dead owners left: their process, if it still runs, and their folder."""
     for folder in base.iterdir():
         try:
-            lock = FolderLock(folder)
+            lock = FolderLock(folder, mode="r+")
             left_behind = lock.remembered()
             age = time.time() - folder.stat().st_mtime
         except (FolderInUse, FileNotFoundError):

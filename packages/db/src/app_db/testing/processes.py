@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Literal, Self
 
 from app_db.testing.errors import FolderInUse
 
@@ -61,8 +61,9 @@ class FolderLock:
     there has lost its owner and may be ended.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._file = (folder / "lock").open("a+", encoding="utf-8")
+    def __init__(self, folder: Path, *, mode: Literal["a+", "r+"] = "a+") -> None:
+        """Take the lock; with `r+` only where its file is, so that a folder that is being removed can be."""
+        self._file = (folder / "lock").open(mode, encoding="utf-8")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
