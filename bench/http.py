@@ -29,7 +29,7 @@ from app_db.testing.servers import PostgresServer, ValkeyServer
 from bench.load import Connection, Figures, Request, json_request, load, wrk
 
 PASSWORD = "correct horse battery 42"
-CONNECTIONS = 32
+CONNECTIONS = 8  # fewer than the read pool has, so that nobody queues for one
 LOGINS = 50
 
 
