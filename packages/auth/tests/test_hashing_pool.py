@@ -1,8 +1,10 @@
 """Hashing takes place beside the event loop, and only so much of it at once."""
 
 import asyncio
+import threading
 from contextlib import closing
 from datetime import timedelta
+from typing import SupportsIndex
 
 import pytest
 
@@ -19,6 +21,27 @@ async def test_the_event_loop_goes_on_while_a_password_is_hashed(auth_settings: 
         async with busy_hashing(hasher):
             for _ in range(100):
                 await asyncio.sleep(0)
+
+
+class Meeting(str):
+    """A stored hash that is compared with only once every thread has come to it."""
+
+    __slots__ = ("barrier",)
+    barrier: threading.Barrier
+
+    def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
+        self.barrier.wait(timeout=15)
+        return super().split(sep, maxsplit)
+
+
+async def test_hashes_run_beside_each_other_on_every_core(auth_settings: AuthSettings) -> None:
+    with closing(PasswordHasher(auth_settings)) as hasher:
+        stored = Meeting(await hasher.hash(PASSWORD))
+        stored.barrier = threading.Barrier(hasher.threads)
+
+        verified = await asyncio.gather(*(hasher.verify(PASSWORD, stored) for _ in range(hasher.threads)))
+
+    assert verified == [True] * hasher.threads
 
 
 async def test_a_hash_that_finds_the_queue_full_is_refused(auth_settings: AuthSettings) -> None:
