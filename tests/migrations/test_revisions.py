@@ -84,8 +84,8 @@ async def second_revision(copied_tree: Path, run_alembic: RunAlembic) -> str:
     return path.stem.rpartition("_")[2]
 
 
-def versions(tree: Path) -> list[Path]:
-    return sorted((tree / "migrations" / "versions").glob("*.py"))
+def versions(tree: Path, *, revision: str = "*") -> list[Path]:
+    return sorted((tree / "migrations" / "versions").glob(f"*_{revision}.py"))
 
 
 def test_there_is_one_newest_revision(root: Path) -> None:
@@ -148,7 +148,7 @@ async def test_a_revision_that_fails_is_not_on_record_and_leaves_nothing(
     migrated_url: str, copied_tree: Path, second_revision: str, run_alembic: RunAlembic, dsn: str, catalog: Catalog
 ) -> None:
     before = await catalog(), await on_record(dsn)
-    path = versions(copied_tree)[-1]
+    (path,) = versions(copied_tree, revision=second_revision)  # not the last: two of one minute sort by their slugs
     path.write_text(path.read_text().replace("def downgrade", '    op.execute("SELECT 1 / 0")\n\n\ndef downgrade', 1))
 
     with run_alembic("upgrade", "head", folder=copied_tree) as process:
@@ -200,7 +200,7 @@ async def test_looking_for_drift_changes_no_source(
 async def test_a_revision_can_make_an_index_without_blocking_writers(
     migrated_url: str, copied_tree: Path, second_revision: str, run_alembic: RunAlembic, catalog: Catalog
 ) -> None:
-    path = versions(copied_tree)[-1]
+    (path,) = versions(copied_tree, revision=second_revision)  # not the last: two of one minute sort by their slugs
     path.write_text(path.read_text().rpartition("import sqlalchemy")[0] + INDEX_CONCURRENTLY)
 
     await output_of(run_alembic("upgrade", "head", folder=copied_tree))
