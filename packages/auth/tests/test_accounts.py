@@ -155,17 +155,17 @@ async def test_the_password_of_a_removed_user_cannot_be_changed(
         await change_password()
 
 
+async def change_over(narrow: Database, auth: Auth, principal: Principal) -> None:
+    """Change the password over the only connection."""
+    async with narrow.unit_of_work() as session:
+        await accounts.change_password(auth, session, principal, current_password=PASSWORD, new_password=NEW_PASSWORD)
+
+
 async def test_a_password_change_holds_no_connection_while_it_hashes(
     auth: Auth, narrow: Database, taken: asyncio.Event, ada: Account, principal: Principal
 ) -> None:
-    async def change() -> None:
-        async with narrow.unit_of_work() as session:
-            await accounts.change_password(
-                auth, session, principal, current_password=PASSWORD, new_password=NEW_PASSWORD
-            )
-
     async with busy_hashing(auth.passwords):
-        changing = asyncio.create_task(change())
+        changing = asyncio.create_task(change_over(narrow, auth, principal))
         await taken.wait()
         async with narrow.unit_of_work() as session:
             someone_else = await UserRepository(session).credentials_of(ada.email)
@@ -179,14 +179,8 @@ async def test_a_password_change_holds_no_connection_while_it_hashes(
 async def test_a_password_change_that_another_has_overtaken_is_refused(
     auth: Auth, narrow: Database, taken: asyncio.Event, ada: Account, principal: Principal
 ) -> None:
-    async def change() -> None:
-        async with narrow.unit_of_work() as session:
-            await accounts.change_password(
-                auth, session, principal, current_password=PASSWORD, new_password=NEW_PASSWORD
-            )
-
     async with busy_hashing(auth.passwords):
-        changing = asyncio.create_task(change())
+        changing = asyncio.create_task(change_over(narrow, auth, principal))
         await taken.wait()
         await change_hash(narrow, ada)
 
