@@ -235,6 +235,10 @@ def test_a_taken_port_is_named(kind: type[Server]) -> None:
             kind.temporary(port=port).start()
 
 
+def test_a_free_port_is_none_that_an_outgoing_connection_may_take() -> None:
+    assert max(free_port() for _ in range(100)) < 32_768
+
+
 def test_a_free_port_lost_to_another_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ports = iter([taken.getsockname()[1], free_port()])

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import pwd
+import random
 import signal
 import socket
 import subprocess
@@ -131,10 +132,13 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now; another may take it first, so be ready to try again."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 that nobody listens on now; another may take it first, so be ready to try again.
+
+    Never one of those that the kernel gives to outgoing connections (from 32768, on macOS from 49152): any of these
+    could take it between our look and the moment its server listens.
+    """
+    ports = iter(lambda: random.randrange(20_000, 32_768), None)  # noqa: S311  # a port, not a secret
+    return next(filter(port_is_free, ports))
 
 
 def port_is_free(port: int) -> bool:
