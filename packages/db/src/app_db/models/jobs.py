@@ -36,7 +36,9 @@ class Job(Base):
         # Due work, schedule, retries and orphans are all the same question: claim_at <= now().
         Index("ix_jobs_claim", "queue", "priority", "claim_at", postgresql_where=text("claim_at IS NOT NULL")),
         Index("ix_jobs_owner_id_id", "owner_id", "id", postgresql_where=text("owner_id IS NOT NULL")),
-        Index("ix_jobs_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
+        # Only queues with a limit count what runs; the index is small, for a job is in it for a moment.
+        Index("ix_jobs_running", "queue", postgresql_where=text("state IN ('dispatched', 'executing')")),
+        Index("ix_jobs_state_finished_at", "state", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
         Index(
             "uq_jobs_unique_key",
             "unique_key",
@@ -123,7 +125,7 @@ class JobCron(Base):
 
 
 class JobWorker(Base):
-    """A worker process that lives, or died less than a while ago."""
+    """A worker process; one that stops deletes its row, one that was killed stops moving `beat_at`."""
 
     __tablename__ = "job_workers"
 
@@ -131,6 +133,9 @@ class JobWorker(Base):
     host: Mapped[str] = mapped_column(Text)
     pid: Mapped[int]
     queues: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    concurrency: Mapped[int]
+    """Jobs that it runs at once, per queue."""
+    running: Mapped[int] = mapped_column(server_default="0")
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     beat_at: Mapped[datetime] = mapped_column(server_default=func.now())
     draining: Mapped[bool] = mapped_column(server_default=false())

@@ -1,15 +1,15 @@
 """Accounts, login sessions, the job ledger and schema_history.
 
-Revision ID: 43e5df4de049
+Revision ID: 6b1f0a9c2d47
 Revises:
-Create Date: 2026-11-23 05:08:28.971476+00:00
+Create Date: 2026-11-23 08:10:12.402193+00:00
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision: str = "43e5df4de049"
+revision: str = "6b1f0a9c2d47"
 down_revision: str | None = None
 branch_labels: None = None
 depends_on: None = None
@@ -36,6 +36,8 @@ def upgrade() -> None:
         sa.Column("host", sa.Text(), nullable=False),
         sa.Column("pid", sa.Integer(), nullable=False),
         sa.Column("queues", postgresql.ARRAY(sa.Text()), nullable=False),
+        sa.Column("concurrency", sa.Integer(), nullable=False),
+        sa.Column("running", sa.Integer(), server_default="0", nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("beat_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("draining", sa.Boolean(), server_default=sa.text("false"), nullable=False),
@@ -90,18 +92,25 @@ def upgrade() -> None:
         postgresql_where=sa.text("claim_at IS NOT NULL"),
     )
     op.create_index(
-        "ix_jobs_finished_at",
-        "jobs",
-        ["finished_at"],
-        unique=False,
-        postgresql_where=sa.text("finished_at IS NOT NULL"),
-    )
-    op.create_index(
         "ix_jobs_owner_id_id",
         "jobs",
         ["owner_id", "id"],
         unique=False,
         postgresql_where=sa.text("owner_id IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_jobs_running",
+        "jobs",
+        ["queue"],
+        unique=False,
+        postgresql_where=sa.text("state IN ('dispatched', 'executing')"),
+    )
+    op.create_index(
+        "ix_jobs_state_finished_at",
+        "jobs",
+        ["state", "finished_at"],
+        unique=False,
+        postgresql_where=sa.text("finished_at IS NOT NULL"),
     )
     op.create_index(
         "uq_jobs_unique_key",
@@ -185,8 +194,11 @@ def downgrade() -> None:
         table_name="jobs",
         postgresql_where=sa.text("unique_key IS NOT NULL AND state = ANY (unique_states)"),
     )
+    op.drop_index("ix_jobs_state_finished_at", table_name="jobs", postgresql_where=sa.text("finished_at IS NOT NULL"))
+    op.drop_index(
+        "ix_jobs_running", table_name="jobs", postgresql_where=sa.text("state IN ('dispatched', 'executing')")
+    )
     op.drop_index("ix_jobs_owner_id_id", table_name="jobs", postgresql_where=sa.text("owner_id IS NOT NULL"))
-    op.drop_index("ix_jobs_finished_at", table_name="jobs", postgresql_where=sa.text("finished_at IS NOT NULL"))
     op.drop_index("ix_jobs_claim", table_name="jobs", postgresql_where=sa.text("claim_at IS NOT NULL"))
     op.drop_table("jobs")
     op.drop_table("job_workers")
