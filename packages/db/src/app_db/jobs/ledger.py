@@ -1,4 +1,4 @@
-"""The SQL of the job ledger. Every change of state is one UPDATE, fenced by `(id, fence)` and the state it leaves."""
+"""The SQL of one job's run. Every change of state is one UPDATE, fenced by `(id, fence)` and the state it leaves."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from app_db.engine import Session
 from app_db.models import JobState
 
-MAX_CRASHES = 5
-"""A job that took its worker down so often is discarded: it would take all of them down (jobs.md §3.3)."""
+UNMARKED_REDELIVERIES = 2
+"""After so many deliveries that led to nothing, the start of a tx job goes on record first, so that a crash counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,8 @@ class Delivery:
 class StartedJob:
     """What the runner learns about a job when it takes it."""
 
+    is_marked: bool
+    """Whether the start has to be committed before the handler runs; see `start`."""
     kind: str
     payload: dict[str, Any]  # Any: checked against its payload class before a handler sees it
     payload_version: int
@@ -35,119 +37,80 @@ class StartedJob:
     max_attempts: int | None
     owner_id: UUID | None
     request_id: str | None
+    run_at: datetime
 
 
-_CLAIM = text("""
-    WITH due AS (
-        SELECT id, state = 'executing' AND crashes + 1 >= :max_crashes AS is_poison FROM jobs
-        WHERE queue = :queue AND claim_at IS NOT NULL AND claim_at <= now()
-        ORDER BY priority, claim_at LIMIT :room FOR UPDATE SKIP LOCKED
-    ), claimed AS (
-        UPDATE jobs SET
-            state = CASE WHEN is_poison THEN 'discarded' ELSE 'dispatched' END,
-            claim_at = CASE WHEN NOT is_poison THEN now() + CAST(:lease AS interval) END,
-            finished_at = CASE WHEN is_poison THEN now() END,
-            fence = fence + 1,
-            redeliveries = redeliveries + CAST(state = 'dispatched' AS integer),
-            crashes = crashes + CAST(state = 'executing' AS integer)
-        FROM due WHERE jobs.id = due.id
-        RETURNING jobs.id, jobs.fence, jobs.attempt, jobs.state, jobs.priority, old.state AS was, old.claim_at AS due_at
-    ), crashed AS (
-        INSERT INTO job_errors (id, job_id, attempt, error)
-        SELECT uuidv7(), id, attempt, 'The worker died, or lost its lease, while it ran this attempt.'
-        FROM claimed WHERE was = 'executing'
-    )
-    SELECT id, fence FROM claimed WHERE state = 'dispatched' ORDER BY priority, due_at
-""")
+_IS_MARKED = f"(kind = ANY(CAST(:leased AS text[])) OR redeliveries >= {UNMARKED_REDELIVERIES})"
 
-_MAKE_DUE = text("""
-    UPDATE jobs SET claim_at = now(), state = 'available'
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS integer[])) AS lost (id, fence)
-    WHERE jobs.id = lost.id AND jobs.fence = lost.fence AND state = 'dispatched'
-""")
-
-_START = text("""
+_START = text(f"""
     UPDATE jobs SET
-        state = CASE WHEN kind = ANY(CAST(:leased AS text[])) THEN 'executing' ELSE 'completed' END,
-        claim_at = CASE WHEN kind = ANY(CAST(:leased AS text[])) THEN now() + CAST(:lease AS interval) END,
-        finished_at = CASE WHEN kind = ANY(CAST(:leased AS text[])) THEN NULL ELSE now() END,
+        state = CASE WHEN {_IS_MARKED} THEN 'executing' ELSE 'completed' END,
+        claim_at = CASE WHEN {_IS_MARKED} THEN now() + CAST(:lease AS interval) END,
+        finished_at = CASE WHEN {_IS_MARKED} THEN NULL ELSE now() END,
         started_at = now(), attempt = attempt + 1, worker_id = :worker_id
     WHERE id = :id AND fence = :fence AND state = 'dispatched'
-    RETURNING kind, payload, payload_version, attempt, max_attempts, owner_id, request_id
-""").columns(payload=JSONB)
+        AND NOT EXISTS (SELECT FROM job_cancellations WHERE job_id = :id)
+    RETURNING state = 'executing', kind, payload, payload_version, attempt, max_attempts, owner_id, request_id, run_at
+""").columns(payload=JSONB)  # noqa: S608  # made of constants
 
+# A wish to cancel that came while the job ran is granted instead of another attempt.
 _FINISH = text("""
     UPDATE jobs SET
-        state = :state, attempt = :attempt, claim_at = now() + CAST(:due_in AS interval),
-        finished_at = CASE WHEN CAST(:due_in AS interval) IS NULL THEN now() END, result = :result
-    WHERE id = :id AND fence = :fence AND state IN ('dispatched', 'executing')
-    RETURNING id
-""").bindparams(bindparam("result", type_=JSONB(none_as_null=True)))
+        state = CASE WHEN is_cancelled THEN 'cancelled' ELSE :state END,
+        claim_at = CASE WHEN NOT is_cancelled THEN now() + due_in END,
+        finished_at = CASE WHEN is_cancelled OR due_in IS NULL THEN now() END,
+        attempt = :attempt, result = :result, progress = coalesce(:progress, progress)
+    FROM (
+        SELECT CAST(:due_in AS interval) AS due_in, CAST(:due_in AS interval) IS NOT NULL
+            AND EXISTS (SELECT FROM job_cancellations WHERE job_id = :id) AS is_cancelled
+    ) AS wish
+    WHERE id = :id AND fence = :fence AND jobs.state IN ('dispatched', 'executing')
+    RETURNING jobs.state
+""").bindparams(
+    bindparam("result", type_=JSONB(none_as_null=True)), bindparam("progress", type_=JSONB(none_as_null=True))
+)
 
+_SET_RESULT = text("""
+    UPDATE jobs SET result = :result WHERE id = :id AND fence = :fence AND state = 'completed'
+""").bindparams(bindparam("result", type_=JSONB))
+
+# Once for each attempt and cause: a job that waits for a newer worker would add a line a minute.
 _RECORD_ERROR = text("""
-    INSERT INTO job_errors (id, job_id, attempt, error, trace) VALUES (uuidv7(), :id, :attempt, :error, :trace)
+    INSERT INTO job_errors (id, job_id, attempt, error, trace)
+    SELECT uuidv7(), :id, :attempt, :error, :trace WHERE NOT EXISTS (
+        SELECT FROM job_errors WHERE job_id = :id AND attempt = :attempt AND error = :error
+    )
 """)
 
-# NO KEY: a request to cancel refers to the row, and must not wait.
-_HOLD = text("SELECT id FROM jobs WHERE id = :id AND fence = :fence AND state = 'executing' FOR NO KEY UPDATE")
+# NO KEY: a request to cancel refers to the row, and must not wait. A worker that froze in here lets go after a while.
+_HOLD = text("""
+    SELECT set_config('idle_in_transaction_session_timeout', :idle, true)
+    FROM jobs WHERE id = :id AND fence = :fence AND state = 'executing' FOR NO KEY UPDATE
+""")
 
 _PROGRESS = text("""
     UPDATE jobs SET progress = :progress WHERE id = :id AND fence = :fence AND state = 'executing' RETURNING id
 """).bindparams(bindparam("progress", type_=JSONB))
 
-# A job whose handler is in a transaction has its row locked: waiting for it would cost all the others their leases.
 _EXTEND = text("""
-    WITH ours AS (
-        SELECT id, fence FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS integer[])) AS ours (id, fence)
-    ), unlocked AS (
-        SELECT jobs.id FROM jobs JOIN ours USING (id, fence) WHERE state = 'executing'
-        FOR NO KEY UPDATE OF jobs SKIP LOCKED
-    ), extended AS (
-        UPDATE jobs SET claim_at = clock_timestamp() + CAST(:lease AS interval)
-        FROM unlocked WHERE jobs.id = unlocked.id
-    )
-    SELECT id, fence FROM jobs JOIN ours USING (id, fence) WHERE state = 'executing'
+    UPDATE jobs SET claim_at = clock_timestamp() + CAST(:lease AS interval)
+    WHERE id = :id AND fence = :fence AND state = 'executing'
 """)
-
-
-_ADVANCE = text("""
-    INSERT INTO job_crons AS cron (name, last_tick_at) VALUES (:name, :tick)
-    ON CONFLICT (name) DO UPDATE SET last_tick_at = excluded.last_tick_at
-        WHERE cron.last_tick_at < excluded.last_tick_at
-    RETURNING old.name
-""")
-
-
-async def claim(session: Session, *, queue: str, room: int, lease: timedelta) -> list[Delivery]:
-    """Take up to `room` due jobs for delivery; unless somebody starts them within `lease` they are due again.
-
-    They come in the order in which they are to run, and concurrent relays get different ones. A job whose lease ran out
-    while it was executing counts a crash.
-    """
-    rows = await session.execute(_CLAIM, {"queue": queue, "room": room, "lease": lease, "max_crashes": MAX_CRASHES})
-    return [Delivery(row.id, row.fence) for row in rows]
-
-
-async def make_due(session: Session, deliveries: Sequence[Delivery]) -> None:
-    """Give back deliveries that could not be sent, so that they are due at once instead of after their lease."""
-    await session.execute(_MAKE_DUE, _ids_and_fences(deliveries))
 
 
 async def start(
     session: Session, delivery: Delivery, *, leased_kinds: Sequence[str], worker_id: UUID, lease: timedelta
 ) -> StartedJob | None:
-    """Take a delivered job, or return None when this delivery is stale.
+    """Take a delivered job, or return None when this delivery is stale or somebody wants the job cancelled.
 
     A kind in `leased_kinds` is marked executing for the length of `lease`: commit before the handler runs. Any other
     kind is marked completed already, in the transaction that the handler's writes join: both commit or neither.
     The row lock is held meanwhile, so no relay dispatches it again and a second delivery waits, then finds nothing.
+    Only where deliveries led to nothing twice is its start marked too, to tell a crash from a loss; then call `finish`
+    before its handler.
     """
-    row = (
-        await session.execute(
-            _START,
-            {**_key(delivery), "leased": list(leased_kinds), "worker_id": worker_id, "lease": lease},
-        )
-    ).one_or_none()
+    parameters = {**_key(delivery), "leased": list(leased_kinds), "worker_id": worker_id, "lease": lease}
+    row = (await session.execute(_START, parameters)).one_or_none()
     return None if row is None else StartedJob(*row)
 
 
@@ -159,25 +122,35 @@ async def finish(
     attempt: int,
     due_in: timedelta | None = None,
     result: Any = None,  # Any: JSON
-) -> bool:
+    progress: Any = None,  # Any: JSON
+) -> JobState | None:
     """Move a job that this delivery holds to `state`, due again after `due_in` or, without it, at its end.
 
-    Returns False, and changes nothing, when the delivery holds the job no longer.
+    Returns the state it is in now: CANCELLED instead of `state` if it was to run again and somebody wants it cancelled;
+    None, and nothing has changed, when the delivery holds the job no longer.
     """
-    row = await session.execute(
-        _FINISH, {**_key(delivery), "state": state, "attempt": attempt, "due_in": due_in, "result": result}
-    )
-    return row.one_or_none() is not None
+    parameters = {**_key(delivery), "state": state, "attempt": attempt, "due_in": due_in, "result": result}
+    row = (await session.execute(_FINISH, {**parameters, "progress": progress})).one_or_none()
+    return None if row is None else JobState(row.state)
+
+
+async def set_result(session: Session, delivery: Delivery, result: Any) -> None:  # Any: JSON
+    """Keep the result of a job whose completion is part of this transaction."""
+    await session.execute(_SET_RESULT, {**_key(delivery), "result": result})
 
 
 async def record_error(session: Session, delivery: Delivery, *, attempt: int, error: str, trace: str | None) -> None:
-    """Add to the attempt history of the job."""
+    """Add to the attempt history of the job; the same error of the same attempt is there once."""
     await session.execute(_RECORD_ERROR, {"id": delivery.id, "attempt": attempt, "error": error, "trace": trace})
 
 
-async def hold(session: Session, delivery: Delivery) -> bool:
-    """Lock the job for this transaction; False when the delivery holds it no longer, so nothing may be written."""
-    return (await session.execute(_HOLD, _key(delivery))).one_or_none() is not None
+async def hold(session: Session, delivery: Delivery, *, idle: timedelta) -> bool:
+    """Lock the job for this transaction; False when the delivery holds it no longer, so nothing may be written.
+
+    Postgres ends the transaction when it has waited `idle` for its next statement.
+    """
+    parameters = {**_key(delivery), "idle": f"{idle / timedelta(milliseconds=1):.0f}"}
+    return (await session.execute(_HOLD, parameters)).one_or_none() is not None
 
 
 async def set_progress(session: Session, delivery: Delivery, progress: Any) -> bool:  # Any: JSON
@@ -185,33 +158,10 @@ async def set_progress(session: Session, delivery: Delivery, progress: Any) -> b
     return (await session.execute(_PROGRESS, {**_key(delivery), "progress": progress})).one_or_none() is not None
 
 
-async def extend(session: Session, deliveries: Sequence[Delivery], *, lease: timedelta) -> set[Delivery]:
-    """Renew the leases of running jobs in one statement, and return those that are still held.
-
-    One whose row is locked is held, but not renewed: no relay takes it before the lock is gone.
-    """
-    rows = await session.execute(_EXTEND, {**_ids_and_fences(deliveries), "lease": lease})
-    return {Delivery(row.id, row.fence) for row in rows}
-
-
-async def advance_cron(session: Session, name: str, *, tick: datetime) -> bool:
-    """Claim a tick for this transaction: True for exactly one caller, however many workers try and when.
-
-    A cron that was never seen starts at `tick` without firing.
-    """
-    previous = (await session.execute(_ADVANCE, {"name": name, "tick": tick})).one_or_none()
-    return previous is not None and previous.name is not None
-
-
-async def database_time(session: Session) -> datetime:
-    """Postgres's clock, the only one that decides when something is due."""
-    now: datetime = (await session.scalars(text("SELECT now()"))).one()
-    return now
+async def extend(session: Session, delivery: Delivery, *, lease: timedelta) -> None:
+    """Renew the lease of a job that this transaction holds; heartbeats pass over its locked row."""
+    await session.execute(_EXTEND, {**_key(delivery), "lease": lease})
 
 
 def _key(delivery: Delivery) -> dict[str, Any]:
     return {"id": delivery.id, "fence": delivery.fence}
-
-
-def _ids_and_fences(deliveries: Sequence[Delivery]) -> dict[str, Any]:
-    return {"ids": [delivery.id for delivery in deliveries], "fences": [delivery.fence for delivery in deliveries]}

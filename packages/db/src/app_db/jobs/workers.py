@@ -1,0 +1,80 @@
+"""The SQL of a worker's signs of life: its own row, and the leases of the jobs that it runs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import delete, text
+
+from app_db.engine import Session
+from app_db.jobs.ledger import Delivery
+from app_db.models import JobWorker
+
+# A job whose handler is in a transaction has its row locked: waiting for it would cost all the others their leases.
+_BEAT = text("""
+    WITH beat AS (
+        INSERT INTO job_workers (id, host, pid, queues, concurrency, running, draining)
+        VALUES (:worker_id, :host, :pid, :queues, :concurrency, :running, :draining)
+        ON CONFLICT (id) DO UPDATE SET beat_at = now(), running = excluded.running, draining = excluded.draining
+    ), ours AS (
+        SELECT id, fence FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS integer[])) AS ours (id, fence)
+    ), unlocked AS (
+        SELECT jobs.id FROM jobs JOIN ours USING (id, fence) WHERE state = 'executing'
+        FOR NO KEY UPDATE OF jobs SKIP LOCKED
+    ), extended AS (
+        UPDATE jobs SET claim_at = now() + CAST(:lease AS interval) FROM unlocked WHERE jobs.id = unlocked.id
+    )
+    SELECT id, fence, EXISTS (SELECT FROM job_cancellations WHERE job_id = jobs.id) AS is_cancelled
+    FROM jobs JOIN ours USING (id, fence) WHERE state = 'executing'
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """How a worker process shows up in `job_workers`."""
+
+    id: UUID
+    host: str
+    pid: int
+    queues: Sequence[str]
+    concurrency: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a heartbeat learns about the jobs that it asked for: those it does not name are lost."""
+
+    ours: set[Delivery]
+    cancelled: set[Delivery]
+    """Those of `ours` that somebody wants to end."""
+
+
+async def beat(
+    session: Session,
+    worker: WorkerRow,
+    *,
+    held: Sequence[Delivery],
+    running: int,
+    draining: bool,
+    lease: timedelta,
+) -> Held:
+    """Show that the worker lives, and renew the leases of the jobs that it runs, in one statement.
+
+    One whose row is locked by its own handler is held, but not renewed: no relay takes it before the lock is gone.
+    """
+    rows = await session.execute(
+        _BEAT,
+        {
+            "worker_id": worker.id, "host": worker.host, "pid": worker.pid, "queues": list(worker.queues),
+            "concurrency": worker.concurrency, "running": running, "draining": draining, "lease": lease,
+            "ids": [delivery.id for delivery in held], "fences": [delivery.fence for delivery in held],
+        },
+    )  # fmt: skip
+    found = {Delivery(row.id, row.fence): row.is_cancelled for row in rows}
+    return Held(set(found), {delivery for delivery, is_cancelled in found.items() if is_cancelled})
+
+
+async def sign_off(session: Session, worker_id: UUID) -> None:
+    """Take the worker off the list: it has stopped."""
+    await session.execute(delete(JobWorker).where(JobWorker.id == worker_id))
