@@ -1,0 +1,156 @@
+"""What a worker counts, for Prometheus (docs/jobs.md says what to alert on)."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+UNKNOWN_KIND = "unknown"
+"""The label of all kinds without a handler: their names come from the rows, so there may be any number of them."""
+
+RUN_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # no types of its own; nothing here needs its second series
+
+
+class Outcome(StrEnum):
+    """How one start of a job ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    """It will be tried again."""
+    DISCARDED = "discarded"
+    CANCELLED = "cancelled"
+    SNOOZED = "snoozed"
+    GIVEN_BACK = "given_back"
+    """The worker stopped first."""
+    FENCED = "fenced"
+    """It was another worker's by then; whatever it did in the database was rolled back."""
+    UNKNOWN = "unknown"
+    """The database went away over the outcome; the next delivery finds it, or runs the job again."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFigures:
+    """One queue as the ledger shows it."""
+
+    name: str
+    age: timedelta
+    """For how long the oldest due job has been due; zero if none is."""
+    states: Mapping[str, int]
+    """The number of jobs in each state that is not final."""
+
+
+class Metrics:
+    """The figures of one worker process. All methods may be called at any rate and never fail."""
+
+    def __init__(self, *, kinds: Iterable[str], queues: Iterable[str], enqueued: Mapping[str, int]) -> None:
+        """Make all series that can be known beforehand: a rate needs the zero that it rises from.
+
+        Args:
+            kinds: those that this worker has a handler for.
+            queues: those that it serves.
+            enqueued: how many jobs of each kind this process has enqueued; read at each scrape.
+        """
+        self.registry = CollectorRegistry()
+        self._kinds = {*kinds, UNKNOWN_KIND}
+        self._started = Counter("app_jobs_started", "Jobs started.", ["kind"], registry=self.registry)
+        self._finished = Counter(
+            "app_jobs_finished", "Starts that have ended.", ["kind", "outcome"], registry=self.registry
+        )
+        self._run = Histogram(
+            "app_job_run_seconds", "From start to end.", ["kind"], buckets=RUN_SECONDS, registry=self.registry
+        )
+        self._stale = Counter(
+            "app_job_deliveries_stale", "Deliveries dropped: the job had moved on.", registry=self.registry
+        )
+        self._dispatched = Counter(
+            "app_jobs_dispatched", "Jobs put into the window.", ["queue"], registry=self.registry
+        )
+        self._redelivered = Counter(
+            "app_job_redeliveries", "Dispatched again: the last delivery was never started.", ["queue"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._crashed = Counter(
+            "app_job_crashes", "Dispatched again: their worker vanished while they ran.", ["queue"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._window = Gauge("app_job_window", "Deliveries that wait in Valkey.", ["queue"], registry=self.registry)
+        self.ledger = LedgerCollector()
+        self.registry.register(self.ledger)
+        self.registry.register(EnqueuedCollector(self._kinds - {UNKNOWN_KIND}, enqueued))
+        ProcessCollector(registry=self.registry)
+        self._start_at_zero(queues)
+
+    def started(self, kind: str) -> None:
+        """Count a job that starts to run."""
+        self._started.labels(self._label(kind)).inc()
+
+    def ended(self, kind: str, outcome: Outcome, seconds: float) -> None:
+        """Count a job that does not run any more, `seconds` after `started`."""
+        label = self._label(kind)
+        self._finished.labels(label, outcome).inc()
+        self._run.labels(label).observe(seconds)
+
+    def stale(self) -> None:
+        """Count a delivery that was dropped because its job had moved on."""
+        self._stale.inc()
+
+    def dispatched(self, queue: str, count: int, *, redelivered: int = 0, crashed: int = 0) -> None:
+        """Count jobs that went into the window; of these, those that had been there before, and those that crashed."""
+        self._dispatched.labels(queue).inc(count)
+        self._redelivered.labels(queue).inc(redelivered)
+        self._crashed.labels(queue).inc(crashed)
+
+    def window(self, queue: str, size: int) -> None:
+        """Show how many deliveries wait in Valkey for a worker."""
+        self._window.labels(queue).set(size)
+
+    def _label(self, kind: str) -> str:
+        return kind if kind in self._kinds else UNKNOWN_KIND
+
+    def _start_at_zero(self, queues: Iterable[str]) -> None:
+        for kind in self._kinds:
+            self._started.labels(kind)
+            for outcome in Outcome:
+                self._finished.labels(kind, outcome)
+        for queue in queues:
+            self.dispatched(queue, 0)
+
+
+class EnqueuedCollector(Collector):
+    """Exports what the database counts itself: the outbox is in app_db, which knows no Prometheus."""
+
+    def __init__(self, kinds: Iterable[str], enqueued: Mapping[str, int]) -> None:
+        self._zeros = dict.fromkeys(sorted(kinds), 0)
+        self._enqueued = enqueued
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield `app_jobs_enqueued_total`."""
+        family = CounterMetricFamily("app_jobs_enqueued", "Jobs enqueued by this process.", labels=["kind"])
+        # One call copies all: the process goes on counting while this thread is served.
+        for kind, count in {**self._zeros, **dict(self._enqueued)}.items():
+            family.add_metric([kind], count)
+        yield family
+
+
+class LedgerCollector(Collector):
+    """Exports what was last seen in the ledger, and nothing of queues that are gone, or once nobody can look."""
+
+    def __init__(self) -> None:
+        self.queues: tuple[QueueFigures, ...] = ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield `app_job_queue_age_seconds` and `app_jobs_open`."""
+        age = GaugeMetricFamily("app_job_queue_age_seconds", "How long the oldest job is due.", labels=["queue"])
+        open_jobs = GaugeMetricFamily("app_jobs_open", "Jobs that are not finished.", labels=["queue", "state"])
+        for queue in self.queues:
+            age.add_metric([queue.name], queue.age.total_seconds())
+            for state, count in queue.states.items():
+                open_jobs.add_metric([queue.name, state], count)
+        yield age
+        yield open_jobs
