@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -12,26 +11,21 @@ from prometheus_client.registry import Collector
 UNKNOWN_KIND = "unknown"
 """The label of all kinds without a handler: their names come from the rows, so there may be any number of them."""
 
+OUTCOMES = (
+    "completed",
+    "failed",  # and will be tried again
+    "discarded",
+    "cancelled",
+    "snoozed",
+    "given_back",  # the worker stopped, or the database went away
+    "fenced",  # it was another worker's by then; what it did in the database was rolled back
+    "unknown",  # put back for a worker that knows its kind, or its payload
+)
+"""How a start can end."""
+
 RUN_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # no types of its own; nothing here needs its second series
-
-
-class Outcome(StrEnum):
-    """How one start of a job ended."""
-
-    COMPLETED = "completed"
-    FAILED = "failed"
-    """It will be tried again."""
-    DISCARDED = "discarded"
-    CANCELLED = "cancelled"
-    SNOOZED = "snoozed"
-    GIVEN_BACK = "given_back"
-    """The worker stopped first."""
-    FENCED = "fenced"
-    """It was another worker's by then; whatever it did in the database was rolled back."""
-    UNKNOWN = "unknown"
-    """The database went away over the outcome; the next delivery finds it, or runs the job again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +84,8 @@ class Metrics:
         """Count a job that starts to run."""
         self._started.labels(self._label(kind)).inc()
 
-    def ended(self, kind: str, outcome: Outcome, seconds: float) -> None:
-        """Count a job that does not run any more, `seconds` after `started`."""
+    def ended(self, kind: str, outcome: str, seconds: float) -> None:
+        """Count a job that does not run any more, `seconds` after `started`; `outcome` is one of OUTCOMES."""
         label = self._label(kind)
         self._finished.labels(label, outcome).inc()
         self._run.labels(label).observe(seconds)
@@ -116,7 +110,7 @@ class Metrics:
     def _start_at_zero(self, queues: Iterable[str]) -> None:
         for kind in self._kinds:
             self._started.labels(kind)
-            for outcome in Outcome:
+            for outcome in OUTCOMES:
                 self._finished.labels(kind, outcome)
         for queue in queues:
             self.dispatched(queue, 0)

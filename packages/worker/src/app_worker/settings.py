@@ -50,6 +50,16 @@ class JobSettings(BaseModel, frozen=True):
         return self.lease / 3
 
 
+class MetricsSettings(BaseModel, frozen=True):
+    """`APP_METRICS__…`: a port for Prometheus and for health checks (app_worker.telemetry)."""
+
+    enabled: bool = False
+    """Off, so that nothing listens that nobody asked for."""
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 9090
+    """0 takes any free port; the log says which."""
+
+
 class WorkerSettings(BaseSettings):
     """Only main.py reads it from the environment; everything else is handed the part that it needs."""
 
@@ -62,4 +72,5 @@ class WorkerSettings(BaseSettings):
     mail: MailSettings = MailSettings()
     log: LogSettings = LogSettings()
     worker: JobSettings = JobSettings()
+    metrics: MetricsSettings = MetricsSettings()
     public_base_url: AnyHttpUrl = AnyHttpUrl("http://localhost:8000")
