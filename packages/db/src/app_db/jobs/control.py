@@ -1,0 +1,282 @@
+"""What people do to jobs and queues: cancel, retry, discard, pause, limit. Nothing here commits."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import CTE, ColumnElement, Text, and_, case, cast, delete, exists, func, null, or_, select, text, update
+from sqlalchemy.dialects.postgresql import distinct_on, insert
+from sqlalchemy.orm import aliased
+
+from app_db.engine import Session
+from app_db.errors import Conflict, Invalid, NotFound, violation_as
+from app_db.models import Job, JobCancellation, JobState
+
+FINAL = frozenset({JobState.COMPLETED, JobState.DISCARDED, JobState.CANCELLED})
+QUEUED = frozenset({JobState.SCHEDULED, JobState.AVAILABLE, JobState.DISPATCHED, JobState.RETRYABLE})
+"""States in which a job has not begun; but a tx job that runs shows `dispatched` too, with its row locked."""
+RETRIABLE = FINAL | {JobState.RETRYABLE, JobState.SCHEDULED}
+OPEN = frozenset(JobState) - FINAL
+
+
+NO_SYNC = {"synchronize_session": False}
+"""Entities that the session holds already are not brought up to date: read them again."""
+
+
+class JobIsFinal(Conflict):
+    """The job has ended."""
+
+    code = "job_is_final"
+
+
+class JobIsRunning(Conflict):
+    """The job is running, or about to."""
+
+    code = "job_is_running"
+
+
+class DuplicateJob(Conflict):
+    """Another job that is unique in the same way is waiting or running."""
+
+    code = "job_duplicate"
+
+
+class FilterTooWide(Invalid):
+    """Name at least a state, a kind or a queue: this would act on every job there is."""
+
+    code = "filter_too_wide"
+
+
+class Action(StrEnum):
+    """What can be done to many jobs at once."""
+
+    CANCEL = "cancel"
+    RETRY = "retry"
+    DISCARD = "discard"
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs are meant: those that match all that is given."""
+
+    state: JobState | None = None
+    kind: str | None = None
+    queue: str | None = None
+    owner_id: UUID | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """Return the WHERE of it."""
+        conditions = [] if self.state is None else [_is_in({self.state})]
+        columns = ((Job.kind, self.kind), (Job.queue, self.queue), (Job.owner_id, self.owner_id))
+        return conditions + [column == value for column, value in columns if value is not None]
+
+
+async def cancel(session: Session, job_id: UUID) -> None:
+    """End a job: at once if it waits; otherwise it is asked to, and its worker looks as soon as this is committed.
+
+    A job that runs in tx mode cannot be stopped: it completes, or is cancelled instead of its next attempt. To cancel
+    again, or what is cancelled already, is no error.
+
+    Raises:
+        NotFound: there is no such job.
+        JobIsFinal: it was completed or discarded.
+    """
+    if await _end(session, JobState.CANCELLED, [Job.id == job_id], limit=1):
+        return
+    state = (await session.scalars(_ASK, {"id": job_id})).one_or_none()
+    if state is None:
+        raise NotFound
+    if state in FINAL and state != JobState.CANCELLED:
+        raise JobIsFinal
+    _wake(session)
+
+
+async def retry(session: Session, job_id: UUID) -> None:
+    """Run a job that has ended once more, or one that waits for its time or its next attempt right now.
+
+    It gets at least one more attempt and keeps those that were left; its crashes and a wish to cancel it are forgotten,
+    and so are its result and progress. One that is due already is left as it is.
+
+    Raises:
+        NotFound: there is no such job.
+        JobIsRunning: it is on its way to a worker, or there.
+        DuplicateJob: another job has taken its place; the transaction is lost.
+    """
+    if not await _revive(session, [_is_in(RETRIABLE), Job.id == job_id], limit=1, skip_locked=False):
+        state = await _state_of(session, job_id)
+        if state is not JobState.AVAILABLE:
+            raise JobIsRunning
+
+
+async def discard(session: Session, job_id: UUID) -> None:
+    """Give up a job that waits; it stays on record among the dead and may be retried.
+
+    Raises:
+        NotFound: there is no such job.
+        JobIsFinal, JobIsRunning: it is too late.
+    """
+    if not await _end(session, JobState.DISCARDED, [Job.id == job_id], limit=1):
+        raise JobIsFinal if await _state_of(session, job_id) in FINAL else JobIsRunning
+
+
+async def act_on_all(session: Session, job_filter: JobFilter, action: Action, *, limit: int = 1000) -> int:
+    """Do it to up to `limit` jobs that match and that it applies to; returns how many. Repeat, committing, until 0.
+
+    Without a state in the filter, RETRY means what has failed (discarded, retryable): nothing that somebody cancelled,
+    that has completed or that is not due yet runs by accident. Of jobs that are unique in the same way one is retried.
+
+    Raises:
+        FilterTooWide: the filter is empty.
+        DuplicateJob: a job was enqueued meanwhile that is unique in the same way; the transaction is lost, try again.
+    """
+    conditions = job_filter.conditions()
+    if not conditions:
+        raise FilterTooWide  # guard: test_acting_on_every_job_there_is_is_refused
+    match action:
+        case Action.CANCEL:
+            ended = await _end(session, JobState.CANCELLED, conditions, limit=limit)
+            return ended + await _ask(session, conditions, limit=limit - ended)
+        case Action.DISCARD:
+            return await _end(session, JobState.DISCARDED, conditions, limit=limit)
+        case Action.RETRY:
+            states = {job_filter.state} & RETRIABLE if job_filter.state else {JobState.DISCARDED, JobState.RETRYABLE}
+            return await _revive(
+                session, [_is_in(states), _has_no_double(), *conditions], limit=limit, skip_locked=True
+            )
+
+
+async def pause(session: Session, queue: str) -> None:
+    """Let no job of the queue start once this is committed; what is with the workers already goes on.
+
+    A queue that nobody has used yet may be paused too. Idempotent: the time of the first pause stays.
+    """
+    await session.execute(_PAUSE, {"queue": queue})
+
+
+async def resume(session: Session, queue: str) -> None:
+    """End the pause of the queue; its jobs are delivered as soon as this is committed. Idempotent."""
+    await session.execute(_RESUME, {"queue": queue})
+    _wake(session)
+
+
+async def limit(session: Session, queue: str, max_running: int | None) -> None:
+    """Let at most `max_running` jobs of the queue run at once, over all workers together; None lifts the limit.
+
+    Raises:
+        ValueError: for less than one; to stop a queue, pause it.
+    """
+    if max_running is not None and max_running < 1:
+        raise ValueError("a limit is at least 1; to stop a queue, pause it")
+    await session.execute(_LIMIT, {"queue": queue, "max_running": max_running})
+    _wake(session)
+
+
+_FINAL_STATES = ", ".join(f"'{state.value}'" for state in sorted(FINAL))
+
+# In one statement, so that what it says about the job is what it has acted on.
+_ASK = text(f"""
+    WITH job AS (
+        SELECT id, state FROM jobs WHERE id = :id
+    ), asked AS (
+        INSERT INTO job_cancellations (job_id) SELECT id FROM job WHERE state NOT IN ({_FINAL_STATES})
+        ON CONFLICT DO NOTHING
+    )
+    SELECT state FROM job
+""")  # noqa: S608  # made of constants
+
+_PAUSE = text("""
+    INSERT INTO job_queues AS queue (name, paused_at) VALUES (:queue, now())
+    ON CONFLICT (name) DO UPDATE SET paused_at = coalesce(queue.paused_at, excluded.paused_at)
+""")
+
+_RESUME = text("UPDATE job_queues SET paused_at = NULL WHERE name = :queue")
+
+_LIMIT = text("""
+    INSERT INTO job_queues (name, max_running) VALUES (:queue, :max_running)
+    ON CONFLICT (name) DO UPDATE SET max_running = excluded.max_running
+""")
+
+
+async def _end(session: Session, state: JobState, conditions: Sequence[ColumnElement[bool]], *, limit: int) -> int:
+    """Move jobs that wait to a final state and return how many; one that is locked is with a relay or a runner."""
+    waiting = _lock([_is_in(QUEUED), *conditions], limit=limit, skip_locked=True)
+    statement = update(Job).where(Job.id == waiting.c.id)
+    statement = statement.values(state=state, claim_at=None, finished_at=func.now()).returning(Job.id)
+    ended = await session.scalars(statement, execution_options=NO_SYNC)
+    return len(ended.all())
+
+
+async def _ask(session: Session, conditions: Sequence[ColumnElement[bool]], *, limit: int) -> int:
+    """Leave the wish to cancel with jobs that cannot be ended from here, and return how many got it."""
+    wanted = (
+        select(Job.id).where(_is_in(OPEN), ~exists().where(JobCancellation.job_id == Job.id), *conditions).limit(limit)
+    )
+    statement = insert(JobCancellation).from_select(["job_id"], wanted).on_conflict_do_nothing()
+    asked = (await session.scalars(statement.returning(JobCancellation.job_id))).all()
+    if asked:
+        _wake(session)
+    return len(asked)
+
+
+async def _revive(session: Session, conditions: Sequence[ColumnElement[bool]], *, limit: int, skip_locked: bool) -> int:
+    """Make jobs due now, as if they had never been given up, and return how many."""
+    locked = _lock(conditions, limit=limit, skip_locked=skip_locked)
+    # Of two that are unique in the same way only one can wait; the other must not cost the rest theirs.
+    chosen = select(locked.c.id).ext(distinct_on(func.coalesce(locked.c.unique_key, cast(locked.c.id, Text)))).cte()
+    statement = (
+        update(Job)
+        .where(Job.id == chosen.c.id)
+        .values(
+            state=JobState.AVAILABLE,
+            claim_at=func.now(),
+            run_at=func.least(Job.run_at, func.now()),
+            finished_at=None,
+            # The limit is looked at after a failure: NULL, which is the handler's own, lets one more attempt begin as well.
+            max_attempts=case((Job.max_attempts <= Job.attempt, Job.attempt + 1), else_=Job.max_attempts),
+            crashes=0,
+            result=null(),
+            progress=null(),
+        )
+    )
+    statement = statement.returning(Job.id)
+    with violation_as(DuplicateJob, of="uq_jobs_unique_key"):
+        revived = (await session.scalars(statement, execution_options=NO_SYNC)).all()
+    if revived:
+        await session.execute(delete(JobCancellation).where(JobCancellation.job_id.in_(revived)))
+        _wake(session)
+    return len(revived)
+
+
+async def _state_of(session: Session, job_id: UUID) -> JobState:
+    state = (await session.scalars(select(Job.state).where(Job.id == job_id))).one_or_none()
+    if state is None:
+        raise NotFound
+    return state
+
+
+def _lock(conditions: Sequence[ColumnElement[bool]], *, limit: int, skip_locked: bool) -> CTE:
+    """Return up to `limit` jobs that still match once their rows are locked; as a CTE it is evaluated once."""
+    # NO KEY: a request to cancel refers to the row, and must not wait.
+    jobs = select(Job.id, Job.unique_key).where(*conditions).limit(limit)
+    return jobs.with_for_update(key_share=True, skip_locked=skip_locked).cte("locked")
+
+
+def _is_in(states: Collection[JobState]) -> ColumnElement[bool]:
+    """Return that a job is in one of `states`, in words that let Postgres use its partial indexes."""
+    ended, others = FINAL & set(states), set(states) - FINAL
+    return or_(
+        and_(Job.finished_at.is_not(None), Job.state.in_(sorted(ended))),
+        and_(Job.claim_at.is_not(None), Job.state.in_(sorted(others))),
+    )
+
+
+def _has_no_double() -> ColumnElement[bool]:
+    """Return that no other job holds the unique key that this one would need."""
+    other = aliased(Job)
+    holds = other.state == func.any(other.unique_states)
+    return ~exists().where(other.unique_key == Job.unique_key, holds, other.id != Job.id)
+
+
+def _wake(session: Session) -> None:
+    session.info["jobs_enqueued"] = True  # the commit sends the wake-up
