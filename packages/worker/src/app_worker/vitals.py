@@ -1,0 +1,72 @@
+"""Whether a worker is well: it can keep the leases of its jobs, and its event loop turns."""
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+TICK = timedelta(seconds=1)
+
+
+@dataclass(slots=True)
+class Vitals(Collector):
+    """The signs of life of this process; its times are those of `time.monotonic()`.
+
+    The event loop writes them and the thread of the telemetry reads them: one field at a time, so neither waits.
+    """
+
+    queues: Sequence[str]
+    lease: timedelta
+    beat_at: float = field(default_factory=time.monotonic)
+    """When Postgres last took a heartbeat. A worker that starts has the time of a lease for its first."""
+    tick_at: float = field(default_factory=time.monotonic)
+    """When the event loop last turned."""
+    running: int = 0
+    draining: bool = False
+
+    @property
+    def beat_age(self) -> float:
+        """Seconds since the last heartbeat."""
+        return time.monotonic() - self.beat_at
+
+    @property
+    def loop_lag(self) -> float:
+        """For how many seconds the event loop has been blocked; 0 if it is not."""
+        return max(0.0, time.monotonic() - self.tick_at - TICK.total_seconds())
+
+    @property
+    def complaint(self) -> str | None:
+        """What is wrong with this worker, or None."""
+        lease = self.lease.total_seconds()
+        if self.loop_lag > lease / 3:
+            return "The event loop is blocked."
+        if self.beat_age > lease:
+            return "No heartbeat has reached the database for longer than a lease."
+        return None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what /health shows, well or not."""
+        return {
+            "queues": list(self.queues),
+            "running": self.running,
+            "draining": self.draining,
+            "beat_age_seconds": round(self.beat_age, 3),
+            "loop_lag_seconds": round(self.loop_lag, 3),
+        }
+
+    async def keep_ticking(self) -> None:
+        """Note that the event loop turns, until cancelled."""
+        while True:
+            self.tick_at = time.monotonic()
+            await asyncio.sleep(TICK.total_seconds())
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield `app_worker_beat_age_seconds`, `app_worker_loop_lag_seconds` and `app_worker_jobs_running`."""
+        yield GaugeMetricFamily("app_worker_beat_age_seconds", "Since Postgres took a heartbeat.", self.beat_age)
+        yield GaugeMetricFamily("app_worker_loop_lag_seconds", "Since the event loop is blocked.", self.loop_lag)
+        yield GaugeMetricFamily("app_worker_jobs_running", "Jobs that run now.", self.running)
