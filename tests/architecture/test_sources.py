@@ -27,9 +27,13 @@ def long_functions(source: str) -> list[str]:
 
 
 def settings_classes(sources: list[str]) -> set[str]:
-    """Return the names of the classes that read the environment when they are instantiated."""
+    """Return the names of the classes that read the environment when they are instantiated, however they derive."""
     classes = (node for source in sources for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef))
-    return {node.name for node in classes if any("BaseSettings" in ast.unparse(base) for base in node.bases)}
+    bases = {node.name: {ast.unparse(base).rpartition(".")[2] for base in node.bases} for node in classes}
+    found = {"BaseSettings"}
+    while derived := {name for name, names in bases.items() if names & found} - found:
+        found |= derived
+    return found - {"BaseSettings"}
 
 
 def environment_reads(source: str, *, settings: set[str]) -> Iterator[str]:
@@ -90,3 +94,9 @@ def test_only_the_main_modules_read_the_environment() -> None:
 )
 def test_reading_the_environment_is_found_in_each_spelling(source: str) -> None:
     assert list(environment_reads(source, settings={"ApiSettings"}))
+
+
+def test_settings_that_derive_from_other_settings_are_found() -> None:
+    sources = ["class A(pydantic_settings.BaseSettings): ...", "class B(A): ...", "class C(BaseModel): ..."]
+
+    assert settings_classes(sources) == {"A", "B"}

@@ -40,14 +40,24 @@ class JobSettings(BaseModel, frozen=True):
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 10
     """Jobs that run at once, per queue."""
     lease: Annotated[Duration, Field(ge=timedelta(seconds=1))] = timedelta(seconds=15)
-    """For so long after its last sign of life a job is nobody else's."""
+    """Within this time of its worker's death a job is started again."""
     grace: Annotated[Duration, Field(ge=timedelta(0))] = timedelta(seconds=10)
     """For so long after SIGTERM running jobs may finish; then they are given back, with their attempt."""
 
     @property
     def beat(self) -> timedelta:
-        """How often leases are renewed: two beats may be missed."""
-        return self.lease / 3
+        """How often a worker shows that it lives, and renews the leases of what it runs."""
+        return self.lease / 5
+
+    @property
+    def running_lease(self) -> timedelta:
+        """What a beat adds: with a relay's look once a second, a dead worker's job starts again within `lease`."""
+        return self.lease * 4 / 5
+
+    @property
+    def patience(self) -> timedelta:
+        """A worker that could not beat for so long ends its leased jobs itself, before they are started elsewhere."""
+        return self.lease * 2 / 3
 
 
 class MetricsSettings(BaseModel, frozen=True):
@@ -60,17 +70,25 @@ class MetricsSettings(BaseModel, frozen=True):
     """0 takes any free port; the log says which."""
 
 
-class WorkerSettings(BaseSettings):
-    """Only main.py reads it from the environment; everything else is handed the part that it needs."""
+class CommandSettings(BaseSettings):
+    """What commands need that look into the ledger or run jobs without Valkey.
+
+    Only main.py reads it from the environment; everything else is handed the part that it needs.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="APP_", env_nested_delimiter="__", frozen=True, hide_input_in_errors=True
     )
 
     database: DatabaseSettings
-    redis: RedisSettings
     mail: MailSettings = MailSettings()
     log: LogSettings = LogSettings()
     worker: JobSettings = JobSettings()
-    metrics: MetricsSettings = MetricsSettings()
     public_base_url: AnyHttpUrl = AnyHttpUrl("http://localhost:8000")
+
+
+class WorkerSettings(CommandSettings):
+    """What `run` needs besides."""
+
+    redis: RedisSettings
+    metrics: MetricsSettings = MetricsSettings()
