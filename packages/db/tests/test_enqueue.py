@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app_db import Database, Session
 from app_db.jobs.catalog import CATALOG, PruneSessions, WelcomeEmail
-from app_db.jobs.ledger import database_time
+from app_db.jobs.crons import database_time
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.payload import JobPayload
 from app_db.models import Job, JobState

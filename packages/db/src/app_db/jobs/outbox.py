@@ -6,6 +6,7 @@ from uuid import UUID
 from sqlalchemy import DateTime, bindparam, case, func, insert
 
 from app_db.engine import Session
+from app_db.jobs.commits import count_after_commit
 from app_db.jobs.payload import JobPayload
 from app_db.models import Job, JobState
 from app_db.types import new_id
@@ -57,5 +58,5 @@ async def enqueue(
         "due": run_at,
     }
     await session.execute(_INSERT, columns)
-    session.info["jobs_enqueued"] = True  # the commit sends the wake-up
+    count_after_commit(session, [payload.kind])
     return job_id
