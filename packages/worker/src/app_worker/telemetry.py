@@ -1,39 +1,23 @@
-"""The port of a worker: /metrics for Prometheus, /health for whoever restarts it.
-
-Threads of its own serve it, so it answers while the event loop is blocked, which is when it is asked for. It is made of
-the standard library: three clients in a minute need no framework.
-"""
+"""What runs beside the jobs so that others can see how they do: the endpoint, and the loops that feed it."""
 
 import asyncio
 import errno
-import json
-import socket
-import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
-from socketserver import TCPServer, ThreadingMixIn
-from typing import Any
 
 import structlog
-from prometheus_client.exposition import choose_encoder
 
+from app_worker.endpoint import Endpoint
 from app_worker.metrics import Metrics
-from app_worker.settings import MetricsSettings
+from app_worker.settings import WorkerSettings
 from app_worker.vitals import Vitals
 
 log = structlog.get_logger(__name__)
 
-MAX_CLIENTS = 16
-"""Served at once; the next ones are hung up on. Connections cost the worker threads and open files."""
-CLIENT_TIMEOUT = 5.0
-"""Seconds that a client may say nothing."""
-
 
 @asynccontextmanager
-async def telemetry(settings: MetricsSettings, metrics: Metrics, vitals: Vitals) -> AsyncIterator[None]:
+async def telemetry(settings: WorkerSettings, metrics: Metrics, vitals: Vitals) -> AsyncIterator[None]:
     """Serve metrics and health during the block, if the settings ask for it.
 
     Where another process has the port, the worker runs without: its jobs matter more. The log says so.
@@ -41,127 +25,28 @@ async def telemetry(settings: MetricsSettings, metrics: Metrics, vitals: Vitals)
     Raises:
         OSError: when the address is not one of this machine, or the port is not for this user.
     """
-    server = _bind(settings, metrics, vitals) if settings.enabled else None
-    if server is None:
+    endpoint = _open(settings, metrics, vitals) if settings.metrics.enabled else None
+    if endpoint is None:
         yield
         return
+    metrics.registry.register(vitals)
     ticking = asyncio.create_task(vitals.keep_ticking())
     # A daemon: not even a client that never hangs up keeps the process.
-    thread = threading.Thread(target=server.serve_forever, name="telemetry", daemon=True)
-    thread.start()
-    log.info("telemetry_started", host=settings.host, port=server.port)
+    threading.Thread(target=endpoint.serve_forever, name="telemetry", daemon=True).start()
+    log.info("telemetry_started", host=settings.metrics.host, port=endpoint.port)
     try:
         yield
     finally:
         ticking.cancel()
-        await asyncio.to_thread(server.shutdown)
-        server.server_close()
+        await asyncio.to_thread(endpoint.shutdown)
+        endpoint.server_close()
 
 
-def _bind(settings: MetricsSettings, metrics: Metrics, vitals: Vitals) -> "TelemetryServer | None":
+def _open(settings: WorkerSettings, metrics: Metrics, vitals: Vitals) -> Endpoint | None:
     try:
-        return TelemetryServer(settings, metrics, vitals)
+        return Endpoint(settings.metrics, metrics, vitals, settings.worker)
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
-        log.warning("telemetry_port_taken", host=settings.host, port=settings.port)
+        log.warning("telemetry_port_taken", host=settings.metrics.host, port=settings.metrics.port)
         return None
-
-
-class TelemetryServer(ThreadingMixIn, TCPServer):
-    """Listens on the port; each client gets a thread."""
-
-    allow_reuse_address = True  # a worker that was restarted finds the port of the old one
-    daemon_threads = True
-    request_queue_size = MAX_CLIENTS
-
-    def __init__(self, settings: MetricsSettings, metrics: Metrics, vitals: Vitals) -> None:
-        self.metrics = metrics
-        self.vitals = vitals
-        self.address_family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        self._free = threading.BoundedSemaphore(MAX_CLIENTS)
-        super().__init__((settings.host, settings.port), _Exchange)
-
-    @property
-    def port(self) -> int:
-        """The port that it listens on."""
-        return int(self.socket.getsockname()[1])
-
-    def process_request(self, request: Any, client_address: Any) -> None:  # Any: as in the standard library
-        """Start a thread for a client, or hang up."""
-        if self._free.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve a client in its thread."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._free.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log what went wrong with a client, unless it only went away."""
-        if not isinstance(sys.exception(), OSError):
-            log.error("telemetry_failed", exc_info=True)
-
-
-class _Exchange(BaseHTTPRequestHandler):
-    """One request and its response."""
-
-    server: TelemetryServer
-    server_version = "app_worker"
-    sys_version = ""
-    timeout = CLIENT_TIMEOUT
-
-    def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
-        if path == "/metrics":
-            encode, media_type = choose_encoder(self.headers.get("Accept", ""))
-            self._answer(HTTPStatus.OK, media_type, encode(self.server.metrics.registry))
-        elif path == "/health":
-            self._answer_health(self.server.vitals)
-        else:
-            self.send_error(HTTPStatus.NOT_FOUND)
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def _answer_health(self, vitals: Vitals) -> None:
-        if vitals.complaint is None:
-            body = {"status": "ok", **vitals.as_dict()}
-            self._answer(HTTPStatus.OK, "application/json", json.dumps(body).encode())
-        else:
-            self._answer_problem(HTTPStatus.SERVICE_UNAVAILABLE, vitals.complaint, **vitals.as_dict())
-
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer with a problem document (RFC 9457); the standard library calls this for what is not HTTP, too."""
-        # What it does not find a method for it calls not implemented; that is nothing that could be here.
-        status = HTTPStatus.METHOD_NOT_ALLOWED if code == HTTPStatus.NOT_IMPLEMENTED else HTTPStatus(code)
-        self._answer_problem(status, status.description)
-
-    def _answer_problem(self, status: HTTPStatus, detail: str, **more: Any) -> None:  # Any: JSON
-        problem = {
-            "type": "about:blank",
-            "title": status.phrase,
-            "status": status,
-            "code": status.name.lower(),
-            "detail": detail,
-            **more,
-        }
-        self._answer(status, "application/problem+json", json.dumps(problem).encode())
-
-    def _answer(self, status: HTTPStatus, media_type: str, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", media_type)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", "no-store")
-        if status is HTTPStatus.METHOD_NOT_ALLOWED:
-            self.send_header("Allow", "GET, HEAD")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # its name there
-        """Say nothing: a scrape is no event."""

@@ -2,32 +2,33 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from app_worker.settings import JobSettings
 
 TICK = timedelta(seconds=1)
 
 
 @dataclass(slots=True)
 class Vitals(Collector):
-    """The signs of life of this process; its times are those of `time.monotonic()`.
+    """The signs of life of this process; its times are seconds of `time.monotonic()`.
 
-    The event loop writes them and the thread of the telemetry reads them: one field at a time, so neither waits.
+    The event loop writes them and the threads of the endpoint read them, one field at a time: nobody waits.
     """
 
-    queues: Sequence[str]
-    lease: timedelta
     beat_at: float = field(default_factory=time.monotonic)
     """When Postgres last took a heartbeat. A worker that starts has the time of a lease for its first."""
     tick_at: float = field(default_factory=time.monotonic)
     """When the event loop last turned."""
     running: int = 0
+    """Jobs that run now."""
     draining: bool = False
+    """Whether the worker was told to stop and only finishes what runs."""
 
     @property
     def beat_age(self) -> float:
@@ -39,30 +40,26 @@ class Vitals(Collector):
         """For how many seconds the event loop has been blocked; 0 if it is not."""
         return max(0.0, time.monotonic() - self.tick_at - TICK.total_seconds())
 
-    @property
-    def complaint(self) -> str | None:
-        """What is wrong with this worker, or None."""
-        lease = self.lease.total_seconds()
-        if self.loop_lag > lease / 3:
+    def beat(self, at: float) -> None:
+        """Note that Postgres took the heartbeat that began at this time."""
+        self.beat_at = at
+
+    def ticked(self) -> None:
+        """Note that the event loop turns."""
+        self.tick_at = time.monotonic()
+
+    def complaint(self, settings: JobSettings) -> str | None:
+        """Return what is wrong with this worker, or None."""
+        if self.loop_lag > settings.beat.total_seconds():
             return "The event loop is blocked."
-        if self.beat_age > lease:
+        if self.beat_age > settings.lease.total_seconds():
             return "No heartbeat has reached the database for longer than a lease."
         return None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return what /health shows, well or not."""
-        return {
-            "queues": list(self.queues),
-            "running": self.running,
-            "draining": self.draining,
-            "beat_age_seconds": round(self.beat_age, 3),
-            "loop_lag_seconds": round(self.loop_lag, 3),
-        }
 
     async def keep_ticking(self) -> None:
         """Note that the event loop turns, until cancelled."""
         while True:
-            self.tick_at = time.monotonic()
+            self.ticked()
             await asyncio.sleep(TICK.total_seconds())
 
     def collect(self) -> Iterator[Metric]:
