@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
+from app_db import Database
 from app_worker.endpoint import Endpoint
 from app_worker.metrics import Metrics
 from app_worker.settings import WorkerSettings
@@ -17,7 +18,9 @@ log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def telemetry(settings: WorkerSettings, metrics: Metrics, vitals: Vitals) -> AsyncIterator[None]:
+async def telemetry(
+    settings: WorkerSettings, database: Database, metrics: Metrics, vitals: Vitals
+) -> AsyncIterator[None]:
     """Serve metrics and health during the block, if the settings ask for it.
 
     Where another process has the port, the worker runs without: its jobs matter more. The log says so.

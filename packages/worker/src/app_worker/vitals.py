@@ -40,14 +40,6 @@ class Vitals(Collector):
         """For how many seconds the event loop has been blocked; 0 if it is not."""
         return max(0.0, time.monotonic() - self.tick_at - TICK.total_seconds())
 
-    def beat(self, at: float) -> None:
-        """Note that Postgres took the heartbeat that began at this time."""
-        self.beat_at = at
-
-    def ticked(self) -> None:
-        """Note that the event loop turns."""
-        self.tick_at = time.monotonic()
-
     def complaint(self, settings: JobSettings) -> str | None:
         """Return what is wrong with this worker, or None."""
         if self.loop_lag > settings.beat.total_seconds():
@@ -59,7 +51,7 @@ class Vitals(Collector):
     async def keep_ticking(self) -> None:
         """Note that the event loop turns, until cancelled."""
         while True:
-            self.ticked()
+            self.tick_at = time.monotonic()
             await asyncio.sleep(TICK.total_seconds())
 
     def collect(self) -> Iterator[Metric]:
