@@ -17,6 +17,7 @@ FINAL = frozenset({JobState.COMPLETED, JobState.DISCARDED, JobState.CANCELLED})
 QUEUED = frozenset({JobState.SCHEDULED, JobState.AVAILABLE, JobState.DISPATCHED, JobState.RETRYABLE})
 """States in which a job has not begun; but a tx job that runs shows `dispatched` too, with its row locked."""
 RETRIABLE = FINAL | {JobState.RETRYABLE, JobState.SCHEDULED}
+FAILED = frozenset({JobState.DISCARDED, JobState.RETRYABLE})
 OPEN = frozenset(JobState) - FINAL
 
 
@@ -198,6 +199,19 @@ _LIMIT = text("""
 """)
 
 
+_REVIVED = {
+    "state": JobState.AVAILABLE,
+    "claim_at": func.now(),
+    "run_at": func.least(Job.run_at, func.now()),
+    "finished_at": None,
+    # A limit is looked at after a failure, so NULL, which is the handler's own, lets one more attempt begin as well.
+    "max_attempts": case((Job.max_attempts <= Job.attempt, Job.attempt + 1), else_=Job.max_attempts),
+    "crashes": 0,
+    "result": null(),
+    "progress": null(),
+}
+
+
 async def _end(session: Session, state: JobState, conditions: Sequence[ColumnElement[bool]], *, limit: int) -> int:
     """Move jobs that wait to a final state and return how many; one that is locked is with a relay or a runner."""
     waiting = _lock([_is_in(QUEUED), *conditions], limit=limit, skip_locked=True)
@@ -209,9 +223,8 @@ async def _end(session: Session, state: JobState, conditions: Sequence[ColumnEle
 
 async def _ask(session: Session, conditions: Sequence[ColumnElement[bool]], *, limit: int) -> int:
     """Leave the wish to cancel with jobs that cannot be ended from here, and return how many got it."""
-    wanted = (
-        select(Job.id).where(_is_in(OPEN), ~exists().where(JobCancellation.job_id == Job.id), *conditions).limit(limit)
-    )
+    is_asked = exists().where(JobCancellation.job_id == Job.id)
+    wanted = select(Job.id).where(_is_in(OPEN), ~is_asked, *conditions).limit(limit)
     statement = insert(JobCancellation).from_select(["job_id"], wanted).on_conflict_do_nothing()
     asked = (await session.scalars(statement.returning(JobCancellation.job_id))).all()
     if asked:
@@ -224,22 +237,7 @@ async def _revive(session: Session, conditions: Sequence[ColumnElement[bool]], *
     locked = _lock(conditions, limit=limit, skip_locked=skip_locked)
     # Of two that are unique in the same way only one can wait; the other must not cost the rest theirs.
     chosen = select(locked.c.id).ext(distinct_on(func.coalesce(locked.c.unique_key, cast(locked.c.id, Text)))).cte()
-    statement = (
-        update(Job)
-        .where(Job.id == chosen.c.id)
-        .values(
-            state=JobState.AVAILABLE,
-            claim_at=func.now(),
-            run_at=func.least(Job.run_at, func.now()),
-            finished_at=None,
-            # The limit is looked at after a failure: NULL, which is the handler's own, lets one more attempt begin as well.
-            max_attempts=case((Job.max_attempts <= Job.attempt, Job.attempt + 1), else_=Job.max_attempts),
-            crashes=0,
-            result=null(),
-            progress=null(),
-        )
-    )
-    statement = statement.returning(Job.id)
+    statement = update(Job).where(Job.id == chosen.c.id).returning(Job.id).values(_REVIVED)
     with violation_as(DuplicateJob, of="uq_jobs_unique_key"):
         revived = (await session.scalars(statement, execution_options=NO_SYNC)).all()
     if revived:
