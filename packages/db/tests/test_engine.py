@@ -152,6 +152,10 @@ async def test_releasing_what_was_not_written_yet_is_refused(session: Session) -
         ("statement_timeout", "1234ms"),
         ("lock_timeout", "1s"),
         ("idle_in_transaction_session_timeout", "1min"),
+        ("transaction_timeout", "90s"),
+        ("tcp_keepalives_idle", "10"),
+        ("tcp_keepalives_interval", "5"),
+        ("tcp_keepalives_count", "2"),
         ("jit", "off"),
     ],
 )
@@ -160,6 +164,7 @@ async def test_the_server_knows_the_limits_of_the_settings(open_with: OpenWith, 
         "statement_timeout": timedelta(milliseconds=1234),
         "lock_timeout": timedelta(seconds=1),
         "idle_in_transaction_timeout": timedelta(minutes=1),
+        "transaction_timeout": timedelta(seconds=90),
     }
 
     async with open_with(**settings) as second, second.unit_of_work() as session:

@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy import select, text
 
 from app_db import Database
-from app_db.jobs import ledger
+from app_db.jobs import dispatch
 from app_db.jobs.ledger import Delivery
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.payload import JobPayload
@@ -22,6 +22,7 @@ from app_db.models import Job, JobError
 from app_db.types import new_id
 from app_worker.engine import Engine, Valkey, connect
 from app_worker.mail import Mails, MemoryMailer
+from app_worker.metrics import Metrics
 from app_worker.registry import Handler, Registry
 from app_worker.runner import Runner
 
@@ -60,7 +61,7 @@ class Jobs:
         """Make a job due, whatever became of its last delivery, and dispatch it (again)."""
         async with self.database.sessions.begin() as session:
             await session.execute(text("UPDATE jobs SET claim_at = now() WHERE id = :id"), {"id": job_id})
-            (delivery,) = await ledger.claim(session, queue="default", room=1, lease=LEASE)
+            (delivery,) = await dispatch.claim(session, queue="default", room=1, lease=LEASE)
             return delivery
 
     async def get(self, job: UUID | Delivery) -> Job:
@@ -92,7 +93,9 @@ def make_runner(database: Database, mailer: MemoryMailer) -> MakeRunner:
 
     def make(*handlers: Handler, database: Database = database) -> Runner:
         mails = Mails(mailer, "Groundwork <hello@groundwork.test>", "https://groundwork.test/")
-        return Runner(database, Registry(handlers, catalog=()), mails, new_id(), LEASE, {})
+        registry = Registry(handlers, catalog=())
+        metrics = Metrics(kinds=registry.by_kind, queues=["default"], enqueued=database.enqueued)
+        return Runner(database, registry, mails, new_id(), LEASE, metrics)
 
     return make
 

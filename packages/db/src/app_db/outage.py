@@ -12,6 +12,7 @@ from app_db.errors import Unavailable
 _PASSING_CLASSES = ("08", "53", "57")  # connection, resources, operator intervention (a cancelled statement included)
 _PASSING_CODES = frozenset({"55P03", "40001", "40P01"})  # lock timeout, serialization failure, deadlock
 _READ_ONLY = "25006"
+_SHUTDOWN = frozenset({"57P01", "57P02", "57P03"})  # by an administrator, after a crash, not accepting connections yet
 
 
 class DatabaseUnavailable(Unavailable):
@@ -44,3 +45,11 @@ def is_outage(error: BaseException, *, read_only: bool = False) -> bool:
     if state is None:  # the driver itself refused: an argument that it cannot send, or a connection that is gone
         return error.connection_invalidated
     return state.startswith(_PASSING_CLASSES) or state in _PASSING_CODES or (state == _READ_ONLY and not read_only)
+
+
+def is_connection_lost(error: BaseException) -> bool:
+    """Whether the database went away: nothing that a statement has done by itself, so repeating it is fair."""
+    if not isinstance(error, DBAPIError):
+        return isinstance(error, NoAnswer)
+    state: str | None = getattr(error.orig, "sqlstate", None)
+    return error.connection_invalidated if state is None else state.startswith("08") or state in _SHUTDOWN

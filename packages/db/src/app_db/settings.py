@@ -34,6 +34,8 @@ class DatabaseSettings(BaseModel, frozen=True):
     statement_timeout: Duration = timedelta(seconds=2.5)
     lock_timeout: Duration = timedelta(seconds=2)
     idle_in_transaction_timeout: Duration = timedelta(seconds=10)
+    transaction_timeout: Duration = timedelta(0)
+    """For a whole transaction, however busy it is; 0 is no limit (a request has `request_timeout`)."""
     request_timeout: Duration = timedelta(seconds=5)
     """All database work of one request together."""
     ping_after_idle: Duration = timedelta(seconds=5)

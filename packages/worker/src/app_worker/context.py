@@ -1,18 +1,33 @@
-"""What a handler is given besides its payload."""
+"""What a handler is given besides its payload, and what it may raise."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from app_db import Database, Session
 from app_db.jobs import ledger
-from app_db.jobs.ledger import Delivery
+from app_db.jobs.ledger import Delivery, StartedJob
 from app_worker.mail import Mails
+from app_worker.progress import Progress
 
 IN_TX_MODE = "a handler in tx mode holds its job's row: it writes with job.session, and nobody sees progress"
+IDLE = timedelta(seconds=10)
+"""A transaction of lease mode that waits so long for its next statement is ended: its worker may be frozen."""
+
+
+class Snooze(Exception):
+    """Raised by a handler: not now, run again after `delay`. It costs no attempt, and no limit ends it."""
+
+    def __init__(self, delay: timedelta) -> None:
+        super().__init__(delay)
+        self.delay = delay
+
+
+class Discard(Exception):
+    """Raised by a handler: this job can never succeed, keep it as discarded. The message goes on record."""
 
 
 class Fenced(Exception):
@@ -24,18 +39,35 @@ class JobContext:
     """One attempt at one job."""
 
     delivery: Delivery
-    attempt: int
-    owner_id: UUID | None
+    job: StartedJob
     mails: Mails
     database: Database
     lease: timedelta
+    retention: Mapping[str, timedelta]
+    """How long completed jobs are kept, by kind, where the handler says so."""
     tx_session: Session | None
     """Of a handler in tx mode; None in lease mode."""
+    progress: Progress
 
     @property
     def id(self) -> UUID:
         """The id that `enqueue` returned."""
         return self.delivery.id
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first."""
+        return self.job.attempt
+
+    @property
+    def owner_id(self) -> UUID | None:
+        """The user who started it."""
+        return self.job.owner_id
+
+    @property
+    def run_at(self) -> datetime:
+        """The time it was asked to run at: for a cron's job, its tick."""
+        return self.job.run_at
 
     @property
     def idempotency_key(self) -> str:
@@ -53,29 +85,28 @@ class JobContext:
         """Open a transaction in lease mode; it commits at the end of the block, unless the job was lost meanwhile.
 
         The job's row stays locked until then, so no other delivery can start while this one writes, and `set_progress`
-        would wait for itself.
+        would wait for itself. A block that waits 10 s between two statements loses its transaction.
 
         Raises:
             Fenced: when this delivery holds the job no longer. Nothing is written.
         """
         assert self.tx_session is None, IN_TX_MODE
         async with self.database.sessions.begin() as session:
-            if not await ledger.hold(session, self.delivery):
+            session.info["request_id"] = self.job.request_id
+            if not await ledger.hold(session, self.delivery, idle=IDLE):
                 raise Fenced  # guard: test_a_zombie_cannot_write
             yield session
             # Heartbeats passed over the row while it was locked.
             await self._renew(session)  # guard: test_a_transaction_renews_the_lease_at_its_end
 
     async def set_progress(self, progress: Any) -> None:  # Any: JSON
-        """Show the owner how far the job is, in lease mode.
+        """Show the owner how far the job is, in lease mode: written at most once a second, the latest in the end.
 
         Raises:
             Fenced: when this delivery holds the job no longer.
         """
         assert self.tx_session is None, IN_TX_MODE
-        async with self.database.sessions.begin() as session:
-            if not await ledger.set_progress(session, self.delivery, progress):
-                raise Fenced  # guard: test_a_zombie_cannot_show_progress
+        await self.progress.show(progress)
 
     async def _renew(self, session: Session) -> None:
-        await ledger.extend(session, [self.delivery], lease=self.lease)
+        await ledger.extend(session, self.delivery, lease=self.lease)

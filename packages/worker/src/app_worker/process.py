@@ -1,8 +1,10 @@
 """One worker process: engines, relays, heartbeat and schedule, from start to a graceful stop."""
 
 import asyncio
+import os
 import signal
-from collections.abc import Iterable, Iterator
+import socket
+from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,41 +13,27 @@ from typing import Any
 import structlog
 
 from app_db import Database, open_database
-from app_db.jobs import ledger
 from app_db.jobs.catalog import CATALOG
+from app_db.jobs.ledger import Delivery
+from app_db.jobs.workers import WorkerRow
 from app_db.settings import DatabaseSettings
 from app_db.types import new_id
 from app_worker.engine import Engine, Valkey, connect
 from app_worker.handlers import HANDLERS
+from app_worker.heartbeat import Heartbeat
 from app_worker.mail import Mails, open_mailer
+from app_worker.metrics import Metrics
 from app_worker.registry import Handler, Registry
 from app_worker.relay import Relay
 from app_worker.runner import Runner
-from app_worker.schedule import run_schedule
+from app_worker.schedule import CRONS, Cron, run_schedule
 from app_worker.settings import JobSettings, WorkerSettings
+from app_worker.telemetry import telemetry
+from app_worker.vitals import Vitals
 
 log = structlog.get_logger(__name__)
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-
-async def keep_leases(database: Database, runner: Runner, *, beat: timedelta) -> None:
-    """Renew the leases of all running jobs in one statement per beat; cancel those that are no longer ours."""
-    while True:
-        await asyncio.sleep(beat.total_seconds())
-        held = dict(runner.held)
-        if not held:
-            continue
-        try:
-            async with database.sessions.begin() as session:
-                still_held = await ledger.extend(session, list(held), lease=runner.lease)
-        except Exception as error:  # an outage: two beats may be missed before the lease runs out
-            log.warning("beat_failed", cause=repr(error))
-            continue
-        for delivery, task in held.items():
-            if delivery not in still_held and delivery in runner.held:
-                log.warning("job_lost", job_id=str(delivery.id), fence=delivery.fence)
-                task.cancel()  # guard: test_a_job_that_was_lost_is_cancelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +44,17 @@ class Queue:
     engine: Engine
 
 
-def open_queue(name: str, *, database: Database, runner: Runner, valkey: Valkey, settings: JobSettings) -> Queue:
+def open_queue(
+    name: str, *, database: Database, runner: Runner, vitals: Vitals, valkey: Valkey, settings: JobSettings
+) -> Queue:
     """Tie an engine and a relay together: each job that ends makes room for another."""
+
+    async def run(delivery: Delivery) -> None:
+        vitals.running += 1
+        try:
+            await runner.run(delivery)
+        finally:
+            vitals.running -= 1
 
     def slot_freed() -> None:
         relay.slot_freed()
@@ -69,7 +66,7 @@ def open_queue(name: str, *, database: Database, runner: Runner, valkey: Valkey,
         name,
         slots=settings.concurrency,
         timeout=timeout,
-        run=runner.run,
+        run=run,
         slot_freed=slot_freed,
     )
     relay = Relay(database, engine, settings.lease)
@@ -84,41 +81,59 @@ def database_settings(settings: WorkerSettings, registry: Registry) -> DatabaseS
             # Of each queue one for the relay; two for heartbeat and schedule.
             "pool_size": (settings.worker.concurrency + 1) * len(settings.worker.queues) + 2,
             "statement_timeout": longest,
+            # The lock of a tx job is its lease: a worker that froze with it must let go.
+            "transaction_timeout": longest + timedelta(seconds=5),
             "command_timeout": longest + timedelta(seconds=5),
             "idle_in_transaction_timeout": timedelta(0),
         }
     )
 
 
-async def run_worker(settings: WorkerSettings, *, handlers: Iterable[Handler] = HANDLERS) -> None:
+async def run_worker(
+    settings: WorkerSettings, *, handlers: Iterable[Handler] = HANDLERS, crons: tuple[Cron, ...] = CRONS
+) -> None:
     """Run jobs until SIGTERM or SIGINT, then finish or give back what runs. A second signal ends it at once."""
     registry = Registry(handlers, catalog=CATALOG)
     mails = Mails(open_mailer(settings.mail), settings.mail.sender, str(settings.public_base_url))
+    queues = settings.worker.queues
+    vitals = Vitals()
     async with (
         open_database(database_settings(settings, registry), name="worker") as database,
         connect(settings.redis.url.get_secret_value(), call_timeout=settings.redis.timeout) as valkey,
     ):
-        runner = Runner(database, registry, mails, new_id(), settings.worker.lease, {})
-        queues = [
-            open_queue(name, database=database, runner=runner, valkey=valkey, settings=settings.worker)
-            for name in settings.worker.queues
+        metrics = Metrics(kinds=registry.by_kind, queues=queues, enqueued=database.enqueued)
+        runner = Runner(database, registry, mails, new_id(), settings.worker.running_lease, metrics)
+        worker = WorkerRow(runner.worker_id, socket.gethostname(), os.getpid(), queues, settings.worker.concurrency)
+        heartbeat = Heartbeat(database, runner, worker, settings.worker, vitals)
+        opened = [
+            open_queue(name, database=database, runner=runner, vitals=vitals, valkey=valkey, settings=settings.worker)
+            for name in queues
         ]
-        with _stop_signals() as stopping:
-            log.info("worker_started", worker_id=str(runner.worker_id), queues=list(settings.worker.queues))
-            await _run_until(stopping, database, runner, queues=queues, settings=settings.worker)
+        feeders = [run_schedule(database, crons), *(queue.relay.run() for queue in opened)]
+        async with telemetry(settings, database, metrics, vitals):
+            with _stop_signals() as stopping:
+                log.info("worker_started", worker_id=str(runner.worker_id), queues=list(queues))
+                await _run_until(stopping, feeders, heartbeat, queues=opened, grace=settings.worker.grace)
+            await heartbeat.sign_off()
     log.info("worker_stopped")
 
 
 async def _run_until(
-    stopping: asyncio.Event, database: Database, runner: Runner, *, queues: list[Queue], settings: JobSettings
+    stopping: asyncio.Event,
+    feeding: Iterable[Coroutine[Any, Any, None]],
+    heartbeat: Heartbeat,
+    *,
+    queues: list[Queue],
+    grace: timedelta,
 ) -> None:
     create = asyncio.get_running_loop().create_task
     stop = create(stopping.wait())
-    feeders = [create(run_schedule(database)), *(create(queue.relay.run()) for queue in queues)]
-    engines = [create(queue.engine.work(grace=settings.grace)) for queue in queues]
-    beat = create(keep_leases(database, runner, beat=settings.beat))
+    feeders = [create(feeder) for feeder in feeding]
+    engines = [create(queue.engine.work(grace=grace)) for queue in queues]
+    beat = create(heartbeat.run())
     await asyncio.wait([stop, beat, *feeders, *engines], return_when=asyncio.FIRST_COMPLETED)
     log.info("worker_stopping")
+    heartbeat.drain()
     await _cancel(feeders)
     for queue in queues:
         queue.engine.stop()

@@ -39,6 +39,7 @@ class Handler:
     timeout: timedelta
     max_attempts: int
     backoff: Callable[[int], timedelta]
+    keep: timedelta | None
 
 
 def handles[P: JobPayload](
@@ -48,20 +49,22 @@ def handles[P: JobPayload](
     timeout: timedelta = timedelta(seconds=30),
     max_attempts: int = DEFAULT_MAX_ATTEMPTS,
     backoff: Callable[[int], timedelta] = default_backoff,
+    keep: timedelta | None = None,
 ) -> Callable[[Callable[[JobContext, P], Awaitable[Any]]], Handler]:
     """Make an async function the handler of a payload class. Any exception it raises is one failed attempt.
 
     Args:
         payload_class: what it handles; the function gets an instance.
-        mode: see Mode. A tx handler writes through `job.session`; a lease handler through `job.transaction()`, and
-            what it returns (JSON) is the job's result.
+        mode: see Mode. A tx handler writes through `job.session`, a lease handler through `job.transaction()`. What
+            either returns (JSON, at most 256 KiB) is the job's result.
         timeout: for one attempt.
         max_attempts: failed attempts after which the job is discarded, that is: kept, but not run any more.
         backoff: from the number of the failed attempt to the time until the next.
+        keep: for so long its completed jobs are kept, instead of a day.
     """
 
     def decorate(function: Callable[[JobContext, P], Awaitable[Any]]) -> Handler:
-        return Handler(payload_class, function, mode, timeout, max_attempts, backoff)
+        return Handler(payload_class, function, mode, timeout, max_attempts, backoff, keep)
 
     return decorate
 
@@ -81,4 +84,5 @@ class Registry:
             raise ValueError(f"no handler for {', '.join(missing)}: add it to app_worker.handlers.HANDLERS")
         self.by_kind: Mapping[str, Handler] = by_kind
         self.leased_kinds = [kind for kind, handler in by_kind.items() if handler.mode is Mode.LEASE]
+        self.retention = {kind: handler.keep for kind, handler in by_kind.items() if handler.keep is not None}
         self.longest_timeout = max((handler.timeout for handler in by_kind.values()), default=timedelta(0))

@@ -1,9 +1,12 @@
 """Runs one delivery of one job. The edge of a job: nothing else here commits."""
 
 import asyncio
+import json
+import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -11,167 +14,222 @@ import structlog
 
 from app_db import Database, Session
 from app_db.jobs import ledger
+from app_db.jobs.commits import wake_after_commit
 from app_db.jobs.ledger import Delivery, StartedJob
 from app_db.models import JobState
 from app_db.outage import is_outage
 from app_worker.context import Fenced, JobContext
 from app_worker.mail import Mails
-from app_worker.registry import DEFAULT_MAX_ATTEMPTS, Handler, Mode, Registry, default_backoff
+from app_worker.metrics import Metrics
+from app_worker.progress import Progress
+from app_worker.registry import Handler, Mode, Registry
+from app_worker.verdict import NOW, NoHandler, Verdict, is_cancelled, judge, this_task
 
 log = structlog.get_logger(__name__)
 
-NOW = timedelta(0)
+LARGEST_RESULT = 256 * 1024
+"""Bytes of JSON. What is larger belongs in a file or a table, and its name in the result."""
+PAUSE = timedelta(milliseconds=500)
 
 
-class NoHandler(Exception):
-    """This worker has no handler for the kind of the job: is it older than who enqueued it?"""
+class ResultTooLarge(Exception):
+    """The handler returned more than 256 KiB of JSON: store it elsewhere and return where it is."""
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What is known of a delivery so far."""
+
+    delivery: Delivery
+    job: StartedJob | None = None
+    handler: Handler | None = None
+    progress: Any | None = None  # Any: JSON
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def kind(self) -> str:
+        return self.handler.payload_class.kind if self.handler else "unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """Takes deliveries to their end: completed, to be retried, discarded, or given back."""
+    """Takes deliveries to their end: completed, to be retried, discarded, cancelled, or given back."""
 
     database: Database
     registry: Registry
     mails: Mails
     worker_id: UUID
     lease: timedelta
-    held: dict[Delivery, asyncio.Task[Any]]
+    metrics: Metrics
+    held: dict[Delivery, asyncio.Task[Any]] = field(default_factory=dict)
     """The deliveries in lease mode that run now, for the heartbeat."""
 
     async def run(self, delivery: Delivery) -> None:
         """Run the job unless this delivery is stale. Whatever goes wrong is on record afterwards; nothing is raised.
 
         Raises:
-            asyncio.CancelledError: after the job was given back, when the worker stops.
+            asyncio.CancelledError: after the job was given back, when the worker or the heartbeat ends it.
         """
-        started: StartedJob | None = None
-        try:
-            async with self.database.sessions() as session:
-                started = await ledger.start(
-                    session,
-                    delivery,
-                    leased_kinds=self.registry.leased_kinds,
-                    worker_id=self.worker_id,
-                    lease=self.lease,
-                )
-                if started is None:
-                    log.info("job_delivery_stale", job_id=str(delivery.id), fence=delivery.fence)
-                    return
-                with structlog.contextvars.bound_contextvars(
-                    job_id=str(delivery.id), kind=started.kind, request_id=started.request_id
-                ):
-                    await self._run_started(session, delivery, started)
-        except asyncio.CancelledError as error:
-            if not _is_cancelled():  # the handler has cancelled something of its own
-                await self._fail(delivery, started, error)
-                return
-            if started is not None:
-                await self._give_back(delivery, started)  # guard: test_a_tx_job_of_a_worker_that_stops_is_given_back
-            raise
-        except Fenced:
-            log.warning("job_fenced", job_id=str(delivery.id), fence=delivery.fence)
-        except Exception as error:  # whatever a handler raises is a failed attempt
-            await self._fail(delivery, started, error)
+        attempt = _Attempt(delivery)
+        # The runner adds kind and request_id when it knows them; all three end here.
+        with structlog.contextvars.bound_contextvars(job_id=str(delivery.id), kind=None, request_id=None):
+            try:
+                async with self.database.sessions() as session:
+                    verdict = await self._start(session, attempt)
+            except (Exception, asyncio.CancelledError) as error:
+                if attempt.job is None:  # nothing is on record, so the lease brings the job back
+                    log.warning("job_not_started", cause=repr(error))
+                else:
+                    await self._settle(attempt, judge(error, attempt.job, attempt.handler))
+                if is_cancelled():
+                    raise
+            else:
+                if verdict is not None:
+                    await self._settle(attempt, verdict)
 
-    async def _run_started(self, session: Session, delivery: Delivery, started: StartedJob) -> None:
-        handler = self.registry.by_kind.get(started.kind)
+    async def _start(self, session: Session, attempt: _Attempt) -> Verdict | None:
+        """Run the handler; return what is left to put on record."""
+        attempt.job = job = await ledger.start(
+            session,
+            attempt.delivery,
+            leased_kinds=self.registry.leased_kinds,
+            worker_id=self.worker_id,
+            lease=self.lease,
+        )
+        if job is None:
+            self.metrics.stale()
+            log.info("job_delivery_stale", fence=attempt.delivery.fence)
+            return None
+        structlog.contextvars.bind_contextvars(kind=job.kind, request_id=job.request_id)
+        attempt.handler = handler = self.registry.by_kind.get(job.kind)
+        self.metrics.started(attempt.kind)
         if handler is None:
-            raise NoHandler(started.kind)
-        leased = handler.mode is Mode.LEASE
-        if leased:
+            raise NoHandler(job.kind)
+        payload = handler.payload_class.read(job.payload, job.payload_version)
+        if job.is_marked:
             # On record before the handler has an effect.
             await session.commit()  # guard: test_the_start_of_a_leased_job_is_on_record_before_its_handler_runs
-        payload = handler.payload_class.model_validate(started.payload)
-        context = JobContext(
-            delivery,
-            started.attempt,
-            started.owner_id,
-            self.mails,
-            self.database,
-            self.lease,
-            tx_session=None if leased else session,
-        )
-        result = await self._call(handler, context, payload)
-        if leased:
-            await self._complete(delivery, started, result)
-        else:
-            # The handler's writes and the completion, or neither.
-            await session.commit()  # guard: test_a_tx_job_commits_with_its_effect
-
-    async def _call(self, handler: Handler, context: JobContext, payload: Any) -> Any:  # Any: see Handler
         if handler.mode is Mode.LEASE:
-            self.held[context.delivery] = _this_task()
+            result = await self._lease(attempt, job, handler, payload)
+            return Verdict("completed", JobState.COMPLETED, result=result)
+        await self._transact(session, attempt, job, handler, payload)
+        return None
+
+    async def _lease(self, attempt: _Attempt, job: StartedJob, handler: Handler, payload: Any) -> Any:  # Any: Handler
+        progress = Progress(partial(self._show, attempt.delivery))
+        self.held[attempt.delivery] = this_task()
         try:
-            async with asyncio.timeout(handler.timeout.total_seconds()):
-                return await handler.function(context, payload)
+            context = self._context(attempt, job, None, progress)
+            return await _call(handler, context, payload)
         finally:
-            self.held.pop(context.delivery, None)
+            self.held.pop(attempt.delivery, None)
+            await progress.close()
+            attempt.progress = progress.latest
 
-    async def _complete(self, delivery: Delivery, started: StartedJob, result: Any) -> None:  # Any: JSON
-        async with self.database.sessions.begin() as session:
-            done = await ledger.finish(
-                session, delivery, state=JobState.COMPLETED, attempt=started.attempt, result=result
-            )
-        if not done:
-            raise Fenced  # guard: test_a_zombie_cannot_complete_its_job
+    async def _transact(
+        self, session: Session, attempt: _Attempt, job: StartedJob, handler: Handler, payload: Any
+    ) -> None:
+        """Commit the handler's writes and the completion together, or neither."""
+        delivery = attempt.delivery
+        session.info["request_id"] = job.request_id
+        if job.is_marked and not await ledger.finish(session, delivery, state=JobState.COMPLETED, attempt=job.attempt):
+            raise Fenced  # guard: test_a_marked_tx_job_that_was_lost_does_not_run
+        context = self._context(attempt, job, session, Progress(partial(self._show, delivery)))
+        result = await _call(handler, context, payload)
+        if result is not None:
+            await ledger.set_result(session, delivery, result)
+        await session.commit()  # guard: test_a_tx_job_commits_with_its_effect
+        self._ended(attempt, "completed")
 
-    async def _give_back(self, delivery: Delivery, started: StartedJob) -> None:
-        await self._settle(delivery, JobState.AVAILABLE, attempt=started.attempt - 1, due_in=NOW)
-
-    async def _fail(self, delivery: Delivery, started: StartedJob | None, error: BaseException) -> None:
-        if started is None:  # nothing is on record, so the lease brings the job back
-            log.warning("job_not_started", job_id=str(delivery.id), cause=repr(error))
-            return
-        handler = self.registry.by_kind.get(started.kind)
-        limit = started.max_attempts or (handler.max_attempts if handler else DEFAULT_MAX_ATTEMPTS)
-        final = started.attempt >= limit
-        backoff = handler.backoff if handler else default_backoff
-        log.warning("job_attempt_failed", job_id=str(delivery.id), kind=started.kind, attempt=started.attempt,
-                    discarded=final, exc_info=error)  # fmt: skip
-        await self._settle(
-            delivery,
-            JobState.DISCARDED if final else JobState.RETRYABLE,
-            attempt=started.attempt,
-            due_in=None if final else backoff(started.attempt),
-            error=error,
+    def _context(self, attempt: _Attempt, job: StartedJob, session: Session | None, progress: Progress) -> JobContext:
+        return JobContext(
+            attempt.delivery, job, self.mails, self.database, self.lease, self.registry.retention, session, progress
         )
 
-    async def _settle(
-        self,
-        delivery: Delivery,
-        state: JobState,
-        *,
-        attempt: int,
-        due_in: timedelta | None,
-        error: BaseException | None = None,
-    ) -> None:
-        """Put the outcome of an attempt on record. If that fails too, the lease brings the job back."""
+    async def _show(self, delivery: Delivery, progress: Any) -> None:  # Any: JSON
+        async with self.database.sessions.begin() as session:
+            if not await ledger.set_progress(session, delivery, progress):
+                raise Fenced  # guard: test_a_zombie_cannot_show_progress
+
+    async def _settle(self, attempt: _Attempt, verdict: Verdict) -> None:
+        """Put the end of an attempt on record, again and again while the database is away.
+
+        When the lease is over it is given up: then the job comes back by itself. What Postgres does not take (JSON may
+        hold a NUL, jsonb may not) makes it a failed attempt.
+        """
+        try:
+            async with asyncio.timeout(self.lease.total_seconds()):
+                while not await self._try_to_settle(attempt, verdict):  # noqa: ASYNC110  # it is another process
+                    await asyncio.sleep(PAUSE.total_seconds())
+        except TimeoutError:
+            log.warning("job_outcome_not_recorded")
+            self._ended(attempt, "given_back")
+        except Exception as failure:
+            assert attempt.job is not None, "only what was started has an outcome"
+            attempt.progress = None
+            if verdict.error is failure:
+                raise
+            await self._settle(attempt, judge(failure, attempt.job, attempt.handler))
+
+    async def _try_to_settle(self, attempt: _Attempt, verdict: Verdict) -> bool:
+        """Return False if the database did not answer."""
+        assert attempt.job is not None, "only what was started has an outcome"
+        number = attempt.job.attempt
         try:
             async with self.database.sessions.begin() as session:
-                held = await ledger.finish(session, delivery, state=state, attempt=attempt, due_in=due_in)
-                if held and error is not None:
-                    await ledger.record_error(
-                        session,
-                        delivery,
-                        attempt=attempt,
-                        error=_storable(traceback.format_exception_only(error)),
-                        trace=_storable(traceback.format_exception(error)),
-                    )
-                session.info["jobs_enqueued"] = due_in == NOW
-        except Exception as failure:  # the database's; anything else would be a fault worth its trace
-            log.warning("job_outcome_not_recorded", job_id=str(delivery.id), exc_info=not is_outage(failure))
+                state = await ledger.finish(
+                    session,
+                    attempt.delivery,
+                    state=verdict.state,
+                    attempt=number if verdict.costs_attempt else number - 1,
+                    due_in=verdict.due_in,
+                    result=verdict.result,
+                    progress=attempt.progress,
+                )
+                if state is not None and verdict.error is not None:
+                    await _record(session, attempt.delivery, number, verdict.error)
+                if verdict.due_in == NOW:
+                    wake_after_commit(session)
+        except Exception as failure:
+            if is_outage(failure):
+                return False
+            raise
+        if state is None:
+            self._ended(attempt, "fenced")  # another delivery has the job: nothing was written
+        else:
+            outcome = "cancelled" if state is JobState.CANCELLED else verdict.outcome
+            self._ended(attempt, outcome, error=verdict.error)
+        return True
+
+    def _ended(self, attempt: _Attempt, outcome: str, *, error: BaseException | None = None) -> None:
+        self.metrics.ended(attempt.kind, outcome, time.monotonic() - attempt.began)
+        if outcome != "completed":  # a line for each job that went well would cost more than the ledger does
+            say = log.info if error is None else log.warning
+            say("job_ended", outcome=outcome, attempt=attempt.job and attempt.job.attempt, exc_info=error)
 
 
-def _this_task() -> asyncio.Task[Any]:
-    task = asyncio.current_task()
-    assert task is not None, "jobs run in tasks"
-    return task
+async def _call(handler: Handler, context: JobContext, payload: Any) -> Any:  # Any: see Handler
+    """Return what the handler returns.
+
+    Raises:
+        TimeoutError: when it takes too long.
+        ResultTooLarge, TypeError: when it returns what cannot be kept.
+    """
+    async with asyncio.timeout(handler.timeout.total_seconds()):
+        result = await handler.function(context, payload)
+    if result is not None and len(json.dumps(result)) > LARGEST_RESULT:
+        raise ResultTooLarge
+    return result
 
 
-def _is_cancelled() -> bool:
-    """Whether somebody asked this task to end: the worker that stops, or the heartbeat of a job that was lost."""
-    return _this_task().cancelling() > 0
+async def _record(session: Session, delivery: Delivery, attempt: int, error: BaseException) -> None:
+    await ledger.record_error(
+        session,
+        delivery,
+        attempt=attempt,
+        error=_storable(traceback.format_exception_only(error)),
+        trace=_storable(traceback.format_exception(error)),
+    )
 
 
 def _storable(lines: list[str]) -> str:

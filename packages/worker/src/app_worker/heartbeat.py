@@ -1,0 +1,93 @@
+"""A worker's signs of life: they renew the leases of what it runs, and tell it what it has lost or shall end."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterable
+
+import structlog
+
+from app_db import Database
+from app_db.jobs import workers
+from app_db.jobs.ledger import Delivery
+from app_db.jobs.workers import WorkerRow
+from app_worker.runner import Runner
+from app_worker.settings import JobSettings
+from app_worker.vitals import Vitals
+
+log = structlog.get_logger(__name__)
+
+EARLIEST = 0.25
+"""Seconds between two beats at least, however often somebody is woken."""
+
+
+class Heartbeat:
+    """One statement every `settings.beat`, for all jobs of the process."""
+
+    def __init__(
+        self, database: Database, runner: Runner, worker: WorkerRow, settings: JobSettings, vitals: Vitals
+    ) -> None:
+        self._database = database
+        self._runner = runner
+        self._worker = worker
+        self._settings = settings
+        self._vitals = vitals
+        self._woken = asyncio.Event()
+
+    def drain(self) -> None:
+        """Say from now on that this worker takes no more jobs."""
+        self._vitals.draining = True
+        self._woken.set()
+
+    def wake(self) -> None:
+        """Beat soon: a running job may have been cancelled."""
+        if self._runner.held:
+            self._woken.set()
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        while True:
+            await self.beat()
+            await asyncio.sleep(min(EARLIEST, self._settings.beat.total_seconds()))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), self._settings.beat.total_seconds() - EARLIEST)
+            self._woken.clear()
+
+    async def beat(self) -> None:
+        """Show that we live; end the jobs that are lost or shall be cancelled, or all when nobody has heard us."""
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(self._settings.beat.total_seconds()):
+                await self._beat()
+        except Exception as error:  # an outage: the leases outlast some beats
+            log.warning("beat_failed", cause=repr(error))
+            if time.monotonic() - self._vitals.beat_at > self._settings.patience.total_seconds():
+                self._end(list(self._runner.held), "job_let_go")  # guard: test_a_worker_that_nobody_hears_lets_go
+        else:
+            self._vitals.beat_at = began
+
+    async def _beat(self) -> None:
+        held = list(self._runner.held)
+        async with self._database.sessions.begin() as session:
+            found = await workers.beat(
+                session,
+                self._worker,
+                held=held,
+                running=self._vitals.running,
+                draining=self._vitals.draining,
+                lease=self._settings.running_lease,
+            )
+        self._end(set(held) - found.ours, "job_lost")  # guard: test_a_job_that_was_lost_is_cancelled
+        self._end(found.cancelled, "job_cancelled")  # guard: test_a_running_job_is_cancelled_at_the_next_beat
+
+    def _end(self, deliveries: Iterable[Delivery], event: str) -> None:
+        for delivery in deliveries:
+            if (task := self._runner.held.get(delivery)) is not None:  # else it has ended meanwhile
+                log.warning(event, job_id=str(delivery.id), fence=delivery.fence)
+                task.cancel()
+
+    async def sign_off(self) -> None:
+        """Take the worker off the list."""
+        with contextlib.suppress(Exception):  # its row goes stale, and is pruned later
+            async with asyncio.timeout(self._settings.beat.total_seconds()), self._database.sessions.begin() as session:
+                await workers.sign_off(session, self._worker.id)
