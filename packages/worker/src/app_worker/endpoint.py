@@ -35,10 +35,19 @@ class Endpoint(ThreadingMixIn, TCPServer):
     daemon_threads = True
     request_queue_size = MAX_CLIENTS
 
-    def __init__(self, settings: MetricsSettings, metrics: Metrics, vitals: Vitals, worker: JobSettings) -> None:
+    def __init__(
+        self,
+        settings: MetricsSettings,
+        metrics: Metrics,
+        vitals: Vitals,
+        worker: JobSettings,
+        *,
+        client_timeout: float = CLIENT_TIMEOUT,
+    ) -> None:
         self.metrics = metrics
         self.vitals = vitals
         self.worker = worker
+        self.client_timeout = client_timeout
         self.address_family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         self._free = threading.BoundedSemaphore(MAX_CLIENTS)
         super().__init__((settings.host, settings.port), _Exchange)
@@ -60,7 +69,7 @@ class Endpoint(ThreadingMixIn, TCPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._free.release()
+            self._free.release()  # guard: test_only_so_many_clients_are_served_at_once
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log what went wrong with a client, unless it only went away."""
@@ -75,7 +84,10 @@ class _Exchange(BaseHTTPRequestHandler):
     server: Endpoint
     server_version = "app_worker"
     sys_version = ""
-    timeout = CLIENT_TIMEOUT
+
+    def setup(self) -> None:
+        self.timeout = self.server.client_timeout  # guard: test_a_client_that_says_nothing_is_hung_up_on
+        super().setup()
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]

@@ -110,6 +110,7 @@ class Metrics:
     def _start_at_zero(self, queues: Iterable[str]) -> None:
         for kind in self._kinds:
             self._started.labels(kind)
+            self._run.labels(kind)
             for outcome in OUTCOMES:
                 self._finished.labels(kind, outcome)
         for queue in queues:

@@ -1,0 +1,127 @@
+"""What a worker counts."""
+
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+from prometheus_client import generate_latest
+
+from app_worker.metrics import OUTCOMES, Metrics, QueueFigures
+
+
+@pytest.fixture
+def enqueued() -> Counter[str]:
+    return Counter()
+
+
+@pytest.fixture
+def metrics(enqueued: Counter[str]) -> Metrics:
+    return Metrics(kinds=["mail"], queues=["default"], enqueued=enqueued)
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, labels)
+
+
+def test_a_start_is_counted_by_kind(metrics: Metrics) -> None:
+    metrics.started("mail")
+
+    assert value(metrics, "app_jobs_started_total", kind="mail") == 1
+
+
+def test_an_end_is_counted_by_kind_and_outcome(metrics: Metrics) -> None:
+    metrics.ended("mail", "completed", 0.2)
+
+    assert value(metrics, "app_jobs_finished_total", kind="mail", outcome="completed") == 1
+
+
+def test_the_run_time_of_a_job_goes_into_a_histogram(metrics: Metrics) -> None:
+    metrics.ended("mail", "failed", 0.2)
+
+    assert value(metrics, "app_job_run_seconds_sum", kind="mail") == 0.2
+    assert value(metrics, "app_job_run_seconds_bucket", kind="mail", le="0.1") == 0
+    assert value(metrics, "app_job_run_seconds_bucket", kind="mail", le="0.25") == 1
+
+
+def test_all_kinds_without_a_handler_share_one_label(metrics: Metrics) -> None:
+    for kind in ("typo", "from.tomorrow"):
+        metrics.started(kind)
+        metrics.ended(kind, "unknown", 0)
+
+    assert value(metrics, "app_jobs_started_total", kind="unknown") == 2
+    assert value(metrics, "app_jobs_finished_total", kind="unknown", outcome="unknown") == 2
+    assert b"typo" not in generate_latest(metrics.registry)
+
+
+def test_a_stale_delivery_is_counted(metrics: Metrics) -> None:
+    metrics.stale()
+
+    assert value(metrics, "app_job_deliveries_stale_total") == 1
+
+
+def test_a_dispatch_counts_what_came_back_apart(metrics: Metrics) -> None:
+    metrics.dispatched("default", 5, redelivered=2, crashed=1)
+
+    assert value(metrics, "app_jobs_dispatched_total", queue="default") == 5
+    assert value(metrics, "app_job_redeliveries_total", queue="default") == 2
+    assert value(metrics, "app_job_crashes_total", queue="default") == 1
+
+
+def test_the_window_shows_its_last_size(metrics: Metrics) -> None:
+    for size in (7, 3):
+        metrics.window("default", size)
+
+    assert value(metrics, "app_job_window", queue="default") == 3
+
+
+def test_what_the_process_has_enqueued_is_read_at_each_scrape(metrics: Metrics, enqueued: Counter[str]) -> None:
+    enqueued["mail"] += 2
+    enqueued["of.another.package"] += 1
+
+    assert value(metrics, "app_jobs_enqueued_total", kind="mail") == 2
+    assert value(metrics, "app_jobs_enqueued_total", kind="of.another.package") == 1
+
+
+def test_a_rate_can_rise_from_zero(metrics: Metrics) -> None:
+    zeros = [
+        value(metrics, "app_jobs_enqueued_total", kind="mail"),
+        value(metrics, "app_jobs_started_total", kind="mail"),
+        *(value(metrics, "app_jobs_finished_total", kind="mail", outcome=outcome) for outcome in OUTCOMES),
+        value(metrics, "app_job_run_seconds_count", kind="mail"),
+        value(metrics, "app_jobs_dispatched_total", queue="default"),
+        value(metrics, "app_job_redeliveries_total", queue="default"),
+        value(metrics, "app_job_crashes_total", queue="default"),
+    ]
+
+    assert set(zeros) == {0.0}
+
+
+def test_a_queue_is_shown_as_the_ledger_has_it(metrics: Metrics) -> None:
+    metrics.ledger.queues = (QueueFigures("default", timedelta(seconds=3), {"available": 2, "executing": 1}),)
+
+    assert value(metrics, "app_job_queue_age_seconds", queue="default") == 3
+    assert value(metrics, "app_jobs_open", queue="default", state="available") == 2
+    assert value(metrics, "app_jobs_open", queue="default", state="executing") == 1
+
+
+def test_a_queue_that_is_gone_is_not_shown(metrics: Metrics) -> None:
+    metrics.ledger.queues = (QueueFigures("default", timedelta(seconds=3), {"available": 2}),)
+    metrics.ledger.queues = ()
+
+    assert value(metrics, "app_job_queue_age_seconds", queue="default") is None
+
+
+def test_two_workers_count_apart(metrics: Metrics) -> None:
+    other = Metrics(kinds=["mail"], queues=["default"], enqueued={})
+
+    metrics.started("mail")
+
+    assert value(other, "app_jobs_started_total", kind="mail") == 0
+
+
+def test_the_process_itself_is_measured(metrics: Metrics) -> None:
+    assert value(metrics, "process_cpu_seconds_total")
+
+
+def test_a_counter_is_one_series(metrics: Metrics) -> None:
+    assert b"_created" not in generate_latest(metrics.registry)
