@@ -4,13 +4,19 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import func, text
 
 from app_db import Database, open_database
+from app_db.models import Job, JobState
 from app_db.settings import DatabaseSettings
+from app_db.types import new_id
+
+from .ledger_steps import PAST, MakeJob
 
 type OpenWith = Callable[..., AbstractAsyncContextManager[Database]]
 type EndBackend = Callable[[int], Awaitable[None]]
@@ -60,3 +66,18 @@ def refusing_url() -> Iterator[str]:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield f"postgresql://nobody:nothing@127.0.0.1:{held.getsockname()[1]}/none_test"
+
+
+@pytest.fixture
+def make_job(database: Database) -> MakeJob:
+    """Return a factory of committed jobs that are due by default."""
+
+    async def make(*, due_in: timedelta | None = PAST, **columns: Any) -> UUID:  # Any: columns of Job
+        job_id = new_id()
+        defaults = {"kind": "test", "payload": {"n": 1}, "payload_version": 1, "state": JobState.AVAILABLE}
+        claim_at = None if due_in is None else func.now() + due_in
+        async with database.sessions.begin() as session:
+            session.add(Job(**{"id": job_id, "claim_at": claim_at, **defaults, **columns}))
+        return job_id
+
+    return make

@@ -1,0 +1,70 @@
+"""What relay, runner and time do to a job, step by step, for the tests of the ledger."""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import func, select, update
+
+from app_db import Session
+from app_db.jobs import crons, dispatch, ledger
+from app_db.jobs.ledger import Delivery
+from app_db.models import Job, JobState
+from app_db.types import new_id
+
+type MakeJob = Callable[..., Awaitable[UUID]]
+
+LEASE = timedelta(minutes=1)
+PAST = timedelta(seconds=-1)
+FINAL = [JobState.COMPLETED, JobState.DISCARDED, JobState.CANCELLED]
+
+
+async def claim(session: Session, *, queue: str = "default", room: int = 10) -> list[Delivery]:
+    """Claim as a relay does, and commit."""
+    claimed = await dispatch.claim(session, queue=queue, room=room, lease=LEASE)
+    await session.commit()
+    return list(claimed.deliveries)
+
+
+async def start(session: Session, delivery: Delivery, *, leased: bool = True) -> ledger.StartedJob | None:
+    """Start as a runner does, and commit."""
+    started = await ledger.start(
+        session, delivery, leased_kinds=["test"] if leased else [], worker_id=new_id(), lease=LEASE
+    )
+    await session.commit()
+    return started
+
+
+async def claimed(session: Session) -> Delivery:
+    (delivery,) = await claim(session)
+    return delivery
+
+
+async def executing(session: Session) -> Delivery:
+    delivery = await claimed(session)
+    assert await start(session, delivery) is not None
+    return delivery
+
+
+async def overtaken(session: Session) -> Delivery:
+    """A delivery whose job was executing, lost its lease, and has been delivered again."""
+    delivery = await executing(session)
+    await let_lease_run_out(session, delivery.id)
+    again = await claimed(session)
+    assert await start(session, again) is not None
+    return delivery
+
+
+async def let_lease_run_out(session: Session, job_id: UUID) -> None:
+    await session.execute(update(Job).where(Job.id == job_id).values(claim_at=func.now() + PAST))
+    await session.commit()
+
+
+async def stored(session: Session, job_id: UUID) -> Job:
+    statement = select(Job).where(Job.id == job_id).execution_options(populate_existing=True)
+    return (await session.scalars(statement)).one()
+
+
+async def is_due_within(session: Session, job: Job, duration: timedelta) -> bool:
+    now = await crons.database_time(session)
+    return job.claim_at is not None and now < job.claim_at <= now + duration

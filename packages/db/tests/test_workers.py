@@ -1,0 +1,124 @@
+"""A worker's signs of life."""
+
+from datetime import timedelta
+
+from sqlalchemy import func, select
+
+from app_db import Database, Session
+from app_db.jobs import ledger, workers
+from app_db.jobs.ledger import Delivery
+from app_db.jobs.workers import Held, WorkerRow
+from app_db.models import JobCancellation, JobWorker
+from app_db.types import new_id
+
+from .ledger_steps import (
+    LEASE,
+    MakeJob,
+    claim,
+    executing,
+    is_due_within,
+    overtaken,
+    start,
+    stored,
+)
+
+WORKER = WorkerRow(new_id(), "host-1", 42, ["default", "mail"], concurrency=10)
+
+
+async def beat(session: Session, held: list[Delivery], *, running: int = 0, draining: bool = False) -> Held:
+    """Beat as a worker does, and commit."""
+    found = await workers.beat(session, WORKER, held=held, running=running, draining=draining, lease=timedelta(hours=1))
+    await session.commit()
+    return found
+
+
+async def test_a_worker_shows_up_with_its_first_beat(session: Session) -> None:
+    await beat(session, [], running=3)
+
+    row = (await session.scalars(select(JobWorker))).one()
+    assert (row.id, row.host, row.pid, row.queues, row.concurrency, row.running, row.draining) == (
+        WORKER.id, "host-1", 42, ["default", "mail"], 10, 3, False
+    )  # fmt: skip
+
+
+async def test_a_later_beat_moves_its_time_and_tells_what_has_changed(session: Session) -> None:
+    await beat(session, [])
+    first = (await session.scalars(select(JobWorker.beat_at))).one()
+
+    await beat(session, [], running=1, draining=True)
+
+    row = (await session.scalars(select(JobWorker))).one()
+    assert (row.running, row.draining) == (1, True)
+    assert row.beat_at > first
+
+
+async def test_a_worker_that_stops_is_taken_off_the_list(session: Session) -> None:
+    await beat(session, [])
+
+    await workers.sign_off(session, WORKER.id)
+
+    assert await session.scalar(select(func.count()).select_from(JobWorker)) == 0
+
+
+async def test_a_beat_tells_which_jobs_shall_end(session: Session, make_job: MakeJob) -> None:
+    await make_job()
+    delivery = await executing(session)
+    session.add(JobCancellation(job_id=delivery.id))
+    await session.flush()
+
+    held = await beat(session, [delivery])
+
+    assert held == Held({delivery}, {delivery})
+
+
+async def test_the_leases_of_all_running_jobs_are_renewed_at_once(session: Session, make_job: MakeJob) -> None:
+    await make_job()
+    await make_job()
+    deliveries = await claim(session)
+    for delivery in deliveries:
+        await start(session, delivery)
+
+    held = await beat(session, deliveries)
+
+    assert held == Held(set(deliveries), set())
+    for delivery in deliveries:
+        job = await stored(session, delivery.id)
+        assert not await is_due_within(session, job, timedelta(minutes=59))
+
+
+async def test_a_job_that_writes_does_not_keep_the_others_from_renewing_their_leases(
+    database: Database, session: Session, make_job: MakeJob
+) -> None:
+    await make_job()
+    await make_job()
+    deliveries = await claim(session)
+    for delivery in deliveries:
+        await start(session, delivery)
+    writing, other = deliveries
+
+    async with database.sessions() as writer:
+        await ledger.hold(writer, writing, idle=LEASE)
+        held = await beat(session, deliveries)
+
+    assert held == Held(set(deliveries), set())
+    assert await is_due_within(session, await stored(session, writing.id), LEASE)
+    assert not await is_due_within(session, await stored(session, other.id), timedelta(minutes=59))
+
+
+async def test_a_job_that_writes_can_be_asked_to_stop(database: Database, session: Session, make_job: MakeJob) -> None:
+    job_id = await make_job()
+    delivery = await executing(session)
+
+    async with database.sessions() as writer:
+        await ledger.hold(writer, delivery, idle=LEASE)
+        session.add(JobCancellation(job_id=job_id))
+        await session.commit()  # waits for no lock
+
+    assert await session.get(JobCancellation, job_id) is not None
+
+
+async def test_an_overtaken_delivery_renews_no_lease(session: Session, make_job: MakeJob) -> None:
+    await make_job()
+    old = await overtaken(session)
+
+    assert (await beat(session, [old])).ours == set()
