@@ -1,0 +1,57 @@
+"""A run under fire: jobs are accepted all the time, something is broken every second, and in the end it is counted."""
+
+import asyncio
+import time
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+from tests.e2e.chaos.faults import WEIGHTS
+from tests.e2e.chaos.figures import COUNT, Figures
+from tests.e2e.chaos.site import Site
+
+WORKERS = 3
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.3, 1.2
+"""Seconds between two faults."""
+DRAIN_SECONDS = 60
+NOTHING_IS_OPEN = "SELECT NOT EXISTS (SELECT FROM jobs WHERE finished_at IS NULL) AS it_is"
+
+
+async def run_under_fire(folder: Path, *, seconds: float, seed: int) -> Figures:
+    """Break something every 0.3 to 1.2 s for so long, then let all jobs end and count.
+
+    Raises:
+        AssertionError: when a process ended that nobody had killed.
+    """
+    chance = Random(seed)
+    faults: Counter[str] = Counter()
+    async with Site(folder, workers=WORKERS, longest_outage=max(1.0, seconds / 20)) as site:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            await asyncio.sleep(chance.uniform(SHORTEST_PAUSE, LONGEST_PAUSE))
+            site.check_that_all_live()
+            site.thaw()
+            (fault,) = chance.choices(list(WEIGHTS), list(WEIGHTS.values()))
+            faults[fault.__name__] += 1
+            await fault(site, chance)
+        await site.stop_accepting()
+        site.thaw(all_of_them=True)
+        drain_seconds = await drain(site)
+        site.check_that_all_live()
+        return await count(site, faults, drain_seconds)
+
+
+async def drain(site: Site) -> float:
+    """Wait until no job is open, or too long; return for how many seconds."""
+    began = time.monotonic()
+    while (waited := time.monotonic() - began) < DRAIN_SECONDS:
+        if (await site.ask(NOTHING_IS_OPEN))[0]["it_is"]:
+            break
+        await asyncio.sleep(0.1)
+    return waited
+
+
+async def count(site: Site, faults: Counter[str], drain_seconds: float) -> Figures:
+    """Compare what was committed with its effects."""
+    (counts,) = await site.ask(COUNT, site.said("committed"))
+    return Figures(dict(counts), len(site.said("rolled")), faults, drain_seconds)

@@ -1,0 +1,199 @@
+"""What the workers of the fault tests run: jobs that leave one effect each, and jobs that misbehave.
+
+Whoever accepts one writes a row with it, in one transaction. In the end there must be one effect for each row that was
+committed, and none besides. No constraint helps: an effect that happens twice is there twice.
+"""
+
+import asyncio
+import os
+import random
+import time
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import structlog
+from sqlalchemy import text
+
+from app_db import Session
+from app_db.jobs.outbox import enqueue
+from app_db.jobs.payload import JobPayload
+from app_db.types import new_id
+from app_worker.context import Fenced, JobContext
+from app_worker.registry import Handler, Mode, handles
+
+log = structlog.get_logger(__name__)
+
+CREATE_TABLES = """
+    CREATE TABLE chaos_rows (id uuid PRIMARY KEY);
+    CREATE TABLE chaos_starts (job_id uuid NOT NULL);
+    CREATE TABLE chaos_effects (row_id uuid NOT NULL, key text NOT NULL);
+    CREATE INDEX ON chaos_effects (key);
+"""
+DROP_TABLES = "DROP TABLE chaos_rows, chaos_starts, chaos_effects"
+
+LEAVE_EFFECT = "INSERT INTO chaos_effects (row_id, key) SELECT CAST(:row AS uuid), CAST(:key AS text)"
+LEAVE_EFFECT_ONCE = f"{LEAVE_EFFECT} WHERE NOT EXISTS (SELECT FROM chaos_effects WHERE key = :key)"
+
+
+class TxEffect(JobPayload):
+    """One effect, in tx mode."""
+
+    kind = "chaos.tx"
+    row: UUID
+    seconds: float = 0
+    """How long it takes; one that takes any time says that it has begun (`chaos_starts`)."""
+    hiccups: float = 0
+    """How likely an attempt fails."""
+
+
+class LeaseEffect(JobPayload):
+    """One effect, in lease mode."""
+
+    kind = "chaos.lease"
+    row: UUID
+    seconds: float = 0
+    hiccups: float = 0
+
+
+class Straggler(JobPayload):
+    """Its first run is held up for longer than its lease, and then writes nevertheless."""
+
+    kind = "chaos.straggler"
+    row: UUID
+    blocks: bool = False
+    """Whether it blocks the event loop, heartbeat included; otherwise there is time to freeze its worker."""
+    is_naive: bool = False
+    """The negative control: it writes past the fence."""
+
+
+class TxPoison(JobPayload):
+    """Takes its worker down, always."""
+
+    kind = "chaos.poison.tx"
+    row: UUID
+
+
+class LeasePoison(JobPayload):
+    """Takes its worker down, always."""
+
+    kind = "chaos.poison.lease"
+    row: UUID
+
+
+class Failure(JobPayload):
+    """Fails, always, and would be tried again in an hour."""
+
+    kind = "chaos.failure"
+    row: UUID
+
+
+class Hiccup(Exception):
+    """The kind of error that the next attempt does not see."""
+
+
+async def accept(session: Session, payload_class: type[JobPayload], **fields: Any) -> UUID:  # Any: of the payload
+    """Write a row and enqueue the job that owes it an effect; return the job's id."""
+    row = new_id()
+    options = {name: fields.pop(name) for name in ("run_at", "queue") if name in fields}
+    await session.execute(text("INSERT INTO chaos_rows VALUES (:row)"), {"row": row})
+    return await enqueue(session, payload_class.model_validate({"row": row, **fields}), **options)
+
+
+def soon(attempt: int) -> timedelta:
+    """Retry at once: the tests have no time."""
+    return timedelta(milliseconds=100)
+
+
+@handles(TxEffect, max_attempts=1000, backoff=soon)
+async def leave_effect(job: JobContext, payload: TxEffect) -> None:
+    """The effect and the completion are one commit, so an error after the effect takes it back."""
+    await job.session.execute(text(LEAVE_EFFECT), {"row": payload.row, "key": job.idempotency_key})
+    await _take_time(job, payload.seconds)
+    _hiccup(payload.hiccups)
+
+
+@handles(LeaseEffect, mode=Mode.LEASE, max_attempts=1000, backoff=soon)
+async def leave_effect_with_lease(job: JobContext, payload: LeaseEffect) -> None:
+    """The effect is committed before the completion is, so a later run has to look for the key of the job."""
+    await _take_time(job, payload.seconds)
+    _hiccup(payload.hiccups)
+    await _write(job, payload.row)
+    _hiccup(payload.hiccups)
+
+
+@handles(Straggler, mode=Mode.LEASE)
+async def straggle(job: JobContext, payload: Straggler) -> None:
+    """Shielded, as what is under way in another system: no cancellation helps, the fence has to."""
+    await asyncio.shield(_straggle(job, payload))
+
+
+async def _straggle(job: JobContext, payload: Straggler) -> None:
+    if await _note_start(job) == 1:
+        if payload.blocks:
+            time.sleep(2 * job.lease.total_seconds())  # noqa: ASYNC251  # what nobody should do, and somebody will
+        else:
+            await asyncio.sleep(2)
+    try:
+        await (_write_past_the_fence(job, payload.row) if payload.is_naive else _write(job, payload.row))
+    except Fenced:
+        log.warning("straggler_fenced")
+    else:
+        log.warning("straggler_wrote")
+
+
+@handles(TxPoison)
+async def die_in_tx(job: JobContext, payload: TxPoison) -> None:
+    """As a segmentation fault or the out-of-memory killer would."""
+    os._exit(9)
+
+
+@handles(LeasePoison, mode=Mode.LEASE)
+async def die_with_lease(job: JobContext, payload: LeasePoison) -> None:
+    """As a segmentation fault or the out-of-memory killer would."""
+    os._exit(9)
+
+
+@handles(Failure, mode=Mode.LEASE, backoff=lambda _: timedelta(hours=1))
+async def fail(job: JobContext, payload: Failure) -> None:
+    """Leave the job in the state retryable."""
+    raise Hiccup
+
+
+HANDLERS: tuple[Handler, ...] = (
+    leave_effect,
+    leave_effect_with_lease,
+    straggle,
+    die_in_tx,
+    die_with_lease,
+    fail,
+)
+
+
+async def _write(job: JobContext, row: UUID) -> None:
+    async with job.transaction() as session:
+        await session.execute(text(LEAVE_EFFECT_ONCE), {"row": row, "key": job.idempotency_key})
+
+
+async def _write_past_the_fence(job: JobContext, row: UUID) -> None:
+    async with job.database.sessions.begin() as session:
+        await session.execute(text(LEAVE_EFFECT), {"row": row, "key": job.idempotency_key})
+
+
+async def _take_time(job: JobContext, seconds: float) -> None:
+    if seconds:
+        await _note_start(job)
+        await asyncio.sleep(seconds)
+
+
+async def _note_start(job: JobContext) -> int:
+    """Put on record that a run has begun, whatever becomes of it, and return how many have."""
+    async with job.database.sessions.begin() as session:
+        await session.execute(text("INSERT INTO chaos_starts VALUES (:id)"), {"id": job.id})
+        starts = await session.scalars(text("SELECT count(*) FROM chaos_starts WHERE job_id = :id"), {"id": job.id})
+        return int(starts.one())
+
+
+def _hiccup(likelihood: float) -> None:
+    if random.random() < likelihood:
+        raise Hiccup

@@ -1,0 +1,76 @@
+"""`python -m tests.e2e.chaos.producer`: accepts jobs until it is killed, and prints what it knows to be committed.
+
+With `--die-after-commit` it kills itself when its first COMMIT has returned, before anybody was told of the job.
+"""
+
+import asyncio
+import os
+import random
+import signal
+import sys
+from typing import NoReturn
+
+import uvloop
+
+from app_db import Database, open_database
+from app_db.settings import DatabaseSettings
+from tests.e2e.chaos.jobs import LeaseEffect, TxEffect, accept
+
+WRITERS = 4
+LONGEST_PAUSE = 0.04
+"""Seconds between two transactions of a writer: some 150 a second, so that the backlog stays small."""
+ROLLED_BACK = 0.15
+HICCUPS = 0.03
+SLOW = 0.01
+SLOW_SECONDS = 0.5
+
+
+class Regret(Exception):
+    """All was written, and then the caller thought better of it."""
+
+
+async def accept_one(database: Database) -> None:
+    """Write a row with its job, in one transaction that is rolled back now and then."""
+    payload_class = random.choice((TxEffect, LeaseEffect))
+    seconds = SLOW_SECONDS if random.random() < SLOW else 0.0
+    async with database.sessions.begin() as session:
+        job_id = await accept(session, payload_class, seconds=seconds, hiccups=HICCUPS)
+        if random.random() < ROLLED_BACK:
+            raise Regret
+    say(f"committed {job_id}")
+
+
+async def accept_for_ever(database: Database) -> NoReturn:
+    """Go on, whatever happens to the database: what a failed COMMIT has done, only the rows can tell."""
+    while True:
+        await asyncio.sleep(random.uniform(0, LONGEST_PAUSE))
+        try:
+            await accept_one(database)
+        except Regret:
+            say("rolled back")
+        except Exception as error:
+            say(f"failed {error!r}")
+            await asyncio.sleep(0.1)
+
+
+async def accept_and_die(database: Database) -> None:
+    """The commit is all that is left of us: the wake-up is sent some milliseconds later."""
+    async with database.sessions.begin() as session:
+        await accept(session, TxEffect)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def main() -> None:
+    settings = DatabaseSettings.model_validate({"url": os.environ["APP_DATABASE__URL"]})
+    async with open_database(settings, name="producer") as database:
+        if "--die-after-commit" in sys.argv:
+            await accept_and_die(database)
+        await asyncio.gather(*(accept_for_ever(database) for _ in range(WRITERS)))
+
+
+def say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201  # what it prints is read when it is dead
+
+
+if __name__ == "__main__":
+    asyncio.run(main(), loop_factory=uvloop.new_event_loop)

@@ -1,0 +1,139 @@
+"""A Groundwork of its own, made to be broken: both servers, worker processes, and one that accepts jobs."""
+
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import asyncpg
+from sqlalchemy import make_url
+
+from app_db.testing import databases
+from app_db.testing.processes import free_port
+from app_db.testing.servers import PostgresServer, ValkeyServer
+from tests.docs.checkout import ROOT
+from tests.e2e.chaos.jobs import CREATE_TABLES
+from tests.e2e.processes import Process, eventually
+
+LEASE_SECONDS = 2
+
+
+class Site:
+    """Used with `async with`; what is running at the end is killed.
+
+    Both servers keep their ports, so that whoever lost them finds them again. Postgres is durable: what it has
+    confirmed must outlive an immediate shutdown. Valkey keeps nothing.
+    """
+
+    def __init__(self, folder: Path, *, workers: int, longest_outage: float = 1.0) -> None:
+        self.folder = folder
+        self.longest_outage = longest_outage
+        """Seconds for which a server may be down."""
+        self.postgres = PostgresServer(folder / "postgres", port=free_port())
+        self.valkey = ValkeyServer(folder / "valkey", port=free_port(), durable=False)
+        self.environment: dict[str, str] = {}
+        self.worker_count = workers
+        self.workers: list[Process] = []  # one for each that is to run; the dead are replaced
+        self.producers: list[Process] = []
+        """One, until no more jobs are to be accepted."""
+        self._frozen: dict[Process, float] = {}
+        self._started = 0
+
+    async def __aenter__(self) -> Self:
+        self.postgres.start()
+        self.valkey.start()
+        url = await databases.recreate(self.postgres.url("postgres"), "app_chaos_test")
+        await databases.migrate(url, root=ROOT)
+        self.dsn = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        self.environment = {**environment(url, self.valkey.url), "APP_LOG__LEVEL": "WARNING"}
+        async with self._connection() as connection:
+            await connection.execute(CREATE_TABLES)
+        self.workers = [self.start_worker() for _ in range(self.worker_count)]
+        self.start_producer()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for process in (*self.workers, *self.producers):
+            process.kill()
+        self.valkey.stop()
+        self.postgres.stop()
+        self.postgres.erase()
+
+    async def ask(self, query: str, *arguments: object) -> list[Any]:  # Any: asyncpg's records
+        """Ask Postgres directly, on a connection that no fault has met."""
+        async with self._connection() as connection:
+            return list(await connection.fetch(query, *arguments))
+
+    def start_worker(self) -> Process:
+        """Start one more worker, without waiting for it to be ready."""
+        return self._start("worker")
+
+    def start_producer(self) -> None:
+        """Start the process that accepts jobs."""
+        self.producers.append(self._start("producer"))
+
+    def kill_producer(self) -> None:
+        """kill -9; what it has said stays."""
+        self.producers.pop().kill()
+
+    def check_that_all_live(self) -> None:
+        """A process that ended by itself would make all that follows look better than it is.
+
+        Raises:
+            AssertionError: with what it said last.
+        """
+        for process in (*self.workers, *self.producers):
+            assert process.is_running(), f"{process.name} has ended by itself:\n{process.output[-4000:]}"
+
+    def said(self, word: str) -> list[str]:
+        """What the producers have said, dead or alive, as far as it starts with this word."""
+        lines = (line for log in self.folder.glob("producer-*.log") for line in log.read_text().splitlines())
+        return [line.removeprefix(f"{word} ") for line in lines if line.startswith(f"{word} ")]
+
+    async def stop_accepting(self) -> None:
+        """Kill the producer and wait until Postgres has noticed: a COMMIT that was sent still counts."""
+        self.kill_producer()
+
+        async def it_is_gone() -> bool:
+            return not await self.ask("SELECT FROM pg_stat_activity WHERE application_name = 'producer'")
+
+        await eventually(it_is_gone, "the producer's sessions have ended")
+
+    def freeze(self, worker: Process, *, seconds: float) -> None:
+        """SIGSTOP a worker; `thaw` lets it go on after so long at the earliest."""
+        worker.signal(signal.SIGSTOP)
+        self._frozen.setdefault(worker, time.monotonic() + seconds)
+
+    def thaw(self, *, all_of_them: bool = False) -> None:
+        """Let frozen workers whose time has come go on as if no time had passed; the dead stay dead."""
+        for worker, until in list(self._frozen.items()):
+            if all_of_them or until < time.monotonic():
+                worker.signal(signal.SIGCONT)
+                del self._frozen[worker]
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Any]:  # Any: asyncpg's connection, which has no types
+        connection = await asyncpg.connect(self.dsn, timeout=10)
+        try:
+            yield connection
+        finally:
+            await connection.close(timeout=10)
+
+    def _start(self, module: str) -> Process:
+        self._started += 1
+        log = self.folder / f"{module}-{self._started}.log"
+        return Process(f"tests.e2e.chaos.{module}", ready="", env=self.environment, log=log)
+
+
+def environment(database_url: str, valkey_url: str) -> dict[str, str]:
+    """What processes of the fault tests are told."""
+    return {
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+        "APP_DATABASE__URL": database_url,
+        "APP_REDIS__URL": valkey_url,
+        "APP_WORKER__LEASE": f"PT{LEASE_SECONDS}S",
+        "APP_WORKER__GRACE": "PT1S",
+    }
