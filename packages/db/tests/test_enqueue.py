@@ -1,11 +1,12 @@
 """Accepting jobs."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
+from pydantic import ValidationError
 from sqlalchemy import func, select
-from sqlalchemy.exc import IntegrityError
 
 from app_db import Database, Session
 from app_db.jobs.catalog import CATALOG, PruneSessions, WelcomeEmail
@@ -111,9 +112,50 @@ async def test_a_new_job_was_neither_delivered_nor_tried(session: Session) -> No
     assert (job.fence, job.attempt, job.redeliveries, job.crashes) == (0, 0, 0, 0)
 
 
-async def test_jobs_that_may_never_be_tried_are_refused(session: Session) -> None:
-    with pytest.raises(IntegrityError, match="ck_jobs_max_attempts"):
-        await enqueue(session, PruneSessions(), max_attempts=0)
+@pytest.mark.parametrize(
+    ("terms", "complaint"),
+    [
+        ({"run_at": datetime(2026, 3, 29, 2, 30)}, "run_at 2026-03-29 02:30:00 has no time zone"),  # noqa: DTZ001  # what is tested
+        ({"queue": ""}, "the queue needs a name"),
+        ({"priority": 32768}, "priority 32768 is not between -32768 and 32767"),
+        ({"priority": -32769}, "priority -32769 is not between"),
+        ({"max_attempts": 0}, "max_attempts 0 is not between 1 and 32767"),
+        ({"max_attempts": 32768}, "max_attempts 32768 is not between"),
+    ],
+)
+async def test_a_job_on_impossible_terms_is_refused_before_it_is_sent(
+    database: Database, session: Session, terms: dict[str, Any], complaint: str
+) -> None:
+    with assert_queries(database, max=0), pytest.raises(ValueError, match=complaint):
+        await enqueue(session, PruneSessions(), **terms)
+
+
+@pytest.mark.parametrize(("priority", "max_attempts"), [(-32768, 1), (32767, 32767)])
+async def test_a_job_on_extreme_terms_is_accepted(session: Session, priority: int, max_attempts: int) -> None:
+    job = await stored(session, await enqueue(session, PruneSessions(), priority=priority, max_attempts=max_attempts))
+
+    assert (job.priority, job.max_attempts) == (priority, max_attempts)
+
+
+async def test_a_job_with_wrong_fields_is_refused_before_it_is_sent(database: Database, session: Session) -> None:
+    nobody: Any = "nobody"
+    payload = WelcomeEmail.model_construct(user_id=nobody)
+
+    with assert_queries(database, max=0), pytest.raises(ValidationError):
+        await enqueue(session, payload)
+
+
+async def test_a_job_that_is_to_run_inline_has_run_when_enqueue_returns(session: Session) -> None:
+    ran: list[tuple[Session, UUID]] = []
+
+    async def run(session: Session, job_id: UUID) -> None:
+        ran.append((session, (await stored(session, job_id)).id))
+
+    session.info["run_inline"] = run
+
+    job_id = await enqueue(session, PruneSessions())
+
+    assert ran == [(session, job_id)]
 
 
 async def test_the_ids_of_jobs_are_in_their_order(session: Session) -> None:

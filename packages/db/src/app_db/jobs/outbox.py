@@ -1,24 +1,90 @@
 """Accepting jobs: a row in the caller's transaction, so a job exists exactly when what it belongs to does."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import DateTime, bindparam, case, func, insert
+from sqlalchemy import text
 
 from app_db.engine import Session
 from app_db.jobs.commits import count_after_commit
-from app_db.jobs.payload import JobPayload
-from app_db.models import Job, JobState
+from app_db.jobs.payload import JobPayload, checked_json
+from app_db.jobs.unique import Unique
 from app_db.types import new_id
 
-_RUN_AT = func.coalesce(bindparam("due", type_=DateTime(timezone=True)), func.now())
+SMALLINT = 2**15
+UNIQUE_TRIES = 10
 
-# Built once: building a statement costs more than running it. Postgres's clock decides what is due, never ours.
-_INSERT = insert(Job).values(
-    run_at=_RUN_AT,
-    claim_at=_RUN_AT,
-    state=case((func.now() < _RUN_AT, JobState.SCHEDULED), else_=JobState.AVAILABLE),
-)
+# Postgres's clock decides what is due, never ours.
+_INSERT = """
+    INSERT INTO jobs (id, owner_id, kind, payload, payload_version, queue, priority, max_attempts, request_id,
+        run_at, claim_at, state, unique_key, unique_states)
+    SELECT job.id, :owner_id, job.kind, CAST(job.payload AS jsonb), job.version, :queue, :priority, :max_attempts,
+        :request_id, due_at, due_at, CASE WHEN now() < due_at THEN 'scheduled' ELSE 'available' END, {unique}
+    FROM {jobs}, (SELECT coalesce(CAST(:run_at AS timestamptz), now()) AS due_at) AS due
+"""
+_ONE = """(
+    SELECT CAST(:id AS uuid) AS id, CAST(:kind AS text) AS kind, CAST(:payload AS text) AS payload,
+        CAST(:version AS smallint) AS version
+) AS job"""
+_MANY = """unnest(
+    CAST(:ids AS uuid[]), CAST(:kinds AS text[]), CAST(:payloads AS text[]), CAST(:versions AS smallint[])
+) AS job (id, kind, payload, version)"""
+
+_ENQUEUE = text(_INSERT.format(jobs=_ONE, unique="NULL, NULL"))
+_ENQUEUE_MANY = text(_INSERT.format(jobs=_MANY, unique="NULL, NULL"))
+
+# Looking first keeps whoever asks again from waiting for the job: a handler in tx mode locks its row. Two that look at
+# the same time both insert: one waits for the other's commit, gets no row back, and finds it at its next look.
+_ENQUEUE_UNIQUE = text(f"""
+    WITH same AS (
+        SELECT :digest || coalesce(
+            ':' || floor(extract(epoch FROM now()) / extract(epoch FROM CAST(:period AS interval))), ''
+        ) AS key
+    ), existing AS (
+        SELECT id FROM jobs
+        WHERE unique_key = (SELECT key FROM same) AND unique_key IS NOT NULL AND state = ANY (unique_states)
+    ), inserted AS (
+        {_INSERT.format(jobs=_ONE, unique="(SELECT key FROM same), CAST(:states AS text[])")}
+        WHERE NOT EXISTS (SELECT FROM existing)
+        ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL AND state = ANY (unique_states) DO NOTHING
+        RETURNING id
+    )
+    SELECT id FROM existing UNION ALL SELECT id FROM inserted
+""")  # noqa: S608  # made of constants
+
+
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What jobs of one call have in common, checked."""
+
+    run_at: datetime | None
+    queue: str
+    priority: int
+    max_attempts: int | None
+    owner_id: UUID | None
+
+    def __post_init__(self) -> None:
+        if self.run_at is not None and self.run_at.utcoffset() is None:
+            raise ValueError(f"run_at {self.run_at} has no time zone: nobody knows when that is")
+        if not self.queue:
+            raise ValueError("the queue needs a name")
+        if not -SMALLINT <= self.priority < SMALLINT:
+            raise ValueError(f"priority {self.priority} is not between {-SMALLINT} and {SMALLINT - 1}")
+        if self.max_attempts is not None and not 1 <= self.max_attempts < SMALLINT:
+            raise ValueError(f"max_attempts {self.max_attempts} is not between 1 and {SMALLINT - 1}")
+
+    def parameters(self, session: Session) -> dict[str, Any]:  # Any: of SQL
+        return {
+            "run_at": self.run_at,
+            "queue": self.queue,
+            "priority": self.priority,
+            "max_attempts": self.max_attempts,
+            "owner_id": self.owner_id,
+            "request_id": session.info.get("request_id"),
+        }
 
 
 async def enqueue(
@@ -30,33 +96,96 @@ async def enqueue(
     priority: int = 2,
     max_attempts: int | None = None,
     owner_id: UUID | None = None,
+    unique: Unique | None = None,
 ) -> UUID:
     """Accept a job as part of the caller's transaction and return its id: one INSERT, nothing sent anywhere.
 
     It is rolled back with the transaction; once committed it runs, whatever dies in between (docs/jobs.md).
 
+    With `unique` it is accepted only if none like it is there, else the id of that one is returned; of transactions
+    that race, one inserts. A transaction that has enqueued the same and not ended yet is waited for, up to
+    `lock_timeout` (2 s), and two that enqueue two such jobs in opposite orders end in a deadlock: enqueue unique jobs
+    late in a transaction, and in one order.
+
     Args:
-        session: whose transaction it joins.
+        session: whose transaction it joins. Where `session.info["run_inline"]` is set (see app_worker.testing), it is
+            awaited with the session and the id: the job has run when this returns.
         payload: what to do; its class decides which handler runs.
-        run_at: not before this time, by Postgres's clock; at once if absent.
+        run_at: not before this time, by Postgres's clock; at once if absent. With a time zone.
         queue: the queue whose workers run it.
-        priority: 0 is served first.
+        priority: the lowest is served first.
         max_attempts: instead of the handler's own limit.
         owner_id: who may see it under `GET /jobs`.
+        unique: what makes it the same as another one.
+
+    Raises:
+        ValueError: before anything is sent, when an argument or the payload is wrong (`pydantic.ValidationError`).
     """
+    terms = _Terms(run_at, queue, priority, max_attempts, owner_id)
+    stored = checked_json(payload)
     job_id = new_id()
-    columns = {
+    parameters = {
+        **terms.parameters(session),
         "id": job_id,
-        "owner_id": owner_id,
         "kind": payload.kind,
-        "payload": payload.model_dump(mode="json"),
-        "payload_version": payload.version,
-        "queue": queue,
-        "priority": priority,
-        "max_attempts": max_attempts,
-        "request_id": session.info.get("request_id"),
-        "due": run_at,
+        "payload": stored,
+        "version": payload.version,
     }
-    await session.execute(_INSERT, columns)
-    count_after_commit(session, [payload.kind])
+    if unique is None:
+        await session.execute(_ENQUEUE, parameters)
+    elif (existing_id := await _insert_unique(session, payload, unique, parameters)) != job_id:
+        return existing_id
+    await _accepted(session, [job_id], [payload.kind])
     return job_id
+
+
+async def enqueue_many(
+    session: Session,
+    payloads: Iterable[JobPayload],
+    *,
+    run_at: datetime | None = None,
+    queue: str = "default",
+    priority: int = 2,
+    max_attempts: int | None = None,
+    owner_id: UUID | None = None,
+) -> list[UUID]:
+    """Accept many jobs, of any kinds, in one statement, and return their ids in the order of `payloads`.
+
+    All or none of them; see `enqueue` for the arguments, and for what is raised. Ten thousand take about 0.2 s, in
+    which the event loop is busy for the half: call it again for more, in the same transaction or in others.
+    """
+    terms = _Terms(run_at, queue, priority, max_attempts, owner_id)
+    jobs = [(new_id(), payload.kind, checked_json(payload), payload.version) for payload in payloads]
+    if not jobs:
+        return []
+    ids, kinds, stored, versions = (list(column) for column in zip(*jobs, strict=True))
+    parameters = {**terms.parameters(session), "ids": ids, "kinds": kinds, "payloads": stored, "versions": versions}
+    await session.execute(_ENQUEUE_MANY, parameters)
+    await _accepted(session, ids, kinds)
+    return ids
+
+
+async def _insert_unique(
+    session: Session,
+    payload: JobPayload,
+    unique: Unique,
+    parameters: dict[str, Any],  # Any: of SQL
+) -> UUID:
+    """Return the id of the job that is there now: the one in `parameters`, or another that is the same."""
+    parameters |= {
+        "digest": unique.digest(payload, parameters["payload"]),
+        "period": unique.period,
+        "states": sorted(unique.counted_states),
+    }
+    for _ in range(UNIQUE_TRIES):
+        found: UUID | None = await session.scalar(_ENQUEUE_UNIQUE, parameters)
+        if found is not None:
+            return found
+    raise RuntimeError(f"{payload.kind}: a job like this came and went {UNIQUE_TRIES} times while it was enqueued")
+
+
+async def _accepted(session: Session, ids: list[UUID], kinds: list[str]) -> None:
+    count_after_commit(session, kinds)
+    if (run_inline := session.info.get("run_inline")) is not None:
+        for job_id in ids:
+            await run_inline(session, job_id)

@@ -1,0 +1,67 @@
+"""When a job is the same as one that is there already."""
+
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
+
+from app_db.jobs.payload import JobPayload
+from app_db.models import JobState
+
+OPEN_STATES = frozenset(
+    {JobState.SCHEDULED, JobState.AVAILABLE, JobState.DISPATCHED, JobState.EXECUTING, JobState.RETRYABLE}
+)
+"""The states of a job that is still to run, or runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unique:
+    """Accept a job only where none like it is there; else `enqueue` returns the id of that one.
+
+    Raises:
+        ValueError: for a period that is not positive, and for states without all the open ones.
+    """
+
+    by: tuple[str, ...] | None = None
+    """The fields of the payload that make it the same; all of them if absent, only the kind if empty."""
+    period: timedelta | None = None
+    """The same only if enqueued in the same period, by Postgres's clock; periods are counted from 1970 in UTC.
+
+    A period ends for everybody at once: a job at its end and another at the beginning of the next are both accepted.
+    """
+    states: frozenset[JobState] | None = None
+    """A job counts while it is in one of these, and as long as retention keeps it.
+
+    All open ones if absent, and `completed` as well if there is a period.
+    """
+
+    def __post_init__(self) -> None:
+        if self.period is not None and self.period <= timedelta(0):
+            raise ValueError(f"the period of a unique job must be positive, not {self.period}")
+        if self.states is not None and (missing := OPEN_STATES - self.states):
+            raise ValueError(
+                f"the states of a unique job lack {', '.join(sorted(missing))}: a job that left them and came back, by "
+                "a retry or after a crash, would clash with its successor"
+            )
+
+    @property
+    def counted_states(self) -> frozenset[JobState]:
+        """The states that count, with the default."""
+        if self.states is not None:
+            return self.states
+        return OPEN_STATES if self.period is None else OPEN_STATES | {JobState.COMPLETED}
+
+    def digest(self, payload: JobPayload, stored: str) -> str:
+        """Return what is the same for the same jobs: 128 bits over the kind, the period and the chosen fields.
+
+        Raises:
+            ValueError: when `by` names a field that the payload does not have.
+        """
+        fields = json.loads(stored)
+        if self.by is not None:
+            if unknown := set(self.by) - type(payload).model_fields.keys():
+                raise ValueError(f"{type(payload).__name__} has no {', '.join(sorted(unknown))} to be unique by")
+            fields = {name: fields[name] for name in self.by}
+        seconds = None if self.period is None else self.period.total_seconds()
+        same = json.dumps([payload.kind, seconds, fields], sort_keys=True, separators=(",", ":"))
+        return sha256(same.encode()).hexdigest()[:32]
