@@ -44,6 +44,8 @@ FAULTS = (
     Fault("environment", "worker/src/app_worker/mail.py", "from pydantic_settings import BaseSettings"),
     Fault("testing", "db/src/app_db/engine.py", "import app_db.testing.queries"),
     Fault("testing", "worker/src/app_worker/main.py", "from app_db.testing.servers import ValkeyServer"),
+    Fault("testing", "worker/src/app_worker/process.py", "import app_worker.testing"),
+    Fault("testing", "api/src/app_api/lifespan.py", "from app_auth.testing import Account"),
 )
 
 

@@ -1,0 +1,50 @@
+"""Running what is due without an engine: one job after the other, in this process. Valkey is not needed."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+
+from app_db.jobs import dispatch
+from app_db.jobs.ledger import Delivery
+from app_db.models import JobState
+from app_db.repositories.jobs import JobRepository
+from app_worker.runner import Runner
+
+
+async def run_due(runner: Runner, *, queues: Sequence[str], lease: timedelta) -> AsyncIterator[Delivery]:
+    """Run the due jobs of `queues` until none is due, the first queue first; yields each when it has ended.
+
+    What jobs enqueue meanwhile runs too. Workers may run at the same time: each job is claimed by one of them.
+
+    Raises:
+        DatabaseUnavailable: when nobody can say what is due.
+    """
+    while (delivery := await _next(runner, queues, lease)) is not None:
+        # In a task of its own, which a heartbeat may cancel; when we are cancelled, the job is given back first.
+        async with asyncio.TaskGroup() as running:
+            running.create_task(runner.run(delivery))
+        yield delivery
+
+
+async def drain(runner: Runner, *, queues: Sequence[str], lease: timedelta) -> Counter[JobState]:
+    """Run what is due, as `run_due` does; returns how many jobs are in which state now."""
+    states: Counter[JobState] = Counter()
+    async for delivery in run_due(runner, queues=queues, lease=lease):
+        async with runner.database.unit_of_work(read_only=True) as session:
+            job = await JobRepository(session).get(delivery.id)
+        if job is not None:  # else somebody has deleted it
+            states[job.state] += 1
+    return states
+
+
+async def _next(runner: Runner, queues: Sequence[str], lease: timedelta) -> Delivery | None:
+    for queue in queues:
+        while True:
+            async with runner.database.unit_of_work() as session:
+                claim = await dispatch.claim(session, queue=queue, room=1, lease=lease)
+            if claim.deliveries:
+                return claim.deliveries[0]
+            if not claim.redelivered + claim.crashed:
+                break  # else one ended in being claimed: somebody wants it cancelled, or it crashed too often
+    return None
