@@ -11,6 +11,7 @@ from sqlalchemy.orm import aliased
 
 from app_db.engine import Session
 from app_db.errors import Conflict, Invalid, NotFound, violation_as
+from app_db.jobs.commits import wake_after_commit
 from app_db.models import Job, JobCancellation, JobState
 
 FINAL = frozenset({JobState.COMPLETED, JobState.DISCARDED, JobState.CANCELLED})
@@ -90,7 +91,7 @@ async def cancel(session: Session, job_id: UUID) -> None:
         raise NotFound
     if state in FINAL and state != JobState.CANCELLED:
         raise JobIsFinal
-    _wake(session)
+    wake_after_commit(session)
 
 
 async def retry(session: Session, job_id: UUID) -> None:
@@ -158,7 +159,7 @@ async def pause(session: Session, queue: str) -> None:
 async def resume(session: Session, queue: str) -> None:
     """End the pause of the queue; its jobs are delivered as soon as this is committed. Idempotent."""
     await session.execute(_RESUME, {"queue": queue})
-    _wake(session)
+    wake_after_commit(session)
 
 
 async def limit(session: Session, queue: str, max_running: int | None) -> None:
@@ -170,7 +171,7 @@ async def limit(session: Session, queue: str, max_running: int | None) -> None:
     if max_running is not None and max_running < 1:
         raise ValueError("a limit is at least 1; to stop a queue, pause it")
     await session.execute(_LIMIT, {"queue": queue, "max_running": max_running})
-    _wake(session)
+    wake_after_commit(session)
 
 
 _FINAL_STATES = ", ".join(f"'{state.value}'" for state in sorted(FINAL))
@@ -228,7 +229,7 @@ async def _ask(session: Session, conditions: Sequence[ColumnElement[bool]], *, l
     statement = insert(JobCancellation).from_select(["job_id"], wanted).on_conflict_do_nothing()
     asked = (await session.scalars(statement.returning(JobCancellation.job_id))).all()
     if asked:
-        _wake(session)
+        wake_after_commit(session)
     return len(asked)
 
 
@@ -242,7 +243,7 @@ async def _revive(session: Session, conditions: Sequence[ColumnElement[bool]], *
         revived = (await session.scalars(statement, execution_options=NO_SYNC)).all()
     if revived:
         await session.execute(delete(JobCancellation).where(JobCancellation.job_id.in_(revived)))
-        _wake(session)
+        wake_after_commit(session)
     return len(revived)
 
 
@@ -274,7 +275,3 @@ def _has_no_double() -> ColumnElement[bool]:
     other = aliased(Job)
     holds = other.state == func.any(other.unique_states)
     return ~exists().where(other.unique_key == Job.unique_key, holds, other.id != Job.id)
-
-
-def _wake(session: Session) -> None:
-    session.info["jobs_enqueued"] = True  # the commit sends the wake-up

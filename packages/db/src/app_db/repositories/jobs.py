@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import func, select, text
+from sqlalchemy import Float, cast, exists, func, select, text
 from sqlalchemy.orm import defer
 
 from app_db.engine import Session
@@ -69,7 +69,7 @@ class FinishedCount:
     state: JobState
     count: int
     mean_run_time: float | None
-    """Seconds, of those that ran in lease mode; a tx job is marked completed before it begins, so its row cannot say."""
+    """Seconds, of those that ran in lease mode; the row of a tx job is written before its handler runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,26 +114,27 @@ class JobRepository:
 
     async def is_asked_to_end(self, job_id: UUID) -> bool:
         """Whether somebody wants the job cancelled that could not be cancelled at once."""
-        return await self.session.get(JobCancellation, job_id) is not None
+        statement = select(exists().where(JobCancellation.job_id == job_id))
+        return bool((await self.session.scalars(statement)).one())
 
     async def has_queue(self, name: str) -> bool:
         """Whether a queue of this name is in use: it has open jobs, a worker, or settings."""
-        return (await self.session.execute(_HAS_QUEUE, {"name": name})).scalar_one()
+        return bool((await self.session.scalars(_HAS_QUEUE, {"name": name})).one())
 
     async def queues(self) -> list[QueueOverview]:
         """Return every queue that has open jobs, a worker, or settings, by name. Reads all open jobs."""
         rows = await self.session.execute(_QUEUES, {"silence": SILENCE})
         return [
-            QueueOverview(**{**row._mapping, "counts": {JobState(state): n for state, n in row.counts.items()}})
-            for row in rows
+            QueueOverview(**{**row, "counts": {JobState(state): n for state, n in row["counts"].items()}})
+            for row in rows.mappings()
         ]
 
     async def workers(self) -> list[WorkerOverview]:
         """Return every worker that has not signed off, those that were killed too, the oldest first."""
         beat_age = func.now() - JobWorker.beat_at
-        columns = (*JobWorker.__table__.columns, func.extract("epoch", beat_age).label("beat_age"))
+        columns = (*JobWorker.__table__.columns, cast(func.extract("epoch", beat_age), Float).label("beat_age"))
         statement = select(*columns, (beat_age < SILENCE).label("is_alive")).order_by(JobWorker.started_at)
-        return [WorkerOverview(**row._mapping) for row in await self.session.execute(statement)]
+        return [WorkerOverview(**row) for row in (await self.session.execute(statement)).mappings()]
 
     async def stats(self, *, within: timedelta = timedelta(hours=1)) -> JobStats:
         """Count the open jobs, the dead ones, and what has ended `within` this time. Reads all of these rows."""
