@@ -1,12 +1,15 @@
 """What a worker counts."""
 
 from collections import Counter
-from datetime import timedelta
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from prometheus_client import generate_latest
 
-from app_worker.metrics import OUTCOMES, Metrics, QueueFigures
+from app_db.models import JobState
+from app_db.repositories.jobs import QueueOverview
+from app_worker.metrics import OUTCOMES, Metrics
 
 
 @pytest.fixture
@@ -96,17 +99,37 @@ def test_a_rate_can_rise_from_zero(metrics: Metrics) -> None:
     assert set(zeros) == {0.0}
 
 
-def test_a_queue_is_shown_as_the_ledger_has_it(metrics: Metrics) -> None:
-    metrics.ledger.queues = (QueueFigures("default", timedelta(seconds=3), {"available": 2, "executing": 1}),)
+def queue(**different: Any) -> QueueOverview:
+    figures: dict[str, Any] = {"paused_at": None, "max_running": None, "workers": 1, "counts": {}}
+    return QueueOverview("default", **{**figures, "oldest_due_age": None, **different})
 
-    assert value(metrics, "app_job_queue_age_seconds", queue="default") == 3
-    assert value(metrics, "app_jobs_open", queue="default", state="available") == 2
-    assert value(metrics, "app_jobs_open", queue="default", state="executing") == 1
+
+def test_a_queue_is_shown_as_the_ledger_has_it(metrics: Metrics) -> None:
+    metrics.ledger.queues = [queue(workers=2, counts={JobState.AVAILABLE: 3}, oldest_due_age=4.5)]
+
+    assert value(metrics, "app_job_queue_age_seconds", queue="default") == 4.5
+    assert value(metrics, "app_job_queue_workers", queue="default") == 2
+    assert value(metrics, "app_job_queue_paused", queue="default") == 0
+    assert value(metrics, "app_jobs_open", queue="default", state="available") == 3
+
+
+def test_a_queue_that_is_paused_says_so(metrics: Metrics) -> None:
+    metrics.ledger.queues = [queue(paused_at=datetime(2026, 1, 1, tzinfo=UTC))]
+
+    assert value(metrics, "app_job_queue_paused", queue="default") == 1
+
+
+def test_a_queue_without_jobs_is_at_zero(metrics: Metrics) -> None:
+    metrics.ledger.queues = [queue()]
+
+    assert value(metrics, "app_job_queue_age_seconds", queue="default") == 0
+    assert value(metrics, "app_jobs_open", queue="default", state="executing") == 0
+    assert value(metrics, "app_jobs_open", queue="default", state="completed") is None
 
 
 def test_a_queue_that_is_gone_is_not_shown(metrics: Metrics) -> None:
-    metrics.ledger.queues = (QueueFigures("default", timedelta(seconds=3), {"available": 2}),)
-    metrics.ledger.queues = ()
+    metrics.ledger.queues = [queue()]
+    metrics.ledger.queues = []
 
     assert value(metrics, "app_job_queue_age_seconds", queue="default") is None
 

@@ -86,7 +86,7 @@ class _Exchange(BaseHTTPRequestHandler):
     sys_version = ""
 
     def setup(self) -> None:
-        self.timeout = self.server.client_timeout  # guard: test_a_client_that_says_nothing_is_hung_up_on
+        self.request.settimeout(self.server.client_timeout)  # guard: test_a_client_that_says_nothing_is_hung_up_on
         super().setup()
 
     def do_GET(self) -> None:

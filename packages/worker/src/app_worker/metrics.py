@@ -1,12 +1,13 @@
 """What a worker counts, for Prometheus (docs/jobs.md says what to alert on)."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from app_db.jobs.control import OPEN
+from app_db.repositories.jobs import QueueOverview
 
 UNKNOWN_KIND = "unknown"
 """The label of all kinds without a handler: their names come from the rows, so there may be any number of them."""
@@ -26,17 +27,6 @@ OUTCOMES = (
 RUN_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # no types of its own; nothing here needs its second series
-
-
-@dataclass(frozen=True, slots=True)
-class QueueFigures:
-    """One queue as the ledger shows it."""
-
-    name: str
-    age: timedelta
-    """For how long the oldest due job has been due; zero if none is."""
-    states: Mapping[str, int]
-    """The number of jobs in each state that is not final."""
 
 
 class Metrics:
@@ -137,15 +127,18 @@ class LedgerCollector(Collector):
     """Exports what was last seen in the ledger, and nothing of queues that are gone, or once nobody can look."""
 
     def __init__(self) -> None:
-        self.queues: tuple[QueueFigures, ...] = ()
+        self.queues: Sequence[QueueOverview] = ()
 
     def collect(self) -> Iterator[Metric]:
-        """Yield `app_job_queue_age_seconds` and `app_jobs_open`."""
+        """Yield what every worker sees alike: how the queues are, all workers together."""
         age = GaugeMetricFamily("app_job_queue_age_seconds", "How long the oldest job is due.", labels=["queue"])
+        paused = GaugeMetricFamily("app_job_queue_paused", "1 if an operator paused it.", labels=["queue"])
+        workers = GaugeMetricFamily("app_job_queue_workers", "Workers that serve it and live.", labels=["queue"])
         open_jobs = GaugeMetricFamily("app_jobs_open", "Jobs that are not finished.", labels=["queue", "state"])
         for queue in self.queues:
-            age.add_metric([queue.name], queue.age.total_seconds())
-            for state, count in queue.states.items():
-                open_jobs.add_metric([queue.name, state], count)
-        yield age
-        yield open_jobs
+            age.add_metric([queue.name], queue.oldest_due_age or 0)
+            paused.add_metric([queue.name], queue.paused_at is not None)
+            workers.add_metric([queue.name], queue.workers)
+            for state in sorted(OPEN):
+                open_jobs.add_metric([queue.name, state], queue.counts.get(state, 0))
+        yield from (age, paused, workers, open_jobs)

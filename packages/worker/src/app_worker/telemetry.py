@@ -5,16 +5,24 @@ import errno
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import structlog
 
 from app_db import Database
+from app_db.repositories.jobs import JobRepository
 from app_worker.endpoint import Endpoint
 from app_worker.metrics import Metrics
 from app_worker.settings import WorkerSettings
 from app_worker.vitals import Vitals
 
 log = structlog.get_logger(__name__)
+
+LOOK = timedelta(seconds=15)
+"""How often the ledger is asked: the one statement reads all open jobs."""
+
+STOP_LOOK = 0.1
+"""Seconds after which the endpoint sees that it shall stop."""
 
 
 @asynccontextmanager
@@ -33,16 +41,18 @@ async def telemetry(
         yield
         return
     metrics.registry.register(vitals)
-    ticking = asyncio.create_task(vitals.keep_ticking())
-    # A daemon: not even a client that never hangs up keeps the process.
-    threading.Thread(target=endpoint.serve_forever, name="telemetry", daemon=True).start()
-    log.info("telemetry_started", host=settings.metrics.host, port=endpoint.port)
-    try:
-        yield
-    finally:
-        ticking.cancel()
-        await asyncio.to_thread(endpoint.shutdown)
-        endpoint.server_close()
+    with endpoint:
+        # A daemon: not even a client that never hangs up keeps the process.
+        threading.Thread(target=endpoint.serve_forever, args=[STOP_LOOK], name="telemetry", daemon=True).start()
+        log.info("telemetry_started", host=settings.metrics.host, port=endpoint.port)
+        loops = [asyncio.create_task(vitals.keep_ticking()), asyncio.create_task(keep_looking(database, metrics))]
+        try:
+            yield
+        finally:
+            for loop in loops:
+                loop.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
+            await asyncio.to_thread(endpoint.shutdown)
 
 
 def _open(settings: WorkerSettings, metrics: Metrics, vitals: Vitals) -> Endpoint | None:
@@ -53,3 +63,15 @@ def _open(settings: WorkerSettings, metrics: Metrics, vitals: Vitals) -> Endpoin
             raise
         log.warning("telemetry_port_taken", host=settings.metrics.host, port=settings.metrics.port)
         return None
+
+
+async def keep_looking(database: Database, metrics: Metrics, *, look: timedelta = LOOK) -> None:
+    """Look at the queues in the ledger again and again, until cancelled; what cannot be seen is not shown."""
+    while True:
+        try:
+            async with database.read_sessions() as session:
+                metrics.ledger.queues = await JobRepository(session).queues()
+        except Exception as error:  # an outage: old figures would say that all is well
+            metrics.ledger.queues = ()  # guard: test_figures_that_nobody_can_check_are_not_shown
+            log.warning("queues_not_seen", cause=repr(error))
+        await asyncio.sleep(look.total_seconds())

@@ -14,7 +14,7 @@ from app_worker.settings import JobSettings
 TICK = timedelta(seconds=1)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Vitals(Collector):
     """The signs of life of this process; its times are seconds of `time.monotonic()`.
 

@@ -1,0 +1,171 @@
+"""What a worker shows of itself while it runs."""
+
+import asyncio
+import json
+import socket
+import time
+from datetime import timedelta
+from http.client import HTTPConnection
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
+
+from app_db import Database, open_database
+from app_db.repositories.jobs import JobRepository
+from app_db.settings import DatabaseSettings
+from app_worker.metrics import Metrics
+from app_worker.settings import WorkerSettings
+from app_worker.telemetry import keep_looking, telemetry
+from app_worker.vitals import Vitals
+
+from .conftest import PATIENCE, Jobs, until
+
+NEVER = timedelta(days=1)
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics(kinds=[], queues=[], enqueued={})
+
+
+def settings_for(database: DatabaseSettings, **different: Any) -> WorkerSettings:
+    return WorkerSettings.model_validate(
+        {
+            "database": database,
+            "redis": {"url": "redis://127.0.0.1:1"},
+            "metrics": {"enabled": True, "port": 0, **different},
+            "worker": {"lease": 1},
+        }
+    )
+
+
+def port_in(logs: list[EventDict]) -> int:
+    (port,) = [event["port"] for event in logs if event["event"] == "telemetry_started"]
+    return int(port)
+
+
+def get(port: int, path: str, *, host: str = "127.0.0.1") -> tuple[int, bytes]:
+    connection = HTTPConnection(host, port, timeout=PATIENCE)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+async def test_nothing_listens_that_nobody_asked_for(database: Database, metrics: Metrics) -> None:
+    settings = settings_for(database.settings, enabled=False)
+
+    with capture_logs() as logs:
+        async with telemetry(settings, database, metrics, Vitals()):
+            pass
+
+    assert logs == []
+
+
+async def test_a_worker_that_cannot_have_the_port_runs_without(database: Database, metrics: Metrics) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, capture_logs() as logs:
+        port = taken.getsockname()[1]
+        async with telemetry(settings_for(database.settings, port=port), database, metrics, Vitals()):
+            pass
+
+    assert logs == [{"event": "telemetry_port_taken", "log_level": "warning", "host": "127.0.0.1", "port": port}]
+
+
+async def test_an_address_of_another_machine_is_a_mistake_in_the_settings(database: Database, metrics: Metrics) -> None:
+    settings = settings_for(database.settings, host="192.0.2.1")
+
+    with pytest.raises(OSError, match="assign"):
+        async with telemetry(settings, database, metrics, Vitals()):
+            pass
+
+
+def has_ipv6_loopback() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6_loopback(), reason="this machine has no IPv6")
+async def test_the_port_may_be_of_ipv6(database: Database, metrics: Metrics) -> None:
+    with capture_logs() as logs:
+        async with telemetry(settings_for(database.settings, host="::1"), database, metrics, Vitals()):
+            status, _ = await asyncio.to_thread(get, port_in(logs), "/health", host="::1")
+
+    assert status == 200
+
+
+async def test_a_loop_that_turns_is_seen_to_turn(database: Database, metrics: Metrics) -> None:
+    vitals = Vitals(tick_at=time.monotonic() - 60)
+
+    with capture_logs() as logs:
+        async with telemetry(settings_for(database.settings), database, metrics, vitals):
+            await until(lambda: vitals.loop_lag == 0)
+            status, _ = await asyncio.to_thread(get, port_in(logs), "/health")
+
+    assert status == 200
+
+
+async def test_a_worker_whose_loop_is_blocked_says_so_itself(database: Database, metrics: Metrics) -> None:
+    status, body, give_up = 0, b"", time.monotonic() + PATIENCE
+    vitals = Vitals(beat_at=give_up)  # a missing heartbeat is another matter
+
+    with capture_logs() as logs:
+        async with telemetry(settings_for(database.settings), database, metrics, vitals):
+            while status != 503 and time.monotonic() < give_up:
+                status, body = get(port_in(logs), "/health")  # without `await`: nothing else in this loop can run
+
+    assert (status, json.loads(body)["detail"]) == (503, "The event loop is blocked.")
+
+
+async def test_the_signs_of_life_are_metrics_too(database: Database, metrics: Metrics) -> None:
+    with capture_logs() as logs:
+        async with telemetry(settings_for(database.settings), database, metrics, Vitals(running=3)):
+            _, body = await asyncio.to_thread(get, port_in(logs), "/metrics")
+
+    assert b"\napp_worker_jobs_running 3.0\n" in body
+    assert b"\napp_worker_beat_age_seconds " in body
+    assert b"\napp_worker_loop_lag_seconds " in body
+
+
+async def test_a_worker_that_has_stopped_does_not_listen_whoever_is_connected(
+    database: Database, metrics: Metrics
+) -> None:
+    with capture_logs() as logs:
+        async with asyncio.timeout(PATIENCE), telemetry(settings_for(database.settings), database, metrics, Vitals()):
+            client = socket.create_connection(("127.0.0.1", port_in(logs)))
+
+    with client, pytest.raises(ConnectionRefusedError):
+        get(port_in(logs), "/health")
+
+
+async def test_the_queues_of_the_ledger_are_looked_at(database: Database, metrics: Metrics, jobs: Jobs) -> None:
+    await jobs.enqueue(queue="mails")
+
+    looking = asyncio.create_task(keep_looking(database, metrics, look=NEVER))
+    await until(lambda: metrics.ledger.queues)
+    looking.cancel()
+
+    assert metrics.registry.get_sample_value("app_jobs_open", {"queue": "mails", "state": "available"}) == 1
+
+
+async def test_figures_that_nobody_can_check_are_not_shown(database: Database, metrics: Metrics, jobs: Jobs) -> None:
+    await jobs.enqueue()
+    async with database.read_sessions() as session:
+        metrics.ledger.queues = await JobRepository(session).queues()
+    gone = database.settings.model_copy(update={"url": SecretStr("postgresql://nobody@127.0.0.1:1/gone")})
+
+    with capture_logs() as logs:
+        async with open_database(gone, name="worker") as unreachable:
+            looking = asyncio.create_task(keep_looking(unreachable, metrics, look=timedelta(0)))
+            await until(lambda: len(logs) > 1)  # it goes on looking
+            looking.cancel()
+
+    assert not metrics.ledger.queues
+    assert {event["event"] for event in logs} == {"queues_not_seen"}
