@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.e2e.chaos.figures import wrong
 from tests.e2e.chaos.fire import run_under_fire
 
 TEN_MINUTES = 600
@@ -21,7 +22,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         figures = asyncio.run(run_under_fire(Path(folder), seconds=arguments.seconds, seed=arguments.seed))
     print(figures)  # noqa: T201  # its purpose
-    sys.exit(f"wrong: {figures.wrong}" if figures.wrong else 0)
+    sys.exit(f"wrong: {found}" if (found := wrong(figures.counts)) else 0)
 
 
 if __name__ == "__main__":

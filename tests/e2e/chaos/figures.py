@@ -1,8 +1,9 @@
 """What a run under fire has shown."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from tests.e2e.chaos.site import connected
 
 COUNT = """
     WITH effects AS (SELECT row_id, count(*) AS times FROM chaos_effects GROUP BY row_id),
@@ -24,28 +25,34 @@ COUNT = """
 """Given the ids of the jobs whose COMMIT is known to have returned."""
 
 
+MUST_BE_ZERO = ("lost", "duplicated", "phantom", "forgotten", "open", "discarded")
+
+
+async def counted(dsn: str, *, said_to_be_committed: Sequence[str] = ()) -> dict[str, int]:
+    """Compare what was committed with its effects."""
+    async with connected(dsn) as connection:
+        return dict(await connection.fetchrow(COUNT, said_to_be_committed))
+
+
+def wrong(counts: Mapping[str, int]) -> dict[str, int]:
+    """What has to be zero and is not."""
+    return {name: counts[name] for name in MUST_BE_ZERO if counts[name]}
+
+
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """`committed` rows with a job each, and what became of them."""
+    """Of a run under fire."""
 
-    counts: Mapping[str, Any]  # Any: integers; the row of COUNT
+    counts: Mapping[str, int]
     rolled_back: int
     faults: Mapping[str, int]
     drain_seconds: float
     """From the end of the fire until no job was open."""
 
-    @property
-    def wrong(self) -> dict[str, int]:
-        """What has to be zero and is not."""
-        names = ("lost", "duplicated", "phantom", "forgotten", "open", "discarded")
-        return {name: self.counts[name] for name in names if self.counts[name]}
-
     def __str__(self) -> str:
-        counts = [f"{value} {name}" for name, value in self.counts.items()]
-        faults = [f"{name} {times}" for name, times in sorted(self.faults.items())]
-        return "\n".join(
-            [
-                f"{', '.join(counts)}, {self.rolled_back} rolled back; drained in {self.drain_seconds:.1f} s",
-                f"{sum(self.faults.values())} faults: {', '.join(faults)}",
-            ]
+        counts = ", ".join(f"{value} {name}" for name, value in self.counts.items())
+        faults = ", ".join(f"{name} {times}" for name, times in sorted(self.faults.items()))
+        return (
+            f"{counts}, {self.rolled_back} rolled back; drained in {self.drain_seconds:.1f} s\n"
+            f"{sum(self.faults.values())} faults: {faults}"
         )

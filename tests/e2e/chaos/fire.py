@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 from tests.e2e.chaos.faults import WEIGHTS
-from tests.e2e.chaos.figures import COUNT, Figures
+from tests.e2e.chaos.figures import Figures, counted
 from tests.e2e.chaos.site import Site
 
 WORKERS = 3
@@ -38,7 +38,8 @@ async def run_under_fire(folder: Path, *, seconds: float, seed: int) -> Figures:
         site.thaw(all_of_them=True)
         drain_seconds = await drain(site)
         site.check_that_all_live()
-        return await count(site, faults, drain_seconds)
+        counts = await counted(site.dsn, said_to_be_committed=site.said("committed"))
+        return Figures(counts, len(site.said("rolled")), faults, drain_seconds)
 
 
 async def drain(site: Site) -> float:
@@ -49,9 +50,3 @@ async def drain(site: Site) -> float:
             break
         await asyncio.sleep(0.1)
     return waited
-
-
-async def count(site: Site, faults: Counter[str], drain_seconds: float) -> Figures:
-    """Compare what was committed with its effects."""
-    (counts,) = await site.ask(COUNT, site.said("committed"))
-    return Figures(dict(counts), len(site.said("rolled")), faults, drain_seconds)

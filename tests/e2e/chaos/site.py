@@ -49,7 +49,7 @@ class Site:
         await databases.migrate(url, root=ROOT)
         self.dsn = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
         self.environment = {**environment(url, self.valkey.url), "APP_LOG__LEVEL": "WARNING"}
-        async with self._connection() as connection:
+        async with connected(self.dsn) as connection:
             await connection.execute(CREATE_TABLES)
         self.workers = [self.start_worker() for _ in range(self.worker_count)]
         self.start_producer()
@@ -64,7 +64,7 @@ class Site:
 
     async def ask(self, query: str, *arguments: object) -> list[Any]:  # Any: asyncpg's records
         """Ask Postgres directly, on a connection that no fault has met."""
-        async with self._connection() as connection:
+        async with connected(self.dsn) as connection:
             return list(await connection.fetch(query, *arguments))
 
     def start_worker(self) -> Process:
@@ -114,14 +114,6 @@ class Site:
                 worker.signal(signal.SIGCONT)
                 del self._frozen[worker]
 
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Any]:  # Any: asyncpg's connection, which has no types
-        connection = await asyncpg.connect(self.dsn, timeout=10)
-        try:
-            yield connection
-        finally:
-            await connection.close(timeout=10)
-
     def _start(self, module: str) -> Process:
         self._started += 1
         log = self.folder / f"{module}-{self._started}.log"
@@ -137,3 +129,13 @@ def environment(database_url: str, valkey_url: str) -> dict[str, str]:
         "APP_WORKER__LEASE": f"PT{LEASE_SECONDS}S",
         "APP_WORKER__GRACE": "PT1S",
     }
+
+
+@asynccontextmanager
+async def connected(dsn: str) -> AsyncIterator[Any]:  # Any: asyncpg's connection, which has no types
+    """Connect to Postgres for a moment."""
+    connection = await asyncpg.connect(dsn, timeout=10)
+    try:
+        yield connection
+    finally:
+        await connection.close(timeout=10)

@@ -1,0 +1,46 @@
+"""What the fault tests do with the database: accept jobs, wait, and look."""
+
+from typing import Any
+from uuid import UUID
+
+from app_db import Database
+from app_db.jobs.payload import JobPayload
+from tests.e2e.chaos.figures import counted, wrong
+from tests.e2e.chaos.jobs import accept
+from tests.e2e.chaos.site import connected
+from tests.e2e.processes import eventually
+
+
+async def accepted(database: Database, payload_class: type[JobPayload], **fields: Any) -> UUID:  # Any: of the payload
+    """Accept one job and commit; return its id."""
+    async with database.sessions.begin() as session:
+        return await accept(session, payload_class, **fields)
+
+
+async def seen(database: Database, query: str, *arguments: object) -> Any:  # Any: what the query asks for
+    """Ask Postgres directly, past our own repositories, for one value."""
+    async with connected(database.settings.direct_dsn) as connection:
+        return await connection.fetchval(query, *arguments)
+
+
+async def has_begun(database: Database, job_id: UUID) -> None:
+    """Wait until a run of the job has said so."""
+
+    async def it_has() -> Any:
+        return await seen(database, "SELECT count(*) FROM chaos_starts WHERE job_id = $1", job_id)
+
+    await eventually(it_has, "the job has begun")
+
+
+async def all_jobs_end(database: Database) -> None:
+    """Wait until no job is open."""
+
+    async def none_is_open() -> Any:
+        return await seen(database, "SELECT NOT EXISTS (SELECT FROM jobs WHERE finished_at IS NULL)")
+
+    await eventually(none_is_open, "all jobs have ended")
+
+
+async def found_wrong(database: Database) -> dict[str, int]:
+    """What has to be zero and is not: one effect for each row, and nothing besides."""
+    return wrong(await counted(database.settings.direct_dsn))

@@ -1,0 +1,123 @@
+"""A server goes away while jobs run, and comes back."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from app_db import Database
+from app_db.testing.servers import PostgresServer, ValkeyServer
+from tests.e2e.chaos.conftest import StartWorker
+from tests.e2e.chaos.figures import counted, wrong
+from tests.e2e.chaos.fire import drain
+from tests.e2e.chaos.jobs import LeaseEffect, TxEffect
+from tests.e2e.chaos.observing import accepted, all_jobs_end, found_wrong, has_begun, seen
+from tests.e2e.chaos.site import Site, environment
+from tests.e2e.conftest import Environment
+from tests.e2e.processes import eventually
+
+EFFECTS = "SELECT count(*) AS so_far FROM chaos_effects"
+END_SESSIONS = """
+    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name = 'worker'
+"""
+SHORT_JOBS, SLOTS, FLUSHES = 300, 2, 10
+
+
+def shut_down_fast(postgres: PostgresServer) -> None:
+    """All sessions are ended, and all is written."""
+    postgres.stop()
+
+
+def crash(postgres: PostgresServer) -> None:
+    """As a power failure: what is not in the log is gone."""
+    os.kill(postgres.pid, signal.SIGQUIT)
+    postgres.stop()
+
+
+@pytest.mark.parametrize("end", [shut_down_fast, crash])
+async def test_workers_go_on_after_postgres_came_back(  # fault 10
+    tmp_path: Path, end: Callable[[PostgresServer], None]
+) -> None:
+    async with Site(tmp_path, workers=2) as site:
+        await more_effects(site)
+        end(site.postgres)
+        await asyncio.sleep(1)  # all have noticed
+        site.postgres.start()
+
+        await more_effects(site)
+        await site.stop_accepting()
+        await drain(site)
+
+        site.check_that_all_live()
+        assert wrong(await counted(site.dsn, said_to_be_committed=site.said("committed"))) == {}
+
+
+async def test_a_job_whose_sessions_were_ended_runs_again(  # fault 6
+    database: Database, start_worker: StartWorker
+) -> None:
+    start_worker()
+    for payload_class in (TxEffect, LeaseEffect):
+        await has_begun(database, await accepted(database, payload_class, seconds=1))
+
+    ended = await seen(database, END_SESSIONS)
+
+    await all_jobs_end(database)
+    assert ended > 0
+    assert await found_wrong(database) == {}
+
+
+async def test_a_job_runs_although_its_producer_was_killed_right_after_the_commit(  # fault 8
+    database: Database, start_worker: StartWorker, worker_environment: Environment, tmp_path: Path
+) -> None:
+    start_worker()
+    producer = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.e2e.chaos.producer", "--die-after-commit",
+        env={**os.environ, **environment(worker_environment["APP_DATABASE__URL"], "-")},
+    )  # fmt: skip
+    exit_code = await producer.wait()
+
+    await all_jobs_end(database)
+    assert exit_code == -signal.SIGKILL
+    assert await seen(database, EFFECTS) == 1
+
+
+async def test_jobs_that_valkey_forgets_again_and_again_cost_no_attempt(  # faults 3 and 21
+    database: Database, start_worker: StartWorker, valkey: ValkeyServer
+) -> None:
+    for number in range(SHORT_JOBS):
+        await accepted(database, LeaseEffect if number % 2 else TxEffect)
+    start_worker(APP_WORKER__CONCURRENCY=str(SLOTS))
+
+    async with Redis.from_url(valkey.url) as client:
+        for number in range(FLUSHES):
+            await more_jobs_end(database, number * SHORT_JOBS // FLUSHES)
+            await client.flushall()
+
+    await all_jobs_end(database)
+    assert await found_wrong(database) == {}
+    assert await seen(database, "SELECT max(attempt) FROM jobs WHERE kind LIKE 'chaos.%'") == 1
+
+
+async def more_effects(site: Site) -> None:
+    """Wait until jobs that were accepted from now on have run."""
+    ((so_far,),) = await site.ask("SELECT count(*) FROM chaos_rows")
+
+    async def there_are_more() -> bool:
+        return bool((await site.ask(EFFECTS))[0]["so_far"] > so_far)
+
+    await eventually(there_are_more, "jobs run")
+
+
+async def more_jobs_end(database: Database, number: int) -> None:
+    """Wait until so many jobs are through."""
+
+    async def they_are() -> bool:
+        return bool(await seen(database, "SELECT count(*) FROM jobs WHERE finished_at IS NOT NULL") >= number)
+
+    await eventually(they_are, f"{number} jobs are through")

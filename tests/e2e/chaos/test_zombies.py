@@ -1,0 +1,59 @@
+"""A worker that lost its job without knowing, and writes nevertheless. What stops it is the fence."""
+
+import signal
+
+from app_db import Database
+from tests.e2e.chaos.conftest import StartWorker
+from tests.e2e.chaos.jobs import Straggler
+from tests.e2e.chaos.observing import accepted, all_jobs_end, found_wrong, has_begun, seen
+from tests.e2e.processes import Process, until
+
+
+async def test_a_worker_that_was_frozen_for_longer_than_its_lease_cannot_write(  # fault 5
+    database: Database, start_worker: StartWorker
+) -> None:
+    zombie = await frozen_in_a_job(database, start_worker, is_naive=False)
+    start_worker()
+    await all_jobs_end(database)
+
+    zombie.signal(signal.SIGCONT)
+
+    await until(lambda: zombie.has_logged("straggler_fenced"), "the zombie has tried to write")
+    assert await found_wrong(database) == {}
+
+
+async def test_control_a_zombie_that_writes_past_the_fence_would_be_seen(
+    database: Database, start_worker: StartWorker
+) -> None:
+    zombie = await frozen_in_a_job(database, start_worker, is_naive=True)
+    start_worker()
+    await all_jobs_end(database)
+
+    zombie.signal(signal.SIGCONT)
+
+    await until(lambda: zombie.has_logged("straggler_wrote"), "the zombie has written")
+    assert await found_wrong(database) == {"duplicated": 1}
+
+
+async def test_a_job_that_blocked_its_worker_for_longer_than_its_lease_cannot_write(  # fault 11
+    database: Database, start_worker: StartWorker
+) -> None:
+    worker = start_worker()
+    job_id = await accepted(database, Straggler, blocks=True)
+    await has_begun(database, job_id)
+    start_worker()
+
+    await all_jobs_end(database)
+
+    await until(lambda: worker.has_logged("straggler_fenced"), "the blocked run has tried to write")
+    assert await found_wrong(database) == {}
+
+
+async def frozen_in_a_job(database: Database, start_worker: StartWorker, *, is_naive: bool) -> Process:
+    """Return a worker that stopped between the start of a job and its effect."""
+    zombie = start_worker()
+    job_id = await accepted(database, Straggler, is_naive=is_naive)
+    await has_begun(database, job_id)
+    zombie.signal(signal.SIGSTOP)
+    assert await seen(database, "SELECT count(*) FROM chaos_effects") == 0, "the machine was too slow for this test"
+    return zombie
