@@ -134,9 +134,7 @@ async def test_the_signs_of_life_are_metrics_too(database: Database, metrics: Me
     assert b"\napp_worker_loop_lag_seconds " in body
 
 
-async def test_a_worker_that_has_stopped_does_not_listen_whoever_is_connected(
-    database: Database, metrics: Metrics
-) -> None:
+async def test_a_worker_that_has_stopped_does_not_listen(database: Database, metrics: Metrics) -> None:
     with capture_logs() as logs:
         async with asyncio.timeout(PATIENCE), telemetry(settings_for(database.settings), database, metrics, Vitals()):
             client = socket.create_connection(("127.0.0.1", port_in(logs)))
