@@ -7,9 +7,11 @@ would do about retries, cron, results, signals and lost jobs is switched off: th
 import asyncio
 import contextlib
 import json
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -19,61 +21,164 @@ from arq import ArqRedis, Worker, func
 from arq.constants import job_key_prefix
 from arq.jobs import serialize_job
 from redis.asyncio import ConnectionPool
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as ValkeyGone
 from redis.exceptions import RedisError
 
 from app_db.jobs.ledger import Delivery
+from app_db.types import new_id
 
 log = structlog.get_logger(__name__)
 
 FUNCTION = "run"
 KEY_TTL = timedelta(hours=1)
 """A delivery that nobody took for so long has lost its lease long before."""
-POLL = timedelta(milliseconds=20)
+POLL = timedelta(seconds=1)
+FREE_FOR = timedelta(seconds=3)
+"""For so long the slots of an engine count that has not asked again: it is dead, or cannot reach Valkey."""
 PAUSE_AFTER_LOSS = timedelta(seconds=1)
 NEVER = 10**6
 MAX_WINDOW = 2048
 """Two for each of a thousand slots. A score of our time can still tell so many parts of a millisecond."""
 
+# Under memory pressure Valkey refuses to note the slots. That must not undo the taking, and tells relays to wait.
+_TAKE = """
+local wanted = tonumber(ARGV[1])
+local taken = redis.call('ZPOPMIN', KEYS[1], wanted)
+local free = wanted - #taken / 2
+if free > 0 then
+    redis.pcall('HSET', KEYS[2], ARGV[2], free)
+    redis.pcall('HPEXPIRE', KEYS[2], ARGV[3], 'FIELDS', 1, ARGV[2])
+    redis.call('PUBLISH', KEYS[3], '')
+else
+    redis.call('HDEL', KEYS[2], ARGV[2])
+end
+return taken
+"""
+
 
 def _serialize(job: dict[str, Any]) -> bytes:
-    return json.dumps(job).encode()
+    return json.dumps(job, default=repr).encode()  # arq puts exceptions into what it logs about
 
 
 type Valkey = ArqRedis
 
 
+class _Pool(ConnectionPool):
+    """Connections that are not waited for longer than half of a call may take: while one connects, all others wait."""
+
+    patience: float
+
+    async def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> AbstractConnection:
+        async with asyncio.timeout(self.patience):
+            connection: AbstractConnection = await super().get_connection()
+            return connection
+
+
 @asynccontextmanager
 async def connect(url: str, *, call_timeout: timedelta) -> AsyncIterator[Valkey]:
     """Open a client whose every call ends within `call_timeout`; arq's own settings would wait for ever."""
-    seconds = call_timeout.total_seconds()
-    pool = ConnectionPool.from_url(url, socket_timeout=seconds, socket_connect_timeout=seconds, socket_keepalive=True)
+    half = call_timeout.total_seconds() / 2
+    # A connection that the server has closed is noticed when it is used: once more, on a new one.
+    again: dict[str, Any] = {"retry": Retry(NoBackoff(), 1), "retry_on_error": [ValkeyGone]}
+    pool = _Pool.from_url(url, socket_timeout=half, socket_connect_timeout=half, socket_keepalive=True, **again)
+    pool.patience = half
     try:
         yield ArqRedis(pool, job_serializer=_serialize, job_deserializer=json.loads)
     finally:
         await pool.disconnect()
 
 
-class Engine:
-    """One queue of one worker process: the window of deliveries in Valkey, and the slots that run them.
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a relay sees of a window."""
 
-    `run` is called for each delivery, `slot_freed` when it has ended.
+    free_slots: int
+    """Of all engines that live."""
+    waiting: int
+
+    @property
+    def room(self) -> int:
+        """How many more deliveries may wait: two for each free slot, so no job waits behind a slow one."""
+        return min(MAX_WINDOW, max(0, 2 * self.free_slots - self.waiting))
+
+
+class Window:
+    """The deliveries of one queue that wait in Valkey, and the free slots of the engines that take them.
+
+    Raises:
+        RedisError, OSError: every method, when Valkey does not answer or refuses.
     """
 
-    def __init__(
-        self,
-        valkey: Valkey,
-        queue: str,
-        *,
-        slots: int,
-        timeout: timedelta,
-        run: Callable[[Delivery], Awaitable[None]],
-        slot_freed: Callable[[], None],
-    ) -> None:
+    def __init__(self, valkey: Valkey, queue: str) -> None:
         self.queue = queue
-        self._key = f"app:queue:{queue}"
-        self._valkey = valkey
+        self.valkey = valkey
+        self.key = f"app:queue:{queue}"
+        self._free = f"{self.key}:free"
+        self.pushed = f"{self.key}:pushed"
+        """The channel that tells engines of new deliveries."""
+        self.hungry = f"{self.key}:hungry"
+        """The channel that tells relays of an engine with free slots that found nothing to fill them."""
+        self._take = valkey.register_script(_TAKE)
+
+    async def look(self) -> Look:
+        """See how many deliveries wait, and for how many slots."""
+        async with self.valkey.pipeline(transaction=False) as pipe:
+            pipe.hvals(self._free)
+            pipe.zcard(self.key)
+            free, waiting = await pipe.execute()
+        return Look(sum(map(int, free)), waiting)
+
+    async def push(self, deliveries: Sequence[Delivery]) -> None:
+        """Send deliveries, in their order, in one round trip. The previous delivery of each job is taken back.
+
+        When it raises, some of them may have arrived.
+        """
+        now = time.time_ns() // 1_000_000
+        scores: dict[str, float] = {}
+        last = [_arq_id(Delivery(delivery.id, delivery.fence - 1)) for delivery in deliveries]
+        async with self.valkey.pipeline(transaction=False) as pipe:
+            # First, so that a full memory does not fill up further with what is pushed again and again.
+            pipe.unlink(*(job_key_prefix + arq_id for arq_id in last))
+            for position, delivery in enumerate(deliveries):
+                arguments = (str(delivery.id), delivery.fence)
+                job = serialize_job(FUNCTION, arguments, {}, None, now, serializer=_serialize)
+                pipe.psetex(job_key_prefix + _arq_id(delivery), KEY_TTL, job)
+                scores[_arq_id(delivery)] = now + position / MAX_WINDOW  # equal scores would be served by id
+            pipe.zadd(self.key, scores)
+            pipe.zrem(self.key, *last)  # guard: test_a_job_that_is_dispatched_again_takes_its_last_delivery_back
+            pipe.publish(self.pushed, "")
+            await pipe.execute()
+
+    async def waiting(self) -> list[Delivery]:
+        """Return the deliveries that no engine has taken yet."""
+        return [_delivery(arq_id) for arq_id in await self.valkey.zrange(self.key, 0, -1)]
+
+    async def take(self, engine: str, slots: int) -> list[tuple[str, int]]:
+        """Take up to `slots` deliveries, as arq names and scores them, for an engine with so many free slots."""
+        milliseconds = int(FREE_FOR / timedelta(milliseconds=1))
+        keys = [self.key, self._free, self.hungry]
+        taken = iter(await self._take(keys=keys, args=[slots, engine, milliseconds]))
+        return [(arq_id.decode(), int(float(score))) for arq_id, score in zip(taken, taken, strict=True)]
+
+    async def leave(self, engine: str) -> None:
+        """Take the slots of an engine that stops out of the count."""
+        async with self.valkey.pipeline(transaction=False) as pipe:
+            pipe.hdel(self._free, engine)
+            await pipe.execute()
+
+
+class Engine:
+    """One queue of one worker process: its slots, in which `run` is called for each delivery."""
+
+    def __init__(
+        self, window: Window, *, slots: int, timeout: timedelta, run: Callable[[Delivery], Awaitable[None]]
+    ) -> None:
+        self._id = str(new_id())
+        self._window = window
         self._slots = slots
-        self._slot_freed = slot_freed
         self._running: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._woken = asyncio.Event()
@@ -83,8 +188,8 @@ class Engine:
 
         self._worker = Worker(
             functions=[func(deliver, name=FUNCTION)],
-            queue_name=self._key,
-            redis_pool=valkey,
+            queue_name=window.key,
+            redis_pool=window.valkey,
             job_serializer=_serialize,
             job_deserializer=json.loads,
             handle_signals=False,
@@ -94,33 +199,9 @@ class Engine:
             log_results=False,
         )
 
-    async def room(self) -> int:
-        """Return how many more deliveries may wait: two for each free slot, so no job waits behind a slow one.
-
-        Raises:
-            RedisError, OSError: when Valkey does not answer; nothing is dispatched then.
-        """
-        return max(0, 2 * self._free_slots - int(await self._valkey.zcard(self._key)))
-
-    async def push(self, deliveries: Sequence[Delivery]) -> None:
-        """Send deliveries, in their order, in one round trip. The previous delivery of each job is taken back.
-
-        Raises:
-            RedisError, OSError: when some of them may not have arrived.
-        """
-        now = time.time_ns() // 1_000_000
-        scores: dict[str, float] = {}
-        async with self._valkey.pipeline(transaction=False) as pipe:
-            for position, delivery in enumerate(deliveries):
-                arguments = (str(delivery.id), delivery.fence)
-                job = serialize_job(FUNCTION, arguments, {}, None, now, serializer=_serialize)
-                pipe.psetex(job_key_prefix + _arq_id(delivery), KEY_TTL, job)
-                scores[_arq_id(delivery)] = now + position / MAX_WINDOW  # equal scores would be served by id
-            pipe.zadd(self._key, scores)
-            last = [_arq_id(Delivery(delivery.id, delivery.fence - 1)) for delivery in deliveries]
-            pipe.zrem(self._key, *last)  # guard: test_a_job_that_is_dispatched_again_takes_its_last_delivery_back
-            await pipe.execute()
-        self._woken.set()  # other workers poll
+    def wake(self) -> None:
+        """Look at once: there are new deliveries."""
+        self._woken.set()
 
     def stop(self) -> None:
         """Start nothing more; `work` returns when what runs has ended."""
@@ -139,20 +220,18 @@ class Engine:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._woken.wait(), pause.total_seconds())
         finally:
+            with contextlib.suppress(RedisError, OSError):  # then they are forgotten in a moment
+                await self._window.leave(self._id)
             await self._drain(grace)
-
-    @property
-    def _free_slots(self) -> int:
-        return self._slots - len(self._running)
 
     async def _try_to_take(self) -> timedelta:
         """Return when to look again at the latest."""
         try:
             await self._take()
         except (RedisError, OSError) as error:
-            log.warning("valkey_lost", queue=self.queue, cause=repr(error))
+            log.warning("valkey_lost", queue=self._window.queue, cause=repr(error))
             return PAUSE_AFTER_LOSS
-        return POLL
+        return POLL * random.uniform(0.8, 1)  # noqa: S311  # so that a fleet does not ask in step
 
     async def _take(self) -> None:
         """Start as many deliveries as there are free slots.
@@ -160,10 +239,11 @@ class Engine:
         They are taken out of the queue, where arq's own loop would leave them until they end: so nothing that dies or
         cannot reach Valkey leaves one behind that takes up room. One that is lost here is dispatched again.
         """
-        if self._free_slots == 0:
+        free = self._slots - len(self._running)
+        if free == 0:
             return
-        for arq_id, score in await self._valkey.zpopmin(self._key, self._free_slots):
-            task = asyncio.create_task(self._worker.run_job(arq_id.decode(), int(score)))
+        for arq_id, score in await self._window.take(self._id, free):
+            task = asyncio.create_task(self._worker.run_job(arq_id, score))
             self._running.add(task)
             task.add_done_callback(self._ended)
 
@@ -178,10 +258,14 @@ class Engine:
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             # arq could not read the delivery, or tidy up after it. The ledger knows how the job stands.
-            log.warning("valkey_lost", queue=self.queue, cause=repr(error))
+            log.warning("valkey_lost", queue=self._window.queue, cause=repr(error))
         self._woken.set()
-        self._slot_freed()
 
 
 def _arq_id(delivery: Delivery) -> str:
     return f"{delivery.id}:{delivery.fence}"
+
+
+def _delivery(arq_id: bytes) -> Delivery:
+    job_id, _, fence = arq_id.decode().partition(":")
+    return Delivery(UUID(job_id), int(fence))

@@ -4,10 +4,11 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -15,19 +16,21 @@ import structlog
 from app_db import Database, open_database
 from app_db.jobs.catalog import CATALOG
 from app_db.jobs.ledger import Delivery
+from app_db.jobs.wake import Leadership
 from app_db.jobs.workers import WorkerRow
 from app_db.settings import DatabaseSettings
 from app_db.types import new_id
-from app_worker.engine import Engine, Valkey, connect
+from app_worker.bells import Bells
+from app_worker.engine import Engine, Valkey, Window, connect
 from app_worker.handlers import HANDLERS
 from app_worker.heartbeat import Heartbeat
 from app_worker.mail import Mails, open_mailer
 from app_worker.metrics import Metrics
 from app_worker.registry import Handler, Registry
-from app_worker.relay import Relay
+from app_worker.relay import Relay, keep_leading
 from app_worker.runner import Runner
 from app_worker.schedule import CRONS, Cron, run_schedule
-from app_worker.settings import JobSettings, WorkerSettings
+from app_worker.settings import WorkerSettings
 from app_worker.telemetry import telemetry
 from app_worker.vitals import Vitals
 
@@ -44,10 +47,16 @@ class Queue:
     engine: Engine
 
 
-def open_queue(
-    name: str, *, database: Database, runner: Runner, vitals: Vitals, valkey: Valkey, settings: JobSettings
-) -> Queue:
-    """Tie an engine and a relay together: each job that ends makes room for another."""
+def open_queues(
+    settings: WorkerSettings,
+    *,
+    database: Database,
+    valkey: Valkey,
+    runner: Runner,
+    heartbeat: Heartbeat,
+    vitals: Vitals,
+) -> tuple[list[Queue], list[Coroutine[Any, Any, None]]]:
+    """Return the queues of this process, and what has to run beside their engines to feed them."""
 
     async def run(delivery: Delivery) -> None:
         vitals.running += 1
@@ -56,30 +65,33 @@ def open_queue(
         finally:
             vitals.running -= 1
 
-    def slot_freed() -> None:
-        relay.slot_freed()
+    def woken() -> None:
+        heartbeat.wake()
+        for queue in queues:
+            queue.relay.woken.set()
 
-    # arq's own limit must never strike first: it knows nothing of the ledger.
-    timeout = runner.registry.longest_timeout + settings.lease
-    engine = Engine(
-        valkey,
-        name,
-        slots=settings.concurrency,
-        timeout=timeout,
-        run=run,
-        slot_freed=slot_freed,
-    )
-    relay = Relay(database, engine, settings.lease)
-    return Queue(relay, engine)
+    names, lease = settings.worker.queues, settings.worker.lease
+    timeout = settings.database.connect_timeout
+    leadership = Leadership(settings.database.direct_dsn, names, connect_timeout=timeout, woken=woken)
+    queues = [
+        Queue(
+            Relay(database, window, lease, partial(leadership.leads, window.queue), runner.metrics),
+            # arq's own limit must never strike first: it knows nothing of the ledger.
+            Engine(window, slots=settings.worker.concurrency, timeout=runner.registry.longest_timeout + lease, run=run),
+        )
+        for window in (Window(valkey, name) for name in names)
+    ]
+    bells = Bells(valkey, _rings(queues), call_timeout=settings.redis.timeout)
+    return queues, [keep_leading(leadership), bells.run(), *(queue.relay.run() for queue in queues)]
 
 
-def database_settings(settings: WorkerSettings, registry: Registry) -> DatabaseSettings:
+def database_settings(settings: CommandSettings, registry: Registry) -> DatabaseSettings:
     """Return the limits of a worker: handlers may take as long as they declare, and each slot has its connection."""
     longest = registry.longest_timeout
     return settings.database.model_copy(
         update={
-            # Of each queue one for the relay; two for heartbeat and schedule.
-            "pool_size": (settings.worker.concurrency + 1) * len(settings.worker.queues) + 2,
+            # Of each queue two for the relay; two for heartbeat and schedule.
+            "pool_size": (settings.worker.concurrency + 2) * len(settings.worker.queues) + 2,
             "statement_timeout": longest,
             # The lock of a tx job is its lease: a worker that froze with it must let go.
             "transaction_timeout": longest + timedelta(seconds=5),
@@ -105,15 +117,19 @@ async def run_worker(
         runner = Runner(database, registry, mails, new_id(), settings.worker.running_lease, metrics)
         worker = WorkerRow(runner.worker_id, socket.gethostname(), os.getpid(), queues, settings.worker.concurrency)
         heartbeat = Heartbeat(database, runner, worker, settings.worker, vitals)
-        opened = [
-            open_queue(name, database=database, runner=runner, vitals=vitals, valkey=valkey, settings=settings.worker)
-            for name in queues
-        ]
-        feeders = [run_schedule(database, crons), *(queue.relay.run() for queue in opened)]
+        opened, feeders = open_queues(
+            settings, database=database, valkey=valkey, runner=runner, heartbeat=heartbeat, vitals=vitals
+        )
         async with telemetry(settings, database, metrics, vitals):
             with _stop_signals() as stopping:
                 log.info("worker_started", worker_id=str(runner.worker_id), queues=list(queues))
-                await _run_until(stopping, feeders, heartbeat, queues=opened, grace=settings.worker.grace)
+                await _run_until(
+                    stopping,
+                    [run_schedule(database, crons), *feeders],
+                    heartbeat,
+                    queues=opened,
+                    grace=settings.worker.grace,
+                )
             await heartbeat.sign_off()
     log.info("worker_stopped")
 
@@ -143,6 +159,14 @@ async def _run_until(
         if not task.cancelled():
             # What none of them can handle ends the process with a trace.
             task.result()  # guard: test_what_no_loop_expects_ends_the_worker_with_an_error
+
+
+def _rings(queues: Iterable[Queue]) -> dict[str, Callable[[], None]]:
+    rings: dict[str, Callable[[], None]] = {}
+    for queue in queues:
+        rings[queue.relay.window.pushed] = queue.engine.wake
+        rings[queue.relay.window.hungry] = queue.relay.hungry
+    return rings
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -1,17 +1,21 @@
-"""Moves due jobs from the ledger into the window of the engine."""
+"""Moves due jobs from the ledger into the window of the engines."""
 
 import asyncio
-import contextlib
+import random
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 from redis.exceptions import RedisError
 
 from app_db import Database
-from app_db.jobs import ledger
-from app_db.jobs.wake import LOST, notifications
-from app_worker.engine import Engine
+from app_db.jobs import dispatch
+from app_db.jobs.dispatch import Claim
+from app_db.jobs.wake import LOST, Leadership
+from app_worker.engine import Window
+from app_worker.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
@@ -21,64 +25,109 @@ PAUSE_AFTER_OUTAGE = timedelta(seconds=1)
 
 @dataclass
 class Relay:
-    """The relay of one queue in one process. Several may run at once: each claims different jobs."""
+    """The relay of one queue in one process: it works while `leads` says so.
+
+    Several at once do no harm, each claims different jobs; one at a time asks the database less often.
+    """
 
     database: Database
-    engine: Engine
+    window: Window
     lease: timedelta
+    leads: Callable[[], bool]
+    metrics: Metrics
     poll: timedelta = POLL
     """The longest that a lost wake-up can delay a job."""
     woken: asyncio.Event = field(default_factory=asyncio.Event)
-    _behind: bool = False
+    _behind: bool = True
+    _since: datetime | None = None
+    _is_on_record: bool = False
 
-    def slot_freed(self) -> None:
-        """Look again at once if the last look left due jobs behind for want of room."""
+    def hungry(self) -> None:
+        """Look again at once if the last look left due jobs behind."""
         if self._behind:
             self.woken.set()
 
-    async def dispatch(self) -> int:
+    async def dispatch(self, *, since: datetime | None = None) -> int:
         """Claim as many due jobs as there is room for, commit, then push them; return how many.
 
         The commit comes first, so a worker never sees a delivery that might be rolled back. Dying in between costs
         the length of a lease, a push that fails or is cancelled nothing.
         """
-        room = await self.engine.room()
-        if room == 0:
+        look = await self.window.look()
+        self.metrics.window(self.window.queue, look.waiting)
+        if look.room == 0:
             self._behind = True
             return 0
-        async with self.database.sessions.begin() as session:
-            deliveries = await ledger.claim(session, queue=self.engine.queue, room=room, lease=self.lease)
-        self._behind = len(deliveries) == room
-        if deliveries:
-            try:
-                await self.engine.push(deliveries)
-            except (RedisError, OSError, asyncio.CancelledError):
-                async with self.database.sessions.begin() as session:
-                    await ledger.make_due(session, deliveries)  # guard: test_an_unsent_job_is_due_at_once
-                raise
-        return len(deliveries)
+        async with asyncio.timeout(self.lease.total_seconds()):  # a Postgres that froze
+            claim = await self._claim(look.room, since)
+            self._behind = claim.more_due
+            await self._push(claim)
+        return len(claim.deliveries)
+
+    async def tend(self) -> None:
+        """Renew the leases of what waits in the window, and see how far back claims have to look."""
+        self._since = None
+        waiting = await self.window.waiting()
+        async with asyncio.timeout(self.lease.total_seconds()), self.database.sessions.begin() as session:
+            await dispatch.extend_waiting(session, waiting, lease=self.lease)
+            self._since = await dispatch.oldest_due(session, self.window.queue)
 
     async def run(self) -> None:
         """Dispatch at every wake-up and at least once in `poll`, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._listen())
+            tasks.create_task(self._keep_tending())
+            since = None
             while True:
                 self.woken.clear()
                 try:
-                    await self.dispatch()
+                    if self.leads():
+                        await self.dispatch(since=since)
                 except Exception as error:  # an outage of either server: the next look finds the same jobs
-                    log.warning("dispatch_failed", queue=self.engine.queue, cause=repr(error))
+                    log.warning("dispatch_failed", queue=self.window.queue, cause=repr(error))
                     await asyncio.sleep(PAUSE_AFTER_OUTAGE.total_seconds())
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.woken.wait(), self.poll.total_seconds())
+                since = self._since if await self._is_woken() else None
 
-    async def _listen(self) -> None:
-        settings = self.database.settings
+    async def _is_woken(self) -> bool:
+        """Return False if nobody has called for so long that it is time to look at everything."""
+        with suppress(TimeoutError):
+            pause = self.poll.total_seconds() * random.uniform(0.5, 1)  # noqa: S311  # a fleet must not ask in step
+            return await asyncio.wait_for(self.woken.wait(), pause)
+        return False
+
+    async def _claim(self, room: int, since: datetime | None) -> Claim:
+        queue = self.window.queue
+        async with self.database.sessions.begin() as session:
+            if not self._is_on_record:
+                await dispatch.add_queue(session, queue)
+            claim = await dispatch.claim(session, queue=queue, room=room, lease=self.lease, since=since)
+        self._is_on_record = True
+        return claim
+
+    async def _push(self, claim: Claim) -> None:
+        if not claim.deliveries:
+            return
+        try:
+            await self.window.push(claim.deliveries)
+        except (RedisError, OSError, asyncio.CancelledError):
+            async with asyncio.timeout(self.lease.total_seconds()), self.database.sessions.begin() as session:
+                await dispatch.make_due(session, claim.deliveries)  # guard: test_an_unsent_job_is_due_at_once
+            raise
+
+    async def _keep_tending(self) -> None:
         while True:
-            try:
-                wakes = notifications(settings.direct_dsn, connect_timeout=settings.connect_timeout)
-                async for _ in wakes:  # pragma: no branch  # they only end by an error
-                    self.woken.set()
-            except LOST as error:
-                log.warning("listen_failed", queue=self.engine.queue, cause=repr(error))
-            await asyncio.sleep(PAUSE_AFTER_OUTAGE.total_seconds())
+            if self.leads():
+                try:
+                    await self.tend()
+                except Exception as error:  # an outage: what waits is dispatched again, at worst
+                    log.warning("tending_failed", queue=self.window.queue, cause=repr(error))
+            await asyncio.sleep(self.lease.total_seconds() / 5)
+
+
+async def keep_leading(leadership: Leadership) -> None:
+    """Hear wake-ups and hold the locks of queues until cancelled, whatever becomes of Postgres."""
+    while True:
+        try:
+            await leadership.run()
+        except LOST as error:
+            log.warning("listen_failed", cause=repr(error))
+        await asyncio.sleep(PAUSE_AFTER_OUTAGE.total_seconds())

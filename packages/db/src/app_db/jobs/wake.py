@@ -1,14 +1,20 @@
 """Telling the relays that there is work, without a cost to the transactions that made it."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import timedelta
+from hashlib import sha256
 
 import asyncpg
 
 CHANNEL = "jobs"
 DEBOUNCE = timedelta(milliseconds=5)
+
+RETRY_LOCKS = timedelta(seconds=1)
+
+# A leader whose host is gone, or whose process is frozen, says nothing: the server hangs up, and another may lead.
+_LET_GO = {"application_name": "worker-leader", "idle_session_timeout": "10s"}
 
 # What a connection raises when the server is gone, frozen or refuses it.
 LOST = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
@@ -50,23 +56,59 @@ class Waker:
                 await self._connection.execute(f"NOTIFY {CHANNEL}", timeout=self._timeout)
 
 
-async def notifications(dsn: str, *, connect_timeout: timedelta) -> AsyncGenerator[None]:
-    """LISTEN, and yield once at the start, for what was missed before, and then after each NOTIFY.
+class Leadership:
+    """One connection of a worker process: it hears the wake-ups, and holds the locks of the queues that it leads.
 
-    Raises:
-        OSError, asyncpg.PostgresError, TimeoutError: when the server cannot be reached or the connection is lost.
+    Of all processes that serve a queue one leads it and dispatches its jobs; when its connection ends, another takes
+    over within seconds. For a moment two may believe that they lead: that has to be harmless, and saves no more than
+    work when it is not so.
     """
-    woken = asyncio.Event()
-    connection = await asyncpg.connect(dsn, timeout=connect_timeout.total_seconds())
-    try:
-        connection.add_termination_listener(lambda _: woken.set())
-        await connection.add_listener(CHANNEL, lambda *_: woken.set())
-        while True:
-            yield
-            await woken.wait()
-            woken.clear()
-            if connection.is_closed():
-                lost = "the connection that listens was lost"
-                raise ConnectionResetError(lost)  # guard: test_a_relay_hears_that_its_connection_was_lost
-    finally:
-        await connection.close(timeout=connect_timeout.total_seconds())
+
+    def __init__(
+        self, dsn: str, queues: Iterable[str], *, connect_timeout: timedelta, woken: Callable[[], None]
+    ) -> None:
+        """`woken` is called at each NOTIFY and whenever one may have been missed."""
+        self._dsn = dsn
+        self._timeout = connect_timeout.total_seconds()
+        self._queues = {_lock_key(queue): queue for queue in queues}
+        self._woken = woken
+        self._led: set[str] = set()
+
+    def leads(self, queue: str) -> bool:
+        """Return whether this process is to dispatch the jobs of `queue`."""
+        return queue in self._led
+
+    async def run(self) -> None:
+        """Listen, and try for the locks that others hold each second; never return.
+
+        Raises:
+            OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError: when the server cannot be reached, or
+                the connection was lost. It leads nothing then; call again.
+        """
+        connection = await asyncpg.connect(
+            self._dsn, timeout=self._timeout, command_timeout=self._timeout, server_settings=_LET_GO
+        )
+        try:
+            await connection.add_listener(CHANNEL, lambda *_: self._woken())
+            self._woken()
+            while True:
+                await self._try_to_lead(connection)
+                await asyncio.sleep(RETRY_LOCKS.total_seconds())
+        finally:
+            self._led.clear()  # guard: test_who_lost_the_connection_leads_nothing
+            connection.terminate()  # at once, where a goodbye to a frozen server would have to wait
+
+    async def _try_to_lead(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        """Also shows the server, and us, that the other side lives."""
+        missing = [key for key, queue in self._queues.items() if queue not in self._led]
+        won = await connection.fetch(
+            "SELECT key FROM unnest($1::bigint[]) AS key WHERE pg_try_advisory_lock(key)", missing
+        )
+        if won:
+            self._led.update(self._queues[row["key"]] for row in won)
+            self._woken()
+
+
+def _lock_key(queue: str) -> int:
+    """Return a number that is the same in every process, and nobody else's."""
+    return int.from_bytes(sha256(f"app.jobs.queue:{queue}".encode()).digest()[:8], signed=True)
