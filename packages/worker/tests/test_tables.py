@@ -35,6 +35,8 @@ def test_a_sheet_has_a_line_for_each_entry() -> None:
         ({"a": [1, "ü"]}, '{"a": [1, "ü"]}'),
         (["mail", None], "mail, -"),
         (3, "3"),
+        (0.25, "0.2"),
+        ("\x1b[2J and\nmore", "\\x1b[2J and\\nmore"),
         (True, "yes"),
         (False, "no"),
     ],

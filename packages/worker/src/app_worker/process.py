@@ -30,7 +30,7 @@ from app_worker.registry import Handler, Registry
 from app_worker.relay import Relay, keep_leading
 from app_worker.runner import Runner
 from app_worker.schedule import CRONS, Cron, run_schedule
-from app_worker.settings import WorkerSettings
+from app_worker.settings import CommandSettings, WorkerSettings
 from app_worker.telemetry import telemetry
 from app_worker.vitals import Vitals
 

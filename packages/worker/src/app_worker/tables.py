@@ -13,7 +13,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:  # Any:
     rows = list(rows)
     if not rows:
         return "none\n"
-    numeric = [all(isinstance(value, int | None) for value in column) for column in zip(*rows, strict=True)]
+    numeric = [all(isinstance(value, int | float | None) for value in column) for column in zip(*rows, strict=True)]
     lines = [list(headers), *([cell(value) for value in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "".join(_line(line, widths, numeric) for line in lines)
@@ -27,20 +27,28 @@ def sheet(entries: Iterable[tuple[str, Any]]) -> str:  # Any: as above
 
 
 def cell(value: Any) -> str:  # Any: as above
-    """Return a value as people read it: moments in UTC to the second, containers as JSON, nothing as a dash."""
+    """Return a value as people read it: moments in UTC to the second, objects as JSON, nothing as a dash."""
     match value:
         case None:
-            return "-"
+            shown = "-"
         case bool():
-            return "yes" if value else "no"
+            shown = "yes" if value else "no"
         case datetime():
-            return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+            shown = f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+        case float():
+            shown = f"{value:.1f}"
         case dict():
-            return dumps(value, ensure_ascii=False)
+            shown = dumps(value, ensure_ascii=False)
         case list() | tuple():
-            return ", ".join(map(cell, value))
+            shown = ", ".join(map(cell, value))
         case _:
-            return str(value)
+            shown = str(value)
+    return printable(shown).replace("\n", "\\n")
+
+
+def printable(text: str) -> str:
+    """Return a text that says nothing to a terminal but itself; lines and tabs stay."""
+    return "".join(char if char.isprintable() or char in "\n\t" else f"\\x{ord(char):02x}" for char in text)
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:

@@ -1,0 +1,197 @@
+"""What the command line does besides `run`: looking into the ledger, acting on jobs and queues, draining."""
+
+import asyncio
+import os
+import socket
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+from uuid import UUID
+
+from app_db import Database, Session, open_database
+from app_db.errors import NotFound
+from app_db.jobs import control
+from app_db.jobs.catalog import CATALOG
+from app_db.jobs.control import Action, JobFilter
+from app_db.jobs.workers import WorkerRow
+from app_db.models import JobState
+from app_db.repositories.jobs import JobRepository
+from app_db.types import new_id
+from app_worker import draining
+from app_worker.documents import Acted, Document, Drained, JobDetail, JobList, Queues, Stats
+from app_worker.handlers import HANDLERS
+from app_worker.heartbeat import Heartbeat
+from app_worker.mail import Mails, open_mailer
+from app_worker.metrics import Metrics
+from app_worker.process import STOP_SIGNALS, database_settings
+from app_worker.registry import Registry
+from app_worker.runner import Runner
+from app_worker.settings import CommandSettings, JobSettings
+from app_worker.vitals import Vitals
+
+BATCH = 1000
+"""Jobs that are acted on in one transaction."""
+
+
+class JobNotFound(NotFound):
+    """There is no job with this id."""
+
+
+class QueueNotFound(NotFound):
+    """No queue of this name has jobs, a worker or settings."""
+
+
+async def execute(settings: CommandSettings, options: Namespace) -> Document:
+    """Do what the parsed command line asks for.
+
+    Raises:
+        AppError: one that people can be told about; the database may be away, too.
+    """
+    if options.command == "drain":
+        return await drain(settings)
+    async with open_database(settings.database, name="command") as database:
+        return await _COMMANDS[options.command](database, options)
+
+
+async def drain(settings: CommandSettings) -> Drained:
+    """Run what is due in the queues of the settings until nothing is, as a worker with one slot.
+
+    SIGTERM and SIGINT give the running job back and end it.
+
+    Raises:
+        asyncio.CancelledError: after a signal.
+        DatabaseUnavailable: when nobody can say what is due.
+    """
+    registry = Registry(HANDLERS, catalog=CATALOG)
+    mails = Mails(open_mailer(settings.mail), settings.mail.sender, str(settings.public_base_url))
+    queues = settings.worker.queues
+    async with open_database(database_settings(settings, registry), name="drain") as database:
+        metrics = Metrics(kinds=registry.by_kind, queues=queues, enqueued=database.enqueued)
+        runner = Runner(database, registry, mails, new_id(), settings.worker.running_lease, metrics)
+        worker = WorkerRow(runner.worker_id, socket.gethostname(), os.getpid(), queues, concurrency=1)
+        heartbeat = Heartbeat(database, runner, worker, settings.worker, Vitals(running=1))
+        with _ended_by_signals():
+            return Drained(states=await _drain(runner, heartbeat, settings.worker))
+
+
+async def _drain(runner: Runner, heartbeat: Heartbeat, settings: JobSettings) -> Counter[JobState]:
+    beating = asyncio.create_task(heartbeat.run())
+    try:
+        return await draining.drain(runner, queues=settings.queues, lease=settings.lease)
+    finally:
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)
+        await heartbeat.sign_off()
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let the first SIGTERM or SIGINT cancel the current task; the next one ends the process."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None, "commands run in tasks"
+
+    def end() -> None:
+        task.cancel()
+        remove()
+
+    def remove() -> None:
+        for number in STOP_SIGNALS:
+            loop.remove_signal_handler(number)
+
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, end)
+    try:
+        yield
+    finally:
+        remove()
+
+
+async def _list(database: Database, options: Namespace) -> Document:
+    async with database.unit_of_work(read_only=True) as session:
+        page = await JobRepository(session).matching(_filter(options), after=options.after, limit=options.limit)
+        return JobList.model_validate(page)
+
+
+async def _show(database: Database, options: Namespace) -> Document:
+    async with database.unit_of_work(read_only=True) as session:
+        jobs = JobRepository(session)
+        job = await jobs.get(options.id)
+        if job is None:
+            raise JobNotFound
+        columns = {name: getattr(job, name) for name in JobDetail.model_fields if hasattr(job, name)}
+        is_asked_to_end, errors = await jobs.is_asked_to_end(job.id), await jobs.errors_of(job.id)
+        return JobDetail.model_validate({**columns, "is_asked_to_end": is_asked_to_end, "errors": errors})
+
+
+async def _stats(database: Database, options: Namespace) -> Document:
+    async with database.unit_of_work(read_only=True) as session:
+        jobs = JobRepository(session)
+        stats = await jobs.stats()
+        return Stats(
+            queues=await jobs.queues(), workers=await jobs.workers(), jobs=[*stats.jobs], finished=[*stats.finished]
+        )
+
+
+async def _act(database: Database, options: Namespace) -> Document:
+    action = Action(options.command)
+    if options.id is not None:
+        async with database.unit_of_work() as session:
+            try:
+                await _ACT_ON_ONE[action](session, options.id)
+            except NotFound:
+                raise JobNotFound from None
+        return Acted(action=action, count=1)
+    total, count = 0, BATCH
+    while count == BATCH:  # not until there are none: what is retried may fail, and match again
+        async with database.unit_of_work() as session:
+            count = await control.act_on_all(session, _filter(options), action, limit=BATCH)
+        total += count
+    return Acted(action=action, count=total)
+
+
+async def _pause(database: Database, options: Namespace) -> Document:
+    async with database.unit_of_work() as session:
+        await control.pause(session, options.queue)
+        return await _queue(session, options.queue)
+
+
+async def _resume(database: Database, options: Namespace) -> Document:
+    async with database.unit_of_work() as session:
+        await control.resume(session, options.queue)
+        return await _queue(session, options.queue)
+
+
+async def _limit(database: Database, options: Namespace) -> Document:
+    async with database.unit_of_work() as session:
+        await control.limit(session, options.queue, options.limit)
+        return await _queue(session, options.queue)
+
+
+async def _queue(session: Session, name: str) -> Queues:
+    queues = [queue for queue in await JobRepository(session).queues() if queue.name == name]
+    if not queues:
+        raise QueueNotFound
+    return Queues(queues=queues)
+
+
+def _filter(options: Namespace) -> JobFilter:
+    return JobFilter(state=options.state, kind=options.kind, queue=options.queue)
+
+
+_ACT_ON_ONE: Final[Mapping[Action, Callable[[Session, UUID], Awaitable[None]]]] = {
+    Action.RETRY: control.retry,
+    Action.CANCEL: control.cancel,
+    Action.DISCARD: control.discard,
+}
+
+_COMMANDS: Final[Mapping[str, Callable[[Database, Namespace], Awaitable[Document]]]] = {
+    "list": _list,
+    "show": _show,
+    "stats": _stats,
+    **dict.fromkeys(Action, _act),
+    "pause": _pause,
+    "resume": _resume,
+    "limit": _limit,
+}
