@@ -3,50 +3,113 @@
 import asyncio
 from datetime import datetime, timedelta
 
+import pytest
+from sqlalchemy import text
+
 from app_db import Database, Session
-from app_db.jobs import ledger
+from app_db.jobs import crons
+from app_db.jobs.catalog import PruneSessions
+from app_db.jobs.outbox import enqueue
+from app_db.jobs.unique import Unique
 
 MINUTE = timedelta(minutes=1)
+NAME = "sessions.prune"
 
 
-async def advance(database: Database, tick: datetime) -> bool:
+async def begin(database: Database, *names: str) -> datetime:
+    """Let the crons be seen for the first time, and return when that was."""
     async with database.sessions.begin() as session:
-        return await ledger.advance_cron(session, "sessions.prune", tick=tick)
+        assert await crons.last_ticks(session, names or [NAME]) == {}
+        return await crons.database_time(session)
 
 
-async def test_a_cron_that_was_never_seen_does_not_fire(database: Database, session: Session) -> None:
-    assert not await advance(database, await ledger.database_time(session))
+async def advance(database: Database, *, seen: datetime, tick: datetime) -> bool:
+    async with database.sessions.begin() as session:
+        return await crons.advance_cron(session, NAME, seen=seen, tick=tick)
 
 
-async def test_the_next_tick_fires_for_exactly_one_of_many_workers(database: Database, session: Session) -> None:
-    seen = await ledger.database_time(session)
-    await advance(database, seen)
+async def test_a_cron_that_was_never_seen_begins_at_the_first_look(database: Database, session: Session) -> None:
+    began = await begin(database)
 
-    fired = await asyncio.gather(*(advance(database, seen + MINUTE) for _ in range(10)))
+    assert await crons.last_ticks(session, [NAME]) == {NAME: began}
+
+
+async def test_a_look_leaves_the_ticks_of_known_crons_as_they_are(database: Database, session: Session) -> None:
+    began = await begin(database)
+    await advance(database, seen=began, tick=began + MINUTE)
+
+    assert await crons.last_ticks(session, [NAME, "new"]) == {NAME: began + MINUTE}
+    assert (await crons.last_ticks(session, [NAME, "new"])).keys() == {NAME, "new"}
+
+
+async def test_workers_that_look_for_the_first_time_together_agree_on_the_beginning(
+    database: Database, session: Session
+) -> None:
+    async def look() -> None:
+        async with database.sessions.begin() as first:
+            await crons.last_ticks(first, [NAME])
+
+    await asyncio.gather(*(look() for _ in range(4)))
+
+    assert (await crons.last_ticks(session, [NAME])).keys() == {NAME}
+
+
+async def test_a_cron_that_was_not_begun_cannot_be_advanced(database: Database, session: Session) -> None:
+    now = await crons.database_time(session)
+
+    assert not await advance(database, seen=now, tick=now + MINUTE)
+
+
+async def test_the_next_tick_fires_for_exactly_one_of_many_workers(database: Database) -> None:
+    began = await begin(database)
+
+    fired = await asyncio.gather(*(advance(database, seen=began, tick=began + MINUTE) for _ in range(10)))
 
     assert fired.count(True) == 1
 
 
-async def test_an_earlier_tick_does_not_fire(database: Database, session: Session) -> None:
-    seen = await ledger.database_time(session)
-    await advance(database, seen)
+async def test_what_a_worker_saw_before_another_fired_does_not_fire(database: Database) -> None:
+    began = await begin(database)
+    await advance(database, seen=began, tick=began + MINUTE)
 
-    assert not await advance(database, seen - MINUTE)
+    assert not await advance(database, seen=began, tick=began + 2 * MINUTE)
 
 
-async def test_a_tick_whose_transaction_fails_fires_for_the_next_worker(database: Database, session: Session) -> None:
-    seen = await ledger.database_time(session)
-    await advance(database, seen)
+async def test_a_tick_whose_transaction_fails_fires_for_the_next_worker(database: Database) -> None:
+    began = await begin(database)
     async with database.sessions() as failing:
-        await ledger.advance_cron(failing, "sessions.prune", tick=seen + MINUTE)
+        await crons.advance_cron(failing, NAME, seen=began, tick=began + MINUTE)
         await failing.rollback()
 
-    assert await advance(database, seen + MINUTE)
+    assert await advance(database, seen=began, tick=began + MINUTE)
 
 
 async def test_crons_do_not_disturb_each_other(database: Database, session: Session) -> None:
-    seen = await ledger.database_time(session)
-    await advance(database, seen + MINUTE)
-    await ledger.advance_cron(session, "other", tick=seen)
+    began = await begin(database, NAME, "other")
+    await advance(database, seen=began, tick=began + MINUTE)
 
-    assert await ledger.advance_cron(session, "other", tick=seen + MINUTE)
+    assert await crons.advance_cron(session, "other", seen=began, tick=began + MINUTE)
+
+
+async def test_postgres_ends_the_transaction_of_a_worker_that_freezes_with_a_tick(
+    database: Database, session: Session
+) -> None:
+    began = await begin(database)
+
+    await crons.advance_cron(session, NAME, seen=began, tick=began + MINUTE)
+
+    assert await session.scalar(text("SHOW idle_in_transaction_session_timeout")) == "5s"
+
+
+async def test_jobs_of_one_kind_may_be_told_apart_by_a_key(database: Database, session: Session) -> None:
+    nightly, hourly = Unique(key="nightly"), Unique(key="hourly")
+
+    first = await enqueue(session, PruneSessions(), unique=nightly)
+
+    assert await enqueue(session, PruneSessions(), unique=hourly) != first
+    assert await enqueue(session, PruneSessions(), unique=nightly) == first
+
+
+def test_a_job_cannot_be_unique_by_fields_and_by_a_key() -> None:
+    with pytest.raises(ValueError, match="not by both"):
+        Unique(by=(), key="nightly")

@@ -11,24 +11,40 @@ from structlog.testing import capture_logs
 
 from app_db import Database, open_database
 from app_db.settings import DatabaseSettings
-from app_worker.schedule import CRONS, LONGEST_SLEEP, Cron, fire_due, run_schedule
+from app_worker.schedule import LONGEST_SLEEP, MOST_AT_ONCE, CatchUp, Cron, fire_due, run_schedule
 
 from .conftest import Jobs, Note, eventually, until
 from .proxy import Proxy, over
 
-HOURLY = Cron("test.hourly", "0 * * * *", Note)
+MINUTE = (datetime.now(UTC).minute + 30) % 60  # so no tick comes while a test runs
+EXPRESSION = f"{MINUTE} * * * *"
+HOURLY = Cron("test.hourly", EXPRESSION, Note)
+CATCHING_UP = Cron("test.hourly", EXPRESSION, Note, catch_up=CatchUp.ALL)
+SKIPPING = Cron("test.hourly", EXPRESSION, Note, catch_up=CatchUp.SKIP)
+ALONE = Cron("test.hourly", EXPRESSION, Note, overlap=False)
+NEWEST_TICK = f"date_bin('1 hour', now(), to_timestamp({60 * MINUTE}))"
 
 
 async def set_last_tick(database: Database, *, hours_ago: int) -> None:
+    """Let the last tick that became a job be so many hours before the newest there was."""
     async with database.sessions.begin() as session:
         await session.execute(
-            text("INSERT INTO job_crons VALUES ('test.hourly', now() - make_interval(hours => :hours))"),
+            text(f"""
+                INSERT INTO job_crons VALUES ('test.hourly', {NEWEST_TICK} - make_interval(hours => :hours))
+                ON CONFLICT (name) DO UPDATE SET last_tick_at = excluded.last_tick_at
+            """),
             {"hours": hours_ago},
         )
 
 
 async def count_jobs(jobs: Jobs) -> int:
     return int(await jobs.scalar("SELECT count(*) FROM jobs"))
+
+
+async def hours_ago(jobs: Jobs) -> list[int]:
+    """Return which ticks became jobs, in the order of the jobs: how many hours before the newest there was."""
+    ticks = f"extract(epoch FROM {NEWEST_TICK} - run_at) / 3600 ORDER BY id"
+    return [int(hours) for hours in await jobs.scalar(f"SELECT array_agg({ticks}) FROM jobs") or []]
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -52,7 +68,92 @@ async def test_ticks_that_were_missed_are_caught_up_by_one_job(jobs: Jobs, datab
     await fire_due(database, (HOURLY,))
     await fire_due(database, (HOURLY,))
 
+    assert await hours_ago(jobs) == [0]
+
+
+async def test_each_tick_that_was_missed_becomes_a_job_where_it_is_asked_for(
+    jobs: Jobs, database: Database, other_database: Database
+) -> None:
+    await set_last_tick(database, hours_ago=5)
+
+    await asyncio.gather(*(fire_due(one, (CATCHING_UP,)) for one in (database, other_database) * 3))
+
+    assert await hours_ago(jobs) == [4, 3, 2, 1, 0]
+
+
+async def test_more_ticks_than_fit_in_one_transaction_follow_in_the_next(jobs: Jobs, database: Database) -> None:
+    await set_last_tick(database, hours_ago=MOST_AT_ONCE + 20)
+
+    first_idle = await fire_due(database, (CATCHING_UP,))
+    first = await count_jobs(jobs)
+    second_idle = await fire_due(database, (CATCHING_UP,))
+
+    assert (first, first_idle) == (MOST_AT_ONCE, timedelta(0))
+    assert await hours_ago(jobs) == list(reversed(range(MOST_AT_ONCE + 20)))
+    assert second_idle > timedelta(0)
+
+
+async def test_a_cron_that_comes_back_after_months_fires_the_ticks_of_a_week(jobs: Jobs, database: Database) -> None:
+    await set_last_tick(database, hours_ago=2000)
+
+    with capture_logs() as logs:
+        while await fire_due(database, (CATCHING_UP,)) == timedelta(0):
+            pass
+
+    assert await hours_ago(jobs) == list(reversed(range(7 * 24)))
+    assert [log["event"] for log in logs] == ["cron_ticks_passed_over", "cron_fired", "cron_fired"]
+
+
+async def test_a_tick_that_was_missed_by_more_than_a_minute_is_passed_over_where_it_is_asked_for(
+    jobs: Jobs, database: Database
+) -> None:
+    await set_last_tick(database, hours_ago=2)
+
+    with capture_logs() as logs:
+        await fire_due(database, (SKIPPING,))
+        await fire_due(database, (SKIPPING,))
+
+    assert await count_jobs(jobs) == 0
+    assert [log["event"] for log in logs] == ["cron_ticks_passed_over", "cron_fired"]
+
+
+async def test_no_tick_fires_while_the_job_of_an_earlier_one_is_open(jobs: Jobs, database: Database) -> None:
+    await set_last_tick(database, hours_ago=2)
+    await fire_due(database, (ALONE,))
+
+    await set_last_tick(database, hours_ago=2)
+    await fire_due(database, (ALONE,))
+
     assert await count_jobs(jobs) == 1
+    assert await jobs.scalar(f"SELECT last_tick_at = {NEWEST_TICK} FROM job_crons") is True
+
+
+async def test_a_tick_fires_when_the_job_of_the_earlier_one_has_ended(jobs: Jobs, database: Database) -> None:
+    await set_last_tick(database, hours_ago=2)
+    await fire_due(database, (ALONE,))
+    async with database.sessions.begin() as session:
+        await session.execute(text("UPDATE jobs SET state = 'completed', claim_at = NULL, finished_at = now()"))
+
+    await set_last_tick(database, hours_ago=2)
+    await fire_due(database, (ALONE,))
+
+    assert await count_jobs(jobs) == 2
+
+
+async def test_jobs_of_a_cron_may_overlap_unless_it_says_otherwise(jobs: Jobs, database: Database) -> None:
+    for _ in range(2):
+        await set_last_tick(database, hours_ago=2)
+        await fire_due(database, (HOURLY,))
+
+    assert await count_jobs(jobs) == 2
+
+
+async def test_a_cron_says_in_which_queue_its_jobs_wait(jobs: Jobs, database: Database) -> None:
+    await set_last_tick(database, hours_ago=2)
+
+    await fire_due(database, (Cron("test.hourly", EXPRESSION, Note, queue="slow", priority=7),))
+
+    assert await jobs.scalar("SELECT queue || priority FROM jobs") == "slow7"
 
 
 async def test_a_cron_that_was_never_seen_does_not_fire_before_its_next_tick(jobs: Jobs, database: Database) -> None:
@@ -60,24 +161,34 @@ async def test_a_cron_that_was_never_seen_does_not_fire_before_its_next_tick(job
     await fire_due(database, (HOURLY,))
 
     assert await count_jobs(jobs) == 0
-    assert await jobs.scalar("SELECT last_tick_at = date_trunc('hour', now()) FROM job_crons") is True
 
 
-async def test_a_tick_whose_job_cannot_be_enqueued_is_still_due(jobs: Jobs, database: Database) -> None:
+async def test_a_cron_that_fails_keeps_its_tick_and_does_not_hold_up_the_others(jobs: Jobs, database: Database) -> None:
     def refuse() -> Note:
         raise RuntimeError
 
-    await set_last_tick(database, hours_ago=2)
+    failing = Cron("test.failing", EXPRESSION, refuse)
+    await fire_due(database, (failing, HOURLY))
+    async with database.sessions.begin() as session:
+        await session.execute(text("UPDATE job_crons SET last_tick_at = now() - interval '2 hours'"))
 
-    with pytest.raises(RuntimeError):
-        await fire_due(database, (Cron("test.hourly", "0 * * * *", refuse),))
+    with capture_logs() as logs:
+        idle = await fire_due(database, (failing, HOURLY))
 
-    await fire_due(database, (HOURLY,))
-    assert await count_jobs(jobs) == 1
+    assert [(log["event"], log["cron"]) for log in logs] == [
+        ("cron_failed", "test.failing"),
+        ("cron_fired", "test.hourly"),
+    ]
+    assert await jobs.scalar(
+        "SELECT array_agg(name) FROM job_crons WHERE last_tick_at < now() - interval '1 hour'"
+    ) == ["test.failing"]
+    assert timedelta(0) < idle <= LONGEST_SLEEP
 
 
 async def test_there_is_nothing_to_do_before_the_next_tick(database: Database) -> None:
-    assert timedelta(0) < await fire_due(database, (HOURLY,)) <= timedelta(hours=1)
+    every_second = Cron("test.seconds", "* * * * * *", Note)
+
+    assert timedelta(0) < await fire_due(database, (HOURLY, every_second)) <= timedelta(seconds=1)
     assert await fire_due(database, ()) == LONGEST_SLEEP
 
 
@@ -106,67 +217,6 @@ async def test_the_schedule_survives_an_outage(database_settings: DatabaseSettin
     assert logs[0]["event"] == "cron_failed"
 
 
-def test_every_cron_has_ticks_and_a_name_of_its_own() -> None:
-    now = datetime(2026, 11, 23, 5, 34, tzinfo=UTC)
-
-    assert all(cron.last_tick(now) <= now < cron.next_tick(now) for cron in CRONS)
-    assert len({cron.name for cron in CRONS}) == len(CRONS)
-
-
-def at(text_: str) -> datetime:
-    return datetime.fromisoformat(text_)
-
-
-def test_the_last_tick_may_be_now() -> None:
-    assert HOURLY.last_tick(at("2026-11-23T05:00:00Z")) == at("2026-11-23T05:00:00Z")
-    assert HOURLY.last_tick(at("2026-11-23T04:59:59.999999Z")) == at("2026-11-23T04:00:00Z")
-
-
-def test_the_next_tick_is_after_now() -> None:
-    assert HOURLY.next_tick(at("2026-11-23T05:00:00Z")) == at("2026-11-23T06:00:00Z")
-
-
-def berlin(expression: str) -> Cron:
-    return Cron("test.berlin", expression, Note, timezone="Europe/Berlin")
-
-
-# On 29 March 2026 at 01:00 UTC the clocks of Berlin go from 02:00 to 03:00, on 25 October from 03:00 back to 02:00.
-
-
-def test_a_time_that_a_spring_night_does_not_have_ticks_when_the_clock_has_jumped() -> None:
-    nightly = berlin("30 2 * * *")
-
-    assert nightly.next_tick(at("2026-03-28T12:00Z")) == at("2026-03-29T01:00Z")
-    assert nightly.last_tick(at("2026-03-29T12:00Z")) == at("2026-03-29T01:00Z")
-    assert nightly.next_tick(at("2026-03-29T12:00Z")) == at("2026-03-30T00:30Z")
-
-
-def test_a_time_that_an_autumn_night_has_twice_ticks_once() -> None:
-    nightly = berlin("30 2 * * *")
-
-    assert nightly.next_tick(at("2026-10-24T12:00Z")) == at("2026-10-25T00:30Z")
-    assert nightly.next_tick(at("2026-10-25T00:30Z")) == at("2026-10-26T01:30Z")
-    assert nightly.last_tick(at("2026-10-25T12:00Z")) == at("2026-10-25T00:30Z")
-
-
-@pytest.mark.parametrize("night", ["2026-03-28T20:00Z", "2026-10-24T20:00Z"])
-@pytest.mark.parametrize("expression", ["*/10 * * * *", "15 * * * *", "30 2 * * *", "0 3 * * *", "5 1-3 * * *"])
-def test_the_last_tick_is_the_newest_of_the_next_ticks_all_through_such_a_night(expression: str, night: str) -> None:
-    cron = berlin(expression)
-    ticks = [cron.next_tick(at(night) - timedelta(days=2))]
-    while ticks[-1] < at(night) + timedelta(hours=12):
-        ticks.append(cron.next_tick(ticks[-1]))
-
-    for minutes in range(0, 720, 5):
-        now = at(night) + timedelta(minutes=minutes, seconds=7)
-        assert cron.last_tick(now) == max(tick for tick in ticks if tick <= now)
-
-
-def test_an_interval_goes_on_through_the_hour_that_is_repeated() -> None:
-    cron = berlin("*/30 * * * *")
-    ticks = [at("2026-10-25T00:00Z")]
-
-    while ticks[-1] < at("2026-10-25T02:00Z"):
-        ticks.append(cron.next_tick(ticks[-1]))
-
-    assert [tick.strftime("%H:%M") for tick in ticks] == ["00:00", "00:30", "01:00", "01:30", "02:00"]
+async def test_crons_that_share_a_name_are_refused(database: Database) -> None:
+    with pytest.raises(ValueError, match=r"share a name: test\.hourly, test\.hourly$"):
+        await run_schedule(database, (HOURLY, CATCHING_UP))

@@ -1,76 +1,167 @@
-"""Cron as data: what runs when. Each tick becomes one job, however many workers there are."""
+"""Cron as data: what runs when. Each tick fires once, however many workers there are and whatever their clocks say."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from itertools import islice, takewhile
 from zoneinfo import ZoneInfo
 
 import structlog
-from cronsim import CronSim
+from cronsim import CronSim, CronSimError
 
-from app_db import Database
-from app_db.jobs import ledger
+from app_db import Database, Session
 from app_db.jobs.catalog import PruneSessions
+from app_db.jobs.crons import advance_cron, database_time, last_ticks
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.payload import JobPayload
+from app_db.jobs.unique import Unique
 
 log = structlog.get_logger(__name__)
 
 LONGEST_SLEEP = timedelta(seconds=5)
+LATE = timedelta(minutes=1)
+"""A tick that is found later was missed: `CatchUp.SKIP` passes over it."""
+CATCH_UP_FOR = timedelta(days=7)
+"""`CatchUp.ALL` goes back no further, so that a cron that comes back after months does not bring months of jobs."""
+MOST_AT_ONCE = 100
+"""So many ticks of a cron become jobs in one transaction; the rest follows in the next."""
+
+
+class CatchUp(StrEnum):
+    """What becomes of ticks that passed while no worker ran."""
+
+    SKIP = "skip"
+    """Nothing, if they are found more than a minute late."""
+    ONE = "one"
+    """Together one job, for the newest of them."""
+    ALL = "all"
+    """Each becomes a job, in order: all of the last week, and the newest in any case."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cron:
-    """A job that is enqueued at every tick of a cron expression (five fields, as in Debian's cron) in a time zone.
+    """A job that is enqueued at every tick of a cron expression in a time zone, with the tick as its `run_at`.
 
-    Ticks that passed while no worker ran are caught up by one job.
+    A time that a day does not have, because the clocks go forward, ticks when they have gone; one that a day has twice
+    ticks the first time. As in Debian's cron this holds for fixed times: where minute or hour begins with `*`, what
+    ticks is each minute of real time that fits.
+
+    Raises:
+        ValueError: when the expression has no ticks, or the time zone is unknown.
     """
 
     name: str
+    """What its last tick is kept under. A cron with a new name starts with its next tick; one whose expression changed,
+    and one that is back, find the ticks since its last one missed."""
     expression: str
+    """Five fields as in Debian's cron, or six, of which the first are the seconds."""
     payload: Callable[[], JobPayload]
     timezone: str = "UTC"
+    catch_up: CatchUp = CatchUp.ONE
+    overlap: bool = True
+    """If False, a tick does nothing while the job of an earlier one waits, runs, or is to be tried again."""
+    queue: str = "default"
+    priority: int = 2
 
-    def last_tick(self, now: datetime) -> datetime:
-        """Return the newest tick that is not after `now`."""
-        # CronSim looks strictly backwards from the minute it is given, and past the hour that is repeated in autumn.
-        before = now.astimezone(ZoneInfo(self.timezone)).replace(second=0, microsecond=0) + timedelta(minutes=1)
-        tick = next(CronSim(self.expression, before, reverse=True)).astimezone(UTC)
-        while (following := self.next_tick(tick)) <= now:
-            tick = following
-        return tick
+    def __post_init__(self) -> None:
+        try:
+            self.next_tick(datetime(2000, 1, 1, tzinfo=UTC))
+        except (CronSimError, StopIteration) as error:
+            raise ValueError(
+                f"cron {self.name}: {self.expression!r} has no ticks: {str(error) or 'no such day'}"
+            ) from None
+        except (KeyError, ValueError, OSError):
+            raise ValueError(f"cron {self.name}: there is no time zone {self.timezone!r}") from None
+        if self.catch_up is CatchUp.ALL and not self.overlap:
+            raise ValueError(f"cron {self.name}: it cannot catch up with all ticks when they must not overlap")
 
-    def next_tick(self, now: datetime) -> datetime:
-        """Return the first tick after `now`."""
-        return next(CronSim(self.expression, now.astimezone(ZoneInfo(self.timezone)))).astimezone(UTC)
+    def next_tick(self, time: datetime) -> datetime:
+        """Return the first tick after `time`."""
+        return next(self._ticks_after(time))
+
+    def due_ticks(self, seen: datetime, now: datetime) -> list[datetime]:
+        """Return which of the ticks after `seen` and up to `now` fire, the oldest first: at most `MOST_AT_ONCE`."""
+        if self.catch_up is CatchUp.ONE:
+            return self._newest_tick(seen, now)
+        horizon = LATE if self.catch_up is CatchUp.SKIP else CATCH_UP_FOR
+        ticks = list(islice(self._ticks_between(max(seen, now - horizon), now), MOST_AT_ONCE))
+        return ticks if ticks or self.catch_up is CatchUp.SKIP else self._newest_tick(seen, now)
+
+    def _newest_tick(self, seen: datetime, now: datetime) -> list[datetime]:
+        # Years of ticks may lie between: look back further and further.
+        span = LATE
+        while not (ticks := list(self._ticks_between(max(seen, now - span), now))) and seen < now - span:
+            span *= 4
+        return ticks[-1:]
+
+    def _ticks_between(self, time: datetime, now: datetime) -> Iterator[datetime]:
+        return takewhile(lambda tick: tick <= now, self._ticks_after(time))
+
+    def _ticks_after(self, time: datetime) -> Iterator[datetime]:
+        # In the hour that is repeated in autumn, CronSim begins anew with the first of the two.
+        ticks = (tick.astimezone(UTC) for tick in CronSim(self.expression, time.astimezone(ZoneInfo(self.timezone))))
+        return (tick for tick in ticks if tick > time)
 
 
 CRONS: tuple[Cron, ...] = (Cron("sessions.prune", "*/10 * * * *", PruneSessions),)
 
 
 async def fire_due(database: Database, crons: tuple[Cron, ...]) -> timedelta:
-    """Enqueue the newest tick of each cron unless that was done, and return for how long there is nothing to do.
+    """Enqueue the jobs of all ticks that are due, and return for how long there is nothing to do.
 
-    Claiming the tick and enqueuing the job are one transaction, so a tick fires exactly once, whoever tries, whatever
-    dies. Only Postgres's clock is asked.
+    Only Postgres's clock is asked. A cron that fails does not keep the others from firing; its tick is still due.
     """
     async with database.sessions.begin() as session:
-        now = await ledger.database_time(session)
-        for cron in crons:
-            if not await ledger.advance_cron(session, cron.name, tick=cron.last_tick(now)):
-                continue  # guard: test_a_tick_fires_once
-            await enqueue(session, cron.payload())
-            log.info("cron_fired", cron=cron.name)
-    return min((cron.next_tick(now) - now for cron in crons), default=LONGEST_SLEEP)
+        now = await database_time(session)
+        seen = await last_ticks(session, [cron.name for cron in crons])
+    idle = LONGEST_SLEEP
+    for cron in crons:
+        try:
+            idle = min(idle, await _fire(database, cron, seen=seen.get(cron.name, now), now=now))
+        except Exception as error:
+            log.warning("cron_failed", cron=cron.name, cause=repr(error))
+    return idle
+
+
+async def _fire(database: Database, cron: Cron, *, seen: datetime, now: datetime) -> timedelta:
+    """Enqueue the ticks of one cron that are due, and return how long to wait for the next.
+
+    Claiming them and enqueuing their jobs are one transaction, so a tick fires once, whoever tries, whatever dies.
+    """
+    first = cron.next_tick(seen)
+    if first > now:
+        return first - now
+    ticks = cron.due_ticks(seen, now)
+    async with database.sessions.begin() as session:
+        if not await advance_cron(session, cron.name, seen=seen, tick=ticks[-1] if ticks else now):
+            return cron.next_tick(now) - now  # guard: test_a_tick_fires_once
+        for tick in ticks:
+            await _enqueue(session, cron, tick)
+    if cron.catch_up is not CatchUp.ONE and first not in ticks:
+        log.warning("cron_ticks_passed_over", cron=cron.name, since=first.isoformat())
+    log.info("cron_fired", cron=cron.name, ticks=[tick.isoformat() for tick in ticks])
+    return timedelta(0) if len(ticks) == MOST_AT_ONCE else cron.next_tick(now) - now
+
+
+async def _enqueue(session: Session, cron: Cron, tick: datetime) -> None:
+    unique = None if cron.overlap else Unique(key=f"cron:{cron.name}")
+    await enqueue(session, cron.payload(), run_at=tick, queue=cron.queue, priority=cron.priority, unique=unique)
 
 
 async def run_schedule(database: Database, crons: tuple[Cron, ...] = CRONS) -> None:
-    """Fire due crons until cancelled."""
+    """Fire due crons until cancelled.
+
+    Raises:
+        ValueError: when two of them have the same name.
+    """
+    if len({cron.name for cron in crons}) < len(crons):
+        raise ValueError(f"crons share a name: {', '.join(sorted(cron.name for cron in crons))}")
     while True:
         try:
             idle = await fire_due(database, crons)
-        except Exception as error:  # an outage: the tick is still due at the next look
+        except Exception as error:  # an outage: what is due still is at the next look
             log.warning("cron_failed", cause=repr(error))
             idle = LONGEST_SLEEP
-        await asyncio.sleep(min(idle, LONGEST_SLEEP).total_seconds())
+        await asyncio.sleep(idle.total_seconds())

@@ -1,26 +1,46 @@
-"""The SQL of cron: a tick is claimed by compare-and-set."""
+"""The SQL of cron: ticks are claimed by compare-and-set."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import text
 
 from app_db.engine import Session
 
+# The rows are written once, at the first look of the first worker; what this statement inserts it does not return.
+_LAST_TICKS = text("""
+    WITH begun AS (
+        INSERT INTO job_crons (name, last_tick_at)
+        SELECT name, now() FROM unnest(CAST(:names AS text[])) AS cron (name)
+        WHERE name NOT IN (SELECT name FROM job_crons)
+        ON CONFLICT DO NOTHING
+    )
+    SELECT name, last_tick_at FROM job_crons WHERE name = ANY (:names)
+""")
+
+# A worker that freezes with the row locked would keep the tick from all others: Postgres ends its transaction.
 _ADVANCE = text("""
-    INSERT INTO job_crons AS cron (name, last_tick_at) VALUES (:name, :tick)
-    ON CONFLICT (name) DO UPDATE SET last_tick_at = excluded.last_tick_at
-        WHERE cron.last_tick_at < excluded.last_tick_at
-    RETURNING old.name
+    UPDATE job_crons SET last_tick_at = :tick WHERE name = :name AND last_tick_at = :seen
+    RETURNING set_config('idle_in_transaction_session_timeout', '5s', true)
 """)
 
 
-async def advance_cron(session: Session, name: str, *, tick: datetime) -> bool:
-    """Claim a tick for this transaction: True for exactly one caller, however many workers try and when.
+async def last_ticks(session: Session, names: Sequence[str]) -> dict[str, datetime]:
+    """Return up to where the ticks of each cron have been dealt with, by name.
 
-    A cron that was never seen starts at `tick` without firing.
+    A cron that was never seen is on record from now on, and not in the answer: it has no ticks yet.
     """
-    previous = (await session.execute(_ADVANCE, {"name": name, "tick": tick})).one_or_none()
-    return previous is not None and previous.name is not None
+    rows = await session.execute(_LAST_TICKS, {"names": list(names)})
+    return {row.name: row.last_tick_at for row in rows}
+
+
+async def advance_cron(session: Session, name: str, *, seen: datetime, tick: datetime) -> bool:
+    """Claim the ticks after `seen` and up to `tick` for this transaction: True for exactly one caller, whoever tries.
+
+    False when the cron is not at `seen` any more. Who is not the first waits for the commit of who is, which Postgres
+    rolls back when its transaction waits five seconds for the next statement.
+    """
+    return (await session.execute(_ADVANCE, {"name": name, "seen": seen, "tick": tick})).one_or_none() is not None
 
 
 async def database_time(session: Session) -> datetime:

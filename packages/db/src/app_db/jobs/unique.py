@@ -19,11 +19,13 @@ class Unique:
     """Accept a job only where none like it is there; else `enqueue` returns the id of that one.
 
     Raises:
-        ValueError: for a period that is not positive, and for states without all the open ones.
+        ValueError: for a period that is not positive, for states without all the open ones, for `by` beside `key`.
     """
 
     by: tuple[str, ...] | None = None
     """The fields of the payload that make it the same; all of them if absent, only the kind if empty."""
+    key: str | None = None
+    """What makes it the same instead of the fields of its payload, among jobs of its kind."""
     period: timedelta | None = None
     """The same only if enqueued in the same period, by Postgres's clock; periods are counted from 1970 in UTC.
 
@@ -36,6 +38,8 @@ class Unique:
     """
 
     def __post_init__(self) -> None:
+        if self.by is not None and self.key is not None:
+            raise ValueError("a job is unique by fields of its payload or by a key, not by both")
         if self.period is not None and self.period <= timedelta(0):
             raise ValueError(f"the period of a unique job must be positive, not {self.period}")
         if self.states is not None and (missing := OPEN_STATES - self.states):
@@ -62,6 +66,7 @@ class Unique:
             if unknown := set(self.by) - type(payload).model_fields.keys():
                 raise ValueError(f"{type(payload).__name__} has no {', '.join(sorted(unknown))} to be unique by")
             fields = {name: fields[name] for name in self.by}
+        same_by = fields if self.key is None else self.key
         seconds = None if self.period is None else self.period.total_seconds()
-        same = json.dumps([payload.kind, seconds, fields], sort_keys=True, separators=(",", ":"))
+        same = json.dumps([payload.kind, seconds, same_by], sort_keys=True, separators=(",", ":"))
         return sha256(same.encode()).hexdigest()[:32]
