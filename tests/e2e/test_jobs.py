@@ -15,11 +15,11 @@ from sqlalchemy import text
 from app_auth.testing import PASSWORD
 from app_db import Database
 from app_db.jobs.catalog import WelcomeEmail
-from app_db.jobs.ledger import Delivery
 from app_db.jobs.outbox import enqueue
 from app_db.testing.plugin import MakeUser
 from app_db.testing.servers import ValkeyServer
-from app_worker.engine import Engine, connect
+from app_worker.engine import Window, connect
+from app_worker.metrics import Metrics
 from app_worker.relay import Relay
 
 from .conftest import LEASE_SECONDS, StartWorker
@@ -213,14 +213,12 @@ async def sign_in(http: AsyncClient, email: str) -> dict[str, str]:
 async def dispatch_and_die(database: Database, valkey_url: str) -> None:
     """Do what a worker does that dies when it has moved a job from Postgres to Valkey."""
 
-    async def run(delivery: Delivery) -> None:
-        raise AssertionError("this engine never starts a job")
-
-    def slot_freed() -> None: ...
-
     async with connect(valkey_url, call_timeout=timedelta(seconds=5)) as valkey:
-        engine = Engine(valkey, "default", slots=1, timeout=timedelta(seconds=30), run=run, slot_freed=slot_freed)
-        assert await Relay(database, engine, timedelta(seconds=LEASE_SECONDS)).dispatch() == 1
+        window = Window(valkey, "default")
+        await window.take("an engine with a free slot", 1)
+        metrics = Metrics(kinds=(), queues=(), enqueued={})
+        relay = Relay(database, window, timedelta(seconds=LEASE_SECONDS), lambda: True, metrics)
+        assert await relay.dispatch() == 1
 
 
 async def all_jobs_end(database: Database) -> None:

@@ -20,10 +20,11 @@ from app_db.jobs.outbox import enqueue
 from app_db.jobs.payload import JobPayload
 from app_db.models import Job, JobError
 from app_db.types import new_id
-from app_worker.engine import Engine, Valkey, connect
+from app_worker.context import JobContext
+from app_worker.engine import Engine, Valkey, Window, connect
 from app_worker.mail import Mails, MemoryMailer
 from app_worker.metrics import Metrics
-from app_worker.registry import Handler, Registry
+from app_worker.registry import Handler, Mode, Registry, handles
 from app_worker.runner import Runner
 
 # structlog's own choice prints the local variables of every frame, which takes seconds.
@@ -41,6 +42,12 @@ class Note(JobPayload):
 
     kind = "test.note"
     text: str = "hello"
+
+
+@handles(Note, mode=Mode.LEASE, timeout=timedelta(hours=1))
+async def endless(job: JobContext, payload: Note) -> None:
+    """Run until somebody ends it."""
+    await asyncio.Event().wait()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,7 @@ class Jobs:
         """Make a job due, whatever became of its last delivery, and dispatch it (again)."""
         async with self.database.sessions.begin() as session:
             await session.execute(text("UPDATE jobs SET claim_at = now() WHERE id = :id"), {"id": job_id})
-            (delivery,) = await dispatch.claim(session, queue="default", room=1, lease=LEASE)
+            (delivery,) = (await dispatch.claim(session, queue="default", room=1, lease=LEASE)).deliveries
             return delivery
 
     async def get(self, job: UUID | Delivery) -> Job:
@@ -91,11 +98,11 @@ def mailer() -> MemoryMailer:
 def make_runner(database: Database, mailer: MemoryMailer) -> MakeRunner:
     """Make the runner of a worker that has these handlers, and no others."""
 
-    def make(*handlers: Handler, database: Database = database) -> Runner:
+    def make(*handlers: Handler, database: Database = database, lease: timedelta = LEASE) -> Runner:
         mails = Mails(mailer, "Groundwork <hello@groundwork.test>", "https://groundwork.test/")
         registry = Registry(handlers, catalog=())
         metrics = Metrics(kinds=registry.by_kind, queues=["default"], enqueued=database.enqueued)
-        return Runner(database, registry, mails, new_id(), LEASE, metrics)
+        return Runner(database, registry, mails, new_id(), lease, metrics)
 
     return make
 
@@ -108,17 +115,14 @@ async def valkey(valkey_url: str) -> AsyncIterator[Valkey]:
         yield client
 
 
-def nothing() -> None: ...
+@pytest.fixture
+def window(valkey: Valkey) -> Window:
+    """The empty window of the queue `default`."""
+    return Window(valkey, "default")
 
 
-def open_engine(
-    valkey: Valkey,
-    run: Callable[[Delivery], Awaitable[None]],
-    *,
-    slots: int = 1,
-    slot_freed: Callable[[], None] = nothing,
-) -> Engine:
-    return Engine(valkey, "default", slots=slots, timeout=timedelta(seconds=30), run=run, slot_freed=slot_freed)
+def open_engine(window: Window, run: Callable[[Delivery], Awaitable[None]], *, slots: int = 1) -> Engine:
+    return Engine(window, slots=slots, timeout=timedelta(seconds=30), run=run)
 
 
 @asynccontextmanager
