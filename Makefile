@@ -7,8 +7,8 @@ IN_DEV := $(BIN)/python scripts/dev.py run
 
 .DEFAULT_GOAL := help
 .PHONY: help install dev psql shell seed migrate revision test test-tools test-e2e test-isolated coverage check \
-	check-format check-lint check-types check-contracts check-dependencies check-sql check-lock guards bench format lock \
-	clean
+	check-format check-lint check-types check-contracts check-dependencies check-sql check-lock guards bench bench-http \
+	bench-jobs format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' Makefile
@@ -93,8 +93,13 @@ check-lock: install ## requirements.lock files equal a fresh resolution
 guards: install ## Blank each line that a promise rests on, its test must fail; CHANGED=origin/main: what differs from it
 	$(BIN)/python scripts/guards.py $(if $(CHANGED),--changed $(CHANGED))
 
-bench: install ## Measure the API (bench/README.md says what, and the last figures)
+bench: bench-http bench-jobs ## Measure (bench/README.md says what, and the last figures)
+
+bench-http: install ## Measure the API
 	$(BIN)/python bench/http.py
+
+bench-jobs: install ## Measure the jobs, 5 min; LONG=1: what takes half an hour; ONLY=rates,idle (python -m bench.jobs -h)
+	$(BIN)/python -m bench.jobs $(if $(LONG),--long) $(if $(ONLY),--only $(ONLY))
 
 ##@ Keep
 

@@ -1,0 +1,89 @@
+"""A worker process as `python -m app_worker run` makes it, with the bench's own jobs.
+
+python -m bench.jobs_worker       with the worker's environment
+
+BENCH_STARTS   a pipe that `Start` jobs write the time to, in nanoseconds
+BENCH_PROFILE  a file to write to where the CPU time went, at the end
+"""
+
+import asyncio
+import logging
+import os
+import time
+from uuid import UUID
+
+import uvloop
+from sqlalchemy import text
+
+from app_db.jobs.payload import JobPayload
+from app_worker.context import JobContext
+from app_worker.handlers import HANDLERS
+from app_worker.observability import configure_logging
+from app_worker.process import run_worker
+from app_worker.registry import Mode, handles
+from app_worker.settings import WorkerSettings
+from bench.jobs_profile import profiled
+
+_INSERT = text("INSERT INTO bench_effects (id, job_id, number) VALUES (uuidv7(), :job_id, :number)")
+
+
+class Effect(JobPayload):
+    """One row, written by a job in tx mode."""
+
+    kind = "bench.effect"
+    number: int
+
+
+class Nothing(JobPayload):
+    """No work at all, in lease mode."""
+
+    kind = "bench.nothing"
+    number: int
+
+
+class Start(JobPayload):
+    """Tells when it was started, in tx mode."""
+
+    kind = "bench.start"
+
+
+@handles(Effect)
+async def write_effect(job: JobContext, payload: Effect) -> None:
+    """Write one row with the job's own session."""
+    parameters: dict[str, UUID | int] = {"job_id": job.id, "number": payload.number}
+    await job.session.execute(_INSERT, parameters)
+
+
+@handles(Nothing, mode=Mode.LEASE)
+async def do_nothing(job: JobContext, payload: Nothing) -> None:
+    """Return at once."""
+
+
+@handles(Start)
+async def tell_start(job: JobContext, payload: Start) -> None:
+    """Tell the bench that it runs."""
+    write_start()
+
+
+def write_start() -> None:
+    """Write the time to the bench's pipe. A clock of this machine, which both ends share."""
+    now = time.time_ns()
+    pipe = os.open(os.environ["BENCH_STARTS"], os.O_WRONLY)
+    os.write(pipe, f"{now}\n".encode())
+    os.close(pipe)
+
+
+def main() -> None:
+    """Run until SIGTERM."""
+    settings = WorkerSettings()
+    configure_logging(settings.log)
+    logging.getLogger("arq").setLevel(logging.WARNING)
+    with profiled(os.environ.get("BENCH_PROFILE")):
+        asyncio.run(
+            run_worker(settings, handlers=[*HANDLERS, write_effect, do_nothing, tell_start]),
+            loop_factory=uvloop.new_event_loop,
+        )
+
+
+if __name__ == "__main__":
+    main()
