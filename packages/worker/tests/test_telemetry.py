@@ -18,7 +18,7 @@ from app_db.repositories.jobs import JobRepository
 from app_db.settings import DatabaseSettings
 from app_worker.metrics import Metrics
 from app_worker.settings import WorkerSettings
-from app_worker.telemetry import keep_looking, telemetry
+from app_worker.telemetry import keep_looking, pause_after, telemetry
 from app_worker.vitals import Vitals
 
 from .conftest import PATIENCE, Jobs, until
@@ -167,3 +167,8 @@ async def test_figures_that_nobody_can_check_are_not_shown(database: Database, m
 
     assert not metrics.ledger.queues
     assert {event["event"] for event in logs} == {"queues_not_seen"}
+
+
+@pytest.mark.parametrize(("seconds", "pause"), [(0.01, 15), (0.5, 49.5)])
+def test_looking_at_a_large_ledger_is_rare(seconds: float, pause: float) -> None:
+    assert pause_after(seconds, timedelta(seconds=15)) == pause

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -19,7 +20,7 @@ from app_worker.vitals import Vitals
 log = structlog.get_logger(__name__)
 
 LOOK = timedelta(seconds=15)
-"""How often the ledger is asked: the one statement reads all open jobs."""
+"""How often the ledger is asked, unless that takes long: the one statement reads all open jobs."""
 
 STOP_LOOK = 0.1
 """Seconds after which the endpoint sees that it shall stop."""
@@ -68,10 +69,18 @@ def _open(settings: WorkerSettings, metrics: Metrics, vitals: Vitals) -> Endpoin
 async def keep_looking(database: Database, metrics: Metrics, *, look: timedelta = LOOK) -> None:
     """Look at the queues in the ledger again and again, until cancelled; what cannot be seen is not shown."""
     while True:
+        pause = look.total_seconds()
+        began = time.monotonic()
         try:
             async with database.read_sessions() as session:
                 metrics.ledger.queues = await JobRepository(session).queues()
+            pause = pause_after(time.monotonic() - began, look)
         except Exception as error:  # an outage: old figures would say that all is well
             metrics.ledger.queues = ()  # guard: test_figures_that_nobody_can_check_are_not_shown
             log.warning("queues_not_seen", cause=repr(error))
-        await asyncio.sleep(look.total_seconds())
+        await asyncio.sleep(pause)
+
+
+def pause_after(seconds: float, look: timedelta) -> float:
+    """Return how many seconds to wait after a look that took so long: looking is a hundredth of the time at most."""
+    return max(look.total_seconds(), 99 * seconds)
