@@ -1,8 +1,6 @@
 """Jobs in lease mode: on record before they have an effect, renewed while they run, fenced when they are lost."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -10,20 +8,13 @@ import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from app_db import Database
-from app_db.jobs.ledger import Delivery
 from app_db.models import JobState, User
 from app_db.settings import DatabaseSettings
-from app_db.testing.queries import assert_queries
-from app_worker.context import Fenced, JobContext
-from app_worker.process import keep_leases
+from app_worker.context import Discard, Fenced, JobContext, Snooze
 from app_worker.registry import Mode, handles
-from app_worker.runner import Runner
 
-from .conftest import Jobs, MakeRunner, Note, eventually, until
+from .conftest import Jobs, MakeRunner, Note, endless, eventually, until
 from .proxy import Proxy, over
-
-BEAT = timedelta(milliseconds=5)
 
 
 def new_user(job: JobContext) -> User:
@@ -82,6 +73,96 @@ async def test_a_result_that_is_not_json_is_a_failed_attempt(jobs: Jobs, make_ru
     assert "not JSON serializable" in error.error
 
 
+@pytest.mark.parametrize(
+    ("result", "why"),
+    [(float("nan"), "not JSON compliant"), ("x" * 300_000, "256 KiB"), ("a \0", "unsupported Unicode")],
+)
+async def test_a_result_that_cannot_be_kept_is_a_failed_attempt(
+    jobs: Jobs, make_runner: MakeRunner, result: Any, why: str
+) -> None:
+    @handles(Note, mode=Mode.LEASE)
+    async def returns_it(job: JobContext, payload: Note) -> Any:
+        await job.set_progress("half")
+        return result
+
+    delivery = await jobs.deliver()
+
+    await make_runner(returns_it).run(delivery)
+
+    job = await jobs.get(delivery)
+    assert (job.state, job.result) == (JobState.RETRYABLE, None)
+    (error,) = await jobs.errors(delivery)
+    assert why in error.error
+
+
+async def test_progress_is_written_at_once_and_then_seldom_and_the_latest_in_the_end(
+    jobs: Jobs, make_runner: MakeRunner
+) -> None:
+    seen = []
+
+    @handles(Note, mode=Mode.LEASE)
+    async def counts(job: JobContext, payload: Note) -> None:
+        for done in range(50):
+            await job.set_progress({"done": done})
+            if done in {0, 49}:
+                seen.append((await jobs.get(job.id)).progress)
+
+    delivery = await jobs.deliver()
+
+    await make_runner(counts).run(delivery)
+
+    assert seen == [{"done": 0}, {"done": 0}]
+    assert (await jobs.get(delivery)).progress == {"done": 49}
+
+
+async def test_progress_that_came_too_soon_is_shown_a_moment_later(jobs: Jobs, make_runner: MakeRunner) -> None:
+    @handles(Note, mode=Mode.LEASE)
+    async def shows_and_waits(job: JobContext, payload: Note) -> None:
+        for done in range(3):
+            await job.set_progress({"done": done})
+
+        async def shown() -> bool:
+            return (await jobs.get(job.id)).progress == {"done": 2}
+
+        await eventually(shown)
+
+    delivery = await jobs.deliver()
+
+    await make_runner(shows_and_waits).run(delivery)
+
+    assert (await jobs.get(delivery)).state is JobState.COMPLETED
+
+
+async def test_a_job_that_snoozes_runs_later_and_has_lost_no_attempt(jobs: Jobs, make_runner: MakeRunner) -> None:
+    @handles(Note, mode=Mode.LEASE, max_attempts=1)
+    async def not_now(job: JobContext, payload: Note) -> None:
+        raise Snooze(timedelta(hours=1))
+
+    delivery = await jobs.deliver()
+
+    await make_runner(not_now).run(delivery)
+
+    job = await jobs.get(delivery)
+    assert (job.state, job.attempt) == (JobState.SCHEDULED, 0)
+    assert job.claim_at is not None
+    assert await jobs.errors(delivery) == []
+
+
+async def test_a_job_that_gives_up_is_discarded_with_its_reason(jobs: Jobs, make_runner: MakeRunner) -> None:
+    @handles(Note, mode=Mode.LEASE)
+    async def gives_up(job: JobContext, payload: Note) -> None:
+        raise Discard("the file is gone")
+
+    delivery = await jobs.deliver()
+
+    await make_runner(gives_up).run(delivery)
+
+    job = await jobs.get(delivery)
+    assert (job.state, job.attempt) == (JobState.DISCARDED, 1)
+    (error,) = await jobs.errors(delivery)
+    assert error.error == "app_worker.context.Discard: the file is gone"
+
+
 async def test_the_idempotency_key_is_the_same_for_every_attempt(jobs: Jobs, make_runner: MakeRunner) -> None:
     keys = []
 
@@ -125,11 +206,6 @@ async def test_a_leased_job_of_a_worker_that_stops_is_given_back(jobs: Jobs, mak
     job = await jobs.get(delivery)
     assert (job.state, job.attempt) == (JobState.AVAILABLE, 0)
     assert runner.held == {}
-
-
-@handles(Note, mode=Mode.LEASE, timeout=timedelta(hours=1))
-async def endless(job: JobContext, payload: Note) -> None:
-    await asyncio.Event().wait()
 
 
 async def test_a_zombie_cannot_write(jobs: Jobs, make_runner: MakeRunner) -> None:
@@ -177,7 +253,7 @@ async def test_a_zombie_cannot_complete_its_job(jobs: Jobs, make_runner: MakeRun
 
     job = await jobs.get(delivery)
     assert (job.state, job.fence, job.crashes, job.result) == (JobState.DISPATCHED, 2, 1, None)
-    assert [event["event"] for event in logs] == ["job_fenced"]
+    assert [(event["event"], event["outcome"]) for event in logs] == [("job_ended", "fenced")]
 
 
 async def test_a_zombie_cannot_fail_its_job(jobs: Jobs, make_runner: MakeRunner) -> None:
@@ -195,6 +271,30 @@ async def test_a_zombie_cannot_fail_its_job(jobs: Jobs, make_runner: MakeRunner)
     assert error.error == "The worker died, or lost its lease, while it ran this attempt."
 
 
+async def test_an_outcome_is_recorded_once_the_database_is_back(
+    jobs: Jobs, make_runner: MakeRunner, database_settings: DatabaseSettings
+) -> None:
+    cut = []
+    async with Proxy(database_settings.url.get_secret_value()) as proxy, over(proxy) as database:
+
+        @handles(Note, mode=Mode.LEASE)
+        async def ends_in_an_outage(job: JobContext, payload: Note) -> str:
+            await proxy.cut()
+            cut.append(True)
+            return "done"
+
+        delivery = await jobs.deliver()
+        task = asyncio.create_task(make_runner(ends_in_an_outage, database=database).run(delivery))
+        await until(lambda: cut)
+
+        await proxy.mend()
+
+        await task
+
+    job = await jobs.get(delivery)
+    assert (job.state, job.result, job.attempt) == (JobState.COMPLETED, "done", 1)
+
+
 async def test_a_job_whose_outcome_cannot_be_recorded_comes_back_with_its_lease(
     jobs: Jobs, make_runner: MakeRunner, database_settings: DatabaseSettings
 ) -> None:
@@ -206,86 +306,15 @@ async def test_a_job_whose_outcome_cannot_be_recorded_comes_back_with_its_lease(
             raise RuntimeError
 
         delivery = await jobs.deliver()
+        runner = make_runner(fails_with_the_database, database=database, lease=timedelta(seconds=1))
 
         with capture_logs() as logs:
-            await make_runner(fails_with_the_database, database=database).run(delivery)
+            await runner.run(delivery)
 
-    assert logs[-1]["event"] == "job_outcome_not_recorded"
+    assert [event["event"] for event in logs] == ["job_outcome_not_recorded", "job_ended"]
     job = await jobs.get(delivery)
     assert (job.state, job.fence) == (JobState.EXECUTING, 1)
     assert job.claim_at is not None
-
-
-async def test_leases_are_renewed_while_a_job_runs(jobs: Jobs, make_runner: MakeRunner) -> None:
-    runner = make_runner(endless)
-    async with running(runner, await jobs.deliver()) as delivery:
-        first = (await jobs.get(delivery)).claim_at
-        assert first is not None
-
-        async with beating(runner):
-
-            async def renewed() -> bool:
-                claim_at = (await jobs.get(delivery)).claim_at
-                return claim_at is not None and claim_at > first
-
-            await eventually(renewed)
-
-
-async def test_a_worker_without_jobs_asks_for_no_lease(jobs: Jobs, make_runner: MakeRunner) -> None:
-    with assert_queries(jobs.database, max=0):
-        async with beating(make_runner(endless)):
-            await asyncio.sleep(5 * BEAT.total_seconds())
-
-
-async def test_a_job_that_was_lost_is_cancelled(jobs: Jobs, make_runner: MakeRunner) -> None:
-    runner = make_runner(endless)
-    async with running(runner, await jobs.deliver()) as delivery:
-        await jobs.dispatch(delivery.id)
-
-        async with beating(runner):
-            await until(lambda: not runner.held)
-
-    job = await jobs.get(delivery)
-    assert (job.state, job.fence) == (JobState.DISPATCHED, 2)
-
-
-async def test_a_zombie_is_cancelled_although_the_same_worker_got_the_job_again(
-    jobs: Jobs, make_runner: MakeRunner
-) -> None:
-    runner = make_runner(endless)
-    async with (
-        running(runner, await jobs.deliver()) as zombie,
-        running(runner, await jobs.dispatch(zombie.id)) as current,
-        beating(runner),
-    ):
-        await until(lambda: zombie not in runner.held)
-
-        assert current in runner.held
-
-
-async def test_one_job_in_a_transaction_does_not_keep_the_others_from_being_renewed(
-    jobs: Jobs, make_runner: MakeRunner
-) -> None:
-    @handles(Note, mode=Mode.LEASE)
-    async def stays_in_a_transaction(job: JobContext, payload: Note) -> None:
-        async with job.transaction():
-            await asyncio.Event().wait()
-
-    slow, other = make_runner(stays_in_a_transaction), make_runner(endless)
-    async with running(slow, await jobs.deliver()) as first, running(other, await jobs.deliver()) as second:
-        before = (await jobs.get(second)).claim_at
-        assert before is not None
-        other.held.update(slow.held)
-
-        async with beating(other):
-
-            async def renewed() -> bool:
-                claim_at = (await jobs.get(second)).claim_at
-                return claim_at is not None and claim_at > before
-
-            await eventually(renewed)
-
-        assert first in slow.held
 
 
 async def test_a_transaction_renews_the_lease_at_its_end(jobs: Jobs, make_runner: MakeRunner) -> None:
@@ -321,42 +350,3 @@ async def test_a_request_to_cancel_does_not_wait_for_the_transaction_of_a_handle
     await make_runner(is_asked_to_end).run(delivery)
 
     assert (await jobs.get(delivery)).state is JobState.COMPLETED
-
-
-async def test_a_beat_that_fails_costs_no_job(
-    jobs: Jobs, make_runner: MakeRunner, database_settings: DatabaseSettings
-) -> None:
-    async with Proxy(database_settings.url.get_secret_value()) as proxy, over(proxy) as database:
-        runner = make_runner(endless)
-        async with running(runner, await jobs.deliver()) as delivery:
-            await proxy.cut()
-
-            with capture_logs() as logs:
-                async with beating(runner, database):
-                    await until(lambda: logs)
-
-            assert logs[0]["event"] == "beat_failed"
-            assert delivery in runner.held
-
-
-@asynccontextmanager
-async def running(runner: Runner, delivery: Delivery) -> AsyncIterator[Delivery]:
-    """Have a job running during the block."""
-    task = asyncio.create_task(runner.run(delivery))
-    await until(lambda: delivery in runner.held)
-    try:
-        yield delivery
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-
-
-@asynccontextmanager
-async def beating(runner: Runner, database: Database | None = None) -> AsyncIterator[None]:
-    """Renew leases during the block."""
-    task = asyncio.create_task(keep_leases(database or runner.database, runner, beat=BEAT))
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])

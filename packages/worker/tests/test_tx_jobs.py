@@ -6,13 +6,14 @@ from uuid import UUID
 
 from sqlalchemy import text
 
+from app_db.jobs.ledger import UNMARKED_REDELIVERIES
 from app_db.models import JobState, User
 from app_db.settings import DatabaseSettings
 from app_db.types import utcnow
 from app_worker.context import JobContext
 from app_worker.registry import handles
 
-from .conftest import Jobs, MakeRunner, Note, eventually
+from .conftest import Jobs, MakeRunner, Note, eventually, until
 from .proxy import Proxy, over
 
 
@@ -28,6 +29,17 @@ async def add_user(job: JobContext, payload: Note) -> None:
 
 async def user_exists(jobs: Jobs, user_id: object) -> bool:
     return bool(await jobs.scalar(f"SELECT count(*) FROM users WHERE id = '{user_id}'"))
+
+
+# What a relay does, at the worst moment.
+LOSE_WHEN_MARKED = """
+    CREATE FUNCTION lose_when_marked() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN NEW.fence = NEW.fence + 1; RETURN NEW; END $$
+"""
+WHEN_MARKED = """
+    CREATE TRIGGER lose_when_marked BEFORE UPDATE ON jobs FOR EACH ROW
+        WHEN (NEW.state = 'executing') EXECUTE FUNCTION lose_when_marked()
+"""
 
 
 async def test_a_tx_job_commits_with_its_effect(jobs: Jobs, make_runner: MakeRunner) -> None:
@@ -153,18 +165,22 @@ async def test_a_job_that_takes_too_long_has_failed(jobs: Jobs, make_runner: Mak
     assert error.error == "TimeoutError"
 
 
-async def test_a_job_of_an_unknown_kind_is_tried_again(jobs: Jobs, make_runner: MakeRunner) -> None:
-    delivery = await jobs.deliver()
-
-    await make_runner().run(delivery)
+async def test_a_job_of_an_unknown_kind_waits_for_a_newer_worker_and_loses_no_attempt(
+    jobs: Jobs, make_runner: MakeRunner
+) -> None:
+    delivery = await jobs.deliver(max_attempts=1)
+    for _ in range(2):
+        await make_runner().run(delivery)
+        delivery = await jobs.dispatch(delivery.id)
 
     (error,) = await jobs.errors(delivery)
-    assert error.error == "app_worker.runner.NoHandler: test.note"
-    assert (await jobs.get(delivery)).state is JobState.RETRYABLE
+    assert error.error == "app_worker.verdict.NoHandler: test.note"
+    await make_runner(add_user).run(delivery)
+    assert (await jobs.get(delivery)).state is JobState.COMPLETED
 
 
-async def test_a_payload_that_its_class_refuses_is_a_failed_attempt(jobs: Jobs, make_runner: MakeRunner) -> None:
-    delivery = await jobs.deliver()
+async def test_a_payload_that_its_class_refuses_is_kept_and_reported(jobs: Jobs, make_runner: MakeRunner) -> None:
+    delivery = await jobs.deliver(max_attempts=1)
     async with jobs.database.sessions.begin() as session:
         await session.execute(text("""UPDATE jobs SET payload = '{"txt": "of an older version"}'"""))
 
@@ -332,8 +348,87 @@ async def test_a_tx_job_whose_failure_cannot_be_recorded_comes_back(
 
         delivery = await jobs.deliver()
 
-        await make_runner(fails_with_the_database, database=database).run(delivery)
+        await make_runner(fails_with_the_database, database=database, lease=timedelta(seconds=1)).run(delivery)
 
     again = await jobs.dispatch(delivery.id)
     await make_runner(add_user).run(again)
     assert (await jobs.get(again)).state is JobState.COMPLETED
+
+
+async def test_what_a_tx_handler_returns_is_the_result_of_the_job(jobs: Jobs, make_runner: MakeRunner) -> None:
+    @handles(Note)
+    async def count(job: JobContext, payload: Note) -> int:
+        return len(payload.text)
+
+    delivery = await jobs.deliver()
+
+    await make_runner(count).run(delivery)
+
+    assert (await jobs.get(delivery)).result == 5
+
+
+async def test_a_job_that_led_to_nothing_twice_is_on_record_before_its_handler_runs(
+    jobs: Jobs, make_runner: MakeRunner
+) -> None:
+    seen = []
+
+    @handles(Note)
+    async def look(job: JobContext, payload: Note) -> None:
+        seen.append((await jobs.scalar("SELECT state FROM jobs"), await no_relay_gets(jobs, job.id)))
+
+    delivery = await jobs.deliver()
+    for _ in range(UNMARKED_REDELIVERIES):
+        delivery = await jobs.dispatch(delivery.id)
+
+    await make_runner(look).run(delivery)
+
+    assert seen == [("executing", True)]
+    assert (await jobs.get(delivery)).state is JobState.COMPLETED
+
+
+async def test_a_marked_tx_job_that_was_lost_does_not_run(jobs: Jobs, make_runner: MakeRunner) -> None:
+    delivery = await jobs.deliver()
+    for _ in range(UNMARKED_REDELIVERIES):
+        delivery = await jobs.dispatch(delivery.id)
+    runner = make_runner(add_user, lease=timedelta(0))
+    async with jobs.database.sessions.begin() as session:  # between its mark and its handler it has lost its lease
+        await session.execute(text(LOSE_WHEN_MARKED))
+        await session.execute(text(WHEN_MARKED))
+
+    try:
+        await runner.run(delivery)
+    finally:
+        async with jobs.database.sessions.begin() as session:
+            await session.execute(text("DROP FUNCTION lose_when_marked() CASCADE"))
+
+    assert not await user_exists(jobs, delivery.id)
+
+
+async def test_a_database_that_goes_away_costs_no_attempt(
+    jobs: Jobs, make_runner: MakeRunner, database_settings: DatabaseSettings
+) -> None:
+    cut = []
+    async with Proxy(database_settings.url.get_secret_value()) as proxy, over(proxy) as database:
+
+        @handles(Note, max_attempts=1)
+        async def loses_its_database(job: JobContext, payload: Note) -> None:
+            await proxy.cut()
+            cut.append(True)
+            await job.session.execute(text("SELECT 1"))
+
+        delivery = await jobs.deliver()
+        task = asyncio.create_task(make_runner(loses_its_database, database=database).run(delivery))
+        await until(lambda: cut)
+        await proxy.mend()
+        await task
+
+    job = await jobs.get(delivery)
+    assert (job.state, job.attempt) == (JobState.RETRYABLE, 0)
+    assert len(await jobs.errors(delivery)) == 1
+
+
+async def no_relay_gets(jobs: Jobs, job_id: UUID) -> bool:
+    """Whether the row is locked."""
+    query = f"SELECT count(*) FROM (SELECT FROM jobs WHERE id = '{job_id}' FOR NO KEY UPDATE SKIP LOCKED) AS free"
+    async with jobs.database.sessions.begin() as session:
+        return (await session.scalars(text(query))).one() == 0

@@ -33,7 +33,7 @@ PAUSE = timedelta(milliseconds=500)
 
 
 class ResultTooLarge(Exception):
-    """The handler returned more than 256 KiB of JSON: store it elsewhere and return where it is."""
+    """The handler returned more than 256 KiB of JSON."""
 
 
 @dataclass(slots=True)
@@ -217,8 +217,8 @@ async def _call(handler: Handler, context: JobContext, payload: Any) -> Any:  # 
     """
     async with asyncio.timeout(handler.timeout.total_seconds()):
         result = await handler.function(context, payload)
-    if result is not None and len(json.dumps(result)) > LARGEST_RESULT:
-        raise ResultTooLarge
+    if result is not None and len(json.dumps(result, allow_nan=False)) > LARGEST_RESULT:
+        raise ResultTooLarge("more than 256 KiB of JSON: store it elsewhere, and return where it is")
     return result
 
 

@@ -1,0 +1,217 @@
+"""Heartbeats: they renew leases, and end what is lost or shall be cancelled."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from structlog.testing import capture_logs
+
+from app_db.jobs import control
+from app_db.jobs.ledger import Delivery
+from app_db.jobs.workers import WorkerRow
+from app_db.models import JobState
+from app_db.settings import DatabaseSettings
+from app_worker.context import JobContext
+from app_worker.heartbeat import Heartbeat
+from app_worker.registry import Mode, handles
+from app_worker.runner import Runner
+from app_worker.settings import JobSettings
+from app_worker.vitals import Vitals
+
+from .conftest import Jobs, MakeRunner, Note, endless, eventually, until
+from .proxy import Proxy, over
+
+SETTINGS = JobSettings(lease=timedelta(seconds=2))
+SHORT = timedelta(seconds=1)
+
+
+def make_heartbeat(runner: Runner, settings: JobSettings = SETTINGS) -> Heartbeat:
+    worker = WorkerRow(runner.worker_id, "host", 1, ["default"], 10)
+    return Heartbeat(runner.database, runner, worker, settings, Vitals())
+
+
+@asynccontextmanager
+async def running(runner: Runner, delivery: Delivery) -> AsyncIterator[Delivery]:
+    """Have a job running during the block."""
+    task = asyncio.create_task(runner.run(delivery))
+    await until(lambda: delivery in runner.held)
+    try:
+        yield delivery
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+@asynccontextmanager
+async def beating(runner: Runner, settings: JobSettings = SETTINGS) -> AsyncIterator[Heartbeat]:
+    """Beat during the block."""
+    heartbeat = make_heartbeat(runner, settings)
+    task = asyncio.create_task(heartbeat.run())
+    try:
+        yield heartbeat
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_leases_are_renewed_while_a_job_runs(jobs: Jobs, make_runner: MakeRunner) -> None:
+    runner = make_runner(endless, lease=SHORT)
+    async with running(runner, await jobs.deliver()) as delivery:
+        first = (await jobs.get(delivery)).claim_at
+        assert first is not None
+
+        async with beating(runner):
+
+            async def renewed() -> bool:
+                claim_at = (await jobs.get(delivery)).claim_at
+                return claim_at is not None and claim_at > first
+
+            await eventually(renewed)
+
+
+async def test_a_job_that_was_lost_is_cancelled(jobs: Jobs, make_runner: MakeRunner) -> None:
+    runner = make_runner(endless)
+    async with running(runner, await jobs.deliver()) as delivery:
+        await jobs.dispatch(delivery.id)
+
+        async with beating(runner):
+            await until(lambda: not runner.held)
+
+    job = await jobs.get(delivery)
+    assert (job.state, job.fence) == (JobState.DISPATCHED, 2)
+
+
+async def test_a_zombie_is_cancelled_although_the_same_worker_got_the_job_again(
+    jobs: Jobs, make_runner: MakeRunner
+) -> None:
+    runner = make_runner(endless)
+    async with (
+        running(runner, await jobs.deliver()) as zombie,
+        running(runner, await jobs.dispatch(zombie.id)) as current,
+        beating(runner),
+    ):
+        await until(lambda: zombie not in runner.held)
+
+        assert current in runner.held
+
+
+async def test_one_job_in_a_transaction_does_not_keep_the_others_from_being_renewed(
+    jobs: Jobs, make_runner: MakeRunner
+) -> None:
+    @handles(Note, mode=Mode.LEASE)
+    async def stays_in_a_transaction(job: JobContext, payload: Note) -> None:
+        async with job.transaction():
+            await asyncio.Event().wait()
+
+    slow, other = make_runner(stays_in_a_transaction, lease=SHORT), make_runner(endless, lease=SHORT)
+    async with running(slow, await jobs.deliver()) as first, running(other, await jobs.deliver()) as second:
+        before = (await jobs.get(second)).claim_at
+        assert before is not None
+        other.held.update(slow.held)
+
+        async with beating(other):
+
+            async def renewed() -> bool:
+                claim_at = (await jobs.get(second)).claim_at
+                return claim_at is not None and claim_at > before
+
+            await eventually(renewed)
+
+        assert first in slow.held
+
+
+async def test_a_beat_that_fails_costs_no_job(
+    jobs: Jobs, make_runner: MakeRunner, database_settings: DatabaseSettings
+) -> None:
+    async with Proxy(database_settings.url.get_secret_value()) as proxy, over(proxy) as database:
+        runner = make_runner(endless, database=database, lease=SHORT)
+        async with running(runner, await jobs.deliver()) as delivery:
+            await proxy.cut()
+
+            with capture_logs() as logs:
+                await make_heartbeat(runner, JobSettings()).beat()
+
+            assert [event["event"] for event in logs] == ["beat_failed"]
+            assert not runner.held[delivery].cancelling()
+
+
+async def test_a_worker_that_nobody_hears_lets_go(
+    jobs: Jobs, make_runner: MakeRunner, database_settings: DatabaseSettings
+) -> None:
+    async with Proxy(database_settings.url.get_secret_value()) as proxy, over(proxy) as database:
+        runner = make_runner(endless, database=database, lease=SHORT)
+        async with running(runner, await jobs.deliver()):
+            await proxy.cut()
+
+            async with beating(runner):
+                await until(lambda: not runner.held)
+
+            await proxy.mend()
+
+
+async def test_a_running_job_is_cancelled_at_the_next_beat(jobs: Jobs, make_runner: MakeRunner) -> None:
+    runner = make_runner(endless)
+    async with running(runner, await jobs.deliver()) as delivery:
+        async with jobs.database.sessions.begin() as session:
+            await control.cancel(session, delivery.id)
+
+        await make_heartbeat(runner).beat()
+
+        await until(lambda: not runner.held)
+
+        async def is_cancelled() -> bool:
+            return (await jobs.get(delivery)).state is JobState.CANCELLED
+
+        await eventually(is_cancelled)
+
+
+async def test_a_worker_that_is_woken_looks_at_once_for_what_shall_end(jobs: Jobs, make_runner: MakeRunner) -> None:
+    runner = make_runner(endless)
+    rare = JobSettings(lease=timedelta(hours=1))
+    async with running(runner, await jobs.deliver()) as delivery, beating(runner, rare) as heartbeat:
+        async with jobs.database.sessions.begin() as session:
+            await control.cancel(session, delivery.id)
+
+        heartbeat.wake()
+
+        await until(lambda: not runner.held)
+
+
+async def test_a_worker_without_jobs_is_not_woken(jobs: Jobs, make_runner: MakeRunner) -> None:
+    rare = JobSettings(lease=timedelta(hours=1))
+    async with beating(make_runner(endless), rare) as heartbeat:
+        await eventually(lambda: has_beaten(jobs, 1))
+        await jobs.scalar("SELECT pg_sleep(0.3)")  # the pause after a beat
+        heartbeat.wake()
+        await jobs.scalar("SELECT pg_sleep(0.3)")
+
+        assert await has_beaten(jobs, 1)
+
+
+async def test_a_worker_is_on_the_list_until_it_signs_off(jobs: Jobs, make_runner: MakeRunner) -> None:
+    heartbeat = make_heartbeat(make_runner(endless))
+    await heartbeat.beat()
+    assert await jobs.scalar("SELECT draining FROM job_workers") is False
+    heartbeat.drain()
+    await heartbeat.beat()
+    assert await jobs.scalar("SELECT draining FROM job_workers") is True
+
+    await heartbeat.sign_off()
+
+    assert await jobs.scalar("SELECT count(*) FROM job_workers") == 0
+
+
+async def test_a_worker_stops_although_it_cannot_sign_off(
+    make_runner: MakeRunner, database_settings: DatabaseSettings
+) -> None:
+    async with Proxy(database_settings.url.get_secret_value()) as proxy, over(proxy) as database:
+        await proxy.cut()
+
+        await make_heartbeat(make_runner(endless, database=database, lease=SHORT)).sign_off()
+
+
+async def has_beaten(jobs: Jobs, times: int) -> bool:
+    """Whether exactly so many beats are on record: each rewrites the row of the worker."""
+    query = "SELECT count(*) FROM job_workers WHERE beat_at = started_at"
+    return await jobs.scalar(query) == times
