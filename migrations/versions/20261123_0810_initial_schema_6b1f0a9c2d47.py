@@ -106,9 +106,9 @@ def upgrade() -> None:
         postgresql_where=sa.text("state IN ('dispatched', 'executing')"),
     )
     op.create_index(
-        "ix_jobs_state_finished_at",
+        "ix_jobs_state_kind_finished_at",
         "jobs",
-        ["state", "finished_at"],
+        ["state", "kind", "finished_at"],
         unique=False,
         postgresql_where=sa.text("finished_at IS NOT NULL"),
     )
@@ -194,7 +194,9 @@ def downgrade() -> None:
         table_name="jobs",
         postgresql_where=sa.text("unique_key IS NOT NULL AND state = ANY (unique_states)"),
     )
-    op.drop_index("ix_jobs_state_finished_at", table_name="jobs", postgresql_where=sa.text("finished_at IS NOT NULL"))
+    op.drop_index(
+        "ix_jobs_state_kind_finished_at", table_name="jobs", postgresql_where=sa.text("finished_at IS NOT NULL")
+    )
     op.drop_index(
         "ix_jobs_running", table_name="jobs", postgresql_where=sa.text("state IN ('dispatched', 'executing')")
     )

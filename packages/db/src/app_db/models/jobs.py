@@ -38,7 +38,14 @@ class Job(Base):
         Index("ix_jobs_owner_id_id", "owner_id", "id", postgresql_where=text("owner_id IS NOT NULL")),
         # Only queues with a limit count what runs; the index is small, for a job is in it for a moment.
         Index("ix_jobs_running", "queue", postgresql_where=text("state IN ('dispatched', 'executing')")),
-        Index("ix_jobs_state_finished_at", "state", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
+        # By kind, so that what is kept for longer, or for less, is not in the way of retention.
+        Index(
+            "ix_jobs_state_kind_finished_at",
+            "state",
+            "kind",
+            "finished_at",
+            postgresql_where=text("finished_at IS NOT NULL"),
+        ),
         Index(
             "uq_jobs_unique_key",
             "unique_key",
