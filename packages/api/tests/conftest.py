@@ -19,6 +19,7 @@ from app_api.testing import SignedIn, client_of, run_lifespan
 from app_auth.settings import AuthSettings
 from app_auth.testing import MakeAccount, SignIn
 from app_db import Database
+from app_db.models import Role
 from app_db.settings import DatabaseSettings
 
 
@@ -56,4 +57,11 @@ async def client(app: FastAPI, state: State) -> AsyncIterator[AsyncClient]:
 async def signed_in(make_account: MakeAccount, sign_in: SignIn) -> SignedIn:
     """A user who has registered and signed in just now, so their headers are accepted."""
     account = await make_account()
+    return SignedIn(account, await sign_in(account))
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def operator(make_account: MakeAccount, sign_in: SignIn) -> SignedIn:
+    """An operator who has signed in just now."""
+    account = await make_account(role=Role.OPERATOR)
     return SignedIn(account, await sign_in(account))

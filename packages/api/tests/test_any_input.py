@@ -18,6 +18,7 @@ POST_ROUTES = (
     "/auth/reset-password",
     "/auth/me/export",
     "/auth/logout",
+    "/jobs/01a206e8-b163-760e-b415-9ddc1344d69c/cancel",
 )
 MEDIA_TYPES = (
     "application/json",
@@ -77,6 +78,43 @@ async def test_no_form_is_a_fault_of_ours(client: AsyncClient, form: dict[str, s
     )
 
     assert response.status_code < 500
+
+
+@many
+@given(
+    body=st.fixed_dictionaries(
+        {"action": st.sampled_from(["cancel", "retry", "discard"]) | values},
+        optional={
+            "filter": st.dictionaries(
+                st.sampled_from(("state", "kind", "queue")) | texts,
+                st.sampled_from(("discarded", "completed", "executing", "available")) | values,
+            )
+        },
+    )
+)
+async def test_no_bulk_action_is_a_fault_of_ours(client: AsyncClient, operator: SignedIn, body: Any) -> None:
+    headers = operator.headers | {"Content-Type": "application/json"}
+
+    response = await client.post("/jobs/bulk", content=json.dumps(body).encode(), headers=headers)
+
+    assert response.status_code < 500
+
+
+@many
+@given(
+    query=st.dictionaries(st.sampled_from(["state", "kind", "queue", "all", "after"]), st.binary(max_size=300)),
+    queue=st.binary(max_size=300),
+)
+async def test_no_look_of_an_operator_is_a_fault_of_ours(
+    client: AsyncClient, operator: SignedIn, query: dict[str, bytes], queue: bytes
+) -> None:
+    target = "&".join(f"{name}={quote(text)}" for name, text in query.items())
+
+    page = await client.get(f"/jobs?{target}", headers=operator.headers)
+    pause = await client.post(f"/jobs/queues/{quote(queue, safe='')}/pause", headers=operator.headers)
+
+    assert page.status_code < 500
+    assert pause.status_code < 500
 
 
 @many

@@ -1,4 +1,4 @@
-"""GET /jobs, GET /jobs/{id} and the export that makes one."""
+"""GET /jobs, GET /jobs/{id}, POST /jobs/{id}/cancel and the export that makes a job."""
 
 from typing import Any
 from uuid import UUID
@@ -6,6 +6,7 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 from httpx2 import AsyncClient
+from sqlalchemy import func, update
 
 from app_api.lifespan import State
 from app_api.testing import SignedIn, assert_problem
@@ -13,6 +14,7 @@ from app_auth.testing import MakeAccount, SignIn
 from app_db import Database
 from app_db.jobs.catalog import PruneSessions
 from app_db.jobs.outbox import enqueue
+from app_db.models import Job, JobError, JobState
 from app_db.testing.queries import assert_queries
 from app_db.types import new_id
 
@@ -54,7 +56,9 @@ async def test_a_job_is_shown_with_its_progress_and_result(
     assert set(job) == {
         "id",
         "kind",
+        "queue",
         "state",
+        "owner_id",
         "attempt",
         "created_at",
         "run_at",
@@ -62,13 +66,16 @@ async def test_a_job_is_shown_with_its_progress_and_result(
         "finished_at",
         "progress",
         "result",
+        "cancel_requested",
+        "errors",
+        "internals",
     }
 
 
-async def test_a_job_costs_two_queries(
+async def test_a_job_costs_four_queries(
     client: AsyncClient, signed_in: SignedIn, job_ids: list[UUID], state: State
 ) -> None:
-    with assert_queries(state["database"], max=2):
+    with assert_queries(state["database"], max=4):
         await client.get(f"/jobs/{job_ids[0]}", headers=signed_in.headers)
 
 
@@ -179,3 +186,137 @@ async def test_a_job_id_that_is_none_is_invalid(client: AsyncClient, signed_in: 
 
     assert_problem(response, 422, "validation_failed")
     assert "ZZZ" not in response.json()["errors"][0]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ({"kind": "sessions.prune"}, 5),
+        ({"kind": "email.welcome"}, 1),
+        ({"state": "available"}, 6),
+        ({"state": "completed"}, 0),
+        ({"queue": "default", "kind": "sessions.prune", "state": "available"}, 5),
+        ({"queue": "none"}, 0),
+        ({"all": "false"}, 6),
+    ],
+)
+async def test_a_list_holds_what_is_asked_for(
+    client: AsyncClient, signed_in: SignedIn, job_ids: list[UUID], query: dict[str, str], count: int
+) -> None:
+    page = (await client.get("/jobs", params=query, headers=signed_in.headers)).json()
+
+    assert len(page["items"]) == count
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer"),
+    [
+        ({"state": "gone"}, "query/state"),
+        ({"state": ""}, "query/state"),
+        ({"kind": "x" * 201}, "query/kind"),
+        ({"queue": "x" * 201}, "query/queue"),
+        ({"all": "perhaps"}, "query/all"),
+    ],
+)
+async def test_a_list_of_what_cannot_be_is_invalid(
+    client: AsyncClient, signed_in: SignedIn, query: dict[str, str], pointer: str
+) -> None:
+    response = await client.get("/jobs", params=query, headers=signed_in.headers)
+
+    problem = assert_problem(response, 422, "validation_failed")
+    assert [error["pointer"] for error in problem["errors"]] == [pointer]
+
+
+async def test_the_jobs_of_everybody_are_for_operators(client: AsyncClient, signed_in: SignedIn) -> None:
+    assert_problem(await client.get("/jobs?all=true", headers=signed_in.headers), 403, "operator_required")
+
+
+async def test_an_owner_cancels_their_job_and_may_repeat_it(
+    client: AsyncClient, signed_in: SignedIn, job_ids: list[UUID]
+) -> None:
+    path = f"/jobs/{job_ids[0]}/cancel"
+
+    responses = [await client.post(path, headers=signed_in.headers) for _ in range(2)]
+
+    assert [response.status_code for response in responses] == [200, 200]
+    assert [response.json()["state"] for response in responses] == ["cancelled", "cancelled"]
+    assert (await client.get(f"/jobs/{job_ids[0]}", headers=signed_in.headers)).json() == responses[1].json()
+
+
+async def test_a_job_that_runs_shows_that_it_was_asked_to_end(
+    client: AsyncClient, signed_in: SignedIn, job_ids: list[UUID], database: Database
+) -> None:
+    await set_state(database, job_ids[0], JobState.EXECUTING)
+    before = await client.get(f"/jobs/{job_ids[0]}", headers=signed_in.headers)
+
+    response = await client.post(f"/jobs/{job_ids[0]}/cancel", headers=signed_in.headers)
+
+    assert response.status_code == 200
+    assert [shown.json()["cancel_requested"] for shown in (before, response)] == [False, True]
+
+
+async def test_a_job_that_ended_before_it_could_be_cancelled_is_asked_for_nothing(
+    client: AsyncClient, signed_in: SignedIn, job_ids: list[UUID], database: Database
+) -> None:
+    await set_state(database, job_ids[0], JobState.EXECUTING)
+    await client.post(f"/jobs/{job_ids[0]}/cancel", headers=signed_in.headers)
+    await set_state(database, job_ids[0], JobState.COMPLETED)
+
+    response = await client.get(f"/jobs/{job_ids[0]}", headers=signed_in.headers)
+
+    assert response.json()["cancel_requested"] is False
+
+
+async def test_a_job_that_is_over_cannot_be_cancelled(
+    client: AsyncClient, signed_in: SignedIn, job_ids: list[UUID], database: Database
+) -> None:
+    await set_state(database, job_ids[0], JobState.COMPLETED)
+
+    response = await client.post(f"/jobs/{job_ids[0]}/cancel", headers=signed_in.headers)
+
+    assert_problem(response, 409, "job_is_final")
+
+
+async def test_the_job_of_another_cannot_be_cancelled(
+    client: AsyncClient, signed_in: SignedIn, job_ids: list[UUID], make_account: MakeAccount, sign_in: SignIn
+) -> None:
+    account = await make_account()
+    other = SignedIn(account, await sign_in(account))
+
+    response = await client.post(f"/jobs/{job_ids[0]}/cancel", headers=other.headers)
+
+    assert_problem(response, 404, "not_found")
+    assert (await client.get(f"/jobs/{job_ids[0]}", headers=signed_in.headers)).json()["state"] == "available"
+
+
+async def test_an_owner_sees_the_errors_of_their_job_and_no_code_of_ours(
+    client: AsyncClient, signed_in: SignedIn, job_ids: list[UUID], database: Database
+) -> None:
+    await add_error(database, job_ids[0])
+
+    job = (await client.get(f"/jobs/{job_ids[0]}", headers=signed_in.headers)).json()
+
+    (error,) = job["errors"]
+    assert (error["attempt"], error["error"], error["trace"]) == (1, "boom", None)
+    assert job["internals"] is None
+
+
+async def test_a_list_of_jobs_is_free_of_their_results(
+    client: AsyncClient, signed_in: SignedIn, job_ids: list[UUID]
+) -> None:
+    page = (await client.get("/jobs", headers=signed_in.headers)).json()
+
+    assert not {"result", "payload"} & set(page["items"][0])
+
+
+async def set_state(database: Database, job_id: UUID, state: JobState) -> None:
+    """Leave the job as the ledger would."""
+    final = state is JobState.COMPLETED
+    values = {"state": state, "claim_at": None if final else func.now(), "finished_at": func.now() if final else None}
+    async with database.unit_of_work() as session:
+        await session.execute(update(Job).where(Job.id == job_id).values(values))
+
+
+async def add_error(database: Database, job_id: UUID) -> None:
+    async with database.unit_of_work() as session:
+        session.add(JobError(job_id=job_id, attempt=1, error="boom", trace="secret.py, line 7"))

@@ -212,6 +212,16 @@ def test_seeding_twice_at_once_makes_every_account_once(start: Start) -> None:
     assert printed.count("with the password") == printed.count("is there already") == 4
 
 
+def test_an_operator_is_made_where_no_api_runs(start: Start) -> None:
+    assert start("app_api", "seed", APP_ENV="development").wait() == 0
+
+    made = start("app_api", "operator", "grant", "ada@example.com")
+    refused = start("app_api", "operator", "grant", "nobody@example.com")
+
+    assert (made.wait(), made.output) == (0, "ada@example.com is an operator\n")
+    assert (refused.wait(), refused.output) == (1, "nobody@example.com: No account has this address.\n")
+
+
 def test_its_command_line_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])

@@ -10,7 +10,7 @@ from app_db import Database, Session
 from app_db.errors import Conflict
 from app_db.jobs.catalog import PruneSessions
 from app_db.jobs.outbox import enqueue
-from app_db.models import Job, SchemaHistory, User, UserSession
+from app_db.models import Job, Role, SchemaHistory, User, UserSession
 from app_db.models.schema import SCHEMA_REVISION
 from app_db.repositories.jobs import JobRepository
 from app_db.repositories.schema import SchemaRepository
@@ -109,6 +109,20 @@ async def test_a_change_moves_updated_at_and_not_created_at(session: Session, ma
     after = (await session.execute(stamps)).one()
     assert before.created_at == before.updated_at == after.created_at
     assert after.updated_at > before.updated_at
+
+
+async def test_a_role_is_given_to_that_user_alone(session: Session, make_user: MakeUser) -> None:
+    user, other = await make_user(email="ada@example.test"), await make_user()
+    users = UserRepository(session)
+
+    assert await users.set_role("ada@example.test", Role.OPERATOR)
+
+    roles = [await session.scalar(select(User.role).where(User.id == one.id)) for one in (user, other)]
+    assert roles == [Role.OPERATOR, Role.USER]
+
+
+async def test_an_unknown_address_is_given_no_role(session: Session) -> None:
+    assert not await UserRepository(session).set_role("nobody@example.test", Role.OPERATOR)
 
 
 async def test_a_user_is_deleted_with_their_sessions(session: Session, make_user: MakeUser) -> None:

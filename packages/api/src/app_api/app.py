@@ -7,6 +7,7 @@ from fastapi import APIRouter, FastAPI
 from app_api import health
 from app_api.docs import add_docs
 from app_api.features.auth.router import router as auth_router
+from app_api.features.jobs.operator_router import router as job_operator_router
 from app_api.features.jobs.router import router as jobs_router
 from app_api.input_guard import InputGuard
 from app_api.lifespan import lifespan_of
@@ -16,6 +17,7 @@ from app_api.settings import ApiSettings
 
 ROUTERS: tuple[APIRouter, ...] = (
     auth_router,
+    job_operator_router,  # its fixed paths before /jobs/{job_id}; guard: test_the_paths_of_operators_are_no_job_ids
     jobs_router,
     health.router,
 )

@@ -8,6 +8,7 @@ from fastapi.security import OAuth2PasswordBearer
 
 from app_auth import sessions
 from app_auth.auth import Auth
+from app_auth.permissions import require_operator
 from app_auth.principal import Principal
 from app_db import Database, Session
 from app_db.errors import AppError, Invalid, Unauthenticated
@@ -69,6 +70,15 @@ async def get_principal(request: Request, token: Annotated[str | None, Depends(_
 
 
 PrincipalDep = Annotated[Principal, Depends(get_principal)]
+
+
+async def get_operator(principal: PrincipalDep) -> Principal:
+    """Return who is asking, if it is an operator."""
+    require_operator(principal)  # guard: test_what_is_for_operators_is_refused_to_others
+    return principal
+
+
+OperatorDep = Annotated[Principal, Depends(get_operator)]
 
 
 class InvalidCursor(Invalid):

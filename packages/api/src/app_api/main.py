@@ -8,6 +8,7 @@ import sys
 import uvicorn
 from fastapi import FastAPI
 
+from app_api import operator
 from app_api.app import create_app
 from app_api.observability import configure_logging
 from app_api.seed import seed
@@ -46,10 +47,14 @@ def main(arguments: list[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("serve", help="serve HTTP until SIGTERM (the default)")
     commands.add_parser("seed", help="create a first operator and sample accounts (development only)")
-    command = parser.parse_args(arguments).command
+    operator.add_commands(commands.add_parser("operator", help="make an account an operator, or a user again"))
+    parsed = parser.parse_args(arguments)
     settings = ApiSettings()
     configure_logging(settings.log)
-    if command == "seed":
-        sys.stdout.writelines(f"{line}\n" for line in asyncio.run(seed(settings)))
-    else:
-        serve(settings)
+    match parsed.command:
+        case "seed":
+            sys.stdout.writelines(f"{line}\n" for line in asyncio.run(seed(settings)))
+        case "operator":
+            sys.stdout.write(asyncio.run(operator.run(settings, parsed)) + "\n")
+        case _:
+            serve(settings)

@@ -7,7 +7,7 @@ from sqlalchemy import bindparam, delete, select, update
 
 from app_db.engine import Session
 from app_db.errors import AppError, violation_as
-from app_db.models import User
+from app_db.models import Role, User
 
 _CREDENTIALS_OF = select(User.id, User.password_hash).where(User.email_canonical == bindparam("email"))
 
@@ -65,6 +65,11 @@ class UserRepository:
         self.session.add(user)
         with violation_as(taken, of="uq_users_email_canonical"):
             await self.session.flush()  # here, where the clash can still be named
+
+    async def set_role(self, email: str, role: Role) -> bool:
+        """Give the account with this canonical address a role; False when there is none."""
+        statement = update(User).where(User.email_canonical == email).values(role=role).returning(User.id)
+        return (await self.session.scalars(statement)).one_or_none() is not None
 
     async def delete(self, user_id: UUID) -> None:
         """Delete the user and, by cascade, all their login sessions."""

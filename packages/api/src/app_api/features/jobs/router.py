@@ -1,33 +1,54 @@
-"""The jobs that the caller has started."""
+"""The jobs that the caller has started; an operator sees everybody's."""
 
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from app_api.dependencies import CursorDep, LimitDep, PrincipalDep, SessionDep
-from app_api.features.jobs.schemas import JobPage, JobRead
+from app_api.features.jobs import service
+from app_api.features.jobs.schemas import JobDetail, JobPage, Name
 from app_api.problems import problem_responses
 from app_auth.errors import InvalidToken
+from app_auth.permissions import OperatorRequired
 from app_db.errors import NotFound, Unauthenticated
+from app_db.jobs.control import JobFilter, JobIsFinal
+from app_db.models import JobState
 from app_db.outage import DatabaseUnavailable
-from app_db.repositories.jobs import JobRepository
 
 router = APIRouter(
     prefix="/jobs", tags=["jobs"], responses=problem_responses(Unauthenticated, InvalidToken, DatabaseUnavailable)
 )
 
 
-@router.get("")
-async def list_jobs(principal: PrincipalDep, session: SessionDep, after: CursorDep, limit: LimitDep = 20) -> JobPage:
-    """List the caller's jobs, newest first."""
-    page = await JobRepository(session).owned_by(principal.user_id, after=after, limit=limit)
+@router.get("", responses=problem_responses(OperatorRequired))
+async def list_jobs(
+    principal: PrincipalDep,
+    session: SessionDep,
+    *,
+    after: CursorDep,
+    limit: LimitDep = 20,
+    state: JobState | None = None,
+    kind: Name | None = None,
+    queue: Name | None = None,
+    everybody: Annotated[bool, Query(alias="all")] = False,
+) -> JobPage:
+    """List the caller's jobs, newest first; with `all=true` an operator lists everybody's."""
+    job_filter = JobFilter(state=state, kind=kind, queue=queue)
+    page = await service.find(session, principal, job_filter, everybody=everybody, after=after, limit=limit)
     return JobPage.model_validate(page)
 
 
 @router.get("/{job_id}", responses=problem_responses(NotFound))
-async def read_job(job_id: UUID, principal: PrincipalDep, session: SessionDep) -> JobRead:
-    """Show one job of the caller, with its progress and result."""
-    job = await JobRepository(session).get_owned(job_id, owner_id=principal.user_id)
-    if job is None:
-        raise NotFound
-    return JobRead.model_validate(job)
+async def read_job(job_id: UUID, principal: PrincipalDep, session: SessionDep) -> JobDetail:
+    """Show one job of the caller, or any to an operator, with its progress, result and errors."""
+    return await service.show(session, principal, job_id)
+
+
+@router.post("/{job_id}/cancel", responses=problem_responses(NotFound, JobIsFinal))
+async def cancel_job(job_id: UUID, principal: PrincipalDep, session: SessionDep) -> JobDetail:
+    """Cancel a job of the caller, or any for an operator: at once if it waits, else it is asked to end.
+
+    A job that runs in one transaction cannot be stopped: it completes, or is not tried again. May be repeated.
+    """
+    return await service.cancel(session, principal, job_id)

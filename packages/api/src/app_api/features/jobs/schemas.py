@@ -1,31 +1,196 @@
 """Jobs on the wire."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from app_api.paging import Page
-from app_db.models import JobState
+from app_db.jobs.control import Action, JobFilter
+from app_db.models import Job, JobError, JobState
+
+Name = Annotated[str, Field(max_length=200)]
 
 
 class JobRead(BaseModel):
-    """A job as its owner sees it."""
+    """A job in a list."""
 
     model_config = ConfigDict(from_attributes=True)
 
     id: UUID
     kind: str
+    queue: str
     state: JobState
+    owner_id: UUID | None
     attempt: int
     created_at: datetime
     run_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
     progress: Any | None  # Any: JSON of the handler's own shape
-    result: Any | None  # Any: as above
 
 
 class JobPage(Page[JobRead]):
     """Jobs, newest first."""
+
+
+class JobErrorRead(BaseModel):
+    """What went wrong in one attempt."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    attempt: int
+    failed_at: datetime
+    error: str
+    trace: str | None
+    """For operators only."""
+
+
+class JobInternals(BaseModel):
+    """What only operators see of a job."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    payload: Any  # Any: JSON of the payload class
+    payload_version: int
+    priority: int
+    max_attempts: int | None
+    """Null means what the handler says."""
+    redeliveries: int
+    crashes: int
+    worker_id: UUID | None
+    request_id: str | None
+
+
+class JobDetail(JobRead):
+    """A job with all that is known about it."""
+
+    result: Any | None  # Any: JSON of the handler's own shape
+    cancel_requested: bool
+    """Whether it has been asked to end, and has not yet."""
+    errors: list[JobErrorRead]
+    """The last first, up to a hundred."""
+    internals: JobInternals | None
+    """For operators only."""
+
+    @classmethod
+    def of(cls, job: Job, errors: Sequence[JobError], *, cancel_requested: bool, for_operator: bool) -> Self:
+        """Show the job to its owner, or to an operator."""
+        shown = [JobErrorRead.model_validate(error) for error in errors]
+        return cls.model_validate(
+            {
+                **{name: getattr(job, name) for name in (*JobRead.model_fields, "result")},
+                "cancel_requested": cancel_requested,
+                "errors": shown if for_operator else [error.model_copy(update={"trace": None}) for error in shown],
+                "internals": JobInternals.model_validate(job) if for_operator else None,
+            }
+        )
+
+
+class JobSelection(BaseModel, extra="forbid"):
+    """Which jobs are meant: those that match all that is given, and something must be."""
+
+    state: JobState | None = None
+    kind: Name | None = None
+    queue: Name | None = None
+
+    def to_filter(self) -> JobFilter:
+        """Return what the ledger is asked with."""
+        return JobFilter(state=self.state, kind=self.kind, queue=self.queue)
+
+
+class BulkAction(BaseModel, extra="forbid"):
+    """What to do to which jobs."""
+
+    filter: JobSelection
+    action: Action
+
+
+class BulkResult(BaseModel):
+    """How many jobs were acted on. There may be more: repeat the request until it is 0."""
+
+    count: int
+
+
+class QueueRead(BaseModel):
+    """How a queue is, and what an operator has set for it."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    name: str
+    paused_at: datetime | None
+    max_running: int | None
+    """Over all workers together; null means no limit."""
+    workers: int
+    """Those that serve it and are alive."""
+    counts: dict[JobState, int]
+    """Its open jobs; a state without jobs is left out."""
+    oldest_due_age: float | None
+    """Seconds since the job that waits longest became due; null when nothing is due."""
+
+
+class QueueList(BaseModel):
+    """Every queue that has open jobs, a worker, or settings, by name."""
+
+    items: list[QueueRead]
+
+
+class WorkerRead(BaseModel):
+    """A worker process."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    host: str
+    pid: int
+    queues: list[str]
+    concurrency: int
+    """Jobs that it runs at once, per queue."""
+    running: int
+    draining: bool
+    started_at: datetime
+    beat_at: datetime
+    beat_age: float
+    """Seconds since its last sign of life."""
+    is_alive: bool
+
+
+class WorkerList(BaseModel):
+    """Every worker that has not signed off, those that were killed too, the oldest first."""
+
+    items: list[WorkerRead]
+
+
+class JobCountRead(BaseModel):
+    """How many jobs of one kind are in one state, in one queue."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    queue: str
+    kind: str
+    state: JobState
+    count: int
+
+
+class FinishedCountRead(BaseModel):
+    """How many jobs of one kind have ended in one way within the last hour."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    kind: str
+    state: JobState
+    count: int
+    mean_run_time: float | None
+    """Seconds, of those that ran in lease mode; a job in tx mode leaves no time in its row."""
+
+
+class JobStatsRead(BaseModel):
+    """The first thing that an operator looks at."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    jobs: list[JobCountRead]
+    """All that are open, and the dead: those discarded and still on record."""
+    finished: list[FinishedCountRead]

@@ -1,0 +1,86 @@
+"""What operators do to jobs and queues, and what they look at."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Path
+
+from app_api.dependencies import OperatorDep, SessionDep
+from app_api.features.jobs import service
+from app_api.features.jobs.schemas import (
+    BulkAction,
+    BulkResult,
+    JobDetail,
+    JobStatsRead,
+    QueueList,
+    WorkerList,
+)
+from app_api.problems import problem_responses
+from app_auth.errors import InvalidToken
+from app_auth.permissions import OperatorRequired
+from app_db.errors import NotFound, Unauthenticated
+from app_db.jobs import control
+from app_db.jobs.control import DuplicateJob, FilterTooWide, JobIsFinal, JobIsRunning
+from app_db.outage import DatabaseUnavailable
+from app_db.repositories.jobs import JobRepository
+
+router = APIRouter(
+    prefix="/jobs",
+    tags=["jobs: operators"],
+    responses=problem_responses(Unauthenticated, InvalidToken, OperatorRequired, DatabaseUnavailable),
+)
+
+QueueName = Annotated[str, Path(max_length=200)]
+
+
+@router.get("/queues")
+async def list_queues(operator: OperatorDep, session: SessionDep) -> QueueList:
+    """List the queues with their open jobs, settings and workers."""
+    return QueueList.model_validate({"items": await JobRepository(session).queues()}, from_attributes=True)
+
+
+@router.post("/queues/{name}/pause", status_code=204, responses=problem_responses(service.QueueNotFound))
+async def pause_queue(name: QueueName, operator: OperatorDep, session: SessionDep) -> None:
+    """Let no job of the queue start from now on; those that a worker has already go on. May be repeated."""
+    await service.pause(session, name)
+
+
+@router.post("/queues/{name}/resume", status_code=204, responses=problem_responses(service.QueueNotFound))
+async def resume_queue(name: QueueName, operator: OperatorDep, session: SessionDep) -> None:
+    """End the pause of the queue. May be repeated."""
+    await service.resume(session, name)
+
+
+@router.get("/workers")
+async def list_workers(operator: OperatorDep, session: SessionDep) -> WorkerList:
+    """List the worker processes, those that were killed too."""
+    return WorkerList.model_validate({"items": await JobRepository(session).workers()}, from_attributes=True)
+
+
+@router.get("/stats")
+async def read_stats(operator: OperatorDep, session: SessionDep) -> JobStatsRead:
+    """Count what is open, what is dead, and what has ended within the last hour."""
+    return JobStatsRead.model_validate(await JobRepository(session).stats())
+
+
+@router.post("/bulk", responses=problem_responses(FilterTooWide, DuplicateJob))
+async def act_on_many_jobs(body: BulkAction, operator: OperatorDep, session: SessionDep) -> BulkResult:
+    """Cancel, retry or discard up to a thousand jobs that match; repeat it until the count is 0.
+
+    Without a state, `retry` means what has failed: discarded and retryable jobs.
+    """
+    return BulkResult(count=await control.act_on_all(session, body.filter.to_filter(), body.action))
+
+
+@router.post("/{job_id}/retry", responses=problem_responses(NotFound, JobIsRunning, DuplicateJob))
+async def retry_job(job_id: UUID, operator: OperatorDep, session: SessionDep) -> JobDetail:
+    """Run a job that has ended once more, or one that waits right now; it gets at least one more attempt."""
+    await control.retry(session, job_id)
+    return await service.show(session, operator, job_id)
+
+
+@router.post("/{job_id}/discard", responses=problem_responses(NotFound, JobIsFinal, JobIsRunning))
+async def discard_job(job_id: UUID, operator: OperatorDep, session: SessionDep) -> JobDetail:
+    """Give up a job that waits; it stays on record among the dead, and may be retried."""
+    await control.discard(session, job_id)
+    return await service.show(session, operator, job_id)

@@ -1,0 +1,104 @@
+"""Who may see which jobs, and do what to them."""
+
+from dataclasses import replace
+from uuid import UUID
+
+from app_api.features.jobs.schemas import JobDetail
+from app_auth.permissions import is_operator, require_operator
+from app_auth.principal import Principal
+from app_db import Session
+from app_db.errors import NotFound
+from app_db.jobs import control
+from app_db.jobs.control import JobFilter
+from app_db.models import Job
+from app_db.paging import Cursor, Slice
+from app_db.repositories.jobs import JobRepository
+
+
+class QueueNotFound(NotFound):
+    """No queue of this name has jobs, a worker, or settings."""
+
+    code = "queue_not_found"
+
+
+async def find(
+    session: Session,
+    principal: Principal,
+    job_filter: JobFilter,
+    *,
+    everybody: bool,
+    after: Cursor | None,
+    limit: int,
+) -> Slice[Job]:
+    """Return the user's own jobs that match, or everybody's.
+
+    Raises:
+        OperatorRequired: for everybody's, unless it is an operator who asks.
+    """
+    if everybody:
+        require_operator(principal)  # guard: test_the_jobs_of_everybody_are_for_operators
+    else:
+        job_filter = replace(job_filter, owner_id=principal.user_id)
+    return await JobRepository(session).matching(job_filter, after=after, limit=limit)
+
+
+async def show(session: Session, principal: Principal, job_id: UUID) -> JobDetail:
+    """Return a job of the user's own, or any to an operator.
+
+    Raises:
+        NotFound: there is no such job, or it is another's.
+    """
+    job = await _visible(session, principal, job_id)
+    jobs = JobRepository(session)
+    return JobDetail.of(
+        job,
+        await jobs.errors_of(job_id),
+        cancel_requested=job.state in control.OPEN and await jobs.is_asked_to_end(job_id),
+        for_operator=is_operator(principal),
+    )
+
+
+async def cancel(session: Session, principal: Principal, job_id: UUID) -> JobDetail:
+    """Cancel a job of the user's own, or any for an operator, and return it as it is now.
+
+    Raises:
+        NotFound: there is no such job, or it is another's.
+        JobIsFinal: it has ended otherwise.
+    """
+    await _visible(session, principal, job_id)  # guard: test_the_job_of_another_cannot_be_cancelled
+    await control.cancel(session, job_id)
+    return await show(session, principal, job_id)
+
+
+async def pause(session: Session, queue: str) -> None:
+    """Pause a queue that is in use: a name that nobody uses is a slip, and pausing it would look like success.
+
+    Raises:
+        QueueNotFound: nothing has this name.
+    """
+    await _require_queue(session, queue)
+    await control.pause(session, queue)
+
+
+async def resume(session: Session, queue: str) -> None:
+    """End the pause of a queue.
+
+    Raises:
+        QueueNotFound: nothing has this name.
+    """
+    await _require_queue(session, queue)
+    await control.resume(session, queue)
+
+
+async def _visible(session: Session, principal: Principal, job_id: UUID) -> Job:
+    jobs = JobRepository(session)
+    owned = None if is_operator(principal) else principal.user_id
+    job = await (jobs.get(job_id) if owned is None else jobs.get_owned(job_id, owner_id=owned))
+    if job is None:
+        raise NotFound
+    return job
+
+
+async def _require_queue(session: Session, queue: str) -> None:
+    if not await JobRepository(session).has_queue(queue):
+        raise QueueNotFound

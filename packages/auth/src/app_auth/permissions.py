@@ -1,0 +1,46 @@
+"""What a user may do beyond their own things."""
+
+from app_auth.accounts import canonical_email
+from app_auth.principal import Principal
+from app_db import Session
+from app_db.errors import Forbidden, NotFound
+from app_db.models import Role
+from app_db.repositories.users import UserRepository
+
+
+class OperatorRequired(Forbidden):
+    """This is for operators."""
+
+    code = "operator_required"
+
+
+class AccountNotFound(NotFound):
+    """No account has this address."""
+
+    code = "account_not_found"
+
+
+def is_operator(principal: Principal) -> bool:
+    """Whether the user looks after the system as a whole."""
+    return principal.role is Role.OPERATOR
+
+
+def require_operator(principal: Principal) -> None:
+    """Let operators pass.
+
+    Raises:
+        OperatorRequired: for everybody else.
+    """
+    if not is_operator(principal):
+        raise OperatorRequired  # guard: test_whoever_is_no_operator_is_stopped
+
+
+async def set_role(session: Session, *, email: str, role: Role) -> None:
+    """Give the account this role, from its next request on. Idempotent.
+
+    Raises:
+        InvalidEmail: this is no address.
+        AccountNotFound: nobody has registered with it, in whatever spelling.
+    """
+    if not await UserRepository(session).set_role(canonical_email(email), role):
+        raise AccountNotFound
