@@ -1,5 +1,6 @@
 """What the fault tests do with the database: accept jobs, wait, and look."""
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -23,22 +24,24 @@ async def seen(database: Database, query: str, *arguments: object) -> Any:  # An
         return await connection.fetchval(query, *arguments)
 
 
-async def has_begun(database: Database, job_id: UUID) -> None:
-    """Wait until a run of the job has said so."""
+async def has_begun(database: Database, job_id: UUID, *, times: int = 1) -> None:
+    """Wait until so many runs of the job have said that they began."""
 
-    async def it_has() -> Any:
-        return await seen(database, "SELECT count(*) FROM chaos_starts WHERE job_id = $1", job_id)
+    async def it_has() -> bool:
+        starts = await seen(database, "SELECT count(*) FROM chaos_starts WHERE job_id = $1", job_id)
+        return bool(starts >= times)
 
     await eventually(it_has, "the job has begun")
 
 
+async def none_is_open(database: Database) -> bool:
+    """Whether all jobs have ended."""
+    return bool(await seen(database, "SELECT NOT EXISTS (SELECT FROM jobs WHERE finished_at IS NULL)"))
+
+
 async def all_jobs_end(database: Database) -> None:
     """Wait until no job is open."""
-
-    async def none_is_open() -> Any:
-        return await seen(database, "SELECT NOT EXISTS (SELECT FROM jobs WHERE finished_at IS NULL)")
-
-    await eventually(none_is_open, "all jobs have ended")
+    await eventually(partial(none_is_open, database), "all jobs have ended")
 
 
 async def found_wrong(database: Database) -> dict[str, int]:

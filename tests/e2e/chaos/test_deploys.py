@@ -1,0 +1,29 @@
+"""Workers are replaced while jobs run."""
+
+from app_db import Database
+from tests.e2e.chaos.conftest import StartWorker
+from tests.e2e.chaos.jobs import LeaseEffect, TxEffect
+from tests.e2e.chaos.observing import accepted, all_jobs_end, found_wrong, has_begun, seen
+
+DEPLOYS = 10
+SECONDS = 3
+"""So long a job takes: longer than it takes to notice that it runs, and to stop its worker."""
+
+
+async def test_ten_deploys_during_a_job_cost_it_no_attempt(database: Database, start_worker: StartWorker) -> None:  # 13
+    jobs = [await accepted(database, payload_class, seconds=SECONDS) for payload_class in (TxEffect, LeaseEffect)]
+    worker = start_worker(APP_WORKER__GRACE="0")
+
+    for deploy in range(DEPLOYS):
+        for job_id in jobs:
+            await has_begun(database, job_id, times=deploy + 1)
+        following = start_worker(ready="", APP_WORKER__GRACE="0")
+        assert worker.stop() == 0, worker.output
+        worker = following
+
+    await all_jobs_end(database)
+    assert await found_wrong(database) == {}
+    assert await seen(database, "SELECT array_agg((attempt, crashes)::text) FROM jobs WHERE id = ANY($1)", jobs) == [
+        "(1,0)",
+        "(1,0)",
+    ]

@@ -1,0 +1,44 @@
+"""A job that takes its worker down is given up after some crashes, and nothing else is."""
+
+import asyncio
+
+import pytest
+
+from app_db import Database
+from app_db.jobs.dispatch import MAX_CRASHES
+from app_db.jobs.payload import JobPayload
+from tests.e2e.chaos.conftest import StartWorker
+from tests.e2e.chaos.jobs import LeaseEffect, LeasePoison, TxEffect, TxPoison
+from tests.e2e.chaos.observing import accepted, found_wrong, none_is_open, seen
+from tests.e2e.processes import Process
+
+BYSTANDERS = 20
+WORKERS = 2
+
+
+@pytest.mark.parametrize("poison", [TxPoison, LeasePoison])
+async def test_a_job_that_kills_every_worker_is_discarded_while_others_go_on(  # fault 12
+    database: Database, start_worker: StartWorker, poison: type[JobPayload]
+) -> None:
+    job_id = await accepted(database, poison)
+    for number in range(BYSTANDERS):
+        await accepted(database, LeaseEffect if number % 2 else TxEffect)
+
+    await run_supervised(database, start_worker)
+
+    row = await seen(database, "SELECT (state, crashes)::text FROM jobs WHERE id = $1", job_id)
+    assert row == f"(discarded,{MAX_CRASHES})"
+    assert await found_wrong(database) == {"lost": 1, "discarded": 1}  # its own
+
+
+async def run_supervised(database: Database, start_worker: StartWorker) -> None:
+    """Start a worker again whenever one dies, as systemd or Kubernetes would, until no job is open."""
+    workers: list[Process] = []
+    async with asyncio.timeout(50):
+        while not await none_is_open(database):
+            workers = [worker for worker in workers if worker.is_running()]
+            while len(workers) < WORKERS:
+                workers.append(start_worker(ready="", APP_WORKER__LEASE="PT1S"))
+            await asyncio.sleep(0.05)
+    for worker in workers:
+        worker.kill()  # the last to be started may not be ready to stop
