@@ -12,7 +12,7 @@ import structlog
 from cronsim import CronSim, CronSimError
 
 from app_db import Database, Session
-from app_db.jobs.catalog import PruneSessions
+from app_db.jobs.catalog import PruneJobs, PruneSessions
 from app_db.jobs.crons import advance_cron, database_time, last_ticks
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.payload import JobPayload
@@ -105,7 +105,10 @@ class Cron:
         return (tick for tick in ticks if tick > time)
 
 
-CRONS: tuple[Cron, ...] = (Cron("sessions.prune", "*/10 * * * *", PruneSessions),)
+CRONS: tuple[Cron, ...] = (
+    Cron("sessions.prune", "*/10 * * * *", PruneSessions),
+    Cron("jobs.prune", "*/10 * * * *", PruneJobs, overlap=False),
+)
 
 
 async def fire_due(database: Database, crons: tuple[Cron, ...]) -> timedelta:

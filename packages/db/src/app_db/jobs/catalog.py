@@ -25,8 +25,15 @@ class PruneSessions(JobPayload):
     kind = "sessions.prune"
 
 
+class PruneJobs(JobPayload):
+    """Delete jobs that ended long ago."""
+
+    kind = "jobs.prune"
+
+
 CATALOG: tuple[type[JobPayload], ...] = (
     WelcomeEmail,
     AccountExport,
     PruneSessions,
+    PruneJobs,
 )

@@ -2,6 +2,7 @@
 
 from app_worker.handlers.account import export_account
 from app_worker.handlers.email import send_welcome_email
+from app_worker.handlers.jobs import prune_jobs
 from app_worker.handlers.sessions import prune_sessions
 from app_worker.registry import Handler
 
@@ -9,4 +10,5 @@ HANDLERS: tuple[Handler, ...] = (
     send_welcome_email,
     export_account,
     prune_sessions,
+    prune_jobs,
 )

@@ -1,0 +1,30 @@
+"""Keeping the table of jobs small."""
+
+from datetime import timedelta
+
+import structlog
+
+from app_db.jobs.catalog import PruneJobs
+from app_db.jobs.retention import BATCH, forget_workers, prune
+from app_worker.context import JobContext
+from app_worker.registry import Mode, handles
+
+log = structlog.get_logger(__name__)
+
+
+@handles(PruneJobs, mode=Mode.LEASE, timeout=timedelta(minutes=10))
+async def prune_jobs(job: JobContext, payload: PruneJobs) -> dict[str, int]:
+    """Delete what ended long ago, in batches that are committed each for itself; the result says how many jobs.
+
+    How long is `app_db.jobs.retention.RETENTION`, and for completed jobs of a kind `@handles(…, keep=…)`.
+    """
+    async with job.transaction() as session:
+        await forget_workers(session)
+    pruned, batch = 0, BATCH
+    while batch == BATCH:
+        async with job.transaction() as session:
+            batch = await prune(session, kinds=job.retention)
+        pruned += batch
+        await job.set_progress({"pruned": pruned})
+    log.info("jobs_pruned", count=pruned)
+    return {"pruned": pruned}
