@@ -9,15 +9,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from app_db import Database
-from app_db.jobs.catalog import WelcomeEmail
+from app_db.jobs.catalog import PruneSessions, WelcomeEmail
+from app_db.models import JobState
 from app_db.settings import DatabaseSettings
 from app_db.testing.plugin import MakeUser
 from app_db.testing.processes import spawn, wait_until
+from app_db.types import new_id
 from app_worker.main import main
 
 from .conftest import Jobs, eventually, until
@@ -47,9 +51,10 @@ def environment(database_settings: DatabaseSettings, database: Database, valkey_
 
 
 @contextmanager
-def worker_process(environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def worker_process(environment: dict[str, str], log: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as output:
-        process = spawn([sys.executable, "-m", "app_worker", "run"], env=environment, cwd=log.parent, output=output)
+        command = [sys.executable, "-m", "app_worker", "run", *options]
+        process = spawn(command, env=environment, cwd=log.parent, output=output)
     try:
         assert wait_until(lambda: "worker_started" in log.read_text(), 30), log.read_text()
         yield process
@@ -94,9 +99,9 @@ async def test_a_failed_attempt_is_logged_with_its_trace_but_without_its_values(
     job_id = await jobs.enqueue()  # of a kind that a real worker does not have
     log = tmp_path / "log"
     with worker_process(environment, log):
-        await eventually(lambda: jobs.scalar("SELECT count(*) FROM job_errors"))
+        await until(lambda: "job_ended" in log.read_text())
 
-    failed = json.loads(next(line for line in log.read_text().splitlines() if "job_attempt_failed" in line))
+    failed = json.loads(next(line for line in log.read_text().splitlines() if "job_ended" in line))
     assert (failed["job_id"], failed["kind"], failed["attempt"]) == (str(job_id), "test.note", 1)
     assert failed["exception"][0]["exc_type"] == "NoHandler"
     assert all("locals" not in frame for frame in failed["exception"][0]["frames"])
@@ -106,3 +111,118 @@ def test_a_worker_on_a_terminal_is_readable(environment: dict[str, str], tmp_pat
     log = tmp_path / "log"
     with worker_process({**environment, "APP_LOG__FORMAT": "console"}, log):
         assert not log.read_text().startswith("{")
+
+
+async def run_command(environment: dict[str, str], *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a command that ends by itself; without Valkey, which only `run` needs."""
+    environment = {name: value for name, value in environment.items() if name != "APP_REDIS__URL"}
+    command = [sys.executable, "-m", "app_worker", *map(str, arguments)]
+    run = partial(subprocess.run, command, env=environment, capture_output=True, text=True, check=False, timeout=30)
+    return await asyncio.to_thread(run)
+
+
+async def test_a_command_prints_a_table_or_one_json_document(environment: dict[str, str], jobs: Jobs) -> None:
+    job_id = await jobs.enqueue()
+
+    table = await run_command(environment, "list")
+    document = await run_command(environment, "list", "--json")
+
+    assert (table.returncode, document.returncode) == (0, 0), table.stderr + document.stderr
+    assert str(job_id) in table.stdout.splitlines()[1]
+    assert [job["id"] for job in json.loads(document.stdout)["items"]] == [str(job_id)]
+
+
+async def test_what_was_done_on_the_command_line_is_kept(environment: dict[str, str], jobs: Jobs) -> None:
+    job_id = await jobs.enqueue(run_at=datetime(2999, 1, 1, tzinfo=UTC))
+
+    retried = await run_command(environment, "retry", job_id)
+
+    assert (retried.returncode, retried.stdout) == (0, "retried: 1 job\n")
+    assert (await jobs.get(job_id)).state is JobState.AVAILABLE
+
+
+async def test_an_error_is_one_line_and_exit_code_1(environment: dict[str, str]) -> None:
+    shown = await run_command(environment, "show", new_id())
+
+    assert (shown.returncode, shown.stdout, shown.stderr) == (1, "", "error: There is no job with this id.\n")
+
+
+async def test_a_database_that_is_away_is_one_line_too(environment: dict[str, str]) -> None:
+    away = {**environment, "APP_DATABASE__URL": "postgresql://app@127.0.0.1:1/app"}
+
+    for command in ("stats", "drain"):
+        run = await run_command(away, command)
+        assert run.returncode == 1
+        assert run.stderr.splitlines()[-1] == "error: The database does not answer right now. Try again in a moment."
+        assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"APP_DATABASE__POOL_SIZE": "0"}, "error: APP_DATABASE__POOL_SIZE: Input should be"),
+        ({"APP_WORKER__QUEUES": "mail"}, 'error: error parsing value for field "worker"'),
+    ],
+    ids=str,
+)
+async def test_a_setting_that_is_wrong_is_named(
+    environment: dict[str, str], variables: dict[str, str], message: str
+) -> None:
+    stats = await run_command({**environment, **variables}, "stats")
+
+    assert stats.returncode == 1
+    assert stats.stderr.startswith(message)
+    assert "Traceback" not in stats.stderr
+
+
+async def test_a_group_of_settings_that_is_missing_is_named(environment: dict[str, str]) -> None:
+    environment.pop("APP_DATABASE__URL")
+
+    stats = await run_command(environment, "stats")
+
+    assert stats.stderr == "error: APP_DATABASE__…: Field required\n"
+
+
+async def test_draining_runs_what_is_due_in_the_queues_that_are_named(environment: dict[str, str], jobs: Jobs) -> None:
+    for queue in ("mail", "mail", "other"):
+        await jobs.enqueue(PruneSessions(), queue=queue)
+    await jobs.enqueue(PruneSessions(), queue="mail", run_at=datetime(2999, 1, 1, tzinfo=UTC))
+
+    drained = await run_command(environment, "drain", "--queues", "mail", "--json")
+
+    assert drained.returncode == 0, drained.stderr
+    assert json.loads(drained.stdout) == {"states": {"completed": 2}}
+    assert await jobs.scalar("SELECT count(*) FROM jobs WHERE state = 'completed'") == 2
+    assert await jobs.scalar("SELECT count(*) FROM job_workers") == 0
+
+
+async def test_draining_says_so_where_nothing_is_due(environment: dict[str, str]) -> None:
+    assert (await run_command(environment, "drain")).stdout == "nothing was due\n"
+
+
+async def test_a_drain_that_is_stopped_gives_its_job_back(
+    environment: dict[str, str], tmp_path: Path, jobs: Jobs, make_user: MakeUser
+) -> None:
+    user = await make_user()
+    log = tmp_path / "log"
+    with socket.create_server(("127.0.0.1", 0)) as silent, log.open("wb") as output:
+        mail_url = f"smtp://127.0.0.1:{silent.getsockname()[1]}"
+        own = {**environment, "APP_MAIL__URL": mail_url, "APP_MAIL__TIMEOUT": "PT1H"}
+        job_id = await jobs.enqueue(WelcomeEmail(user_id=user.id))
+        process = spawn([sys.executable, "-m", "app_worker", "drain"], env=own, cwd=tmp_path, output=output)
+        await eventually(lambda: jobs.scalar("SELECT state = 'executing' FROM jobs"))
+
+        process.send_signal(signal.SIGTERM)
+
+        assert await asyncio.to_thread(process.wait, 30) == 1, log.read_text()
+    job = await jobs.get(job_id)
+    assert (job.state, job.attempt) == (JobState.AVAILABLE, 0)
+    assert log.read_text().splitlines()[-1] == "error: stopped by a signal; what was running has been given back"
+
+
+def test_the_command_line_says_which_queues_and_how_many_at_once(environment: dict[str, str], tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with worker_process(environment, log, "--queues", "mail,default", "--concurrency", "3"):
+        started = json.loads(next(line for line in log.read_text().splitlines() if "worker_started" in line))
+
+    assert started["queues"] == ["mail", "default"]

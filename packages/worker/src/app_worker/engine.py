@@ -174,11 +174,19 @@ class Engine:
     """One queue of one worker process: its slots, in which `run` is called for each delivery."""
 
     def __init__(
-        self, window: Window, *, slots: int, timeout: timedelta, run: Callable[[Delivery], Awaitable[None]]
+        self,
+        window: Window,
+        *,
+        slots: int,
+        timeout: timedelta,
+        run: Callable[[Delivery], Awaitable[None]],
+        poll: timedelta = POLL,
     ) -> None:
+        """End what runs longer than `timeout`; look for deliveries once in `poll`, if nobody calls `wake` before."""
         self._id = str(new_id())
         self._window = window
         self._slots = slots
+        self._poll = poll
         self._running: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._woken = asyncio.Event()
@@ -231,7 +239,7 @@ class Engine:
         except (RedisError, OSError) as error:
             log.warning("valkey_lost", queue=self._window.queue, cause=repr(error))
             return PAUSE_AFTER_LOSS
-        return POLL * random.uniform(0.8, 1)  # noqa: S311  # so that a fleet does not ask in step
+        return self._poll * random.uniform(0.8, 1)  # noqa: S311  # so that a fleet does not ask in step
 
     async def _take(self) -> None:
         """Start as many deliveries as there are free slots.
