@@ -9,6 +9,7 @@ import os
 import random
 import time
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -57,12 +58,13 @@ class LeaseEffect(JobPayload):
 
 
 class Straggler(JobPayload):
-    """Its first run is held up for longer than its lease, and then writes nevertheless."""
+    """Its first run is held up until somebody makes a file, and then writes, whatever has become of the job."""
 
     kind = "chaos.straggler"
     row: UUID
+    held_until: Path
     blocks: bool = False
-    """Whether it blocks the event loop, heartbeat included; otherwise there is time to freeze its worker."""
+    """Whether it blocks the event loop meanwhile, heartbeat included."""
     is_naive: bool = False
     """The negative control: it writes past the fence."""
 
@@ -129,11 +131,12 @@ async def straggle(job: JobContext, payload: Straggler) -> None:
 
 
 async def _straggle(job: JobContext, payload: Straggler) -> None:
-    if await _note_start(job) == 1:
+    is_first = await _note_start(job) == 1
+    while is_first and not payload.held_until.exists():
         if payload.blocks:
-            time.sleep(2 * job.lease.total_seconds())  # noqa: ASYNC251  # what nobody should do, and somebody will
+            time.sleep(0.02)  # noqa: ASYNC251  # what nobody should do, and somebody will
         else:
-            await asyncio.sleep(2)
+            await asyncio.sleep(0.02)
     try:
         await (_write_past_the_fence(job, payload.row) if payload.is_naive else _write(job, payload.row))
     except Fenced:

@@ -16,8 +16,9 @@ RETRY_LOCKS = timedelta(seconds=1)
 # A leader whose host is gone, or whose process is frozen, says nothing: the server hangs up, and another may lead.
 _LET_GO = {"application_name": "worker-leader", "idle_session_timeout": "10s"}
 
-# What a connection raises when the server is gone, frozen or refuses it.
-LOST = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
+# What a connection raises when the server is gone, frozen or refuses it; the third, when a blocked event loop let a
+# command time out while its answer was waiting to be read.
+LOST = (OSError, asyncpg.PostgresError, asyncpg.InternalClientError, asyncpg.InterfaceError, TimeoutError)
 
 
 class Waker:
