@@ -91,7 +91,7 @@ async def cancel(session: Session, job_id: UUID) -> None:
         raise NotFound
     if state in FINAL and state != JobState.CANCELLED:
         raise JobIsFinal
-    wake_after_commit(session)
+    wake_after_commit(session)  # guard: test_workers_look_at_once_when_there_is_something_for_them
 
 
 async def retry(session: Session, job_id: UUID) -> None:
@@ -135,17 +135,14 @@ async def act_on_all(session: Session, job_filter: JobFilter, action: Action, *,
     conditions = job_filter.conditions()
     if not conditions:
         raise FilterTooWide  # guard: test_acting_on_every_job_there_is_is_refused
-    match action:
-        case Action.CANCEL:
-            ended = await _end(session, JobState.CANCELLED, conditions, limit=limit)
-            return ended + await _ask(session, conditions, limit=limit - ended)
-        case Action.DISCARD:
-            return await _end(session, JobState.DISCARDED, conditions, limit=limit)
-        case Action.RETRY:
-            states = {job_filter.state} & RETRIABLE if job_filter.state else {JobState.DISCARDED, JobState.RETRYABLE}
-            return await _revive(
-                session, [_is_in(states), _has_no_double(), *conditions], limit=limit, skip_locked=True
-            )
+    if action is Action.CANCEL:
+        ended = await _end(session, JobState.CANCELLED, conditions, limit=limit)
+        return ended + await _ask(session, conditions, limit=limit - ended)
+    if action is Action.DISCARD:
+        return await _end(session, JobState.DISCARDED, conditions, limit=limit)
+    states = FAILED if job_filter.state is None else RETRIABLE
+    revivable = [_is_in(states), _has_no_double(), *conditions]
+    return await _revive(session, revivable, limit=limit, skip_locked=True)
 
 
 async def pause(session: Session, queue: str) -> None:
@@ -159,7 +156,7 @@ async def pause(session: Session, queue: str) -> None:
 async def resume(session: Session, queue: str) -> None:
     """End the pause of the queue; its jobs are delivered as soon as this is committed. Idempotent."""
     await session.execute(_RESUME, {"queue": queue})
-    wake_after_commit(session)
+    wake_after_commit(session)  # guard: test_workers_look_at_once_when_there_is_something_for_them
 
 
 async def limit(session: Session, queue: str, max_running: int | None) -> None:
@@ -171,7 +168,7 @@ async def limit(session: Session, queue: str, max_running: int | None) -> None:
     if max_running is not None and max_running < 1:
         raise ValueError("a limit is at least 1; to stop a queue, pause it")
     await session.execute(_LIMIT, {"queue": queue, "max_running": max_running})
-    wake_after_commit(session)
+    wake_after_commit(session)  # guard: test_workers_look_at_once_when_there_is_something_for_them
 
 
 _FINAL_STATES = ", ".join(f"'{state.value}'" for state in sorted(FINAL))
@@ -207,7 +204,7 @@ _REVIVED = {
     "finished_at": None,
     # A limit is looked at after a failure, so NULL, which is the handler's own, lets one more attempt begin as well.
     "max_attempts": case((Job.max_attempts <= Job.attempt, Job.attempt + 1), else_=Job.max_attempts),
-    "crashes": 0,
+    "crashes": 0,  # guard: test_a_retry_starts_with_a_clean_record
     "result": null(),
     "progress": null(),
 }
@@ -229,7 +226,7 @@ async def _ask(session: Session, conditions: Sequence[ColumnElement[bool]], *, l
     statement = insert(JobCancellation).from_select(["job_id"], wanted).on_conflict_do_nothing()
     asked = (await session.scalars(statement.returning(JobCancellation.job_id))).all()
     if asked:
-        wake_after_commit(session)
+        wake_after_commit(session)  # guard: test_workers_look_at_once_when_there_is_something_for_them
     return len(asked)
 
 
@@ -243,7 +240,7 @@ async def _revive(session: Session, conditions: Sequence[ColumnElement[bool]], *
         revived = (await session.scalars(statement, execution_options=NO_SYNC)).all()
     if revived:
         await session.execute(delete(JobCancellation).where(JobCancellation.job_id.in_(revived)))
-        wake_after_commit(session)
+        wake_after_commit(session)  # guard: test_workers_look_at_once_when_there_is_something_for_them
     return len(revived)
 
 
