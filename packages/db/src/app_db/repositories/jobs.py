@@ -98,13 +98,12 @@ class JobRepository:
         return (await self.session.scalars(statement.execution_options(populate_existing=True))).one_or_none()
 
     async def owned_by(self, owner_id: UUID, *, after: Cursor | None, limit: int) -> Slice[Job]:
-        """Return the jobs that the user started, newest first, without their payloads and results."""
+        """Return the jobs that the user started, newest first, without their results."""
         return await self.matching(JobFilter(owner_id=owner_id), after=after, limit=limit)
 
     async def matching(self, job_filter: JobFilter, *, after: Cursor | None, limit: int) -> Slice[Job]:
-        """Return the jobs that match, newest first, without their payloads and results."""
-        without = (defer(Job.payload, raiseload=True), defer(Job.result, raiseload=True))
-        statement = select(Job).where(*job_filter.conditions()).options(*without)
+        """Return the jobs that match, newest first, without their results."""
+        statement = select(Job).where(*job_filter.conditions()).options(defer(Job.result, raiseload=True))
         return await slice_after(self.session, statement, after=after, limit=limit)
 
     async def errors_of(self, job_id: UUID) -> Sequence[JobError]:
