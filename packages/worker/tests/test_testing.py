@@ -1,5 +1,6 @@
 """What people test their own jobs with."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -229,8 +230,8 @@ async def test_a_job_that_deletes_its_own_row_is_not_counted(jobs: Jobs) -> None
 
 
 @pytest.fixture
-def job_handlers() -> list[Handler]:
-    return [send_note, follow]
+def job_handlers(job_handlers: Iterable[Handler]) -> list[Handler]:
+    return [*job_handlers, send_note, follow]
 
 
 @handles(Note, mode=Mode.LEASE)
