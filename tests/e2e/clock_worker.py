@@ -1,0 +1,57 @@
+"""`python -m tests.e2e.clock_worker`: a worker as `python -m app_worker run`, with jobs that tell the time."""
+
+import asyncio
+
+import uvloop
+
+from app_db.jobs.payload import JobPayload
+from app_worker.context import JobContext
+from app_worker.handlers import HANDLERS
+from app_worker.observability import configure_logging
+from app_worker.process import run_worker
+from app_worker.registry import handles
+from app_worker.schedule import CatchUp, Cron
+from app_worker.settings import WorkerSettings
+
+
+class Alarm(JobPayload):
+    """A job for a certain time. It is so slow that no worker can run all of them."""
+
+    kind = "clocks.alarm"
+
+
+class Second(JobPayload):
+    """The job of each second."""
+
+    kind = "clocks.second"
+
+
+class LatestSecond(JobPayload):
+    """The job of each second, but of one of all those that were missed."""
+
+    kind = "clocks.latest_second"
+
+
+@handles(Alarm)
+async def ring(job: JobContext, payload: Alarm) -> None:
+    await asyncio.sleep(0.1)
+
+
+@handles(Second)
+async def strike(job: JobContext, payload: Second) -> None: ...
+
+
+@handles(LatestSecond)
+async def strike_latest(job: JobContext, payload: LatestSecond) -> None: ...
+
+
+CRONS = (
+    Cron(Second.kind, "* * * * * *", Second, catch_up=CatchUp.ALL),
+    Cron(LatestSecond.kind, "* * * * * *", LatestSecond, catch_up=CatchUp.ONE),
+)
+
+if __name__ == "__main__":
+    settings = WorkerSettings()
+    configure_logging(settings.log)
+    worker = run_worker(settings, handlers=(*HANDLERS, ring, strike, strike_latest), crons=CRONS)
+    asyncio.run(worker, loop_factory=uvloop.new_event_loop)
