@@ -19,7 +19,6 @@ from app_worker.testing import (
     JobFailed,
     assert_enqueued,
     drain,
-    enqueued,
     inline,
     refute_enqueued,
 )
@@ -53,65 +52,6 @@ async def read(job: JobContext, payload: Note) -> str:
 
 async def in_an_hour(session: Session, payload: JobPayload, *, hours: int = 1) -> None:
     await enqueue(session, payload, run_at=utcnow() + timedelta(hours=hours))
-
-
-async def test_a_job_that_is_enqueued_is_found_by_its_class_and_fields(jobs: Jobs) -> None:
-    await jobs.enqueue(Note(text="one"))
-    job_id = await jobs.enqueue(Note(text="two"), queue="mail")
-
-    job = await assert_enqueued(jobs.database, Note, text="two")
-
-    assert (job.id, job.queue) == (job_id, "mail")
-
-
-async def test_a_session_shows_what_its_own_transaction_enqueues_and_the_database_does_not(
-    database: Database, session: Session
-) -> None:
-    await enqueue(session, Note())
-
-    assert len(await enqueued(session, Note)) == 1
-    assert await enqueued(database, Note) == []
-
-
-async def test_the_message_of_a_missing_job_lists_what_is_enqueued(jobs: Jobs) -> None:
-    await jobs.enqueue(Note(text="one"), queue="mail")
-
-    with pytest.raises(pytest.fail.Exception) as failed:
-        await assert_enqueued(jobs.database, Note, text="two")
-
-    assert str(failed.value).startswith("wanted one Note(text='two'), found none. Waiting to run are:\n")
-    assert '  test.note {"text": "one"} (available, queue mail, run_at ' in str(failed.value)
-
-
-async def test_a_job_that_was_enqueued_twice_is_not_one(jobs: Jobs) -> None:
-    await jobs.enqueue()
-    await jobs.enqueue()
-
-    with pytest.raises(pytest.fail.Exception, match="found 2"):
-        await assert_enqueued(jobs.database, Note)
-
-
-async def test_no_job_is_enqueued_where_there_is_none_of_its_class(jobs: Jobs) -> None:
-    await jobs.enqueue()
-
-    await refute_enqueued(jobs.database, Chain)
-
-
-async def test_a_job_that_should_not_be_enqueued_is_reported(jobs: Jobs) -> None:
-    await jobs.enqueue()
-
-    with pytest.raises(pytest.fail.Exception, match=r"wanted no Note\(\), found 1\. Waiting to run are:\n  test.note"):
-        await refute_enqueued(jobs.database, Note)
-
-
-async def test_where_nothing_waits_the_message_says_so(database: Database) -> None:
-    with pytest.raises(pytest.fail.Exception, match="Nothing waits to run"):
-        await assert_enqueued(database, Note)
-
-
-async def test_a_field_that_the_payload_does_not_have_is_an_error(database: Database) -> None:
-    with pytest.raises(TypeError, match="Note has no field sender, title"):
-        await assert_enqueued(database, Note, title="x", sender="y")
 
 
 async def test_draining_runs_what_jobs_enqueue_in_any_queue(jobs: Jobs) -> None:

@@ -3,9 +3,8 @@
 pytest loads it as a plugin, on top of the fixtures of `app_db.testing.plugin`: real rows, the real runner, no Valkey.
 """
 
-import json
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -18,10 +17,9 @@ import pytest
 from app_db import Database, Session
 from app_db.jobs import ledger
 from app_db.jobs.ledger import Delivery
-from app_db.jobs.payload import JobPayload
-from app_db.models import Job, JobState
+from app_db.models import JobState
 from app_db.repositories.jobs import JobRepository
-from app_db.testing.jobs import dispatch, due_queues, make_due, open_jobs
+from app_db.testing.jobs import assert_enqueued, dispatch, due_queues, enqueued, line_of, make_due, refute_enqueued
 from app_db.types import new_id
 from app_worker.context import IN_TX_MODE, JobContext
 from app_worker.draining import run_due
@@ -34,6 +32,20 @@ from app_worker.runner import Runner
 from app_worker.settings import MailSettings
 from app_worker.verdict import NoHandler
 
+__all__ = [
+    "DrainJobs",
+    "JobFailed",
+    "assert_enqueued",
+    "drain",
+    "drain_jobs",
+    "enqueued",
+    "inline",
+    "inline_jobs",
+    "job_handlers",
+    "mailer",
+    "refute_enqueued",
+]
+
 LEASE = timedelta(hours=1)
 """Nobody renews it, and a test that stands in a debugger keeps its job."""
 BASE_URL = "https://app.example.test/"
@@ -45,40 +57,6 @@ type DrainJobs = Callable[..., Awaitable[Counter[JobState]]]
 
 class JobFailed(AssertionError):
     """A job that a test ran with `drain` failed; the handler's own error is its cause."""
-
-
-async def enqueued[P: JobPayload](where: Database | Session, payload_class: type[P], **fields: Any) -> list[Job]:
-    """Return the jobs of this class that have not ended, oldest first; with `fields`, those whose payload has them.
-
-    Args:
-        where: a database shows what is committed, a session what its own transaction has enqueued as well.
-        payload_class: what they are for.
-        fields: values of the payload, as they are in Python: `user_id=user.id`.
-    """
-    if unknown := fields.keys() - payload_class.model_fields.keys():
-        raise TypeError(f"{payload_class.__name__} has no field {', '.join(sorted(unknown))}")
-    async with _session_of(where) as session:
-        jobs = await open_jobs(session)
-    return [job for job in jobs if _matches(job, payload_class, fields)]
-
-
-async def assert_enqueued[P: JobPayload](where: Database | Session, payload_class: type[P], **fields: Any) -> Job:
-    """Fail unless exactly one such job has not ended; returns it, to look at its `queue`, `run_at` or `priority`.
-
-    As for `enqueued`; what has been run by `drain` is not waiting any more.
-    """
-    __tracebackhide__ = True
-    found = await enqueued(where, payload_class, **fields)
-    if len(found) != 1:
-        pytest.fail(await _message(where, payload_class, fields, wanted="one", found=len(found)))
-    return found[0]
-
-
-async def refute_enqueued[P: JobPayload](where: Database | Session, payload_class: type[P], **fields: Any) -> None:
-    """Fail if there is such a job that has not ended. As for `enqueued`."""
-    __tracebackhide__ = True
-    if found := await enqueued(where, payload_class, **fields):
-        pytest.fail(await _message(where, payload_class, fields, wanted="no", found=len(found)))
 
 
 async def drain(
@@ -118,7 +96,7 @@ async def drain(
             states[job.state] += 1
             if job.state in FAILED and not keep_failures:
                 (last, *_) = await JobRepository(session).errors_of(job.id)
-                raise JobFailed(f"{_line(job)}\n\n{last.trace or last.error}") from errors.get(job.id)
+                raise JobFailed(f"{line_of(job)}\n\n{last.trace or last.error}") from errors.get(job.id)
     return states
 
 
@@ -249,35 +227,3 @@ def _remembering(handler: Handler, errors: dict[UUID, Exception]) -> Handler:
             raise
 
     return replace(handler, function=function)
-
-
-@asynccontextmanager
-async def _session_of(where: Database | Session) -> AsyncIterator[Session]:
-    if isinstance(where, Database):
-        async with where.read_sessions() as session:
-            yield session
-    else:
-        yield where
-
-
-def _matches(job: Job, payload_class: type[JobPayload], fields: Mapping[str, Any]) -> bool:
-    if job.kind != payload_class.kind:
-        return False
-    payload = payload_class.read(job.payload, job.payload_version)
-    return all(getattr(payload, name) == value for name, value in fields.items())
-
-
-def _line(job: Job) -> str:
-    return (
-        f"{job.kind} {json.dumps(job.payload)} ({job.state}, queue {job.queue}, run_at {job.run_at:%Y-%m-%d %H:%M:%SZ})"
-    )
-
-
-async def _message(
-    where: Database | Session, payload_class: type[JobPayload], fields: Mapping[str, Any], *, wanted: str, found: int
-) -> str:
-    shown = ", ".join(f"{name}={value!r}" for name, value in fields.items())
-    async with _session_of(where) as session:
-        lines = [_line(job) for job in await open_jobs(session)]
-    there = "\n  ".join(["Waiting to run are:", *lines]) if lines else "Nothing waits to run."
-    return f"wanted {wanted} {payload_class.__name__}({shown}), found {found or 'none'}. {there}"

@@ -1,15 +1,20 @@
-"""The job ledger as tests look at it and move it on."""
+"""The job ledger as tests look at it and move it on; `app_worker.testing` runs the jobs besides."""
 
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
+import pytest
 from sqlalchemy import func, select, text
 
-from app_db.engine import Session
+from app_db.engine import Database, Session
 from app_db.jobs.control import FINAL
 from app_db.jobs.ledger import Delivery
+from app_db.jobs.payload import JobPayload
 from app_db.models import Job
-
 
 _MAKE_DUE = text("""
     WITH waiting AS (
@@ -23,6 +28,47 @@ _MAKE_DUE = text("""
 _DISPATCH = text("""
     UPDATE jobs SET state = 'dispatched', fence = fence + 1 WHERE id = :id AND state = 'available' RETURNING fence
 """)
+
+
+async def enqueued[P: JobPayload](where: Database | Session, payload_class: type[P], **fields: Any) -> list[Job]:
+    """Return the jobs of this class that have not ended, oldest first; with `fields`, those whose payload has them.
+
+    Args:
+        where: a database shows what is committed, a session what its own transaction has enqueued as well.
+        payload_class: what they are for.
+        fields: values of the payload, as they are in Python: `user_id=user.id`.
+    """
+    if unknown := fields.keys() - payload_class.model_fields.keys():
+        raise TypeError(f"{payload_class.__name__} has no field {', '.join(sorted(unknown))}")
+    async with _session_of(where) as session:
+        jobs = await open_jobs(session)
+    return [job for job in jobs if _matches(job, payload_class, fields)]
+
+
+async def assert_enqueued[P: JobPayload](where: Database | Session, payload_class: type[P], **fields: Any) -> Job:
+    """Fail unless exactly one such job has not ended; returns it, to look at its `queue`, `run_at` or `priority`.
+
+    As for `enqueued`; what has been run by `drain` is not waiting any more.
+    """
+    __tracebackhide__ = True
+    found = await enqueued(where, payload_class, **fields)
+    if len(found) != 1:
+        pytest.fail(await _message(where, payload_class, fields, wanted="one", found=len(found)))
+    return found[0]
+
+
+async def refute_enqueued[P: JobPayload](where: Database | Session, payload_class: type[P], **fields: Any) -> None:
+    """Fail if there is such a job that has not ended. As for `enqueued`."""
+    __tracebackhide__ = True
+    if found := await enqueued(where, payload_class, **fields):
+        pytest.fail(await _message(where, payload_class, fields, wanted="no", found=len(found)))
+
+
+def line_of(job: Job) -> str:
+    """Return a job on one line, for messages."""
+    return (
+        f"{job.kind} {json.dumps(job.payload)} ({job.state}, queue {job.queue}, run_at {job.run_at:%Y-%m-%d %H:%M:%SZ})"
+    )
 
 
 async def open_jobs(session: Session) -> list[Job]:
@@ -49,3 +95,29 @@ async def dispatch(session: Session, job_id: UUID) -> Delivery | None:
     """Deliver one job within this transaction; None when it is not due."""
     row = (await session.execute(_DISPATCH, {"id": job_id})).one_or_none()
     return None if row is None else Delivery(job_id, row.fence)
+
+
+@asynccontextmanager
+async def _session_of(where: Database | Session) -> AsyncIterator[Session]:
+    if isinstance(where, Database):
+        async with where.read_sessions() as session:
+            yield session
+    else:
+        yield where
+
+
+def _matches(job: Job, payload_class: type[JobPayload], fields: Mapping[str, Any]) -> bool:
+    if job.kind != payload_class.kind:
+        return False
+    payload = payload_class.read(job.payload, job.payload_version)
+    return all(getattr(payload, name) == value for name, value in fields.items())
+
+
+async def _message(
+    where: Database | Session, payload_class: type[JobPayload], fields: Mapping[str, Any], *, wanted: str, found: int
+) -> str:
+    shown = ", ".join(f"{name}={value!r}" for name, value in fields.items())
+    async with _session_of(where) as session:
+        lines = [line_of(job) for job in await open_jobs(session)]
+    there = "\n  ".join(["Waiting to run are:", *lines]) if lines else "Nothing waits to run."
+    return f"wanted {wanted} {payload_class.__name__}({shown}), found {found or 'none'}. {there}"
