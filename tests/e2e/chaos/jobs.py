@@ -8,16 +8,17 @@ import asyncio
 import os
 import random
 import time
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import structlog
+from pydantic import Field
 from sqlalchemy import text
 
 from app_db import Session
-from app_db.jobs.outbox import enqueue
+from app_db.jobs.outbox import enqueue, enqueue_many
 from app_db.jobs.payload import JobPayload
 from app_db.types import new_id
 from app_worker.context import Fenced, JobContext
@@ -33,35 +34,39 @@ CREATE_TABLES = """
 """
 DROP_TABLES = "DROP TABLE chaos_rows, chaos_starts, chaos_effects"
 
+WRITE_ROW = "INSERT INTO chaos_rows VALUES (:row)"
 LEAVE_EFFECT = "INSERT INTO chaos_effects (row_id, key) SELECT CAST(:row AS uuid), CAST(:key AS text)"
 LEAVE_EFFECT_ONCE = f"{LEAVE_EFFECT} WHERE NOT EXISTS (SELECT FROM chaos_effects WHERE key = :key)"
 
 
-class TxEffect(JobPayload):
+class Owed(JobPayload):
+    """A job that owes its row an effect."""
+
+    row: UUID = Field(default_factory=new_id)
+
+
+class TxEffect(Owed):
     """One effect, in tx mode."""
 
     kind = "chaos.tx"
-    row: UUID
     seconds: float = 0
     """How long it takes; one that takes any time says that it has begun (`chaos_starts`)."""
     hiccups: float = 0
     """How likely an attempt fails."""
 
 
-class LeaseEffect(JobPayload):
+class LeaseEffect(Owed):
     """One effect, in lease mode."""
 
     kind = "chaos.lease"
-    row: UUID
     seconds: float = 0
     hiccups: float = 0
 
 
-class Straggler(JobPayload):
+class Straggler(Owed):
     """Its first run is held up until somebody makes a file, and then writes, whatever has become of the job."""
 
     kind = "chaos.straggler"
-    row: UUID
     held_until: Path
     blocks: bool = False
     """Whether it blocks the event loop meanwhile, heartbeat included."""
@@ -69,37 +74,38 @@ class Straggler(JobPayload):
     """The negative control: it writes past the fence."""
 
 
-class TxPoison(JobPayload):
+class TxPoison(Owed):
     """Takes its worker down, always."""
 
     kind = "chaos.poison.tx"
-    row: UUID
 
 
-class LeasePoison(JobPayload):
+class LeasePoison(Owed):
     """Takes its worker down, always."""
 
     kind = "chaos.poison.lease"
-    row: UUID
 
 
-class Failure(JobPayload):
+class Failure(Owed):
     """Fails, always, and would be tried again in an hour."""
 
     kind = "chaos.failure"
-    row: UUID
 
 
 class Hiccup(Exception):
     """The kind of error that the next attempt does not see."""
 
 
-async def accept(session: Session, payload_class: type[JobPayload], **fields: Any) -> UUID:  # Any: of the payload
+async def accept(session: Session, payload: Owed, *, run_at: datetime | None = None) -> UUID:
     """Write a row and enqueue the job that owes it an effect; return the job's id."""
-    row = new_id()
-    options = {name: fields.pop(name) for name in ("run_at", "queue") if name in fields}
-    await session.execute(text("INSERT INTO chaos_rows VALUES (:row)"), {"row": row})
-    return await enqueue(session, payload_class.model_validate({"row": row, **fields}), **options)
+    await session.execute(text(WRITE_ROW), {"row": payload.row})
+    return await enqueue(session, payload, run_at=run_at)
+
+
+async def accept_many(session: Session, payloads: Sequence[Owed]) -> list[UUID]:
+    """As `accept`, all jobs in one statement."""
+    await session.execute(text(WRITE_ROW), [{"row": payload.row} for payload in payloads])
+    return await enqueue_many(session, payloads)
 
 
 def soon(attempt: int) -> timedelta:

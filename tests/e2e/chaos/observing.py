@@ -1,21 +1,21 @@
 """What the fault tests do with the database: accept jobs, wait, and look."""
 
+from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 from app_db import Database
-from app_db.jobs.payload import JobPayload
 from tests.e2e.chaos.figures import counted, wrong
-from tests.e2e.chaos.jobs import accept
+from tests.e2e.chaos.jobs import Owed, accept
 from tests.e2e.chaos.site import connected
 from tests.e2e.processes import eventually
 
 
-async def accepted(database: Database, payload_class: type[JobPayload], **fields: Any) -> UUID:  # Any: of the payload
+async def accepted(database: Database, payload: Owed, *, run_at: datetime | None = None) -> UUID:
     """Accept one job and commit; return its id."""
     async with database.sessions.begin() as session:
-        return await accept(session, payload_class, **fields)
+        return await accept(session, payload, run_at=run_at)
 
 
 async def seen(database: Database, query: str, *arguments: object) -> Any:  # Any: what the query asks for

@@ -14,12 +14,14 @@ import uvloop
 
 from app_db import Database, open_database
 from app_db.settings import DatabaseSettings
-from tests.e2e.chaos.jobs import LeaseEffect, TxEffect, accept
+from tests.e2e.chaos.jobs import LeaseEffect, Owed, TxEffect, accept, accept_many
 
 WRITERS = 4
 LONGEST_PAUSE = 0.04
 """Seconds between two transactions of a writer: some 150 a second, so that the backlog stays small."""
 ROLLED_BACK = 0.15
+BATCHES = 0.05
+BATCH = 5
 HICCUPS = 0.03
 SLOW = 0.01
 SLOW_SECONDS = 0.5
@@ -29,15 +31,22 @@ class Regret(Exception):
     """All was written, and then the caller thought better of it."""
 
 
-async def accept_one(database: Database) -> None:
-    """Write a row with its job, in one transaction that is rolled back now and then."""
-    payload_class = random.choice((TxEffect, LeaseEffect))
-    seconds = SLOW_SECONDS if random.random() < SLOW else 0.0
+async def accept_some(database: Database) -> None:
+    """Write a row or a few with a job each, in one transaction that is rolled back now and then."""
     async with database.sessions.begin() as session:
-        job_id = await accept(session, payload_class, seconds=seconds, hiccups=HICCUPS)
+        if random.random() < BATCHES:
+            jobs = await accept_many(session, [some_payload() for _ in range(BATCH)])
+        else:
+            jobs = [await accept(session, some_payload())]
         if random.random() < ROLLED_BACK:
             raise Regret
-    say(f"committed {job_id}")
+    for job_id in jobs:
+        say(f"committed {job_id}")
+
+
+def some_payload() -> Owed:
+    payload_class: type[TxEffect | LeaseEffect] = random.choice((TxEffect, LeaseEffect))
+    return payload_class(seconds=SLOW_SECONDS if random.random() < SLOW else 0, hiccups=HICCUPS)
 
 
 async def accept_for_ever(database: Database) -> NoReturn:
@@ -45,7 +54,7 @@ async def accept_for_ever(database: Database) -> NoReturn:
     while True:
         await asyncio.sleep(random.uniform(0, LONGEST_PAUSE))
         try:
-            await accept_one(database)
+            await accept_some(database)
         except Regret:
             say("rolled back")
         except Exception as error:
@@ -56,7 +65,7 @@ async def accept_for_ever(database: Database) -> NoReturn:
 async def accept_and_die(database: Database) -> None:
     """The commit is all that is left of us: the wake-up is sent some milliseconds later."""
     async with database.sessions.begin() as session:
-        await accept(session, TxEffect)
+        await accept(session, TxEffect())
     os.kill(os.getpid(), signal.SIGKILL)
 
 

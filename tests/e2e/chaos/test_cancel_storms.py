@@ -28,12 +28,12 @@ async def test_each_job_in_a_storm_of_cancellations_ends_in_one_state(  # fault 
     database: Database, start_worker: StartWorker
 ) -> None:
     start_worker(APP_WORKER__CONCURRENCY=str(3 * EACH))
-    retryable = [await accepted(database, Failure) for _ in range(EACH)]
-    running = [await accepted(database, LeaseEffect, seconds=25) for _ in range(EACH)]
+    retryable = [await accepted(database, Failure()) for _ in range(EACH)]
+    running = [await accepted(database, LeaseEffect(seconds=25)) for _ in range(EACH)]
     await wait_until_they_have_begun(database, running, retryable)
     later = datetime.now(UTC) + timedelta(hours=1)
-    waiting = [await accepted(database, TxEffect, run_at=later) for _ in range(EACH)]
-    on_their_way = [await accepted(database, TxEffect, seconds=0.2) for _ in range(EACH)]
+    waiting = [await accepted(database, TxEffect(), run_at=later) for _ in range(EACH)]
+    on_their_way = [await accepted(database, TxEffect(seconds=0.2)) for _ in range(EACH)]
 
     doomed = [*running, *retryable, *waiting]
     await asyncio.gather(*(cancel_all(database, [*on_their_way, *doomed]) for _ in range(STORM)))

@@ -11,7 +11,7 @@ SECONDS = 3
 
 
 async def test_ten_deploys_during_a_job_cost_it_no_attempt(database: Database, start_worker: StartWorker) -> None:  # 13
-    jobs = [await accepted(database, payload_class, seconds=SECONDS) for payload_class in (TxEffect, LeaseEffect)]
+    jobs = [await accepted(database, payload) for payload in (TxEffect(seconds=SECONDS), LeaseEffect(seconds=SECONDS))]
     worker = start_worker(APP_WORKER__GRACE="0")
 
     for deploy in range(DEPLOYS):

@@ -62,8 +62,8 @@ async def test_a_job_whose_sessions_were_ended_runs_again(  # fault 6
     database: Database, start_worker: StartWorker
 ) -> None:
     start_worker()
-    for payload_class in (TxEffect, LeaseEffect):
-        await has_begun(database, await accepted(database, payload_class, seconds=1))
+    for payload in (TxEffect(seconds=1), LeaseEffect(seconds=1)):
+        await has_begun(database, await accepted(database, payload))
 
     ended = await seen(database, END_SESSIONS)
 
@@ -91,7 +91,7 @@ async def test_jobs_that_valkey_forgets_again_and_again_cost_no_attempt(  # faul
     database: Database, start_worker: StartWorker, valkey: ValkeyServer
 ) -> None:
     for number in range(SHORT_JOBS):
-        await accepted(database, LeaseEffect if number % 2 else TxEffect)
+        await accepted(database, LeaseEffect() if number % 2 else TxEffect())
     start_worker(APP_WORKER__CONCURRENCY=str(SLOTS))
 
     async with Redis.from_url(valkey.url) as client:

@@ -6,9 +6,8 @@ import pytest
 
 from app_db import Database
 from app_db.jobs.dispatch import MAX_CRASHES
-from app_db.jobs.payload import JobPayload
 from tests.e2e.chaos.conftest import StartWorker
-from tests.e2e.chaos.jobs import LeaseEffect, LeasePoison, TxEffect, TxPoison
+from tests.e2e.chaos.jobs import LeaseEffect, LeasePoison, Owed, TxEffect, TxPoison
 from tests.e2e.chaos.observing import accepted, found_wrong, none_is_open, seen
 from tests.e2e.processes import Process
 
@@ -16,13 +15,13 @@ BYSTANDERS = 20
 WORKERS = 2
 
 
-@pytest.mark.parametrize("poison", [TxPoison, LeasePoison])
+@pytest.mark.parametrize("poison", [TxPoison(), LeasePoison()], ids=lambda poison: poison.kind)
 async def test_a_job_that_kills_every_worker_is_discarded_while_others_go_on(  # fault 12
-    database: Database, start_worker: StartWorker, poison: type[JobPayload]
+    database: Database, start_worker: StartWorker, poison: Owed
 ) -> None:
     job_id = await accepted(database, poison)
     for number in range(BYSTANDERS):
-        await accepted(database, LeaseEffect if number % 2 else TxEffect)
+        await accepted(database, LeaseEffect() if number % 2 else TxEffect())
 
     await run_supervised(database, start_worker)
 
