@@ -1,0 +1,88 @@
+"""Markdown pages that explain: their Python and SQL run as they stand, one block after the other.
+
+    ```python             is run; what it defines is there in the blocks below. A function `test_…` is called with
+                          what is there under the names of its parameters
+    ```python excerpt     is a piece of a file that the paragraph right before it names
+    ```sql                its statements are run
+    ```console …          as in tests.docs.pages
+    ```text, ```json, …   only for reading
+
+A block in another language is an error, so that nothing on a page goes untried unnoticed.
+"""
+
+import ast
+import inspect
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.docs.pages import BLOCK, FOR_READING, Action, PageError, Step
+
+KINDS = {("python",), ("python", "excerpt"), ("sql",), ("console",), ("console", "background")}
+
+type Names = dict[str, Any]  # Any: whatever a page defines
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block that is not only for reading."""
+
+    where: str
+    """The page and the number of the line, for messages."""
+    kind: tuple[str, ...]
+    text: str
+    paragraph: str
+    """The one right before it."""
+    line: int
+
+    @property
+    def step(self) -> Step:
+        """Return a console block as a step of a performer."""
+        return Step(Action.RUN_IN_BACKGROUND if "background" in self.kind else Action.RUN, self.where, self.text)
+
+    @property
+    def statements(self) -> list[str]:
+        """Return the statements of SQL."""
+        return [statement for part in self.text.split(";") if (statement := part.strip())]
+
+
+def blocks_of(page: Path) -> Iterator[Block]:
+    """Yield what is not only for reading, from top to bottom.
+
+    Raises:
+        PageError: at a block in a language that nobody tries.
+    """
+    content, end = page.read_text(), 0
+    for found in BLOCK.finditer(content):
+        paragraph = content[end : found.start()].strip().rpartition("\n\n")[2]
+        end = found.end()
+        kind, line = tuple(found["info"].split()), content.count("\n", 0, found.start()) + 1
+        if kind in KINDS:
+            yield Block(f"{page.name}:{line}", kind, found["text"], paragraph, line)
+        elif not FOR_READING.intersection(kind):
+            raise PageError(f"{page.name}:{line}: nobody tries a block of {found['info']!r}")
+
+
+async def run_python(block: Block, names: Names) -> None:
+    """Run a block where `names` are known, with `await` at its outermost level; then the tests that it defines.
+
+    Raises:
+        PageError: when one of its tests asks for a name that is not there.
+    """
+    source = "\n" * block.line + block.text  # so that a traceback shows the line of the page
+    code = compile(source, block.where, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    before = dict(names)
+    running = eval(code, names)  # our own page
+    if inspect.iscoroutine(running):
+        await running
+    for name, value in list(names.items()):
+        if name.startswith("test_") and before.get(name) is not value:
+            await _call(block, value, names)
+
+
+async def _call(block: Block, test: Callable[..., Awaitable[None]], names: Names) -> None:
+    wanted = inspect.signature(test).parameters
+    if missing := [name for name in wanted if name not in names]:
+        raise PageError(f"{block.where}: {test.__name__} asks for {', '.join(missing)}")
+    await test(**{name: names[name] for name in wanted})
