@@ -15,6 +15,7 @@ from app_db import Database
 from app_db.jobs.catalog import PruneSessions
 from app_db.jobs.outbox import enqueue
 from app_db.models import Job, JobError, JobState
+from app_db.repositories.jobs import JobRepository
 from app_db.testing.queries import assert_queries
 from app_db.types import new_id
 
@@ -277,16 +278,20 @@ async def test_a_job_that_is_over_cannot_be_cancelled(
     assert_problem(response, 409, "job_is_final")
 
 
+@pytest.mark.parametrize("before", [JobState.EXECUTING, JobState.COMPLETED])
 async def test_the_job_of_another_cannot_be_cancelled(
-    client: AsyncClient, signed_in: SignedIn, job_ids: list[UUID], make_account: MakeAccount, sign_in: SignIn
+    client: AsyncClient, signed_in: SignedIn, make_account: MakeAccount, database: Database, before: JobState
 ) -> None:
-    account = await make_account()
-    other = SignedIn(account, await sign_in(account))
+    other = await make_account()
+    async with database.unit_of_work() as session:
+        job_id = await enqueue(session, PruneSessions(), owner_id=other.id)
+    await set_state(database, job_id, before)
 
-    response = await client.post(f"/jobs/{job_ids[0]}/cancel", headers=other.headers)
+    response = await client.post(f"/jobs/{job_id}/cancel", headers=signed_in.headers)
 
     assert_problem(response, 404, "not_found")
-    assert (await client.get(f"/jobs/{job_ids[0]}", headers=signed_in.headers)).json()["state"] == "available"
+    async with database.unit_of_work() as session:
+        assert not await JobRepository(session).is_asked_to_end(job_id)
 
 
 async def test_an_owner_sees_the_errors_of_their_job_and_no_code_of_ours(
