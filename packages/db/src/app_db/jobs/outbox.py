@@ -102,21 +102,15 @@ async def enqueue(
 
     It is rolled back with the transaction; once committed it runs, whatever dies in between (docs/jobs.md).
 
-    With `unique` it is accepted only if none like it is there, else the id of that one is returned; of transactions
-    that race, one inserts. A transaction that has enqueued the same and not ended yet is waited for, up to
-    `lock_timeout` (2 s), and two that enqueue two such jobs in opposite orders end in a deadlock: enqueue unique jobs
-    late in a transaction, and in one order.
-
     Args:
-        session: whose transaction it joins. Where `session.info["run_inline"]` is set (see app_worker.testing), it is
-            awaited with the session and the id: the job has run when this returns.
+        session: whose transaction it joins.
         payload: what to do; its class decides which handler runs.
         run_at: not before this time, by Postgres's clock; at once if absent. With a time zone.
         queue: the queue whose workers run it.
         priority: the lowest is served first.
         max_attempts: instead of the handler's own limit.
         owner_id: who may see it under `GET /jobs`.
-        unique: what makes it the same as another one.
+        unique: where one like it is there, return the id of that one instead.
 
     Raises:
         ValueError: before anything is sent, when an argument or the payload is wrong (`pydantic.ValidationError`).
@@ -124,13 +118,8 @@ async def enqueue(
     terms = _Terms(run_at, queue, priority, max_attempts, owner_id)
     stored = checked_json(payload)
     job_id = new_id()
-    parameters = {
-        **terms.parameters(session),
-        "id": job_id,
-        "kind": payload.kind,
-        "payload": stored,
-        "version": payload.version,
-    }
+    parameters = terms.parameters(session) | {"id": job_id, "kind": payload.kind, "payload": stored}
+    parameters["version"] = payload.version
     if unique is None:
         await session.execute(_ENQUEUE, parameters)
     elif (existing_id := await _insert_unique(session, payload, unique, parameters)) != job_id:
@@ -185,6 +174,7 @@ async def _insert_unique(
 
 
 async def _accepted(session: Session, ids: list[UUID], kinds: list[str]) -> None:
+    """Wake and count after the commit; where a test asks for it (app_worker.testing), run the jobs at once."""
     count_after_commit(session, kinds)
     if (run_inline := session.info.get("run_inline")) is not None:
         for job_id in ids:

@@ -18,6 +18,10 @@ OPEN_STATES = frozenset(
 class Unique:
     """Accept a job only where none like it is there; else `enqueue` returns the id of that one.
 
+    Of transactions that race, one inserts. One that has enqueued the same and not ended yet is waited for, up to
+    `lock_timeout` (2 s), and two that enqueue two such jobs in opposite orders end in a deadlock: enqueue unique jobs
+    late in a transaction, and in one order.
+
     Raises:
         ValueError: for a period that is not positive, for states without all the open ones, for `by` beside `key`.
     """

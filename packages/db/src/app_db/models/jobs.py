@@ -71,7 +71,7 @@ class Job(Base):
     payload_version: Mapped[int] = mapped_column(SmallInteger)
     queue: Mapped[str] = mapped_column(Text, server_default="default")
     priority: Mapped[int] = mapped_column(SmallInteger, server_default="2")
-    """0 runs first."""
+    """The lowest is served first."""
     state: Mapped[JobState] = mapped_column(StrEnumText(JobState))
     claim_at: Mapped[datetime | None]
     """When a relay must look at this row: the due time, the end of a lease or of a backoff; NULL once it is final."""
