@@ -1,8 +1,10 @@
 """Running jobs in a test, with the real runner on a real database."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -19,6 +21,9 @@ from app_db.jobs.ledger import Delivery
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.payload import JobPayload
 from app_db.models import Job, JobError
+from app_db.testing.base import Server
+from app_db.testing.processes import free_port
+from app_db.testing.servers import ValkeyServer
 from app_db.types import new_id
 from app_worker.context import JobContext
 from app_worker.engine import Engine, Valkey, Window, connect
@@ -90,11 +95,6 @@ def jobs(database: Database) -> Jobs:
 
 
 @pytest.fixture
-def mailer() -> MemoryMailer:
-    return MemoryMailer()
-
-
-@pytest.fixture
 def make_runner(database: Database, mailer: MemoryMailer) -> MakeRunner:
     """Make the runner of a worker that has these handlers, and no others."""
 
@@ -121,8 +121,44 @@ def window(valkey: Valkey) -> Window:
     return Window(valkey, "default")
 
 
-def open_engine(window: Window, run: Callable[[Delivery], Awaitable[None]], *, slots: int = 1) -> Engine:
-    return Engine(window, slots=slots, timeout=timedelta(seconds=30), run=run)
+@pytest.fixture
+def mortal_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """A Valkey that may be stopped, frozen and started again at the same address."""
+    with ValkeyServer(tmp_path_factory.mktemp("valkey"), port=free_port(), durable=False) as server:
+        yield server
+
+
+@contextmanager
+def frozen(server: Server) -> Iterator[None]:
+    """Let a server keep its connections and answer nothing during the block."""
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+
+
+def open_engine(
+    window: Window,
+    run: Callable[[Delivery], Awaitable[None]],
+    *,
+    slots: int = 1,
+    timeout: timedelta = timedelta(seconds=30),
+    poll: timedelta = timedelta(milliseconds=10),
+) -> Engine:
+    return Engine(window, slots=slots, timeout=timeout, run=run, poll=poll)
+
+
+@asynccontextmanager
+async def running(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Let loops that never end run during the block."""
+    tasks = [asyncio.create_task(loop) for loop in loops]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 @asynccontextmanager

@@ -19,6 +19,10 @@ class Proxy:
         """How often a client spoke after the server had: the number of round trips."""
         self.cut_at: bytes | None = None
         """Once the client has sent this, the server still gets it, but the client never hears the answer."""
+        self.hold_at: bytes | None = None
+        """What holds this is passed on only when `may_pass` is set; `held` tells that it is there."""
+        self.held = asyncio.Event()
+        self.may_pass = asyncio.Event()
 
     @property
     def url(self) -> str:
@@ -41,6 +45,10 @@ class Proxy:
             writer.close()
         await self._server.wait_closed()
 
+    async def mend(self) -> None:
+        """Accept connections again, at the same address."""
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port)
+
     async def _accept(self, client_reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         server_reader, server = await asyncio.open_connection(self._url.hostname, self._url.port)
         self._writers |= {client, server}
@@ -53,6 +61,9 @@ class Proxy:
                 server_spoke = False
                 if self.cut_at is not None and self.cut_at in chunk:
                     self.cut_at, cutting = None, True
+                if self.hold_at is not None and self.hold_at in chunk:
+                    self.held.set()
+                    await self.may_pass.wait()
                 server.write(chunk)
             server.close()
 

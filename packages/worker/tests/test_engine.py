@@ -1,21 +1,19 @@
-"""Deliveries through Valkey: a window that may vanish, slots that may not."""
+"""Deliveries on their way through the slots of an engine."""
 
 import asyncio
-import json
-from collections.abc import Iterator
+import pickle
 from datetime import timedelta
-
-import pytest
-from structlog.testing import capture_logs
+from pathlib import Path
 
 from app_db.jobs.ledger import Delivery
-from app_db.testing.processes import free_port
-from app_db.testing.servers import ValkeyServer
 from app_db.types import new_id
-from app_worker.engine import Valkey, connect
+from app_worker.bells import Bells
+from app_worker.engine import Window, connect
 
-from .conftest import open_engine, until, working
+from .conftest import eventually, open_engine, running, until, working
 from .proxy import Proxy
+
+NEVER = timedelta(hours=1)
 
 
 class Ran:
@@ -43,185 +41,206 @@ def deliveries(count: int) -> list[Delivery]:
     return [Delivery(new_id(), 1) for _ in range(count)]
 
 
-async def test_two_deliveries_may_wait_for_each_free_slot(valkey: Valkey) -> None:
-    engine = open_engine(valkey, Ran(), slots=3)
-    assert await engine.room() == 6
-
-    await engine.push(deliveries(4))
-
-    assert await engine.room() == 2
+async def offers(window: Window, slots: int) -> bool:
+    return (await window.look()).free_slots == slots
 
 
-async def test_none_may_wait_when_all_slots_are_busy(valkey: Valkey) -> None:
-    ran = Ran(waits=True)
-    engine = open_engine(valkey, ran, slots=2)
-    await engine.push(deliveries(2))
-
-    async with working(engine):
-        await until(lambda: len(ran.started) == 2)
-
-        assert await engine.room() == 0
-        ran.go.set()
-
-
-async def test_deliveries_run_in_the_order_in_which_they_were_pushed(valkey: Valkey) -> None:
+async def test_deliveries_run_in_the_order_in_which_they_were_pushed(window: Window) -> None:
     ran = Ran()
-    engine = open_engine(valkey, ran)
     wanted = sorted(deliveries(50), key=lambda delivery: delivery.id, reverse=True)
-    await engine.push(wanted)
+    await window.push(wanted)
 
-    async with working(engine):
+    async with working(open_engine(window, ran)):
         await until(lambda: len(ran.ended) == len(wanted))
 
     assert ran.started == wanted
 
 
-async def test_valkey_holds_id_and_fence_as_json_and_nothing_else(valkey: Valkey) -> None:
-    (delivery,) = deliveries(1)
-
-    await open_engine(valkey, Ran()).push([delivery])
-
-    assert sorted(await valkey.keys()) == [b"app:queue:default", f"arq:job:{delivery.id}:1".encode()]
-    stored = json.loads(await valkey.get(f"arq:job:{delivery.id}:1"))
-    del stored["et"]
-    assert stored == {"t": None, "f": "run", "a": [str(delivery.id), 1], "k": {}}
-
-
-async def test_deliveries_are_pushed_in_one_round_trip(valkey_url: str, valkey: Valkey) -> None:
-    async with Proxy(valkey_url) as proxy, connect(proxy.url, call_timeout=timedelta(seconds=10)) as proxied:
-        await proxied.ping()
-        before = proxy.exchanges
-
-        await open_engine(proxied, Ran()).push(deliveries(200))
-
-        assert proxy.exchanges == before + 1
-
-
-async def test_a_job_that_is_dispatched_again_takes_its_last_delivery_back(valkey: Valkey) -> None:
-    engine = open_engine(valkey, Ran())
-    (first,) = deliveries(1)
-    await engine.push([first])
-
-    await engine.push([Delivery(first.id, 2)])
-
-    assert await valkey.zrange("app:queue:default", 0, -1) == [f"{first.id}:2".encode()]
-
-
-async def test_a_running_job_leaves_nothing_in_the_queue_that_a_dead_worker_would_block(valkey: Valkey) -> None:
+async def test_as_many_run_at_once_as_there_are_slots(window: Window) -> None:
     ran = Ran(waits=True)
-    engine = open_engine(valkey, ran)
-    await engine.push(deliveries(1))
+    await window.push(deliveries(5))
 
-    async with working(engine):
+    async with working(open_engine(window, ran, slots=3)):
+        await until(lambda: len(ran.started) == 3)
+        await offers(window, 0)
+
+        assert len(await window.waiting()) == 2
+
+
+async def test_a_running_job_leaves_nothing_in_the_queue_that_a_dead_worker_would_block(window: Window) -> None:
+    ran = Ran(waits=True)
+    await window.push(deliveries(1))
+
+    async with working(open_engine(window, ran)):
         await until(lambda: ran.started)
 
-        assert await valkey.zcard("app:queue:default") == 0
+        assert await window.waiting() == []
         ran.go.set()
 
 
-async def test_nothing_is_left_in_valkey_when_all_is_done(valkey: Valkey) -> None:
+async def test_nothing_is_left_in_valkey_when_all_is_done(window: Window) -> None:
     ran = Ran()
-    engine = open_engine(valkey, ran, slots=3)
-    await engine.push(deliveries(5))
+    await window.push(deliveries(5))
 
-    async with working(engine):
+    async with working(open_engine(window, ran, slots=3)):
         await until(lambda: len(ran.ended) == 5)
 
-    assert await valkey.keys() == []
+    assert await window.valkey.keys() == []
 
 
-async def test_whoever_asked_is_told_when_a_slot_is_free_again(valkey: Valkey) -> None:
-    rooms = []
-    engine = open_engine(valkey, Ran(), slot_freed=lambda: rooms.append(engine._free_slots))
-    await engine.push(deliveries(1))
-
-    async with working(engine):
-        await until(lambda: rooms)
-
-    assert rooms == [1]
-
-
-async def test_a_delivery_that_valkey_forgot_is_dropped(valkey: Valkey) -> None:
+async def test_a_new_delivery_starts_before_the_next_look(window: Window) -> None:
     ran = Ran()
-    engine = open_engine(valkey, ran)
-    forgotten, kept = deliveries(2)
-    await engine.push([forgotten, kept])
-    await valkey.delete(f"arq:job:{forgotten.id}:1")
+    engine = open_engine(window, ran, poll=NEVER)
+    bells = Bells(window.valkey, {window.pushed: engine.wake}, call_timeout=timedelta(seconds=10))
 
-    async with working(engine):
+    async with running(bells.run()), working(engine):
+        await eventually(lambda: offers(window, 1))
+        await window.push(deliveries(1))
+
+        await until(lambda: ran.ended)
+
+
+async def test_a_slot_that_is_free_again_is_filled_before_the_next_look(window: Window) -> None:
+    ran = Ran()
+    await window.push(deliveries(3))
+
+    async with working(open_engine(window, ran, poll=NEVER)):
+        await until(lambda: len(ran.ended) == 3)
+
+
+async def test_an_engine_that_finds_too_little_says_so(window: Window) -> None:
+    heard = asyncio.Event()
+    bells = Bells(window.valkey, {window.hungry: heard.set}, call_timeout=timedelta(seconds=10))
+    async with running(bells.run()):
+        await heard.wait()  # rung once when the bells are up
+        heard.clear()
+
+        await window.take("engine", 1)
+
+        async with asyncio.timeout(20):
+            await heard.wait()
+
+
+async def test_an_engine_goes_on_offering_its_slots(window: Window) -> None:
+    async with working(open_engine(window, Ran(), slots=3)):
+        await eventually(lambda: offers(window, 3))
+        await window.valkey.flushall()
+
+        await eventually(lambda: offers(window, 3))
+
+
+async def test_an_engine_that_stops_offers_no_slots(window: Window) -> None:
+    async with working(open_engine(window, Ran(), slots=3)):
+        await eventually(lambda: offers(window, 3))
+
+    assert await offers(window, 0)
+
+
+async def test_a_delivery_that_valkey_forgot_is_dropped(window: Window) -> None:
+    ran = Ran()
+    forgotten, kept = deliveries(2)
+    await window.push([forgotten, kept])
+    await window.valkey.delete(f"arq:job:{forgotten.id}:1")
+
+    async with working(open_engine(window, ran)):
         await until(lambda: ran.ended)
 
     assert ran.started == [kept]
 
 
-async def test_a_running_job_does_not_notice_that_valkey_forgets_everything(valkey: Valkey) -> None:
-    ran = Ran(waits=True)
-    engine = open_engine(valkey, ran)
-    running, later = deliveries(2)
-    await engine.push([running])
+async def test_a_pickle_in_valkey_is_never_loaded(window: Window, tmp_path: Path) -> None:
+    ran = Ran()
+    forged, kept = deliveries(2)
+    await window.push([forged, kept])
+    trace = tmp_path / "loaded"
+    await window.valkey.set(f"arq:job:{forged.id}:1", pickle.dumps(Trap(trace)))
 
-    async with working(engine):
-        await until(lambda: ran.started)
-        await valkey.flushall()
-        ran.go.set()
+    async with working(open_engine(window, ran)):
         await until(lambda: ran.ended)
-        await engine.push([later])
-        await until(lambda: len(ran.ended) == 2)
 
-    assert ran.ended == [running, later]
+    assert (ran.started, trace.exists()) == ([kept], False)
 
 
-@pytest.fixture
-def mortal_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    """A Valkey that may be stopped and started again at the same address."""
-    with ValkeyServer(tmp_path_factory.mktemp("valkey"), port=free_port(), durable=False) as server:
-        yield server
+class Trap:
+    """Touches a file when somebody unpickles it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
 
 
-async def test_work_goes_on_with_all_slots_when_valkey_comes_back(mortal_valkey: ValkeyServer) -> None:
+async def test_a_trap_would_be_seen(tmp_path: Path) -> None:
+    pickle.loads(pickle.dumps(Trap(tmp_path / "loaded")))  # what the engine must not do
+
+    assert (tmp_path / "loaded").exists()
+
+
+async def test_what_a_run_raises_ends_neither_the_engine_nor_its_slot(window: Window) -> None:
+    ran = []
+
+    async def run(delivery: Delivery) -> None:
+        ran.append(delivery)
+        raise RuntimeError
+
+    wanted = deliveries(3)
+    await window.push(wanted)
+
+    async with working(open_engine(window, run)):
+        await until(lambda: len(ran) == 3)
+
+    assert ran == wanted
+
+
+async def test_a_run_that_takes_too_long_is_cancelled(window: Window) -> None:
     ran = Ran(waits=True)
-    running, later = deliveries(2)
-    async with connect(mortal_valkey.url, call_timeout=timedelta(seconds=10)) as valkey:
-        engine = open_engine(valkey, ran)
-        await engine.push([running])
+    await window.push(deliveries(1))
 
-        async with working(engine):
-            await until(lambda: ran.started)
-            mortal_valkey.stop()
-            with capture_logs() as logs:
-                ran.go.set()  # it ends while arq cannot tidy up after it
-                await until(lambda: len(logs) >= 2)  # nor can the next be fetched
-            mortal_valkey.start()
-            await engine.push([later])
-            await until(lambda: len(ran.ended) == 2)
-
-    assert {event["event"] for event in logs} == {"valkey_lost"}
-    assert ran.ended == [running, later]
+    async with working(open_engine(window, ran, timeout=timedelta(milliseconds=10))):
+        await until(lambda: ran.cancelled)
 
 
-async def test_an_engine_that_stops_lets_running_jobs_finish_and_starts_none(valkey: Valkey) -> None:
+async def test_an_engine_that_stops_lets_running_jobs_finish_and_starts_none(window: Window) -> None:
     ran = Ran(waits=True)
-    engine = open_engine(valkey, ran, slots=2)
-    (running,) = deliveries(1)
-    await engine.push([running])
+    engine = open_engine(window, ran, slots=2)
+    (first,) = deliveries(1)
+    await window.push([first])
     work = asyncio.create_task(engine.work(grace=timedelta(seconds=30)))
     await until(lambda: ran.started)
 
     engine.stop()
-    await engine.push(deliveries(1))
+    await window.push(deliveries(1))
     ran.go.set()
     await work
 
-    assert (ran.started, ran.ended, ran.cancelled) == ([running], [running], [])
+    assert (ran.started, ran.ended, ran.cancelled) == ([first], [first], [])
 
 
-async def test_what_does_not_finish_in_time_is_cancelled(valkey: Valkey) -> None:
+async def test_what_has_not_begun_when_the_time_is_over_does_not_begin(window: Window, valkey_url: str) -> None:
+    ran = Ran()
+    await window.push(deliveries(1))
+    async with Proxy(valkey_url) as proxy, connect(proxy.url, call_timeout=timedelta(seconds=10)) as proxied:
+        proxy.hold_at = b"arq:retry"  # the first that arq says of it
+        engine = open_engine(Window(proxied, "default"), ran)
+        work = asyncio.create_task(engine.work(grace=timedelta(0)))
+        await proxy.held.wait()
+
+        engine.stop()
+        await eventually(lambda: offers(window, 0))
+        await asyncio.wait([work], timeout=0.1)
+        proxy.may_pass.set()
+        await work
+
+    assert ran.started == []
+
+
+async def test_what_does_not_finish_in_time_is_cancelled(window: Window) -> None:
     ran = Ran(waits=True)
-    engine = open_engine(valkey, ran)
-    (running,) = deliveries(1)
-    await engine.push([running])
+    (late,) = deliveries(1)
+    await window.push([late])
 
-    async with working(engine):  # and stops with no grace at all
+    async with working(open_engine(window, ran)):  # and stops with no grace at all
         await until(lambda: ran.started)
 
-    assert (ran.ended, ran.cancelled) == ([], [running])
+    assert (ran.ended, ran.cancelled) == ([], [late])

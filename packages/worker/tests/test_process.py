@@ -117,7 +117,7 @@ async def test_a_worker_without_a_handler_for_every_payload_does_not_start(setti
 def test_a_worker_has_a_connection_for_each_slot_and_each_loop(settings: WorkerSettings) -> None:
     limits = worker_database_settings(settings, Registry(HANDLERS, catalog=()))
 
-    slots, relays, heartbeat_and_schedule = 2 * settings.worker.concurrency, 2 * 2, 2
+    slots, relays, heartbeat_and_schedule = 2 * settings.worker.concurrency, 2, 2
     assert limits.pool_size == slots + relays + heartbeat_and_schedule
 
 

@@ -1,9 +1,10 @@
 """From the ledger into the window."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 import pytest_asyncio
@@ -12,63 +13,72 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from app_db.jobs.ledger import Delivery
+from app_db.jobs.wake import Leadership
 from app_db.models import JobState
-from app_worker.engine import Valkey, connect
-from app_worker.relay import Relay
+from app_worker.bells import Bells
+from app_worker.engine import Valkey, Window, connect
+from app_worker.metrics import Metrics
+from app_worker.relay import Relay, keep_leading
 
-from .conftest import LEASE, Jobs, eventually, open_engine, until, working
+from .conftest import LEASE, Jobs, eventually, open_engine, running, until, working
 from .proxy import Proxy
 
 NEVER = timedelta(hours=1)
+TIMEOUT = timedelta(seconds=10)
 
 
-async def unused(delivery: Delivery) -> None:
-    raise AssertionError("no engine works in this test")
+def always() -> bool:
+    return True
+
+
+def open_relay(
+    jobs: Jobs, window: Window, *, leads: Callable[[], bool] = always, poll: timedelta = NEVER, lease: timedelta = LEASE
+) -> Relay:
+    metrics = Metrics(kinds=(), queues=["default"], enqueued={})
+    return Relay(jobs.database, window, lease, leads, metrics, poll=poll)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def relay(jobs: Jobs, valkey: Valkey) -> Relay:
-    return Relay(jobs.database, open_engine(valkey, unused, slots=2), LEASE, poll=NEVER)
+async def relay(jobs: Jobs, window: Window) -> Relay:
+    """A relay that finds two free slots."""
+    await offer(window, 2)
+    return open_relay(jobs, window)
 
 
-@asynccontextmanager
-async def relaying(relay: Relay) -> AsyncIterator[None]:
-    """Let a relay run during the block."""
-    task = asyncio.create_task(relay.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-
-
-async def test_due_jobs_are_dispatched_as_far_as_there_is_room(jobs: Jobs, relay: Relay, valkey: Valkey) -> None:
+async def test_due_jobs_are_dispatched_as_far_as_there_is_room(jobs: Jobs, relay: Relay, window: Window) -> None:
     for _ in range(5):
         await jobs.enqueue()
 
     assert await relay.dispatch() == 4
 
-    assert await valkey.zcard("app:queue:default") == 4
+    assert len(await window.waiting()) == 4
     assert await jobs.scalar("SELECT count(*) FROM jobs WHERE state = 'available'") == 1
 
 
-async def test_a_full_window_takes_nothing_more(jobs: Jobs, relay: Relay, valkey: Valkey) -> None:
+async def test_a_full_window_takes_nothing_more(jobs: Jobs, relay: Relay, window: Window) -> None:
     for _ in range(5):
         await jobs.enqueue()
     await relay.dispatch()
 
     assert await relay.dispatch() == 0
 
-    assert await valkey.zcard("app:queue:default") == 4
+    assert len(await window.waiting()) == 4
 
 
-async def test_urgent_jobs_are_dispatched_first(jobs: Jobs, relay: Relay, valkey: Valkey) -> None:
+async def test_nothing_is_dispatched_while_every_slot_is_busy(jobs: Jobs, window: Window) -> None:
+    await jobs.enqueue()
+
+    assert await open_relay(jobs, window).dispatch() == 0
+
+    assert await is_in_state(jobs, JobState.AVAILABLE)
+
+
+async def test_urgent_jobs_are_dispatched_first(jobs: Jobs, relay: Relay, window: Window) -> None:
     last, second, first = [await jobs.enqueue(priority=priority) for priority in (3, 2, 0)]
 
     await relay.dispatch()
 
-    order = await valkey.zrange("app:queue:default", 0, -1)
-    assert order == [f"{job_id}:1".encode() for job_id in (first, second, last)]
+    assert await window.waiting() == [Delivery(job_id, 1) for job_id in (first, second, last)]
 
 
 async def test_jobs_of_other_queues_are_left_alone(jobs: Jobs, relay: Relay) -> None:
@@ -77,34 +87,61 @@ async def test_jobs_of_other_queues_are_left_alone(jobs: Jobs, relay: Relay) -> 
     assert await relay.dispatch() == 0
 
 
-async def test_two_relays_get_different_jobs(jobs: Jobs, valkey: Valkey) -> None:
-    relays = [Relay(jobs.database, open_engine(valkey, unused, slots=5), LEASE) for _ in range(2)]
-    for _ in range(8):
-        await jobs.enqueue()
+async def test_two_relays_get_different_jobs(jobs: Jobs, window: Window) -> None:
+    relays = [open_relay(jobs, window) for _ in range(2)]
+    await offer(window, 10)
+    wanted = {await jobs.enqueue() for _ in range(8)}
 
-    await asyncio.gather(*(relay.dispatch() for relay in relays))
+    assert sum(await asyncio.gather(*(relay.dispatch() for relay in relays))) == 8
 
-    assert await jobs.scalar("SELECT array_agg(DISTINCT fence) FROM jobs") == [1]
-    assert await valkey.zcard("app:queue:default") == 8
+    waiting = await window.waiting()
+    assert ({delivery.id for delivery in waiting}, {delivery.fence for delivery in waiting}) == (wanted, {1})
 
 
-async def test_a_dispatch_is_committed_before_it_is_sent(jobs: Jobs, relay: Relay, valkey: Valkey) -> None:
+async def test_two_relays_that_both_believe_to_lead_run_each_job_once(jobs: Jobs, window: Window) -> None:
+    ran: list[Delivery] = []
+
+    async def run(delivery: Delivery) -> None:
+        ran.append(delivery)
+
+    relays = [open_relay(jobs, window, poll=timedelta(milliseconds=5)) for _ in range(2)]
+    wanted = {await jobs.enqueue() for _ in range(100)}
+
+    async with running(*(relay.run() for relay in relays)), working(open_engine(window, run, slots=5)):
+        await until(lambda: len(ran) >= len(wanted))
+        await until_idle(window)
+
+    assert sorted(ran, key=lambda delivery: delivery.id) == [Delivery(job_id, 1) for job_id in sorted(wanted)]
+
+
+async def test_a_relay_that_died_before_it_sent_a_job_delays_it_by_a_lease(jobs: Jobs, relay: Relay) -> None:
+    delivery = await jobs.deliver()  # claimed, and committed; then it is dead
+    assert await relay.dispatch() == 0
+
+    await lease_runs_out(jobs)
+    assert await relay.dispatch() == 1
+
+    job = await jobs.get(delivery)
+    assert (job.fence, job.redeliveries, job.attempt, job.crashes) == (2, 1, 0, 0)
+
+
+async def test_a_job_is_committed_as_dispatched_before_it_is_sent(jobs: Jobs, relay: Relay, window: Window) -> None:
     job_id = await jobs.enqueue()
 
-    async with writes_hang(valkey):
+    async with writes_hang(window.valkey):
         task = asyncio.create_task(relay.dispatch())
 
         await eventually(lambda: is_in_state(jobs, JobState.DISPATCHED))
         assert not task.done()
     await task
 
-    assert await valkey.zrange("app:queue:default", 0, -1) == [f"{job_id}:1".encode()]
+    assert await window.waiting() == [Delivery(job_id, 1)]
 
 
-async def test_an_unsent_job_is_due_at_once(jobs: Jobs, relay: Relay, valkey: Valkey) -> None:
+async def test_an_unsent_job_is_due_at_once(jobs: Jobs, relay: Relay, window: Window) -> None:
     job_id = await jobs.enqueue()
 
-    async with writes_are_refused(valkey):
+    async with memory_is_full(window.valkey):
         with pytest.raises(RedisError, match="maxmemory"):
             await relay.dispatch()
 
@@ -114,11 +151,11 @@ async def test_an_unsent_job_is_due_at_once(jobs: Jobs, relay: Relay, valkey: Va
 
 
 async def test_a_job_that_a_stopping_relay_has_not_sent_is_due_at_once(
-    jobs: Jobs, relay: Relay, valkey: Valkey
+    jobs: Jobs, relay: Relay, window: Window
 ) -> None:
     await jobs.enqueue()
 
-    async with writes_hang(valkey):
+    async with writes_hang(window.valkey):
         task = asyncio.create_task(relay.dispatch())
         await eventually(lambda: is_in_state(jobs, JobState.DISPATCHED))
         task.cancel()
@@ -129,20 +166,89 @@ async def test_a_job_that_a_stopping_relay_has_not_sent_is_due_at_once(
 
 async def test_nothing_is_dispatched_while_valkey_is_away(jobs: Jobs, valkey_url: str) -> None:
     job_id = await jobs.enqueue()
-    async with Proxy(valkey_url) as proxy, connect(proxy.url, call_timeout=timedelta(seconds=1)) as valkey:
+    async with Proxy(valkey_url) as proxy, connect(proxy.url, call_timeout=TIMEOUT) as valkey:
         await proxy.cut()
 
         with pytest.raises(RedisError):
-            await Relay(jobs.database, open_engine(valkey, unused), LEASE).dispatch()
+            await open_relay(jobs, Window(valkey, "default")).dispatch()
 
     job = await jobs.get(job_id)
     assert (job.state, job.fence) == (JobState.AVAILABLE, 0)
 
 
-async def test_a_commit_wakes_the_relay(jobs: Jobs, relay: Relay) -> None:
-    async with relaying(relay):
-        await relay_listens(jobs)
+async def test_a_queue_is_on_record_once_it_was_served(jobs: Jobs, relay: Relay) -> None:
+    await relay.dispatch()
+    await relay.dispatch()
 
+    assert await jobs.scalar("SELECT name FROM job_queues") == "default"
+
+
+async def test_what_a_relay_dispatches_is_counted(jobs: Jobs, relay: Relay) -> None:
+    await jobs.deliver()
+    await lease_runs_out(jobs)
+    await jobs.enqueue()
+
+    await relay.dispatch()
+
+    assert figures(relay) == {"app_jobs_dispatched": 2, "app_job_redeliveries": 1, "app_job_crashes": 0}
+
+
+async def test_what_waits_in_the_window_is_shown(jobs: Jobs, relay: Relay) -> None:
+    await jobs.enqueue()
+    await relay.dispatch()
+
+    await relay.dispatch()
+
+    assert relay.metrics.registry.get_sample_value("app_job_window", {"queue": "default"}) == 1
+
+
+# --- tending -------------------------------------------------------------------------------------------------------
+
+
+async def test_what_waits_behind_slow_jobs_is_not_delivered_twice(jobs: Jobs, relay: Relay) -> None:
+    job_id = await jobs.enqueue()
+    await relay.dispatch()
+    await lease_runs_out(jobs)
+
+    await relay.tend()
+
+    assert await relay.dispatch() == 0
+    assert (await jobs.get(job_id)).fence == 1
+
+
+async def test_a_relay_that_runs_tends_what_waits(jobs: Jobs, relay: Relay) -> None:
+    await jobs.enqueue()
+    await relay.dispatch()
+    await lease_runs_out(jobs)
+
+    async with running(relay.run()):
+        await eventually(lambda: jobs.scalar("SELECT claim_at > now() FROM jobs"))
+
+    assert await jobs.scalar("SELECT redeliveries FROM jobs") == 0
+
+
+async def test_a_relay_that_does_not_lead_leaves_everything_to_others(jobs: Jobs, window: Window) -> None:
+    asked = []
+
+    def never() -> bool:
+        asked.append(True)
+        return False
+
+    await offer(window, 2)
+    await jobs.enqueue()
+    relay = open_relay(jobs, window, leads=never, poll=timedelta(0), lease=timedelta(0))
+
+    async with running(relay.run()):
+        await until(lambda: len(asked) > 10)
+
+    assert await is_in_state(jobs, JobState.AVAILABLE)
+
+
+# --- waking --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_commit_wakes_the_relay(jobs: Jobs, relay: Relay) -> None:
+    async with leading(jobs, relay):
         await jobs.enqueue()
 
         await eventually(lambda: is_in_state(jobs, JobState.DISPATCHED))
@@ -150,27 +256,40 @@ async def test_a_commit_wakes_the_relay(jobs: Jobs, relay: Relay) -> None:
 
 async def test_a_job_whose_wake_up_was_lost_is_found_by_the_next_look(jobs: Jobs, relay: Relay) -> None:
     relay.poll = timedelta(milliseconds=10)
-    async with relaying(relay):
-        await relay_listens(jobs)
-
-        async with jobs.database.sessions.begin() as session:
-            await session.execute(
-                text(
-                    "INSERT INTO jobs (id, kind, payload, payload_version, state, claim_at)"
-                    " VALUES (uuidv7(), 'test.note', '{}', 1, 'available', now())"
-                )
-            )
+    async with running(relay.run()):
+        await insert_silently(jobs, "now()")
 
         await eventually(lambda: is_in_state(jobs, JobState.DISPATCHED))
 
 
+async def test_a_job_that_is_due_since_long_ago_is_found_by_the_next_look(jobs: Jobs, relay: Relay) -> None:
+    await relay.tend()  # so it knows that nothing is due for so long
+    relay.poll = timedelta(milliseconds=10)
+    async with running(relay.run()):
+        await insert_silently(jobs, "now() - interval '1 day'")
+
+        await eventually(lambda: is_in_state(jobs, JobState.DISPATCHED))
+
+
+async def test_a_relay_that_is_woken_looks_no_further_back_than_the_oldest_due_job(jobs: Jobs, window: Window) -> None:
+    await offer(window, 5)
+    async with leading(jobs, open_relay(jobs, window, lease=NEVER)):
+        first = await jobs.enqueue()
+        await eventually(lambda: is_waiting(window, first))
+        await insert_silently(jobs, "now() - interval '1 day'")  # in the place of what vacuum cannot remove yet
+
+        second = await jobs.enqueue()
+
+        await eventually(lambda: is_waiting(window, second))
+        assert len(await window.waiting()) == 2
+
+
 async def test_a_relay_listens_again_when_its_connection_was_lost(jobs: Jobs, relay: Relay) -> None:
-    async with relaying(relay):
-        await relay_listens(jobs)
+    async with leading(jobs, relay):
         with capture_logs() as logs:
-            await jobs.scalar(f"SELECT pg_terminate_backend(pid) {LISTENERS}")
+            await jobs.scalar(f"SELECT pg_terminate_backend(pid) {LEADERS}")
             await until(lambda: logs)
-        await relay_listens(jobs)
+        await eventually(lambda: jobs.scalar(f"SELECT count(*) {LEADERS}"))
 
         await jobs.enqueue()
 
@@ -178,13 +297,13 @@ async def test_a_relay_listens_again_when_its_connection_was_lost(jobs: Jobs, re
     assert logs[0]["event"] == "listen_failed"
 
 
-async def test_a_relay_goes_on_after_an_outage(jobs: Jobs, relay: Relay, valkey: Valkey) -> None:
+async def test_a_relay_goes_on_after_an_outage(jobs: Jobs, relay: Relay, window: Window) -> None:
     await jobs.enqueue()
     relay.poll = timedelta(0)
 
     with capture_logs() as logs:
-        async with relaying(relay):
-            async with writes_are_refused(valkey):
+        async with running(relay.run()), working(open_engine(window, ignore)):
+            async with memory_is_full(window.valkey):
                 await until(lambda: logs)
 
             await eventually(lambda: is_in_state(jobs, JobState.DISPATCHED))
@@ -192,43 +311,93 @@ async def test_a_relay_goes_on_after_an_outage(jobs: Jobs, relay: Relay, valkey:
     assert logs[0]["event"] == "dispatch_failed"
 
 
-async def test_a_backlog_is_worked_off_without_waiting_for_the_next_look(jobs: Jobs, valkey: Valkey) -> None:
+async def test_a_backlog_is_worked_off_without_waiting_for_the_next_look(jobs: Jobs, window: Window) -> None:
     ran = []
 
     async def run(delivery: Delivery) -> None:
         ran.append(delivery.id)
 
-    def slot_freed() -> None:
-        busy_relay.slot_freed()
-
-    engine = open_engine(valkey, run, slot_freed=slot_freed)
-    busy_relay = Relay(jobs.database, engine, LEASE, poll=NEVER)
+    engine = open_engine(window, run, poll=NEVER)
+    relay = open_relay(jobs, window)
+    bells = Bells(
+        window.valkey, {window.pushed: engine.wake, window.hungry: relay.hungry}, call_timeout=timedelta(seconds=1)
+    )
     wanted = {await jobs.enqueue() for _ in range(20)}
 
-    async with relaying(busy_relay), working(engine):
+    async with running(bells.run(), relay.run()), working(engine):
         await until(lambda: len(ran) == len(wanted))
 
     assert set(ran) == wanted
 
 
-async def test_a_free_slot_wakes_nobody_when_no_job_was_left_behind(jobs: Jobs, relay: Relay) -> None:
+async def test_a_hungry_engine_wakes_nobody_when_no_job_was_left_behind(jobs: Jobs, relay: Relay) -> None:
     await jobs.enqueue()
     await relay.dispatch()
 
-    relay.slot_freed()
+    relay.hungry()
 
     assert not relay.woken.is_set()
 
 
-LISTENERS = "FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+LEADERS = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'worker-leader'"
 
 
-async def relay_listens(jobs: Jobs) -> None:
-    await eventually(lambda: jobs.scalar(f"SELECT count(*) {LISTENERS}"))
+@asynccontextmanager
+async def leading(jobs: Jobs, relay: Relay) -> AsyncIterator[None]:
+    """Let a relay run that leads as soon as it has the lock."""
+    settings = jobs.database.settings
+    leadership = Leadership(settings.direct_dsn, ["default"], connect_timeout=TIMEOUT, woken=relay.woken.set)
+    relay.leads = lambda: leadership.leads("default")
+    async with running(keep_leading(leadership), relay.run()):
+        await until(lambda: leadership.leads("default"))
+        yield
+
+
+async def offer(window: Window, slots: int) -> None:
+    """Offer slots as an engine does, but for as long as the test takes."""
+    async with window.valkey.pipeline() as pipe:
+        pipe.hset("app:queue:default:free", "engine", str(slots))
+        await pipe.execute()
+
+
+async def ignore(delivery: Delivery) -> None: ...
+
+
+async def is_waiting(window: Window, job_id: UUID) -> bool:
+    return Delivery(job_id, 1) in await window.waiting()
+
+
+async def until_idle(window: Window) -> None:
+    async def is_idle() -> bool:
+        return (await window.look()).waiting == 0
+
+    await eventually(is_idle)
+
+
+async def lease_runs_out(jobs: Jobs) -> None:
+    async with jobs.database.sessions.begin() as session:
+        await session.execute(text("UPDATE jobs SET claim_at = now() WHERE state = 'dispatched'"))
+
+
+async def insert_silently(jobs: Jobs, due: str) -> None:
+    """Add a job as plain SQL does, which wakes nobody."""
+    async with jobs.database.sessions.begin() as session:
+        await session.execute(
+            text(
+                "INSERT INTO jobs (id, kind, payload, payload_version, state, claim_at)"
+                f" VALUES (uuidv7(), 'test.note', '{{}}', 1, 'available', {due})"
+            )
+        )
 
 
 async def is_in_state(jobs: Jobs, state: JobState) -> bool:
     return bool(await jobs.scalar("SELECT state FROM jobs") == state)
+
+
+def figures(relay: Relay) -> dict[str, float | None]:
+    get = relay.metrics.registry.get_sample_value
+    names = ("app_jobs_dispatched", "app_job_redeliveries", "app_job_crashes")
+    return {name: get(f"{name}_total", {"queue": "default"}) for name in names}
 
 
 @asynccontextmanager
@@ -242,8 +411,8 @@ async def writes_hang(valkey: Valkey) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def writes_are_refused(valkey: Valkey) -> AsyncIterator[None]:
-    """Valkey answers questions, but its memory is full."""
+async def memory_is_full(valkey: Valkey) -> AsyncIterator[None]:
+    """Valkey answers questions, but takes nothing."""
     await valkey.config_set("maxmemory", "1")
     try:
         yield

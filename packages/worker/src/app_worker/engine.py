@@ -189,10 +189,12 @@ class Engine:
         self._poll = poll
         self._running: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._is_over = False
         self._woken = asyncio.Event()
 
         async def deliver(ctx: dict[Any, Any], job_id: str, fence: int) -> None:  # named as arq's protocol names it
-            await run(Delivery(UUID(job_id), fence))
+            if not self._is_over:
+                await run(Delivery(UUID(job_id), fence))
 
         self._worker = Worker(
             functions=[func(deliver, name=FUNCTION)],
@@ -257,10 +259,12 @@ class Engine:
 
     async def _drain(self, grace: timedelta) -> None:
         if self._running:
-            _, late = await asyncio.wait(self._running, timeout=grace.total_seconds())
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            await asyncio.wait(self._running, timeout=grace.total_seconds())
+        self._is_over = True
+        # The jobs alone: what arq does before and after them ends by itself, within the time of a call.
+        for job in list(self._worker.job_tasks.values()):
+            job.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)

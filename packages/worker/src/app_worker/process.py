@@ -90,8 +90,8 @@ def database_settings(settings: CommandSettings, registry: Registry) -> Database
     longest = registry.longest_timeout
     return settings.database.model_copy(
         update={
-            # Of each queue two for the relay; two for heartbeat and schedule.
-            "pool_size": (settings.worker.concurrency + 2) * len(settings.worker.queues) + 2,
+            # Of each queue one for the relay; two for heartbeat and schedule.
+            "pool_size": (settings.worker.concurrency + 1) * len(settings.worker.queues) + 2,
             "statement_timeout": longest,
             # The lock of a tx job is its lease: a worker that froze with it must let go.
             "transaction_timeout": longest + timedelta(seconds=5),

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ class Relay:
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     _behind: bool = True
     _since: datetime | None = None
+    _tend_at: float = 0
     _is_on_record: bool = False
 
     def hungry(self) -> None:
@@ -62,6 +64,8 @@ class Relay:
             claim = await self._claim(look.room, since)
             self._behind = claim.more_due
             await self._push(claim)
+        counts = {"redelivered": claim.redelivered, "crashed": claim.crashed}
+        self.metrics.dispatched(self.window.queue, len(claim.deliveries), **counts)
         return len(claim.deliveries)
 
     async def tend(self) -> None:
@@ -74,24 +78,34 @@ class Relay:
 
     async def run(self) -> None:
         """Dispatch at every wake-up and at least once in `poll`, until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._keep_tending())
-            since = None
-            while True:
-                self.woken.clear()
-                try:
-                    if self.leads():
-                        await self.dispatch(since=since)
-                except Exception as error:  # an outage of either server: the next look finds the same jobs
-                    log.warning("dispatch_failed", queue=self.window.queue, cause=repr(error))
-                    await asyncio.sleep(PAUSE_AFTER_OUTAGE.total_seconds())
-                since = self._since if await self._is_woken() else None
+        since = None
+        while True:
+            self.woken.clear()
+            try:
+                if self.leads():
+                    await self._tend_in_time()
+                    await self.dispatch(since=since)
+            except Exception as error:  # an outage of either server: the next look finds the same jobs
+                log.warning("dispatch_failed", queue=self.window.queue, cause=repr(error))
+                await asyncio.sleep(PAUSE_AFTER_OUTAGE.total_seconds())
+            since = self._since if await self._is_woken() else None
+
+    async def _tend_in_time(self) -> None:
+        """Before anything is dispatched, or a new leader would dispatch again what waits since the last one died."""
+        if time.monotonic() >= self._tend_at:
+            await self.tend()
+            self._tend_at = time.monotonic() + self._tend_every
+
+    @property
+    def _tend_every(self) -> float:
+        return self.lease.total_seconds() / 5
 
     async def _is_woken(self) -> bool:
         """Return False if nobody has called for so long that it is time to look at everything."""
+        pause = min(self.poll.total_seconds(), self._tend_every)
         with suppress(TimeoutError):
-            pause = self.poll.total_seconds() * random.uniform(0.5, 1)  # noqa: S311  # a fleet must not ask in step
-            return await asyncio.wait_for(self.woken.wait(), pause)
+            # Not in step with the relays of other queues and processes.
+            return await asyncio.wait_for(self.woken.wait(), pause * random.uniform(0.5, 1))  # noqa: S311
         return False
 
     async def _claim(self, room: int, since: datetime | None) -> Claim:
@@ -112,15 +126,6 @@ class Relay:
             async with asyncio.timeout(self.lease.total_seconds()), self.database.sessions.begin() as session:
                 await dispatch.make_due(session, claim.deliveries)  # guard: test_an_unsent_job_is_due_at_once
             raise
-
-    async def _keep_tending(self) -> None:
-        while True:
-            if self.leads():
-                try:
-                    await self.tend()
-                except Exception as error:  # an outage: what waits is dispatched again, at worst
-                    log.warning("tending_failed", queue=self.window.queue, cause=repr(error))
-            await asyncio.sleep(self.lease.total_seconds() / 5)
 
 
 async def keep_leading(leadership: Leadership) -> None:
