@@ -126,7 +126,7 @@ async def test_a_shown_job_says_that_somebody_wants_it_to_end(jobs: Jobs, comman
 
     shown = await document_of(command, "show", delivery.id)
 
-    assert (shown["state"], shown["is_asked_to_end"]) == ("executing", True)
+    assert (shown["state"], shown["cancel_requested"]) == ("executing", True)
 
 
 async def test_a_job_that_is_not_there_cannot_be_shown(command: Command) -> None:

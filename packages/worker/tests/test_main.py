@@ -210,11 +210,15 @@ async def test_a_drain_that_is_stopped_gives_its_job_back(
         own = {**environment, "APP_MAIL__URL": mail_url, "APP_MAIL__TIMEOUT": "PT1H"}
         job_id = await jobs.enqueue(WelcomeEmail(user_id=user.id))
         process = spawn([sys.executable, "-m", "app_worker", "drain"], env=own, cwd=tmp_path, output=output)
-        await eventually(lambda: jobs.scalar("SELECT state = 'executing' FROM jobs"))
+        try:
+            await eventually(lambda: jobs.scalar("SELECT state = 'executing' FROM jobs"))
 
-        process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGTERM)
 
-        assert await asyncio.to_thread(process.wait, 30) == 1, log.read_text()
+            assert await asyncio.to_thread(process.wait, 30) == 1, log.read_text()
+        finally:
+            process.kill()
+            process.wait()
     job = await jobs.get(job_id)
     assert (job.state, job.attempt) == (JobState.AVAILABLE, 0)
     assert log.read_text().splitlines()[-1] == "error: stopped by a signal; what was running has been given back"

@@ -93,7 +93,7 @@ def _ended_by_signals() -> Iterator[None]:
     assert task is not None, "commands run in tasks"
 
     def end() -> None:
-        task.cancel()
+        task.cancel()  # guard: test_a_drain_that_is_stopped_gives_its_job_back
         remove()
 
     def remove() -> None:
@@ -121,8 +121,8 @@ async def _show(database: Database, options: Namespace) -> Document:
         if job is None:
             raise JobNotFound
         columns = {name: getattr(job, name) for name in JobDetail.model_fields if hasattr(job, name)}
-        is_asked_to_end, errors = await jobs.is_asked_to_end(job.id), await jobs.errors_of(job.id)
-        return JobDetail.model_validate({**columns, "is_asked_to_end": is_asked_to_end, "errors": errors})
+        cancel_requested, errors = await jobs.is_asked_to_end(job.id), await jobs.errors_of(job.id)
+        return JobDetail.model_validate({**columns, "cancel_requested": cancel_requested, "errors": errors})
 
 
 async def _stats(database: Database, options: Namespace) -> Document:

@@ -82,8 +82,8 @@ class JobDetail(JobRow, Document, frozen=True):
     worker_id: UUID | None
     request_id: str | None
     traceparent: str | None
-    is_asked_to_end: bool
-    """Whether somebody wants it cancelled that could not be cancelled at once."""
+    cancel_requested: bool
+    """Whether it has been asked to end, and has not yet."""
     errors: list[FailedAttempt]
     """The last first."""
 
