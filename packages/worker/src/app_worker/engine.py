@@ -43,14 +43,14 @@ NEVER = 10**6
 MAX_WINDOW = 2048
 """Two for each of a thousand slots. A score of our time can still tell so many parts of a millisecond."""
 
-# Under memory pressure Valkey refuses to note the slots. That must not undo the taking, and tells relays to wait.
+# In one step: a relay that looks in between would see slots that are about to be filled.
 _TAKE = """
 local wanted = tonumber(ARGV[1])
 local taken = redis.call('ZPOPMIN', KEYS[1], wanted)
 local free = wanted - #taken / 2
 if free > 0 then
-    redis.pcall('HSET', KEYS[2], ARGV[2], free)
-    redis.pcall('HPEXPIRE', KEYS[2], ARGV[3], 'FIELDS', 1, ARGV[2])
+    redis.call('HSET', KEYS[2], ARGV[2], free)
+    redis.call('HPEXPIRE', KEYS[2], ARGV[3], 'FIELDS', 1, ARGV[2])
     redis.call('PUBLISH', KEYS[3], '')
 else
     redis.call('HDEL', KEYS[2], ARGV[2])

@@ -1,0 +1,97 @@
+"""Wake-ups through Valkey."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from structlog.testing import capture_logs
+
+from app_db.testing.servers import ValkeyServer
+from app_worker.bells import Bells
+from app_worker.engine import Valkey, connect
+
+from .conftest import frozen, running, until
+
+TIMEOUT = timedelta(seconds=10)
+
+
+class Heard:
+    """Counts how often it was rung."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __call__(self) -> None:
+        self.times += 1
+
+
+async def test_a_message_rings_the_bell_of_its_channel(valkey: Valkey) -> None:
+    one, other = Heard(), Heard()
+    async with running(Bells(valkey, {"one": one, "other": other}, call_timeout=TIMEOUT).run()):
+        await until(lambda: one.times and other.times)
+
+        await valkey.publish("one", "")
+
+        await until(lambda: one.times == 2)
+    assert other.times == 1
+
+
+async def test_whoever_listens_again_is_rung_for_what_was_missed(valkey: Valkey) -> None:
+    heard = Heard()
+    async with running(Bells(valkey, {"one": heard}, call_timeout=TIMEOUT).run()):
+        await until(lambda: heard.times == 1)
+
+        await valkey.client_kill_filter(_type="pubsub")
+
+        await until(lambda: heard.times == 2)
+
+
+async def test_silence_is_no_loss(valkey: Valkey) -> None:
+    heard = Heard()
+    with capture_logs() as logs:
+        async with running(Bells(valkey, {"one": heard}, call_timeout=timedelta(milliseconds=100)).run()):
+            await until(lambda: heard.times)
+            await asyncio.sleep(0.5)  # several questions, and their answers
+            await valkey.publish("one", "")
+            await until(lambda: heard.times == 2)
+
+    assert logs == []
+
+
+async def test_a_frozen_valkey_is_noticed_and_heard_again_when_it_thaws(mortal_valkey: ValkeyServer) -> None:
+    heard = Heard()
+    timeout = timedelta(milliseconds=500)
+    async with hearing(mortal_valkey, heard, timeout):
+        await until(lambda: heard.times)
+
+        with capture_logs() as logs, frozen(mortal_valkey):
+            await until(lambda: logs)
+        heard.times = 0
+
+        await until(lambda: heard.times)
+    assert logs[0]["event"] == "bells_lost"
+
+
+async def test_a_valkey_that_was_restarted_is_heard_again(mortal_valkey: ValkeyServer) -> None:
+    heard = Heard()
+    async with hearing(mortal_valkey, heard, TIMEOUT):
+        await until(lambda: heard.times)
+
+        with capture_logs() as logs:
+            mortal_valkey.stop()
+            await until(lambda: logs)
+        heard.times = 0
+        mortal_valkey.start()
+
+        await until(lambda: heard.times)
+
+
+@asynccontextmanager
+async def hearing(server: ValkeyServer, heard: Heard, timeout: timedelta) -> AsyncIterator[None]:
+    """Listen to the channel `one` during the block."""
+    async with (
+        connect(server.url, call_timeout=timeout) as valkey,
+        running(Bells(valkey, {"one": heard}, call_timeout=timeout).run()),
+    ):
+        yield

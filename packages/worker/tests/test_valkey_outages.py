@@ -1,0 +1,204 @@
+"""What may become of Valkey, and ends neither a job nor a worker."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import pytest
+from redis.exceptions import RedisError
+from structlog.testing import capture_logs
+
+from app_db.jobs.ledger import Delivery
+from app_db.testing.servers import ValkeyServer
+from app_worker.bells import Bells
+from app_worker.engine import Window, connect
+from app_worker.metrics import Metrics
+from app_worker.relay import Relay
+
+from .conftest import LEASE, PATIENCE, Jobs, frozen, open_engine, running, until, working
+from .test_engine import Ran, deliveries
+
+CALL_TIMEOUT = timedelta(seconds=1)
+POLL = timedelta(milliseconds=100)
+
+
+@asynccontextmanager
+async def window_of(server: ValkeyServer) -> AsyncIterator[Window]:
+    async with connect(server.url, call_timeout=CALL_TIMEOUT) as valkey:
+        yield Window(valkey, "default")
+
+
+@pytest.mark.parametrize("call", ["look", "push", "waiting", "take", "leave"])
+async def test_every_call_to_a_frozen_valkey_ends(mortal_valkey: ValkeyServer, call: str) -> None:
+    async with window_of(mortal_valkey) as window:
+        some: dict[str, list[Any]] = {"push": [deliveries(1)], "take": ["engine", 1], "leave": ["engine"]}
+        arguments = some.get(call, [])
+        await getattr(window, call)(*arguments)
+
+        with frozen(mortal_valkey):
+            async with asyncio.timeout(PATIENCE):
+                with pytest.raises((RedisError, OSError)):
+                    await getattr(window, call)(*arguments)
+
+
+async def test_calls_to_a_frozen_valkey_do_not_wait_for_each_other(mortal_valkey: ValkeyServer) -> None:
+    async with window_of(mortal_valkey) as window:
+        with frozen(mortal_valkey):
+            async with asyncio.timeout(PATIENCE):  # one by one they would take longer
+                outcomes = await asyncio.gather(*(window.look() for _ in range(100)), return_exceptions=True)
+
+    assert all(isinstance(outcome, RedisError | OSError) for outcome in outcomes)
+
+
+async def test_jobs_end_while_valkey_is_frozen_and_work_goes_on_when_it_thaws(mortal_valkey: ValkeyServer) -> None:
+    ran = Ran(waits=True)
+    wanted = deliveries(4)
+    async with window_of(mortal_valkey) as window:
+        await window.push(wanted)
+        async with working(open_engine(window, ran, slots=2)):
+            await until(lambda: len(ran.started) == 2)
+
+            with frozen(mortal_valkey), capture_logs() as logs:
+                ran.go.set()
+                await until(lambda: len(ran.ended) == 2)
+                await until(lambda: logs)
+
+            await until(lambda: len(ran.ended) == 4)
+    assert ran.ended == wanted
+
+
+async def test_work_goes_on_with_all_slots_when_valkey_comes_back(mortal_valkey: ValkeyServer) -> None:
+    ran = Ran(waits=True)
+    first, later = deliveries(2)
+    async with window_of(mortal_valkey) as window:
+        await window.push([first])
+
+        async with working(open_engine(window, ran)):
+            await until(lambda: ran.started)
+            mortal_valkey.stop()
+            with capture_logs() as logs:
+                ran.go.set()  # it ends while arq cannot tidy up after it
+                await until(lambda: len(logs) >= 2)  # nor can the next be fetched
+            mortal_valkey.start()
+            await window.push([later])
+            await until(lambda: len(ran.ended) == 2)
+
+    assert {event["event"] for event in logs} == {"valkey_lost"}
+    assert ran.ended == [first, later]
+
+
+async def test_what_comes_right_after_a_restart_is_not_lost_on_dead_connections(mortal_valkey: ValkeyServer) -> None:
+    ran = Ran()
+    async with window_of(mortal_valkey) as window:
+        await asyncio.gather(*(window.look() for _ in range(10)))  # ten connections, which the restart closes
+        mortal_valkey.stop()
+        mortal_valkey.start()
+
+        wanted = deliveries(10)
+        await window.push(wanted)
+        async with working(open_engine(window, ran, slots=10)):
+            await until(lambda: len(ran.ended) == 10)
+
+    assert set(ran.ended) == set(wanted)
+
+
+async def test_connections_that_are_killed_are_replaced(window: Window) -> None:
+    ran = Ran()
+    await asyncio.gather(*(window.look() for _ in range(5)))
+    await window.valkey.client_kill_filter(_type="normal", skipme=True)
+
+    wanted = deliveries(5)
+    await window.push(wanted)
+    async with working(open_engine(window, ran, slots=5)):
+        await until(lambda: len(ran.ended) == 5)
+
+    assert set(ran.ended) == set(wanted)
+
+
+async def test_a_running_job_does_not_notice_that_valkey_forgets_everything(window: Window) -> None:
+    ran = Ran(waits=True)
+    first, later = deliveries(2)
+    await window.push([first])
+
+    async with working(open_engine(window, ran)):
+        await until(lambda: ran.started)
+        await window.valkey.flushall()
+        ran.go.set()
+        await until(lambda: ran.ended)
+        await window.push([later])
+        await until(lambda: len(ran.ended) == 2)
+
+    assert ran.ended == [first, later]
+
+
+async def test_a_valkey_that_forgot_our_script_is_told_again(window: Window) -> None:
+    await window.take("engine", 1)
+    await window.valkey.script_flush()
+
+    await window.take("engine", 2)
+
+    assert (await window.look()).free_slots == 2
+
+
+async def test_a_full_memory_loses_nothing_that_is_taken(mortal_valkey: ValkeyServer) -> None:
+    pushed = deliveries(2)
+    async with window_of(mortal_valkey) as window:
+        await window.push(pushed)
+        await window.valkey.config_set("maxmemory", "1")
+
+        taken = await window.take("engine", 3)
+
+        assert [arq_id for arq_id, _ in taken] == [f"{delivery.id}:1" for delivery in pushed]
+
+
+async def test_a_full_memory_leaves_the_backlog_in_the_ledger(jobs: Jobs, mortal_valkey: ValkeyServer) -> None:
+    ran: list[Delivery] = []
+
+    async def run(delivery: Delivery) -> None:
+        ran.append(delivery)
+
+    async with window_of(mortal_valkey) as window:
+        metrics = Metrics(kinds=(), queues=["default"], enqueued={})
+        relay = Relay(jobs.database, window, LEASE, lambda: True, metrics, poll=POLL)
+        async with running(relay.run()), working(open_engine(window, run, slots=2)):
+            await window.valkey.config_set("maxmemory", "1")
+            with capture_logs() as logs:
+                wanted = {await jobs.enqueue() for _ in range(10)}
+                await until(lambda: len(logs) >= 2)
+            assert await jobs.scalar("SELECT count(*) FROM jobs WHERE fence = 0") > 0
+            assert await window.waiting() == []
+
+            await window.valkey.config_set("maxmemory", "0")
+            await until(lambda: len(ran) == 10)
+
+    assert {delivery.id for delivery in ran} == wanted
+
+
+async def test_jobs_run_again_after_each_outage(jobs: Jobs, mortal_valkey: ValkeyServer) -> None:
+    ran: list[Delivery] = []
+
+    async def run(delivery: Delivery) -> None:
+        ran.append(delivery)
+
+    async with window_of(mortal_valkey) as window:
+        metrics = Metrics(kinds=(), queues=["default"], enqueued={})
+        relay = Relay(jobs.database, window, LEASE, lambda: True, metrics, poll=POLL)
+        engine = open_engine(window, run, slots=2, poll=POLL)
+        rings = {window.pushed: engine.wake, window.hungry: relay.hungry}
+        bells = Bells(window.valkey, rings, call_timeout=CALL_TIMEOUT)
+        async with running(relay.run(), bells.run()), working(engine):
+            for _ in range(3):
+                job_id = await jobs.enqueue()
+                await until(partial(has_run, ran, job_id))
+                mortal_valkey.stop()
+                mortal_valkey.start()
+
+    assert {delivery.fence for delivery in ran} == {1}
+
+
+def has_run(ran: list[Delivery], job_id: UUID) -> bool:
+    return job_id in {delivery.id for delivery in ran}
