@@ -123,7 +123,7 @@ class JobQueue(Base):
 
 
 class JobCron(Base):
-    """The last tick of each cron that became a job. Moving it by compare-and-set is what makes a tick fire once."""
+    """Up to where the ticks of each cron were dealt with. Moving that by compare-and-set makes a tick fire once."""
 
     __tablename__ = "job_crons"
 
