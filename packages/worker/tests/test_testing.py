@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import structlog
 
 from app_db import Database, Session
 from app_db.jobs.outbox import enqueue
@@ -20,6 +21,7 @@ from app_worker.testing import (
     assert_enqueued,
     drain,
     inline,
+    pytest_configure,
     refute_enqueued,
 )
 from app_worker.verdict import NoHandler
@@ -251,3 +253,11 @@ async def test_jobs_wait_again_after_the_block_that_runs_them_inline(jobs: Jobs)
     await jobs.enqueue()
 
     await assert_enqueued(jobs.database, Note)
+
+
+def test_a_test_that_has_chosen_how_to_log_keeps_it() -> None:
+    chosen = structlog.get_config()["processors"]
+
+    pytest_configure()
+
+    assert structlog.get_config()["processors"] is chosen

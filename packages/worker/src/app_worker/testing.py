@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import structlog
 
 from app_db import Database, Session
 from app_db.jobs import ledger
@@ -57,6 +58,14 @@ type DrainJobs = Callable[..., Awaitable[Counter[JobState]]]
 
 class JobFailed(AssertionError):
     """A job that a test ran with `drain` failed; the handler's own error is its cause."""
+
+
+def pytest_configure() -> None:
+    """Log plain traces: unless told otherwise structlog prints every local variable, which takes seconds."""
+    if not structlog.is_configured():
+        *others, _ = structlog.get_config()["processors"]
+        plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        structlog.configure(processors=[*others, plain])
 
 
 async def drain(
