@@ -7,6 +7,7 @@ python -m bench.jobs [--only rates,latency,enqueue,claim,idle] [--long] [--jobs 
 
 import argparse
 import asyncio
+import os
 import sys
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -146,6 +147,7 @@ async def run(postgres: PostgresServer, valkey: ValkeyServer, chosen: argparse.N
 def main() -> None:
     """Start everything, measure, print."""
     chosen = options()
+    print(f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} before the start: it should be close to 0")
     with PostgresServer.temporary(durable=True) as postgres, ValkeyServer.temporary() as valkey:
         verdicts = asyncio.run(run(postgres, valkey, chosen))
     print(f"\n{'budget':52} {'':>16} {'measured':>16}")
