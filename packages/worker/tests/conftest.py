@@ -12,7 +12,6 @@ from uuid import UUID
 
 import pytest
 import pytest_asyncio
-import structlog
 from sqlalchemy import select, text
 
 from app_db import Database
@@ -31,9 +30,6 @@ from app_worker.mail import Mails, MemoryMailer
 from app_worker.metrics import Metrics
 from app_worker.registry import Handler, Mode, Registry, handles
 from app_worker.runner import Runner
-
-# structlog's own choice prints the local variables of every frame, which takes seconds.
-structlog.configure(processors=[structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)])
 
 LEASE = timedelta(seconds=15)
 PATIENCE = 20.0
