@@ -1,8 +1,10 @@
 """The wake-up after a commit."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
 import asyncpg
@@ -12,7 +14,7 @@ from sqlalchemy import URL, make_url, text
 from app_db import Database
 from app_db.jobs.catalog import PruneSessions
 from app_db.jobs.outbox import enqueue
-from app_db.jobs.wake import CHANNEL, Waker, notifications
+from app_db.jobs.wake import CHANNEL, LOST, Leadership, Waker
 from app_db.models import JobQueue
 from app_db.settings import DatabaseSettings
 
@@ -219,42 +221,169 @@ async def test_a_waker_that_was_never_used_closes(database_settings: DatabaseSet
     await Waker(database_settings.direct_dsn, connect_timeout=TIMEOUT).close()
 
 
-async def test_a_relay_looks_once_before_the_first_notification(database: Database) -> None:
-    async with aclosing(notifications(database.settings.direct_dsn, connect_timeout=TIMEOUT)) as woken:
-        await anext(woken)
+# --- leadership ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_relay_is_woken_by_each_notification(database: Database, waker: Waker) -> None:
-    async with aclosing(notifications(database.settings.direct_dsn, connect_timeout=TIMEOUT)) as woken:
-        await anext(woken)
-        for _ in range(2):
-            waker.wake()
+class Leader:
+    """What a worker process does for its queues; `woken` counts."""
 
-            await anext(woken)
+    def __init__(self, dsn: str, *queues: str, **options: timedelta) -> None:
+        self.woken = 0
+        options = {"connect_timeout": TIMEOUT, **options}
+        self._leadership = Leadership(dsn, queues, woken=self.wake, **options)
+        self.leads = self._leadership.leads
+        self.task = asyncio.create_task(self._leadership.run())
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    async def stop(self) -> None:
+        self.task.cancel()
+        await asyncio.wait([self.task])
 
 
-async def test_a_relay_hears_that_its_connection_was_lost(database: Database, end_backend: EndBackend) -> None:
-    async with aclosing(notifications(database.settings.direct_dsn, connect_timeout=TIMEOUT)) as woken:
-        await anext(woken)
-        await end_backend(await backend_that_said(database, "LISTEN%"))
+@pytest.fixture
+async def lead(database: Database) -> AsyncIterator[Callable[..., Leader]]:
+    """Let a process try to lead queues until the end of the test."""
+    leaders: list[Leader] = []
 
-        with pytest.raises(ConnectionResetError):
-            await anext(woken)
+    def start(*queues: str) -> Leader:
+        leaders.append(Leader(database.settings.direct_dsn, *queues))
+        return leaders[-1]
+
+    yield start
+    for leader in leaders:
+        await leader.stop()
 
 
-async def test_a_relay_hears_that_there_is_no_server(refusing_url: str) -> None:
+type Lead = Callable[..., Leader]
+
+PIDS = text(
+    "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'worker-leader'"
+)
+
+
+def now(condition: Callable[[], object]) -> Callable[[], Awaitable[bool]]:
+    async def look() -> bool:
+        return bool(condition())
+
+    return look
+
+
+async def test_a_process_leads_all_queues_that_nobody_else_leads(lead: Lead, until: Until) -> None:
+    leader = lead("default", "mail")
+
+    await until(now(lambda: leader.leads("default") and leader.leads("mail")))
+
+    assert not leader.leads("other")
+
+
+async def test_a_queue_has_one_leader(lead: Lead, until: Until) -> None:
+    first = lead("default")
+    await until(now(lambda: first.leads("default")))
+    second = lead("default", "mail")
+
+    await until(now(lambda: second.leads("mail")))
+
+    assert not second.leads("default")
+
+
+async def test_another_process_takes_over_when_the_leader_stops(lead: Lead, until: Until) -> None:
+    first = lead("default")
+    await until(now(lambda: first.leads("default")))
+    second = lead("default")
+
+    await first.stop()
+
+    await until(now(lambda: second.leads("default")))
+
+
+async def test_who_lost_the_connection_leads_nothing(
+    database: Database, lead: Lead, until: Until, end_backend: EndBackend
+) -> None:
+    leader = lead("default")
+    await until(now(lambda: leader.leads("default")))
+
+    await end_backend(await one_leader(database))
+    await asyncio.wait([leader.task])
+
+    assert isinstance(leader.task.exception(), LOST)
+    assert not leader.leads("default")
+
+
+async def test_a_leader_is_woken_by_each_notification(lead: Lead, waker: Waker, until: Until) -> None:
+    leader = lead("default")
+    await until(now(lambda: leader.leads("default")))
+    for _ in range(2):
+        leader.woken = 0
+        waker.wake()
+
+        await until(now(lambda: leader.woken))
+
+
+async def test_a_process_that_does_not_lead_is_woken_as_well(lead: Lead, waker: Waker, until: Until) -> None:
+    first = lead("default")
+    await until(now(lambda: first.leads("default")))
+    second = lead("default")
+    await until(now(lambda: second.woken == 1))  # when it began to listen
+
+    waker.wake()
+
+    await until(now(lambda: second.woken == 2))
+
+
+async def test_a_new_leader_is_woken_for_what_was_missed(lead: Lead, until: Until) -> None:
+    first = lead("default")
+    await until(now(lambda: first.leads("default")))
+    second = lead("default")
+    await until(now(lambda: second.woken == 1))
+
+    await first.stop()
+
+    await until(now(lambda: second.woken == 2))
+
+
+async def test_the_server_hangs_up_on_a_leader_that_says_nothing(database: Database, until: Until) -> None:
+    leader = Leader(database.settings.direct_dsn, "default", patience=timedelta(milliseconds=50))
+
+    await until(now(leader.task.done))
+
+    assert isinstance(leader.task.exception(), LOST)
+
+
+async def test_a_frozen_server_ends_leadership(database: Database, until: Until) -> None:
+    leader = Leader(database.settings.direct_dsn, "default", connect_timeout=timedelta(milliseconds=500))
+    await until(now(lambda: leader.leads("default")))
+    pid = await one_leader(database)
+
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        await until(now(leader.task.done))
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+    assert isinstance(leader.task.exception(), LOST)
+    assert not leader.leads("default")
+
+
+async def test_a_process_that_cannot_reach_the_server_hears_so(refusing_url: str) -> None:
     with pytest.raises(OSError, match=r"refused|Connect"):
-        await anext(notifications(refusing_url, connect_timeout=TIMEOUT))
+        await Leader(refusing_url, "default").task
 
 
-async def test_a_relay_that_stops_leaves_no_connection(database: Database, until: Until) -> None:
-    async with aclosing(notifications(database.settings.direct_dsn, connect_timeout=TIMEOUT)) as woken:
-        await anext(woken)
-        pid = await backend_that_said(database, "LISTEN%")
+async def test_a_leader_that_stops_leaves_no_connection(database: Database, lead: Lead, until: Until) -> None:
+    leader = lead("default")
+    await until(now(lambda: leader.leads("default")))
+
+    await leader.stop()
 
     async def is_gone() -> bool:
-        left = text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid")
         async with database.read_sessions() as session:
-            return not await session.scalar(left, {"pid": pid})
+            return (await session.scalars(PIDS)).one_or_none() is None
 
     await until(is_gone)
+
+
+async def one_leader(database: Database) -> int:
+    async with database.read_sessions() as session:
+        return int((await session.scalars(PIDS)).one())

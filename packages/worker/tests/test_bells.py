@@ -88,10 +88,10 @@ async def test_a_valkey_that_was_restarted_is_heard_again(mortal_valkey: ValkeyS
 
 
 @asynccontextmanager
-async def hearing(server: ValkeyServer, heard: Heard, timeout: timedelta) -> AsyncIterator[None]:
+async def hearing(server: ValkeyServer, heard: Heard, call_timeout: timedelta) -> AsyncIterator[None]:
     """Listen to the channel `one` during the block."""
     async with (
-        connect(server.url, call_timeout=timeout) as valkey,
-        running(Bells(valkey, {"one": heard}, call_timeout=timeout).run()),
+        connect(server.url, call_timeout=call_timeout) as valkey,
+        running(Bells(valkey, {"one": heard}, call_timeout=call_timeout).run()),
     ):
         yield

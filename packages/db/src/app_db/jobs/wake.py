@@ -13,9 +13,6 @@ DEBOUNCE = timedelta(milliseconds=5)
 
 RETRY_LOCKS = timedelta(seconds=1)
 
-# A leader whose host is gone, or whose process is frozen, says nothing: the server hangs up, and another may lead.
-_LET_GO = {"application_name": "worker-leader", "idle_session_timeout": "10s"}
-
 # What a connection raises when the server is gone, frozen or refuses it; the third, when a blocked event loop let a
 # command time out while its answer was waiting to be read.
 LOST = (OSError, asyncpg.PostgresError, asyncpg.InternalClientError, asyncpg.InterfaceError, TimeoutError)
@@ -66,13 +63,29 @@ class Leadership:
     """
 
     def __init__(
-        self, dsn: str, queues: Iterable[str], *, connect_timeout: timedelta, woken: Callable[[], None]
+        self,
+        dsn: str,
+        queues: Iterable[str],
+        *,
+        connect_timeout: timedelta,
+        woken: Callable[[], None],
+        patience: timedelta = timedelta(seconds=10),
     ) -> None:
-        """`woken` is called at each NOTIFY and whenever one may have been missed."""
+        """Make one that leads nothing yet.
+
+        Args:
+            dsn: past any pooler.
+            queues: those that this process serves.
+            connect_timeout: also for each statement: a frozen server must not keep us believing that we lead.
+            woken: called at each NOTIFY, and whenever one may have been missed.
+            patience: when it has heard nothing for so long the server hangs up, so that another process may lead: this
+                one is frozen, or its host is gone.
+        """
         self._dsn = dsn
         self._timeout = connect_timeout.total_seconds()
         self._queues = {_lock_key(queue): queue for queue in queues}
         self._woken = woken
+        self._patience = patience
         self._led: set[str] = set()
 
     def leads(self, queue: str) -> bool:
@@ -86,9 +99,7 @@ class Leadership:
             OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError: when the server cannot be reached, or
                 the connection was lost. It leads nothing then; call again.
         """
-        connection = await asyncpg.connect(
-            self._dsn, timeout=self._timeout, command_timeout=self._timeout, server_settings=_LET_GO
-        )
+        connection = await self._connect()
         try:
             await connection.add_listener(CHANNEL, lambda *_: self._woken())
             self._woken()
@@ -98,6 +109,15 @@ class Leadership:
         finally:
             self._led.clear()  # guard: test_who_lost_the_connection_leads_nothing
             connection.terminate()  # at once, where a goodbye to a frozen server would have to wait
+
+    async def _connect(self) -> "asyncpg.Connection[asyncpg.Record]":
+        patience = f"{self._patience / timedelta(milliseconds=1):.0f}"
+        return await asyncpg.connect(
+            self._dsn,
+            timeout=self._timeout,
+            command_timeout=self._timeout,
+            server_settings={"application_name": "worker-leader", "idle_session_timeout": patience},
+        )
 
     async def _try_to_lead(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         """Also shows the server, and us, that the other side lives."""
