@@ -214,4 +214,4 @@ async def test_a_worker_stops_although_it_cannot_sign_off(
 async def has_beaten(jobs: Jobs, times: int) -> bool:
     """Whether exactly so many beats are on record: each rewrites the row of the worker."""
     query = "SELECT count(*) FROM job_workers WHERE beat_at = started_at"
-    return await jobs.scalar(query) == times
+    return bool(await jobs.scalar(query) == times)

@@ -431,4 +431,4 @@ async def no_relay_gets(jobs: Jobs, job_id: UUID) -> bool:
     """Whether the row is locked."""
     query = f"SELECT count(*) FROM (SELECT FROM jobs WHERE id = '{job_id}' FOR NO KEY UPDATE SKIP LOCKED) AS free"
     async with jobs.database.sessions.begin() as session:
-        return (await session.scalars(text(query))).one() == 0
+        return bool((await session.scalars(text(query))).one() == 0)

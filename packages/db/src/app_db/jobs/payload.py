@@ -1,10 +1,10 @@
 """What a job is asked to do, and how it survives in the ledger until somebody does it."""
 
+import json
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel
-from pydantic_core import to_json
 
 
 class UnknownPayload(Exception):
@@ -49,7 +49,7 @@ class JobPayload(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=Tr
             if version < cls.version:
                 fields = cls.upgrade(dict(fields), version)  # guard: test_yesterdays_payload_is_upgraded
             # As JSON: in Python mode a strict class would refuse the text of a UUID or a date.
-            return cls.model_validate_json(to_json(fields))
+            return cls.model_validate_json(json.dumps(fields))
         except Exception as error:  # an upgrade that fails is as good a reason to keep the job
             raise UnknownPayload(
                 f"{cls.kind}: what version {version} stored cannot be read by version {cls.version}; mend "
