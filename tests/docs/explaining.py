@@ -1,7 +1,7 @@
 """Markdown pages that explain: their Python and SQL run as they stand, one block after the other.
 
     ```python             is run; what it defines is there in the blocks below. A function `test_…` is called with
-                          what is there under the names of its parameters
+                          the fixtures that its parameters name
     ```python excerpt     is a piece of a file that the paragraph right before it names
     ```sql                its statements are run
     ```console …          as in tests.docs.pages
@@ -64,11 +64,11 @@ def blocks_of(page: Path) -> Iterator[Block]:
             raise PageError(f"{page.name}:{line}: nobody tries a block of {found['info']!r}")
 
 
-async def run_python(block: Block, names: Names) -> None:
+async def run_python(block: Block, names: Names, fixtures: Names) -> None:
     """Run a block where `names` are known, with `await` at its outermost level; then the tests that it defines.
 
     Raises:
-        PageError: when one of its tests asks for a name that is not there.
+        PageError: when one of its tests asks for a fixture that is not there.
     """
     source = "\n" * block.line + block.text  # so that a traceback shows the line of the page
     code = compile(source, block.where, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
@@ -78,11 +78,11 @@ async def run_python(block: Block, names: Names) -> None:
         await running
     for name, value in list(names.items()):
         if name.startswith("test_") and before.get(name) is not value:
-            await _call(block, value, names)
+            await _call(block, value, fixtures)
 
 
-async def _call(block: Block, test: Callable[..., Awaitable[None]], names: Names) -> None:
+async def _call(block: Block, test: Callable[..., Awaitable[None]], fixtures: Names) -> None:
     wanted = inspect.signature(test).parameters
-    if missing := [name for name in wanted if name not in names]:
+    if missing := [name for name in wanted if name not in fixtures]:
         raise PageError(f"{block.where}: {test.__name__} asks for {', '.join(missing)}")
-    await test(**{name: names[name] for name in wanted})
+    await test(**{name: fixtures[name] for name in wanted})

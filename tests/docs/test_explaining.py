@@ -15,9 +15,10 @@ def blocks(folder: Path, text: str) -> list[Block]:
     return list(blocks_of(page))
 
 
-async def run(folder: Path, text: str, **names: Any) -> dict[str, Any]:
+async def run(folder: Path, text: str, **fixtures: Any) -> dict[str, Any]:
+    names = dict(fixtures)
     for block in blocks(folder, text):
-        await run_python(block, names)
+        await run_python(block, names, fixtures)
     return names
 
 
@@ -45,6 +46,14 @@ async def test_a_test_on_a_page_is_called_once_with_what_it_asks_for(tmp_path: P
         x=1,
         seen=seen,
     )
+
+    assert seen == [1]
+
+
+async def test_a_test_on_a_page_gets_a_fixture_although_the_page_uses_its_name(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    await run(tmp_path, "```python\nx = 2\nasync def test_x(x, seen):\n    seen.append(x)\n```\n", x=1, seen=seen)
 
     assert seen == [1]
 

@@ -1,0 +1,208 @@
+"""The pages about jobs work as they are written: their code and SQL run, their commands print what is shown."""
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from fastapi.routing import APIRoute
+from httpx2 import AsyncClient
+from sqlalchemy import text
+
+from app_api.app import ROUTERS
+from app_auth.testing import PASSWORD, MakeAccount, SignIn
+from app_db import Database, Session
+from app_db.testing.plugin import MakeUser
+from app_db.testing.processes import free_port
+from app_worker.handlers import HANDLERS
+from app_worker.mail import MemoryMailer
+from app_worker.metrics import OUTCOMES, Metrics
+from app_worker.registry import Handler
+from app_worker.testing import drain
+from app_worker.vitals import Vitals
+from tests.docs.checkout import ROOT, reader_environment
+from tests.docs.explaining import Block, Names, blocks_of, run_python
+from tests.docs.pages import Step, commands_of
+from tests.docs.performing import Performer, reader
+
+from .conftest import Environment, key_ring
+from .processes import Api, MailSink
+from .test_readme import PATH, comparable, found_in_source, perform
+
+WRITING = ROOT / "docs/jobs.md"
+OPERATING = ROOT / "docs/operating-jobs.md"
+COMPARED = ROOT / "docs/jobs-compared.md"
+PAGES = (WRITING, OPERATING, COMPARED)
+
+METRIC = re.compile(r"\bapp_(?:jobs?|worker)_\w*[a-z]\b")
+OUTCOME = re.compile(r'outcome="(\w+)"')
+SETTING = re.compile(r"\bAPP_[A-Z]+(?:_[A-Z]+)*(?:__[A-Z]+(?:_[A-Z]+)*)?\b")
+TEST = re.compile(r"def (test_\w+)")
+
+BACK_AGAIN = "retry $id"
+"""The command before which the mail server of the story comes back."""
+
+# What differs from run to run in the output that the page shows, and the columns that move with it.
+VOLATILE = re.compile(
+    r"""
+    \b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b            # ids
+    | \b\d{4}-\d\d-\d\d\ \d\d:\d\d:\d\d\b                 # times
+    | \b\d\.\d+\b(?=$|\ |,|}) (?<!\ 3\.0)                    # seconds
+    | \bapp-1\b | (?<=\ )\d{4}\b(?=\ ) | (?<=on\ port\ )\d+   # hosts, processes, ports
+    | \ {2,}
+    """,
+    re.VERBOSE | re.MULTILINE,
+)
+
+
+def excerpts() -> list[Block]:
+    """Return the blocks that are pieces of the source."""
+    return [block for page in PAGES for block in blocks_of(page) if block.kind == ("python", "excerpt")]
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def fixtures(
+    database: Database, session: Session, make_user: MakeUser, make_account: MakeAccount, sign_in: SignIn
+) -> Names:
+    """What the tests on a page may ask for, and what its other code finds without having defined it."""
+    known: Names = {"database": database, "session": session, "make_account": make_account, "sign_in": sign_in}
+    return {**known, "ada": await make_user(), "bob": await make_user()}
+
+
+async def drain_with_the_handlers_of(page: Names, **options: Any) -> Any:  # Any: as in app_worker.testing
+    """Do what the fixture `drain_jobs` does where `HANDLERS` has them."""
+    of_the_page = [value for value in page.values() if isinstance(value, Handler)]
+    return await drain(page["database"], handlers=[*HANDLERS, *of_the_page], mailer=MemoryMailer(), **options)
+
+
+async def test_the_code_of_the_page_about_writing_jobs_runs(fixtures: Names) -> None:
+    names = dict(fixtures)
+    fixtures["drain_jobs"] = partial(drain_with_the_handlers_of, names)
+
+    for block in blocks_of(WRITING):
+        if block.kind == ("python",):
+            await run_python(block, names, fixtures)
+
+
+@pytest.fixture
+def mail_sink_to_come() -> MailSink:
+    """A mail server that is away: nobody has started it."""
+    return MailSink()
+
+
+@pytest.fixture
+def operator(
+    api: Api, worker_environment: Environment, mail_sink_to_come: MailSink, tmp_path: Path
+) -> Iterator[Performer]:
+    """Somebody with a shell on a server where Groundwork is installed."""
+    port = str(free_port())
+    environment = {
+        **reader_environment(),
+        **worker_environment,
+        **{f"APP_AUTH__{ring}": key_ring() for ring in ("KEYS", "REFRESH_KEYS", "PEPPERS")},
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "APP_ENV": "test",
+        "APP_LOG__FORMAT": "console",
+        "APP_MAIL__URL": mail_sink_to_come.url,
+        "APP_METRICS__ENABLED": "true",
+        "APP_METRICS__PORT": port,
+    }
+    here = {"localhost:8000": api.url.removeprefix("http://"), "localhost:9090": f"localhost:{port}"}
+    with reader(tmp_path, env=environment, replace=here) as performer:
+        yield performer
+
+
+@pytest.mark.timeout(180)
+async def test_the_page_about_operating_jobs_works_as_it_is_written(
+    http: AsyncClient, session: Session, operator: Performer, mail_sink_to_come: MailSink
+) -> None:
+    for name in ("ada", "bob", "eve"):
+        await http.post("/auth/register", json={"email": f"{name}@example.com", "password": PASSWORD})
+    await session.execute(text("UPDATE jobs SET attempt = 19"))
+    await session.commit()
+
+    with ExitStack() as started:
+        for step in console_steps(OPERATING):
+            if BACK_AGAIN in step.text:
+                started.enter_context(mail_sink_to_come)
+            perform(operator, step)
+
+
+async def test_the_sql_of_the_page_about_operating_jobs_runs(session: Session) -> None:
+    statements = [
+        statement for block in blocks_of(OPERATING) if block.kind == ("sql",) for statement in block.statements
+    ]
+
+    for statement in statements:
+        await session.execute(text(statement))
+
+    assert statements
+
+
+@pytest.mark.parametrize("block", excerpts(), ids=lambda block: block.where)
+def test_an_excerpt_of_a_page_about_jobs_is_still_in_the_source(block: Block) -> None:
+    named = PATH.search(block.paragraph)
+    assert named, f"{block.where}: the paragraph before it names no file"
+
+    sources = [comparable(file.read_text()) for file in found_in_source(named["path"])]
+
+    assert any(comparable(block.text) in source for source in sources), f"not in {named['path']}:\n{block.text}"
+
+
+def test_the_metrics_that_a_page_names_are_exported() -> None:
+    metrics = Metrics(kinds=["email.welcome"], queues=["default"], enqueued={})
+    metrics.registry.register(Vitals())
+    exported = {family.name for family in metrics.registry.collect()}
+
+    named = {name.removesuffix("_total") for page in PAGES for name in METRIC.findall(page.read_text())}
+    outcomes = {name for page in PAGES for name in OUTCOME.findall(page.read_text())}
+
+    assert named == {name for name in exported if not name.startswith("process_")}
+    assert outcomes <= {*OUTCOMES}
+
+
+def test_the_settings_that_a_page_names_exist() -> None:
+    known = set(SETTING.findall((ROOT / ".env.example").read_text()))
+
+    named = {name for page in PAGES for name in SETTING.findall(page.read_text())}
+
+    assert named <= known
+
+
+def test_the_tests_that_a_page_names_exist() -> None:
+    sources = [*ROOT.glob("packages/*/tests/**/*.py"), *ROOT.glob("tests/**/*.py")]
+    known = {name for source in sources for name in TEST.findall(source.read_text())}
+
+    named = set(re.findall(r"`(test_\w+)`", OPERATING.read_text()))
+
+    assert named
+    assert named <= known
+
+
+def test_the_paths_of_jobs_are_all_on_the_page() -> None:
+    routes = {
+        f"{method} {route.path}"
+        for router in ROUTERS
+        for route in router.routes
+        if isinstance(route, APIRoute) and route.path.startswith("/jobs")
+        for method in route.methods or ()
+    }
+
+    named = set(re.findall(r"`((?:GET|POST) /jobs[^`]*)`", OPERATING.read_text()))
+
+    assert routes - {"POST /jobs/queues/{name}/resume"} == named
+
+
+def console_steps(page: Path) -> Iterator[Step]:
+    """Yield the page's commands one by one, with what they print as a pattern."""
+    for block in blocks_of(page):
+        if block.kind[0] == "console":
+            for command in commands_of(block.step):
+                yield replace(block.step, text=f"$ {command.text}\n{VOLATILE.sub('…', command.shown)}\n")
