@@ -19,6 +19,7 @@ COUNT = """
         count(*) FILTER (WHERE state IN ('discarded', 'cancelled')) AS discarded,
         coalesce(sum(redeliveries), 0) AS redelivered,
         coalesce(sum(crashes), 0) AS crashes,
+        coalesce(max(attempt), 0) AS most_attempts,
         (SELECT count(*) FROM unnest($1::uuid[]) AS said (id) WHERE id NOT IN (SELECT id FROM ours)) AS forgotten
     FROM ours
 """

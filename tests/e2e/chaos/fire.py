@@ -6,8 +6,10 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
-from tests.e2e.chaos.faults import WEIGHTS
+from app_db import open_database
+from tests.e2e.chaos.faults import WEIGHTS, flush_valkey
 from tests.e2e.chaos.figures import Figures, counted
+from tests.e2e.chaos.jobs import LeaseEffect, accept_many
 from tests.e2e.chaos.site import Site
 
 WORKERS = 3
@@ -42,10 +44,25 @@ async def run_under_fire(folder: Path, *, seconds: float, seed: int) -> Figures:
         return Figures(counts, len(site.said("rolled")), faults, drain_seconds)
 
 
-async def drain(site: Site) -> float:
+async def run_forgotten(folder: Path, *, jobs: int, seconds: float, slots: int, flushes: int) -> Figures:
+    """Empty Valkey again and again while jobs wait there for longer than a lease: that must cost none an attempt."""
+    whole_run = jobs * seconds / slots
+    async with Site(folder, workers=0, accepting=False) as site:
+        async with open_database(site.settings, name="producer") as database, database.sessions.begin() as session:
+            await accept_many(session, [LeaseEffect(seconds=seconds) for _ in range(jobs)])
+        site.workers.append(site.start_worker(APP_WORKER__CONCURRENCY=str(slots), APP_WORKER__LEASE="PT15S"))
+        for _ in range(flushes):
+            await asyncio.sleep(whole_run / (flushes + 1))
+            await flush_valkey(site, Random())
+        drain_seconds = await drain(site, patience=whole_run)
+        site.check_that_all_live()
+        return Figures(await counted(site.dsn), 0, {"flush_valkey": flushes}, drain_seconds)
+
+
+async def drain(site: Site, *, patience: float = DRAIN_SECONDS) -> float:
     """Wait until no job is open, or too long; return for how many seconds."""
     began = time.monotonic()
-    while (waited := time.monotonic() - began) < DRAIN_SECONDS:
+    while (waited := time.monotonic() - began) < patience:
         if (await site.ask(NOTHING_IS_OPEN))[0]["it_is"]:
             break
         await asyncio.sleep(0.1)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import asyncpg
-from sqlalchemy import make_url
 
+from app_db.settings import DatabaseSettings
 from app_db.testing import databases
 from app_db.testing.processes import free_port
 from app_db.testing.servers import PostgresServer, ValkeyServer
@@ -28,7 +28,7 @@ class Site:
     confirmed must outlive an immediate shutdown. Valkey keeps nothing.
     """
 
-    def __init__(self, folder: Path, *, workers: int, longest_outage: float = 1.0) -> None:
+    def __init__(self, folder: Path, *, workers: int, longest_outage: float = 1.0, accepting: bool = True) -> None:
         self.folder = folder
         self.longest_outage = longest_outage
         """Seconds for which a server may be down."""
@@ -36,6 +36,7 @@ class Site:
         self.valkey = ValkeyServer(folder / "valkey", port=free_port(), durable=False)
         self.environment: dict[str, str] = {}
         self.worker_count = workers
+        self.accepting = accepting
         self.workers: list[Process] = []  # one for each that is to run; the dead are replaced
         self.producers: list[Process] = []
         """One, until no more jobs are to be accepted."""
@@ -47,12 +48,14 @@ class Site:
         self.valkey.start()
         url = await databases.recreate(self.postgres.url("postgres"), "app_chaos_test")
         await databases.migrate(url, root=ROOT)
-        self.dsn = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        self.settings = DatabaseSettings.model_validate({"url": url})
+        self.dsn = self.settings.direct_dsn
         self.environment = {**environment(url, self.valkey.url), "APP_LOG__LEVEL": "WARNING"}
         async with connected(self.dsn) as connection:
             await connection.execute(CREATE_TABLES)
         self.workers = [self.start_worker() for _ in range(self.worker_count)]
-        self.start_producer()
+        if self.accepting:
+            self.start_producer()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -67,9 +70,9 @@ class Site:
         async with connected(self.dsn) as connection:
             return list(await connection.fetch(query, *arguments))
 
-    def start_worker(self) -> Process:
-        """Start one more worker, without waiting for it to be ready."""
-        return self._start("worker")
+    def start_worker(self, **different: str) -> Process:
+        """Start one more worker, without waiting for it to be ready; keyword arguments are its other environment."""
+        return self._start("worker", **different)
 
     def start_producer(self) -> None:
         """Start the process that accepts jobs."""
@@ -114,10 +117,10 @@ class Site:
                 worker.signal(signal.SIGCONT)
                 del self._frozen[worker]
 
-    def _start(self, module: str) -> Process:
+    def _start(self, module: str, **different: str) -> Process:
         self._started += 1
         log = self.folder / f"{module}-{self._started}.log"
-        return Process(f"tests.e2e.chaos.{module}", ready="", env=self.environment, log=log)
+        return Process(f"tests.e2e.chaos.{module}", ready="", env={**self.environment, **different}, log=log)
 
 
 def environment(database_url: str, valkey_url: str) -> dict[str, str]:
