@@ -35,14 +35,16 @@ IDLE = timedelta(seconds=10)
 
 async def test_starting_tells_what_to_do(session: Session, make_job: MakeJob) -> None:
     owner_id = new_id()
-    await make_job(payload={"n": 7}, payload_version=2, max_attempts=4, owner_id=owner_id, request_id="request-1")
+    await make_job(
+        payload={"n": 7}, payload_version=2, max_attempts=4, crashes=3, owner_id=owner_id, request_id="request-1"
+    )
 
     started = await start(session, await claimed(session))
 
     assert started is not None
     assert started.run_at <= started.run_at.now(UTC)
     assert replace(started, run_at=EPOCH) == ledger.StartedJob(
-        True, "test", {"n": 7}, 2, 1, 4, owner_id, "request-1", EPOCH
+        True, "test", {"n": 7}, 2, 1, 4, 3, owner_id, "request-1", EPOCH
     )
 
 

@@ -12,6 +12,7 @@ from app_db.models import JobState, User
 from app_db.settings import DatabaseSettings
 from app_worker.context import Discard, Fenced, JobContext, Snooze
 from app_worker.registry import Mode, handles
+from app_worker.runner import SUSPICIOUS
 
 from .conftest import Jobs, MakeRunner, Note, endless, eventually, until
 from .proxy import Proxy, over
@@ -350,3 +351,36 @@ async def test_a_request_to_cancel_does_not_wait_for_the_transaction_of_a_handle
     await make_runner(is_asked_to_end).run(delivery)
 
     assert (await jobs.get(delivery)).state is JobState.COMPLETED
+
+
+async def test_a_worker_runs_one_suspicious_job_at_a_time(jobs: Jobs, make_runner: MakeRunner) -> None:
+    runner = make_runner(endless)
+    suspect, other = await jobs.deliver(), await jobs.deliver()
+    async with jobs.database.sessions.begin() as session:
+        await session.execute(text(f"UPDATE jobs SET crashes = {SUSPICIOUS}"))
+    running = asyncio.create_task(runner.run(suspect))
+    await until(lambda: runner.held)
+
+    await runner.run(other)
+
+    assert list(runner.held) == [suspect]
+    job = await jobs.get(other)
+    assert (job.state, job.attempt) == (JobState.SCHEDULED, 0)
+    assert job.claim_at is not None
+    running.cancel()
+    await asyncio.wait([running])
+    assert not runner.suspects
+
+
+async def test_a_suspicious_job_does_not_keep_others_from_running(jobs: Jobs, make_runner: MakeRunner) -> None:
+    runner = make_runner(endless)
+    suspect, other = await jobs.deliver(), await jobs.deliver()
+    async with jobs.database.sessions.begin() as session:
+        await session.execute(text(f"UPDATE jobs SET crashes = {SUSPICIOUS} WHERE id = '{suspect.id}'"))
+
+    tasks = [asyncio.create_task(runner.run(delivery)) for delivery in (suspect, other)]
+
+    await until(lambda: len(runner.held) == len(tasks))
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)

@@ -30,8 +30,7 @@ async def test_a_job_that_kills_every_worker_is_discarded_while_others_go_on(  #
     assert await found_wrong(database) == {"lost": 1, "discarded": 1}  # its own
 
 
-# Whoever runs when a worker dies counts a crash, and they are dispatched together again.
-@pytest.mark.xfail(strict=True, reason="the crashes of a poisonous job count for its neighbours too")
+# Whoever runs when a worker dies counts a crash. After two of them no worker runs two of such jobs at once.
 async def test_a_long_job_beside_one_that_kills_every_worker_is_not_discarded_with_it(  # fault 12
     database: Database, start_worker: StartWorker
 ) -> None:

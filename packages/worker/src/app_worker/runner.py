@@ -4,6 +4,8 @@ import asyncio
 import json
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -18,18 +20,20 @@ from app_db.jobs.commits import wake_after_commit
 from app_db.jobs.ledger import Delivery, StartedJob
 from app_db.models import JobState
 from app_db.outage import is_outage
-from app_worker.context import Fenced, JobContext
+from app_worker.context import Fenced, JobContext, Snooze
 from app_worker.mail import Mails
 from app_worker.metrics import Metrics
 from app_worker.progress import Progress
 from app_worker.registry import Handler, Mode, Registry
-from app_worker.verdict import NOW, NoHandler, Verdict, is_cancelled, judge, this_task
+from app_worker.verdict import NOW, NoHandler, Verdict, a_moment, is_cancelled, judge, this_task
 
 log = structlog.get_logger(__name__)
 
 LARGEST_RESULT = 256 * 1024
 """Bytes of JSON. What is larger belongs in a file or a table, and its name in the result."""
 PAUSE = timedelta(milliseconds=500)
+SUSPICIOUS = 2
+"""A job that was there at so many deaths of workers may be what killed them."""
 
 
 class ResultTooLarge(Exception):
@@ -63,6 +67,8 @@ class Runner:
     metrics: Metrics
     held: dict[Delivery, asyncio.Task[Any]] = field(default_factory=dict)
     """The deliveries in lease mode that run now, for the heartbeat."""
+    suspects: set[Delivery] = field(default_factory=set)
+    """Those that run now and are suspicious: one at most, so that a poisonous job takes no other one down with it."""
 
     async def run(self, delivery: Delivery) -> None:
         """Run the job unless this delivery is stale. Whatever goes wrong is on record afterwards; nothing is raised.
@@ -106,14 +112,28 @@ class Runner:
         if handler is None:
             raise NoHandler(job.kind)
         payload = handler.payload_class.read(job.payload, job.payload_version)
-        if job.is_marked:
-            # On record before the handler has an effect.
-            await session.commit()  # guard: test_the_start_of_a_leased_job_is_on_record_before_its_handler_runs
-        if handler.mode is Mode.LEASE:
-            result = await self._lease(attempt, job, handler, payload)
-            return Verdict("completed", JobState.COMPLETED, result=result)
-        await self._transact(session, attempt, job, handler, payload)
-        return None
+        with self._apart(attempt.delivery, job):
+            if job.is_marked:
+                # On record before the handler has an effect.
+                await session.commit()  # guard: test_the_start_of_a_leased_job_is_on_record_before_its_handler_runs
+            if handler.mode is Mode.LEASE:
+                result = await self._lease(attempt, job, handler, payload)
+                return Verdict("completed", JobState.COMPLETED, result=result)
+            await self._transact(session, attempt, job, handler, payload)
+            return None
+
+    @contextmanager
+    def _apart(self, delivery: Delivery, job: StartedJob) -> Iterator[None]:
+        if job.crashes < SUSPICIOUS:
+            yield
+            return
+        if self.suspects:
+            raise Snooze(a_moment())  # guard: test_a_worker_runs_one_suspicious_job_at_a_time
+        self.suspects.add(delivery)
+        try:
+            yield
+        finally:
+            self.suspects.remove(delivery)
 
     async def _lease(self, attempt: _Attempt, job: StartedJob, handler: Handler, payload: Any) -> Any:  # Any: Handler
         progress = Progress(partial(self._show, attempt.delivery))

@@ -16,7 +16,7 @@ from app_worker.registry import DEFAULT_MAX_ATTEMPTS, Handler, default_backoff
 NOW = timedelta(0)
 NEWER_WORKER = timedelta(minutes=1)
 """How often a job that this code does not understand looks for a worker that does."""
-RECONNECT = timedelta(seconds=2)
+MOMENT = timedelta(seconds=2)
 
 
 class NoHandler(Exception):
@@ -52,8 +52,7 @@ def judge(error: BaseException, started: StartedJob, handler: Handler | None) ->
         case asyncio.CancelledError() if is_cancelled():
             return Verdict("given_back", JobState.AVAILABLE, NOW, costs_attempt=False)
         case _ if is_connection_lost(error):
-            wait = RECONNECT * random.uniform(0.5, 1.5)  # noqa: S311  # jitter, not a secret
-            return Verdict("given_back", JobState.RETRYABLE, wait, costs_attempt=False, error=error)
+            return Verdict("given_back", JobState.RETRYABLE, a_moment(), costs_attempt=False, error=error)
         case _:
             return _failed(error, started, handler)
 
@@ -64,6 +63,11 @@ def _failed(error: BaseException, started: StartedJob, handler: Handler | None) 
         return Verdict("discarded", JobState.DISCARDED, error=error)
     backoff = handler.backoff if handler else default_backoff
     return Verdict("failed", JobState.RETRYABLE, backoff(started.attempt), error=error)
+
+
+def a_moment() -> timedelta:
+    """Return one to three seconds: so that those who wait for the same do not come back together."""
+    return MOMENT * random.uniform(0.5, 1.5)  # noqa: S311  # jitter, not a secret
 
 
 def this_task() -> asyncio.Task[Any]:

@@ -35,6 +35,7 @@ class StartedJob:
     payload_version: int
     attempt: int
     max_attempts: int | None
+    crashes: int
     owner_id: UUID | None
     request_id: str | None
     run_at: datetime
@@ -50,7 +51,8 @@ _START = text(f"""
         started_at = now(), attempt = attempt + 1, worker_id = :worker_id
     WHERE id = :id AND fence = :fence AND state = 'dispatched'
         AND NOT EXISTS (SELECT FROM job_cancellations WHERE job_id = :id)
-    RETURNING state = 'executing', kind, payload, payload_version, attempt, max_attempts, owner_id, request_id, run_at
+    RETURNING state = 'executing', kind, payload, payload_version, attempt, max_attempts, crashes, owner_id,
+        request_id, run_at
 """).columns(payload=JSONB)  # noqa: S608  # made of constants
 
 # A wish to cancel that came while the job ran is granted instead of another attempt.
