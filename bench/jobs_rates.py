@@ -22,7 +22,7 @@ DEFAULTS_JOBS = 2_000
 ARQ = {"plain arq, defaults": ("arq", "bench.jobs_arq.Defaults"), "plain arq, tuned": ("bench.jobs_arq",)}
 SPAN = """
     SELECT max(finished_at) - min(started_at), count(*) FILTER (WHERE state = 'completed')
-    FROM jobs WHERE created_at > $1
+    FROM jobs WHERE created_at > $1 AND kind = $2
 """
 
 
@@ -131,7 +131,7 @@ async def ours(place: Place, name: str, kind: str, *, jobs: int, count: int, env
         await drained(place)
         used = place.cpu(workers).since(before)
         written = await connection.fetchval("SELECT pg_current_wal_insert_lsn() - $1::pg_lsn", wal)
-    span, completed = await connection.fetchrow(SPAN, warm) or (timedelta(0), 0)
+    span, completed = await connection.fetchrow(SPAN, warm, kind) or (timedelta(0), 0)
     effects = await connection.fetchval("SELECT count(*) - count(DISTINCT job_id) FROM bench_effects")
     if completed != jobs or effects:
         raise SystemExit(f"{name}: {completed} of {jobs} jobs completed, {effects} effects too many")
