@@ -149,7 +149,7 @@ class Window:
                 scores[_arq_id(delivery)] = now + position / MAX_WINDOW  # equal scores would be served by id
             pipe.zadd(self.key, scores)
             pipe.zrem(self.key, *last)  # guard: test_a_job_that_is_dispatched_again_takes_its_last_delivery_back
-            pipe.publish(self.pushed, "")
+            pipe.publish(self.pushed, "")  # guard: test_a_new_delivery_starts_before_the_next_look
             await pipe.execute()
 
     async def waiting(self) -> list[Delivery]:

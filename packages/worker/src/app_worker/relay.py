@@ -83,7 +83,7 @@ class Relay:
             self.woken.clear()
             try:
                 if self.leads():
-                    await self._tend_in_time()
+                    await self._tend_in_time()  # guard: test_a_relay_that_runs_tends_what_waits
                     await self.dispatch(since=since)
             except Exception as error:  # an outage of either server: the next look finds the same jobs
                 log.warning("dispatch_failed", queue=self.window.queue, cause=repr(error))

@@ -128,7 +128,7 @@ async def claim(session: Session, *, queue: str, room: int, lease: timedelta, si
         free = limits.max_running - running
         if free <= 0:
             return _claimed((await session.execute(_CLAIM_ORPHANS, {**parameters, "room": room})).all(), more_due=True)
-        room = min(room, free)
+        room = min(room, free)  # guard: test_no_more_jobs_are_on_their_way_than_the_limit_allows
     rows = (await session.execute(_CLAIM_DUE, {**parameters, "room": room, "since": since})).all()
     return _claimed(rows, more_due=len(rows) == room)
 
