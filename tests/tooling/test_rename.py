@@ -29,6 +29,10 @@ PACKAGES = ["api", "auth", "db", "worker"]
         ('f"app_{worker_id}_test"', 'f"my_shop_{worker_id}_test"'),
         ("{port} app_gw{worker}_test", "{port} my_shop_gw{worker}_test"),
         ("/app_production", "/my_shop_production"),
+        (
+            "rate(app_jobs_finished_total[5m]) / max(app_job_window)",
+            "rate(my_shop_jobs_finished_total[5m]) / max(my_shop_job_window)",
+        ),
         ('f"app:queue:{queue}"', 'f"my_shop:queue:{queue}"'),
         ("uv run --package app-$p pytest", "uv run --package my-shop-$p pytest"),
         ('f"app_{member}"', 'f"my_shop_{member}"'),
