@@ -1,14 +1,15 @@
-"""The read that every request makes: one row, on a connection that is given back at once."""
+"""The read that every request makes, and the write that is a transaction by itself: one statement each."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, literal, select
+from sqlalchemy import column, func, literal, select, text
 from sqlalchemy.exc import DBAPIError
 
 from app_db import Database, open_database
+from app_db.models import JobQueue
 from app_db.outage import DatabaseUnavailable
 from app_db.settings import DatabaseSettings
 
@@ -44,3 +45,14 @@ async def test_a_read_that_takes_too_long_is_an_outage(open_with: OpenWith) -> N
 async def test_a_read_that_is_wrong_is_our_own_fault(database: Database) -> None:
     with pytest.raises(DBAPIError):
         await database.read_one(select(literal(1) / literal(0)), {})
+
+
+async def test_one_statement_that_writes_is_committed_at_once(database: Database) -> None:
+    insert = text("INSERT INTO job_queues (name) VALUES (:name) RETURNING name").columns(column("name"))
+
+    row = await database.write_one(insert, {"name": "mail"})
+
+    assert row is not None
+    assert row.name == "mail"
+    async with database.read_sessions() as session:
+        assert await session.get(JobQueue, "mail") is not None

@@ -384,3 +384,54 @@ async def test_a_suspicious_job_does_not_keep_others_from_running(jobs: Jobs, ma
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
+
+
+async def test_the_last_transaction_of_a_job_completes_it(jobs: Jobs, make_runner: MakeRunner) -> None:
+    seen = []
+
+    @handles(Note, mode=Mode.LEASE)
+    async def writes_and_fails(job: JobContext, payload: Note) -> None:
+        await job.set_progress("half")
+        await job.set_progress("all")
+        async with job.last_transaction() as session:
+            session.add(new_user(job))
+        seen.append(await jobs.get(job.id))
+        raise RuntimeError("too late to matter")
+
+    delivery = await jobs.deliver()
+
+    await make_runner(writes_and_fails).run(delivery)
+
+    (job,) = seen
+    assert (job.state, job.attempt, job.progress) == (JobState.COMPLETED, 1, "all")
+    assert (await jobs.get(delivery)).state is JobState.COMPLETED
+    assert await count_users(jobs) == 1
+
+
+async def test_a_job_that_completed_itself_still_has_a_result(jobs: Jobs, make_runner: MakeRunner) -> None:
+    @handles(Note, mode=Mode.LEASE)
+    async def writes(job: JobContext, payload: Note) -> str:
+        async with job.last_transaction():
+            pass
+        return "written"
+
+    delivery = await jobs.deliver()
+
+    await make_runner(writes).run(delivery)
+
+    assert (await jobs.get(delivery)).result == "written"
+
+
+async def test_a_zombie_has_no_last_transaction(jobs: Jobs, make_runner: MakeRunner) -> None:
+    @handles(Note, mode=Mode.LEASE)
+    async def loses_its_job(job: JobContext, payload: Note) -> None:
+        await jobs.dispatch(job.id)
+        async with job.last_transaction() as session:
+            session.add(new_user(job))
+
+    delivery = await jobs.deliver()
+
+    await make_runner(loses_its_job).run(delivery)
+
+    assert (await jobs.get(delivery)).state is JobState.DISPATCHED
+    assert await count_users(jobs) == 0

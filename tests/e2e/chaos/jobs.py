@@ -123,10 +123,11 @@ async def leave_effect(job: JobContext, payload: TxEffect) -> None:
 
 @handles(LeaseEffect, mode=Mode.LEASE, max_attempts=1000, backoff=soon)
 async def leave_effect_with_lease(job: JobContext, payload: LeaseEffect) -> None:
-    """The effect is committed before the completion is, so a later run has to look for the key of the job."""
+    """The effect and the completion are one commit, so an error after the effect changes nothing."""
     await _take_time(job, payload.seconds)
     _hiccup(payload.hiccups)
-    await _write(job, payload.row)
+    async with job.last_transaction() as session:
+        await session.execute(text(LEAVE_EFFECT), {"row": payload.row, "key": job.idempotency_key})
     _hiccup(payload.hiccups)
 
 

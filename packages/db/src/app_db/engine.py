@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Row, Select, event
+from sqlalchemy import Row, Select, TextualSelect, event
 from sqlalchemy.engine import Dialect, ExceptionContext
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
@@ -51,6 +51,7 @@ class Database:
             settings, f"{name}-read", settings.read_pool_size,
             isolation_level="AUTOCOMMIT", default_transaction_read_only="on",
         )  # fmt: skip
+        self._autocommit = self.engine.sync_engine.execution_options(isolation_level="AUTOCOMMIT")
         self.sessions = async_sessionmaker(
             self.engine, class_=Session, expire_on_commit=False, info={TELL: self._jobs_committed}
         )
@@ -102,6 +103,21 @@ class Database:
             if deadline.expired() or is_outage(error, read_only=True):
                 raise DatabaseUnavailable from error  # guard: test_a_read_of_a_database_that_is_gone_is_an_outage
             raise
+
+    async def write_one(self, statement: TextualSelect, parameters: Mapping[str, Any]) -> Row[Any] | None:
+        """Run one statement that writes, and commit it; return its one row, or None.
+
+        For what is a whole transaction by itself: one round trip instead of three, and no session.
+
+        Raises:
+            Exception: those of a session; `is_outage` tells which.
+        """
+
+        def write() -> Row[Any] | None:
+            with self._autocommit.connect() as connection:
+                return connection.execute(statement, parameters).one_or_none()
+
+        return await greenlet_spawn(write)
 
     def _jobs_committed(self, kinds: Counter[str]) -> None:
         self.enqueued.update(kinds)  # guard: test_committed_jobs_are_counted_by_kind

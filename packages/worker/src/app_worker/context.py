@@ -1,5 +1,6 @@
 """What a handler is given besides its payload, and what it may raise."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from uuid import UUID
 from app_db import Database, Session
 from app_db.jobs import ledger
 from app_db.jobs.ledger import Delivery, StartedJob
+from app_db.models import JobState
 from app_worker.mail import Mails
 from app_worker.progress import Progress
 
@@ -48,6 +50,8 @@ class JobContext:
     tx_session: Session | None
     """Of a handler in tx mode; None in lease mode."""
     progress: Progress
+    completed: asyncio.Event
+    """Set when the job's completion is committed before its handler ends."""
 
     @property
     def id(self) -> UUID:
@@ -85,19 +89,34 @@ class JobContext:
         """Open a transaction in lease mode; it commits at the end of the block, unless the job was lost meanwhile.
 
         The job's row stays locked until then, so no other delivery can start while this one writes, and `set_progress`
-        would wait for itself. A block that waits 10 s between two statements loses its transaction.
+        would wait for itself. A block that waits 10 s between two statements loses its transaction. What it wrote may
+        be there when a later attempt begins.
 
         Raises:
             Fenced: when this delivery holds the job no longer. Nothing is written.
         """
-        assert self.tx_session is None, IN_TX_MODE
-        async with self.database.sessions.begin() as session:
-            session.info["request_id"] = self.job.request_id
-            if not await ledger.hold(session, self.delivery, idle=IDLE):
-                raise Fenced  # guard: test_a_zombie_cannot_write
+        async with self._held() as session:
             yield session
             # Heartbeats passed over the row while it was locked.
-            await self._renew(session)  # guard: test_a_transaction_renews_the_lease_at_its_end
+            await ledger.extend(
+                session, self.delivery, lease=self.lease
+            )  # guard: test_a_transaction_renews_the_lease_at_its_end
+
+    @asynccontextmanager
+    async def last_transaction(self) -> AsyncIterator[Session]:
+        """As `transaction`, and the commit completes the job too: what it writes happens exactly once.
+
+        Whatever the handler raises afterwards does not change that; what it returns still becomes the result.
+
+        Raises:
+            Fenced: as above.
+        """
+        async with self._held() as session:
+            yield session
+            await ledger.finish(
+                session, self.delivery, state=JobState.COMPLETED, attempt=self.attempt, progress=self.progress.latest
+            )  # guard: test_the_last_transaction_of_a_job_completes_it
+        self.completed.set()
 
     async def set_progress(self, progress: Any) -> None:  # Any: JSON
         """Show the owner how far the job is, in lease mode: written at most once a second, the latest in the end.
@@ -108,5 +127,11 @@ class JobContext:
         assert self.tx_session is None, IN_TX_MODE
         await self.progress.show(progress)
 
-    async def _renew(self, session: Session) -> None:
-        await ledger.extend(session, self.delivery, lease=self.lease)
+    @asynccontextmanager
+    async def _held(self) -> AsyncIterator[Session]:
+        assert self.tx_session is None, IN_TX_MODE
+        async with self.database.sessions.begin() as session:
+            session.info["request_id"] = self.job.request_id
+            if not await ledger.hold(session, self.delivery, idle=IDLE):
+                raise Fenced  # guard: test_a_zombie_cannot_write
+            yield session

@@ -4,8 +4,8 @@ import asyncio
 import json
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -48,6 +48,8 @@ class _Attempt:
     job: StartedJob | None = None
     handler: Handler | None = None
     progress: Any | None = None  # Any: JSON
+    completed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the completion is committed: the rest is for the log."""
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -80,7 +82,7 @@ class Runner:
         # The runner adds kind and request_id when it knows them; all three end here.
         with structlog.contextvars.bound_contextvars(job_id=str(delivery.id), kind=None, request_id=None):
             try:
-                async with self.database.sessions() as session:
+                async with self._session() as session:
                     verdict = await self._start(session, attempt)
             except (Exception, asyncio.CancelledError) as error:
                 if attempt.job is None:  # nothing is on record, so the lease brings the job back
@@ -92,6 +94,15 @@ class Runner:
             else:
                 if verdict is not None:
                     await self._settle(attempt, verdict)
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[Session]:
+        session = self.database.sessions()
+        try:
+            yield session
+        finally:
+            if session.in_transaction():  # a commit has given the connection back, and closing costs a task
+                await session.close()
 
     async def _start(self, session: Session, attempt: _Attempt) -> Verdict | None:
         """Run the handler; return what is left to put on record."""
@@ -163,8 +174,9 @@ class Runner:
 
     def _context(self, attempt: _Attempt, job: StartedJob, session: Session | None, progress: Progress) -> JobContext:
         return JobContext(
-            attempt.delivery, job, self.mails, self.database, self.lease, self.registry.retention, session, progress
-        )
+            attempt.delivery, job, self.mails, self.database, self.lease, self.registry.retention, session, progress,
+            attempt.completed,
+        )  # fmt: skip
 
     async def _show(self, delivery: Delivery, progress: Any) -> None:  # Any: JSON
         async with self.database.sessions.begin() as session:
@@ -194,22 +206,8 @@ class Runner:
     async def _try_to_settle(self, attempt: _Attempt, verdict: Verdict) -> bool:
         """Return False if the database did not answer."""
         assert attempt.job is not None, "only what was started has an outcome"
-        number = attempt.job.attempt
         try:
-            async with self.database.sessions.begin() as session:
-                state = await ledger.finish(
-                    session,
-                    attempt.delivery,
-                    state=verdict.state,
-                    attempt=number if verdict.costs_attempt else number - 1,
-                    due_in=verdict.due_in,
-                    result=verdict.result,
-                    progress=attempt.progress,
-                )
-                if state is not None and verdict.error is not None:
-                    await _record(session, attempt.delivery, number, verdict.error)
-                if verdict.due_in == NOW:
-                    wake_after_commit(session)
+            state = await self._finish(attempt, attempt.job.attempt, verdict)
         except Exception as failure:
             if is_outage(failure):
                 return False
@@ -217,9 +215,35 @@ class Runner:
         if state is None:
             self._ended(attempt, "fenced")  # another delivery has the job: nothing was written
         else:
-            outcome = "cancelled" if state is JobState.CANCELLED else verdict.outcome
+            outcome = {JobState.CANCELLED: "cancelled", JobState.COMPLETED: "completed"}.get(state, verdict.outcome)
             self._ended(attempt, outcome, error=verdict.error)
         return True
+
+    async def _finish(self, attempt: _Attempt, number: int, verdict: Verdict) -> JobState | None:
+        delivery = attempt.delivery
+        if verdict.state is JobState.COMPLETED and not attempt.completed.is_set():
+            held = await ledger.complete(
+                self.database, delivery, attempt=number, result=verdict.result, progress=attempt.progress
+            )
+            return JobState.COMPLETED if held else None
+        async with self.database.sessions.begin() as session:
+            if attempt.completed.is_set():
+                if verdict.result is not None:
+                    await ledger.set_result(session, delivery, verdict.result)
+                return JobState.COMPLETED
+            state = await ledger.finish(
+                session,
+                delivery,
+                state=verdict.state,
+                attempt=number if verdict.costs_attempt else number - 1,
+                due_in=verdict.due_in,
+                progress=attempt.progress,
+            )
+            if state is not None and verdict.error is not None:
+                await _record(session, delivery, number, verdict.error)
+            if verdict.due_in == NOW:
+                wake_after_commit(session)
+            return state
 
     def _ended(self, attempt: _Attempt, outcome: str, *, error: BaseException | None = None) -> None:
         self.metrics.ended(attempt.kind, outcome, time.monotonic() - attempt.began)

@@ -3,6 +3,7 @@
 pytest loads it as a plugin, on top of the fixtures of `app_db.testing.plugin`: real rows, the real runner, no Valkey.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -171,6 +172,8 @@ class _InlineContext(JobContext):
         async with self.caller.begin_nested():
             yield self.caller
 
+    last_transaction = transaction
+
 
 class _InlineProgress(Progress):
     """Writes every word: one that came later would use the caller's session while the caller does."""
@@ -194,7 +197,16 @@ async def _run_inline(
         await ledger.set_progress(session, delivery, progress)
 
     context = _InlineContext(
-        delivery, job, mails, database, LEASE, registry.retention, tx_session, _InlineProgress(show), caller=session
+        delivery,
+        job,
+        mails,
+        database,
+        LEASE,
+        registry.retention,
+        tx_session,
+        _InlineProgress(show),
+        asyncio.Event(),
+        caller=session,
     )
     result = await handler.function(context, handler.payload_class.read(job.payload, job.payload_version))
     if handler.mode is Mode.LEASE:

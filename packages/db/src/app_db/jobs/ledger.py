@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import bindparam, column, text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from app_db.engine import Session
+from app_db.engine import Database, Session
 from app_db.models import JobState
 
 UNMARKED_REDELIVERIES = 2
@@ -53,10 +53,15 @@ _START = text(f"""
         AND NOT EXISTS (SELECT FROM job_cancellations WHERE job_id = :id)
     RETURNING state = 'executing', kind, payload, payload_version, attempt, max_attempts, crashes, owner_id,
         request_id, run_at
-""").columns(payload=JSONB)  # noqa: S608  # made of constants
+""").columns(  # noqa: S608  # made of constants
+    # By position: only so SQLAlchemy remembers how to read the row, and does not find it out again for each job.
+    column("is_marked"), column("kind"), column("payload", JSONB), column("payload_version"), column("attempt"),
+    column("max_attempts"), column("crashes"), column("owner_id"), column("request_id"), column("run_at"),
+)  # fmt: skip
 
 # A wish to cancel that came while the job ran is granted instead of another attempt.
-_FINISH = text("""
+_FINISH = (
+    text("""
     UPDATE jobs SET
         state = CASE WHEN is_cancelled THEN 'cancelled' ELSE :state END,
         claim_at = CASE WHEN NOT is_cancelled THEN now() + due_in END,
@@ -68,8 +73,11 @@ _FINISH = text("""
     ) AS wish
     WHERE id = :id AND fence = :fence AND jobs.state IN ('dispatched', 'executing')
     RETURNING jobs.state
-""").bindparams(
-    bindparam("result", type_=JSONB(none_as_null=True)), bindparam("progress", type_=JSONB(none_as_null=True))
+""")
+    .bindparams(
+        bindparam("result", type_=JSONB(none_as_null=True)), bindparam("progress", type_=JSONB(none_as_null=True))
+    )
+    .columns(column("state"))
 )
 
 _SET_RESULT = text("""
@@ -134,6 +142,19 @@ async def finish(
     parameters = {**_key(delivery), "state": state, "attempt": attempt, "due_in": due_in, "result": result}
     row = (await session.execute(_FINISH, {**parameters, "progress": progress})).one_or_none()
     return None if row is None else JobState(row.state)
+
+
+async def complete(
+    database: Database,
+    delivery: Delivery,
+    *,
+    attempt: int,
+    result: Any,  # Any: JSON
+    progress: Any,  # Any: JSON
+) -> bool:
+    """Complete a job that this delivery holds, as a transaction by itself; False when it holds it no longer."""
+    parameters = {**_key(delivery), "state": JobState.COMPLETED, "attempt": attempt, "due_in": None, "result": result}
+    return await database.write_one(_FINISH, {**parameters, "progress": progress}) is not None
 
 
 async def set_result(session: Session, delivery: Delivery, result: Any) -> None:  # Any: JSON
