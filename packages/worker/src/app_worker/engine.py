@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import structlog
@@ -29,6 +29,7 @@ from redis.exceptions import RedisError
 
 from app_db.jobs.ledger import Delivery
 from app_db.types import new_id
+from app_worker.pipelines import Pipelines
 
 log = structlog.get_logger(__name__)
 
@@ -199,7 +200,7 @@ class Engine:
         self._worker = Worker(
             functions=[func(deliver, name=FUNCTION)],
             queue_name=window.key,
-            redis_pool=window.valkey,
+            redis_pool=cast("ArqRedis", Pipelines(window.valkey)),  # all that arq's `run_job` asks of a client
             job_serializer=_serialize,
             job_deserializer=json.loads,
             handle_signals=False,
