@@ -15,7 +15,7 @@ KNOWN: dict[Callable[..., object], tuple[str, str]] = {
     ),
     Worker.run_job: (
         "589a19059ff84ee7",
-        "when it reads, runs and tidies up; that only the job itself is in `job_tasks`, and that of a client it asks for pipelines only",
+        "that only the job is in `job_tasks`, and that it asks a client for pipelines only",
     ),
     Worker.finish_job: ("903f09c92830d3fd", "which keys are deleted, and that it never waits for a second call"),
     Worker.finish_failed_job: ("3e16087f318a7acf", "that a delivery which cannot be read is dropped"),

@@ -54,7 +54,7 @@ async def test_what_is_asked_while_another_waits_is_sent_next(valkey_url: str) -
         await asyncio.sleep(0)
         proxy.may_pass.set()
 
-        assert await asyncio.gather(first, second) == [[None], [None]]
+        assert (await first, await second) == ([None], [None])
 
 
 async def test_a_command_that_is_refused_is_only_that_jobs_loss(valkey: Valkey) -> None:
