@@ -32,7 +32,7 @@ class Waker:
         self._due = False
 
     def wake(self) -> None:
-        """Ask for a NOTIFY soon. Returns at once; calls within `DEBOUNCE` share one."""
+        """Ask for a NOTIFY: at once, or `DEBOUNCE` after the last one. Does not wait for it."""
         self._due = True  # guard: test_a_wake_while_another_is_being_sent_is_sent_too
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._notify())
@@ -46,12 +46,13 @@ class Waker:
 
     async def _notify(self) -> None:
         while self._due:
-            await asyncio.sleep(DEBOUNCE.total_seconds())
             self._due = False
             with suppress(*LOST):
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await asyncpg.connect(self._dsn, timeout=self._timeout)
                 await self._connection.execute(f"NOTIFY {CHANNEL}", timeout=self._timeout)
+            # Afterwards, so that nobody waits for the first one.
+            await asyncio.sleep(DEBOUNCE.total_seconds())
 
 
 class Leadership:
