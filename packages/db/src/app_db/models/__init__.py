@@ -1,10 +1,12 @@
 """Every table. Import models from here, so that the metadata is complete wherever one is used."""
 
+from app_db.models.audit import AuditEvent
 from app_db.models.jobs import Job, JobCancellation, JobCron, JobError, JobQueue, JobState, JobWorker
 from app_db.models.schema import SchemaHistory
-from app_db.models.users import Role, User, UserSession
+from app_db.models.users import OneTimeToken, Role, TokenPurpose, User, UserSession
 
 __all__ = [
+    "AuditEvent",
     "Job",
     "JobCancellation",
     "JobCron",
@@ -12,8 +14,10 @@ __all__ = [
     "JobQueue",
     "JobState",
     "JobWorker",
+    "OneTimeToken",
     "Role",
     "SchemaHistory",
+    "TokenPurpose",
     "User",
     "UserSession",
 ]

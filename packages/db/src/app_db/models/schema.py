@@ -7,7 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app_db.base import Base
 
-SCHEMA_REVISION = "6b1f0a9c2d47"
+SCHEMA_REVISION = "a5964ab5eaab"
 """The newest revision that this version of the code needs. It is ready once that revision has been applied."""
 
 

@@ -29,6 +29,10 @@ class User(Timestamps, Base):
     email_canonical: Mapped[str] = mapped_column(Text)
     password_hash: Mapped[str] = mapped_column(Text)
     role: Mapped[Role] = mapped_column(StrEnumText(Role), default=Role.USER, server_default=Role.USER.value)
+    email_verified_at: Mapped[datetime | None]
+    """NULL until the owner of the address has followed a link that was mailed to it."""
+    disabled_at: Mapped[datetime | None]
+    """Since when an operator lets nobody in."""
 
 
 class UserSession(Base):
@@ -50,7 +54,38 @@ class UserSession(Base):
     idle_expires_at: Mapped[datetime]
     """Moves with each refresh, never beyond `expires_at`, so it alone decides whether the session lives."""
     expires_at: Mapped[datetime]
+    client_address: Mapped[str | None] = mapped_column(Text)
+    """Where the sign-in came from, as the outermost trusted proxy saw it."""
+    user_agent: Mapped[str | None] = mapped_column(Text)
+    """What the client called itself, cut at 256 characters."""
 
     def is_expired(self, now: datetime) -> bool:
         """Whether no token of this session is accepted any more."""
         return now >= self.idle_expires_at
+
+
+class TokenPurpose(StrEnum):
+    """What a one-time token allows."""
+
+    VERIFY_EMAIL = "verify_email"
+    RESET_PASSWORD = "reset_password"  # noqa: S105  # a purpose
+
+
+class OneTimeToken(Base):
+    """A link that was mailed. Its secret is derived from id, purpose and address, and is not here (ADR-0028)."""
+
+    __tablename__ = "one_time_tokens"
+    __table_args__ = (
+        enum_check("purpose", TokenPurpose),
+        Index(None, "user_id", "purpose"),
+        Index(None, "expires_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    purpose: Mapped[TokenPurpose] = mapped_column(StrEnumText(TokenPurpose))
+    email_canonical: Mapped[str] = mapped_column(Text)
+    """The address it was mailed to: it is good for no other."""
+    key_id: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime]

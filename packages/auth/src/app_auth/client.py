@@ -1,0 +1,20 @@
+"""From where a request comes."""
+
+from dataclasses import dataclass
+
+MAX_AGENT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """What is known of who asks, before they prove who they are."""
+
+    address: str | None
+    """An IP address, as the outermost trusted proxy saw it; None where there is none, as in scripts."""
+    user_agent: str | None = None
+    """At most 256 characters, printable."""
+    request_id: str | None = None
+
+
+NOBODY = Client(None)
+"""A script, or a test that does not care."""

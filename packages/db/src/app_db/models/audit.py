@@ -1,0 +1,32 @@
+"""What happened to accounts, for those who have to find out later."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Index, Text, func, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app_db.base import Base
+from app_db.types import new_id
+
+
+class AuditEvent(Base):
+    """One event, insert-only. No foreign keys: it outlives what it tells of. No secrets, and no e-mail addresses."""
+
+    __tablename__ = "audit_events"
+    __table_args__ = (Index(None, "user_id", "id"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    happened_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    event: Mapped[str] = mapped_column(Text)
+    """A past-tense name, as in `signed_in`."""
+    user_id: Mapped[UUID | None]
+    """Whose account it is about; NULL when nobody's: a sign-in to an unknown address."""
+    actor_id: Mapped[UUID | None]
+    """Who did it, where that is somebody else: an operator."""
+    session_id: Mapped[UUID | None]
+    client_address: Mapped[str | None] = mapped_column(Text)
+    request_id: Mapped[str | None] = mapped_column(Text)
+    details: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
