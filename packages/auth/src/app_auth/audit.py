@@ -1,0 +1,62 @@
+"""The audit: what happened to accounts, written in the transaction of what it tells of."""
+
+from enum import StrEnum
+from uuid import UUID
+
+from app_auth.client import Client
+from app_db import Session
+from app_db.models import AuditEvent
+from app_db.repositories.audit import AuditRepository
+
+
+class Event(StrEnum):
+    """All that the audit tells of."""
+
+    REGISTERED = "registered"
+    EMAIL_VERIFIED = "email_verified"
+    VERIFICATION_REQUESTED = "verification_requested"
+    SIGNED_IN = "signed_in"
+    SIGN_IN_FAILED = "sign_in_failed"
+    SIGNED_OUT = "signed_out"
+    REFRESH_REUSED = "refresh_reused"
+    SESSION_REVOKED = "session_revoked"
+    SESSIONS_REVOKED = "sessions_revoked"
+    PASSWORD_CHANGED = "password_changed"  # noqa: S105  # the name of an event
+    PASSWORD_CHANGE_FAILED = "password_change_failed"  # noqa: S105  # the name of an event
+    PASSWORD_RESET_REQUESTED = "password_reset_requested"  # noqa: S105  # the name of an event
+    PASSWORD_RESET = "password_reset"  # noqa: S105  # the name of an event
+    ACCOUNT_DELETED = "account_deleted"
+    ACCOUNT_DISABLED = "account_disabled"
+    ACCOUNT_ENABLED = "account_enabled"
+    ROLE_CHANGED = "role_changed"
+
+
+type Detail = str | int | bool
+
+
+def audit(
+    session: Session,
+    event: Event,
+    *,
+    client: Client,
+    user_id: UUID | None = None,
+    actor_id: UUID | None = None,
+    session_id: UUID | None = None,
+    **details: Detail,
+) -> None:
+    """Add a row about `user_id` to the audit, kept if and only if the transaction is. Makes no query.
+
+    What has to survive an error is written by the error's `aftermath`. `actor_id` is who did it, where that is
+    somebody else. No secrets and no addresses of mail in `details`: the rows outlive the account.
+    """
+    AuditRepository(session).add(
+        AuditEvent(
+            event=event.value,
+            user_id=user_id,
+            actor_id=actor_id,
+            session_id=session_id,
+            client_address=client.address,
+            request_id=client.request_id,
+            details=details,
+        )
+    )

@@ -1,0 +1,30 @@
+"""The audit: added to and read, never changed."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import select
+
+from app_db.engine import Session
+from app_db.models import AuditEvent
+from app_db.paging import Cursor, Slice, slice_after
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRepository:
+    """Keeps what happened to accounts."""
+
+    session: Session
+
+    def add(self, event: AuditEvent) -> None:
+        """Write the event with the rest of the transaction. Makes no query."""
+        self.session.add(event)
+
+    async def of_user(self, user_id: UUID, *, after: Cursor | None, limit: int) -> Slice[AuditEvent]:
+        """Return a page of what happened to one account, newest first; also to one that was deleted."""
+        of_user = select(AuditEvent).where(AuditEvent.user_id == user_id)
+        return await slice_after(self.session, of_user, after=after, limit=limit)
+
+    async def recent(self, *, after: Cursor | None, limit: int) -> Slice[AuditEvent]:
+        """Return a page of what happened to all accounts, newest first."""
+        return await slice_after(self.session, select(AuditEvent), after=after, limit=limit)
