@@ -2,8 +2,10 @@
 
 from datetime import timedelta
 
+import pytest
+
 from app_db import Database
-from app_db.jobs.catalog import AccountExport, PruneSessions, WelcomeEmail
+from app_db.jobs.catalog import AccountExport, Notice, PruneSessions, SecurityNotice, WelcomeEmail
 from app_db.models import JobState, UserSession
 from app_db.testing.plugin import MakeUser
 from app_db.types import new_id, utcnow
@@ -43,6 +45,30 @@ async def test_a_user_who_has_left_gets_no_mail(jobs: Jobs, make_runner: MakeRun
 
     assert mailer.sent == []
     assert (await jobs.get(delivery)).state is JobState.COMPLETED
+
+
+@pytest.mark.parametrize("what", Notice)
+async def test_an_owner_is_told_what_happened_to_the_account(
+    jobs: Jobs, make_runner: MakeRunner, make_user: MakeUser, mailer: MemoryMailer, what: Notice
+) -> None:
+    user = await make_user(email="ada@example.test")
+    delivery = await jobs.deliver(SecurityNotice(user_id=user.id, what=what))
+
+    await make_runner(*HANDLERS).run(delivery)
+
+    (mail,) = mailer.sent
+    body = mail.get_body(("plain",))
+    assert mail["To"] == "ada@example.test"
+    assert body is not None
+    assert ("ended that sign-in" in body.get_content()) == (what is Notice.REFRESH_REUSED)
+
+
+async def test_an_owner_who_has_left_is_told_nothing(jobs: Jobs, make_runner: MakeRunner, mailer: MemoryMailer) -> None:
+    delivery = await jobs.deliver(SecurityNotice(user_id=new_id(), what=Notice.REFRESH_REUSED))
+
+    await make_runner(*HANDLERS).run(delivery)
+
+    assert mailer.sent == []
 
 
 async def test_an_export_holds_all_that_belongs_to_the_user(

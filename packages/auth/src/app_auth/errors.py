@@ -2,6 +2,8 @@
 
 from uuid import UUID
 
+from app_auth.audit import Event, audit
+from app_auth.client import NOBODY, Client
 from app_db import Session
 from app_db.errors import BadRequest, Forbidden, Invalid, Unauthenticated, Unavailable
 from app_db.repositories.user_sessions import UserSessionRepository
@@ -29,6 +31,16 @@ class InvalidGrant(BadRequest):
 
 class InvalidCredentials(InvalidGrant):
     """Incorrect email or password"""
+
+    def __init__(
+        self, client: Client = NOBODY, *, user_id: UUID | None = None, event: Event = Event.SIGN_IN_FAILED
+    ) -> None:
+        super().__init__()
+        self.client, self.user_id, self.event = client, user_id, event
+
+    async def aftermath(self, session: Session) -> None:
+        """Keep the failed attempt in the audit; `user_id` is None when the address has no account."""
+        audit(session, self.event, client=self.client, user_id=self.user_id)  # guard: test_a_failed_login_is_audited
 
 
 class RefreshTokenNotFound(InvalidGrant):

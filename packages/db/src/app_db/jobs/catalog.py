@@ -1,5 +1,6 @@
 """Every kind of job there is. A worker refuses to start unless it has one handler for each."""
 
+from enum import StrEnum
 from uuid import UUID
 
 from app_db.jobs.payload import JobPayload
@@ -10,6 +11,22 @@ class WelcomeEmail(JobPayload):
 
     kind = "email.welcome"
     user_id: UUID
+
+
+class Notice(StrEnum):
+    """What the owner of an account should hear of, whoever did it."""
+
+    REFRESH_REUSED = "refresh_reused"
+    PASSWORD_CHANGED = "password_changed"  # noqa: S105  # the name of an event
+    PASSWORD_RESET = "password_reset"  # noqa: S105  # the name of an event
+
+
+class SecurityNotice(JobPayload):
+    """Tell the owner of an account by mail that something happened to it."""
+
+    kind = "email.notice"
+    user_id: UUID
+    what: Notice
 
 
 class AccountExport(JobPayload):
@@ -33,6 +50,7 @@ class PruneJobs(JobPayload):
 
 CATALOG: tuple[type[JobPayload], ...] = (
     WelcomeEmail,
+    SecurityNotice,
     AccountExport,
     PruneSessions,
     PruneJobs,

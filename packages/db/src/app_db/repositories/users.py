@@ -9,15 +9,19 @@ from app_db.engine import Session
 from app_db.errors import AppError, violation_as
 from app_db.models import Role, User
 
-_CREDENTIALS_OF = select(User.id, User.password_hash).where(User.email_canonical == bindparam("email"))
+_CREDENTIALS_OF = select(
+    User.id, User.password_hash, User.email_verified_at.is_not(None), User.disabled_at.is_not(None)
+).where(User.email_canonical == bindparam("email"))
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Whose password to verify against what."""
+    """Whose password to verify against what, and whether it lets anybody in."""
 
     user_id: UUID
     password_hash: str
+    verified: bool = False
+    disabled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +43,21 @@ class UserRepository:
         """Return the stored hash of the user's password; None when the user is gone."""
         return (await self.session.scalars(select(User.password_hash).where(User.id == user_id))).one_or_none()
 
-    async def still_has(self, credentials: Credentials) -> bool:
-        """Whether these credentials are still stored; if so, they stay until the transaction ends.
+    async def lock(self, user_id: UUID) -> None:
+        """Let nobody else start, end or outlaw sessions of this user until the transaction ends."""
+        await self.session.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
 
-        The lock conflicts with a change of the password and with the deletion of the user.
+    async def still_has(self, credentials: Credentials) -> bool:
+        """Whether these credentials are still stored and let their owner in; the user is locked then (see `lock`).
+
+        The lock conflicts with itself, with a change of the password and with the deletion of the user.
         """
         statement = select(User.id).where(
-            User.id == credentials.user_id, User.password_hash == credentials.password_hash
+            User.id == credentials.user_id,
+            User.password_hash == credentials.password_hash,
+            User.disabled_at.is_(None),  # guard: test_an_account_that_is_disabled_while_it_signs_in_is_refused
         )
-        return (await self.session.scalars(statement.with_for_update(read=True))).one_or_none() is not None
+        return (await self.session.scalars(statement.with_for_update(key_share=True))).one_or_none() is not None
 
     async def replace_password_hash(self, stored: Credentials, new_hash: str) -> bool:
         """Replace the stored hash by a new one; False, and nothing is changed, when another is stored by now."""
