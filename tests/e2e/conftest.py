@@ -51,15 +51,7 @@ def api(
 
     It has a Valkey of its own, which it needs for nothing but its probe.
     """
-    environment = {
-        "APP_ENV": "test",
-        "APP_DATABASE__URL": database_settings.url.get_secret_value(),
-        "APP_REDIS__URL": valkey_url,
-        "APP_AUTH__KEYS": key_ring(),
-        "APP_AUTH__REFRESH_KEYS": key_ring(),
-        "APP_AUTH__PEPPERS": key_ring(),
-        "APP_AUTH__BCRYPT_ROUNDS": "4",
-    }
+    environment = api_environment(database_settings.url.get_secret_value(), valkey_url)
     api = Api(env=environment, log=tmp_path_factory.mktemp("api") / "log")
     yield api
     assert api.stop() in {0, -signal.SIGTERM}, api.output  # uvicorn sends itself the signal again when all is done
@@ -107,6 +99,20 @@ def start_worker(worker_environment: Environment, tmp_path: Path) -> Iterator[St
 def worker(start_worker: StartWorker) -> Worker:
     """One worker, running."""
     return start_worker()
+
+
+def api_environment(database_url: str, valkey_url: str) -> Environment:
+    """What an API is told, with fresh keys and the cheapest hash."""
+    return {
+        "APP_ENV": "test",
+        "APP_DATABASE__URL": database_url,
+        "APP_REDIS__URL": valkey_url,
+        "APP_AUTH__KEYS": key_ring(),
+        "APP_AUTH__REFRESH_KEYS": key_ring(),
+        "APP_AUTH__TOKEN_KEYS": key_ring(),
+        "APP_AUTH__PEPPERS": key_ring(),
+        "APP_AUTH__BCRYPT_ROUNDS": "4",
+    }
 
 
 def key_ring() -> str:

@@ -1,0 +1,171 @@
+"""An API of its own, made to be broken: both servers, one process that serves HTTP, and one user who is signed in."""
+
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from httpx2 import AsyncClient, Response
+
+from app_auth.testing import PASSWORD
+from app_db.testing import databases
+from app_db.testing.processes import free_port
+from app_db.testing.servers import PostgresServer, ValkeyServer
+from app_db.types import new_id
+from tests.docs.checkout import ROOT
+from tests.e2e.chaos.site import connected
+from tests.e2e.conftest import api_environment
+from tests.e2e.processes import Api, eventually
+
+NO_HANG = 10.0
+"""Seconds after which a client gives up, which fails its test: nothing may hang, whatever is broken."""
+
+EMAIL = "ada@example.test"
+ROLE = "api"  # no superuser: those are exempt from the limits that are tested
+CREATE_ROLE = f"""
+    CREATE ROLE {ROLE} LOGIN PASSWORD '{{password}}';
+    GRANT pg_read_all_data, pg_write_all_data TO {ROLE};
+"""
+NO_LIMITS = {
+    f"APP_THROTTLE__{name}": "100000/5m"
+    for name in ("LOGIN_IP", "LOGIN_ACCOUNT", "REGISTER_IP", "FORGOT_IP", "REFRESH_IP")
+}
+"""For a client that asks more often than a person."""
+END_SESSIONS = f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{ROLE}'"
+LEFT_OPEN = f"SELECT FROM pg_stat_activity WHERE usename = '{ROLE}' AND (xact_start IS NOT NULL OR state <> 'idle')"
+
+
+class HttpSite:
+    """Used with `async with`. Both servers keep their ports, so that whoever lost them finds them again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        # Durable: what it has confirmed must outlive a crash.
+        self.postgres = PostgresServer(folder / "postgres", port=free_port(), durable=True)
+        self.valkey = ValkeyServer(folder / "valkey", port=free_port(), durable=False)
+        self._apis: list[Api] = []
+
+    async def __aenter__(self) -> Self:
+        self.postgres.start()
+        self.valkey.start()
+        url = await databases.recreate(self.postgres.url("postgres"), "app_http_test")
+        await databases.migrate(url, root=ROOT)
+        self.dsn = url.replace("+asyncpg", "")
+        await self.do(CREATE_ROLE.format(password=self.postgres.password))
+        self.role_dsn = self.dsn.replace("://app:", f"://{ROLE}:")
+        self.environment = api_environment(self.role_dsn, self.valkey.url) | NO_LIMITS
+        self.api = self.start_api()
+        self.client = AsyncClient(base_url=self.api.url, timeout=NO_HANG)
+        await self.register(EMAIL)
+        signed_in = await self.login()
+        assert signed_in.status_code == 200, f"{signed_in.text}\n{self.api.output}"
+        self.tokens: dict[str, str] = signed_in.json()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.client.aclose()
+        for api in self._apis:
+            api.kill()
+        self.valkey.stop()
+        self.postgres.stop()
+        self.postgres.erase()
+
+    def start_api(self, **different: str) -> Api:
+        """Start one more process of the API; keyword arguments are environment variables that differ."""
+        log = self.folder / f"api-{len(self._apis)}.log"
+        self._apis.append(Api(env={**self.environment, **different}, log=log))
+        return self._apis[-1]
+
+    async def register(self, email: str = "") -> Response:
+        """Make an account, by default one with an address that nobody has had before."""
+        email = email or f"{new_id().hex}@example.test"
+        return await self.client.post("/auth/register", json={"email": email, "password": PASSWORD})
+
+    async def login(self, *, client: AsyncClient | None = None) -> Response:
+        """Sign the user in: a read, a hash, a write."""
+        return await (client or self.client).post("/auth/access-token", data={"username": EMAIL, "password": PASSWORD})
+
+    async def me(self) -> Response:
+        """Ask who is signed in: one read."""
+        headers = {"Authorization": f"Bearer {self.tokens['access_token']}"}
+        return await self.client.get("/auth/me", headers=headers)
+
+    async def refresh(self) -> Response:
+        """Stay signed in, with the refresh token of a new sign-in: one write."""
+        token = (await self.login()).json()["refresh_token"]
+        return await self.client.post("/auth/refresh-token", json={"refresh_token": token})
+
+    async def forgot(self) -> Response:
+        """Ask for the mail with which a password is reset."""
+        return await self.client.post("/auth/password/forgot", json={"email": EMAIL})
+
+    async def ask(self, query: str) -> list[Any]:  # Any: asyncpg's records
+        """Ask Postgres directly, as a superuser."""
+        async with connected(self.dsn) as connection:
+            return list(await connection.fetch(query))
+
+    async def do(self, statements: str) -> None:
+        """Have Postgres do something, as a superuser."""
+        async with connected(self.dsn) as connection:
+            await connection.execute(statements)
+
+    @contextmanager
+    def postgres_is_down(self, how: signal.Signals = signal.SIGINT) -> Iterator[None]:
+        """SIGINT ends its sessions and stops it, SIGQUIT is a crash."""
+        os.kill(self.postgres.pid, how)
+        self.postgres.stop()
+        try:
+            yield
+        finally:
+            self.postgres.start()
+
+    @contextmanager
+    def valkey_is_down(self) -> Iterator[None]:
+        """kill -9; it comes back empty."""
+        os.kill(self.valkey.pid, signal.SIGKILL)
+        self.valkey.stop()
+        try:
+            yield
+        finally:
+            self.valkey.start()
+
+    def postgres_is_frozen(self) -> AbstractContextManager[None]:
+        """SIGSTOP to all its processes: connections stay open, and nobody answers."""
+        return _frozen(self.postgres.pid)
+
+    def valkey_is_frozen(self) -> AbstractContextManager[None]:
+        """The same to Valkey."""
+        return _frozen(self.valkey.pid)
+
+    @asynccontextmanager
+    async def locked(self, table: str) -> AsyncIterator[None]:
+        """Nobody else reads or writes the table."""
+        async with connected(self.dsn) as connection:
+            await connection.execute(f"BEGIN; LOCK TABLE {table}")
+            yield
+            await connection.execute("ROLLBACK")
+
+    async def nothing_is_left_open(self) -> None:
+        """Wait until no connection of the API is in a transaction, or at work."""
+
+        async def is_so() -> bool:
+            return not await self.ask(LEFT_OPEN)
+
+        await eventually(is_so, "the API has given all its connections back")
+
+
+@contextmanager
+def _frozen(pid: int) -> Iterator[None]:
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    pairs = [tuple(map(int, line.split())) for line in listed.splitlines()]
+    pids = [pid, *(child for child, parent in pairs if parent == pid)]
+    for each in pids:
+        os.kill(each, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for each in pids:
+            os.kill(each, signal.SIGCONT)
