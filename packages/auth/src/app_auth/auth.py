@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from app_auth.limits import ThrottleSettings
 from app_auth.passwords import PasswordHasher
-from app_auth.settings import AuthSettings
+from app_auth.settings import AuthSettings, active
+from app_auth.throttle import Throttle
 from app_auth.tokens import AccessTokens, RefreshTokens
 
 
@@ -17,13 +19,15 @@ class Auth:
     passwords: PasswordHasher
     access_tokens: AccessTokens
     refresh_tokens: RefreshTokens
+    throttle: Throttle
 
 
 @contextmanager
-def open_auth(settings: AuthSettings) -> Iterator[Auth]:
-    """Start the hashing pool and load the keys."""
+def open_auth(settings: AuthSettings, *, throttle: Throttle | None = None) -> Iterator[Auth]:
+    """Start the hashing pool and load the keys; without a throttle, this process counts for itself."""
+    throttle = throttle or Throttle(ThrottleSettings(), secret=active(settings.peppers).key_bytes)
     passwords = PasswordHasher(settings)
     try:
-        yield Auth(settings, passwords, AccessTokens(settings), RefreshTokens(settings))
+        yield Auth(settings, passwords, AccessTokens(settings), RefreshTokens(settings), throttle)
     finally:
         passwords.close()

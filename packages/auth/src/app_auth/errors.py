@@ -5,7 +5,9 @@ from uuid import UUID
 from app_auth.audit import Event, audit
 from app_auth.client import NOBODY, Client
 from app_db import Session
-from app_db.errors import BadRequest, Forbidden, Invalid, Unauthenticated, Unavailable
+from app_db.errors import AppError, BadRequest, Forbidden, Invalid, NotFound, Unauthenticated, Unavailable
+from app_db.jobs.catalog import Notice, SecurityNotice
+from app_db.jobs.outbox import enqueue
 from app_db.repositories.user_sessions import UserSessionRepository
 
 
@@ -43,6 +45,20 @@ class InvalidCredentials(InvalidGrant):
         audit(session, self.event, client=self.client, user_id=self.user_id)  # guard: test_a_failed_login_is_audited
 
 
+class EmailNotVerified(Forbidden):
+    """Confirm your address first, by the link that we have mailed to you."""
+
+    code = "email_not_verified"
+
+    def __init__(self, client: Client, *, user_id: UUID) -> None:
+        super().__init__()
+        self.client, self.user_id = client, user_id
+
+    async def aftermath(self, session: Session) -> None:
+        """Keep the attempt in the audit."""
+        audit(session, Event.SIGN_IN_FAILED, client=self.client, user_id=self.user_id, because=self.code)
+
+
 class RefreshTokenNotFound(InvalidGrant):
     """Refresh token not found"""
 
@@ -54,13 +70,20 @@ class RefreshTokenExpired(InvalidGrant):
 class RefreshTokenUsed(InvalidGrant):
     """Refresh token already used"""
 
-    def __init__(self, session_id: UUID) -> None:
+    def __init__(self, session_id: UUID, client: Client) -> None:
         super().__init__()
-        self.session_id = session_id
+        self.session_id, self.client = session_id, client
 
     async def aftermath(self, session: Session) -> None:
-        """End the family: either the token was stolen, or its thief has just been found (RFC 9700, 4.14.2)."""
-        await UserSessionRepository(session).end(self.session_id)  # guard: test_reuse_ends_the_family
+        """End the family: either the token was stolen, or its thief has just been found (RFC 9700, 4.14.2).
+
+        Of N parallel reuses the first one does, and tells the audit and the owner.
+        """
+        user_id = await UserSessionRepository(session).end(self.session_id)  # guard: test_reuse_ends_the_family
+        if user_id is not None:
+            audit(session, Event.REFRESH_REUSED, client=self.client, user_id=user_id, session_id=self.session_id)
+            notice = SecurityNotice(user_id=user_id, what=Notice.REFRESH_REUSED)
+            await enqueue(session, notice, owner_id=user_id)  # guard: test_reuse_is_told_to_the_owner_once
 
 
 class EmailTaken(BadRequest):
@@ -87,6 +110,36 @@ class PasswordTooLong(Invalid):
     code = "password_too_long"
 
 
+class PasswordTooCommon(Invalid):
+    """The password is too easy to guess: it is made of common words, of a sequence, or of your address."""
+
+    code = "password_too_common"
+
+
+class PasswordUnchanged(Invalid):
+    """The new password is the current one."""
+
+    code = "password_unchanged"
+
+
+class InvalidLink(BadRequest):
+    """The link is not valid, or not valid any more. Ask for a new one."""
+
+    code = "invalid_link"
+
+
+class RegistrationClosed(Forbidden):
+    """Nobody can register here."""
+
+    code = "registration_closed"
+
+
+class AccountNotFound(NotFound):
+    """No account has this address."""
+
+    code = "account_not_found"
+
+
 class ReauthenticationRequired(Forbidden):
     """Sign in again: this needs a sign-in that is not older than five minutes."""
 
@@ -97,3 +150,14 @@ class HashingBusy(Unavailable):
     """Too many sign-ins at once. Try again in a moment."""
 
     code = "busy"
+
+
+class Throttled(AppError):
+    """Too many attempts. Wait before you try again."""
+
+    code = "too_many_requests"
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__()
+        self.retry_after = retry_after
+        """Seconds, 1 to 300."""

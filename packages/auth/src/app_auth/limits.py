@@ -1,0 +1,81 @@
+"""`APP_THROTTLE__…`: how often something may be tried, and from how far away it counts as the same."""
+
+import re
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel
+
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+MAX_COUNT = 10_000
+MAX_SECONDS = 7 * SECONDS["d"]
+IPV6_PREFIX = 64  # what one customer is given, at the least (RFC 6177): whoever has it has all addresses in it
+
+_LIMIT = re.compile(r"([0-9]{1,5})/([0-9]{0,6})([smhd])")
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `count` in any `seconds` that one may pick: the window slides."""
+
+    count: int
+    seconds: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Limit":
+        """Read `30/5m`, `10/h`, `100/24h`.
+
+        Raises:
+            ValueError: for another shape, for none at all, and for windows of more than seven days.
+        """
+        if (parts := _LIMIT.fullmatch(text)) is None:
+            raise ValueError('must look like "30/5m": a count, a slash, and a duration in s, m, h or d')
+        limit = cls(int(parts[1]), int(parts[2] or 1) * SECONDS[parts[3]])
+        if not (1 <= limit.count <= MAX_COUNT and 1 <= limit.seconds <= MAX_SECONDS):
+            raise ValueError(f"must be 1 to {MAX_COUNT} times in 1 second to 7 days")
+        return limit
+
+
+def _check(text: str) -> str:
+    Limit.parse(text)
+    return text
+
+
+type LimitText = Annotated[str, AfterValidator(_check)]
+
+
+class ThrottleSettings(BaseModel, frozen=True):
+    """Each is `count/duration`; `IP` is an IPv4 address, or the /64 of an IPv6 address."""
+
+    login_ip: LimitText = "30/5m"
+    """Sign-ins and password changes from one address."""
+    login_account: LimitText = "5/5m"
+    """Wrong passwords for one account from one address."""
+    login_account_day: LimitText = "100/24h"
+    """Wrong passwords for one account from anywhere (NIST SP 800-63B-4, 3.2.2)."""
+    register_ip: LimitText = "10/h"
+    forgot_ip: LimitText = "10/h"
+    """Requests for a link to reset a password."""
+    refresh_ip: LimitText = "150/5m"
+    one_time_ip: LimitText = "30/5m"
+    """Verifications, their repetition by mail, and password resets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One count in one bucket."""
+
+    name: str
+    """Of the setting that limits it."""
+    key: str
+    """Of the bucket: what is counted, as a digest."""
+    limit: Limit
+
+
+def network_of(address: str | None) -> str:
+    """Return what counts as one place: an IPv4 address, the /64 of an IPv6 address; all without an address are one."""
+    if address is None:
+        return ""
+    ip = ip_address(address)
+    return address if ip.version == 4 else str(ip_network((ip, IPV6_PREFIX), strict=False))  # noqa: PLR2004

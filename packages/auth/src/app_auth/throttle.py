@@ -1,0 +1,212 @@
+"""Limits that hold against parallel guesses: counted before the work, in this process and in Valkey (ADR-0039).
+
+Both must agree. This process counts what it sees itself, so nothing has to take over when Valkey is away; Valkey
+counts for all processes. Windows slide and refusals are not counted, so nobody is ever locked out for good.
+"""
+
+import asyncio
+import hmac
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from pydantic import SecretStr
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.exceptions import RedisError
+
+from app_auth.client import Client
+from app_auth.errors import Throttled
+from app_auth.limits import Hit, Limit, ThrottleSettings, network_of
+from app_auth.windows import LocalWindows
+from app_db.errors import Unavailable
+
+log = structlog.get_logger(__name__)
+
+PREFIX = "app:throttle"
+MAX_RETRY_AFTER = 300  # seconds: a longer wait may end earlier, and is nobody's business
+PAUSE_SECONDS = 1.0  # for so long Valkey is left alone after it did not answer
+CONNECTIONS = 16
+
+# Newest first. Milliseconds, since Lua's numbers are doubles. Returns how long to wait, and when it was counted.
+_HIT = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local wait = 0
+for i, key in ipairs(KEYS) do
+  local last = redis.call('LINDEX', key, ARGV[2 * i - 1] - 1)
+  if last then wait = math.max(wait, last + ARGV[2 * i] - now) end
+end
+if wait > 0 then return {wait, now} end
+for i, key in ipairs(KEYS) do
+  redis.call('LPUSH', key, now)
+  redis.call('LTRIM', key, 0, ARGV[2 * i - 1] - 1)
+  redis.call('PEXPIRE', key, ARGV[2 * i])
+end
+return {0, now}
+"""
+
+
+class SharedWindows:
+    """The same windows in Valkey, for all processes; all hits of a request in one script, hence atomically.
+
+    No call takes longer than the timeout, and after one that failed Valkey is left alone for a second: then one
+    request tries again.
+    """
+
+    def __init__(self, valkey: Redis, *, timeout: timedelta) -> None:
+        self._valkey = valkey
+        self._script = valkey.register_script(_HIT)
+        self._timeout = timeout.total_seconds()
+        self._away_until: float | None = None
+        self.outages = 0
+        """How often Valkey went away, since the start."""
+
+    async def hit(self, hits: Sequence[Hit]) -> tuple[float, int] | None:
+        """Return seconds to wait (0: all hits are counted) and the stamp; None when Valkey does not answer."""
+        arguments = [number for hit in hits for number in (hit.limit.count, hit.limit.seconds * 1000)]
+        answer = await self._ask(lambda: self._script(keys=_keys(hits), args=arguments))
+        return None if answer is None else (answer[0] / 1000, answer[1])
+
+    async def give_back(self, hits: Sequence[Hit], *, stamp: int) -> None:
+        """Take back what was counted at `stamp`; without an answer it stays counted."""
+        async with self._valkey.pipeline(transaction=False) as pipeline:
+            for key in _keys(hits):
+                pipeline.lrem(key, 1, str(stamp))
+            await self._ask(pipeline.execute)
+
+    async def _ask(self, question: Callable[[], Awaitable[Any]]) -> Any:  # what redis answers has no types
+        now = time.monotonic()
+        if self._away_until is not None:
+            if now < self._away_until:
+                return None  # guard: test_a_frozen_valkey_is_not_asked_by_each_request
+            self._away_until = now + PAUSE_SECONDS  # the others go on without it while this one tries
+        try:
+            async with asyncio.timeout(self._timeout):  # guard: test_a_frozen_valkey_lets_requests_pass
+                answer = await question()
+        except (RedisError, OSError) as error:
+            if self._away_until is None:
+                self.outages += 1
+                log.warning("throttle_valkey_lost", cause=type(error).__name__)
+            self._away_until = time.monotonic() + PAUSE_SECONDS
+            return None
+        if self._away_until is not None:
+            self._away_until = None
+            log.info("throttle_valkey_found")
+        return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What was counted, so that it can be given back."""
+
+    stamp: float
+    shared_stamp: int | None
+    """None when Valkey was away."""
+
+
+class Throttle:
+    """Counts before the work. An address that is not known is one bucket like any other."""
+
+    def __init__(self, settings: ThrottleSettings, *, secret: bytes, shared: SharedWindows | None = None) -> None:
+        """`secret` keys the digests that stand for addresses; without `shared`, this process counts alone."""
+        self._limits = {name: Limit.parse(text) for name, text in settings.model_dump().items()}
+        self._secret = secret
+        self._local = LocalWindows()
+        self.shared = shared
+
+    @asynccontextmanager
+    async def login(self, client: Client, account: str) -> AsyncIterator[None]:
+        """Count a password check, which is the block: before it, and for the account only if it fails.
+
+        `account` is the canonical e-mail address, known or not, or whatever was given instead of an address.
+        A block that ends well, or could not be carried out (503), is given back; the address has still tried.
+
+        Raises:
+            Throttled: before the block; the right password is refused, too.
+        """
+        network = network_of(client.address)
+        per_account = (self._hit("login_account", network, account), self._hit("login_account_day", account))
+        attempt = await self.check(self._hit("login_ip", network), *per_account)
+        try:
+            yield
+        except Unavailable:
+            await self.give_back(attempt, *per_account)
+            raise
+        await self.give_back(attempt, *per_account)
+
+    async def register(self, client: Client) -> None:
+        """Count a registration. Raises Throttled, as all of these do."""
+        await self.check(self._hit("register_ip", network_of(client.address)))
+
+    async def forgot(self, client: Client) -> None:
+        """Count a request for a link to reset a password."""
+        await self.check(self._hit("forgot_ip", network_of(client.address)))
+
+    async def refresh(self, client: Client) -> None:
+        """Count an exchange of a refresh token."""
+        await self.check(self._hit("refresh_ip", network_of(client.address)))
+
+    async def one_time(self, client: Client) -> None:
+        """Count a use of a one-time token, or a request to have a verification mail again."""
+        await self.check(self._hit("one_time_ip", network_of(client.address)))
+
+    async def check(self, *hits: Hit) -> Attempt:
+        """Count all hits, or none of them.
+
+        Raises:
+            Throttled: when one of the buckets is full.
+        """
+        now = time.monotonic()
+        if wait := self._local.hit(hits, now=now):
+            raise _throttled(wait, hits)  # guard: test_without_valkey_a_full_bucket_refuses
+        answer = None if self.shared is None else await self.shared.hit(hits)
+        if answer is None:
+            return Attempt(now, None)
+        wait, stamp = answer
+        if wait:
+            self._local.give_back(hits, stamp=now)
+            raise _throttled(wait, hits)  # guard: test_two_processes_share_their_limits
+        return Attempt(now, stamp)
+
+    async def give_back(self, attempt: Attempt, *hits: Hit) -> None:
+        """Uncount these hits of an attempt."""
+        self._local.give_back(hits, stamp=attempt.stamp)
+        if self.shared is not None and attempt.shared_stamp is not None:
+            await self.shared.give_back(hits, stamp=attempt.shared_stamp)
+
+    def _hit(self, name: str, *bucket: str) -> Hit:
+        # A digest that needs the secret: all IPv4 addresses are soon hashed without one.
+        text = "\0".join(("throttle", name, *bucket)).encode(errors="surrogatepass")
+        digest = hmac.digest(self._secret, text, "sha256").hex()[:32]
+        return Hit(name, f"{PREFIX}:{name}:{digest}", self._limits[name])
+
+
+@asynccontextmanager
+async def open_throttle(
+    settings: ThrottleSettings, *, secret: bytes, url: SecretStr, timeout: timedelta
+) -> AsyncIterator[Throttle]:
+    """Open the connections to Valkey; it need not be there."""
+    seconds = timeout.total_seconds()
+    pool = BlockingConnectionPool.from_url(
+        url.get_secret_value(),
+        max_connections=CONNECTIONS,
+        timeout=seconds,
+        socket_timeout=seconds,
+        socket_connect_timeout=seconds,
+    )
+    async with Redis.from_pool(pool) as valkey:
+        yield Throttle(settings, secret=secret, shared=SharedWindows(valkey, timeout=timeout))
+
+
+def _keys(hits: Sequence[Hit]) -> list[str]:
+    return [hit.key for hit in hits]
+
+
+def _throttled(wait: float, hits: Sequence[Hit]) -> Throttled:
+    log.info("request_throttled", limits=[hit.name for hit in hits], seconds=math.ceil(wait))
+    return Throttled(min(MAX_RETRY_AFTER, math.ceil(wait)))
