@@ -91,6 +91,17 @@ async def test_anothers_session_is_not_found(
     assert row.session_id is None
 
 
+async def test_a_disabled_user_has_no_session(
+    database: Database, make_user: MakeUser, make_user_session: MakeUserSession
+) -> None:
+    user = await make_user(disabled_at=NOW)
+    theirs = await make_user_session(user)
+
+    row = await find_authenticated(database, user_id=user.id, session_id=theirs.id)
+
+    assert row == AuthenticatedRow(user.id, user.email, Role.USER, None, None, None)
+
+
 async def test_a_user_who_is_gone_is_not_found(database: Database) -> None:
     assert await find_authenticated(database, user_id=new_id(), session_id=new_id()) is None
 
@@ -253,6 +264,80 @@ async def test_a_session_that_was_ended_is_gone_and_may_be_ended_again(
     assert await rotate(session, user_session) is None
 
 
+async def test_ending_tells_whose_session_it_was_once(session: Session, make_user_session: MakeUserSession) -> None:
+    user_session = await make_user_session()
+    sessions = UserSessionRepository(session)
+
+    assert [await sessions.end(user_session.id) for _ in range(2)] == [user_session.user_id, None]
+
+
+async def test_a_user_ends_only_sessions_of_their_own(
+    session: Session, make_user: MakeUser, make_user_session: MakeUserSession
+) -> None:
+    user = await make_user()
+    theirs, anothers = await make_user_session(user), await make_user_session()
+    sessions = UserSessionRepository(session)
+
+    ended = [await sessions.end_owned(one.id, user_id=user.id) for one in (theirs, anothers)]
+
+    assert ended == [True, False]
+    assert list(await session.scalars(select(UserSession.id))) == [anothers.id]
+
+
+async def test_ending_all_counts_them_and_spares_other_users(
+    session: Session, make_user: MakeUser, make_user_session: MakeUserSession
+) -> None:
+    user = await make_user()
+    for _ in range(3):
+        await make_user_session(user)
+    anothers = await make_user_session()
+
+    assert await UserSessionRepository(session).end_all(user.id) == 3
+    assert list(await session.scalars(select(UserSession.id))) == [anothers.id]
+
+
+async def test_room_is_made_by_ending_the_oldest(
+    session: Session, make_user: MakeUser, make_user_session: MakeUserSession
+) -> None:
+    user = await make_user()
+    ids = [(await make_user_session(user)).id for _ in range(4)]
+    anothers = await make_user_session()
+
+    assert await UserSessionRepository(session).make_room(user.id, cap=3, now=NOW) == 2
+    assert set(await session.scalars(select(UserSession.id))) == {*ids[2:], anothers.id}
+
+
+async def test_room_is_made_of_expired_sessions_first(
+    session: Session, make_user: MakeUser, make_user_session: MakeUserSession
+) -> None:
+    user = await make_user()
+    oldest = await make_user_session(user)
+    await make_user_session(user, idle_expires_at=NOW)
+
+    assert await UserSessionRepository(session).make_room(user.id, cap=2, now=NOW) == 1
+    assert list(await session.scalars(select(UserSession.id))) == [oldest.id]
+
+
+async def test_no_session_ends_where_there_is_room(
+    session: Session, make_user: MakeUser, make_user_session: MakeUserSession
+) -> None:
+    user = await make_user()
+    await make_user_session(user)
+
+    assert await UserSessionRepository(session).make_room(user.id, cap=2, now=NOW) == 0
+
+
+async def test_a_session_that_lives_holds_the_others_and_one_that_ended_does_not(
+    session: Session, make_user: MakeUser, make_user_session: MakeUserSession
+) -> None:
+    user = await make_user()
+    user_session = await make_user_session(user)
+    sessions = UserSessionRepository(session)
+
+    assert await sessions.hold(user.id, user_session.id)
+    assert not await sessions.hold(user.id, new_id())
+
+
 async def test_ending_the_others_keeps_one_and_those_of_other_users(
     session: Session, make_user: MakeUser, make_user_session: MakeUserSession
 ) -> None:
@@ -260,8 +345,7 @@ async def test_ending_the_others_keeps_one_and_those_of_other_users(
     kept, _ended = await make_user_session(user), await make_user_session(user)
     anothers = await make_user_session()
 
-    await UserSessionRepository(session).end_others(user.id, keep=kept.id)
-
+    assert await UserSessionRepository(session).end_others(user.id, keep=kept.id) == 1
     assert set(await session.scalars(select(UserSession.id))) == {kept.id, anothers.id}
 
 
@@ -276,3 +360,16 @@ async def test_only_expired_sessions_are_pruned_and_they_are_counted(
 
     assert count == 2
     assert list(await session.scalars(select(UserSession.id))) == [living.id]
+
+
+async def test_pruning_waits_for_nobody_who_ends_sessions(
+    database: Database, session: Session, make_user_session: MakeUserSession
+) -> None:
+    await make_user_session(idle_expires_at=NOW)
+    being_ended = await make_user_session(idle_expires_at=NOW)
+
+    async with database.sessions() as somebody:
+        await UserSessionRepository(somebody).end(being_ended.id)
+        pruned = await UserSessionRepository(session).delete_expired(NOW)
+
+    assert pruned == 1

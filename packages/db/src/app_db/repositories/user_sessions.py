@@ -4,15 +4,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import DateTime, and_, bindparam, case, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, DateTime, and_, bindparam, case, delete, func, or_, select, update
 
 from app_db.engine import Database, Session
 from app_db.models import Role, User, UserSession
+from app_db.repositories.users import UserRepository
 
 
 @dataclass(frozen=True, slots=True)
 class AuthenticatedRow:
-    """What one query finds about a bearer; the session's fields are None when it has ended."""
+    """What one query finds about a bearer; the session's fields are None when it has ended or the user is disabled."""
 
     user_id: UUID
     email: str
@@ -45,7 +46,14 @@ _AUTHENTICATE = (
         _SESSIONS.idle_expires_at,
     )
     .select_from(User.__table__)
-    .outerjoin(UserSession.__table__, and_(_SESSIONS.user_id == _USERS.id, _SESSIONS.id == bindparam("session_id")))
+    .outerjoin(
+        UserSession.__table__,
+        and_(
+            _SESSIONS.user_id == _USERS.id,
+            _SESSIONS.id == bindparam("session_id"),
+            _USERS.disabled_at.is_(None),  # guard: test_a_disabled_user_has_no_session
+        ),
+    )
     .where(_USERS.id == bindparam("user_id"))
 )
 
@@ -124,16 +132,49 @@ class UserSessionRepository:
         ).one_or_none()
         return None if row is None else Rotation(*row)
 
-    async def end(self, session_id: UUID) -> None:
-        """End one session: no token of its family is accepted from the commit on. Ending it twice is no error."""
-        await self.session.execute(delete(UserSession).where(UserSession.id == session_id))
+    async def hold(self, user_id: UUID, session_id: UUID) -> bool:
+        """Let nobody else start or end sessions of this user until the transaction ends; whether this one lives.
 
-    async def end_others(self, user_id: UUID, *, keep: UUID) -> None:
-        """End every session of the user but `keep`."""
-        statement = delete(UserSession).where(UserSession.user_id == user_id, UserSession.id != keep)
-        await self.session.execute(statement)
+        Of two sessions that end each other at the same time, only the first one does.
+        """
+        await UserRepository(self.session).lock(user_id)  # guard: test_of_sessions_that_end_each_other_one_is_left
+        # A statement of its own: it sees what was committed while the lock was waited for.
+        own = select(UserSession.id).where(UserSession.id == session_id)
+        return (await self.session.scalars(own)).one_or_none() is not None
+
+    async def make_room(self, user_id: UUID, *, cap: int, now: datetime) -> int:
+        """End the oldest sessions of a locked user, expired ones first, until one more makes `cap`; return how many."""
+        live_and_newest_first = (UserSession.idle_expires_at > now).desc(), UserSession.id.desc()
+        surplus = select(UserSession.id).where(UserSession.user_id == user_id).order_by(*live_and_newest_first)
+        return await self._end(UserSession.id.in_(surplus.offset(cap - 1)))
+
+    async def end(self, session_id: UUID) -> UUID | None:
+        """End one session: no token of its family is accepted from the commit on.
+
+        Returns whose it was; None, which is no error, when it has ended already.
+        """
+        statement = delete(UserSession).where(UserSession.id == session_id).returning(UserSession.user_id)
+        return (await self.session.scalars(statement)).one_or_none()
+
+    async def end_owned(self, session_id: UUID, *, user_id: UUID) -> bool:
+        """End one session of this user; False when they have none with this id."""
+        return await self._end(UserSession.id == session_id, UserSession.user_id == user_id) > 0
+
+    async def end_others(self, user_id: UUID, *, keep: UUID) -> int:
+        """End every session of the user but `keep`, and return how many there were."""
+        return await self._end(UserSession.user_id == user_id, UserSession.id != keep)
+
+    async def end_all(self, user_id: UUID) -> int:
+        """End every session of the user, and return how many there were."""
+        return await self._end(UserSession.user_id == user_id)
+
+    async def _end(self, *which: ColumnElement[bool]) -> int:
+        return len((await self.session.scalars(delete(UserSession).where(*which).returning(UserSession.id))).all())
 
     async def delete_expired(self, now: datetime) -> int:
-        """Delete the sessions that have expired, and return how many there were."""
-        statement = delete(UserSession).where(UserSession.idle_expires_at <= now).returning(UserSession.id)
-        return len((await self.session.scalars(statement)).all())
+        """Delete the sessions that have expired, and return how many there were.
+
+        What somebody else is ending is left to them: waiting for it could be a deadlock.
+        """
+        expired = select(UserSession.id).where(UserSession.idle_expires_at <= now).with_for_update(skip_locked=True)
+        return await self._end(UserSession.id.in_(expired))
