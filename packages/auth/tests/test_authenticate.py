@@ -7,6 +7,7 @@ import pytest
 
 from app_auth import sessions
 from app_auth.auth import Auth
+from app_auth.client import NOBODY
 from app_auth.errors import InvalidToken, RefreshTokenNotFound, SessionEnded, UserRemoved
 from app_auth.principal import Principal
 from app_auth.sessions import IssuedTokens
@@ -29,7 +30,7 @@ async def signed_in(make_account: MakeAccount, sign_in: SignIn) -> IssuedTokens:
 
 async def sign_out(auth: Auth, database: Database, token: str) -> None:
     async with database.unit_of_work() as session:
-        await sessions.sign_out(auth, session, token=token)
+        await sessions.sign_out(auth, session, token=token, client=NOBODY)
 
 
 async def test_session_and_user_are_found_in_one_query(

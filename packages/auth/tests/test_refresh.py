@@ -8,6 +8,7 @@ import pytest
 
 from app_auth import sessions
 from app_auth.auth import Auth, open_auth
+from app_auth.client import NOBODY
 from app_auth.errors import RefreshTokenExpired, RefreshTokenNotFound, RefreshTokenUsed, SessionEnded
 from app_auth.principal import Principal
 from app_auth.sessions import IssuedTokens
@@ -112,7 +113,7 @@ async def test_without_a_grace_the_second_use_is_reuse(
     with open_auth(auth_settings.model_copy(update={"refresh_grace": timedelta(0)})) as strict:
         async with database.unit_of_work() as session:
             with pytest.raises(RefreshTokenUsed):
-                await sessions.refresh(strict, session, token=signed_in.refresh_token, now=now)
+                await sessions.refresh(strict, session, token=signed_in.refresh_token, client=NOBODY, now=now)
 
 
 async def test_reuse_ends_the_family(
@@ -199,7 +200,9 @@ async def test_an_absolute_lifetime_below_the_idle_one_wins_from_the_start(
 
     with open_auth(auth_settings.model_copy(update={"refresh_absolute": timedelta(days=1)})) as auth:
         async with database.unit_of_work() as session:
-            tokens = await sessions.sign_in(auth, session, email=account.email, password=account.password, now=now)
+            tokens = await sessions.sign_in(
+                auth, session, email=account.email, password=account.password, client=NOBODY, now=now
+            )
 
     assert tokens.refresh_expires_at == now + timedelta(days=1)
 
@@ -209,7 +212,9 @@ async def test_a_token_of_a_retired_key_yields_one_of_the_active_key(
 ) -> None:
     with open_auth(rotated_settings) as rotated:
         async with database.unit_of_work() as session:
-            renewed = await sessions.refresh(rotated, session, token=signed_in.refresh_token, now=utcnow())
+            renewed = await sessions.refresh(
+                rotated, session, token=signed_in.refresh_token, client=NOBODY, now=utcnow()
+            )
 
     with pytest.raises(RefreshTokenNotFound):
         await refresh(renewed.refresh_token)  # by a process that does not know the new key
@@ -223,7 +228,7 @@ async def test_keys_that_are_rotated_within_the_grace_change_no_successor(
 
     with open_auth(rotated_settings) as rotated:
         async with database.unit_of_work() as session:
-            again = await sessions.refresh(rotated, session, token=signed_in.refresh_token, now=now)
+            again = await sessions.refresh(rotated, session, token=signed_in.refresh_token, client=NOBODY, now=now)
 
     assert again.refresh_token == first.refresh_token
 
@@ -233,7 +238,7 @@ async def test_a_successor_of_a_key_that_this_process_does_not_know_is_not_found
 ) -> None:
     with open_auth(rotated_settings) as rotated:
         async with database.unit_of_work() as session:
-            await sessions.refresh(rotated, session, token=signed_in.refresh_token, now=utcnow())
+            await sessions.refresh(rotated, session, token=signed_in.refresh_token, client=NOBODY, now=utcnow())
 
     with pytest.raises(RefreshTokenNotFound):
         await refresh(signed_in.refresh_token)  # within the grace, by a process with the old ring

@@ -10,6 +10,7 @@ import pytest
 
 from app_auth import sessions
 from app_auth.auth import Auth, open_auth
+from app_auth.client import NOBODY
 from app_auth.errors import HashingBusy, InvalidCredentials
 from app_auth.principal import Principal
 from app_auth.sessions import IssuedTokens
@@ -109,7 +110,9 @@ async def hashing(
 
     async def sign_in() -> IssuedTokens:
         async with narrow.unit_of_work() as session:
-            return await sessions.sign_in(auth, session, email=account.email, password=account.password, now=utcnow())
+            return await sessions.sign_in(
+                auth, session, email=account.email, password=account.password, client=NOBODY, now=utcnow()
+            )
 
     async with busy_hashing(auth.passwords):
         signing_in = asyncio.create_task(sign_in())
@@ -165,7 +168,9 @@ async def test_who_is_refused_for_lack_of_hashing_threads_has_no_session(
         async with busy_hashing(auth.passwords):
             with pytest.raises(HashingBusy):
                 async with database.unit_of_work() as session:
-                    await sessions.sign_in(auth, session, email=account.email, password=PASSWORD, now=utcnow())
+                    await sessions.sign_in(
+                        auth, session, email=account.email, password=PASSWORD, client=NOBODY, now=utcnow()
+                    )
 
     async with database.unit_of_work() as session:
         assert await UserSessionRepository(session).of_user(account.id) == []

@@ -5,8 +5,11 @@ from datetime import datetime
 from uuid import UUID
 
 from app_auth.accounts import canonical_email
+from app_auth.audit import Event, audit
 from app_auth.auth import Auth
+from app_auth.client import Client
 from app_auth.errors import (
+    EmailNotVerified,
     InvalidCredentials,
     InvalidEmail,
     RefreshTokenExpired,
@@ -18,9 +21,10 @@ from app_auth.errors import (
 from app_auth.principal import Principal
 from app_auth.tokens import RefreshClaims
 from app_db import Database, Session
+from app_db.errors import NotFound
 from app_db.models import UserSession
 from app_db.repositories.user_sessions import UserSessionRepository, find_authenticated
-from app_db.repositories.users import UserRepository
+from app_db.repositories.users import Credentials, UserRepository
 from app_db.types import new_id
 
 
@@ -34,27 +38,21 @@ class IssuedTokens:
     refresh_expires_at: datetime
 
 
-async def sign_in(auth: Auth, session: Session, *, email: str, password: str, now: datetime) -> IssuedTokens:
-    """Start a login session.
+async def sign_in(
+    auth: Auth, session: Session, *, email: str, password: str, client: Client, now: datetime
+) -> IssuedTokens:
+    """Start a login session; of those that the user has beyond `sessions_per_user`, the oldest end.
 
     Raises:
-        InvalidCredentials: for a wrong password and an unknown address alike, after the same work (ASVS 5.0, 6.3.8).
+        InvalidCredentials: for a wrong password, an unknown address and a disabled account alike, after the same work
+            (ASVS 5.0, 6.3.8).
+        EmailNotVerified: with the right password only. Like the refusals above, its aftermath audits the attempt.
         HashingBusy: when the hashing pool is full.
     """
-    users = UserRepository(session)
-    try:
-        account = await users.credentials_of(canonical_email(email))
-    except InvalidEmail:
-        account = None
-    await session.release()  # guard: test_a_sign_in_holds_no_connection_while_it_hashes
-    # Verified for an unknown address too: equal time hides who has an account.
-    matches = await auth.passwords.verify(password, account.password_hash if account else None)
-    if account is None or not matches:
-        raise InvalidCredentials  # guard: test_a_wrong_password_is_refused
-    # Hashing took a while: a password that was changed meanwhile has ended all sessions, and would miss this one.
-    if not await users.still_has(account):
-        raise InvalidCredentials  # guard: test_a_password_that_is_changed_while_it_signs_in_is_refused
-    settings = auth.settings
+    account = await _proven(auth, session, email=email, password=password, client=client)
+    settings, sessions = auth.settings, UserSessionRepository(session)
+    # The user is locked: of N parallel sign-ins, each sees the sessions of those before it.
+    ended = await sessions.make_room(account.user_id, cap=settings.sessions_per_user, now=now)
     user_session = UserSession(
         id=new_id(),
         user_id=account.user_id,
@@ -64,8 +62,13 @@ async def sign_in(auth: Auth, session: Session, *, email: str, password: str, no
         refresh_key_id=auth.refresh_tokens.active_key_id,
         idle_expires_at=now + min(settings.refresh_idle, settings.refresh_absolute),
         expires_at=now + settings.refresh_absolute,
+        client_address=client.address,
+        user_agent=client.user_agent,
     )
     session.add(user_session)
+    if ended:
+        audit(session, Event.SESSIONS_REVOKED, client=client, user_id=account.user_id, count=ended, because="too_many")
+    audit(session, Event.SIGNED_IN, client=client, user_id=account.user_id, session_id=user_session.id)
     return _issue(
         auth,
         RefreshClaims(user_session.id, 0),
@@ -76,7 +79,28 @@ async def sign_in(auth: Auth, session: Session, *, email: str, password: str, no
     )
 
 
-async def refresh(auth: Auth, session: Session, *, token: str, now: datetime) -> IssuedTokens:
+async def _proven(auth: Auth, session: Session, *, email: str, password: str, client: Client) -> Credentials:
+    """Return whose password this is, with the user locked for the rest of the transaction."""
+    users = UserRepository(session)
+    try:
+        account = await users.credentials_of(canonical_email(email))
+    except InvalidEmail:
+        account = None
+    await session.release()  # guard: test_a_sign_in_holds_no_connection_while_it_hashes
+    # Verified for an unknown address too: equal time hides who has an account.
+    matches = await auth.passwords.verify(password, account.password_hash if account else None)
+    refused = InvalidCredentials(client, user_id=account.user_id if account else None)
+    if account is None or not matches:
+        raise refused  # guard: test_a_wrong_password_is_refused
+    # Hashing took a while: a password that was changed meanwhile has ended all sessions, and would miss this one.
+    if not await users.still_has(account):
+        raise refused  # guard: test_a_password_that_is_changed_while_it_signs_in_is_refused
+    if auth.settings.verification and not account.verified:
+        raise EmailNotVerified(client, user_id=account.user_id)  # guard: test_an_unverified_account_cannot_sign_in
+    return account
+
+
+async def refresh(auth: Auth, session: Session, *, token: str, client: Client, now: datetime) -> IssuedTokens:
     """Exchange a refresh token for its successor and a new access token.
 
     N parallel calls with one token all get the same successor, and so does a repetition within the grace.
@@ -100,7 +124,7 @@ async def refresh(auth: Auth, session: Session, *, token: str, now: datetime) ->
         user_session = await sessions.get(claims.session_id)
         if user_session is None:
             raise RefreshTokenNotFound
-        raise RefreshTokenExpired if user_session.is_expired(now) else RefreshTokenUsed(claims.session_id)
+        raise RefreshTokenExpired if user_session.is_expired(now) else RefreshTokenUsed(claims.session_id, client)
     return _issue(
         auth,
         RefreshClaims(claims.session_id, rotation.counter),
@@ -126,14 +150,64 @@ async def authenticate(auth: Auth, database: Database, *, token: str, now: datet
     return Principal(row.user_id, row.email, row.role, row.session_id, row.signed_in_at)
 
 
-async def sign_out(auth: Auth, session: Session, *, token: str) -> None:
+async def sign_out(auth: Auth, session: Session, *, token: str, client: Client) -> None:
     """End the session of an access token. One that has ended already is no error, so the client may repeat it.
 
     Raises:
         InvalidToken: when the token is not ours, or has expired.
     """
     claims = auth.access_tokens.verify(token)
-    await UserSessionRepository(session).end(claims.session_id)  # guard: test_signing_out_ends_its_refresh_token
+    user_id = await UserSessionRepository(session).end(claims.session_id)
+    if user_id is not None:
+        audit(session, Event.SIGNED_OUT, client=client, user_id=user_id, session_id=claims.session_id)
+
+
+async def list_sessions(session: Session, principal: Principal, *, now: datetime) -> list[UserSession]:
+    """Return the user's sessions that live, newest first: `sessions_per_user` at most."""
+    sessions = await UserSessionRepository(session).of_user(principal.user_id)
+    return [user_session for user_session in sessions if not user_session.is_expired(now)]
+
+
+async def revoke(session: Session, principal: Principal, session_id: UUID, *, client: Client) -> None:
+    """End one of the user's own sessions, from the next request on; it may be the one that asks.
+
+    Raises:
+        NotFound: the user has no session with this id; somebody else may.
+        SessionEnded: the session that asks was ended a moment ago.
+    """
+    sessions, user_id = await _held(session, principal), principal.user_id
+    if not await sessions.end_owned(session_id, user_id=user_id):
+        raise NotFound
+    audit(session, Event.SESSION_REVOKED, client=client, user_id=user_id, session_id=session_id)
+
+
+async def revoke_others(session: Session, principal: Principal, *, client: Client) -> None:
+    """End all sessions of the user but the one that asks, from the next request on. May be repeated.
+
+    Raises:
+        SessionEnded: the session that asks was ended a moment ago.
+    """
+    sessions, user_id = await _held(session, principal), principal.user_id
+    ended = await sessions.end_others(user_id, keep=principal.session_id)
+    audit(session, Event.SESSIONS_REVOKED, client=client, user_id=user_id, count=ended, because="others")
+
+
+async def revoke_all(session: Session, principal: Principal, *, client: Client) -> None:
+    """End all sessions of the user, from the next request on, the one that asks as well.
+
+    Raises:
+        SessionEnded: the session that asks was ended a moment ago.
+    """
+    sessions, user_id = await _held(session, principal), principal.user_id
+    ended = await sessions.end_all(user_id)
+    audit(session, Event.SESSIONS_REVOKED, client=client, user_id=user_id, count=ended, because="all")
+
+
+async def _held(session: Session, principal: Principal) -> UserSessionRepository:
+    sessions = UserSessionRepository(session)
+    if not await sessions.hold(principal.user_id, principal.session_id):
+        raise SessionEnded  # guard: test_a_session_that_was_just_ended_ends_no_other
+    return sessions
 
 
 def _issue(
