@@ -16,6 +16,7 @@ from app_api.lifespan import State
 from app_api.observability import configure_logging
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, client_of, run_lifespan
+from app_auth.limits import ThrottleSettings
 from app_auth.settings import AuthSettings
 from app_auth.testing import MakeAccount, SignIn
 from app_db import Database
@@ -24,10 +25,21 @@ from app_db.settings import DatabaseSettings
 
 
 @pytest.fixture(scope="session")
-def api_settings(database_settings: DatabaseSettings, valkey_url: str, auth_settings: AuthSettings) -> ApiSettings:
+def api_settings(
+    database_settings: DatabaseSettings,
+    valkey_url: str,
+    auth_settings: AuthSettings,
+    throttle_settings: ThrottleSettings,
+) -> ApiSettings:
     """Return the settings of an API on the servers of this test process; it logs as in production."""
     settings = ApiSettings.model_validate(
-        {"env": "test", "database": database_settings, "redis": {"url": valkey_url}, "auth": auth_settings}
+        {
+            "env": "test",
+            "database": database_settings,
+            "redis": {"url": valkey_url},
+            "auth": auth_settings,
+            "throttle": throttle_settings,
+        }
     )
     configure_logging(settings.log)
     return settings

@@ -6,8 +6,10 @@ from typing import Annotated
 from fastapi import Depends, Query, Request
 from fastapi.security import OAuth2PasswordBearer
 
+from app_api.proxies import Network, read_client
 from app_auth import sessions
 from app_auth.auth import Auth
+from app_auth.client import Client
 from app_auth.permissions import require_operator
 from app_auth.principal import Principal
 from app_db import Database, Session
@@ -47,6 +49,15 @@ async def get_auth(request: Request) -> Auth:
 
 
 AuthDep = Annotated[Auth, Depends(get_auth)]
+
+
+async def get_client(request: Request) -> Client:
+    """Return from where the request comes, for what is throttled or audited."""
+    trusted: tuple[Network, ...] = request.state.trusted_proxies
+    return read_client(request, trusted=trusted)
+
+
+ClientDep = Annotated[Client, Depends(get_client)]
 
 
 async def get_bearer(token: Annotated[str | None, Depends(_bearer)]) -> str:

@@ -8,8 +8,11 @@ import structlog
 from fastapi import FastAPI
 
 from app_api.health import ReadinessProbe, open_readiness_probe
+from app_api.proxies import Network
 from app_api.settings import ApiSettings
 from app_auth.auth import Auth, open_auth
+from app_auth.settings import active
+from app_auth.throttle import open_throttle
 from app_db import Database, open_database
 
 log = structlog.get_logger(__name__)
@@ -21,6 +24,7 @@ class State(TypedDict):
     database: Database
     auth: Auth
     readiness_probe: ReadinessProbe
+    trusted_proxies: tuple[Network, ...]
 
 
 def lifespan_of(settings: ApiSettings) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
@@ -31,10 +35,21 @@ def lifespan_of(settings: ApiSettings) -> Callable[[FastAPI], AbstractAsyncConte
         async with (
             open_database(settings.database, name="api") as database,
             open_readiness_probe(settings.redis, database) as readiness_probe,
+            open_throttle(
+                settings.throttle,
+                secret=active(settings.auth.peppers).key_bytes,
+                url=settings.redis.url,
+                patience=settings.redis.timeout,
+            ) as throttle,
         ):
-            with open_auth(settings.auth) as auth:
+            with open_auth(settings.auth, throttle=throttle) as auth:
                 log.info("api_started", env=settings.env.value)
-                yield {"database": database, "auth": auth, "readiness_probe": readiness_probe}
+                yield {
+                    "database": database,
+                    "auth": auth,
+                    "readiness_probe": readiness_probe,
+                    "trusted_proxies": settings.http.trusted_proxies,
+                }
         log.info("api_stopped")
 
     return lifespan

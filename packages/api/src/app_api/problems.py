@@ -13,7 +13,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Mount
 
-from app_auth.errors import InvalidGrant, InvalidToken
+from app_auth.errors import InvalidGrant, InvalidToken, Throttled
 from app_db.errors import AppError, BadRequest, Conflict, Forbidden, Invalid, NotFound, Unauthenticated, Unavailable
 
 log = structlog.get_logger(__name__)
@@ -49,6 +49,7 @@ STATUS_BY_ERROR: Mapping[type[AppError], int] = {
     PayloadTooLarge: 413,
     UnsupportedMediaType: 415,
     Invalid: 422,
+    Throttled: 429,
     Unavailable: 503,
 }
 
@@ -140,6 +141,8 @@ def app_error_response(scope: Mapping[str, Any], error: AppError, **members: Any
     if isinstance(error, Unauthenticated):
         # RFC 6750, 3.1: no error code when the request carried no token at all.
         headers["WWW-Authenticate"] = 'Bearer error="invalid_token"' if isinstance(error, InvalidToken) else "Bearer"
+    if isinstance(error, Throttled):
+        headers["Retry-After"] = str(error.retry_after)  # guard: test_who_is_throttled_is_told_for_how_long
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after)  # guard: test_health_is_an_outage_without_the_database
     if isinstance(error, PayloadTooLarge):

@@ -4,9 +4,11 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import AnyHttpUrl, BaseModel, Field, SecretStr, model_validator
+from pydantic import AnyHttpUrl, BaseModel, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app_api.proxies import EVERYBODY, Network
+from app_auth.limits import ThrottleSettings
 from app_auth.settings import AuthSettings
 from app_db.settings import DatabaseSettings, Duration
 
@@ -19,6 +21,14 @@ class Environment(StrEnum):
     TEST = "test"
 
 
+def _everybody(networks: object) -> object:
+    return EVERYBODY if networks in (["*"], ("*",)) else networks
+
+
+type TrustedProxies = Annotated[tuple[Network, ...], BeforeValidator(_everybody)]
+"""Networks; `["*"]` is everybody."""
+
+
 class HttpSettings(BaseModel, frozen=True):
     """`APP_HTTP__…`."""
 
@@ -26,6 +36,8 @@ class HttpSettings(BaseModel, frozen=True):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "0.0.0.0")  # noqa: S104  # names to accept, not to bind
     cors_origins: tuple[AnyHttpUrl, ...] = ()
+    trusted_proxies: TrustedProxies = ()
+    """Whose X-Forwarded-For is believed."""
     max_body: Annotated[int, Field(ge=1024)] = 1024 * 1024
     """Bytes."""
     docs: bool | None = None
@@ -60,6 +72,7 @@ class ApiSettings(BaseSettings):
     database: DatabaseSettings
     redis: RedisSettings
     auth: AuthSettings
+    throttle: ThrottleSettings = ThrottleSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
 
@@ -72,4 +85,8 @@ class ApiSettings(BaseSettings):
     def _check_production(self) -> Self:
         if self.env is Environment.PRODUCTION and "*" in self.http.allowed_hosts:
             raise ValueError("APP_HTTP__ALLOWED_HOSTS must name the hosts")  # guard: test_production_refuses_every_host
+        if self.env is Environment.PRODUCTION and any(net.prefixlen == 0 for net in self.http.trusted_proxies):
+            raise ValueError(
+                "APP_HTTP__TRUSTED_PROXIES must name networks"
+            )  # guard: test_production_trusts_some_proxies
         return self

@@ -188,10 +188,10 @@ class Throttle:
 
 @asynccontextmanager
 async def open_throttle(
-    settings: ThrottleSettings, *, secret: bytes, url: SecretStr, timeout: timedelta
+    settings: ThrottleSettings, *, secret: bytes, url: SecretStr, patience: timedelta
 ) -> AsyncIterator[Throttle]:
-    """Open the connections to Valkey; it need not be there."""
-    seconds = timeout.total_seconds()
+    """Open the connections to Valkey; it need not be there, and each call to it takes no longer than `patience`."""
+    seconds = patience.total_seconds()
     pool = BlockingConnectionPool.from_url(
         url.get_secret_value(),
         max_connections=CONNECTIONS,
@@ -200,7 +200,7 @@ async def open_throttle(
         socket_connect_timeout=seconds,
     )
     async with Redis.from_pool(pool) as valkey:
-        yield Throttle(settings, secret=secret, shared=SharedWindows(valkey, timeout=timeout))
+        yield Throttle(settings, secret=secret, shared=SharedWindows(valkey, timeout=patience))
 
 
 def _keys(hits: Sequence[Hit]) -> list[str]:
