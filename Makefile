@@ -6,7 +6,7 @@ BIN := .venv/bin
 IN_DEV := $(BIN)/python scripts/dev.py run
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev psql shell seed migrate revision test test-tools test-e2e test-isolated coverage check \
+.PHONY: help install dev psql shell seed migrate revision test test-tools test-e2e test-attack test-isolated coverage check \
 	check-format check-lint check-types check-contracts check-dependencies check-sql check-lock guards bench bench-http \
 	bench-jobs format lock clean
 
@@ -45,13 +45,16 @@ revision: ## Write a revision from the difference between models and database: m
 PYTEST := $(BIN)/$(if $(COVERAGE),coverage run -m )pytest
 
 test: install ## Test the packages and what joins them, in parallel; needs nothing running
-	$(PYTEST) -n auto packages tests --ignore=tests/e2e --ignore=tests/packaging --ignore=tests/tooling
+	$(PYTEST) -n auto packages tests --ignore=tests/e2e --ignore=tests/attack --ignore=tests/packaging --ignore=tests/tooling
 
 test-tools: install ## Test what is shipped and the tools of the checkout: wheels, lock files, guards, changelogs
 	$(BIN)/pytest -n auto tests/packaging tests/tooling
 
 test-e2e: install ## Test real processes: started, used, killed
-	$(BIN)/pytest tests/e2e
+	$(BIN)/pytest tests/e2e tests/attack -m "not slow"
+
+test-attack: install ## Attack it: the seventy cases of tests/attack/cases.py over real HTTP, timing and soak included
+	$(BIN)/pytest tests/attack
 
 test-isolated: ## Test each package with what it declares and no more; PACKAGE=db only that one
 	@for package in $(or $(PACKAGE),db auth api worker); do \
