@@ -1,0 +1,333 @@
+"""Whatever users do with their sessions, in whatever order: what is accepted is what a model of one page says.
+
+The model knows nothing of tokens, rows or transactions. Hypothesis plays it against the real services on a real
+database, and looks after each step at who is let in.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+
+from app_auth import accounts, sessions
+from app_auth.auth import Auth, open_auth
+from app_auth.client import NOBODY
+from app_auth.errors import (
+    EmailTaken,
+    InvalidCredentials,
+    InvalidToken,
+    ReauthenticationRequired,
+    RefreshTokenExpired,
+    RefreshTokenNotFound,
+    RefreshTokenUsed,
+)
+from app_auth.principal import Principal
+from app_auth.settings import AuthSettings
+from app_db import Database, Session
+from app_db.errors import AppError, NotFound
+from app_db.models import User, UserSession
+from app_db.repositories.user_sessions import UserSessionRepository
+from app_db.repositories.users import UserRepository
+from app_db.settings import DatabaseSettings
+from app_db.types import new_id, utcnow
+
+FEW = 30
+EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", FEW))
+STEPS = 20
+NEVER_A_PASSWORD = "what nobody has chosen"
+SESSIONS_PER_USER = 3
+GRACE, IDLE, ABSOLUTE = timedelta(seconds=10), timedelta(days=14), timedelta(days=30)
+FRESH = timedelta(minutes=5)
+MOMENT = timedelta(microseconds=1)
+INTERVALS = (MOMENT, GRACE - MOMENT, GRACE, FRESH, FRESH + MOMENT, timedelta(days=1), IDLE - MOMENT, IDLE, ABSOLUTE / 2)
+
+
+@dataclass(eq=False)
+class Account:
+    """A user, with all passwords they ever had; the last one is the current one."""
+
+    id: UUID
+    email: str
+    passwords: list[str]
+    is_deleted: bool = False
+
+
+@dataclass(eq=False)
+class Family:
+    """A login session: what the rules say of it, and the tokens that its client has got."""
+
+    id: UUID
+    owner: Account
+    signed_in_at: datetime
+    idle_until: datetime
+    tokens: list[str]
+    rotated_at: datetime | None = None
+    has_ended: bool = False
+
+    def lives(self, now: datetime) -> bool:
+        return not self.has_ended and now < self.idle_until
+
+    def refresh(self, number: int, now: datetime) -> type[AppError] | None:
+        """Play one use of the token with this number; None means that the token with the next number is returned."""
+        if self.has_ended:
+            return RefreshTokenNotFound
+        if now >= self.idle_until:
+            return RefreshTokenExpired
+        is_current = number == len(self.tokens) - 1
+        if is_current:
+            self.rotated_at = now
+        elif number < len(self.tokens) - 2 or self.rotated_at is None or now >= self.rotated_at + GRACE:
+            self.has_ended = True
+            return RefreshTokenUsed
+        self.idle_until = min(now + IDLE, self.signed_in_at + ABSOLUTE)
+        return None
+
+
+@dataclass(frozen=True)
+class World:
+    """The real thing: the services, the database, and the loop that they run in."""
+
+    auth: Auth
+    database: Database
+    runner: asyncio.Runner
+
+    def attempt[T](self, work: Callable[[Session], Awaitable[T]], *, times: int = 1) -> list[T | AppError]:
+        """Do it so many times at once, each as the edge does: one transaction, and the aftermath in another."""
+
+        async def once() -> T | AppError:
+            try:
+                async with self.database.unit_of_work() as session:
+                    return await work(session)
+            except AppError as error:
+                async with self.database.unit_of_work() as session:
+                    await error.aftermath(session)
+                return error
+
+        async def at_once() -> list[T | AppError]:
+            return await asyncio.gather(*(once() for _ in range(times)))
+
+        return self.runner.run(at_once())
+
+
+class SessionModel(RuleBasedStateMachine):
+    """The rules."""
+
+    users = Bundle("users")
+    families = Bundle("families")
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world, self.auth = world, world.auth
+        self.now = utcnow()
+        self.all: list[Family] = []
+
+    # What users do
+
+    @initialize(target=users)
+    def somebody_registers(self) -> Account:
+        return self.register()
+
+    @rule(target=users)
+    def somebody_else_registers(self) -> Account:
+        return self.register()
+
+    @rule(target=families, account=users, data=st.data())
+    def sign_in(self, account: Account, data: st.DataObject) -> Family | MultipleResults[Family]:
+        password = data.draw(st.sampled_from([*account.passwords, NEVER_A_PASSWORD]), "password")
+        (answer,) = self.world.attempt(
+            lambda session: sessions.sign_in(
+                self.auth, session, email=account.email, password=password, client=NOBODY, now=self.now
+            )
+        )
+        if account.is_deleted or password != account.passwords[-1]:
+            assert isinstance(answer, InvalidCredentials)
+            return multiple()
+        assert not isinstance(answer, AppError)
+        kept = sorted(self.of(account), key=lambda family: (family.lives(self.now), family.id), reverse=True)
+        end(kept[SESSIONS_PER_USER - 1 :])
+        token = answer.refresh_token
+        family = Family(self.auth.refresh_tokens.parse(token).session_id, account, self.now, self.now + IDLE, [token])
+        self.all.append(family)
+        return family
+
+    @rule(family=families, back=st.integers(0, 2), times=st.integers(1, 3))
+    def refresh(self, family: Family, back: int, times: int) -> None:
+        number = max(0, len(family.tokens) - 1 - back)
+        refusal = family.refresh(number, self.now)
+        answers = self.world.attempt(
+            lambda session: sessions.refresh(
+                self.auth, session, token=family.tokens[number], client=NOBODY, now=self.now
+            ),
+            times=times,
+        )
+        if refusal is None:
+            (successor,) = {answer if isinstance(answer, AppError) else answer.refresh_token for answer in answers}
+            assert [successor] == family.tokens[number + 1 :] or number == len(family.tokens) - 1
+            assert isinstance(successor, str)
+            family.tokens[number + 1 :] = [successor]
+        else:
+            # Of parallel reuses, one may find that another has ended the family.
+            assert refusal in map(type, answers)
+            assert {type(answer) for answer in answers} <= {refusal, RefreshTokenNotFound}
+
+    @rule(family=families)
+    def sign_out(self, family: Family) -> None:
+        self.done(lambda session: sessions.sign_out(self.auth, session, token=self.access_token(family), client=NOBODY))
+        end([family])
+
+    @rule(family=families, other=families)
+    def revoke(self, family: Family, other: Family) -> None:
+        if principal := self.let_in(family):
+            (answer,) = self.world.attempt(lambda session: sessions.revoke(session, principal, other.id, client=NOBODY))
+            assert isinstance(answer, NotFound) == (other.has_ended or other.owner is not family.owner)
+            end([other] if answer is None else [])
+
+    @rule(family=families)
+    def revoke_others(self, family: Family) -> None:
+        if principal := self.let_in(family):
+            self.done(lambda session: sessions.revoke_others(session, principal, client=NOBODY))
+            end(other for other in self.of(family.owner) if other is not family)
+
+    @rule(family=families)
+    def revoke_all(self, family: Family) -> None:
+        if principal := self.let_in(family):
+            self.done(lambda session: sessions.revoke_all(session, principal, client=NOBODY))
+            end(self.of(family.owner))
+
+    @rule(family=families, data=st.data())
+    def change_password(self, family: Family, data: st.DataObject) -> None:
+        current = data.draw(st.sampled_from([*family.owner.passwords, NEVER_A_PASSWORD]), "current password")
+        new = new_id().hex
+        if principal := self.let_in(family):
+            (answer,) = self.world.attempt(
+                lambda session: accounts.change_password(
+                    self.auth, session, principal, current_password=current, new_password=new
+                )
+            )
+            assert isinstance(answer, InvalidCredentials) == (current != family.owner.passwords[-1])
+            if answer is None:
+                family.owner.passwords.append(new)
+                end(other for other in self.of(family.owner) if other is not family)
+
+    @rule(family=families)
+    def delete_account(self, family: Family) -> None:
+        if principal := self.let_in(family):
+            (answer,) = self.world.attempt(
+                lambda session: accounts.delete_account(self.auth, session, principal, now=self.now)
+            )
+            assert isinstance(answer, ReauthenticationRequired) == (self.now - family.signed_in_at > FRESH)
+            if answer is None:
+                family.owner.is_deleted = True
+                end(self.of(family.owner))
+
+    # What happens by itself
+
+    @rule(interval=st.sampled_from(INTERVALS))
+    def time_passes(self, interval: timedelta) -> None:
+        self.now += interval
+
+    @rule()
+    def the_expired_are_pruned(self) -> None:
+        self.done(lambda session: UserSessionRepository(session).delete_expired(self.now))
+        end(family for family in self.all if not family.lives(self.now))
+
+    @invariant()
+    def those_who_live_are_let_in_and_nobody_else(self) -> None:
+        for family in self.all:
+            self.let_in(family)
+
+    @invariant()
+    def users_see_the_sessions_that_live(self) -> None:
+        for family in self.all:
+            if principal := self.let_in(family):
+                listed = self.done(self.listing(principal))
+                expected = {other.id for other in self.of(family.owner) if other.lives(self.now)}
+                assert {user_session.id for user_session in listed} == expected
+
+    # How
+
+    def register(self) -> Account:
+        email, password = f"{new_id().hex}@example.test", new_id().hex
+        password_hash = self.world.runner.run(self.auth.passwords.hash(password))
+        user = User(
+            email=email, email_canonical=email, password_hash=password_hash, email_verified_at=utcnow(), id=new_id()
+        )
+        self.done(lambda session: UserRepository(session).add(user, taken=EmailTaken))
+        return Account(user.id, email, [password])
+
+    def of(self, account: Account) -> list[Family]:
+        return [family for family in self.all if family.owner is account and not family.has_ended]
+
+    def access_token(self, family: Family) -> str:
+        # Of this moment: how long an access token itself is good for is told by the clock, which nobody moves here.
+        return self.auth.access_tokens.issue(user_id=family.owner.id, session_id=family.id, now=utcnow())[0]
+
+    def let_in(self, family: Family) -> Principal | None:
+        """Come with an access token of this session; None when that was rightly refused."""
+        token = self.access_token(family)
+        try:
+            principal = self.world.runner.run(
+                sessions.authenticate(self.auth, self.world.database, token=token, now=self.now)
+            )
+        except InvalidToken:
+            principal = None
+        assert (principal is not None) == family.lives(self.now)
+        return principal
+
+    def listing(self, principal: Principal) -> Callable[[Session], Awaitable[list[UserSession]]]:
+        return lambda session: sessions.list_sessions(session, principal, now=self.now)
+
+    def done[T](self, work: Callable[[Session], Awaitable[T]]) -> T:
+        """Do what nothing may refuse."""
+        (answer,) = self.world.attempt(work)
+        assert not isinstance(answer, AppError)
+        return answer
+
+
+def end(families: Iterable[Family]) -> None:
+    for family in families:
+        family.has_ended = True
+
+
+@pytest.fixture
+def world(database: Database, database_settings: DatabaseSettings, auth_settings: AuthSettings) -> Iterator[World]:
+    """Return the services in a loop of their own, because hypothesis calls the rules from none."""
+    fewer = auth_settings.model_copy(update={"sessions_per_user": SESSIONS_PER_USER})
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner, open_auth(fewer) as auth:
+        own = Database(database_settings, name="model")
+        yield World(auth, own, runner)
+        runner.run(own.close())
+
+
+@pytest.mark.timeout(60 * EXAMPLES)
+def test_sessions_do_what_their_model_says(world: World) -> None:
+    many = settings(
+        max_examples=EXAMPLES,
+        stateful_step_count=STEPS,
+        deadline=None,
+        derandomize=EXAMPLES == FEW,  # in every run the same; many are new ones
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+    class Played(SessionModel):
+        def __init__(self) -> None:
+            super().__init__(world)
+
+    run_state_machine_as_test(Played, settings=many)
