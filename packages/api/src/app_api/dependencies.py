@@ -10,6 +10,7 @@ from app_api.proxies import Network, read_client
 from app_auth import sessions
 from app_auth.auth import Auth
 from app_auth.client import Client
+from app_auth.errors import InvalidToken
 from app_auth.permissions import require_operator
 from app_auth.principal import Principal
 from app_db import Database, Session
@@ -19,7 +20,27 @@ from app_db.types import utcnow
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})  # RFC 9110, 9.2.1
 
-_bearer = OAuth2PasswordBearer(tokenUrl="/auth/access-token", auto_error=False)
+
+class Bearer(OAuth2PasswordBearer):
+    """Reads the Authorization header (RFC 6750, 2.1), the one place where a token is looked for."""
+
+    async def __call__(self, request: Request) -> str | None:
+        """Return the token, unverified; None where there is none, or credentials of another kind (RFC 6750, 3.1).
+
+        Raises:
+            InvalidToken: there are two such headers, or nothing that any scheme would send.
+        """
+        match request.headers.getlist("authorization"):
+            case [] | [""]:
+                return None
+            case [credentials] if " " in credentials:
+                scheme, _, token = credentials.partition(" ")
+                return token.strip() if scheme.lower() == "bearer" else None
+            case _:
+                raise InvalidToken  # guard: test_what_is_no_credential_at_all_is_an_invalid_token
+
+
+_bearer = Bearer(tokenUrl="/auth/access-token")
 
 
 async def get_session(request: Request) -> AsyncIterator[Session]:

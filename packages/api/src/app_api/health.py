@@ -1,8 +1,10 @@
 """Whether this process lives, and whether it should get requests."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from threading import Event
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request
@@ -21,8 +23,9 @@ from app_db.repositories.schema import SchemaRepository
 router = APIRouter(prefix="/probe", tags=["probe"])
 
 CHECK_SECONDS = 1.0
+KEEP_SECONDS = 1.0
 
-type Check = Literal["ok", "failed", "behind"]
+type Check = Literal["ok", "failed", "behind", "stopping"]
 
 
 class Readiness(BaseModel):
@@ -39,13 +42,27 @@ class NotReady(Unavailable):
 
 
 class ReadinessProbe:
-    """Asks Postgres and Valkey, each within `CHECK_SECONDS`."""
+    """Asks Postgres and Valkey, each within `CHECK_SECONDS` and at most once in `KEEP_SECONDS`, whoever asks us."""
 
-    def __init__(self, database: Database, valkey: Redis) -> None:
+    def __init__(self, database: Database, valkey: Redis, stopping: Event) -> None:
         self._database = database
         self._valkey = valkey
+        self._stopping = stopping
+        self._asking = asyncio.Lock()
+        self._last: Readiness | None = None
+        self._asked_at = 0.0
 
     async def check(self) -> Readiness:
+        """Return what is known, no older than `KEEP_SECONDS`; a process that is about to stop is not ready."""
+        if self._stopping.is_set():
+            return Readiness(status="unready", checks={"process": "stopping"})
+        async with self._asking:  # guard: test_probes_at_once_ask_once
+            if self._last is None or time.monotonic() - self._asked_at > KEEP_SECONDS:
+                self._last = await self._ask()
+                self._asked_at = time.monotonic()
+            return self._last
+
+    async def _ask(self) -> Readiness:
         """Ask both at once. Only the database decides whether requests can be served."""
         schema, valkey = await asyncio.gather(self._check_schema(), self._check_valkey())
         status: Literal["ready", "degraded", "unready"] = "ready" if valkey == "ok" else "degraded"
@@ -68,12 +85,14 @@ class ReadinessProbe:
 
 
 @asynccontextmanager
-async def open_readiness_probe(settings: RedisSettings, database: Database) -> AsyncIterator[ReadinessProbe]:
+async def open_readiness_probe(
+    settings: RedisSettings, database: Database, stopping: Event
+) -> AsyncIterator[ReadinessProbe]:
     """Open the connection pool for the PING."""
     timeout = settings.timeout.total_seconds()
     url = settings.url.get_secret_value()
     async with Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout) as valkey:
-        yield ReadinessProbe(database, valkey)
+        yield ReadinessProbe(database, valkey, stopping)
 
 
 async def get_readiness_probe(request: Request) -> ReadinessProbe:

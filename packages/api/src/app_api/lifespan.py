@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from threading import Event
 from typing import TypedDict
 
 import structlog
@@ -27,14 +28,14 @@ class State(TypedDict):
     trusted_proxies: tuple[Network, ...]
 
 
-def lifespan_of(settings: ApiSettings) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
+def lifespan_of(settings: ApiSettings, stopping: Event) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
     """Return the lifespan of an application with these settings."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         async with (
             open_database(settings.database, name="api") as database,
-            open_readiness_probe(settings.redis, database) as readiness_probe,
+            open_readiness_probe(settings.redis, database, stopping) as readiness_probe,
             open_throttle(
                 settings.throttle,
                 secret=active(settings.auth.peppers).key_bytes,

@@ -28,6 +28,18 @@ class PayloadTooLarge(AppError):
     code = "payload_too_large"
 
 
+class SlowBody(AppError):
+    """The body did not arrive in time."""
+
+    code = "slow_body"
+
+
+class InvalidRequest(BadRequest):
+    """A parameter is missing."""
+
+    code = "invalid_request"
+
+
 class ValidationFailed(Invalid):
     """The request is not valid."""
 
@@ -45,6 +57,7 @@ STATUS_BY_ERROR: Mapping[type[AppError], int] = {
     Unauthenticated: 401,
     Forbidden: 403,
     NotFound: 404,
+    SlowBody: 408,
     Conflict: 409,
     PayloadTooLarge: 413,
     UnsupportedMediaType: 415,
@@ -145,10 +158,11 @@ def app_error_response(scope: Mapping[str, Any], error: AppError, **members: Any
         headers["Retry-After"] = str(error.retry_after)  # guard: test_who_is_throttled_is_told_for_how_long
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after)  # guard: test_health_is_an_outage_without_the_database
-    if isinstance(error, PayloadTooLarge):
+    if isinstance(error, PayloadTooLarge | SlowBody):
         headers["Connection"] = "close"  # guard: test_a_body_that_turns_out_too_large_is_refused
-    if isinstance(error, InvalidGrant):
-        members["error"] = error.code
+    if isinstance(error, InvalidGrant | InvalidRequest):
+        # The names that RFC 6749, 5.2 gives them; a code of ours may be more precise.
+        members["error"] = InvalidGrant.code if isinstance(error, InvalidGrant) else error.code
     return ProblemResponse(
         scope, status_of(type(error)), code=error.code, detail=error.describe(), headers=headers, **members
     )

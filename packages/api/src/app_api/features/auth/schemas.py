@@ -3,8 +3,9 @@
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
+from app_api.problems import InvalidRequest
 from app_auth.sessions import IssuedTokens
 
 # Characters. The rules themselves are the service's; these keep what reaches it bounded.
@@ -12,21 +13,48 @@ Email = Annotated[str, Field(max_length=320, json_schema_extra={"format": "email
 Password = Annotated[SecretStr, Field(max_length=1024)]
 
 
-class AccessTokenForm(BaseModel, extra="forbid"):
+class UnsupportedGrantType(InvalidRequest):
+    """The only grant type is password."""
+
+    code = "unsupported_grant_type"
+
+
+class TokenRequest(BaseModel, extra="forbid"):
+    """What a token endpoint takes: an absent parameter has a name of its own there (RFC 6749, 5.2)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _be_complete(cls, given: object) -> object:
+        if isinstance(given, dict) and any(
+            field.is_required() and name not in given for name, field in cls.model_fields.items()
+        ):
+            raise InvalidRequest  # guard: test_a_token_request_that_lacks_a_parameter_is_an_invalid_request
+        return given
+
+
+class AccessTokenForm(TokenRequest):
     """The form of a first-party login, with the field names of RFC 6749, 4.3.2."""
 
     username: Email
     password: Password
-    grant_type: Literal["password"] | None = None
+    grant_type: Annotated[str | None, Field(max_length=64, json_schema_extra={"enum": ["password", None]})] = None
     scope: Annotated[str, Field(max_length=1024)] = ""
     client_id: Annotated[str, Field(max_length=256)] | None = None
     client_secret: Annotated[SecretStr, Field(max_length=256)] | None = None
 
+    @field_validator("grant_type")
+    @classmethod
+    def _be_a_password_grant(cls, given: str | None) -> str | None:
+        if given not in {None, "password"}:
+            raise UnsupportedGrantType  # guard: test_another_grant_type_is_unsupported
+        return given
 
-class RefreshTokenCreate(BaseModel, extra="forbid"):
+
+class RefreshTokenCreate(TokenRequest):
     """A refresh token to exchange."""
 
-    refresh_token: Annotated[str, Field(max_length=512)]
+    # As long as a body may be: whatever is none of ours, of any length, gets the same answer.
+    refresh_token: Annotated[str, Field(max_length=65536)]
 
 
 class AccessTokenRead(BaseModel):

@@ -1,0 +1,67 @@
+"""How many requests run at once, and for how long each."""
+
+import asyncio
+from datetime import timedelta
+
+import structlog
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app_api.problems import app_error_response
+from app_db.errors import Unavailable
+
+log = structlog.get_logger(__name__)
+
+# A process that is busy is not dead, and whoever asks must learn that.
+PROBES = frozenset({"/probe/live", "/probe/health", "/probe/ready"})
+
+
+class Overloaded(Unavailable):
+    """Too many requests at once. Try again in a moment."""
+
+    code = "overloaded"
+
+
+class RequestTimedOut(Unavailable):
+    """This took too long and was given up. Try again in a moment."""
+
+    code = "timeout"
+
+
+class Admission:
+    """Refuses a request that would be one too many, and gives up one that takes too long.
+
+    It stands behind the reading of the body, so that neither idle sockets nor slow clients take a place.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_requests: int, request_timeout: timedelta) -> None:
+        self.app = app
+        self.max_requests = max_requests
+        self.seconds = request_timeout.total_seconds()
+        self._running = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http" or scope["path"] in PROBES:
+            await self.app(scope, receive, send)
+            return
+        if self._running >= self.max_requests:
+            refusal = app_error_response(scope, Overloaded())
+            await refusal(scope, receive, send)  # guard: test_one_request_too_many_is_told_to_come_back
+            return
+        self._running += 1
+        try:
+            await self._within_time(scope, receive, send)
+        finally:
+            self._running -= 1  # guard: test_a_place_is_free_again_after_its_request
+
+    async def _within_time(self, scope: Scope, receive: Receive, send: Send) -> None:
+        deadline = asyncio.timeout(self.seconds)
+        try:
+            async with deadline:
+                await self.app(scope, receive, send)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            log.warning("request_timed_out", method=scope["method"], path=scope["path"])
+            # Of a response that has begun, the server refuses a second start and closes the connection.
+            await app_error_response(scope, RequestTimedOut())(scope, receive, send)

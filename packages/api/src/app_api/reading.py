@@ -1,0 +1,107 @@
+"""How the body of a request is read: up to a limit, for so long, and no further once it has been refused."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive, Scope, Send
+
+from app_api.problems import PayloadTooLarge, ProblemResponse, SlowBody
+from app_db.errors import BadRequest
+
+LINGER_SECONDS: Final = 1.0
+
+
+class InvalidLength(BadRequest):
+    """Content-Length is not a number."""
+
+    code = "invalid_content_length"
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """Bytes, and seconds for the whole body."""
+
+    max_body: int
+    max_auth_body: int
+    seconds: float
+
+    def size_for(self, path: str) -> int:
+        """Return what this path takes at most: strangers send to /auth, and nothing there is long."""
+        return self.max_auth_body if path.startswith("/auth/") else self.max_body
+
+
+async def read_body(scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, limits: BodyLimits) -> bytes:
+    """Return the whole body; one that announces itself as too large is refused unread.
+
+    Raises:
+        PayloadTooLarge: it is larger than `limits` allow, whether or not it said so.
+        SlowBody: it was not there in time, however steadily it came.
+        InvalidLength: no server that we know lets it through.
+        ClientDisconnect: there is nobody to answer.
+    """
+    try:
+        announced = int(headers.get(b"content-length", b"0"))
+    except ValueError:
+        raise InvalidLength from None
+    max_size = limits.size_for(scope["path"])
+    if announced > max_size:
+        raise PayloadTooLarge  # guard: test_a_body_that_announces_itself_as_too_large_is_refused_unread
+    try:
+        # A timer costs as much as all of this: none where nothing is to come.
+        async with asyncio.timeout(limits.seconds if announced or b"transfer-encoding" in headers else None):
+            return await _join(receive, max_size)
+    except TimeoutError:
+        raise SlowBody from None
+
+
+async def _join(receive: Receive, max_size: int) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect  # guard: test_half_a_body_is_not_acted_on
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > max_size:
+            raise PayloadTooLarge  # guard: test_a_body_that_turns_out_too_large_is_refused
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that gives the body once, then what really comes: a disconnect."""
+    sent = False
+
+    async def replay_once() -> Message:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay_once
+
+
+async def refuse_unread(refusal: ProblemResponse, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a client that is still sending, and close the connection a moment later.
+
+    A socket that is closed with unread bytes in it is reset, and the answer may be lost with it (RFC 9112, 9.6).
+    """
+
+    async def send_then_linger(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await send(message)
+            return
+        await send({**message, "more_body": True})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                while (await receive()).get("more_body", False):
+                    pass
+        await send({"type": "http.response.body"})
+
+    await refusal(scope, receive, send_then_linger)

@@ -1,0 +1,55 @@
+"""How the API listens, and how it stops: first it says so, then it closes its door, then it finishes what it began."""
+
+import time
+from datetime import timedelta
+from threading import Event
+from types import FrameType
+
+import uvicorn
+
+from app_api.app import create_app
+from app_api.settings import ApiSettings
+
+
+class Server(uvicorn.Server):
+    """A uvicorn that tells before it stops: whoever sends requests here has `delay` to notice."""
+
+    def __init__(self, config: uvicorn.Config, *, stopping: Event, delay: timedelta) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+        self._delay = delay.total_seconds()
+        self._stop_at = 0.0
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop; a second signal skips the delay.
+
+        Not uvicorn's own handler: that one raises the signal again at the end, which would be a death by signal.
+        """
+        if self._stopping.is_set() or not self._delay:
+            self.should_exit = True
+        self._stop_at = time.monotonic() + self._delay
+        self._stopping.set()  # guard: test_a_process_that_is_to_stop_says_so_before_it_closes_its_door
+
+    async def on_tick(self, counter: int) -> bool:
+        """Close the door when the delay is over; uvicorn asks ten times a second."""
+        due = self._stopping.is_set() and time.monotonic() >= self._stop_at
+        return await super().on_tick(counter) or due
+
+
+def serve(settings: ApiSettings) -> None:
+    """Serve until SIGTERM, then for `drain_delay` more, then let running requests finish for up to `drain`."""
+    stopping = Event()
+    config = uvicorn.Config(
+        create_app(settings, stopping=stopping),
+        host=settings.http.host,
+        port=settings.http.port,
+        loop="uvloop",
+        http="httptools",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=round(settings.http.drain.total_seconds()),
+    )
+    Server(config, stopping=stopping, delay=settings.http.drain_delay).run()
