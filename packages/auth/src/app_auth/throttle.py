@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 PREFIX = "app:throttle"
 MAX_RETRY_AFTER = 300  # seconds: a longer wait may end earlier, and is nobody's business
-PAUSE_SECONDS = 1.0  # for so long Valkey is left alone after it did not answer
+PAUSE = timedelta(seconds=1)
 CONNECTIONS = 16
 
 # Newest first. Milliseconds, since Lua's numbers are doubles. Returns how long to wait, and when it was counted.
@@ -54,14 +54,15 @@ return {0, now}
 class SharedWindows:
     """The same windows in Valkey, for all processes; all hits of a request in one script, hence atomically.
 
-    No call takes longer than the timeout, and after one that failed Valkey is left alone for a second: then one
-    request tries again.
+    No call takes longer than the timeout. After one that failed Valkey is left alone for a pause, then one request
+    tries again.
     """
 
-    def __init__(self, valkey: Redis, *, timeout: timedelta) -> None:
+    def __init__(self, valkey: Redis, *, timeout: timedelta, pause: timedelta = PAUSE) -> None:
         self._valkey = valkey
         self._script = valkey.register_script(_HIT)
         self._timeout = timeout.total_seconds()
+        self._pause = pause.total_seconds()
         self._away_until: float | None = None
         self.outages = 0
         """How often Valkey went away, since the start."""
@@ -84,7 +85,7 @@ class SharedWindows:
         if self._away_until is not None:
             if now < self._away_until:
                 return None  # guard: test_a_frozen_valkey_is_not_asked_by_each_request
-            self._away_until = now + PAUSE_SECONDS  # the others go on without it while this one tries
+            self._away_until = now + self._pause  # the others go on without it while this one tries
         try:
             async with asyncio.timeout(self._timeout):  # guard: test_a_frozen_valkey_lets_requests_pass
                 answer = await question()
@@ -92,7 +93,7 @@ class SharedWindows:
             if self._away_until is None:
                 self.outages += 1
                 log.warning("throttle_valkey_lost", cause=type(error).__name__)
-            self._away_until = time.monotonic() + PAUSE_SECONDS
+            self._away_until = time.monotonic() + self._pause
             return None
         if self._away_until is not None:
             self._away_until = None
@@ -192,12 +193,9 @@ async def open_throttle(
 ) -> AsyncIterator[Throttle]:
     """Open the connections to Valkey; it need not be there, and each call to it takes no longer than `patience`."""
     seconds = patience.total_seconds()
+    # Waiting for a free connection has no limit of its own: all of a call has one.
     pool = BlockingConnectionPool.from_url(
-        url.get_secret_value(),
-        max_connections=CONNECTIONS,
-        timeout=seconds,
-        socket_timeout=seconds,
-        socket_connect_timeout=seconds,
+        url.get_secret_value(), max_connections=CONNECTIONS, timeout=None, socket_connect_timeout=seconds
     )
     async with Redis.from_pool(pool) as valkey:
         yield Throttle(settings, secret=secret, shared=SharedWindows(valkey, timeout=patience))
