@@ -2,59 +2,82 @@
 
 import argparse
 import asyncio
-import signal
+import os
 import sys
 
-import uvicorn
+import structlog
 from fastapi import FastAPI
 
-from app_api import operator
+from app_api import config, database_roles, operator
 from app_api.app import create_app
 from app_api.observability import configure_logging
 from app_api.seed import seed
-from app_api.settings import ApiSettings
+from app_api.serving import serve
+from app_api.settings import ELSEWHERE, ApiSettings
+from app_db.configuration import Environment, Misconfigured, load
+from app_db.outage import DatabaseUnavailable
+from app_db.roles import require_modest_role
+
+log = structlog.get_logger(__name__)
 
 
 def build() -> FastAPI:
-    """Return the application that the environment describes (`uvicorn --factory app_api.main:build`)."""
-    settings = ApiSettings()
-    configure_logging(settings.log)
-    return create_app(settings)
+    """Return the application that the environment describes (`uvicorn --factory app_api.main:build`).
 
-
-def serve(settings: ApiSettings) -> None:
-    """Serve until SIGTERM, then let running requests finish for up to `APP_HTTP__DRAIN`."""
-    # uvicorn raises the signal again once it has stopped: without a handler of ours that would be a death by signal.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # guard: test_it_serves_until_it_is_told_to_stop
-    uvicorn.run(
-        create_app(settings),
-        host=settings.http.host,
-        port=settings.http.port,
-        loop="uvloop",
-        http="httptools",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=round(settings.http.drain.total_seconds()),
-    )
+    Raises:
+        SystemExit: with a line for each setting that is missing, wrong or not safe.
+    """
+    try:
+        return create_app(_to_serve())
+    except Misconfigured as error:
+        sys.exit(str(error))
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Parse the command line and run the command; without one, serve."""
+    """Parse the command line and run the command; without one, serve.
+
+    Raises:
+        SystemExit: 2 for bad usage; 1 with lines on standard error, for settings one for each that is not right.
+    """
     parser = argparse.ArgumentParser(prog="python -m app_api", description="The HTTP API.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("serve", help="serve HTTP until SIGTERM (the default)")
     commands.add_parser("seed", help="create a first operator and sample accounts (development only)")
     operator.add_commands(commands.add_parser("operator", help="make an account an operator, or a user again"))
+    config.add_commands(commands.add_parser("config", help="make, check and rotate what the applications are given"))
+    database_roles.add_commands(commands.add_parser("database", help="create the roles that the applications use"))
     parsed = parser.parse_args(arguments)
-    settings = ApiSettings()
-    configure_logging(settings.log)
+    try:
+        _run(parsed)
+    except Misconfigured as error:
+        sys.exit(str(error))
+
+
+def _run(parsed: argparse.Namespace) -> None:
     match parsed.command:
         case "seed":
-            sys.stdout.writelines(f"{line}\n" for line in asyncio.run(seed(settings)))
+            sys.stdout.writelines(f"{line}\n" for line in asyncio.run(seed(_settings())))
         case "operator":
-            sys.stdout.write(asyncio.run(operator.run(settings, parsed)) + "\n")
+            sys.stdout.write(asyncio.run(operator.run(_settings(), parsed)) + "\n")
+        case "config":
+            sys.stdout.writelines(f"{line}\n" for line in config.run(parsed, os.environ))
+        case "database":
+            sys.stdout.writelines(f"{line}\n" for line in asyncio.run(database_roles.run(parsed, os.environ)))
         case _:
-            serve(settings)
+            serve(_to_serve())
+
+
+def _settings() -> ApiSettings:
+    settings = load(ApiSettings, os.environ, elsewhere=ELSEWHERE)
+    configure_logging(settings.log)
+    return settings
+
+
+def _to_serve() -> ApiSettings:
+    settings = _settings()
+    if settings.env is Environment.PRODUCTION:
+        try:
+            require_modest_role(settings.database)  # guard: test_production_refuses_a_role_that_may_do_anything
+        except DatabaseUnavailable:  # the API starts without it, answers 503, and goes on by itself
+            log.warning("database_role_not_checked")
+    return settings

@@ -1,24 +1,20 @@
 """What the API reads from its environment (.env.example lists every name)."""
 
+from collections.abc import Iterator
 from datetime import timedelta
-from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import AnyHttpUrl, BaseModel, BeforeValidator, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AnyHttpUrl, BaseModel, BeforeValidator, Field, model_validator
 
 from app_api.proxies import EVERYBODY, Network
+from app_auth.keys import weaknesses
 from app_auth.limits import ThrottleSettings
 from app_auth.settings import AuthSettings
-from app_db.settings import DatabaseSettings, Duration
+from app_db.configuration import Environment
+from app_db.settings import DatabaseSettings, Duration, ValkeyUrl, has_guessable_password
 
-
-class Environment(StrEnum):
-    """Production is the default: a forgotten variable must not open a door."""
-
-    PRODUCTION = "production"
-    DEVELOPMENT = "development"
-    TEST = "test"
+ELSEWHERE: Final = ("APP_WORKER__", "APP_MAIL__", "APP_METRICS__", "APP_PUBLIC_BASE_URL")
+"""What only the worker reads: both may be given the same settings."""
 
 
 def _everybody(networks: object) -> object:
@@ -38,18 +34,30 @@ class HttpSettings(BaseModel, frozen=True):
     cors_origins: tuple[AnyHttpUrl, ...] = ()
     trusted_proxies: TrustedProxies = ()
     """Whose X-Forwarded-For is believed."""
-    max_body: Annotated[int, Field(ge=1024)] = 1024 * 1024
+    https: bool = False
+    """Whether clients reach us by HTTPS alone; browsers are then told to (Strict-Transport-Security)."""
+    max_body: Annotated[int, Field(ge=1024, le=1024**3)] = 1024 * 1024
     """Bytes."""
+    max_auth_body: Annotated[int, Field(ge=1024, le=1024**2)] = 64 * 1024
+    """Bytes, below /auth."""
+    body_timeout: Annotated[Duration, Field(gt=timedelta(0), le=timedelta(minutes=10))] = timedelta(seconds=30)
+    """For a whole body to arrive."""
+    request_timeout: Annotated[Duration, Field(gt=timedelta(0), le=timedelta(minutes=10))] = timedelta(seconds=10)
+    """For the work on a request that is there; above what the database is given (`APP_DATABASE__REQUEST_TIMEOUT`)."""
+    max_requests: Annotated[int, Field(ge=1, le=100_000)] = 200
+    """At once; one more is told to come back. Probes are not counted."""
     docs: bool | None = None
     """Swagger UI, ReDoc and openapi.json; everywhere but in production if absent."""
-    drain: Annotated[Duration, Field(ge=timedelta(0))] = timedelta(seconds=10)
-    """For so long after SIGTERM requests that are running may finish."""
+    drain_delay: Annotated[Duration, Field(ge=timedelta(0), le=timedelta(minutes=5))] = timedelta(0)
+    """For so long after SIGTERM requests are still accepted, while the probe says that none should be sent."""
+    drain: Annotated[Duration, Field(ge=timedelta(0), le=timedelta(minutes=10))] = timedelta(seconds=11)
+    """For so long after that the requests that are running may finish; a little above `request_timeout`."""
 
 
 class RedisSettings(BaseModel, frozen=True):
     """`APP_REDIS__…`."""
 
-    url: SecretStr
+    url: ValkeyUrl
     timeout: Duration = timedelta(seconds=0.25)
     """For one call; the API works without Valkey and does not wait for it."""
 
@@ -61,12 +69,8 @@ class LogSettings(BaseModel, frozen=True):
     format: Literal["json", "console"] = "json"
 
 
-class ApiSettings(BaseSettings):
+class ApiSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     """Only main.py reads it from the environment; everything else is handed the part that it needs."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="APP_", env_nested_delimiter="__", frozen=True, hide_input_in_errors=True
-    )
 
     env: Environment = Environment.PRODUCTION
     database: DatabaseSettings
@@ -83,10 +87,19 @@ class ApiSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_production(self) -> Self:
-        if self.env is Environment.PRODUCTION and "*" in self.http.allowed_hosts:
-            raise ValueError("APP_HTTP__ALLOWED_HOSTS must name the hosts")  # guard: test_production_refuses_every_host
-        if self.env is Environment.PRODUCTION and any(net.prefixlen == 0 for net in self.http.trusted_proxies):
-            raise ValueError(
-                "APP_HTTP__TRUSTED_PROXIES must name networks"
-            )  # guard: test_production_trusts_some_proxies
+        if self.env is Environment.PRODUCTION and (lines := [*_unsafe(self)]):
+            raise ValueError("\n".join(lines))
         return self
+
+
+def _unsafe(settings: ApiSettings) -> Iterator[str]:
+    """Yield what production must not start with; the value itself is in no line."""
+    http = settings.http
+    if "*" in http.allowed_hosts:
+        yield "APP_HTTP__ALLOWED_HOSTS: must name the hosts"  # guard: test_production_refuses_every_host
+    if any(network.prefixlen == 0 for network in http.trusted_proxies):
+        yield "APP_HTTP__TRUSTED_PROXIES: must name networks"  # guard: test_production_trusts_some_proxies
+    if has_guessable_password(settings.database.url):
+        yield "APP_DATABASE__URL: has a password that everybody knows"  # guard: test_production_refuses_a_published_password
+    for ring, weakness in weaknesses(settings.auth):
+        yield f"APP_AUTH__{ring.upper()}: {weakness}"  # guard: test_production_refuses_weak_secrets
