@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import select, text
 
+from app_auth.one_time import OneTimeTokens
 from app_db import Database
 from app_db.jobs import dispatch
 from app_db.jobs.ledger import Delivery
@@ -30,6 +31,7 @@ from app_worker.mail import Mails, MemoryMailer
 from app_worker.metrics import Metrics
 from app_worker.registry import Handler, Mode, Registry, handles
 from app_worker.runner import Runner
+from app_worker.testing import one_time_settings
 
 LEASE = timedelta(seconds=15)
 PATIENCE = 20.0
@@ -95,7 +97,8 @@ def make_runner(database: Database, mailer: MemoryMailer) -> MakeRunner:
     """Make the runner of a worker that has these handlers, and no others."""
 
     def make(*handlers: Handler, database: Database = database, lease: timedelta = LEASE) -> Runner:
-        mails = Mails(mailer, "Groundwork <hello@groundwork.test>", "https://groundwork.test/")
+        tokens = OneTimeTokens(one_time_settings())
+        mails = Mails(mailer, "Groundwork <hello@groundwork.test>", "https://groundwork.test/", tokens)
         registry = Registry(handlers, catalog=())
         metrics = Metrics(kinds=registry.by_kind, queues=["default"], enqueued=database.enqueued)
         return Runner(database, registry, mails, new_id(), lease, metrics)

@@ -13,6 +13,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, Envelope
 from structlog.testing import capture_logs
 
+from app_auth.one_time import OneTimeTokens
 from app_db.testing.processes import free_port
 from app_worker.mail import (
     ConsoleMailer,
@@ -25,6 +26,7 @@ from app_worker.mail import (
     plain_text,
 )
 from app_worker.settings import MailSettings
+from app_worker.testing import one_time_settings
 
 
 def welcome(*, to: str = "ada@example.test", email: str = "ada@example.test") -> EmailMessage:
@@ -80,7 +82,7 @@ def test_an_address_cannot_become_two() -> None:
 
 async def test_mails_of_one_job_have_one_message_id() -> None:
     mailer = MemoryMailer()
-    mails = Mails(mailer, "a@example.test", "https://groundwork.test/")
+    mails = Mails(mailer, "a@example.test", "https://groundwork.test/", OneTimeTokens(one_time_settings()))
 
     for _ in range(2):
         await mails.send("welcome", to="b@example.test", message_id="0199", email="b@example.test")

@@ -1,8 +1,10 @@
 """`python -m app_worker`."""
 
 import asyncio
+import base64
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -43,11 +45,15 @@ def test_a_command_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "COMMAND" in capsys.readouterr().err
 
 
+def key_ring() -> str:
+    return json.dumps([{"kid": "1", "secret": base64.b64encode(secrets.token_bytes(32)).decode()}])
+
+
 @pytest.fixture
 def environment(database_settings: DatabaseSettings, database: Database, valkey_url: str) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("APP_")}
     own = {"APP_DATABASE__URL": database_settings.url.get_secret_value(), "APP_REDIS__URL": valkey_url}
-    return {**inherited, **own}
+    return {**inherited, **own, "APP_AUTH__TOKEN_KEYS": key_ring()}
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from app_worker.process import database_settings as worker_database_settings
 from app_worker.process import run_worker
 from app_worker.registry import Handler, Mode, Registry, handles
 from app_worker.settings import JobSettings, WorkerSettings
+from app_worker.testing import one_time_settings
 
 from .conftest import Jobs, Note, eventually, until
 
@@ -28,6 +29,7 @@ def settings(database_settings: DatabaseSettings, valkey: Valkey, valkey_url: st
     return WorkerSettings.model_validate(
         {
             "database": database_settings,
+            "auth": one_time_settings(),
             "redis": {"url": valkey_url},
             "worker": {"queues": ["default", "slow"], "grace": "PT0S"},
         }

@@ -8,6 +8,7 @@ from fastapi import APIRouter, FastAPI
 from app_api import health
 from app_api.admission import Admission
 from app_api.docs import add_docs
+from app_api.features.auth.accounts_router import router as accounts_router
 from app_api.features.auth.router import router as auth_router
 from app_api.features.jobs.operator_router import router as job_operator_router
 from app_api.features.jobs.router import router as jobs_router
@@ -20,6 +21,7 @@ from app_api.settings import ApiSettings, HttpSettings
 
 ROUTERS: tuple[APIRouter, ...] = (
     auth_router,
+    accounts_router,
     job_operator_router,  # its fixed paths before /jobs/{job_id}; guard: test_the_paths_of_operators_are_no_job_ids
     jobs_router,
     health.router,

@@ -31,7 +31,7 @@ async def _create(auth: Auth, database: Database, email: str, role: Role) -> str
     password = secrets.token_urlsafe(12)
     try:
         async with database.unit_of_work() as session:
-            await accounts.register(auth, session, email=email, password=password, role=role)
+            await accounts.create(auth, session, email=email, password=password, role=role)
     except EmailTaken:
         return f"{email} is there already"
     return f"{email} ({role}) with the password {password}"

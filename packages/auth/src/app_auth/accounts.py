@@ -1,20 +1,44 @@
-"""Accounts: made, changed, deleted."""
+"""Accounts: made, changed, disabled, deleted."""
 
-from datetime import datetime
+import unicodedata
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import email_validator
 
+from app_auth.audit import Event, audit
 from app_auth.auth import Auth
-from app_auth.errors import EmailTaken, InvalidCredentials, InvalidEmail, ReauthenticationRequired
+from app_auth.client import NOBODY, Client
+from app_auth.errors import (
+    AccountNotFound,
+    EmailTaken,
+    InvalidCredentials,
+    InvalidEmail,
+    PasswordUnchanged,
+    ReauthenticationRequired,
+    RegistrationClosed,
+)
 from app_auth.principal import Principal
 from app_db import Session
-from app_db.jobs.catalog import AccountExport, WelcomeEmail
+from app_db.jobs.catalog import (
+    AccountExport,
+    Notice,
+    OneTimeLink,
+    RegistrationNotice,
+    SecurityNotice,
+    WelcomeEmail,
+)
 from app_db.jobs.outbox import enqueue
-from app_db.models import Role, User
+from app_db.jobs.payload import JobPayload
+from app_db.jobs.unique import Unique
+from app_db.models import Role, TokenPurpose, User
+from app_db.repositories.one_time_tokens import OneTimeTokenRepository
 from app_db.repositories.user_sessions import UserSessionRepository
 from app_db.repositories.users import Credentials, UserRepository
-from app_db.types import new_id
+from app_db.types import new_id, utcnow
+
+ONE_NOTICE = Unique(period=timedelta(hours=1))
+"""Whoever registers somebody else's address again and again has one mail sent, not a hundred."""
 
 
 def canonical_email(email: str) -> str:
@@ -30,48 +54,103 @@ def canonical_email(email: str) -> str:
     return normal.casefold()
 
 
-async def register(auth: Auth, session: Session, *, email: str, password: str, role: Role = Role.USER) -> User:
-    """Create an account and, in the same transaction, the job that sends its welcome mail.
+async def create(
+    auth: Auth, session: Session, *, email: str, password: str, role: Role = Role.USER, client: Client = NOBODY
+) -> User:
+    """Create an account on somebody's word that the address is its owner's, with its welcome mail.
 
     Raises:
-        InvalidEmail, PasswordTooShort, PasswordTooLong: before any hash is computed.
+        InvalidEmail, PasswordTooShort, PasswordTooLong, PasswordTooCommon: before any hash is computed.
         EmailTaken: when the address has an account, in whatever spelling; for N parallel requests, N - 1 times.
         HashingBusy: when the hashing pool is full.
     """
-    canonical = canonical_email(email)
-    auth.passwords.check_strength(password)
-    # Hashed before the first statement, so that no connection waits for it.
-    password_hash = await auth.passwords.hash(password)
-    user = User(id=new_id(), email=email, email_canonical=canonical, password_hash=password_hash, role=role)
-    await UserRepository(session).add(user, taken=EmailTaken)
-    welcome = WelcomeEmail(user_id=user.id)
-    await enqueue(session, welcome, owner_id=user.id)  # guard: test_registering_enqueues_a_welcome
+    user = await _new_user(auth, email=email, password=password, role=role)
+    user.email_verified_at = utcnow()
+    await _add(session, user, client=client)
+    return user
+
+
+async def register(auth: Auth, session: Session, *, email: str, password: str, client: Client) -> User | None:
+    """Create an account for whoever asks; the job that mails to them is in the same transaction.
+
+    With verification, None, and the same work, whether the address is new or has an account: its owner finds out by
+    mail, the one who asks does not (ADR-0038).
+
+    Raises:
+        RegistrationClosed, Throttled: before anything else.
+        InvalidEmail, PasswordTooShort, PasswordTooLong, PasswordTooCommon: before any hash is computed.
+        EmailTaken: without verification, as for `create`.
+        HashingBusy: when the hashing pool is full.
+    """
+    if auth.settings.registration == "closed":
+        raise RegistrationClosed  # guard: test_a_closed_registration_makes_no_account
+    await auth.throttle.register(client)
+    user = await _new_user(auth, email=email, password=password)
+    if auth.settings.verification:
+        await _add_quietly(session, user, client=client)
+        return None
+    await _add(session, user, client=client)
     return user
 
 
 async def change_password(
-    auth: Auth, session: Session, principal: Principal, *, current_password: str, new_password: str
+    auth: Auth, session: Session, principal: Principal, *, current_password: str, new_password: str, client: Client
 ) -> None:
-    """Set a new password and end all other login sessions of the user.
+    """Set a new password, end all other login sessions of the user and kill all links that were mailed.
 
     Raises:
+        Throttled: a wrong `current_password` counts like a failed sign-in.
         InvalidCredentials: when `current_password` is wrong.
-        PasswordTooShort, PasswordTooLong, HashingBusy.
+        PasswordUnchanged: when it is right, and the new one too.
+        PasswordTooShort, PasswordTooLong, PasswordTooCommon, HashingBusy.
     """
-    auth.passwords.check_strength(new_password)
+    auth.passwords.check_strength(new_password, email=principal.email)
     users, user_id = UserRepository(session), principal.user_id
-    stored = await users.password_hash(user_id)
-    await session.release()  # guard: test_a_password_change_holds_no_connection_while_it_hashes
-    if not await auth.passwords.verify(current_password, stored):
-        raise InvalidCredentials  # guard: test_changing_the_password_needs_the_current_one
+    refused = InvalidCredentials(client, user_id=user_id, event=Event.PASSWORD_CHANGE_FAILED)
+    async with auth.throttle.login(client, canonical_email(principal.email)):
+        stored = await users.password_hash(user_id)
+        await session.release()  # guard: test_a_password_change_holds_no_connection_while_it_hashes
+        if not await auth.passwords.verify(current_password, stored):
+            raise refused  # guard: test_changing_the_password_needs_the_current_one
+    if unicodedata.normalize("NFC", new_password) == unicodedata.normalize("NFC", current_password):
+        raise PasswordUnchanged  # guard: test_the_current_password_is_no_new_one
     new_hash = await auth.passwords.hash(new_password)
     if stored is None or not await users.replace_password_hash(Credentials(user_id, stored), new_hash):
-        raise InvalidCredentials  # guard: test_a_password_change_that_another_has_overtaken_is_refused
+        raise refused  # guard: test_a_password_change_that_another_has_overtaken_is_refused
+    await OneTimeTokenRepository(session).delete_of(user_id)  # guard: test_a_new_password_kills_the_links_of_before
     sessions = UserSessionRepository(session)
     await sessions.end_others(user_id, keep=principal.session_id)  # guard: test_a_new_password_ends_other_sessions
+    audit(session, Event.PASSWORD_CHANGED, client=client, user_id=user_id, session_id=principal.session_id)
+    await enqueue(session, SecurityNotice(user_id=user_id, what=Notice.PASSWORD_CHANGED), owner_id=user_id)
 
 
-async def delete_account(auth: Auth, session: Session, principal: Principal, *, now: datetime) -> None:
+async def disable(session: Session, *, email: str, now: datetime, client: Client = NOBODY) -> None:
+    """Let nobody into the account, from the next request on. May be repeated.
+
+    Raises:
+        InvalidEmail, AccountNotFound.
+    """
+    user_id = await UserRepository(session).set_disabled(canonical_email(email), now)
+    if user_id is None:
+        raise AccountNotFound
+    await UserSessionRepository(session).end_all(user_id)  # guard: test_disabling_an_account_ends_its_sessions
+    await OneTimeTokenRepository(session).delete_of(user_id)  # guard: test_disabling_an_account_kills_its_links
+    audit(session, Event.ACCOUNT_DISABLED, client=client, user_id=user_id)
+
+
+async def enable(session: Session, *, email: str, client: Client = NOBODY) -> None:
+    """Let the owner of a disabled account in again. May be repeated.
+
+    Raises:
+        InvalidEmail, AccountNotFound.
+    """
+    user_id = await UserRepository(session).set_disabled(canonical_email(email), None)
+    if user_id is None:
+        raise AccountNotFound
+    audit(session, Event.ACCOUNT_ENABLED, client=client, user_id=user_id)
+
+
+async def delete_account(auth: Auth, session: Session, principal: Principal, *, client: Client, now: datetime) -> None:
     """Delete the user with all their login sessions; the address may register anew.
 
     Raises:
@@ -80,8 +159,35 @@ async def delete_account(auth: Auth, session: Session, principal: Principal, *, 
     if now - principal.signed_in_at > auth.settings.fresh_sign_in:
         raise ReauthenticationRequired  # guard: test_deleting_an_account_needs_a_fresh_sign_in
     await UserRepository(session).delete(principal.user_id)
+    audit(session, Event.ACCOUNT_DELETED, client=client, user_id=principal.user_id, session_id=principal.session_id)
 
 
 async def request_export(session: Session, principal: Principal) -> UUID:
     """Enqueue the collection of all that we hold about the user and return the job's id."""
     return await enqueue(session, AccountExport(user_id=principal.user_id), owner_id=principal.user_id)
+
+
+async def _new_user(auth: Auth, *, email: str, password: str, role: Role = Role.USER) -> User:
+    canonical = canonical_email(email)
+    auth.passwords.check_strength(password, email=canonical)
+    # Hashed before the first statement, so that no connection waits for it.
+    password_hash = await auth.passwords.hash(password)
+    return User(id=new_id(), email=email, email_canonical=canonical, password_hash=password_hash, role=role)
+
+
+async def _add(session: Session, user: User, *, client: Client) -> None:
+    await UserRepository(session).add(user, taken=EmailTaken)
+    audit(session, Event.REGISTERED, client=client, user_id=user.id)
+    welcome = WelcomeEmail(user_id=user.id)
+    await enqueue(session, welcome, owner_id=user.id)  # guard: test_registering_enqueues_a_welcome
+
+
+async def _add_quietly(session: Session, user: User, *, client: Client) -> None:
+    users = UserRepository(session)
+    mail: JobPayload
+    if await users.add_new(user):
+        audit(session, Event.REGISTERED, client=client, user_id=user.id)
+        mail = OneTimeLink(user_id=user.id, purpose=TokenPurpose.VERIFY_EMAIL)
+    else:
+        mail = RegistrationNotice(user_id=await users.find_id(user.email_canonical))
+    await enqueue(session, mail, unique=ONE_NOTICE)

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from app_auth.limits import ThrottleSettings
+from app_auth.one_time import OneTimeTokens
 from app_auth.passwords import PasswordHasher
 from app_auth.settings import AuthSettings, active
 from app_auth.throttle import Throttle
@@ -19,6 +20,7 @@ class Auth:
     passwords: PasswordHasher
     access_tokens: AccessTokens
     refresh_tokens: RefreshTokens
+    one_time_tokens: OneTimeTokens
     throttle: Throttle
 
 
@@ -28,6 +30,7 @@ def open_auth(settings: AuthSettings, *, throttle: Throttle | None = None) -> It
     throttle = throttle or Throttle(ThrottleSettings(), secret=active(settings.peppers).key_bytes)
     passwords = PasswordHasher(settings)
     try:
-        yield Auth(settings, passwords, AccessTokens(settings), RefreshTokens(settings), throttle)
+        access_tokens, refresh_tokens = AccessTokens(settings), RefreshTokens(settings)
+        yield Auth(settings, passwords, access_tokens, refresh_tokens, OneTimeTokens(settings), throttle)
     finally:
         passwords.close()

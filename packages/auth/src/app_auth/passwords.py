@@ -11,11 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import bcrypt
 
-from app_auth.errors import HashingBusy, PasswordTooLong, PasswordTooShort
+from app_auth.common_passwords import is_common
+from app_auth.errors import HashingBusy, PasswordTooCommon, PasswordTooLong, PasswordTooShort
 from app_auth.settings import AuthSettings, active
 
 SCHEME = "bcrypt-sha384"
-MAX_LENGTH = 256  # code points, which are 1024 bytes of UTF-8 at most
+PRODUCT = "groundwork"
+MAX_LENGTH = 256  # code points
+MAX_BYTES = 4 * MAX_LENGTH  # as much as they can be in UTF-8
+MAX_RAW = 72  # bytes that bcrypt itself looks at
 
 
 class PasswordHasher:
@@ -29,6 +33,7 @@ class PasswordHasher:
         self._rounds = settings.bcrypt_rounds
         self._peppers = {key.kid: key.key_bytes for key in settings.peppers}
         self._pepper_id = active(settings.peppers).kid
+        self._names = (PRODUCT, settings.issuer)
         self._min_length = settings.password_min_length
         self.threads = os.process_cpu_count() or 1
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="password-hash")
@@ -43,17 +48,19 @@ class PasswordHasher:
         """Stop the threads; hashes that run are finished."""
         self._pool.shutdown()
 
-    def check_strength(self, password: str) -> None:
-        """Refuse a new password by its length, counted after normalisation (NIST SP 800-63B-4, 3.1.1.2).
+    def check_strength(self, password: str, *, email: str) -> None:
+        """Refuse a new password by its length after normalisation (NIST SP 800-63B-4, 3.1.1.2), or as easy to guess.
 
         Raises:
-            PasswordTooShort, PasswordTooLong.
+            PasswordTooShort, PasswordTooLong, PasswordTooCommon.
         """
         normal = unicodedata.normalize("NFC", password)
         if len(normal) < self._min_length:
             raise PasswordTooShort
         if len(normal) > MAX_LENGTH:
             raise PasswordTooLong
+        if is_common(normal, (email, *self._names)):
+            raise PasswordTooCommon  # guard: test_a_password_that_is_easy_to_guess_is_refused
 
     async def hash(self, password: str) -> str:
         """Return what to store.
@@ -67,9 +74,23 @@ class PasswordHasher:
         """Whether the password is the one that was stored; without a stored hash, False after the same work.
 
         Raises:
+            PasswordTooLong: for more than 1024 bytes, whoever it is.
             HashingBusy: when the pool has no place for it in time.
         """
+        if len(password.encode()) > MAX_BYTES:
+            raise PasswordTooLong  # guard: test_a_password_of_more_than_1024_bytes_is_not_even_compared
         return await self._in_pool(lambda: self._verify(password, stored or self._nobody)) and stored is not None
+
+    async def rehashed(self, password: str, stored: str) -> str | None:
+        """Return what to store instead for a password that has just been verified; None when `stored` is up to date.
+
+        Outdated are the raw bcrypt hashes of another application, other costs, and peppers that are not active.
+
+        Raises:
+            HashingBusy: when the pool has no place for it in time.
+        """
+        current = f"{SCHEME}${self._pepper_id}$$2b${self._rounds:02d}$"
+        return None if stored.startswith(current) else await self.hash(password)
 
     async def _in_pool[T](self, work: Callable[[], T]) -> T:
         if self._waiting >= self._queue_limit:
@@ -96,7 +117,14 @@ class PasswordHasher:
         return f"{SCHEME}${self._pepper_id}${bcrypt.hashpw(prehash, bcrypt.gensalt(self._rounds)).decode()}"
 
     def _verify(self, password: str, stored: str) -> bool:
-        _, pepper_id, hashed = stored.split("$", 2)
+        scheme, pepper_id, hashed = stored.split("$", 2)
+        if not scheme:  # `$2b$…`: what bcrypt itself has made, of the password as it is
+            return self._verify_raw(password.encode(), stored)
         if pepper_id not in self._peppers:  # taken out of the ring: the same work, and nothing matches
             return self._verify(password, self._nobody)
         return bcrypt.checkpw(self._prehash(password, self._peppers[pepper_id]), hashed.encode())
+
+    def _verify_raw(self, password: bytes, stored: str) -> bool:
+        # bcrypt refuses what it would truncate; the same work then, as for any other wrong password.
+        matches = bcrypt.checkpw(password[:MAX_RAW], stored.encode())
+        return matches and len(password) <= MAX_RAW  # guard: test_a_raw_hash_tells_what_comes_after_72_bytes

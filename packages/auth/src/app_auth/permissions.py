@@ -1,9 +1,10 @@
 """What a user may do beyond their own things."""
 
 from app_auth.accounts import canonical_email
+from app_auth.errors import AccountNotFound
 from app_auth.principal import Principal
 from app_db import Session
-from app_db.errors import Forbidden, NotFound
+from app_db.errors import Forbidden
 from app_db.models import Role
 from app_db.repositories.users import UserRepository
 
@@ -12,12 +13,6 @@ class OperatorRequired(Forbidden):
     """This is for operators."""
 
     code = "operator_required"
-
-
-class AccountNotFound(NotFound):
-    """No account has this address."""
-
-    code = "account_not_found"
 
 
 def is_operator(principal: Principal) -> bool:

@@ -51,7 +51,15 @@ def active(ring: tuple[Key, ...]) -> Key:
     return next(key for key in ring if key.state == "active")
 
 
-class AuthSettings(BaseModel, frozen=True, hide_input_in_errors=True):
+class OneTimeSettings(BaseModel, frozen=True, hide_input_in_errors=True):
+    """What is needed to make links that are mailed: the worker reads these, and none of the other secrets."""
+
+    token_keys: KeyRing
+    verify_ttl: Annotated[Duration, Field(ge=timedelta(minutes=5), le=timedelta(days=7))] = timedelta(hours=24)
+    reset_ttl: Annotated[Duration, Field(ge=timedelta(minutes=5), le=timedelta(hours=24))] = timedelta(minutes=30)
+
+
+class AuthSettings(OneTimeSettings, frozen=True, hide_input_in_errors=True):
     """Secrets have no default. A lifetime that would weaken the promises is refused."""
 
     keys: KeyRing
@@ -69,6 +77,14 @@ class AuthSettings(BaseModel, frozen=True, hide_input_in_errors=True):
         minutes=5
     )
     """For so long after a sign-in its bearer may do what cannot be undone."""
+    verification: bool = True
+    """Whether an address must be verified by mail before its account can be used, and a registration tells nothing.
+
+    `on` or `off`; an API in development, where mail may go nowhere, has it off unless it is named.
+    """
+    registration: Literal["open", "closed"] = "open"
+    sessions_per_user: Annotated[int, Field(ge=1, le=1000)] = 50
+    """Login sessions that a user may have at once; a sign-in beyond that ends the oldest."""
     password_min_length: Annotated[int, Field(ge=8, le=64)] = 15
     bcrypt_rounds: Annotated[int, Field(ge=4, le=16)] = 12
     hash_queue: Annotated[int, Field(ge=1, le=1000)] = 32

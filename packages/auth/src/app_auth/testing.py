@@ -18,9 +18,12 @@ import pytest
 
 from app_auth import accounts, sessions
 from app_auth.auth import Auth, open_auth
+from app_auth.client import NOBODY, Client
+from app_auth.limits import ThrottleSettings
 from app_auth.passwords import PasswordHasher
 from app_auth.sessions import IssuedTokens
 from app_auth.settings import AuthSettings, Key
+from app_auth.throttle import Throttle
 from app_db import Database
 from app_db.models import Role
 from app_db.repositories.users import UserRepository
@@ -55,16 +58,24 @@ def auth_settings() -> AuthSettings:
     return AuthSettings(
         keys=(new_key(),),
         refresh_keys=(new_key(),),
+        token_keys=(new_key(),),
         peppers=(new_key(),),
+        verification=False,
         bcrypt_rounds=4,
         hash_wait=timedelta(seconds=10),
     )
 
 
 @pytest.fixture(scope="session")
-def auth(auth_settings: AuthSettings) -> Iterator[Auth]:
+def throttle_settings() -> ThrottleSettings:
+    """Return limits that no test meets by chance: whoever tests one opens an Auth, or an application, of their own."""
+    return ThrottleSettings(**dict.fromkeys(ThrottleSettings.model_fields, "10000/s"))
+
+
+@pytest.fixture(scope="session")
+def auth(auth_settings: AuthSettings, throttle_settings: ThrottleSettings) -> Iterator[Auth]:
     """Return what every service of app_auth takes first."""
-    with open_auth(auth_settings) as auth:
+    with open_auth(auth_settings, throttle=Throttle(throttle_settings, secret=b"of this test run")) as auth:
         yield auth
 
 
@@ -75,7 +86,7 @@ def make_account(auth: Auth, database: Database) -> MakeAccount:
     async def make(*, email: str = "", password: str = PASSWORD, role: Role = Role.USER) -> Account:
         email = email or f"account-{secrets.token_hex(8)}@example.test"
         async with database.unit_of_work() as session:
-            user = await accounts.register(auth, session, email=email, password=password, role=role)
+            user = await accounts.create(auth, session, email=email, password=password, role=role)
         return Account(user.id, email, password, role)
 
     return make
@@ -85,10 +96,11 @@ def make_account(auth: Auth, database: Database) -> MakeAccount:
 def sign_in(auth: Auth, database: Database) -> SignIn:
     """Return a function that starts a login session of an account, and commits it."""
 
-    async def sign_in(account: Account, *, now: datetime | None = None) -> IssuedTokens:
+    async def sign_in(account: Account, *, client: Client = NOBODY, now: datetime | None = None) -> IssuedTokens:
+        email, password = account.email, account.password
         async with database.unit_of_work() as session:
             return await sessions.sign_in(
-                auth, session, email=account.email, password=account.password, now=now or utcnow()
+                auth, session, email=email, password=password, client=client, now=now or utcnow()
             )
 
     return sign_in

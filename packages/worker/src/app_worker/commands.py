@@ -23,7 +23,7 @@ from app_worker import draining
 from app_worker.documents import Acted, Document, Drained, JobDetail, JobList, Queues, Stats
 from app_worker.handlers import HANDLERS
 from app_worker.heartbeat import Heartbeat
-from app_worker.mail import Mails, open_mailer
+from app_worker.mail import open_mails
 from app_worker.metrics import Metrics
 from app_worker.process import STOP_SIGNALS, database_settings
 from app_worker.registry import Registry
@@ -65,7 +65,7 @@ async def drain(settings: CommandSettings) -> Drained:
         DatabaseUnavailable: when nobody can say what is due.
     """
     registry = Registry(HANDLERS, catalog=CATALOG)
-    mails = Mails(open_mailer(settings.mail), settings.mail.sender, str(settings.public_base_url))
+    mails = open_mails(settings)
     queues = settings.worker.queues
     async with open_database(database_settings(settings, registry), name="drain") as database:
         metrics = Metrics(kinds=registry.by_kind, queues=queues, enqueued=database.enqueued)

@@ -14,7 +14,9 @@ import aiosmtplib
 import jinja2
 import structlog
 
-from app_worker.settings import MailSettings
+from app_auth.one_time import OneTimeTokens
+from app_db.models import OneTimeToken, TokenPurpose
+from app_worker.settings import CommandSettings, MailSettings
 
 log = structlog.get_logger(__name__)
 
@@ -108,6 +110,9 @@ def open_mailer(settings: MailSettings) -> Mailer:
             raise ValueError(f"APP_MAIL__URL must start with smtp://, smtps:// or console://, not {scheme}://")
 
 
+_PAGES = {TokenPurpose.VERIFY_EMAIL: "verify", TokenPurpose.RESET_PASSWORD: "reset"}
+
+
 @dataclass(frozen=True, slots=True)
 class Mails:
     """What handlers send mail with."""
@@ -116,11 +121,26 @@ class Mails:
     sender: str
     base_url: str
     """Where links lead: always from the settings, never from a request."""
+    one_time_tokens: OneTimeTokens
+
+    def link(self, token: OneTimeToken) -> str:
+        """Return where the token is used: in the fragment, which no server and no log ever sees.
+
+        Raises:
+            InvalidLink: when its key is not in the ring any more.
+        """
+        return f"{self.base_url.rstrip('/')}/#/{_PAGES[token.purpose]}?token={self.one_time_tokens.derive(token)}"
 
     async def send(self, template: str, *, to: str, message_id: str, **values: str) -> None:
         """Compose and send one mail; every template gets `base_url` and `product` besides `values`."""
         values = {"base_url": self.base_url, "product": PRODUCT, **values}
         await self.mailer.send(compose(template, sender=self.sender, to=to, message_id=message_id, values=values))
+
+
+def open_mails(settings: CommandSettings) -> Mails:
+    """Return what these settings say. Raises ValueError as `open_mailer` does."""
+    mailer, tokens = open_mailer(settings.mail), OneTimeTokens(settings.auth)
+    return Mails(mailer, settings.mail.sender, str(settings.public_base_url), tokens)
 
 
 def compose(template: str, *, sender: str, to: str, message_id: str, values: Mapping[str, str]) -> EmailMessage:

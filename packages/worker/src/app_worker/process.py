@@ -24,7 +24,7 @@ from app_worker.bells import Bells
 from app_worker.engine import Engine, Valkey, Window, connect
 from app_worker.handlers import HANDLERS
 from app_worker.heartbeat import Heartbeat
-from app_worker.mail import Mails, open_mailer
+from app_worker.mail import open_mails
 from app_worker.metrics import Metrics
 from app_worker.registry import Handler, Registry
 from app_worker.relay import Relay, keep_leading
@@ -106,7 +106,7 @@ async def run_worker(
 ) -> None:
     """Run jobs until SIGTERM or SIGINT, then finish or give back what runs. A second signal ends it at once."""
     registry = Registry(handlers, catalog=CATALOG)
-    mails = Mails(open_mailer(settings.mail), settings.mail.sender, str(settings.public_base_url))
+    mails = open_mails(settings)
     queues = settings.worker.queues
     vitals = Vitals()
     async with (

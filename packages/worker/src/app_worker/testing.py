@@ -4,18 +4,22 @@ pytest loads it as a plugin, on top of the fixtures of `app_db.testing.plugin`: 
 """
 
 import asyncio
+import base64
+import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any
 from uuid import UUID
 
 import pytest
 import structlog
 
+from app_auth.one_time import OneTimeTokens
+from app_auth.settings import OneTimeSettings
 from app_db import Database, Session
 from app_db.jobs import ledger
 from app_db.jobs.ledger import Delivery
@@ -233,8 +237,15 @@ def _runner(database: Database, handlers: Iterable[Handler], mailer: Mailer | No
     return Runner(database, registry, _mails(mailer), new_id(), LEASE, metrics)
 
 
+@cache
+def one_time_settings() -> OneTimeSettings:
+    """Return settings with a key that lives as long as this process."""
+    secret = base64.b64encode(secrets.token_bytes(32)).decode()
+    return OneTimeSettings.model_validate({"token_keys": [{"kid": "test", "secret": secret}]})
+
+
 def _mails(mailer: Mailer | None) -> Mails:
-    return Mails(mailer or MemoryMailer(), MailSettings().sender, BASE_URL)
+    return Mails(mailer or MemoryMailer(), MailSettings().sender, BASE_URL, OneTimeTokens(one_time_settings()))
 
 
 def _remembering(handler: Handler, errors: dict[UUID, Exception]) -> Handler:

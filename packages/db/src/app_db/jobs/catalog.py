@@ -4,6 +4,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from app_db.jobs.payload import JobPayload
+from app_db.models import TokenPurpose
 
 
 class WelcomeEmail(JobPayload):
@@ -29,6 +30,30 @@ class SecurityNotice(JobPayload):
     what: Notice
 
 
+class RegistrationNotice(JobPayload):
+    """Tell the owner of an account by mail that somebody tried to register with its address."""
+
+    kind = "email.registration"
+    user_id: UUID | None
+    """None when the account has gone meanwhile."""
+
+
+class OneTimeLink(JobPayload):
+    """Make a link for this purpose and have it mailed to the owner of the account, if they may have one."""
+
+    kind = "account.link"
+    user_id: UUID | None
+    """None when the address has no account: whoever asks must not notice, so there is a job all the same."""
+    purpose: TokenPurpose
+
+
+class OneTimeEmail(JobPayload):
+    """Mail the link of a one-time token."""
+
+    kind = "email.link"
+    token_id: UUID
+
+
 class AccountExport(JobPayload):
     """Collect what we hold about a user; the job's result is the export."""
 
@@ -37,7 +62,7 @@ class AccountExport(JobPayload):
 
 
 class PruneSessions(JobPayload):
-    """Delete login sessions that have expired."""
+    """Delete login sessions and one-time tokens that have expired."""
 
     kind = "sessions.prune"
 
@@ -51,6 +76,9 @@ class PruneJobs(JobPayload):
 CATALOG: tuple[type[JobPayload], ...] = (
     WelcomeEmail,
     SecurityNotice,
+    RegistrationNotice,
+    OneTimeLink,
+    OneTimeEmail,
     AccountExport,
     PruneSessions,
     PruneJobs,

@@ -1,9 +1,11 @@
 """Accounts."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import bindparam, delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
 
 from app_db.engine import Session
 from app_db.errors import AppError, violation_as
@@ -13,10 +15,12 @@ _CREDENTIALS_OF = select(
     User.id, User.password_hash, User.email_verified_at.is_not(None), User.disabled_at.is_not(None)
 ).where(User.email_canonical == bindparam("email"))
 
+_ID_OF = select(User.id).where(User.email_canonical == bindparam("email"))
+
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Whose password to verify against what, and whether it lets anybody in."""
+    """Whose password to verify against what, and what else a sign-in needs."""
 
     user_id: UUID
     password_hash: str
@@ -66,6 +70,43 @@ class UserRepository:
             await self.session.scalars(statement.values(password_hash=new_hash).returning(User.id))
         ).one_or_none() is not None
 
+    async def reset_password(self, user_id: UUID, *, email: str, password_hash: str, now: datetime) -> bool:
+        """Replace the hash of the account with this canonical address, which is verified by that; False without it."""
+        statement = update(User).where(User.id == user_id, User.email_canonical == email, User.disabled_at.is_(None))
+        verified_at = func.coalesce(User.email_verified_at, now)
+        values = statement.values(password_hash=password_hash, email_verified_at=verified_at)
+        return (await self.session.scalars(values.returning(User.id))).one_or_none() is not None
+
+    async def verify_email(self, user_id: UUID, *, email: str, now: datetime) -> bool:
+        """Note that the owner of this canonical address has shown to be one; False when it is not the account's."""
+        statement = update(User).where(User.id == user_id, User.email_canonical == email)
+        verified_at = func.coalesce(User.email_verified_at, now)
+        values = statement.values(email_verified_at=verified_at).returning(User.id)
+        return (await self.session.scalars(values)).one_or_none() is not None
+
+    async def find_id(self, email: str) -> UUID | None:
+        """Return the id of the account with this canonical address."""
+        return (await self.session.scalars(_ID_OF, {"email": email})).one_or_none()
+
+    async def locked(self, user_id: UUID) -> User | None:
+        """Return the user with this id, whom nobody else changes until the transaction ends."""
+        statement = select(User).where(User.id == user_id).with_for_update(key_share=True)
+        return (await self.session.scalars(statement)).one_or_none()
+
+    async def add_new(self, user: User) -> bool:
+        """Insert the user; False, and nothing is changed, when the address has an account already.
+
+        Waits for a concurrent request that inserts the same address, so afterwards `find_id` finds what it made.
+        """
+        values = {
+            "id": user.id,
+            "email": user.email,
+            "email_canonical": user.email_canonical,
+            "password_hash": user.password_hash,
+        }
+        statement = insert(User).values(values).on_conflict_do_nothing(index_elements=[User.email_canonical])
+        return (await self.session.scalars(statement.returning(User.id))).one_or_none() is not None
+
     async def add(self, user: User, *, taken: type[AppError]) -> None:
         """Insert the user.
 
@@ -80,6 +121,11 @@ class UserRepository:
         """Give the account with this canonical address a role; False when there is none."""
         statement = update(User).where(User.email_canonical == email).values(role=role).returning(User.id)
         return (await self.session.scalars(statement)).one_or_none() is not None
+
+    async def set_disabled(self, email: str, disabled_at: datetime | None) -> UUID | None:
+        """Disable the account with this canonical address, or enable it; return its id, None when there is none."""
+        statement = update(User).where(User.email_canonical == email).values(disabled_at=disabled_at).returning(User.id)
+        return (await self.session.scalars(statement)).one_or_none()
 
     async def delete(self, user_id: UUID) -> None:
         """Delete the user and, by cascade, all their login sessions."""

@@ -2,10 +2,16 @@
 
 from datetime import timedelta
 
-from app_db.jobs.catalog import SecurityNotice, WelcomeEmail
+from app_db.jobs.catalog import OneTimeEmail, RegistrationNotice, SecurityNotice, WelcomeEmail
+from app_db.models import TokenPurpose
+from app_db.repositories.one_time_tokens import OneTimeTokenRepository
 from app_db.repositories.users import UserRepository
+from app_db.types import utcnow
 from app_worker.context import JobContext
 from app_worker.registry import Mode, handles
+
+TEMPLATES = {TokenPurpose.VERIFY_EMAIL: "verify", TokenPurpose.RESET_PASSWORD: "reset"}
+MINUTES_TOLD = 120
 
 
 @handles(WelcomeEmail, mode=Mode.LEASE, timeout=timedelta(seconds=30))
@@ -24,3 +30,33 @@ async def send_security_notice(job: JobContext, payload: SecurityNotice) -> None
         user = await UserRepository(session).get(payload.user_id)
     if user is not None:
         await job.mails.send("notice", to=user.email, message_id=str(job.id), email=user.email, what=payload.what)
+
+
+@handles(RegistrationNotice, mode=Mode.LEASE, timeout=timedelta(seconds=30))
+async def send_registration_notice(job: JobContext, payload: RegistrationNotice) -> None:
+    """Tell the owner of an account that somebody has tried to register with its address."""
+    if payload.user_id is None:
+        return
+    async with job.transaction() as session:
+        user = await UserRepository(session).get(payload.user_id)
+    if user is not None:
+        await job.mails.send("registration", to=user.email, message_id=str(job.id), email=user.email)
+
+
+@handles(OneTimeEmail, mode=Mode.LEASE, timeout=timedelta(seconds=30))
+async def send_one_time_link(job: JobContext, payload: OneTimeEmail) -> None:
+    """Mail a link, unless it has been used or replaced meanwhile. Sent again, it is the same link (ADR-0028)."""
+    async with job.transaction() as session:
+        token = await OneTimeTokenRepository(session).get(payload.token_id)
+        user = None if token is None else await UserRepository(session).get(token.user_id)
+    if token is None or user is None or utcnow() >= token.expires_at:
+        return
+    minutes = round((token.expires_at - token.created_at).total_seconds() / 60)
+    await job.mails.send(
+        TEMPLATES[token.purpose],
+        to=user.email,
+        message_id=str(job.id),
+        email=user.email,
+        link=job.mails.link(token),
+        lifetime=f"{minutes // 60} hours" if minutes > MINUTES_TOLD else f"{minutes} minutes",
+    )

@@ -4,27 +4,21 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, Response
 
-from app_api.dependencies import AuthDep, BearerDep, PrincipalDep, SessionDep
+from app_api.dependencies import AuthDep, BearerDep, ClientDep, PrincipalDep, SessionDep
 from app_api.features.auth.schemas import (
     AccessTokenForm,
     AccessTokenRead,
     JobAccepted,
-    PasswordUpdate,
     RefreshTokenCreate,
-    UserCreate,
     UserRead,
 )
 from app_api.problems import problem_responses
 from app_auth import accounts, sessions
 from app_auth.errors import (
-    EmailTaken,
     HashingBusy,
     InvalidCredentials,
-    InvalidEmail,
     InvalidGrant,
     InvalidToken,
-    PasswordTooLong,
-    PasswordTooShort,
     ReauthenticationRequired,
 )
 from app_db.errors import Unauthenticated
@@ -34,17 +28,6 @@ from app_db.types import utcnow
 router = APIRouter(prefix="/auth", tags=["auth"], responses=problem_responses(DatabaseUnavailable))
 
 BEARER_PROBLEMS = (Unauthenticated, InvalidToken)
-
-
-@router.post(
-    "/register",
-    status_code=201,
-    responses=problem_responses(EmailTaken, InvalidEmail, PasswordTooShort, PasswordTooLong, HashingBusy),
-)
-async def register_new_user(body: UserCreate, auth: AuthDep, session: SessionDep) -> UserRead:
-    """Create an account; a job sends the welcome mail."""
-    user = await accounts.register(auth, session, email=body.email, password=body.password.get_secret_value())
-    return UserRead(user_id=user.id, email=user.email)
 
 
 @router.post("/access-token", responses=problem_responses(InvalidCredentials, HashingBusy))
@@ -82,9 +65,9 @@ async def read_current_user(principal: PrincipalDep) -> UserRead:
 
 
 @router.delete("/me", status_code=204, responses=problem_responses(*BEARER_PROBLEMS, ReauthenticationRequired))
-async def delete_current_user(principal: PrincipalDep, auth: AuthDep, session: SessionDep) -> None:
+async def delete_current_user(principal: PrincipalDep, auth: AuthDep, session: SessionDep, client: ClientDep) -> None:
     """Delete the bearer's account."""
-    await accounts.delete_account(auth, session, principal, now=utcnow())
+    await accounts.delete_account(auth, session, principal, client=client, now=utcnow())
 
 
 @router.post("/me/export", status_code=202, responses=problem_responses(*BEARER_PROBLEMS))
@@ -93,16 +76,3 @@ async def export_current_user(principal: PrincipalDep, session: SessionDep, resp
     job_id = await accounts.request_export(session, principal)
     response.headers["Location"] = f"/jobs/{job_id}"
     return JobAccepted(job_id=job_id)
-
-
-@router.post(
-    "/reset-password",
-    status_code=204,
-    responses=problem_responses(*BEARER_PROBLEMS, InvalidCredentials, PasswordTooShort, PasswordTooLong, HashingBusy),
-)
-async def reset_current_user_password(
-    body: PasswordUpdate, principal: PrincipalDep, auth: AuthDep, session: SessionDep
-) -> None:
-    """Change the bearer's password and end all their other login sessions."""
-    current, new = body.current_password.get_secret_value(), body.password.get_secret_value()
-    await accounts.change_password(auth, session, principal, current_password=current, new_password=new)

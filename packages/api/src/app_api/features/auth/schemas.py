@@ -32,6 +32,9 @@ class TokenRequest(BaseModel, extra="forbid"):
         return given
 
 
+Token = Annotated[str, Field(max_length=512)]
+
+
 class AccessTokenForm(TokenRequest):
     """The form of a first-party login, with the field names of RFC 6749, 4.3.2."""
 
@@ -96,6 +99,38 @@ class PasswordUpdate(BaseModel, extra="forbid"):
 
     password: Password
     current_password: Password
+
+
+class PasswordChange(BaseModel, extra="forbid"):
+    """A new password, with the current one as proof."""
+
+    current_password: Password
+    new_password: Password
+
+
+class EmailSubmit(BaseModel, extra="forbid"):
+    """An address to send a link to."""
+
+    email: Email
+
+
+class LinkUse(BaseModel, extra="forbid"):
+    """The token of a link."""
+
+    token: Token
+
+
+class PasswordReset(BaseModel, extra="forbid"):
+    """A new password, with the token of a link as proof."""
+
+    token: Token
+    new_password: Password
+
+
+class MailAccepted(BaseModel):
+    """The same for every address: whether it has an account is told by mail, to its owner."""
+
+    detail: str = "If this address can be used, a mail is on its way to it."
 
 
 class JobAccepted(BaseModel):

@@ -1,0 +1,96 @@
+"""Links that are mailed: asked for without telling who has an account, and good for one thing, once."""
+
+from datetime import datetime
+
+from app_auth.accounts import canonical_email
+from app_auth.audit import Event, audit
+from app_auth.auth import Auth
+from app_auth.client import Client
+from app_auth.errors import InvalidLink
+from app_db import Session
+from app_db.jobs.catalog import Notice, OneTimeLink, SecurityNotice
+from app_db.jobs.outbox import enqueue
+from app_db.models import OneTimeToken, TokenPurpose
+from app_db.repositories.one_time_tokens import OneTimeTokenRepository
+from app_db.repositories.user_sessions import UserSessionRepository
+from app_db.repositories.users import UserRepository
+
+
+async def request_verification(auth: Auth, session: Session, *, email: str, client: Client) -> None:
+    """Have the verification mail sent again. Tells nothing: the same work for every address.
+
+    Raises:
+        InvalidEmail: it is no address.
+        Throttled: before anything else.
+    """
+    await auth.throttle.one_time(client)
+    await _request_link(session, email, TokenPurpose.VERIFY_EMAIL, Event.VERIFICATION_REQUESTED, client=client)
+
+
+async def verify_email(auth: Auth, session: Session, *, token: str, client: Client, now: datetime) -> None:
+    """Note that the address belongs to whoever has got this token by mail.
+
+    Raises:
+        InvalidLink: forged, used, expired, replaced by a newer one, or for another address by now.
+        Throttled: before anything else.
+    """
+    await auth.throttle.one_time(client)
+    row = await _find(auth, session, token, TokenPurpose.VERIFY_EMAIL, now=now)
+    # The user first, as wherever both are changed: no two transactions wait for each other.
+    if not await UserRepository(session).verify_email(row.user_id, email=row.email_canonical, now=now):
+        raise InvalidLink
+    if not await OneTimeTokenRepository(session).use(row.id, now=now):
+        raise InvalidLink  # guard: test_a_verification_link_works_once
+    audit(session, Event.EMAIL_VERIFIED, client=client, user_id=row.user_id)
+
+
+async def forgot_password(auth: Auth, session: Session, *, email: str, client: Client) -> None:
+    """Have a link mailed that sets a new password. Tells nothing: the same work for every address.
+
+    Raises:
+        InvalidEmail: it is no address.
+        Throttled: before anything else.
+    """
+    await auth.throttle.forgot(client)
+    await _request_link(session, email, TokenPurpose.RESET_PASSWORD, Event.PASSWORD_RESET_REQUESTED, client=client)
+
+
+async def reset_password(
+    auth: Auth, session: Session, *, token: str, new_password: str, client: Client, now: datetime
+) -> None:
+    """Set a new password with a token that was mailed, end all login sessions and kill all other links of the user.
+
+    It verifies the address too. Nobody is signed in by it.
+
+    Raises:
+        InvalidLink: as `verify_email`. Of N parallel calls with one token, N - 1 times.
+        PasswordTooShort, PasswordTooLong, PasswordTooCommon, HashingBusy: and the token may be used again.
+        Throttled: before anything else.
+    """
+    await auth.throttle.one_time(client)
+    row = await _find(auth, session, token, TokenPurpose.RESET_PASSWORD, now=now)
+    await session.release()  # guard: test_a_reset_holds_no_connection_while_it_hashes
+    auth.passwords.check_strength(new_password, email=row.email_canonical)
+    new_hash = await auth.passwords.hash(new_password)
+    users, tokens, user_id = UserRepository(session), OneTimeTokenRepository(session), row.user_id
+    if not await users.reset_password(user_id, email=row.email_canonical, password_hash=new_hash, now=now):
+        raise InvalidLink
+    if not await tokens.use(row.id, now=now):
+        raise InvalidLink  # guard: test_a_reset_link_works_once
+    await tokens.delete_of(user_id)  # guard: test_a_reset_kills_every_other_link
+    await UserSessionRepository(session).end_all(user_id)  # guard: test_a_reset_ends_every_session
+    audit(session, Event.PASSWORD_RESET, client=client, user_id=user_id)
+    await enqueue(session, SecurityNotice(user_id=user_id, what=Notice.PASSWORD_RESET), owner_id=user_id)
+
+
+async def _request_link(session: Session, email: str, purpose: TokenPurpose, event: Event, *, client: Client) -> None:
+    # One lookup and one job for any address; what differs is done by the worker, when nobody waits.
+    user_id = await UserRepository(session).find_id(canonical_email(email))
+    audit(session, event, client=client, user_id=user_id)
+    await enqueue(session, OneTimeLink(user_id=user_id, purpose=purpose))
+
+
+async def _find(auth: Auth, session: Session, token: str, purpose: TokenPurpose, *, now: datetime) -> OneTimeToken:
+    tokens = auth.one_time_tokens
+    row = await OneTimeTokenRepository(session).get(tokens.parse(token))
+    return tokens.check(token, row, purpose, now=now)

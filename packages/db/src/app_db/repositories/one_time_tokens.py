@@ -1,0 +1,41 @@
+"""One-time tokens: what was mailed and not used yet."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import delete, select
+
+from app_db.engine import Session
+from app_db.models import OneTimeToken
+
+
+@dataclass(frozen=True, slots=True)
+class OneTimeTokenRepository:
+    """Finds, uses up and deletes one-time tokens."""
+
+    session: Session
+
+    async def get(self, token_id: UUID) -> OneTimeToken | None:
+        """Return the token with this id, unless it was used, replaced or pruned."""
+        return (await self.session.scalars(select(OneTimeToken).where(OneTimeToken.id == token_id))).one_or_none()
+
+    async def replace(self, token: OneTimeToken) -> None:
+        """Keep this token as the only one of its user and purpose. Lock the user first, or two may stay."""
+        same = delete(OneTimeToken).where(OneTimeToken.user_id == token.user_id, OneTimeToken.purpose == token.purpose)
+        await self.session.execute(same)  # guard: test_a_new_link_is_the_only_one
+        self.session.add(token)
+
+    async def use(self, token_id: UUID, *, now: datetime) -> bool:
+        """Use the token up: True for exactly one caller, whoever tries, and only before it expires."""
+        statement = delete(OneTimeToken).where(OneTimeToken.id == token_id, OneTimeToken.expires_at > now)
+        return (await self.session.scalars(statement.returning(OneTimeToken.id))).one_or_none() is not None
+
+    async def delete_of(self, user_id: UUID) -> None:
+        """Delete every token of the user."""
+        await self.session.execute(delete(OneTimeToken).where(OneTimeToken.user_id == user_id))
+
+    async def delete_expired(self, now: datetime) -> int:
+        """Delete the tokens that have expired, and return how many there were."""
+        statement = delete(OneTimeToken).where(OneTimeToken.expires_at <= now).returning(OneTimeToken.id)
+        return len((await self.session.scalars(statement)).all())
