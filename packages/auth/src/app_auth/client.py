@@ -18,8 +18,3 @@ class Client:
 
 NOBODY = Client(None)
 """A script, or a test that does not care."""
-
-
-def printable_agent(header: str | None) -> str | None:
-    """Return what a client calls itself as it may be stored and shown: at most 256 characters, all printable."""
-    return header and "".join(character for character in header if character.isprintable())[:MAX_AGENT]

@@ -47,6 +47,7 @@ async def sign_in(
         InvalidCredentials: for a wrong password, an unknown address and a disabled account alike, after the same work
             (ASVS 5.0, 6.3.8).
         EmailNotVerified: with the right password only. Like the refusals above, its aftermath audits the attempt.
+        Throttled: before any hash is computed, for the right password as well.
         HashingBusy: when the hashing pool is full.
     """
     account = await _proven(auth, session, email=email, password=password, client=client)
@@ -81,23 +82,28 @@ async def sign_in(
 
 async def _proven(auth: Auth, session: Session, *, email: str, password: str, client: Client) -> Credentials:
     """Return whose password this is, with the user locked for the rest of the transaction."""
-    users = UserRepository(session)
-    try:
-        account = await users.credentials_of(canonical_email(email))
-    except InvalidEmail:
-        account = None
-    await session.release()  # guard: test_a_sign_in_holds_no_connection_while_it_hashes
-    # Verified for an unknown address too: equal time hides who has an account.
-    matches = await auth.passwords.verify(password, account.password_hash if account else None)
-    refused = InvalidCredentials(client, user_id=account.user_id if account else None)
-    if account is None or not matches:
-        raise refused  # guard: test_a_wrong_password_is_refused
+    users, canonical = UserRepository(session), _canonical(email)
+    async with auth.throttle.login(client, canonical or email):
+        account = await users.credentials_of(canonical) if canonical else None
+        await session.release()  # guard: test_a_sign_in_holds_no_connection_while_it_hashes
+        # Verified for an unknown address too: equal time hides who has an account.
+        matches = await auth.passwords.verify(password, account.password_hash if account else None)
+        refused = InvalidCredentials(client, user_id=account.user_id if account else None)
+        if account is None or account.disabled or not matches:
+            raise refused  # guard: test_a_wrong_password_is_refused
+    if auth.settings.verification and not account.verified:
+        raise EmailNotVerified(client, user_id=account.user_id)  # guard: test_an_unverified_account_cannot_sign_in
     # Hashing took a while: a password that was changed meanwhile has ended all sessions, and would miss this one.
     if not await users.still_has(account):
         raise refused  # guard: test_a_password_that_is_changed_while_it_signs_in_is_refused
-    if auth.settings.verification and not account.verified:
-        raise EmailNotVerified(client, user_id=account.user_id)  # guard: test_an_unverified_account_cannot_sign_in
     return account
+
+
+def _canonical(email: str) -> str | None:
+    try:
+        return canonical_email(email)
+    except InvalidEmail:
+        return None
 
 
 async def refresh(auth: Auth, session: Session, *, token: str, client: Client, now: datetime) -> IssuedTokens:
@@ -109,7 +115,9 @@ async def refresh(auth: Auth, session: Session, *, token: str, client: Client, n
         RefreshTokenNotFound: not ours, or its session has ended.
         RefreshTokenExpired: by idleness or by age.
         RefreshTokenUsed: any other use of a token that has a successor; its aftermath ends the session.
+        Throttled: before the token is looked at.
     """
+    await auth.throttle.refresh(client)  # guard: test_refreshes_are_throttled
     claims = auth.refresh_tokens.parse(token)
     sessions = UserSessionRepository(session)
     rotation = await sessions.rotate(
