@@ -1,0 +1,164 @@
+"""Where a request comes from, and what is told to whoever asks too often."""
+
+from dataclasses import asdict
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app_api.app import create_app
+from app_api.dependencies import AuthDep, ClientDep
+from app_api.proxies import EVERYBODY, client_address
+from app_api.settings import ApiSettings, HttpSettings
+from app_api.testing import assert_problem, open_client
+from app_auth.limits import ThrottleSettings
+from app_auth.testing import new_key
+
+PROXIES = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
+
+
+def settings_with(settings: ApiSettings, **changed: object) -> ApiSettings:
+    return ApiSettings.model_validate(settings.model_dump() | changed)
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "address"),
+    [
+        ("192.0.2.1", [], "192.0.2.1"),
+        ("192.0.2.1", ["203.0.113.9"], "192.0.2.1"),
+        ("10.0.0.1", [], "10.0.0.1"),
+        ("10.0.0.1", ["203.0.113.9"], "203.0.113.9"),
+        ("10.0.0.1", ["198.51.100.7, 203.0.113.9"], "203.0.113.9"),
+        ("10.0.0.1", ["198.51.100.7,203.0.113.9 ,\t10.9.9.9"], "203.0.113.9"),
+        ("10.0.0.1", ["198.51.100.7", "203.0.113.9"], "203.0.113.9"),
+        ("10.0.0.1", ["10.0.0.3, 10.0.0.2"], "10.0.0.1"),
+        ("fd00::1", ["2001:DB8::0:1"], "2001:db8::1"),
+        ("::ffff:10.0.0.1", ["::ffff:203.0.113.9"], "203.0.113.9"),
+        ("fe80::1%eth0", ["203.0.113.9"], "fe80::1"),
+        (None, ["203.0.113.9"], None),
+        ("a socket", ["203.0.113.9"], None),
+    ],
+)
+def test_the_last_address_that_is_not_ours_counts(peer: str | None, forwarded: list[str], address: str | None) -> None:
+    assert client_address(peer, forwarded, trusted=PROXIES) == address
+
+
+@pytest.mark.parametrize("absurd", ["", "unknown", "203.0.113.9:80", "[2001:db8::1]", "203.0.113.300", "1", "é", "a, "])
+def test_what_is_no_address_counts_as_absent(absurd: str) -> None:
+    assert client_address("10.0.0.1", [f"198.51.100.7, {absurd}"], trusted=PROXIES) == "10.0.0.1"
+
+
+@given(st.lists(st.text()))
+def test_nothing_that_a_stranger_says_changes_their_address(forwarded: list[str]) -> None:
+    assert client_address("192.0.2.1", forwarded, trusted=PROXIES) == "192.0.2.1"
+
+
+@given(st.lists(st.text()))
+def test_nothing_before_the_word_of_our_proxy_changes_the_address(forwarded: list[str]) -> None:
+    assert client_address("10.0.0.1", [*forwarded, "203.0.113.9"], trusted=PROXIES) == "203.0.113.9"
+
+
+def test_a_star_trusts_everybody() -> None:
+    assert HttpSettings.model_validate({"trusted_proxies": ["*"]}).trusted_proxies == EVERYBODY
+
+
+@pytest.mark.parametrize("network", ["10.0.0.1/8", "10.0.0.0/33", "proxy.example.test", "", "10.0.0.0/8 "])
+def test_what_is_no_network_is_not_trusted(network: str) -> None:
+    with pytest.raises(ValidationError, match="trusted_proxies"):
+        HttpSettings.model_validate({"trusted_proxies": [network]})
+
+
+@pytest.mark.parametrize("networks", [["*"], ["10.0.0.0/8", "0.0.0.0/0"], ["::/0"]])
+def test_production_trusts_some_proxies(api_settings: ApiSettings, networks: list[str]) -> None:
+    with pytest.raises(ValidationError, match="APP_HTTP__TRUSTED_PROXIES"):
+        settings_with(api_settings, env="production", http={"trusted_proxies": networks})
+
+
+@pytest.fixture
+def echo(api_settings: ApiSettings) -> FastAPI:
+    """Return an application behind a proxy at 127.0.0.1 that says who asks it."""
+    app = create_app(settings_with(api_settings, http={"trusted_proxies": ["127.0.0.0/8"]}))
+
+    @app.get("/whoami")
+    async def whoami(client: ClientDep) -> dict[str, Any]:
+        return asdict(client)
+
+    return app
+
+
+async def test_a_handler_knows_who_asks(echo: FastAPI) -> None:
+    headers = {"X-Forwarded-For": "198.51.100.7, 203.0.113.9", "User-Agent": "curl/8", "X-Request-ID": "r-1"}
+
+    async with open_client(echo) as client:
+        response = await client.get("/whoami", headers=headers)
+
+    assert response.json() == {"address": "203.0.113.9", "user_agent": "curl/8", "request_id": "r-1"}
+
+
+@pytest.mark.parametrize(("sent", "kept"), [(b"x" * 300, "x" * 256), (b"a\tb\x85c\xff", "abc\xff"), (b"", None)])
+async def test_an_agent_is_cut_to_what_can_be_shown(echo: FastAPI, sent: bytes, kept: str | None) -> None:
+    async with open_client(echo) as client:
+        response = await client.get("/whoami", headers=[(b"User-Agent", sent)])
+
+    assert response.json()["user_agent"] == kept
+
+
+class UnixSocket:
+    """Middleware that makes requests come from where a Unix socket lets them come from."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app({**scope, "client": None}, receive, send)
+
+
+async def test_a_request_from_nowhere_has_no_address(echo: FastAPI) -> None:
+    echo.add_middleware(UnixSocket)
+
+    async with open_client(echo) as client:
+        response = await client.get("/whoami", headers={"X-Forwarded-For": "203.0.113.9"})
+
+    assert response.json()["address"] is None
+
+
+@pytest.fixture
+def strict(api_settings: ApiSettings) -> FastAPI:
+    """Return an application that allows one thing an hour, to do nothing; its pepper makes its counters its own."""
+    auth = api_settings.auth.model_copy(update={"peppers": (new_key(),)})
+    app = create_app(settings_with(api_settings, auth=auth, throttle=ThrottleSettings(register_ip="1/h")))
+
+    @app.post("/nothing")
+    async def nothing(client: ClientDep, auth: AuthDep) -> None:
+        await auth.throttle.register(client)
+
+    return app
+
+
+async def test_who_is_throttled_is_told_for_how_long(strict: FastAPI) -> None:
+    async with open_client(strict) as client:
+        await client.post("/nothing")
+        response = await client.post("/nothing")
+
+    assert_problem(response, 429, "too_many_requests")
+    assert response.headers["Retry-After"] == "300"
+
+
+async def test_two_applications_count_together(strict: FastAPI) -> None:
+    async with open_client(strict) as one, open_client(strict) as other:
+        answers = [(await client.post("/nothing")).status_code for client in (one, other)]
+
+    assert answers == [200, 429]
+
+
+async def test_an_address_that_is_made_up_changes_no_limit(strict: FastAPI) -> None:
+    async with open_client(strict) as client:
+        headers = [{"X-Forwarded-For": f"203.0.113.{number}"} for number in range(2)]
+        answers = [(await client.post("/nothing", headers=each)).status_code for each in headers]
+
+    assert answers == [200, 429]
