@@ -3,6 +3,7 @@
 python -m bench.bare PORT       with the API's environment
 """
 
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,8 +15,9 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.security import OAuth2PasswordBearer
 
 from app_api.features.auth.schemas import UserRead
-from app_api.settings import ApiSettings
+from app_api.settings import ELSEWHERE, ApiSettings
 from app_auth.tokens import AccessTokens
+from app_db.configuration import load
 
 QUERY = """
     SELECT users.id, users.email, users.role, user_sessions.id, user_sessions.created_at, user_sessions.idle_expires_at
@@ -23,7 +25,7 @@ QUERY = """
     WHERE users.id = $2
 """
 
-settings = ApiSettings()
+settings = load(ApiSettings, os.environ, elsewhere=ELSEWHERE)
 tokens = AccessTokens(settings.auth)
 bearer = OAuth2PasswordBearer(tokenUrl="/auth/access-token")
 

@@ -15,13 +15,14 @@ from uuid import UUID
 import uvloop
 from sqlalchemy import text
 
+from app_db.configuration import load
 from app_db.jobs.payload import JobPayload
 from app_worker.context import JobContext
 from app_worker.handlers import HANDLERS
 from app_worker.observability import configure_logging
 from app_worker.process import run_worker
 from app_worker.registry import Mode, handles
-from app_worker.settings import WorkerSettings
+from app_worker.settings import ELSEWHERE, WorkerSettings
 from bench.jobs_profile import profiled
 
 _INSERT = text("INSERT INTO bench_effects (id, job_id, number) VALUES (uuidv7(), :job_id, :number)")
@@ -75,7 +76,7 @@ def write_start() -> None:
 
 def main() -> None:
     """Run until SIGTERM."""
-    settings = WorkerSettings()
+    settings = load(WorkerSettings, os.environ, elsewhere=ELSEWHERE)
     configure_logging(settings.log)
     logging.getLogger("arq").setLevel(logging.WARNING)
     with profiled(os.environ.get("BENCH_PROFILE")):

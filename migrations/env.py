@@ -1,6 +1,7 @@
 """How Alembic runs our migrations: online over asyncpg under an advisory lock, or offline as SQL (ADR-0009)."""
 
 import asyncio
+import os
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +12,12 @@ from alembic import context
 from alembic.operations import MigrationScript
 from alembic.runtime.migration import MigrationContext, MigrationInfo
 from alembic.script import Script
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel
 from sqlalchemy import Connection, delete, insert, pool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app_db.base import Base
+from app_db.configuration import PREFIX, Misconfigured, load
 from app_db.models import SchemaHistory
 from app_db.settings import DatabaseSettings
 from app_db.types import StrEnumText
@@ -27,10 +29,8 @@ LOCK_WAIT_SECONDS = float(context.config.get_alembic_option("lock_wait_seconds",
 LOCK_TIMEOUT = context.config.get_alembic_option("lock_timeout", "5s")
 
 
-class MigrationSettings(BaseSettings):
-    """Migrations need the database and nothing else."""
-
-    model_config = SettingsConfigDict(env_prefix="APP_", env_nested_delimiter="__", hide_input_in_errors=True)
+class MigrationSettings(BaseModel):
+    """Migrations need the database and nothing else of what the applications are given."""
 
     database: DatabaseSettings
 
@@ -114,7 +114,10 @@ def run_on(connection: Connection) -> None:
 
 async def run_online() -> None:
     """Connect by the settings of the environment and migrate."""
-    settings = MigrationSettings().database
+    try:
+        settings = load(MigrationSettings, os.environ, elsewhere=[PREFIX]).database
+    except Misconfigured as error:
+        raise SystemExit(str(error)) from None
     engine = create_async_engine(settings.direct_sqlalchemy_url, poolclass=pool.NullPool)
     try:
         async with engine.connect() as connection:

@@ -1,12 +1,14 @@
 """`make shell`: IPython with `await`, the models, and a session on the write engine."""
 
+import os
 from datetime import timedelta
 
 from IPython import start_ipython
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel
 from sqlalchemy import select
 
 from app_db import Database, models
+from app_db.configuration import PREFIX, load
 from app_db.settings import DatabaseSettings
 
 BANNER = """
@@ -15,10 +17,8 @@ session   a database session: (await session.scalars(select(models.User))).all()
 """
 
 
-class ShellSettings(BaseSettings):
+class ShellSettings(BaseModel):
     """The database, and nothing else."""
-
-    model_config = SettingsConfigDict(env_prefix="APP_", env_nested_delimiter="__")
 
     database: DatabaseSettings
 
@@ -26,7 +26,8 @@ class ShellSettings(BaseSettings):
 def main() -> None:
     """Open the shell; a person thinks for longer than a request may, so nothing times out."""
     unhurried = {name: timedelta(0) for name in ("idle_in_transaction_timeout", "statement_timeout")}
-    settings = ShellSettings().database.model_copy(update={**unhurried, "command_timeout": None})
+    settings = load(ShellSettings, os.environ, elsewhere=[PREFIX]).database
+    settings = settings.model_copy(update={**unhurried, "command_timeout": None})
     names = {"session": Database(settings, name="shell").sessions(), "models": models, "select": select}
     print(BANNER)
     start_ipython(argv=["--no-banner"], user_ns=names)

@@ -1,9 +1,11 @@
 """`python -m tests.e2e.clock_worker`: a worker as `python -m app_worker run`, with jobs that tell the time."""
 
 import asyncio
+import os
 
 import uvloop
 
+from app_db.configuration import load
 from app_db.jobs.payload import JobPayload
 from app_worker.context import JobContext
 from app_worker.handlers import HANDLERS
@@ -11,7 +13,7 @@ from app_worker.observability import configure_logging
 from app_worker.process import run_worker
 from app_worker.registry import handles
 from app_worker.schedule import CatchUp, Cron
-from app_worker.settings import WorkerSettings
+from app_worker.settings import ELSEWHERE, WorkerSettings
 
 
 class Alarm(JobPayload):
@@ -51,7 +53,7 @@ CRONS = (
 )
 
 if __name__ == "__main__":
-    settings = WorkerSettings()
+    settings = load(WorkerSettings, os.environ, elsewhere=ELSEWHERE)
     configure_logging(settings.log)
     worker = run_worker(settings, handlers=(*HANDLERS, ring, strike, strike_latest), crons=CRONS)
     asyncio.run(worker, loop_factory=uvloop.new_event_loop)

@@ -4,7 +4,8 @@ import pytest
 from httpx2 import AsyncClient
 
 from app_api.seed import OPERATOR, SAMPLES, seed
-from app_api.settings import ApiSettings, Environment
+from app_api.settings import ApiSettings
+from app_db.configuration import Environment
 
 
 @pytest.fixture

@@ -1,16 +1,18 @@
 """`python -m tests.e2e.chaos.worker`: a worker as `python -m app_worker run`, which can run our jobs besides."""
 
 import asyncio
+import os
 
 import uvloop
 
+from app_db.configuration import load
 from app_worker.handlers import HANDLERS
 from app_worker.observability import configure_logging
 from app_worker.process import run_worker
-from app_worker.settings import WorkerSettings
+from app_worker.settings import ELSEWHERE, WorkerSettings
 from tests.e2e.chaos import jobs
 
 if __name__ == "__main__":
-    settings = WorkerSettings()
+    settings = load(WorkerSettings, os.environ, elsewhere=ELSEWHERE)
     configure_logging(settings.log)
     asyncio.run(run_worker(settings, handlers=(*HANDLERS, *jobs.HANDLERS)), loop_factory=uvloop.new_event_loop)

@@ -2,11 +2,12 @@
 
 import secrets
 
-from app_api.settings import ApiSettings, Environment
+from app_api.settings import ApiSettings
 from app_auth import accounts
 from app_auth.auth import Auth, open_auth
 from app_auth.errors import EmailTaken
 from app_db import Database, open_database
+from app_db.configuration import Environment
 from app_db.models import Role
 
 OPERATOR = "operator@example.com"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AnyHttpUrl, BaseModel, BeforeValidator, Field, model_validator
 
@@ -85,6 +85,15 @@ class ApiSettings(BaseModel, frozen=True, hide_input_in_errors=True):
         """Whether Swagger UI, ReDoc and openapi.json are served."""
         return self.env is not Environment.PRODUCTION if self.http.docs is None else self.http.docs
 
+    @model_validator(mode="before")
+    @classmethod
+    def _relax_development(cls, values: dict[str, Any]) -> dict[str, Any]:  # Any: before validation
+        auth = values.get("auth")
+        if values.get("env") == Environment.DEVELOPMENT and isinstance(auth, dict):
+            # Mail goes nowhere on a laptop, so an account works at once, unless somebody asks for more.
+            return {**values, "auth": {"verification": False, **auth}}
+        return values
+
     @model_validator(mode="after")
     def _check_production(self) -> Self:
         if self.env is Environment.PRODUCTION and (lines := [*_unsafe(self)]):
@@ -99,7 +108,11 @@ def _unsafe(settings: ApiSettings) -> Iterator[str]:
         yield "APP_HTTP__ALLOWED_HOSTS: must name the hosts"  # guard: test_production_refuses_every_host
     if any(network.prefixlen == 0 for network in http.trusted_proxies):
         yield "APP_HTTP__TRUSTED_PROXIES: must name networks"  # guard: test_production_trusts_some_proxies
+    if not settings.auth.verification:
+        # Without it whoever registers learns who has an account, and takes addresses of others.
+        yield "APP_AUTH__VERIFICATION: must be on"  # guard: test_production_refuses_addresses_that_nobody_verifies
     if has_guessable_password(settings.database.url):
-        yield "APP_DATABASE__URL: has a password that everybody knows"  # guard: test_production_refuses_a_published_password
+        known = "APP_DATABASE__URL: has a password that everybody knows"
+        yield known  # guard: test_production_refuses_a_published_password
     for ring, weakness in weaknesses(settings.auth):
         yield f"APP_AUTH__{ring.upper()}: {weakness}"  # guard: test_production_refuses_weak_secrets

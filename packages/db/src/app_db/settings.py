@@ -4,8 +4,11 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr
 from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+_GUESSABLE = frozenset({"", "admin", "app", "example", "password", "passwd-change-me", "postgres", "secret"})
 
 
 def _plain_seconds(value: object) -> object:
@@ -19,11 +22,37 @@ type Duration = Annotated[timedelta, BeforeValidator(_plain_seconds)]
 """A setting in seconds or in ISO 8601: `2.5`, `PT2.5S`, `P14D`."""
 
 
-class DatabaseSettings(BaseModel, frozen=True):
+def _check_database_url(url: SecretStr) -> SecretStr:
+    try:
+        backend = make_url(url.get_secret_value()).get_backend_name()
+    except (ArgumentError, ValueError):
+        backend = ""
+    if backend not in {"postgres", "postgresql"}:
+        raise ValueError("must look like postgresql://user:password@host:port/database")
+    return url
+
+
+def _check_valkey_url(url: SecretStr) -> SecretStr:
+    if not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("must look like redis://user:password@host:port/0, or rediss:// for TLS")
+    return url
+
+
+def has_guessable_password(url: SecretStr) -> bool:
+    """Whether everybody would try the password of this URL, or has read it in an example."""
+    password = make_url(url.get_secret_value()).password
+    return password is not None and (password in _GUESSABLE or password.startswith(("change-me", "changeme")))
+
+
+type DatabaseUrl = Annotated[SecretStr, AfterValidator(_check_database_url)]
+type ValkeyUrl = Annotated[SecretStr, AfterValidator(_check_valkey_url)]
+
+
+class DatabaseSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     """`APP_DATABASE__…`. The defaults are the API's: each wait ends before the one around it."""
 
-    url: SecretStr
-    direct_url: SecretStr | None = None
+    url: DatabaseUrl
+    direct_url: DatabaseUrl | None = None
     """For LISTEN, advisory locks and migrations, where `url` leads through a pooler; `url` if absent."""
     pool_size: int = Field(default=5, ge=1, le=500)
     read_pool_size: int = Field(default=10, ge=1, le=500)

@@ -1,18 +1,24 @@
 """What the worker reads from its environment (.env.example lists every name)."""
 
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AnyHttpUrl, BaseModel, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app_db.settings import DatabaseSettings, Duration
+from app_auth.settings import OneTimeSettings
+from app_db.configuration import Environment
+from app_db.settings import DatabaseSettings, Duration, ValkeyUrl
+
+ELSEWHERE: Final = ("APP_AUTH__", "APP_HTTP__", "APP_THROTTLE__")
+"""What only the API reads: both may be given the same settings."""
+FOR_RUN: Final = ("APP_REDIS__", "APP_METRICS__")
+"""What commands other than `run` do not read."""
 
 
 class RedisSettings(BaseModel, frozen=True):
     """`APP_REDIS__…`."""
 
-    url: SecretStr
+    url: ValkeyUrl
     timeout: Duration = timedelta(seconds=1)
     """For one call: a frozen Valkey must not hang a worker."""
 
@@ -70,17 +76,15 @@ class MetricsSettings(BaseModel, frozen=True):
     """0 takes any free port; the log says which."""
 
 
-class CommandSettings(BaseSettings):
+class CommandSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     """What commands need that look into the ledger or run jobs without Valkey.
 
     Only main.py reads it from the environment; everything else is handed the part that it needs.
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix="APP_", env_nested_delimiter="__", frozen=True, hide_input_in_errors=True
-    )
-
+    env: Environment = Environment.PRODUCTION
     database: DatabaseSettings
+    auth: OneTimeSettings
     mail: MailSettings = MailSettings()
     log: LogSettings = LogSettings()
     worker: JobSettings = JobSettings()

@@ -1,0 +1,162 @@
+"""`python -m app_api config …`: the file of secrets made and rotated, and the settings checked before they serve."""
+
+import argparse
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from app_api.settings import ELSEWHERE, ApiSettings
+from app_auth.keys import RINGS, RingUnchanged, activated, added, new_key, retired
+from app_auth.settings import Key, KeyRing, active
+from app_db.configuration import SECRETS_FILE, Environment, Misconfigured, lines_of, load, read, shown
+from app_db.outage import DatabaseUnavailable
+from app_db.roles import MIGRATOR_SUFFIX, Roles, require_modest_role, role_urls
+from app_db.types import utcnow
+
+_RING: Final[TypeAdapter[tuple[Key, ...]]] = TypeAdapter(KeyRing)
+_RETIRE: Final = {
+    "keys": "once APP_AUTH__ACCESS_TTL has passed",
+    "refresh_keys": "once APP_AUTH__REFRESH_ABSOLUTE has passed; earlier, those who are signed in by it are signed out",
+    "token_keys": "once the last link that was mailed with it has expired, which is a day",
+    "peppers": "when you accept that who has not signed in since then has to reset the password",
+}
+
+
+def add_commands(parser: argparse.ArgumentParser) -> None:
+    """Declare the subcommands."""
+    commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    commands.add_parser("check", help="print the settings without secrets, and fail where `serve` would not start")
+    init = commands.add_parser("init", help="write a new file of secrets for both applications")
+    init.add_argument("file", metavar="FILE", type=Path, nargs="?", default=Path("secrets.env"))
+    init.add_argument("--database", metavar="URL", help="where Postgres is: postgresql://host:port/database")
+    init.add_argument("--redis", metavar="URL", help="where Valkey is: rediss://host:port/0")
+    rotate = commands.add_parser("rotate", help="let a new key sign, while what the old one has signed is accepted")
+    rotate.add_argument("ring", metavar="RING", choices=RINGS, help=", ".join(RINGS))
+    rotate.add_argument("--file", type=Path, help="the file of secrets to change; without it the ring is printed")
+    how = rotate.add_mutually_exclusive_group()
+    how.add_argument("--add", action="store_true", help="only add a key, for all processes to know before it signs")
+    how.add_argument("--activate", metavar="KID", help="let a key sign that was added before")
+    how.add_argument("--retire", metavar="KID", help="remove a key that does not sign any more")
+
+
+def run(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Iterator[str]:
+    """Carry it out, yielding the lines to print.
+
+    Raises:
+        Misconfigured: with lines that say what is wrong; then nothing was changed.
+    """
+    match parsed.action:
+        case "check":
+            yield from _check(environ)
+        case "init":
+            yield from _init(parsed)
+        case _:
+            yield from _rotate(parsed, environ)
+
+
+def _check(environ: Mapping[str, str]) -> Iterator[str]:
+    settings = load(ApiSettings, environ, elsewhere=ELSEWHERE)
+    yield from shown(settings, environ, elsewhere=ELSEWHERE)
+    if settings.env is not Environment.PRODUCTION:
+        yield f"# Fit for {settings.env}. What only production refuses was not looked for."
+        return
+    try:
+        require_modest_role(settings.database)
+    except DatabaseUnavailable:
+        raise Misconfigured("APP_DATABASE__URL: the database does not answer") from None
+    yield "# Fit for production."
+
+
+def _init(parsed: argparse.Namespace) -> Iterator[str]:
+    today = utcnow().date()
+    lines = [f"APP_AUTH__{ring.upper()}='{_text((new_key(today),))}'" for ring in RINGS]
+    missing = ["APP_PUBLIC_BASE_URL", "APP_HTTP__ALLOWED_HOSTS", "APP_MAIL__URL", "APP_MAIL__FROM"]
+    secret_files = {parsed.file: lines}
+    if parsed.database:
+        app, migrator = role_urls(parsed.database, Roles())
+        lines.append(f"APP_DATABASE__URL='{app}'")
+        secret_files[migrator_file(parsed.file)] = [f"APP_DATABASE__URL='{migrator}'"]
+    else:
+        missing.append("APP_DATABASE__URL")
+    if parsed.redis:
+        lines.append(f"APP_REDIS__URL='{parsed.redis}'")
+    else:
+        missing.append("APP_REDIS__URL")
+    if there := [path.name for path in secret_files if path.exists()]:
+        raise Misconfigured(f"{' and '.join(there)}: there already, and left as it is")
+    for path, content in secret_files.items():
+        _write_new(path, ["# Keep it out of git, and where only the applications can read it.", *content])
+        yield f"{path} is written. {SECRETS_FILE}={path} lets a process read it."
+    if parsed.database:
+        yield f"`python -m app_api database roles --secrets {parsed.file}` makes the roles of these URLs."
+    yield f"Set besides: {', '.join(missing)}"
+
+
+def _rotate(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Iterator[str]:
+    name = f"APP_AUTH__{parsed.ring.upper()}"
+    texts = lines_of(parsed.file.read_text()) if parsed.file else read([name], environ, elsewhere=["APP_"]).texts
+    try:
+        before = _RING.validate_json(texts[name])
+        after, kid = _changed(before, parsed)
+    except KeyError:
+        raise Misconfigured(f"{name}: is not set") from None
+    except (ValidationError, RingUnchanged) as error:
+        reason = str(error) if isinstance(error, RingUnchanged) else "is not a ring of keys"
+        raise Misconfigured(f"{name}: {reason}") from None
+    line = f"{name}='{_text(after)}'"
+    if parsed.file is None:
+        yield line
+        return
+    _replace_line(parsed.file, name, line)
+    yield f"{name}: {', '.join(f'{key.kid} ({key.state})' for key in after)}. Restart what reads {parsed.file}."
+    if parsed.add:
+        yield f"Then, when all of them know it: config rotate {parsed.ring} --file {parsed.file} --activate {kid}"
+    elif not parsed.retire:
+        old = active(before).kid
+        yield f"Then, {_RETIRE[parsed.ring]}: config rotate {parsed.ring} --file {parsed.file} --retire {old}"
+
+
+def _changed(ring: tuple[Key, ...], parsed: argparse.Namespace) -> tuple[tuple[Key, ...], str]:
+    if parsed.retire:
+        return retired(ring, parsed.retire), parsed.retire
+    if parsed.activate:
+        return activated(ring, parsed.activate), parsed.activate
+    key = new_key(utcnow().date())
+    ring = added(ring, key)
+    return ring if parsed.add else activated(ring, key.kid), key.kid
+
+
+def migrator_file(path: Path) -> Path:
+    """Return where the URL of the role is that runs the migrations: no process that serves may read it."""
+    return path.with_name(path.name + MIGRATOR_SUFFIX)
+
+
+def _text(ring: tuple[Key, ...]) -> str:
+    keys = [key.model_dump() | {"secret": key.secret.get_secret_value()} for key in ring]
+    return json.dumps(keys)
+
+
+def _write_new(path: Path, lines: list[str]) -> None:
+    try:
+        # "x" and 0600 from the start: it replaces nothing, and nobody else reads it half-way.
+        with open(path, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:  # opener
+            file.write("".join(f"{line}\n" for line in lines))
+    except OSError as error:
+        raise Misconfigured(f"{path}: {error.strerror}") from None
+
+
+def _replace_line(path: Path, name: str, line: str) -> None:
+    """Change one variable of the file; whoever reads it meanwhile sees the old file or the new one."""
+    before = path.stat()
+    text = re.sub(rf"^(export )?{name}=.*$", lambda _: line, path.read_text(), flags=re.MULTILINE)
+    unfinished = path.with_name(path.name + ".new")
+    unfinished.unlink(missing_ok=True)
+    _write_new(unfinished, text.splitlines())
+    unfinished.chmod(before.st_mode)
+    os.chown(unfinished, before.st_uid, before.st_gid)
+    unfinished.replace(path)

@@ -1,0 +1,79 @@
+"""Key rings as they are kept in a file of secrets: made, rotated, and refused where they are weak."""
+
+import base64
+import secrets
+from collections.abc import Iterator
+from datetime import date
+from typing import Final
+
+from pydantic import BaseModel
+
+from app_auth.settings import Key
+
+RINGS: Final = ("keys", "refresh_keys", "token_keys", "peppers")
+"""The fields of AuthSettings that hold keys: each is a variable `APP_AUTH__<RING>`."""
+KEY_BYTES: Final = 32
+DISTINCT_BYTES: Final = 20
+"""Random keys of 32 bytes have 30 different ones; fewer than 20 happen once in 10^10."""
+
+# Whoever reads this repository has them: they are in its tests and examples.
+_PUBLISHED: Final = frozenset({
+    bytes(range(KEY_BYTES)),
+    base64.b64decode("q83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4k="),
+})  # fmt: skip
+
+
+class RingUnchanged(Exception):
+    """Why a ring was left as it is."""
+
+
+def new_key(today: date) -> Key:
+    """Return a fresh random key; its kid says when it was made."""
+    secret = base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
+    return Key.model_validate({"kid": f"{today:%Y%m%d}-{secrets.token_hex(3)}", "secret": secret})
+
+
+def added(ring: tuple[Key, ...], key: Key) -> tuple[Key, ...]:
+    """Return the ring with a key that only verifies: every process has to know it before one of them signs with it."""
+    return (*ring, key.model_copy(update={"state": "verify"}))
+
+
+def activated(ring: tuple[Key, ...], kid: str) -> tuple[Key, ...]:
+    """Return the ring with this key signing and all others verifying.
+
+    Raises:
+        RingUnchanged: when there is no such key.
+    """
+    _find(ring, kid)
+    return tuple(key.model_copy(update={"state": "active" if key.kid == kid else "verify"}) for key in ring)
+
+
+def retired(ring: tuple[Key, ...], kid: str) -> tuple[Key, ...]:
+    """Return the ring without this key: from then on nothing is accepted that it has signed.
+
+    Raises:
+        RingUnchanged: when there is no such key, or when it is the one that signs.
+    """
+    if _find(ring, kid).state == "active":
+        raise RingUnchanged(f"the key {kid} signs: rotate first")
+    return tuple(key for key in ring if key.kid != kid)
+
+
+def weaknesses(settings: BaseModel) -> Iterator[tuple[str, str]]:
+    """Yield each ring that is not safe, and why."""
+    seen: dict[bytes, str] = {}
+    for ring in RINGS:
+        for key in getattr(settings, ring, ()):  # the worker has some of them
+            if key.key_bytes in _PUBLISHED:
+                yield ring, f"the key {key.kid} has been published"
+            elif len(set(key.key_bytes)) < DISTINCT_BYTES or key.key_bytes.isascii():
+                yield ring, f"the key {key.kid} is not random: `openssl rand -base64 32` makes one"
+            if (other := seen.setdefault(key.key_bytes, ring)) != ring:
+                yield ring, f"the key {key.kid} is in {other} too; each ring needs keys of its own"
+
+
+def _find(ring: tuple[Key, ...], kid: str) -> Key:
+    for key in ring:
+        if key.kid == kid:
+            return key
+    raise RingUnchanged(f"there is no key {kid}; there is {', '.join(key.kid for key in ring)}")

@@ -1,0 +1,233 @@
+"""Who may do what in the database: the roles that `python -m app_api database roles` makes, and how small ours is.
+
+`migrator` owns the tables and runs the migrations, `app` is what the applications connect as, `readonly` is a group for
+people. Revisions take from `app` what nobody may change: see `append_only` in migrations/.
+"""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+from pydantic import SecretStr
+from sqlalchemy import Row, make_url, text
+from sqlalchemy.exc import ArgumentError
+
+from app_db.configuration import Misconfigured
+from app_db.engine import open_database
+from app_db.settings import DatabaseSettings
+
+_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_SCRAM_ITERATIONS = 4096  # as Postgres itself; passwords of ours are random, and nobody guesses those
+
+APPEND_ONLY = "audit_events"
+WRITTEN_BY_MIGRATIONS = ("alembic_version", "schema_history")
+MIGRATOR_SUFFIX = ".migrator"
+"""Added to the name of the file of secrets: the file of the role that owns the tables."""
+
+_POWERS = text("""
+    SELECT rolsuper AS is_superuser,
+           rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls AS has_attributes,
+           pg_has_role((SELECT datdba FROM pg_database WHERE datname = current_database()), 'USAGE')
+               OR EXISTS (SELECT FROM pg_class WHERE relnamespace = 'public'::regnamespace
+                              AND pg_has_role(relowner, 'USAGE')) AS is_owner,
+           has_schema_privilege('public', 'CREATE') OR has_database_privilege(current_database(), 'CREATE')
+               AS may_create,
+           coalesce(has_table_privilege(to_regclass('public.audit_events'), 'UPDATE, DELETE, TRUNCATE'), false)
+               AS may_rewrite_audit
+    FROM pg_roles WHERE rolname = current_user
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """Names of roles; they belong to the server, so two applications on one server need different ones."""
+
+    migrator: str = "migrator"
+    app: str = "app"
+    readonly: str = "readonly"
+    connection_limit: int = 100
+    """Connections of `app`: what all its processes may open together."""
+
+    def __post_init__(self) -> None:
+        names = (self.migrator, self.app, self.readonly)
+        if len(set(names)) < len(names) or not all(_NAME.fullmatch(name) for name in names):
+            raise Misconfigured("the names of roles are different ones, of a-z, 0-9 and _")
+
+
+def role_urls(url: str, roles: Roles) -> tuple[str, str]:
+    """Return the URLs of `app` and of `migrator` in the database of this URL, with new random passwords.
+
+    Raises:
+        Misconfigured: unless it names a host and a database.
+    """
+    try:
+        place = make_url(url)
+    except (ArgumentError, ValueError):
+        place = make_url("postgresql://")
+    if place.get_backend_name() != "postgresql" or not (place.host and place.database):
+        raise Misconfigured("--database: must look like postgresql://host:port/database")
+    first, second = (
+        place.set(username=name, password=secrets.token_urlsafe(24)).render_as_string(hide_password=False)
+        for name in (place.username or roles.app, roles.migrator)
+    )
+    return first, second
+
+
+def user_of(url: str) -> tuple[str, SecretStr]:
+    """Return name and password of a URL that `role_urls` has made."""
+    parts = make_url(url)
+    return parts.username or "", SecretStr(str(parts.password or ""))
+
+
+def roles_sql(roles: Roles, *, passwords: dict[str, SecretStr]) -> str:
+    """Return the script that makes the roles, for an administrator of the database that it is run in.
+
+    It can be run again, also after migrations, and holds no password: only what Postgres needs to check one. A role
+    without a password here keeps the one that it has; a new one cannot sign in before it is given one.
+    """
+    verifiers = {name: f"PASSWORD '{_scram(password.get_secret_value())}'" for name, password in passwords.items()}
+    return _SCRIPT.format(
+        migrator=roles.migrator,
+        app=roles.app,
+        readonly=roles.readonly,
+        limit=roles.connection_limit,
+        migrator_password=verifiers.get(roles.migrator, ""),
+        app_password=verifiers.get(roles.app, ""),
+        append_only=APPEND_ONLY,
+        written_by_migrations="', '".join(WRITTEN_BY_MIGRATIONS),
+    )
+
+
+async def make_roles(administrator: DatabaseSettings, script: str) -> None:
+    """Run the script of `roles_sql`, all of it or nothing.
+
+    Raises:
+        Misconfigured: with what Postgres says when it refuses, or when it cannot be reached.
+    """
+    timeout = administrator.connect_timeout.total_seconds()
+    try:
+        # Any: asyncpg has no types
+        connection: Any = await asyncpg.connect(administrator.direct_dsn, timeout=timeout)
+        try:
+            await connection.execute(script)
+        finally:
+            await connection.close()
+    except (asyncpg.PostgresError, OSError) as error:  # a TimeoutError is an OSError
+        raise Misconfigured(f"APP_DATABASE__URL: {error or 'no answer'}; the roles are as they were") from error
+
+
+def require_modest_role(settings: DatabaseSettings) -> None:
+    """Refuse a role that may do more than the applications do: what they are tricked into would do as much.
+
+    One query on a connection of its own; may be called where an event loop runs.
+
+    Raises:
+        Misconfigured: with a line for each power that it should not have.
+        DatabaseUnavailable: when nobody can say.
+    """
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        powers = executor.submit(asyncio.run, _powers(settings)).result()
+    if lines := [f"APP_DATABASE__URL: its role {power}" for power in _too_much(powers)]:
+        raise Misconfigured(*lines, "`python -m app_api database roles` makes a role that may do what is needed")
+
+
+async def _powers(settings: DatabaseSettings) -> Row[Any]:
+    async with open_database(settings, name="check") as database, database.unit_of_work(read_only=True) as session:
+        return (await session.execute(_POWERS)).one()
+
+
+def _too_much(powers: Row[Any]) -> Iterator[str]:
+    if powers.is_superuser:
+        yield "is a superuser"
+        return
+    if powers.has_attributes:
+        yield "may create roles or databases, replicate, or bypass row security"
+    if powers.is_owner:
+        yield "owns the database or tables in it"
+    if powers.may_create:
+        yield "may create tables or schemas"
+    if powers.may_rewrite_audit:
+        yield f"may change or delete what is in {APPEND_ONLY}"
+
+
+def _scram(password: str) -> str:
+    """Return what Postgres stores of a password (RFC 5803), so that the password itself is in no script and no log."""
+    salt = secrets.token_bytes(16)
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, _SCRAM_ITERATIONS)
+    client_key = hmac.digest(salted, b"Client Key", "sha256")
+    server_key = hmac.digest(salted, b"Server Key", "sha256")
+    salt64, stored64, server64 = (
+        base64.b64encode(part).decode() for part in (salt, hashlib.sha256(client_key).digest(), server_key)
+    )
+    return f"SCRAM-SHA-256${_SCRAM_ITERATIONS}:{salt64}${stored64}:{server64}"
+
+
+_SCRIPT = """\
+DO $roles$
+DECLARE
+    item record;
+BEGIN
+    FOR item IN SELECT unnest(ARRAY['{migrator}', '{app}', '{readonly}']) AS name LOOP
+        IF to_regrole(item.name) IS NULL THEN
+            EXECUTE 'CREATE ROLE ' || item.name;
+        ELSIF (SELECT rolsuper FROM pg_roles WHERE rolname = item.name) THEN
+            RAISE EXCEPTION 'the role % is a superuser: choose another name', item.name;
+        END IF;
+    END LOOP;
+    -- Who is no superuser has to be a member to hand tables over.
+    IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+        EXECUTE 'GRANT {migrator} TO ' || quote_ident(current_user);
+    END IF;
+    EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO {migrator}, {app}, {readonly}', current_database());
+    FOR item IN
+        SELECT oid::regclass AS name FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm')
+            AND relowner <> to_regrole('{migrator}')
+    LOOP
+        EXECUTE format('ALTER TABLE %s OWNER TO {migrator}', item.name);
+    END LOOP;
+END
+$roles$;
+
+ALTER ROLE {migrator} LOGIN CONNECTION LIMIT 5 {migrator_password};
+ALTER ROLE {app} LOGIN CONNECTION LIMIT {limit} {app_password};
+ALTER ROLE {readonly} NOLOGIN;
+
+REVOKE ALL ON SCHEMA public FROM PUBLIC;
+REVOKE CREATE ON SCHEMA public FROM {app}, {readonly};
+GRANT USAGE, CREATE ON SCHEMA public TO {migrator};
+GRANT USAGE ON SCHEMA public TO {app}, {readonly};
+
+GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {app};
+GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {app};
+GRANT SELECT ON ALL TABLES IN SCHEMA public TO {readonly};
+ALTER DEFAULT PRIVILEGES FOR ROLE {migrator} IN SCHEMA public
+    GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {app};
+ALTER DEFAULT PRIVILEGES FOR ROLE {migrator} IN SCHEMA public GRANT USAGE ON SEQUENCES TO {app};
+ALTER DEFAULT PRIVILEGES FOR ROLE {migrator} IN SCHEMA public GRANT SELECT ON TABLES TO {readonly};
+
+-- What was not there yet is restricted by the revision that makes it.
+DO $restrict$
+DECLARE
+    item record;
+BEGIN
+    IF to_regclass('public.{append_only}') IS NOT NULL THEN
+        REVOKE UPDATE, DELETE, TRUNCATE ON public.{append_only} FROM {app};
+    END IF;
+    FOR item IN SELECT unnest(ARRAY['{written_by_migrations}']) AS name LOOP
+        IF to_regclass('public.' || item.name) IS NOT NULL THEN
+            EXECUTE format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON public.%I FROM {app}', item.name);
+        END IF;
+    END LOOP;
+END
+$restrict$;
+"""
