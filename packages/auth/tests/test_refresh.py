@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -9,11 +10,13 @@ import pytest
 from app_auth import sessions
 from app_auth.auth import Auth, open_auth
 from app_auth.client import NOBODY
-from app_auth.errors import RefreshTokenExpired, RefreshTokenNotFound, RefreshTokenUsed, SessionEnded
+from app_auth.errors import RefreshTokenExpired, RefreshTokenNotFound, RefreshTokenUsed, SessionEnded, Throttled
+from app_auth.limits import ThrottleSettings
 from app_auth.principal import Principal
 from app_auth.sessions import IssuedTokens
 from app_auth.settings import AuthSettings
 from app_auth.testing import MakeAccount, SignIn, new_key
+from app_auth.throttle import Throttle
 from app_db import Database
 from app_db.models import UserSession
 from app_db.repositories.user_sessions import UserSessionRepository
@@ -255,3 +258,17 @@ async def test_the_database_holds_no_part_of_a_refresh_token(
 
     stored = " ".join(str(getattr(row, column.key)) for column in UserSession.__table__.columns)
     assert tokens.refresh_token.split(".")[2] not in stored
+
+
+async def test_refreshes_are_throttled(auth: Auth, database: Database, signed_in: IssuedTokens) -> None:
+    throttle = Throttle(ThrottleSettings(refresh_ip="1/5m"), secret=b"of this test")
+
+    async def refresh() -> IssuedTokens:
+        async with database.unit_of_work() as session:
+            return await sessions.refresh(
+                replace(auth, throttle=throttle), session, token=signed_in.refresh_token, client=NOBODY, now=utcnow()
+            )
+
+    await refresh()
+    with pytest.raises(Throttled):
+        await refresh()

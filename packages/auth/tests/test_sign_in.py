@@ -1,6 +1,7 @@
 """Starting a login session."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,13 +12,15 @@ import pytest
 from app_auth import sessions
 from app_auth.auth import Auth, open_auth
 from app_auth.client import NOBODY
-from app_auth.errors import HashingBusy, InvalidCredentials
+from app_auth.errors import HashingBusy, InvalidCredentials, Throttled
+from app_auth.limits import ThrottleSettings
 from app_auth.principal import Principal
 from app_auth.sessions import IssuedTokens
 from app_auth.settings import AuthSettings
 from app_auth.testing import PASSWORD, Account, MakeAccount, SignIn, busy_hashing, change_hash
+from app_auth.throttle import Throttle
 from app_db import Database
-from app_db.models import Role
+from app_db.models import Role, User
 from app_db.repositories.user_sessions import UserSessionRepository
 from app_db.repositories.users import UserRepository
 from app_db.types import utcnow
@@ -144,6 +147,45 @@ async def test_an_account_that_is_deleted_while_it_signs_in_is_unknown(
 
     with pytest.raises(InvalidCredentials):
         await signing_in
+
+
+async def test_an_account_that_is_disabled_while_it_signs_in_is_refused(
+    auth: Auth, narrow: Database, taken: asyncio.Event, make_account: MakeAccount
+) -> None:
+    account = await make_account()
+
+    async with hashing(auth, narrow, taken, account) as signing_in, narrow.unit_of_work() as session:
+        (await session.get_one(User, account.id)).disabled_at = utcnow()
+
+    with pytest.raises(InvalidCredentials):
+        await signing_in
+
+
+async def test_a_disabled_account_is_refused_like_a_wrong_password(
+    database: Database, make_account: MakeAccount, sign_in: SignIn
+) -> None:
+    account = await make_account()
+    async with database.unit_of_work() as session:
+        (await session.get_one(User, account.id)).disabled_at = utcnow()
+
+    with pytest.raises(InvalidCredentials):
+        await sign_in(account)
+
+
+async def test_guesses_at_once_are_throttled(auth: Auth, database: Database, make_account: MakeAccount) -> None:
+    account = await make_account()
+    throttle = Throttle(ThrottleSettings(login_account="5/5m"), secret=b"of this test")
+
+    async def guess(number: int) -> IssuedTokens:
+        async with database.unit_of_work() as session:
+            return await sessions.sign_in(
+                replace(auth, throttle=throttle), session, email=account.email, password=f"guess {number}",
+                client=NOBODY, now=utcnow(),
+            )  # fmt: skip
+
+    outcomes = await asyncio.gather(*map(guess, range(20)), return_exceptions=True)
+
+    assert Counter(map(type, outcomes)) == {InvalidCredentials: 5, Throttled: 15}
 
 
 async def test_a_password_that_is_changed_while_it_signs_in_is_refused(
