@@ -15,12 +15,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    Bundle,
-    MultipleResults,
     RuleBasedStateMachine,
     initialize,
     invariant,
-    multiple,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -29,7 +27,7 @@ from app_auth import accounts, sessions
 from app_auth.auth import Auth, open_auth
 from app_auth.client import NOBODY
 from app_auth.errors import (
-    EmailTaken,
+    AccountNotFound,
     InvalidCredentials,
     InvalidToken,
     ReauthenticationRequired,
@@ -41,21 +39,24 @@ from app_auth.principal import Principal
 from app_auth.settings import AuthSettings
 from app_db import Database, Session
 from app_db.errors import AppError, NotFound
-from app_db.models import User, UserSession
+from app_db.models import UserSession
 from app_db.repositories.user_sessions import UserSessionRepository
-from app_db.repositories.users import UserRepository
 from app_db.settings import DatabaseSettings
 from app_db.types import new_id, utcnow
 
 FEW = 30
 EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", FEW))
-STEPS = 20
+STEPS = 30
 NEVER_A_PASSWORD = "what nobody has chosen"
-SESSIONS_PER_USER = 3
+SESSIONS_PER_USER, MAX_ACCOUNTS = 3, 2
 GRACE, IDLE, ABSOLUTE = timedelta(seconds=10), timedelta(days=14), timedelta(days=30)
 FRESH = timedelta(minutes=5)
 MOMENT = timedelta(microseconds=1)
-INTERVALS = (MOMENT, GRACE - MOMENT, GRACE, FRESH, FRESH + MOMENT, timedelta(days=1), IDLE - MOMENT, IDLE, ABSOLUTE / 2)
+# Just within a limit, and just beyond it.
+PAUSES = st.sampled_from([MOMENT, GRACE - MOMENT, GRACE])
+INTERVALS = st.sampled_from([FRESH, FRESH + MOMENT, IDLE - MOMENT, IDLE])
+ACCOUNTS = st.runner().flatmap(lambda model: st.sampled_from(model.accounts))
+FAMILIES = st.runner().flatmap(lambda model: st.sampled_from(model.families))
 
 
 @dataclass(eq=False)
@@ -65,6 +66,7 @@ class Account:
     id: UUID
     email: str
     passwords: list[str]
+    is_disabled: bool = False
     is_deleted: bool = False
 
 
@@ -128,46 +130,48 @@ class World:
 class SessionModel(RuleBasedStateMachine):
     """The rules."""
 
-    users = Bundle("users")
-    families = Bundle("families")
-
     def __init__(self, world: World) -> None:
         super().__init__()
         self.world, self.auth = world, world.auth
         self.now = utcnow()
-        self.all: list[Family] = []
+        self.accounts: list[Account] = []
+        self.families: list[Family] = []
 
     # What users do
 
-    @initialize(target=users)
-    def somebody_registers(self) -> Account:
-        return self.register()
+    @initialize()
+    def somebody_signs_in(self) -> None:
+        self.register()
+        self.sign_in(self.accounts[0], back=0)
 
-    @rule(target=users)
-    def somebody_else_registers(self) -> Account:
-        return self.register()
+    @precondition(lambda self: len(self.accounts) < MAX_ACCOUNTS)
+    @rule()
+    def register(self) -> None:
+        email, password = f"{new_id().hex}@example.test", new_id().hex
+        user = self.done(lambda session: accounts.create(self.auth, session, email=email, password=password))
+        self.accounts.append(Account(user.id, email, [NEVER_A_PASSWORD, password]))
 
-    @rule(target=families, account=users, data=st.data())
-    def sign_in(self, account: Account, data: st.DataObject) -> Family | MultipleResults[Family]:
-        password = data.draw(st.sampled_from([*account.passwords, NEVER_A_PASSWORD]), "password")
+    @rule(account=ACCOUNTS, back=st.integers(0, 1))
+    def sign_in(self, account: Account, back: int) -> None:
+        password = account.passwords[-1 - back]
         (answer,) = self.world.attempt(
             lambda session: sessions.sign_in(
                 self.auth, session, email=account.email, password=password, client=NOBODY, now=self.now
             )
         )
-        if account.is_deleted or password != account.passwords[-1]:
+        if account.is_deleted or account.is_disabled or back:
             assert isinstance(answer, InvalidCredentials)
-            return multiple()
+            return
         assert not isinstance(answer, AppError)
         kept = sorted(self.of(account), key=lambda family: (family.lives(self.now), family.id), reverse=True)
         end(kept[SESSIONS_PER_USER - 1 :])
         token = answer.refresh_token
         family = Family(self.auth.refresh_tokens.parse(token).session_id, account, self.now, self.now + IDLE, [token])
-        self.all.append(family)
-        return family
+        self.families.append(family)
 
-    @rule(family=families, back=st.integers(0, 2), times=st.integers(1, 3))
-    def refresh(self, family: Family, back: int, times: int) -> None:
+    @rule(family=FAMILIES, back=st.integers(0, 2), times=st.integers(1, 3), pause=PAUSES)
+    def refresh(self, family: Family, back: int, times: int, pause: timedelta) -> None:
+        self.now += pause
         number = max(0, len(family.tokens) - 1 - back)
         refusal = family.refresh(number, self.now)
         answers = self.world.attempt(
@@ -186,75 +190,80 @@ class SessionModel(RuleBasedStateMachine):
             assert refusal in map(type, answers)
             assert {type(answer) for answer in answers} <= {refusal, RefreshTokenNotFound}
 
-    @rule(family=families)
+    @rule(family=FAMILIES)
     def sign_out(self, family: Family) -> None:
         self.done(lambda session: sessions.sign_out(self.auth, session, token=self.access_token(family), client=NOBODY))
         end([family])
 
-    @rule(family=families, other=families)
+    @rule(family=FAMILIES, other=FAMILIES)
     def revoke(self, family: Family, other: Family) -> None:
         if principal := self.let_in(family):
             (answer,) = self.world.attempt(lambda session: sessions.revoke(session, principal, other.id, client=NOBODY))
             assert isinstance(answer, NotFound) == (other.has_ended or other.owner is not family.owner)
             end([other] if answer is None else [])
 
-    @rule(family=families)
+    @rule(family=FAMILIES)
     def revoke_others(self, family: Family) -> None:
         if principal := self.let_in(family):
             self.done(lambda session: sessions.revoke_others(session, principal, client=NOBODY))
             end(other for other in self.of(family.owner) if other is not family)
 
-    @rule(family=families)
+    @rule(family=FAMILIES)
     def revoke_all(self, family: Family) -> None:
         if principal := self.let_in(family):
             self.done(lambda session: sessions.revoke_all(session, principal, client=NOBODY))
             end(self.of(family.owner))
 
-    @rule(family=families, data=st.data())
-    def change_password(self, family: Family, data: st.DataObject) -> None:
-        current = data.draw(st.sampled_from([*family.owner.passwords, NEVER_A_PASSWORD]), "current password")
-        new = new_id().hex
+    @rule(family=FAMILIES, back=st.integers(0, 1))
+    def change_password(self, family: Family, back: int) -> None:
+        current, new = family.owner.passwords[-1 - back], new_id().hex
         if principal := self.let_in(family):
             (answer,) = self.world.attempt(
                 lambda session: accounts.change_password(
-                    self.auth, session, principal, current_password=current, new_password=new
+                    self.auth, session, principal, current_password=current, new_password=new, client=NOBODY
                 )
             )
-            assert isinstance(answer, InvalidCredentials) == (current != family.owner.passwords[-1])
+            assert isinstance(answer, InvalidCredentials) == bool(back)
             if answer is None:
                 family.owner.passwords.append(new)
                 end(other for other in self.of(family.owner) if other is not family)
 
-    @rule(family=families)
+    @rule(family=FAMILIES)
     def delete_account(self, family: Family) -> None:
         if principal := self.let_in(family):
             (answer,) = self.world.attempt(
-                lambda session: accounts.delete_account(self.auth, session, principal, now=self.now)
+                lambda session: accounts.delete_account(self.auth, session, principal, client=NOBODY, now=self.now)
             )
             assert isinstance(answer, ReauthenticationRequired) == (self.now - family.signed_in_at > FRESH)
             if answer is None:
                 family.owner.is_deleted = True
                 end(self.of(family.owner))
 
+    # What operators do
+
+    @rule(account=ACCOUNTS)
+    def disable_or_enable(self, account: Account) -> None:
+        change = self.enabling if account.is_disabled else self.disabling
+        (answer,) = self.world.attempt(change(account))
+        assert isinstance(answer, AccountNotFound) == account.is_deleted
+        if answer is None:
+            account.is_disabled = not account.is_disabled
+            end(self.of(account))
+
     # What happens by itself
 
-    @rule(interval=st.sampled_from(INTERVALS))
+    @rule(interval=INTERVALS)
     def time_passes(self, interval: timedelta) -> None:
         self.now += interval
 
     @rule()
     def the_expired_are_pruned(self) -> None:
         self.done(lambda session: UserSessionRepository(session).delete_expired(self.now))
-        end(family for family in self.all if not family.lives(self.now))
+        end(family for family in self.families if not family.lives(self.now))
 
     @invariant()
-    def those_who_live_are_let_in_and_nobody_else(self) -> None:
-        for family in self.all:
-            self.let_in(family)
-
-    @invariant()
-    def users_see_the_sessions_that_live(self) -> None:
-        for family in self.all:
+    def those_who_live_are_let_in_and_see_each_other(self) -> None:
+        for family in self.families:
             if principal := self.let_in(family):
                 listed = self.done(self.listing(principal))
                 expected = {other.id for other in self.of(family.owner) if other.lives(self.now)}
@@ -262,17 +271,8 @@ class SessionModel(RuleBasedStateMachine):
 
     # How
 
-    def register(self) -> Account:
-        email, password = f"{new_id().hex}@example.test", new_id().hex
-        password_hash = self.world.runner.run(self.auth.passwords.hash(password))
-        user = User(
-            email=email, email_canonical=email, password_hash=password_hash, email_verified_at=utcnow(), id=new_id()
-        )
-        self.done(lambda session: UserRepository(session).add(user, taken=EmailTaken))
-        return Account(user.id, email, [password])
-
     def of(self, account: Account) -> list[Family]:
-        return [family for family in self.all if family.owner is account and not family.has_ended]
+        return [family for family in self.families if family.owner is account and not family.has_ended]
 
     def access_token(self, family: Family) -> str:
         # Of this moment: how long an access token itself is good for is told by the clock, which nobody moves here.
@@ -290,6 +290,12 @@ class SessionModel(RuleBasedStateMachine):
         assert (principal is not None) == family.lives(self.now)
         return principal
 
+    def disabling(self, account: Account) -> Callable[[Session], Awaitable[None]]:
+        return lambda session: accounts.disable(session, email=account.email, now=self.now)
+
+    def enabling(self, account: Account) -> Callable[[Session], Awaitable[None]]:
+        return lambda session: accounts.enable(session, email=account.email)
+
     def listing(self, principal: Principal) -> Callable[[Session], Awaitable[list[UserSession]]]:
         return lambda session: sessions.list_sessions(session, principal, now=self.now)
 
@@ -306,12 +312,17 @@ def end(families: Iterable[Family]) -> None:
 
 
 @pytest.fixture
-def world(database: Database, database_settings: DatabaseSettings, auth_settings: AuthSettings) -> Iterator[World]:
+def world(
+    database: Database, database_settings: DatabaseSettings, auth: Auth, auth_settings: AuthSettings
+) -> Iterator[World]:
     """Return the services in a loop of their own, because hypothesis calls the rules from none."""
     fewer = auth_settings.model_copy(update={"sessions_per_user": SESSIONS_PER_USER})
-    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner, open_auth(fewer) as auth:
+    with (
+        asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner,
+        open_auth(fewer, throttle=auth.throttle) as own_auth,
+    ):
         own = Database(database_settings, name="model")
-        yield World(auth, own, runner)
+        yield World(own_auth, own, runner)
         runner.run(own.close())
 
 
