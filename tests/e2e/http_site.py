@@ -30,8 +30,8 @@ CREATE_ROLE = f"""
     GRANT pg_read_all_data, pg_write_all_data TO {ROLE};
 """
 NO_LIMITS = {
-    f"APP_THROTTLE__{name}": "100000/5m"
-    for name in ("LOGIN_IP", "LOGIN_ACCOUNT", "REGISTER_IP", "FORGOT_IP", "REFRESH_IP")
+    f"APP_THROTTLE__{name}": "100000/s"
+    for name in ("LOGIN_IP", "REGISTER_IP", "FORGOT_IP", "REFRESH_IP", "ONE_TIME_IP")
 }
 """For a client that asks more often than a person."""
 END_SESSIONS = f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{ROLE}'"
