@@ -100,12 +100,34 @@ async def test_the_oauth_fields_of_the_form_are_accepted(client: AsyncClient, ma
     [
         {"username": "a@example.test"},
         {"password": PASSWORD},
-        {"username": "a@example.test", "password": PASSWORD, "grant_type": "client_credentials"},
+        {"username": "", "password": PASSWORD},
+        {"grant_type": "password", "colour": "red"},
+    ],
+)
+async def test_a_token_request_that_lacks_a_parameter_is_an_invalid_request(
+    client: AsyncClient, form: dict[str, str]
+) -> None:
+    response = await client.post("/auth/access-token", data=form)
+
+    assert assert_problem(response, 400, "invalid_request")["error"] == "invalid_request"
+
+
+async def test_another_grant_type_is_unsupported(client: AsyncClient) -> None:
+    form = {"username": "a@example.test", "password": PASSWORD, "grant_type": "client_credentials"}
+
+    response = await client.post("/auth/access-token", data=form)
+
+    assert assert_problem(response, 400, "unsupported_grant_type")["error"] == "unsupported_grant_type"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
         {"username": "a@example.test", "password": PASSWORD, "is_superuser": "true"},
         {"username": "a" * 321, "password": PASSWORD},
     ],
 )
-async def test_an_incomplete_or_unknown_form_is_refused(client: AsyncClient, form: dict[str, str]) -> None:
+async def test_an_unknown_or_boundless_form_is_refused(client: AsyncClient, form: dict[str, str]) -> None:
     response = await client.post("/auth/access-token", data=form)
 
     assert_problem(response, 422, "validation_failed")

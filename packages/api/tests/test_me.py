@@ -27,7 +27,7 @@ async def test_me_costs_one_query(client: AsyncClient, signed_in: SignedIn, stat
         await client.get("/auth/me", headers=signed_in.headers)
 
 
-@pytest.mark.parametrize("authorization", [None, "Basic YTpi", "token", ""])
+@pytest.mark.parametrize("authorization", [None, "", "Basic YTpi", "BASIC x", 'Digest username="a", realm="b"'])
 async def test_a_request_without_a_bearer_token_is_not_authenticated(
     client: AsyncClient, authorization: str | None
 ) -> None:
@@ -48,6 +48,32 @@ async def test_a_bad_token_is_invalid_and_costs_no_query(client: AsyncClient, st
 
     assert assert_problem(response, 401, "invalid_token")["detail"] == "Token invalid"
     assert response.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
+
+
+@pytest.mark.parametrize("authorization", ["garbage", "Bearer", "Bearer ", "bearer \t", "Bearer  x y"])
+async def test_what_is_no_credential_at_all_is_an_invalid_token(client: AsyncClient, authorization: str) -> None:
+    response = await client.get("/auth/me", headers={"Authorization": authorization})
+
+    assert_problem(response, 401, "invalid_token")
+    assert response.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
+
+
+@pytest.mark.parametrize("scheme", ["bearer", "BEARER"])
+async def test_the_name_of_the_scheme_may_be_spelled_in_any_case(
+    client: AsyncClient, signed_in: SignedIn, scheme: str
+) -> None:
+    headers = {"Authorization": f"{scheme} {signed_in.tokens.access_token}"}
+
+    assert (await client.get("/auth/me", headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize("other", ["Basic YTpi", "Bearer x", ""])
+async def test_two_credentials_are_none(client: AsyncClient, signed_in: SignedIn, other: str) -> None:
+    headers = [("Authorization", signed_in.headers["Authorization"]), ("Authorization", other)]
+
+    response = await client.get("/auth/me", headers=headers)
+
+    assert_problem(response, 401, "invalid_token")
 
 
 async def test_a_token_in_the_query_is_not_looked_at(client: AsyncClient, signed_in: SignedIn) -> None:

@@ -1,4 +1,4 @@
-"""Request ids, hosts and cross-origin requests."""
+"""Request ids, security headers, hosts and cross-origin requests."""
 
 import pytest
 from fastapi import FastAPI
@@ -9,6 +9,13 @@ from app_api.settings import ApiSettings
 from app_api.testing import assert_problem, open_client
 
 ORIGIN = "https://app.example.test"
+SECURITY_HEADERS = {
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
 
 
 def with_http(settings: ApiSettings, **changed: object) -> ApiSettings:
@@ -42,6 +49,53 @@ async def test_every_request_has_an_id_of_its_own(client: AsyncClient) -> None:
     assert len(ids) == 3
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/probe/live", 200),
+        ("GET", "/openapi.json", 200),
+        ("GET", "/auth/me", 401),
+        ("GET", "/nowhere", 404),
+        ("PUT", "/auth/me", 405),
+        ("POST", "/auth/register", 422),
+        ("GET", "/boom", 500),
+    ],
+)
+async def test_every_answer_tells_browsers_to_keep_their_hands_off(
+    app: FastAPI, client: AsyncClient, method: str, path: str, status: int
+) -> None:
+    @app.get("/boom")
+    async def boom() -> None:
+        raise RuntimeError
+
+    response = await client.request(method, path)
+
+    assert response.status_code == status
+    assert {name: response.headers.get(name) for name in SECURITY_HEADERS} == SECURITY_HEADERS
+    assert not {"server", "strict-transport-security"} & set(response.headers)
+
+
+async def test_a_refused_host_is_told_the_same(client: AsyncClient) -> None:
+    response = await client.get("/probe/live", headers={"Host": "evil.test"})
+
+    assert {name: response.headers.get(name) for name in SECURITY_HEADERS} == SECURITY_HEADERS
+
+
+async def test_a_page_may_have_a_policy_of_its_own(client: AsyncClient) -> None:
+    page = await client.get("/")
+
+    assert "script-src 'self'" in page.headers["Content-Security-Policy"]
+    assert len(page.headers.get_list("Content-Security-Policy")) == 1
+    assert page.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_behind_https_browsers_are_told_to_stay_there(api_settings: ApiSettings) -> None:
+    async with open_client(create_app(with_http(api_settings, https=True))) as client:
+        response = await client.get("/nowhere")
+
+    assert response.headers["Strict-Transport-Security"] == "max-age=63072000; includeSubDomains"
+
+
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "localhost:8000", "127.0.0.1", "127.0.0.1:1"])
 async def test_our_own_hosts_are_answered(client: AsyncClient, host: str) -> None:
     response = await client.get("/probe/live", headers={"Host": host})
@@ -61,6 +115,13 @@ async def test_another_host_is_refused(client: AsyncClient, host: str) -> None:
 
 async def test_forwarded_hosts_are_not_looked_at(client: AsyncClient) -> None:
     response = await client.get("/probe/live", headers={"Host": "evil.test", "X-Forwarded-Host": "localhost"})
+
+    assert_problem(response, 400, "invalid_host")
+
+
+@pytest.mark.parametrize("other", ["localhost", "evil.test", ""])
+async def test_two_hosts_are_refused(client: AsyncClient, other: str) -> None:
+    response = await client.get("/probe/live", headers=[("Host", "localhost"), ("Host", other)])
 
     assert_problem(response, 400, "invalid_host")
 

@@ -1,6 +1,8 @@
 """/probe: whether the process lives, whether its database answers, whether it should get requests."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from threading import Event
 
 import asyncpg
 import pytest
@@ -94,6 +96,36 @@ async def test_ready_when_the_schema_and_valkey_are_there(client: AsyncClient, s
 
     assert response.status_code == 200
     assert response.json() == {"status": "ready", "checks": {"database": "ok", "valkey": "ok"}}
+
+
+async def test_probes_at_once_ask_once(client: AsyncClient, state: State) -> None:
+    with assert_queries(state["database"], max=1) as queries:
+        responses = await asyncio.gather(*(client.get("/probe/ready") for _ in range(10)))
+
+    assert {response.status_code for response in responses} == {200}
+    assert len(queries) == 1
+
+
+async def test_ready_is_asked_anew_after_a_while(client: AsyncClient, state: State) -> None:
+    with assert_queries(state["database"], max=2) as queries:
+        async with asyncio.timeout(30):
+            while len(queries) < 2:
+                await client.get("/probe/ready")
+
+    assert len(queries) == 2
+
+
+async def test_a_process_that_is_to_stop_wants_no_more_requests(api_settings: ApiSettings) -> None:
+    stopping = Event()
+    async with open_client(create_app(api_settings, stopping=stopping)) as client:
+        before = await client.get("/probe/ready")
+        stopping.set()
+
+        response = await client.get("/probe/ready")
+
+    assert "Connection" not in before.headers
+    assert assert_problem(response, 503, "unready")["checks"] == {"process": "stopping"}
+    assert response.headers["Connection"] == "close"
 
 
 async def test_degraded_without_valkey(api_settings: ApiSettings) -> None:

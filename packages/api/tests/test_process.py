@@ -82,7 +82,12 @@ def start(api_settings: ApiSettings, database: Database, tmp_path: Path) -> Iter
     """Start `python -m <arguments>` on the test's servers; keyword arguments are variables that differ."""
     processes: list[Process] = []
     auth = api_settings.auth
-    rings = {"KEYS": auth.keys, "REFRESH_KEYS": auth.refresh_keys, "PEPPERS": auth.peppers}
+    rings = {
+        "KEYS": auth.keys,
+        "REFRESH_KEYS": auth.refresh_keys,
+        "TOKEN_KEYS": auth.token_keys,
+        "PEPPERS": auth.peppers,
+    }
     environment = {
         "APP_ENV": "test",
         "APP_DATABASE__URL": api_settings.database.url.get_secret_value(),
@@ -132,6 +137,27 @@ def test_a_request_that_runs_is_answered_after_the_signal(start: Start) -> None:
         response = connection.getresponse()
         assert response.status == 201
         assert json.loads(response.read())["email"] == "ada@example.test"
+    assert process.wait() == 0
+
+
+def test_a_process_that_is_to_stop_says_so_before_it_closes_its_door(start: Start) -> None:
+    process = start(APP_HTTP__DRAIN_DELAY="PT60S").serving()
+
+    process.signal(signal.SIGTERM)
+
+    assert wait_until(lambda: process.get("/probe/ready")[0].status == 503, PATIENCE)
+    response, body = process.get("/probe/live")
+    assert body == b'"ok"'
+    assert response.headers["Connection"] == "close"
+    process.signal(signal.SIGTERM)
+    assert process.wait() == 0
+
+
+def test_the_door_closes_by_itself_after_the_delay(start: Start) -> None:
+    process = start(APP_HTTP__DRAIN_DELAY="PT0.3S").serving()
+
+    process.signal(signal.SIGTERM)
+
     assert process.wait() == 0
 
 

@@ -1,9 +1,11 @@
 """What only a socket shows: connections that are kept and closed, and bodies that are never sent."""
 
+import asyncio
 import http.client
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing, contextmanager
 
 import pytest
 import uvicorn
@@ -32,11 +34,9 @@ def add_faults(app: FastAPI) -> None:
         return StreamingResponse(pieces())
 
 
-@pytest.fixture(scope="module")
-def port(api_settings: ApiSettings) -> Iterator[int]:
-    """The port of a uvicorn that serves the application, with two routes that fail."""
-    app = create_app(api_settings)
-    add_faults(app)
+@contextmanager
+def served(app: FastAPI) -> Iterator[int]:
+    """Serve an application with uvicorn, and give its port."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="on", http="httptools", log_config=None))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -44,6 +44,15 @@ def port(api_settings: ApiSettings) -> Iterator[int]:
     yield server.servers[0].sockets[0].getsockname()[1]
     server.should_exit = True
     thread.join()
+
+
+@pytest.fixture(scope="module")
+def port(api_settings: ApiSettings) -> Iterator[int]:
+    """The port of a uvicorn that serves the application, with two routes that fail."""
+    app = create_app(api_settings)
+    add_faults(app)
+    with served(app) as port:
+        yield port
 
 
 @pytest.fixture
@@ -85,7 +94,7 @@ def test_a_response_that_breaks_off_is_not_taken_for_a_whole_one(connection: htt
 
 @pytest.mark.parametrize(
     "body",
-    [b"[" * 100_000, b"NaN", b"\xff\xfe", b"9" * 5000, rb'"\ud800"', rb'"\u0000"', b"", b"null", b'{"email": 1e999}'],
+    [b"[" * 60_000, b"NaN", b"\xff\xfe", b"9" * 5000, rb'"\ud800"', rb'"\u0000"', b"", b"null", b'{"email": 1e999}'],
     ids=range(9),
 )
 def test_bad_input_leaves_the_connection_usable(connection: http.client.HTTPConnection, body: bytes) -> None:
@@ -135,6 +144,56 @@ def test_a_body_that_grows_too_large_is_answered_and_the_connection_closed(port:
 
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"connection: close" in answer
+
+
+def test_an_answer_reaches_a_client_that_goes_on_sending(port: int) -> None:
+    size = 16 * 1024 * 1024
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        head = f"POST /auth/register HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n"
+        client.sendall(head.encode() + b" " * size)
+
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"payload_too_large" in answer
+
+
+def test_a_client_that_stops_sending_is_not_waited_for(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        client.sendall(b"POST /auth/register HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999\r\n\r\n ")
+
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+
+    assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_response_that_takes_too_long_breaks_off(api_settings: ApiSettings) -> None:
+    app = create_app(ApiSettings.model_validate(api_settings.model_dump() | {"http": {"request_timeout": "PT0.2S"}}))
+
+    @app.get("/endless")
+    async def endless() -> StreamingResponse:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"half"
+            await asyncio.Event().wait()
+
+        return StreamingResponse(pieces())
+
+    with served(app) as port, closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        connection.request("GET", "/endless")
+        response = connection.getresponse()
+
+        with pytest.raises(http.client.IncompleteRead):
+            response.read()
+
+
+@pytest.mark.parametrize("method", [b"TRACE", b"CONNECT", b"FOO", b"OPTIONS"])
+def test_a_method_that_is_not_ours_is_refused(port: int, method: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        client.sendall(method + b" /auth/me HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+
+    assert answer.split(b" ")[1] in {b"400", b"405"}
 
 
 @pytest.mark.parametrize("target", [b"/\xff", b"/\xc3\xa9", b"/%ff", b"/%", b"//", b"/jobs?after=\xff", b"*"])

@@ -1,0 +1,137 @@
+"""How many requests run at once, and for how long each."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from fastapi import FastAPI
+from httpx2 import AsyncClient
+from sqlalchemy import text
+
+from app_api.app import create_app
+from app_api.dependencies import SessionDep
+from app_api.settings import ApiSettings
+from app_api.testing import assert_problem, client_of, open_client, run_lifespan
+
+PATIENCE = 30
+
+
+def with_http(settings: ApiSettings, **changed: object) -> ApiSettings:
+    """Return the settings with other values of `APP_HTTP__…`."""
+    return ApiSettings.model_validate(settings.model_dump() | {"http": changed})
+
+
+class Room:
+    """A route that is entered, and left once the door is opened."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self.door = asyncio.Event()
+        self.inside = 0
+        self.gave_up = 0
+        app.add_api_route("/room", self.enter)
+
+    async def enter(self) -> str:
+        self.inside += 1
+        try:
+            await self.door.wait()
+        except asyncio.CancelledError:
+            self.gave_up += 1
+            raise
+        return "left"
+
+    async def filled(self, number: int) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while self.inside < number:  # noqa: ASYNC110  # requests come by themselves
+                await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("path", ["/probe/live", "/probe/health", "/probe/ready"])
+async def test_a_full_process_still_answers_probes(api_settings: ApiSettings, path: str) -> None:
+    app = create_app(with_http(api_settings, max_requests=1))
+    room = Room(app)
+    async with open_client(app) as client:
+        running = asyncio.create_task(client.get("/room"))
+        await room.filled(1)
+
+        response = await client.get(path)
+
+        room.door.set()
+        await running
+    assert response.status_code == 200
+
+
+async def test_one_request_too_many_is_told_to_come_back(api_settings: ApiSettings) -> None:
+    app = create_app(with_http(api_settings, max_requests=2))
+    room = Room(app)
+    async with open_client(app) as client:
+        running = [asyncio.create_task(client.get("/room")) for _ in range(2)]
+        await room.filled(2)
+
+        refused = await client.get("/room")
+
+        room.door.set()
+        answered = await asyncio.gather(*running)
+    assert_problem(refused, 503, "overloaded")
+    assert refused.headers["Retry-After"] == "1"
+    assert [response.status_code for response in answered] == [200, 200]
+
+
+async def test_a_place_is_free_again_after_its_request(api_settings: ApiSettings) -> None:
+    async with open_client(create_app(with_http(api_settings, max_requests=1))) as client:
+        statuses = [(await client.get("/auth/me")).status_code for _ in range(3)]
+
+    assert statuses == [401, 401, 401]
+
+
+async def test_a_request_whose_body_is_on_its_way_takes_no_place(api_settings: ApiSettings) -> None:
+    begun = asyncio.Event()
+    forever = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"{"
+        begun.set()
+        await forever.wait()
+
+    async with open_client(create_app(with_http(api_settings, max_requests=1))) as client:
+        slow = asyncio.create_task(
+            client.post("/auth/logout", content=slowly(), headers={"Content-Type": "application/json"})
+        )
+        await begun.wait()
+
+        response = await client.get("/auth/me")
+
+        slow.cancel()
+        await asyncio.gather(slow, return_exceptions=True)
+    assert response.status_code == 401
+
+
+async def test_a_request_that_takes_too_long_is_given_up(api_settings: ApiSettings) -> None:
+    app = create_app(with_http(api_settings, request_timeout="PT0.1S"))
+    room = Room(app)
+    async with open_client(app) as client:
+        response = await client.get("/room")
+
+    assert_problem(response, 503, "timeout")
+    assert room.gave_up == 1
+
+
+async def test_what_is_given_up_holds_no_connection(api_settings: ApiSettings) -> None:
+    app = create_app(with_http(api_settings, request_timeout="PT0.5S"))
+
+    @app.post("/slow")
+    async def slow(session: SessionDep) -> None:
+        await session.execute(text("SELECT pg_sleep(2)"))
+
+    async with run_lifespan(app) as state, client_of(app, state) as client:
+        response = await client.post("/slow")
+
+        assert_problem(response, 503, "timeout")
+        assert state["database"].engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # of every real pool
+
+
+async def test_a_time_out_of_the_work_itself_is_a_fault_of_ours(app: FastAPI, client: AsyncClient) -> None:
+    @app.get("/impatient")
+    async def impatient() -> None:
+        raise TimeoutError
+
+    assert_problem(await client.get("/impatient"), 500, "internal_error")
