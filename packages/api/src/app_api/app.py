@@ -12,6 +12,7 @@ from app_api.features.auth.accounts_router import router as accounts_router
 from app_api.features.auth.router import router as auth_router
 from app_api.features.jobs.operator_router import router as job_operator_router
 from app_api.features.jobs.router import router as jobs_router
+from app_api.features.sessions.router import router as sessions_router
 from app_api.input_guard import InputGuard
 from app_api.lifespan import lifespan_of
 from app_api.middleware import AllowedHosts, Cors, HeadAsGet, RequestContext
@@ -22,6 +23,7 @@ from app_api.settings import ApiSettings, HttpSettings
 ROUTERS: tuple[APIRouter, ...] = (
     auth_router,
     accounts_router,
+    sessions_router,
     job_operator_router,  # its fixed paths before /jobs/{job_id}; guard: test_the_paths_of_operators_are_no_job_ids
     jobs_router,
     health.router,

@@ -15,11 +15,13 @@ from app_api.features.auth.schemas import (
 from app_api.problems import problem_responses
 from app_auth import accounts, sessions
 from app_auth.errors import (
+    EmailNotVerified,
     HashingBusy,
     InvalidCredentials,
     InvalidGrant,
     InvalidToken,
     ReauthenticationRequired,
+    Throttled,
 )
 from app_db.errors import Unauthenticated
 from app_db.outage import DatabaseUnavailable
@@ -30,32 +32,31 @@ router = APIRouter(prefix="/auth", tags=["auth"], responses=problem_responses(Da
 BEARER_PROBLEMS = (Unauthenticated, InvalidToken)
 
 
-@router.post("/access-token", responses=problem_responses(InvalidCredentials, HashingBusy))
+@router.post("/access-token", responses=problem_responses(InvalidCredentials, EmailNotVerified, Throttled, HashingBusy))
 async def login_access_token(
-    form: Annotated[AccessTokenForm, Form()], auth: AuthDep, session: SessionDep, response: Response
+    form: Annotated[AccessTokenForm, Form()], auth: AuthDep, session: SessionDep, client: ClientDep, response: Response
 ) -> AccessTokenRead:
     """Sign in with an e-mail address and a password."""
-    tokens = await sessions.sign_in(
-        auth, session, email=form.username, password=form.password.get_secret_value(), now=utcnow()
-    )
+    email, password = form.username, form.password.get_secret_value()
+    tokens = await sessions.sign_in(auth, session, email=email, password=password, client=client, now=utcnow())
     response.headers["Cache-Control"] = "no-store"  # RFC 6749, 5.1; guard: test_a_login_answers_with_tokens_that_work
     return AccessTokenRead.of(tokens)
 
 
-@router.post("/refresh-token", responses=problem_responses(InvalidGrant))
+@router.post("/refresh-token", responses=problem_responses(InvalidGrant, Throttled))
 async def refresh_token(
-    body: RefreshTokenCreate, auth: AuthDep, session: SessionDep, response: Response
+    body: RefreshTokenCreate, auth: AuthDep, session: SessionDep, client: ClientDep, response: Response
 ) -> AccessTokenRead:
     """Exchange a refresh token for its successor and a new access token."""
-    tokens = await sessions.refresh(auth, session, token=body.refresh_token, now=utcnow())
+    tokens = await sessions.refresh(auth, session, token=body.refresh_token, client=client, now=utcnow())
     response.headers["Cache-Control"] = "no-store"  # guard: test_a_refresh_answers_with_the_successor
     return AccessTokenRead.of(tokens)
 
 
 @router.post("/logout", status_code=204, responses=problem_responses(*BEARER_PROBLEMS))
-async def logout(token: BearerDep, auth: AuthDep, session: SessionDep) -> None:
+async def logout(token: BearerDep, auth: AuthDep, session: SessionDep, client: ClientDep) -> None:
     """End this login session: its access and refresh tokens are refused from now on. May be repeated."""
-    await sessions.sign_out(auth, session, token=token)
+    await sessions.sign_out(auth, session, token=token, client=client)
 
 
 @router.get("/me", responses=problem_responses(*BEARER_PROBLEMS))
