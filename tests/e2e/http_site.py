@@ -16,9 +16,8 @@ from app_db.testing.processes import free_port
 from app_db.testing.servers import PostgresServer, ValkeyServer
 from app_db.types import new_id
 from tests.docs.checkout import ROOT
-from tests.e2e.chaos.site import connected
 from tests.e2e.conftest import api_environment
-from tests.e2e.processes import Api, eventually
+from tests.e2e.processes import Api, connected, eventually
 
 NO_HANG = 10.0
 """Seconds after which a client gives up, which fails its test: nothing may hang, whatever is broken."""

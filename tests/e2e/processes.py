@@ -9,12 +9,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any, Self
 
+import asyncpg
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope
 from aiosmtpd.smtp import Session as SmtpSession
@@ -138,3 +140,13 @@ async def until(condition: Callable[[], Any], what: str) -> None:
         return bool(condition())
 
     await eventually(look, what)
+
+
+@asynccontextmanager
+async def connected(dsn: str) -> AsyncIterator[Any]:  # Any: asyncpg's connection, which has no types
+    """Connect to Postgres for a moment."""
+    connection = await asyncpg.connect(dsn, timeout=10)
+    try:
+        yield connection
+    finally:
+        await connection.close(timeout=10)

@@ -9,9 +9,9 @@ import pytest_asyncio
 
 from app_db import Database
 from tests.e2e.chaos.jobs import CREATE_TABLES, DROP_TABLES
-from tests.e2e.chaos.site import connected, environment
+from tests.e2e.chaos.site import environment
 from tests.e2e.conftest import Environment
-from tests.e2e.processes import Process
+from tests.e2e.processes import Process, connected
 
 type StartWorker = Callable[..., Process]
 

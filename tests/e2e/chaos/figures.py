@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tests.e2e.chaos.site import connected
+from tests.e2e.processes import connected
 
 COUNT = """
     WITH effects AS (SELECT row_id, count(*) AS times FROM chaos_effects GROUP BY row_id),

@@ -8,8 +8,7 @@ from uuid import UUID
 from app_db import Database
 from tests.e2e.chaos.figures import counted, wrong
 from tests.e2e.chaos.jobs import Owed, accept
-from tests.e2e.chaos.site import connected
-from tests.e2e.processes import eventually
+from tests.e2e.processes import connected, eventually
 
 
 async def accepted(database: Database, payload: Owed, *, run_at: datetime | None = None) -> UUID:

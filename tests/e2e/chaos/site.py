@@ -3,12 +3,8 @@
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
-
-import asyncpg
 
 from app_db.settings import DatabaseSettings
 from app_db.testing import databases
@@ -16,7 +12,7 @@ from app_db.testing.processes import free_port
 from app_db.testing.servers import PostgresServer, ValkeyServer
 from tests.docs.checkout import ROOT
 from tests.e2e.chaos.jobs import CREATE_TABLES
-from tests.e2e.processes import Process, eventually
+from tests.e2e.processes import Process, connected, eventually
 
 LEASE_SECONDS = 2
 
@@ -132,13 +128,3 @@ def environment(database_url: str, valkey_url: str) -> dict[str, str]:
         "APP_WORKER__LEASE": f"PT{LEASE_SECONDS}S",
         "APP_WORKER__GRACE": "PT1S",
     }
-
-
-@asynccontextmanager
-async def connected(dsn: str) -> AsyncIterator[Any]:  # Any: asyncpg's connection, which has no types
-    """Connect to Postgres for a moment."""
-    connection = await asyncpg.connect(dsn, timeout=10)
-    try:
-        yield connection
-    finally:
-        await connection.close(timeout=10)
