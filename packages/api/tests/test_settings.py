@@ -178,3 +178,10 @@ def test_what_the_worker_reads_may_be_set_too() -> None:
     both = settings(APP_MAIL__URL="smtp://mail.example.test", APP_WORKER__CONCURRENCY="3", APP_METRICS__PORT="1")
 
     assert both == settings()
+
+
+def test_limits_and_proxies_are_read_from_the_environment() -> None:
+    read = settings(APP_THROTTLE__LOGIN_ACCOUNT="7/2m", APP_HTTP__TRUSTED_PROXIES='["10.0.0.0/8", "fd00::/8"]')
+
+    assert read.throttle.login_account == "7/2m"
+    assert [str(network) for network in read.http.trusted_proxies] == ["10.0.0.0/8", "fd00::/8"]
