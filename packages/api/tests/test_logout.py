@@ -25,8 +25,8 @@ async def test_logging_out_twice_is_no_error(client: AsyncClient, signed_in: Sig
     assert response.status_code == 204
 
 
-async def test_logging_out_costs_one_query(client: AsyncClient, signed_in: SignedIn, state: State) -> None:
-    with assert_queries(state["database"], max=1):
+async def test_logging_out_costs_two_queries(client: AsyncClient, signed_in: SignedIn, state: State) -> None:
+    with assert_queries(state["database"], max=2):
         await client.post("/auth/logout", headers=signed_in.headers)
 
 
