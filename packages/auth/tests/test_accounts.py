@@ -4,16 +4,21 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from sqlalchemy import select
 
 from app_auth import accounts
 from app_auth.auth import Auth
+from app_auth.client import NOBODY
 from app_auth.errors import (
+    AccountNotFound,
     InvalidCredentials,
+    PasswordTooCommon,
     PasswordTooLong,
     PasswordTooShort,
+    PasswordUnchanged,
     ReauthenticationRequired,
     RefreshTokenNotFound,
     SessionEnded,
@@ -22,11 +27,13 @@ from app_auth.errors import (
 from app_auth.principal import Principal
 from app_auth.sessions import IssuedTokens
 from app_auth.testing import PASSWORD, Account, MakeAccount, SignIn, busy_hashing, change_hash
-from app_db import Database
-from app_db.models import Job
+from app_db import Database, Session
+from app_db.models import Job, TokenPurpose
+from app_db.repositories.one_time_tokens import OneTimeTokenRepository
 from app_db.repositories.user_sessions import UserSessionRepository
 from app_db.repositories.users import UserRepository
 from app_db.testing.queries import assert_queries
+from app_db.types import utcnow
 
 type Refresh = Callable[..., Awaitable[IssuedTokens]]
 type Recognise = Callable[..., Awaitable[Principal]]
@@ -60,7 +67,9 @@ def change_password(auth: Auth, database: Database, principal: Principal) -> Cha
 
     async def change(*, current: str = PASSWORD, new: str = NEW_PASSWORD) -> None:
         async with database.unit_of_work() as session:
-            await accounts.change_password(auth, session, principal, current_password=current, new_password=new)
+            await accounts.change_password(
+                auth, session, principal, current_password=current, new_password=new, client=NOBODY
+            )
 
     return change
 
@@ -71,7 +80,9 @@ def delete_account(auth: Auth, database: Database, principal: Principal) -> Dele
 
     async def delete(*, signed_in_for: timedelta = timedelta(0)) -> None:
         async with database.unit_of_work() as session:
-            await accounts.delete_account(auth, session, principal, now=principal.signed_in_at + signed_in_for)
+            await accounts.delete_account(
+                auth, session, principal, client=NOBODY, now=principal.signed_in_at + signed_in_for
+            )
 
     return delete
 
@@ -158,7 +169,9 @@ async def test_the_password_of_a_removed_user_cannot_be_changed(
 async def change_over(narrow: Database, auth: Auth, principal: Principal) -> None:
     """Change the password over the only connection."""
     async with narrow.unit_of_work() as session:
-        await accounts.change_password(auth, session, principal, current_password=PASSWORD, new_password=NEW_PASSWORD)
+        await accounts.change_password(
+            auth, session, principal, current_password=PASSWORD, new_password=NEW_PASSWORD, client=NOBODY
+        )
 
 
 async def test_a_password_change_holds_no_connection_while_it_hashes(
@@ -243,3 +256,85 @@ async def test_an_export_is_a_job_of_the_user(database: Database, principal: Pri
         job = (await session.scalars(select(Job).where(Job.id == job_id))).one()
     assert (job.kind, job.owner_id) == ("account.export", principal.user_id)
     assert job.payload == {"user_id": str(principal.user_id)}
+
+
+async def test_the_current_password_is_no_new_one(change_password: ChangePassword) -> None:
+    with pytest.raises(PasswordUnchanged):
+        await change_password(new=PASSWORD)
+
+
+async def test_only_who_knows_the_current_password_learns_that_it_is_the_new_one(
+    change_password: ChangePassword,
+) -> None:
+    with pytest.raises(InvalidCredentials):
+        await change_password(current=NEW_PASSWORD)
+
+
+async def test_a_new_password_that_is_easy_to_guess_is_refused(change_password: ChangePassword) -> None:
+    with pytest.raises(PasswordTooCommon):
+        await change_password(new="ada@example.test")
+
+
+@pytest.fixture
+async def link(auth: Auth, database: Database, ada: Account) -> UUID:
+    """The id of a link that was mailed to Ada."""
+    async with database.unit_of_work() as session:
+        user = await UserRepository(session).locked(ada.id)
+        assert user is not None
+        row = auth.one_time_tokens.issue(user, TokenPurpose.RESET_PASSWORD, now=utcnow())
+        await OneTimeTokenRepository(session).replace(row)
+        return row.id
+
+
+async def test_a_new_password_kills_the_links_of_before(
+    change_password: ChangePassword, link: UUID, session: Session
+) -> None:
+    await change_password()
+
+    assert await OneTimeTokenRepository(session).get(link) is None
+
+
+async def test_the_owner_hears_of_a_new_password(
+    change_password: ChangePassword, ada: Account, session: Session
+) -> None:
+    await change_password()
+
+    jobs = (await session.scalars(select(Job).where(Job.kind == "email.notice"))).all()
+    assert [job.payload for job in jobs] == [{"user_id": str(ada.id), "what": "password_changed"}]
+
+
+@pytest.fixture
+async def disabled(database: Database, ada: Account, link: UUID, tokens: IssuedTokens) -> Account:
+    """Ada's account, with a session and a link, after it was disabled."""
+    async with database.unit_of_work() as session:
+        await accounts.disable(session, email="ADA@example.test", now=utcnow())
+    return ada
+
+
+async def test_nobody_can_sign_in_to_a_disabled_account(disabled: Account, sign_in: SignIn) -> None:
+    with pytest.raises(InvalidCredentials):
+        await sign_in(disabled)
+
+
+async def test_disabling_an_account_ends_its_sessions(disabled: Account, session: Session) -> None:
+    assert await UserSessionRepository(session).of_user(disabled.id) == []
+
+
+async def test_disabling_an_account_kills_its_links(disabled: Account, link: UUID, session: Session) -> None:
+    assert await OneTimeTokenRepository(session).get(link) is None
+
+
+async def test_an_enabled_account_lets_its_owner_in_again(
+    disabled: Account, database: Database, sign_in: SignIn
+) -> None:
+    async with database.unit_of_work() as session:
+        await accounts.enable(session, email=disabled.email)
+
+    assert (await sign_in(disabled)).refresh_token.startswith("rt_")
+
+
+async def test_an_account_that_is_not_there_cannot_be_disabled_or_enabled(session: Session) -> None:
+    with pytest.raises(AccountNotFound):
+        await accounts.disable(session, email="eve@example.test", now=utcnow())
+    with pytest.raises(AccountNotFound):
+        await accounts.enable(session, email="eve@example.test")

@@ -9,10 +9,12 @@ import bcrypt
 import pytest
 
 from app_auth.auth import Auth
-from app_auth.errors import PasswordTooLong, PasswordTooShort
+from app_auth.errors import PasswordTooCommon, PasswordTooLong, PasswordTooShort
 from app_auth.passwords import PasswordHasher
 from app_auth.settings import AuthSettings
 from app_auth.testing import PASSWORD, new_key
+
+PHRASE = "correct horse battery 42, " * 10
 
 
 @contextmanager
@@ -129,15 +131,81 @@ async def test_an_unknown_account_costs_one_comparison_of_the_same_cost(auth: Au
 @pytest.mark.parametrize("password", ["", "p" * 14, "cafe\u0301 au lait 1"])
 def test_a_password_below_fifteen_characters_is_too_short(auth: Auth, password: str) -> None:
     with pytest.raises(PasswordTooShort):
-        auth.passwords.check_strength(password)
+        auth.passwords.check_strength(password, email="ada@example.test")
 
 
 @pytest.mark.parametrize("password", ["p" * 257, "\U0001f511" * 257])
 def test_a_password_above_256_characters_is_too_long(auth: Auth, password: str) -> None:
     with pytest.raises(PasswordTooLong):
-        auth.passwords.check_strength(password)
+        auth.passwords.check_strength(password, email="ada@example.test")
 
 
-@pytest.mark.parametrize("password", ["p" * 15, "p" * 256, "\U0001f511" * 256, "e\u0301" * 256, " " * 15])
+@pytest.mark.parametrize(
+    "password", [PHRASE[:15], PHRASE[:256], "\U0001f511\U0001f5dd" * 127 + "ab", "e\u0301x" * 127 + "yz"]
+)
 def test_a_password_of_15_to_256_characters_has_a_fitting_length(auth: Auth, password: str) -> None:
-    auth.passwords.check_strength(password)
+    auth.passwords.check_strength(password, email="ada@example.test")
+
+
+@pytest.mark.parametrize("password", ["passwordpassword", "ada@example.test", "groundwork12345"])
+def test_a_password_that_is_easy_to_guess_is_refused(auth: Auth, password: str) -> None:
+    with pytest.raises(PasswordTooCommon):
+        auth.passwords.check_strength(password, email="ada@example.test")
+
+
+def raw_hash(password: str) -> str:
+    return bcrypt.hashpw(password.encode()[:72], bcrypt.gensalt(4)).decode()
+
+
+async def test_a_raw_bcrypt_hash_verifies(auth: Auth) -> None:
+    assert await auth.passwords.verify(PASSWORD, raw_hash(PASSWORD))
+    assert not await auth.passwords.verify(PASSWORD[:-1], raw_hash(PASSWORD))
+
+
+@pytest.mark.parametrize("length", [73, 1024])
+async def test_what_a_raw_hash_does_not_know_of_a_password_counts(auth: Auth, length: int) -> None:
+    assert not await auth.passwords.verify("p" * length, raw_hash("p" * 72))
+
+
+async def test_a_raw_hash_costs_one_comparison(auth: Auth) -> None:
+    with comparisons() as seen:
+        await auth.passwords.verify("p" * 73, raw_hash(PASSWORD))
+
+    assert [cost(hashed) for hashed in seen] == ["04"]
+
+
+@pytest.mark.parametrize("stored", ["", "another", "$argon2id$v=19$m=65536$x$y", "bcrypt-sha384", "bcrypt-sha384$2$x"])
+async def test_what_we_cannot_compare_with_matches_nothing(auth: Auth, stored: str) -> None:
+    assert not await auth.passwords.verify(PASSWORD, stored)
+
+
+@pytest.mark.parametrize("stored", [None, raw_hash(PASSWORD)], ids=["unknown", "known"])
+async def test_a_password_of_more_than_1024_bytes_is_not_even_compared(auth: Auth, stored: str | None) -> None:
+    with comparisons() as seen, pytest.raises(PasswordTooLong):
+        await auth.passwords.verify("\u00e9" * 513, stored)
+
+    assert seen == []
+
+
+async def test_a_hash_of_today_is_not_outdated(auth: Auth) -> None:
+    assert await auth.passwords.rehashed(PASSWORD, await auth.passwords.hash(PASSWORD)) is None
+
+
+async def test_hashes_of_other_schemes_costs_and_peppers_are_outdated(auth: Auth, auth_settings: AuthSettings) -> None:
+    retired = auth_settings.peppers[0].model_copy(update={"state": "verify"})
+    rotated = auth_settings.model_copy(update={"peppers": (retired, new_key("2"))})
+    dearer = auth_settings.model_copy(update={"bcrypt_rounds": 5})
+    today = await auth.passwords.hash(PASSWORD)
+
+    with closing(PasswordHasher(rotated)) as hasher, closing(PasswordHasher(dearer)) as slower:
+        new = [
+            await auth.passwords.rehashed(PASSWORD, raw_hash(PASSWORD)),
+            await hasher.rehashed(PASSWORD, today),
+            await slower.rehashed(PASSWORD, today),
+        ]
+
+    assert [stored and stored[:23] for stored in new] == [
+        "bcrypt-sha384$1$$2b$04$",
+        "bcrypt-sha384$2$$2b$04$",
+        "bcrypt-sha384$1$$2b$05$",
+    ]

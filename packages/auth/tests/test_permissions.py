@@ -4,8 +4,8 @@ import pytest
 
 from app_auth import sessions
 from app_auth.auth import Auth
-from app_auth.errors import InvalidEmail
-from app_auth.permissions import AccountNotFound, OperatorRequired, is_operator, require_operator, set_role
+from app_auth.errors import AccountNotFound, InvalidEmail
+from app_auth.permissions import OperatorRequired, is_operator, require_operator, set_role
 from app_auth.principal import Principal
 from app_auth.testing import MakeAccount, SignIn
 from app_db import Database, Session

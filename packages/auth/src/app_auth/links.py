@@ -69,13 +69,14 @@ async def reset_password(
     """
     await auth.throttle.one_time(client)
     row = await _find(auth, session, token, TokenPurpose.RESET_PASSWORD, now=now)
+    token_id, user_id, email = row.id, row.user_id, row.email_canonical
+    auth.passwords.check_strength(new_password, email=email)
     await session.release()  # guard: test_a_reset_holds_no_connection_while_it_hashes
-    auth.passwords.check_strength(new_password, email=row.email_canonical)
     new_hash = await auth.passwords.hash(new_password)
-    users, tokens, user_id = UserRepository(session), OneTimeTokenRepository(session), row.user_id
-    if not await users.reset_password(user_id, email=row.email_canonical, password_hash=new_hash, now=now):
+    users, tokens = UserRepository(session), OneTimeTokenRepository(session)
+    if not await users.reset_password(user_id, email=email, password_hash=new_hash, now=now):
         raise InvalidLink
-    if not await tokens.use(row.id, now=now):
+    if not await tokens.use(token_id, now=now):
         raise InvalidLink  # guard: test_a_reset_link_works_once
     await tokens.delete_of(user_id)  # guard: test_a_reset_kills_every_other_link
     await UserSessionRepository(session).end_all(user_id)  # guard: test_a_reset_ends_every_session

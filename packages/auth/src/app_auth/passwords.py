@@ -19,6 +19,7 @@ SCHEME = "bcrypt-sha384"
 PRODUCT = "groundwork"
 MAX_LENGTH = 256  # code points
 MAX_BYTES = 4 * MAX_LENGTH  # as much as they can be in UTF-8
+RAW = ("$2a$", "$2b$", "$2y$")  # what bcrypt itself makes, of the password as it is
 MAX_RAW = 72  # bytes that bcrypt itself looks at
 
 
@@ -117,14 +118,13 @@ class PasswordHasher:
         return f"{SCHEME}${self._pepper_id}${bcrypt.hashpw(prehash, bcrypt.gensalt(self._rounds)).decode()}"
 
     def _verify(self, password: str, stored: str) -> bool:
-        scheme, pepper_id, hashed = stored.split("$", 2)
-        if not scheme:  # `$2b$…`: what bcrypt itself has made, of the password as it is
-            return self._verify_raw(password.encode(), stored)
-        if pepper_id not in self._peppers:  # taken out of the ring: the same work, and nothing matches
+        if stored.startswith(RAW):
+            # bcrypt refuses what it would cut off; the same work then, as for any other wrong password.
+            raw = password.encode()
+            matches = bcrypt.checkpw(raw[:MAX_RAW], stored.encode())
+            return matches and len(raw) <= MAX_RAW  # guard: test_what_a_raw_hash_does_not_know_of_a_password_counts
+        scheme, _, rest = stored.partition("$")
+        pepper_id, _, hashed = rest.partition("$")
+        if scheme != SCHEME or pepper_id not in self._peppers:  # the same work, and nothing matches
             return self._verify(password, self._nobody)
         return bcrypt.checkpw(self._prehash(password, self._peppers[pepper_id]), hashed.encode())
-
-    def _verify_raw(self, password: bytes, stored: str) -> bool:
-        # bcrypt refuses what it would truncate; the same work then, as for any other wrong password.
-        matches = bcrypt.checkpw(password[:MAX_RAW], stored.encode())
-        return matches and len(password) <= MAX_RAW  # guard: test_a_raw_hash_tells_what_comes_after_72_bytes

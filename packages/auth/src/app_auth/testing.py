@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, SupportsIndex
+from typing import Literal
 from uuid import UUID
 
 import pytest
@@ -112,9 +112,9 @@ class _HeldBack(str):
     __slots__ = ("gate",)
     gate: threading.Event
 
-    def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
+    def partition(self, sep: str, /) -> tuple[str, str, str]:
         assert self.gate.wait(timeout=15), "the test that keeps this thread busy did not end"
-        return super().split(sep, maxsplit)
+        return super().partition(sep)
 
 
 async def change_hash(database: Database, account: Account) -> None:
