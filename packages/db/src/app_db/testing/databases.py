@@ -3,6 +3,10 @@
 Nothing here touches a database whose name does not end in `_test`.
 """
 
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -10,12 +14,15 @@ from typing import Any
 import asyncpg
 from alembic import command
 from alembic.config import Config
+from pydantic import SecretStr
 from sqlalchemy import URL, Connection, make_url, pool
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app_db import Database
 from app_db.base import Base
 from app_db.models import SchemaHistory
+from app_db.roles import Roles, make_roles, roles_sql
+from app_db.settings import DatabaseSettings
 
 TEMPLATE = "app_template_test"
 
@@ -62,6 +69,38 @@ async def migrate(url: str, *, root: Path, revision: str = "head") -> None:
 async def create_template(server_url: str, *, root: Path) -> None:
     """Make the migrated template that tests clone."""
     await migrate(await recreate(server_url, TEMPLATE), root=root)
+
+
+@dataclass(frozen=True, slots=True)
+class AppRole:
+    """A database whose tables belong to `roles.migrator`: as an administrator and as the application sees it."""
+
+    roles: Roles
+    administrator: DatabaseSettings
+    settings: DatabaseSettings
+
+
+@asynccontextmanager
+async def open_app_role(server_url: str, worker_id: str, *, root: Path) -> AsyncIterator[AppRole]:
+    """Make the roles, then let the migrator migrate, as on a new server; drop all of it at the end."""
+    name = f"app_roles_{worker_id}_test"
+    roles = Roles(f"{name}_migrator", f"{name}_app", f"{name}_readonly")
+    administrator = DatabaseSettings.model_validate({"url": await recreate(server_url, name)})
+    passwords = {role: SecretStr(secrets.token_hex()) for role in (roles.migrator, roles.app)}
+    await make_roles(administrator, roles_sql(roles, passwords=passwords))
+    migrator, app = (
+        administrator.sqlalchemy_url.set(username=role, password=password.get_secret_value())
+        for role, password in passwords.items()
+    )
+    await migrate(migrator.render_as_string(hide_password=False), root=root)
+    try:
+        settings = DatabaseSettings.model_validate({"url": app.render_as_string(hide_password=False)})
+        yield AppRole(roles, administrator, settings)
+    finally:
+        connection = await asyncpg.connect(_dsn(make_url(server_url).set(database="postgres")))
+        await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        await connection.execute(f"DROP ROLE {roles.migrator}, {roles.app}, {roles.readonly}")
+        await connection.close()
 
 
 async def empty(database: Database) -> None:

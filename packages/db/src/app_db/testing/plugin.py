@@ -15,6 +15,7 @@ from app_db import Database, Session, open_database
 from app_db.models import User
 from app_db.settings import DatabaseSettings
 from app_db.testing import databases
+from app_db.testing.databases import AppRole
 from app_db.testing.servers import PostgresServer, ValkeyServer
 from app_db.types import new_id
 
@@ -81,6 +82,13 @@ async def session(database: Database) -> AsyncIterator[Session]:
     """A session of the write engine; the test commits it itself."""
     async with database.sessions() as session:
         yield session
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def app_role(postgres_server_url: str, worker_id: str, pytestconfig: pytest.Config) -> AsyncIterator[AppRole]:
+    """The role that the applications have in production, in a database of its own that no test empties."""
+    async with databases.open_app_role(postgres_server_url, worker_id, root=pytestconfig.rootpath) as role:
+        yield role
 
 
 @pytest.fixture
