@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 
+from app_auth.limits import ThrottleSettings
 from app_db.testing import databases
 from app_db.testing.processes import free_port
 from app_db.testing.servers import PostgresServer, ValkeyServer
@@ -139,12 +140,17 @@ def main() -> None:
         asyncio.run(databases.migrate(url, root=ROOT))
         port, bare_port = free_port(), free_port()
         environment = {
+            "APP_ENV": "test",
             "APP_DATABASE__URL": url,
             "APP_REDIS__URL": valkey.url,
             "APP_HTTP__PORT": str(port),
             "APP_AUTH__KEYS": key_ring("k"),
             "APP_AUTH__REFRESH_KEYS": key_ring("r"),
+            "APP_AUTH__TOKEN_KEYS": key_ring("t"),
             "APP_AUTH__PEPPERS": key_ring("p"),
+            "APP_AUTH__VERIFICATION": "off",
+            # Counted as always, and never reached: all requests come from one address.
+            **{f"APP_THROTTLE__{name.upper()}": "10000/s" for name in ThrottleSettings.model_fields},
             "APP_LOG__LEVEL": "ERROR",
         }
         bare = ["-m", "bench.bare", str(bare_port)]
