@@ -22,7 +22,7 @@ NO_SETTINGS = frozenset({SECRETS_FILE, "APP_PG_BIN"})
 """Names of ours that are no settings of an application."""
 
 
-_URL = re.compile(r"(?P<scheme>[a-z+]+://)(?P<user>[^/?#@]*@)?(?P<place>[\w.:,\[\]-]*(/[^?#@]*)?)(\?.*)?")
+_URL = re.compile(r"(?P<scheme>[a-z+]+://)(?P<user>[^/?#@]*@)?(?P<place>[\w.:,\[\]-]*(/[^?#@]*)?)(\?[^@]*)?")
 
 
 class Environment(StrEnum):
