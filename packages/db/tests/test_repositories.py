@@ -115,14 +115,14 @@ async def test_a_role_is_given_to_that_user_alone(session: Session, make_user: M
     user, other = await make_user(email="ada@example.test"), await make_user()
     users = UserRepository(session)
 
-    assert await users.set_role("ada@example.test", Role.OPERATOR)
+    assert await users.set_role("ada@example.test", Role.OPERATOR) == user.id
 
     roles = [await session.scalar(select(User.role).where(User.id == one.id)) for one in (user, other)]
     assert roles == [Role.OPERATOR, Role.USER]
 
 
 async def test_an_unknown_address_is_given_no_role(session: Session) -> None:
-    assert not await UserRepository(session).set_role("nobody@example.test", Role.OPERATOR)
+    assert await UserRepository(session).set_role("nobody@example.test", Role.OPERATOR) is None
 
 
 async def test_a_user_is_deleted_with_their_sessions(session: Session, make_user: MakeUser) -> None:

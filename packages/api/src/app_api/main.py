@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("serve", help="serve HTTP until SIGTERM (the default)")
     commands.add_parser("seed", help="create a first operator and sample accounts (development only)")
-    operator.add_commands(commands.add_parser("operator", help="make an account an operator, or a user again"))
+    operator.add_commands(commands.add_parser("operator", help="look after accounts, and read what happened to them"))
     config.add_commands(commands.add_parser("config", help="make, check and rotate what the applications are given"))
     database_roles.add_commands(commands.add_parser("database", help="create the roles that the applications use"))
     parsed = parser.parse_args(arguments)

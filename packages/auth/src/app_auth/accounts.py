@@ -6,7 +6,7 @@ from uuid import UUID
 
 import email_validator
 
-from app_auth.audit import Event, audit
+from app_auth.audit import SHELL, Event, audit
 from app_auth.auth import Auth
 from app_auth.client import NOBODY, Client
 from app_auth.errors import (
@@ -66,7 +66,8 @@ async def create(
     """
     user = await _new_user(auth, email=email, password=password, role=role)
     user.email_verified_at = utcnow()
-    await _add(session, user, client=client)
+    await _add(session, user)
+    audit(session, Event.REGISTERED, client=client, user_id=user.id, by=SHELL, role=role.value)
     return user
 
 
@@ -89,7 +90,8 @@ async def register(auth: Auth, session: Session, *, email: str, password: str, c
     if auth.settings.verification:
         await _add_quietly(session, user, client=client)
         return None
-    await _add(session, user, client=client)
+    await _add(session, user)
+    audit(session, Event.REGISTERED, client=client, user_id=user.id)
     return user
 
 
@@ -133,9 +135,9 @@ async def disable(session: Session, *, email: str, now: datetime, client: Client
     user_id = await UserRepository(session).set_disabled(canonical_email(email), now)
     if user_id is None:
         raise AccountNotFound
-    await UserSessionRepository(session).end_all(user_id)  # guard: test_disabling_an_account_ends_its_sessions
+    ended = await UserSessionRepository(session).end_all(user_id)  # guard: test_disabling_an_account_ends_its_sessions
     await OneTimeTokenRepository(session).delete_of(user_id)  # guard: test_disabling_an_account_kills_its_links
-    audit(session, Event.ACCOUNT_DISABLED, client=client, user_id=user_id)
+    audit(session, Event.ACCOUNT_DISABLED, client=client, user_id=user_id, by=SHELL, sessions=ended)
 
 
 async def enable(session: Session, *, email: str, client: Client = NOBODY) -> None:
@@ -147,7 +149,7 @@ async def enable(session: Session, *, email: str, client: Client = NOBODY) -> No
     user_id = await UserRepository(session).set_disabled(canonical_email(email), None)
     if user_id is None:
         raise AccountNotFound
-    audit(session, Event.ACCOUNT_ENABLED, client=client, user_id=user_id)
+    audit(session, Event.ACCOUNT_ENABLED, client=client, user_id=user_id, by=SHELL)
 
 
 async def delete_account(auth: Auth, session: Session, principal: Principal, *, client: Client, now: datetime) -> None:
@@ -175,9 +177,8 @@ async def _new_user(auth: Auth, *, email: str, password: str, role: Role = Role.
     return User(id=new_id(), email=email, email_canonical=canonical, password_hash=password_hash, role=role)
 
 
-async def _add(session: Session, user: User, *, client: Client) -> None:
+async def _add(session: Session, user: User) -> None:
     await UserRepository(session).add(user, taken=EmailTaken)
-    audit(session, Event.REGISTERED, client=client, user_id=user.id)
     welcome = WelcomeEmail(user_id=user.id)
     await enqueue(session, welcome, owner_id=user.id)  # guard: test_registering_enqueues_a_welcome
 

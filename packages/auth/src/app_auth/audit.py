@@ -33,6 +33,9 @@ class Event(StrEnum):
 
 type Detail = str | int | bool
 
+SHELL = "shell"
+"""`by` whom, where it was nobody's session: a command on a server."""
+
 
 def audit(
     session: Session,

@@ -1,6 +1,8 @@
 """What a user may do beyond their own things."""
 
 from app_auth.accounts import canonical_email
+from app_auth.audit import SHELL, Event, audit
+from app_auth.client import NOBODY
 from app_auth.errors import AccountNotFound
 from app_auth.principal import Principal
 from app_db import Session
@@ -37,5 +39,7 @@ async def set_role(session: Session, *, email: str, role: Role) -> None:
         InvalidEmail: this is no address.
         AccountNotFound: nobody has registered with it, in whatever spelling.
     """
-    if not await UserRepository(session).set_role(canonical_email(email), role):
+    user_id = await UserRepository(session).set_role(canonical_email(email), role)
+    if user_id is None:
         raise AccountNotFound
+    audit(session, Event.ROLE_CHANGED, client=NOBODY, user_id=user_id, by=SHELL, role=role.value)

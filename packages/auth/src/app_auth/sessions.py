@@ -5,10 +5,11 @@ from datetime import datetime
 from uuid import UUID
 
 from app_auth.accounts import canonical_email
-from app_auth.audit import Event, audit
+from app_auth.audit import SHELL, Event, audit
 from app_auth.auth import Auth
-from app_auth.client import Client
+from app_auth.client import NOBODY, Client
 from app_auth.errors import (
+    AccountNotFound,
     EmailNotVerified,
     InvalidCredentials,
     InvalidEmail,
@@ -215,6 +216,23 @@ async def revoke_all(session: Session, principal: Principal, *, client: Client) 
     sessions, user_id = await _held(session, principal), principal.user_id
     ended = await sessions.end_all(user_id)
     audit(session, Event.SESSIONS_REVOKED, client=client, user_id=user_id, count=ended, because="all")
+
+
+async def sign_out_everywhere(session: Session, *, email: str) -> int:
+    """End all sessions of somebody else's account, from the next request on, and return how many there were.
+
+    Raises:
+        InvalidEmail: this is no address.
+        AccountNotFound: nobody has registered with it, in whatever spelling.
+    """
+    users = UserRepository(session)
+    user_id = await users.find_id(canonical_email(email))
+    if user_id is None:
+        raise AccountNotFound
+    await users.lock(user_id)
+    ended = await UserSessionRepository(session).end_all(user_id)
+    audit(session, Event.SESSIONS_REVOKED, client=NOBODY, user_id=user_id, by=SHELL, count=ended, because="operator")
+    return ended
 
 
 async def _held(session: Session, principal: Principal) -> UserSessionRepository:

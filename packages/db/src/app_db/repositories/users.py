@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from app_db.engine import Session
 from app_db.errors import AppError, violation_as
 from app_db.models import Role, User
+from app_db.paging import Cursor, Slice, slice_after
 
 _CREDENTIALS_OF = select(
     User.id, User.password_hash, User.email_verified_at.is_not(None), User.disabled_at.is_not(None)
@@ -117,10 +118,14 @@ class UserRepository:
         with violation_as(taken, of="uq_users_email_canonical"):
             await self.session.flush()  # here, where the clash can still be named
 
-    async def set_role(self, email: str, role: Role) -> bool:
-        """Give the account with this canonical address a role; False when there is none."""
+    async def page(self, *, after: Cursor | None, limit: int) -> Slice[User]:
+        """Return a page of all accounts, newest first."""
+        return await slice_after(self.session, select(User), after=after, limit=limit)
+
+    async def set_role(self, email: str, role: Role) -> UUID | None:
+        """Give the account with this canonical address a role; return its id, None when there is none."""
         statement = update(User).where(User.email_canonical == email).values(role=role).returning(User.id)
-        return (await self.session.scalars(statement)).one_or_none() is not None
+        return (await self.session.scalars(statement)).one_or_none()
 
     async def set_disabled(self, email: str, disabled_at: datetime | None) -> UUID | None:
         """Disable the account with this canonical address, or enable it; return its id, None when there is none."""
