@@ -20,6 +20,7 @@ from app_db.settings import DatabaseSettings
 from app_db.testing.processes import free_port
 from app_db.testing.servers import ValkeyServer
 
+from .http_site import HttpSite
 from .processes import Api, MailSink, Worker
 
 type Environment = dict[str, str]
@@ -62,6 +63,13 @@ async def http(api: Api, database: Database) -> AsyncIterator[AsyncClient]:
     """A client of `api`, whose database is emptied after the test."""
     async with AsyncClient(base_url=api.url, timeout=30) as client:
         yield client
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def http_site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[HttpSite]:
+    """An API on servers of its own, made to be broken; whoever breaks it mends it again."""
+    async with HttpSite(tmp_path_factory.mktemp("site"), api_environment) as site:
+        yield site
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -16,7 +16,6 @@ from app_db.testing.processes import free_port
 from app_db.testing.servers import PostgresServer, ValkeyServer
 from app_db.types import new_id
 from tests.docs.checkout import ROOT
-from tests.e2e.conftest import api_environment
 from tests.e2e.processes import Api, connected, eventually
 
 NO_HANG = 10.0
@@ -29,8 +28,7 @@ CREATE_ROLE = f"""
     GRANT pg_read_all_data, pg_write_all_data TO {ROLE};
 """
 NO_LIMITS = {
-    f"APP_THROTTLE__{name}": "100000/s"
-    for name in ("LOGIN_IP", "REGISTER_IP", "FORGOT_IP", "REFRESH_IP", "ONE_TIME_IP")
+    f"APP_THROTTLE__{name}": "10000/s" for name in ("LOGIN_IP", "REGISTER_IP", "FORGOT_IP", "REFRESH_IP", "ONE_TIME_IP")
 }
 """For a client that asks more often than a person."""
 END_SESSIONS = f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{ROLE}'"
@@ -40,11 +38,12 @@ LEFT_OPEN = f"SELECT FROM pg_stat_activity WHERE usename = '{ROLE}' AND (xact_st
 class HttpSite:
     """Used with `async with`. Both servers keep their ports, so that whoever lost them finds them again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, environment: Callable[[str, str], dict[str, str]]) -> None:
         self.folder = folder
         # Durable: what it has confirmed must outlive a crash.
         self.postgres = PostgresServer(folder / "postgres", port=free_port(), durable=True)
         self.valkey = ValkeyServer(folder / "valkey", port=free_port(), durable=False)
+        self._environment_of = environment
         self._apis: list[Api] = []
 
     async def __aenter__(self) -> Self:
@@ -55,13 +54,15 @@ class HttpSite:
         self.dsn = url.replace("+asyncpg", "")
         await self.do(CREATE_ROLE.format(password=self.postgres.password))
         self.role_dsn = self.dsn.replace("://app:", f"://{ROLE}:")
-        self.environment = api_environment(self.role_dsn, self.valkey.url) | NO_LIMITS
+        environment = self._environment_of(self.role_dsn, self.valkey.url)
+        self.environment = environment | NO_LIMITS | {"APP_AUTH__VERIFICATION": "off"}
         self.api = self.start_api()
         self.client = AsyncClient(base_url=self.api.url, timeout=NO_HANG)
         await self.register(EMAIL)
         signed_in = await self.login()
         assert signed_in.status_code == 200, f"{signed_in.text}\n{self.api.output}"
         self.tokens: dict[str, str] = signed_in.json()
+        """Of a session that lives as long as the site."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -82,6 +83,10 @@ class HttpSite:
         """Make an account, by default one with an address that nobody has had before."""
         email = email or f"{new_id().hex}@example.test"
         return await self.client.post("/auth/register", json={"email": email, "password": PASSWORD})
+
+    async def make_operator(self) -> None:
+        """Let the user do what operators do."""
+        await self.do(f"UPDATE users SET role = 'operator' WHERE email = '{EMAIL}'")
 
     async def login(self, *, client: AsyncClient | None = None) -> Response:
         """Sign the user in: a read, a hash, a write."""

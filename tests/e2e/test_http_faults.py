@@ -13,7 +13,6 @@ from typing import Any
 
 import asyncpg
 import pytest
-import pytest_asyncio
 from httpx2 import AsyncClient, Response
 
 from app_api.testing import assert_problem
@@ -28,11 +27,10 @@ READ_ONLY = f"ALTER ROLE {ROLE} SET default_transaction_read_only = on"
 WRITABLE = f"ALTER ROLE {ROLE} RESET default_transaction_read_only"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[HttpSite]:
+@pytest.fixture
+def site(http_site: HttpSite) -> HttpSite:
     """Running, with a user who is signed in."""
-    async with HttpSite(tmp_path_factory.mktemp("site")) as site:
-        yield site
+    return http_site
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT])
