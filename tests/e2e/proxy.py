@@ -1,0 +1,41 @@
+"""A real HAProxy with the configuration of deploy/, in front of whatever listens on a port."""
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from app_db.testing.processes import free_port, port_is_free, spawn, wait_until
+
+CONFIGURATION = Path(__file__).parents[2] / "deploy" / "haproxy.cfg"
+PATIENCE = 30.0
+
+
+@contextmanager
+def proxied(upstream: str, *, log: Path) -> Iterator[int]:
+    """Put HAProxy in front of `upstream` (`127.0.0.1:8000`) and give its port; skips where it is not installed."""
+    haproxy = shutil.which("haproxy", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
+    if haproxy is None:
+        pytest.skip("HAProxy is not installed")
+    port = free_port()
+    environment = {**os.environ, "PROXY_LISTEN": f"127.0.0.1:{port}", "PROXY_UPSTREAM": upstream}
+    with log.open("wb") as output:
+        process = spawn([haproxy, "-db", "-f", CONFIGURATION], env=environment, cwd=log.parent, output=output)
+    try:
+        assert wait_until(lambda: not port_is_free(port) or process.poll() is not None, PATIENCE)
+        assert process.poll() is None, log.read_text()
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def exchange(port: int, request: bytes) -> bytes:
+    """Send bytes and return all that is answered until the connection is closed; being left open is a failure."""
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
+        client.sendall(request)
+        return b"".join(iter(lambda: client.recv(65536), b""))
