@@ -116,9 +116,8 @@ def mail_sink() -> Iterator[MailSink]:
 @pytest.fixture
 def worker_environment(environment: Environment, mail_sink: MailSink) -> Environment:
     """What workers are told."""
-    shared = {name: text for name, text in environment.items() if not name.startswith(("APP_HTTP__", "APP_ENV"))}
-    own = {"APP_MAIL__URL": mail_sink.url, "APP_MAIL__FROM": "Groundwork <hello@groundwork.test>"}
-    return {**shared, **own, "APP_PUBLIC_BASE_URL": PUBLIC_BASE_URL, "APP_WORKER__GRACE": "PT1S"}
+    mail = {"APP_MAIL__URL": mail_sink.url, "APP_MAIL__FROM": "Groundwork <hello@groundwork.test>"}
+    return {**environment, **mail, "APP_PUBLIC_BASE_URL": PUBLIC_BASE_URL, "APP_WORKER__GRACE": "PT1S"}
 
 
 @pytest.fixture
