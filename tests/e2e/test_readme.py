@@ -40,6 +40,7 @@ VOLATILE = re.compile(
     | \b1[789]\d{8}\b
     | \b\d{8}-\d{6}-\d{6}\b
     | \d+\.\d(?=\ s\b)
+    | (?<=curl/)[\d.]+
     | (?<=127\.0\.0\.1:)\d{5}\b                          # ports; and the columns move with the length of ours
     | (?<=:8000)\ +
     """,
