@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Query, Request
 from fastapi.security import OAuth2PasswordBearer
+from starlette.requests import HTTPConnection
 
 from app_api.proxies import Network, read_client
 from app_auth import sessions
@@ -24,7 +25,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD"})  # RFC 9110, 9.2.1
 class Bearer(OAuth2PasswordBearer):
     """Reads the Authorization header (RFC 6750, 2.1), the one place where a token is looked for."""
 
-    async def __call__(self, request: Request) -> str | None:
+    async def __call__(self, request: HTTPConnection) -> str | None:
         """Return the token, unverified; None where there is none, or credentials of another kind (RFC 6750, 3.1).
 
         Raises:

@@ -61,10 +61,10 @@ class InputGuard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        # Of a repeated header the first counts, as for Starlette: what is checked must be what is parsed.
+        headers: Mapping[bytes, bytes] = dict(reversed(scope["headers"]))
         try:
             _check_target(scope)
-            # Of a repeated header the first counts, as for Starlette: what is checked must be what is parsed.
-            headers: Mapping[bytes, bytes] = dict(reversed(scope["headers"]))
             if headers.get(b"content-encoding", b"identity").lower() != b"identity":
                 raise EncodedBody  # guard: test_a_compressed_body_is_refused
             body = await read_body(scope, headers, receive, self.limits)
