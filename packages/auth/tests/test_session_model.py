@@ -53,8 +53,10 @@ GRACE, IDLE, ABSOLUTE = timedelta(seconds=10), timedelta(days=14), timedelta(day
 FRESH = timedelta(minutes=5)
 MOMENT = timedelta(microseconds=1)
 # Just within a limit, and just beyond it.
-PAUSES = st.sampled_from([MOMENT, GRACE - MOMENT, GRACE])
-INTERVALS = st.sampled_from([FRESH, FRESH + MOMENT, IDLE - MOMENT, IDLE])
+PAUSES = st.sampled_from([timedelta(0), GRACE - MOMENT, GRACE, IDLE - MOMENT, IDLE])
+INTERVALS = st.sampled_from([FRESH, FRESH + MOMENT, IDLE])
+# After what pause a client comes with which token (the current one, or one or two before it), how many times at once.
+USES = st.lists(st.tuples(PAUSES, st.integers(0, 2), st.integers(1, 2)), min_size=1, max_size=4)
 ACCOUNTS = st.runner().flatmap(lambda model: st.sampled_from(model.accounts))
 FAMILIES = st.runner().flatmap(lambda model: st.sampled_from(model.families))
 
@@ -169,9 +171,13 @@ class SessionModel(RuleBasedStateMachine):
         family = Family(self.auth.refresh_tokens.parse(token).session_id, account, self.now, self.now + IDLE, [token])
         self.families.append(family)
 
-    @rule(family=FAMILIES, back=st.integers(0, 2), times=st.integers(1, 3), pause=PAUSES)
-    def refresh(self, family: Family, back: int, times: int, pause: timedelta) -> None:
-        self.now += pause
+    @rule(family=FAMILIES, uses=USES)
+    def refresh(self, family: Family, uses: list[tuple[timedelta, int, int]]) -> None:
+        for pause, back, times in uses:
+            self.now += pause
+            self.refresh_at_once(family, back=back, times=times)
+
+    def refresh_at_once(self, family: Family, *, back: int, times: int) -> None:
         number = max(0, len(family.tokens) - 1 - back)
         refusal = family.refresh(number, self.now)
         answers = self.world.attempt(
