@@ -69,12 +69,15 @@ async def test_docs_are_off_in_production_unless_enabled(
     http: dict[str, bool],
     status: int,
 ) -> None:
-    settings = ApiSettings.model_validate(api_settings.model_dump() | {"env": env, "http": http})
+    auth = api_settings.auth.model_copy(update={"verification": True})  # production starts with nothing less
+    settings = ApiSettings.model_validate(api_settings.model_dump() | {"env": env, "http": http, "auth": auth})
 
     async with open_client(create_app(settings)) as client:
-        statuses = {(await client.get(path)).status_code for path in DOCS}
+        statuses = {(await client.get(path)).status_code for path in DOCS if path != "/"}
+        root = await client.get("/")
 
     assert statuses == {status}
+    assert ("swagger" in root.text) == (status == 200)  # else the page for links in mails
 
 
 def test_every_operation_describes_its_errors_as_problems(app: FastAPI) -> None:

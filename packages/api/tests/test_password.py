@@ -57,6 +57,6 @@ async def test_changing_a_password_needs_a_token(client: AsyncClient, signed_in:
     assert_problem(response, 401, "not_authenticated")
 
 
-async def test_changing_a_password_costs_four_queries(client: AsyncClient, signed_in: SignedIn, state: State) -> None:
-    with assert_queries(state["database"], max=4):
+async def test_changing_a_password_costs_seven_queries(client: AsyncClient, signed_in: SignedIn, state: State) -> None:
+    with assert_queries(state["database"], max=7):
         await client.post("/auth/reset-password", json=change(signed_in), headers=signed_in.headers)

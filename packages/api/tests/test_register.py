@@ -24,8 +24,8 @@ async def test_registering_answers_with_the_account(client: AsyncClient, session
     assert response.json() == {"user_id": str(user.id), "email": "Ada@Example.test"}
 
 
-async def test_registering_costs_two_queries(client: AsyncClient, state: State) -> None:
-    with assert_queries(state["database"], max=2):
+async def test_registering_costs_three_queries(client: AsyncClient, state: State) -> None:
+    with assert_queries(state["database"], max=3):
         await client.post("/auth/register", json=ADA)
 
 

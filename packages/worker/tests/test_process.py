@@ -126,7 +126,7 @@ def test_a_worker_has_a_connection_for_each_slot_and_each_loop(settings: WorkerS
 def test_a_statement_may_take_as_long_as_the_longest_job(settings: WorkerSettings) -> None:
     limits = worker_database_settings(settings, Registry(HANDLERS, catalog=()))
 
-    assert limits.statement_timeout == timedelta(minutes=5)
+    assert limits.statement_timeout == timedelta(minutes=10)
     assert limits.command_timeout is not None
     assert limits.command_timeout > limits.statement_timeout
 

@@ -15,6 +15,7 @@ from app_api.features.jobs.router import router as jobs_router
 from app_api.features.sessions.router import router as sessions_router
 from app_api.input_guard import InputGuard
 from app_api.lifespan import lifespan_of
+from app_api.link_page import add_link_page
 from app_api.middleware import AllowedHosts, Cors, HeadAsGet, RequestContext
 from app_api.problems import add_problem_handlers, any_problem
 from app_api.reading import BodyLimits
@@ -54,6 +55,7 @@ def create_app(settings: ApiSettings, *, stopping: Event | None = None) -> FastA
         app.include_router(router)
     if settings.docs_enabled:
         add_docs(app)
+    add_link_page(app, at_root=not settings.docs_enabled)
     add_problem_handlers(app)
     add_middleware(app, settings.http, stopping)
     return app

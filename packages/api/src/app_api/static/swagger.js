@@ -1,3 +1,8 @@
+// Mailed links lead to the root of the site, where this page is while the docs are on.
+if (/^#\/(verify|reset)\?token=/.test(location.hash)) {
+  location.replace("/links" + location.hash);
+}
+
 SwaggerUIBundle({
   url: "/openapi.json",
   dom_id: "#swagger-ui",

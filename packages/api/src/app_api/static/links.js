@@ -1,0 +1,49 @@
+// Uses the token of a link that was mailed. It is in the fragment, which no server sees, and it is used only when
+// somebody presses the button: programs that follow links in mails use up nothing.
+const [action, query] = location.hash.slice(2).split("?");
+const token = new URLSearchParams(query).get("token");
+const message = document.getElementById("message");
+const form = document.getElementById(action);
+const password = document.getElementById("password");
+
+const ACTIONS = {
+  verify: {
+    ask: "Confirm that this address is yours.",
+    path: "/auth/email/verify",
+    body: () => ({ token }),
+    done: "Your address is confirmed. You can sign in now.",
+  },
+  reset: {
+    ask: "Choose a new password. All your sign-ins will end.",
+    path: "/auth/password/reset",
+    body: () => ({ token, new_password: password.value }),
+    done: "Your password is set. Sign in with it.",
+  },
+};
+
+async function use(event) {
+  event.preventDefault();
+  const button = form.querySelector("button");
+  button.disabled = true;
+  try {
+    const response = await fetch(ACTIONS[action].path, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(ACTIONS[action].body()),
+    });
+    form.hidden = response.ok;
+    message.textContent = response.ok ? ACTIONS[action].done : (await response.json()).detail;
+  } catch {
+    message.textContent = "The server cannot be reached. Try again in a moment.";
+  }
+  button.disabled = false;
+}
+
+if (token && Object.hasOwn(ACTIONS, action)) {
+  history.replaceState(null, "", location.pathname); // neither in the history nor in a bookmark
+  message.textContent = ACTIONS[action].ask;
+  form.hidden = false;
+  form.addEventListener("submit", use);
+} else {
+  message.textContent = "There is nothing to do here without a link from a mail.";
+}

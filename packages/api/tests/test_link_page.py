@@ -1,0 +1,48 @@
+"""The page that mailed links lead to."""
+
+import re
+
+import pytest
+from httpx2 import AsyncClient
+
+from app_api.app import create_app
+from app_api.settings import ApiSettings
+from app_api.testing import open_client
+
+
+@pytest.mark.parametrize("path", ["/links", "/links/links.js", "/links/links.css"])
+async def test_the_page_and_what_it_loads_are_served(client: AsyncClient, path: str) -> None:
+    assert (await client.get(path)).status_code == 200
+
+
+async def test_without_docs_the_page_is_where_links_lead(api_settings: ApiSettings) -> None:
+    http = api_settings.http.model_copy(update={"docs": False})
+
+    async with open_client(create_app(api_settings.model_copy(update={"http": http}))) as client:
+        root, page = await client.get("/"), await client.get("/links")
+
+    assert root.status_code == 200
+    assert root.content == page.content
+
+
+async def test_with_docs_their_page_sends_on_those_who_come_with_a_link(client: AsyncClient) -> None:
+    page = await client.get("/")
+    script = await client.get("/docs-assets/swagger.js")
+
+    assert "/docs-assets/swagger.js" in page.text
+    assert 'location.replace("/links" + location.hash)' in script.text
+
+
+async def test_the_page_runs_no_script_but_its_own(client: AsyncClient) -> None:
+    page = await client.get("/links")
+
+    policy = page.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert re.findall(r"<script(?![^>]* src=\"/links/)", page.text) == []
+    assert re.findall(r" on\w+=| style=|<style", page.text) == []
+
+
+async def test_a_get_uses_no_token(client: AsyncClient) -> None:
+    for path in ("/auth/email/verify", "/auth/password/reset"):
+        assert (await client.get(path)).status_code == 405
