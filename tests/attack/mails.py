@@ -1,6 +1,7 @@
 """What is in a mail for whoever can read it."""
 
 import re
+from email.message import EmailMessage
 from urllib.parse import parse_qs, urlsplit
 
 from tests.attack.conftest import PUBLIC_BASE_URL
@@ -9,9 +10,19 @@ from tests.e2e.processes import MailSink, until
 LINK = re.compile(r"https?://\S+")
 
 
+def mails_to(sink: MailSink, address: str) -> list[EmailMessage]:
+    """Return all mails to an address in whatever spelling, oldest first."""
+    return [mail for mail in sink.mails if mail["To"].casefold() == address.casefold()]
+
+
+async def told(sink: MailSink, address: str, subject: str) -> None:
+    """Wait for a mail with this in its subject."""
+    await until(lambda: any(subject in mail["Subject"] for mail in mails_to(sink, address)), f"{address} was told")
+
+
 def links_to(sink: MailSink, address: str) -> list[str]:
     """Return all links in all mails to an address, oldest first."""
-    texts = [mail.get_body(("plain",)) for mail in sink.to(address)]
+    texts = [mail.get_body(("plain",)) for mail in mails_to(sink, address)]
     return [link for text in texts if text for link in LINK.findall(text.get_content())]
 
 

@@ -9,7 +9,7 @@ from app_auth.testing import PASSWORD, Account, MakeAccount
 from app_db import Database
 from app_db.testing.plugin import MakeUser
 from tests.attack.conftest import Connect, an_email
-from tests.attack.mails import token_mailed_to
+from tests.attack.mails import token_mailed_to, told
 from tests.attack.wire import Wire, at_once
 from tests.e2e.processes import Api, MailSink, Worker, until
 
@@ -86,7 +86,7 @@ async def test_the_owner_hears_that_somebody_registers_with_their_address(
 ) -> None:
     wire.register(ada.email.upper(), "another " + PASSWORD)
 
-    await until(lambda: mail_sink.to(ada.email), "the owner was told")
+    await told(mail_sink, ada.email, "account already")
     wire.reconnect()
     assert wire.login(ada.email, PASSWORD).status == 200
     assert wire.login(ada.email, "another " + PASSWORD).status == 400

@@ -14,9 +14,9 @@ from app_db import Database
 from app_db.settings import DatabaseSettings
 from app_db.testing.binaries import postgres_programs
 from tests.attack.conftest import Connect, StartApi
-from tests.attack.mails import token_mailed_to
+from tests.attack.mails import token_mailed_to, told
 from tests.attack.wire import Reply, Wire, at_once
-from tests.e2e.processes import Api, MailSink, Worker, until
+from tests.e2e.processes import Api, MailSink, Worker
 
 N = 20
 
@@ -79,7 +79,7 @@ async def test_a_stolen_refresh_token_ends_the_family_and_its_owner_hears_of_it(
     assert wire.me(newest["access_token"]).outcome == (401, "invalid_token")
     assert wire.me(other_access).status == 200
     assert "refresh_reused" in await events_of(database, ada)
-    await until(lambda: mail_sink.to(ada.email), "the owner was told")
+    await told(mail_sink, ada.email, "Something happened")
     wire.reconnect()
 
 

@@ -7,7 +7,7 @@ import pytest_asyncio
 from app_auth.testing import PASSWORD, Account
 from app_db import Database
 from tests.attack.conftest import PUBLIC_BASE_URL, Connect, an_email
-from tests.attack.mails import links_to, token_mailed_to
+from tests.attack.mails import links_to, token_mailed_to, told
 from tests.attack.test_refresh import bent
 from tests.attack.wire import Reply, Wire, at_once
 from tests.e2e.processes import Api, MailSink, Worker, until
@@ -52,7 +52,7 @@ async def test_a_reset_ends_every_session_and_works_once(
     again = reset(wire, reset_token, "one more horse for me 44")
     assert again.status == 400
     assert wire.login(ada.email, NEW).status == 200
-    await until(lambda: len(mail_sink.to(ada.email)) == 2, "the owner was told")
+    await told(mail_sink, ada.email, "Something happened")
     wire.reconnect()
 
 

@@ -19,7 +19,7 @@ PER_ADDRESS = 30
 
 
 def assert_throttled(reply: Reply) -> None:
-    assert reply.outcome == (429, "throttled")
+    assert reply.outcome == (429, "too_many_requests")
     assert reply.headers["Retry-After"].isdecimal()
     assert 1 <= int(reply.headers["Retry-After"]) <= 300
 
