@@ -85,7 +85,7 @@ async def register(auth: Auth, session: Session, *, email: str, password: str, c
     """
     if auth.settings.registration == "closed":
         raise RegistrationClosed  # guard: test_a_closed_registration_makes_no_account
-    await auth.throttle.register(client)
+    await auth.throttle.register(client)  # guard: test_registrations_are_throttled
     user = await _new_user(auth, email=email, password=password)
     if auth.settings.verification:
         await _add_quietly(session, user, client=client)

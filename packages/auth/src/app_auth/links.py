@@ -23,7 +23,7 @@ async def request_verification(auth: Auth, session: Session, *, email: str, clie
         InvalidEmail: it is no address.
         Throttled: before anything else.
     """
-    await auth.throttle.one_time(client)
+    await auth.throttle.one_time(client)  # guard: test_requests_for_a_verification_mail_are_throttled
     await _request_link(session, email, TokenPurpose.VERIFY_EMAIL, Event.VERIFICATION_REQUESTED, client=client)
 
 
@@ -34,7 +34,7 @@ async def verify_email(auth: Auth, session: Session, *, token: str, client: Clie
         InvalidLink: forged, used, expired, replaced by a newer one, or for another address by now.
         Throttled: before anything else.
     """
-    await auth.throttle.one_time(client)
+    await auth.throttle.one_time(client)  # guard: test_verifications_are_throttled
     row = await _find(auth, session, token, TokenPurpose.VERIFY_EMAIL, now=now)
     # The user first, as wherever both are changed: no two transactions wait for each other.
     if not await UserRepository(session).verify_email(row.user_id, email=row.email_canonical, now=now):
@@ -51,7 +51,7 @@ async def forgot_password(auth: Auth, session: Session, *, email: str, client: C
         InvalidEmail: it is no address.
         Throttled: before anything else.
     """
-    await auth.throttle.forgot(client)
+    await auth.throttle.forgot(client)  # guard: test_requests_for_a_reset_are_throttled
     await _request_link(session, email, TokenPurpose.RESET_PASSWORD, Event.PASSWORD_RESET_REQUESTED, client=client)
 
 
@@ -67,7 +67,7 @@ async def reset_password(
         PasswordTooShort, PasswordTooLong, PasswordTooCommon, HashingBusy: and the token may be used again.
         Throttled: before anything else.
     """
-    await auth.throttle.one_time(client)
+    await auth.throttle.one_time(client)  # guard: test_resets_are_throttled
     row = await _find(auth, session, token, TokenPurpose.RESET_PASSWORD, now=now)
     token_id, user_id, email = row.id, row.user_id, row.email_canonical
     auth.passwords.check_strength(new_password, email=email)
