@@ -21,6 +21,7 @@ from app_db import Database
 from app_db.jobs.catalog import PruneSessions, WelcomeEmail
 from app_db.models import JobState
 from app_db.settings import DatabaseSettings
+from app_db.testing.databases import AppRole
 from app_db.testing.plugin import MakeUser
 from app_db.testing.processes import spawn, wait_until
 from app_db.types import new_id
@@ -49,10 +50,21 @@ def key_ring() -> str:
     return json.dumps([{"kid": "1", "secret": base64.b64encode(secrets.token_bytes(32)).decode()}])
 
 
+PRODUCTION = {
+    "APP_ENV": "production",
+    "APP_MAIL__URL": "smtp://127.0.0.1:1",
+    "APP_PUBLIC_BASE_URL": "https://app.example.test",
+}
+
+
 @pytest.fixture
 def environment(database_settings: DatabaseSettings, database: Database, valkey_url: str) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("APP_")}
-    own = {"APP_DATABASE__URL": database_settings.url.get_secret_value(), "APP_REDIS__URL": valkey_url}
+    own = {
+        "APP_ENV": "test",
+        "APP_DATABASE__URL": database_settings.url.get_secret_value(),
+        "APP_REDIS__URL": valkey_url,
+    }
     return {**inherited, **own, "APP_AUTH__TOKEN_KEYS": key_ring()}
 
 
@@ -167,7 +179,11 @@ async def test_a_database_that_is_away_is_one_line_too(environment: dict[str, st
     ("variables", "message"),
     [
         ({"APP_DATABASE__POOL_SIZE": "0"}, "error: APP_DATABASE__POOL_SIZE: Input should be"),
-        ({"APP_WORKER__QUEUES": "mail"}, 'error: error parsing value for field "worker"'),
+        ({"APP_WORKER__QUEUES": "mail"}, "error: APP_WORKER__QUEUES: is not JSON"),
+        (
+            {"APP_WORKER__CONCURENCY": "3"},
+            "error: APP_WORKER__CONCURENCY: is no setting; the closest one is APP_WORKER__",
+        ),
     ],
     ids=str,
 )
@@ -181,12 +197,63 @@ async def test_a_setting_that_is_wrong_is_named(
     assert "Traceback" not in stats.stderr
 
 
-async def test_a_group_of_settings_that_is_missing_is_named(environment: dict[str, str]) -> None:
+async def test_a_setting_that_is_missing_is_named(environment: dict[str, str]) -> None:
     environment.pop("APP_DATABASE__URL")
 
     stats = await run_command(environment, "stats")
 
-    assert stats.stderr == "error: APP_DATABASE__…: Field required\n"
+    assert stats.stderr == "error: APP_DATABASE__URL: has to be set\n"
+
+
+async def test_what_the_api_reads_may_be_set_too(environment: dict[str, str]) -> None:
+    both = {"APP_HTTP__PORT": "1", "APP_THROTTLE__LOGIN_IP": "1/s", "APP_AUTH__KEYS": "[]", "APP_METRICS__PORT": "1"}
+
+    stats = await run_command({**environment, **both}, "stats")
+
+    assert (stats.returncode, stats.stderr) == (0, "")
+
+
+def run_in_production(environment: dict[str, str], **different: str) -> subprocess.CompletedProcess[str]:
+    """Let a worker try to start; only for those that do not."""
+    command = [sys.executable, "-m", "app_worker", "run"]
+    own = {**environment, **PRODUCTION, **different}
+    return subprocess.run(command, env=own, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_a_worker_in_production_refuses_a_superuser(environment: dict[str, str]) -> None:
+    run = run_in_production(environment)
+
+    assert run.returncode == 1
+    assert run.stderr.startswith("error: APP_DATABASE__URL: its role is a superuser\n")
+
+
+def test_a_worker_in_production_does_not_print_its_mails(environment: dict[str, str]) -> None:
+    run = run_in_production(environment, APP_MAIL__URL="console://")
+
+    assert (run.returncode, run.stderr) == (1, "error: APP_MAIL__URL: would print mails, and the links in them\n")
+
+
+def test_a_worker_in_production_does_not_mail_links_to_itself(environment: dict[str, str]) -> None:
+    run = run_in_production(environment, APP_PUBLIC_BASE_URL="http://localhost:8000")
+
+    assert (run.returncode, run.stderr) == (1, "error: APP_PUBLIC_BASE_URL: must be where people reach the pages\n")
+
+
+def test_a_worker_in_production_starts_with_the_role_of_the_applications(
+    environment: dict[str, str], app_role: AppRole, tmp_path: Path
+) -> None:
+    url = app_role.settings.url.get_secret_value()
+
+    with worker_process({**environment, **PRODUCTION, "APP_DATABASE__URL": url}, tmp_path / "log"):
+        pass
+
+
+def test_a_worker_in_production_starts_while_the_database_is_away(environment: dict[str, str], tmp_path: Path) -> None:
+    away = {**environment, **PRODUCTION, "APP_DATABASE__URL": "postgresql://app@127.0.0.1:1/app"}
+    log = tmp_path / "log"
+
+    with worker_process(away, log):
+        assert "database_role_not_checked" in log.read_text()
 
 
 async def test_draining_runs_what_is_due_in_the_queues_that_are_named(environment: dict[str, str], jobs: Jobs) -> None:

@@ -17,7 +17,7 @@ from app_worker import commands
 from app_worker.arguments import parse
 from app_worker.observability import configure_logging
 from app_worker.process import run_worker
-from app_worker.settings import ELSEWHERE, FOR_RUN, CommandSettings, WorkerSettings
+from app_worker.settings import ELSEWHERE, FOR_RUN, CommandSettings, WorkerSettings, require_safe
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +46,7 @@ def _run(options: Namespace) -> None:
     settings = _with_options(load(WorkerSettings, os.environ, elsewhere=ELSEWHERE), options)
     configure_logging(settings.log)
     if settings.env is Environment.PRODUCTION:
+        require_safe(settings)  # guard: test_a_worker_in_production_does_not_print_its_mails
         try:
             require_modest_role(settings.database)  # guard: test_a_worker_in_production_refuses_a_superuser
         except DatabaseUnavailable:  # it waits for the database, as it does when that goes away later

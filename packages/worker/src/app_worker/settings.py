@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AnyHttpUrl, BaseModel, Field, SecretStr
 
 from app_auth.settings import OneTimeSettings
-from app_db.configuration import Environment
+from app_db.configuration import Environment, Misconfigured
 from app_db.settings import DatabaseSettings, Duration, ValkeyUrl
 
 ELSEWHERE: Final = ("APP_AUTH__", "APP_HTTP__", "APP_THROTTLE__")
@@ -96,3 +96,18 @@ class WorkerSettings(CommandSettings):
 
     redis: RedisSettings
     metrics: MetricsSettings = MetricsSettings()
+
+
+def require_safe(settings: CommandSettings) -> None:
+    """Refuse what a worker in production must not start with.
+
+    Raises:
+        Misconfigured: with a line for each, which does not show the value.
+    """
+    lines = []
+    if settings.mail.url.get_secret_value().startswith("console:"):
+        lines.append("APP_MAIL__URL: would print mails, and the links in them")
+    if settings.public_base_url.host in {"localhost", "127.0.0.1"}:
+        lines.append("APP_PUBLIC_BASE_URL: must be where people reach the pages")
+    if lines:
+        raise Misconfigured(*lines)
