@@ -14,6 +14,7 @@ from app_auth.audit import Event, audit
 from app_auth.auth import Auth
 from app_auth.client import NOBODY, Client
 from app_auth.errors import EmailNotVerified, InvalidCredentials, RefreshTokenUsed
+from app_auth.permissions import set_role
 from app_auth.principal import Principal
 from app_auth.sessions import IssuedTokens
 from app_auth.settings import AuthSettings
@@ -21,7 +22,7 @@ from app_auth.testing import PASSWORD, Account, MakeAccount, SignIn
 from app_db import Database
 from app_db.errors import AppError
 from app_db.jobs.catalog import SecurityNotice
-from app_db.models import AuditEvent, Job, User
+from app_db.models import AuditEvent, Job, Role, User
 from app_db.repositories.audit import AuditRepository
 from app_db.types import new_id, utcnow
 
@@ -172,6 +173,20 @@ async def test_revoked_sessions_are_audited_and_counted(
 
     [row] = await audited(Event.SESSIONS_REVOKED)
     assert (row.user_id, row.details) == (account.id, details)
+
+
+async def test_what_was_done_from_a_shell_is_audited(
+    database: Database, make_account: MakeAccount, audited: Audited
+) -> None:
+    account = await make_account()
+
+    async with database.unit_of_work() as session:
+        await set_role(session, email=account.email, role=Role.OPERATOR)
+        await sessions.sign_out_everywhere(session, email=account.email)
+
+    [role], [ended] = await audited(Event.ROLE_CHANGED), await audited(Event.SESSIONS_REVOKED)
+    assert (role.user_id, role.details) == (account.id, {"by": "shell", "role": "operator"})
+    assert (ended.user_id, ended.details) == (account.id, {"by": "shell", "because": "operator", "count": 0})
 
 
 async def test_a_session_that_makes_room_is_audited(

@@ -6,16 +6,17 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from app_auth import sessions
 from app_auth.auth import Auth
 from app_auth.client import NOBODY, Client
-from app_auth.errors import EmailNotVerified, SessionEnded
+from app_auth.errors import AccountNotFound, EmailNotVerified, SessionEnded
 from app_auth.principal import Principal
 from app_auth.sessions import IssuedTokens
 from app_auth.settings import AuthSettings
 from app_auth.testing import PASSWORD, Account, MakeAccount, SignIn
-from app_db import Database
+from app_db import Database, Session
 from app_db.errors import NotFound
 from app_db.models import User
 from app_db.repositories.user_sessions import UserSessionRepository
@@ -43,6 +44,16 @@ type Principals = Callable[[Account, int], Awaitable[list[Principal]]]
 async def living(database: Database, account: Account) -> set[object]:
     async with database.unit_of_work() as session:
         return {one.id for one in await UserSessionRepository(session).of_user(account.id)}
+
+
+async def until_it_waits(task: asyncio.Task[int], session: Session) -> None:
+    """Return when the task waits for a lock in this database, or has not had to."""
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    while not task.done() and not await session.scalar(waiting):
+        await session.execute(text("SELECT pg_stat_clear_snapshot()"))
+        await asyncio.sleep(0.01)
 
 
 # --- seeing --------------------------------------------------------------------------------------------------------
@@ -156,6 +167,44 @@ async def test_of_sessions_that_end_each_other_one_is_left(
     assert [type(outcome) for outcome in outcomes if outcome is not None] == [SessionEnded] * (AT_ONCE - 1)
     [left] = await living(database, account)
     assert left in {principal.session_id for principal in everywhere}
+
+
+async def test_somebody_elses_sessions_are_ended_by_their_address_in_any_spelling(
+    database: Database, make_account: MakeAccount, principals: Principals
+) -> None:
+    account, other = await make_account(email="ada@example.test"), await make_account()
+    await principals(account, 2)
+    [others] = await principals(other, 1)
+
+    async with database.unit_of_work() as session:
+        ended = await sessions.sign_out_everywhere(session, email="Ada@Example.test")
+
+    assert ended == 2
+    assert (await living(database, account), await living(database, other)) == (set(), {others.session_id})
+
+
+async def test_nobody_is_signed_out_of_an_address_without_an_account(database: Database) -> None:
+    async with database.unit_of_work() as session:
+        with pytest.raises(AccountNotFound):
+            await sessions.sign_out_everywhere(session, email="nobody@example.test")
+
+
+async def test_signing_out_everywhere_waits_for_a_sign_in_and_ends_it(
+    auth: Auth, database: Database, make_account: MakeAccount
+) -> None:
+    account = await make_account()
+
+    async def sign_out_everywhere() -> int:
+        async with database.unit_of_work() as session:
+            return await sessions.sign_out_everywhere(session, email=account.email)
+
+    async with database.unit_of_work() as session:
+        await sessions.sign_in(auth, session, email=account.email, password=PASSWORD, client=NOBODY, now=utcnow())
+        signing_out = asyncio.create_task(sign_out_everywhere())
+        await until_it_waits(signing_out, session)
+
+    assert await signing_out == 1
+    assert await living(database, account) == set()
 
 
 # --- how many ------------------------------------------------------------------------------------------------------

@@ -125,6 +125,16 @@ async def test_an_unknown_address_is_given_no_role(session: Session) -> None:
     assert await UserRepository(session).set_role("nobody@example.test", Role.OPERATOR) is None
 
 
+async def test_users_are_paged_newest_first(session: Session, make_user: MakeUser) -> None:
+    ids = [(await make_user()).id for _ in range(3)]
+    users = UserRepository(session)
+
+    first = await users.page(after=None, limit=2)
+    second = await users.page(after=first.next, limit=2)
+
+    assert [user.id for page in (first, second) for user in page.items] == sorted(ids, reverse=True)
+
+
 async def test_a_user_is_deleted_with_their_sessions(session: Session, make_user: MakeUser) -> None:
     user = await make_user()
     session.add(UserSession(user_id=user.id, refresh_key_id="k1", idle_expires_at=utcnow(), expires_at=utcnow()))

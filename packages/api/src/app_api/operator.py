@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -54,7 +55,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         command.add_argument("--json", action="store_true", help="print JSON")
         if name in {"list", "audit"}:
             command.add_argument("--limit", type=_limit, default=50, help="lines; 50 if absent, at most 1000")
-            command.add_argument("--after", type=Cursor.parse, metavar="CURSOR", help="the `next` of the last page")
+            command.add_argument("--after", type=_cursor, metavar="CURSOR", help="the `next` of the last page")
         if name == "create":
             command.add_argument("--operator", action="store_true", help="make it an operator")
         if name == "audit":
@@ -88,7 +89,7 @@ async def _session(settings: ApiSettings) -> AsyncIterator[Session]:
 
 async def _create(context: Context) -> Answer:
     email, role = context.arguments.email, Role.OPERATOR if context.arguments.operator else Role.USER
-    password = _password(context.stdin)
+    password = read_password(context.stdin)
     with open_auth(context.settings.auth) as auth:
         user = await accounts.create(auth, context.session, email=email, password=password, role=role)
     return Answer(f"{email} ({role}) is created", {"email": email, "user_id": user.id, "role": role})
@@ -156,13 +157,24 @@ COMMANDS: Final[dict[str, tuple[Command, str]]] = {
 
 
 def _limit(text: str) -> int:
-    limit = int(text)
-    if not 1 <= limit <= 1000:  # noqa: PLR2004  # as the help says
-        raise ValueError
-    return limit
+    if not re.fullmatch(r"[1-9][0-9]{0,2}|1000", text):
+        raise argparse.ArgumentTypeError("must be 1 to 1000")
+    return int(text)
 
 
-def _password(stdin: TextIO) -> str:
+def _cursor(text: str) -> Cursor:
+    try:
+        return Cursor.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def read_password(stdin: TextIO) -> str:
+    """Ask for a new password twice, without showing it; from what is no terminal, read one line.
+
+    Raises:
+        SystemExit: when the two differ.
+    """
     if not stdin.isatty():
         return stdin.readline().rstrip("\r\n")
     password = getpass("Password: ")

@@ -229,7 +229,7 @@ async def sign_out_everywhere(session: Session, *, email: str) -> int:
     user_id = await users.find_id(canonical_email(email))
     if user_id is None:
         raise AccountNotFound
-    await users.lock(user_id)
+    await users.lock(user_id)  # guard: test_signing_out_everywhere_waits_for_a_sign_in_and_ends_it
     ended = await UserSessionRepository(session).end_all(user_id)
     audit(session, Event.SESSIONS_REVOKED, client=NOBODY, user_id=user_id, by=SHELL, count=ended, because="operator")
     return ended
