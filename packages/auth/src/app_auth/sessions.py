@@ -51,13 +51,13 @@ async def sign_in(
         Throttled: before any hash is computed, for the right password as well.
         HashingBusy: when the hashing pool is full.
     """
-    account = await _proven(auth, session, email=email, password=password, client=client)
+    user_id = (await _proven(auth, session, email=email, password=password, client=client)).user_id
     settings, sessions = auth.settings, UserSessionRepository(session)
     # The user is locked: of N parallel sign-ins, each sees the sessions of those before it.
-    ended = await sessions.make_room(account.user_id, cap=settings.sessions_per_user, now=now)
+    ended = await sessions.make_room(user_id, cap=settings.sessions_per_user, now=now)
     user_session = UserSession(
         id=new_id(),
-        user_id=account.user_id,
+        user_id=user_id,
         created_at=now,
         last_used_at=now,
         refresh_counter=0,
@@ -69,12 +69,14 @@ async def sign_in(
     )
     session.add(user_session)
     if ended:
-        audit(session, Event.SESSIONS_REVOKED, client=client, user_id=account.user_id, count=ended, because="too_many")
-    audit(session, Event.SIGNED_IN, client=client, user_id=account.user_id, session_id=user_session.id)
+        audit(session, Event.SESSIONS_REVOKED, client=client, user_id=user_id, count=ended, because="too_many")
+    audit(
+        session, Event.SIGNED_IN, client=client, user_id=user_id, session_id=user_session.id
+    )  # guard: test_a_sign_in_is_audited
     return _issue(
         auth,
         RefreshClaims(user_session.id, 0),
-        user_id=account.user_id,
+        user_id=user_id,
         key_id=user_session.refresh_key_id,
         expires_at=user_session.idle_expires_at,
         now=now,
@@ -192,7 +194,7 @@ async def revoke(session: Session, principal: Principal, session_id: UUID, *, cl
     """
     sessions, user_id = await _held(session, principal), principal.user_id
     if not await sessions.end_owned(session_id, user_id=user_id):
-        raise NotFound
+        raise NotFound  # guard: test_the_session_of_somebody_else_is_not_found
     audit(session, Event.SESSION_REVOKED, client=client, user_id=user_id, session_id=session_id)
 
 

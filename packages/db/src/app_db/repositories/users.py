@@ -62,7 +62,8 @@ class UserRepository:
             User.password_hash == credentials.password_hash,
             User.disabled_at.is_(None),  # guard: test_an_account_that_is_disabled_while_it_signs_in_is_refused
         )
-        return (await self.session.scalars(statement.with_for_update(key_share=True))).one_or_none() is not None
+        statement = statement.with_for_update(key_share=True)  # guard: test_sign_ins_at_once_stay_within_the_cap
+        return (await self.session.scalars(statement)).one_or_none() is not None
 
     async def replace_password_hash(self, stored: Credentials, new_hash: str) -> bool:
         """Replace the stored hash by a new one; False, and nothing is changed, when another is stored by now."""
