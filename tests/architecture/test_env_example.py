@@ -1,40 +1,41 @@
 """.env.example names every setting of the applications, with its default, and no secret that would be accepted."""
 
+import json
 import re
-from collections.abc import Iterator
+from base64 import b64encode
+from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 
 import pytest
-from pydantic import BaseModel, ValidationError
-from pydantic_settings import BaseSettings
+from pydantic import BaseModel
 
-from app_api.settings import ApiSettings
-from app_worker.settings import WorkerSettings
+from app_api import settings as api
+from app_auth.keys import RINGS
+from app_auth.settings import AuthSettings, KeyRing
+from app_db.configuration import SECRETS_FILE, Misconfigured, load, variables
+from app_worker import settings as worker
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = (ROOT / ".env.example").read_text()
-APPLICATIONS: tuple[type[BaseSettings], ...] = (ApiSettings, WorkerSettings)
+APPLICATIONS: tuple[tuple[type[BaseModel], Sequence[str]], ...] = (
+    (api.ApiSettings, api.ELSEWHERE),
+    (worker.WorkerSettings, worker.ELSEWHERE),
+    (worker.CommandSettings, (*worker.ELSEWHERE, *worker.FOR_RUN)),
+)
 # The two applications differ, and say so; absence means something else than any value.
-WITHOUT_ONE_DEFAULT = {"APP_REDIS__TIMEOUT", "APP_HTTP__DOCS", "APP_DATABASE__DIRECT_URL"}
+WITHOUT_ONE_DEFAULT = {"APP_REDIS__TIMEOUT", "APP_HTTP__DOCS", "APP_DATABASE__DIRECT_URL", SECRETS_FILE}
 
-RING = '[{"kid": "1", "secret": "q83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4k="}]'
 REQUIRED = {
     "APP_DATABASE__URL": "postgresql://127.0.0.1/example",
     "APP_REDIS__URL": "redis://127.0.0.1",
-    "APP_AUTH__KEYS": RING,
-    "APP_AUTH__REFRESH_KEYS": RING,
-    "APP_AUTH__PEPPERS": RING,
+    **{
+        f"APP_AUTH__{ring.upper()}": json.dumps(
+            [{"kid": "1", "secret": b64encode(Random(ring).randbytes(32)).decode()}]
+        )
+        for ring in RINGS
+    },
 }
-
-
-def names(model: type[BaseModel], prefix: str = "APP_") -> Iterator[str]:
-    """Yield the environment variables that fill the fields of a settings class."""
-    for name, field in model.model_fields.items():
-        variable = f"{prefix}{str(field.validation_alias or name).upper()}"
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from names(field.annotation, f"{variable}__")
-        else:
-            yield variable
 
 
 def examples(*, commented_out: bool) -> dict[str, str]:
@@ -43,34 +44,31 @@ def examples(*, commented_out: bool) -> dict[str, str]:
     return dict(re.findall(rf"^{mark}(APP_[A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE))
 
 
-def read(application: type[BaseSettings], monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> BaseSettings:
-    """Let an application read its settings from these environment variables alone."""
-    for name in {*names(ApiSettings), *names(WorkerSettings)}:
-        monkeypatch.delenv(name, raising=False)
-    for name in set(names(application)) & set(variables):
-        monkeypatch.setenv(name, variables[name])
-    return application()
-
-
 def test_every_setting_is_on_the_page_and_nothing_else() -> None:
     on_the_page = {*examples(commented_out=True), *examples(commented_out=False)}
 
-    assert on_the_page == {name for application in APPLICATIONS for name in names(application)}
+    assert on_the_page == {variable.name for model, _ in APPLICATIONS for variable in variables(model)} | {SECRETS_FILE}
 
 
-@pytest.mark.parametrize("application", APPLICATIONS)
-def test_what_is_commented_out_is_the_default(application: type[BaseSettings], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("application", "elsewhere"), APPLICATIONS)
+def test_what_is_commented_out_is_the_default(application: type[BaseModel], elsewhere: Sequence[str]) -> None:
     shown = {k: v for k, v in examples(commented_out=True).items() if k not in WITHOUT_ONE_DEFAULT}
 
-    defaults = read(application, monkeypatch, REQUIRED)
-    as_shown = read(application, monkeypatch, {**shown, **REQUIRED})
+    defaults = load(application, REQUIRED, elsewhere=elsewhere)
+    as_shown = load(application, {**shown, **REQUIRED}, elsewhere=elsewhere)
 
     assert as_shown == defaults
 
 
-def test_the_page_as_it_is_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValidationError) as refused:
-        read(ApiSettings, monkeypatch, examples(commented_out=False))
+def test_the_page_as_it_is_starts_nothing() -> None:
+    with pytest.raises(Misconfigured) as refused:
+        load(api.ApiSettings, examples(commented_out=False), elsewhere=api.ELSEWHERE)
 
-    places = {error["loc"][1] for error in refused.value.errors()}
-    assert {"keys", "refresh_keys", "peppers"} <= places
+    refused_names = {line.partition(":")[0] for line in refused.value.lines}
+    assert refused_names == set(REQUIRED)
+
+
+def test_the_keys_that_can_be_rotated_are_those_that_there_are() -> None:
+    rings = {name for name, field in AuthSettings.model_fields.items() if str(field.annotation) == str(KeyRing)}
+
+    assert set(RINGS) == rings
