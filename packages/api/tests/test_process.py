@@ -16,6 +16,7 @@ import pytest
 from app_api.main import main
 from app_api.settings import ApiSettings
 from app_db import Database
+from app_db.testing.databases import AppRole
 from app_db.testing.processes import free_port, port_is_free, spawn, wait_until
 
 PATIENCE = 30.0
@@ -195,6 +196,54 @@ def test_it_does_not_start_in_production_for_every_host(start: Start) -> None:
 
     assert process.wait() != 0
     assert "APP_HTTP__ALLOWED_HOSTS" in process.output
+
+
+PRODUCTION = {"APP_ENV": "production", "APP_HTTP__ALLOWED_HOSTS": '["127.0.0.1"]'}
+
+
+def test_production_refuses_a_role_that_may_do_anything(start: Start) -> None:
+    process = start(**PRODUCTION)
+
+    assert process.wait() == 1
+    assert process.output.startswith("APP_DATABASE__URL: its role is a superuser\n")
+
+
+def test_uvicorn_starts_no_production_that_may_do_anything(start: Start) -> None:
+    process = start("uvicorn", "--factory", "app_api.main:build", "--port", str(free_port()), **PRODUCTION)
+
+    assert process.wait() == 1
+    assert "APP_DATABASE__URL: its role is a superuser\n" in process.output
+    assert "Traceback" not in process.output
+
+
+def test_production_serves_with_the_role_of_the_applications(start: Start, app_role: AppRole) -> None:
+    process = start(**PRODUCTION, APP_DATABASE__URL=app_role.settings.url.get_secret_value()).serving()
+
+    assert process.get("/probe/ready")[0].status == 200
+
+
+def test_production_starts_while_the_database_is_away(start: Start) -> None:
+    process = start(**PRODUCTION, APP_DATABASE__URL="postgresql://app@127.0.0.1:1/app").serving()
+
+    assert process.get("/probe/ready")[0].status == 503
+    assert "database_role_not_checked" in [event["event"] for event in process.events]
+
+
+def test_settings_are_checked_from_the_command_line(start: Start) -> None:
+    checked = start("app_api", "config", "check")
+    refused = start("app_api", "config", "check", APP_HTTP__PROT="1")
+
+    assert checked.wait() == 0
+    assert "APP_ENV=test  # variable" in checked.output
+    assert refused.wait() == 1
+    assert refused.output == "APP_HTTP__PROT: is no setting; the closest one is APP_HTTP__PORT\n"
+
+
+def test_the_roles_of_the_database_are_printed_from_the_command_line(start: Start) -> None:
+    process = start("app_api", "database", "roles", "--print")
+
+    assert process.wait() == 0
+    assert "CREATE ROLE" in process.output
 
 
 async def test_a_fault_is_logged_with_its_request_and_without_secrets(start: Start, api_settings: ApiSettings) -> None:

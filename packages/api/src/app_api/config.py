@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from app_api.settings import ELSEWHERE, ApiSettings
 from app_auth.keys import RINGS, RingUnchanged, activated, added, new_key, retired
 from app_auth.settings import Key, KeyRing, active
-from app_db.configuration import SECRETS_FILE, Environment, Misconfigured, lines_of, load, read, shown
+from app_db.configuration import PREFIX, SECRETS_FILE, Environment, Misconfigured, lines_of, load, read, shown
 from app_db.outage import DatabaseUnavailable
 from app_db.roles import MIGRATOR_SUFFIX, Roles, require_modest_role, role_urls
 from app_db.types import utcnow
@@ -99,12 +99,14 @@ def _init(parsed: argparse.Namespace) -> Iterator[str]:
 
 def _rotate(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Iterator[str]:
     name = f"APP_AUTH__{parsed.ring.upper()}"
-    texts = lines_of(parsed.file.read_text()) if parsed.file else read([name], environ, elsewhere=["APP_"]).texts
     try:
+        texts = lines_of(parsed.file.read_text()) if parsed.file else read([name], environ, elsewhere=[PREFIX]).texts
         before = _RING.validate_json(texts[name])
         after, kid = _changed(before, parsed)
     except KeyError:
         raise Misconfigured(f"{name}: is not set") from None
+    except OSError as error:
+        raise Misconfigured(f"{parsed.file}: {error.strerror}") from None
     except (ValidationError, RingUnchanged) as error:
         reason = str(error) if isinstance(error, RingUnchanged) else "is not a ring of keys"
         raise Misconfigured(f"{name}: {reason}") from None

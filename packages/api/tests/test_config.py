@@ -1,0 +1,249 @@
+"""`python -m app_api config …` and `database roles`, from a new server to a rotated key."""
+
+import argparse
+import json
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from app_api import config, database_roles
+from app_api.settings import ELSEWHERE, ApiSettings
+from app_auth.keys import RINGS
+from app_auth.settings import Key
+from app_db.configuration import SECRETS_FILE, Misconfigured, lines_of, load
+from app_db.roles import make_roles as restore
+from app_db.roles import roles_sql
+from app_db.settings import DatabaseSettings
+from app_db.testing.databases import AppRole
+
+DATABASE = "postgresql://db.example.test/shop"
+REDIS = "rediss://cache.example.test/0"
+
+
+def run(*arguments: str | Path, environ: Mapping[str, str] | None = None) -> list[str]:
+    parser = argparse.ArgumentParser()
+    config.add_commands(parser)
+    return list(config.run(parser.parse_args([str(argument) for argument in arguments]), environ or {}))
+
+
+@pytest.fixture
+def secrets(tmp_path: Path) -> Path:
+    """A file of secrets that `config init` has written."""
+    path = tmp_path / "secrets.env"
+    run("init", path, "--database", DATABASE, "--redis", REDIS)
+    return path
+
+
+def ring_in(path: Path, name: str) -> list[dict[str, str]]:
+    ring: list[dict[str, str]] = json.loads(lines_of(path.read_text())[f"APP_AUTH__{name.upper()}"])
+    return ring
+
+
+def test_a_new_file_of_secrets_is_all_that_production_needs(secrets: Path) -> None:
+    settings = load(ApiSettings, {SECRETS_FILE: str(secrets)}, elsewhere=ELSEWHERE)
+
+    assert settings.database.sqlalchemy_url.username == "app"
+    assert settings.redis.url.get_secret_value() == REDIS
+
+
+def test_secrets_are_for_their_owner_alone(secrets: Path) -> None:
+    assert [path.stat().st_mode & 0o777 for path in (secrets, config.migrator_file(secrets))] == [0o600, 0o600]
+
+
+def test_no_secret_is_made_twice(secrets: Path, tmp_path: Path) -> None:
+    run("init", tmp_path / "others.env")
+
+    made = [ring_in(path, ring)[0]["secret"] for path in (secrets, tmp_path / "others.env") for ring in RINGS]
+    assert len(set(made)) == 2 * len(RINGS)
+
+
+def test_what_has_to_be_set_besides_is_said(tmp_path: Path) -> None:
+    *_, besides = run("init", tmp_path / "secrets.env")
+
+    assert besides.startswith("Set besides: ")
+    assert {"APP_DATABASE__URL", "APP_REDIS__URL", "APP_PUBLIC_BASE_URL"} <= set(besides[13:].split(", "))
+
+
+@pytest.mark.parametrize("there", ["secrets.env", "secrets.env.migrator"])
+def test_a_file_of_secrets_is_never_overwritten(tmp_path: Path, there: str) -> None:
+    (tmp_path / there).write_text("precious")
+
+    with pytest.raises(Misconfigured, match=f"^{there}: there already"):
+        run("init", tmp_path / "secrets.env", "--database", DATABASE)
+
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {there: "precious"}
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match="No such file or directory"):
+        run("init", tmp_path / "none" / "secrets.env")
+
+
+def test_a_rotated_ring_signs_with_a_new_key_and_knows_the_old_one(secrets: Path) -> None:
+    (old,) = ring_in(secrets, "keys")
+    others = {ring: ring_in(secrets, ring) for ring in RINGS if ring != "keys"}
+
+    run("rotate", "keys", "--file", secrets)
+
+    before, new = ring_in(secrets, "keys")
+    assert before == old | {"state": "verify"}
+    assert new["state"] == "active"
+    assert new["secret"] != old["secret"]
+    assert {ring: ring_in(secrets, ring) for ring in others} == others
+
+
+def test_a_rotated_file_stays_as_private_as_it_was(secrets: Path) -> None:
+    secrets.chmod(0o640)
+
+    run("rotate", "peppers", "--file", secrets)
+
+    assert secrets.stat().st_mode & 0o777 == 0o640
+    assert not secrets.with_name("secrets.env.new").exists()
+
+
+def test_a_key_can_be_known_everywhere_before_it_signs(secrets: Path) -> None:
+    run("rotate", "refresh_keys", "--file", secrets, "--add")
+    old, new = ring_in(secrets, "refresh_keys")
+
+    run("rotate", "refresh_keys", "--file", secrets, "--activate", new["kid"])
+
+    assert (old["state"], new["state"]) == ("active", "verify")
+    assert [key["state"] for key in ring_in(secrets, "refresh_keys")] == ["verify", "active"]
+
+
+def test_a_retired_key_is_gone(secrets: Path) -> None:
+    _, retire = run("rotate", "keys", "--file", secrets)
+    old, new = ring_in(secrets, "keys")
+
+    run(*retire.partition("config ")[2].split())
+
+    assert old["kid"] in retire
+    assert ring_in(secrets, "keys") == [new]
+
+
+def test_the_key_that_signs_is_not_retired(secrets: Path) -> None:
+    (key,) = ring_in(secrets, "keys")
+
+    with pytest.raises(Misconfigured, match=r"^APP_AUTH__KEYS: the key .* signs: rotate first$"):
+        run("rotate", "keys", "--file", secrets, "--retire", key["kid"])
+
+
+def test_a_key_that_is_not_there_changes_nothing(secrets: Path) -> None:
+    before = secrets.read_text()
+
+    with pytest.raises(Misconfigured, match="APP_AUTH__KEYS: there is no key 7; there is"):
+        run("rotate", "keys", "--file", secrets, "--activate", "7")
+
+    assert secrets.read_text() == before
+
+
+def test_without_a_file_the_rotated_ring_is_printed(secrets: Path) -> None:
+    ring = lines_of(secrets.read_text())["APP_AUTH__KEYS"]
+
+    (line,) = run("rotate", "keys", environ={"APP_AUTH__KEYS": ring})
+
+    keys = [Key.model_validate(key) for key in json.loads(lines_of(line)["APP_AUTH__KEYS"])]
+    assert [key.state for key in keys] == ["verify", "active"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "reason"), [({}, "is not set"), ({"APP_AUTH__KEYS": '[{"secret": "pa55"}]'}, "is not a ring of keys")]
+)
+def test_what_is_no_ring_is_not_rotated(environ: dict[str, str], reason: str) -> None:
+    with pytest.raises(Misconfigured) as refused:
+        run("rotate", "keys", environ=environ)
+
+    assert refused.value.lines == (f"APP_AUTH__KEYS: {reason}",)
+
+
+def test_a_file_that_is_not_there_is_not_rotated(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match="No such file"):
+        run("rotate", "keys", "--file", tmp_path / "none")
+
+
+def test_checked_settings_are_printed_without_secrets(secrets: Path, app_role: AppRole) -> None:
+    url = app_role.settings.url.get_secret_value()
+
+    lines = run("check", environ={SECRETS_FILE: str(secrets), "APP_DATABASE__URL": url})
+
+    text = "\n".join(lines)
+    assert lines[-1] == "# Fit for production."
+    assert "APP_ENV=production  # default" in lines
+    assert f"APP_REDIS__URL={REDIS}  # {SECRETS_FILE}" in lines
+    assert str(app_role.settings.sqlalchemy_url.password) not in text
+    assert not any(ring_in(secrets, ring)[0]["secret"] in text for ring in RINGS)
+
+
+def test_a_check_fails_where_production_would_not_start(secrets: Path, database_settings: DatabaseSettings) -> None:
+    url = database_settings.url.get_secret_value()
+
+    with pytest.raises(Misconfigured, match="its role is a superuser"):
+        run("check", environ={SECRETS_FILE: str(secrets), "APP_DATABASE__URL": url})
+
+
+def test_a_check_fails_when_the_database_does_not_answer(secrets: Path) -> None:
+    away = {SECRETS_FILE: str(secrets), "APP_DATABASE__URL": "postgresql://app@127.0.0.1:1/app"}
+
+    with pytest.raises(Misconfigured, match=r"^APP_DATABASE__URL: the database does not answer$"):
+        run("check", environ=away)
+
+
+def test_a_check_of_development_says_that_it_is_one(secrets: Path) -> None:
+    *_, verdict = run("check", environ={SECRETS_FILE: str(secrets), "APP_ENV": "development"})
+
+    assert verdict == "# Fit for development. What only production refuses was not looked for."
+
+
+async def make_roles(*arguments: str | Path, administrator: str = "") -> list[str]:
+    parser = argparse.ArgumentParser()
+    database_roles.add_commands(parser)
+    parsed = parser.parse_args(["roles", *(str(argument) for argument in arguments)])
+    environ = {"APP_DATABASE__URL": administrator} | {"APP_HTTP__PORT": "1"}
+    return list(await database_roles.run(parsed, environ))
+
+
+async def test_roles_are_printed_without_a_database_and_without_passwords(secrets: Path) -> None:
+    (script,) = await make_roles("--print", "--secrets", secrets, "--readonly", "people", "--connection-limit", "7")
+
+    passwords = [
+        DatabaseSettings.model_validate(
+            {"url": lines_of(path.read_text())["APP_DATABASE__URL"]}
+        ).sqlalchemy_url.password
+        for path in (secrets, config.migrator_file(secrets))
+    ]
+    assert "ALTER ROLE app LOGIN CONNECTION LIMIT 7 PASSWORD 'SCRAM-SHA-256$" in script
+    assert "ALTER ROLE migrator LOGIN" in script
+    assert "ALTER ROLE people NOLOGIN" in script
+    assert not any(str(password) in script for password in passwords)
+
+
+async def test_a_file_without_the_urls_of_the_roles_is_refused(tmp_path: Path) -> None:
+    run("init", tmp_path / "secrets.env")
+
+    with pytest.raises(Misconfigured, match="has no APP_DATABASE__URL; `config init --database URL` writes it"):
+        await make_roles("--print", "--secrets", tmp_path / "secrets.env")
+
+
+@pytest.fixture
+async def role_with_other_passwords(app_role: AppRole) -> AsyncIterator[AppRole]:
+    """The role of the applications, for a test that changes its password."""
+    yield app_role
+    password = SecretStr(str(app_role.settings.sqlalchemy_url.password))
+    await restore(app_role.administrator, roles_sql(app_role.roles, passwords={app_role.roles.app: password}))
+
+
+async def test_the_roles_that_a_file_of_secrets_names_can_sign_in(
+    role_with_other_passwords: AppRole, tmp_path: Path
+) -> None:
+    roles, administrator = role_with_other_passwords.roles, role_with_other_passwords.administrator
+    secrets = tmp_path / "secrets.env"
+    server = administrator.sqlalchemy_url.set(drivername="postgresql", username=roles.app)
+    run("init", secrets, "--database", server.render_as_string(hide_password=False), "--redis", REDIS)
+    options = ["--secrets", secrets, "--migrator", roles.migrator, "--readonly", roles.readonly]
+
+    (line,) = await make_roles(*options, administrator=administrator.url.get_secret_value())
+
+    assert line == f"{roles.migrator} migrates, {roles.app} runs the applications, members of {roles.readonly} read"
+    assert run("check", environ={SECRETS_FILE: str(secrets)})[-1] == "# Fit for production."
