@@ -20,7 +20,7 @@ from app_db.settings import DatabaseSettings
 from app_db.testing.processes import free_port
 from app_db.testing.servers import ValkeyServer
 
-from .http_site import HttpSite
+from .http_site import NO_LIMITS, HttpSite
 from .processes import Api, MailSink, Worker
 
 type Environment = dict[str, str]
@@ -50,9 +50,10 @@ def api(
 ) -> Iterator[Api]:
     """`python -m app_api`, answering; one for all tests, because starting it takes the longest of all.
 
-    It has a Valkey of its own, which it needs for nothing but its probe.
+    All of them ask from one address, and their accounts work at once. Its Valkey is not the workers'.
     """
     environment = api_environment(database_settings.url.get_secret_value(), valkey_url)
+    environment |= {**NO_LIMITS, "APP_AUTH__VERIFICATION": "off"}
     api = Api(env=environment, log=tmp_path_factory.mktemp("api") / "log")
     yield api
     assert api.stop() in {0, -signal.SIGTERM}, api.output  # uvicorn sends itself the signal again when all is done
@@ -78,8 +79,10 @@ def worker_environment(
 ) -> Environment:
     """What workers are told, as an operator would: nothing but environment variables."""
     return {
+        "APP_ENV": "test",
         "APP_DATABASE__URL": database_settings.url.get_secret_value(),
         "APP_REDIS__URL": valkey.url,
+        "APP_AUTH__TOKEN_KEYS": key_ring(),
         "APP_MAIL__URL": mail_sink.url,
         "APP_MAIL__FROM": "Groundwork <hello@groundwork.test>",
         "APP_PUBLIC_BASE_URL": "https://groundwork.test/",

@@ -106,7 +106,7 @@ def operator(
     environment = {
         **reader_environment(),
         **worker_environment,
-        **{f"APP_AUTH__{ring}": key_ring() for ring in ("KEYS", "REFRESH_KEYS", "PEPPERS")},
+        **{f"APP_AUTH__{ring}": key_ring() for ring in ("KEYS", "REFRESH_KEYS", "TOKEN_KEYS", "PEPPERS")},
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "APP_ENV": "test",
         "APP_LOG__FORMAT": "console",
