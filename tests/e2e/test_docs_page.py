@@ -26,6 +26,7 @@ def documented(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
         "APP_REDIS__URL": "redis://127.0.0.1:1/0",
         "APP_AUTH__KEYS": ring,
         "APP_AUTH__REFRESH_KEYS": ring,
+        "APP_AUTH__TOKEN_KEYS": ring,
         "APP_AUTH__PEPPERS": ring,
         "APP_HTTP__ALLOWED_HOSTS": f'["{HOST}"]',
     }
@@ -56,7 +57,7 @@ def browser(tmp_path: Path) -> Iterator[Browser]:
 
 
 @pytest.mark.parametrize(
-    ("path", "shown"), [("/", ".opblock-summary-path"), ("/redoc", "[data-section-id*='/operation/'], [id*='/paths/']")]
+    ("path", "shown"), [("/", ".opblock-summary-method"), ("/redoc", "[data-section-id*='/operation/'], [id*='/paths/']")]
 )
 def test_a_docs_page_shows_every_operation(
     browser: Browser, address: str, operations: int, path: str, shown: str
@@ -89,3 +90,36 @@ def test_swagger_ui_has_nothing_to_complain_about(browser: Browser, address: str
 
     browser.wait_for('document.querySelectorAll(".opblock").length > 0')
     assert browser.errors == []
+
+
+def press(browser: Browser, form: str, message: str) -> None:
+    """Press the button of a form of the page for links, once it is there, and wait for what comes of it."""
+    browser.wait_for(f'document.querySelector("#{form}")?.hidden === false')
+    browser.evaluate(f'document.querySelector("#{form} button").click()')
+    browser.wait_for(f'document.querySelector("#message").textContent.startsWith("{message}")')
+
+
+def test_a_mailed_link_is_used_when_somebody_presses_the_button(browser: Browser, address: str) -> None:
+    browser.call("Page.navigate", url=f"{address}/#/verify?token=nonsense")
+    press(browser, "verify", "The link is not valid")
+
+    asked = [urlsplit(url).path for url in browser.requests]
+    assert asked.count("/auth/email/verify") == 1
+    assert "token" not in browser.evaluate("location.href")
+
+
+def test_a_mailed_link_asks_for_the_new_password(browser: Browser, address: str) -> None:
+    browser.call("Page.navigate", url=f"{address}/#/reset?token=nonsense")
+    browser.wait_for('document.querySelector("#reset")?.hidden === false')
+    browser.evaluate('document.querySelector("#password").value = "correct horse battery 42"')
+    press(browser, "reset", "The link is not valid")
+
+    asked = [urlsplit(url).path for url in browser.requests]
+    assert asked.count("/auth/password/reset") == 1
+
+
+def test_the_page_for_links_does_nothing_without_one(browser: Browser, address: str) -> None:
+    browser.call("Page.navigate", url=f"{address}/links#/constructor?token=x")
+    browser.wait_for('document.querySelector("#message")?.textContent.startsWith("There is nothing")')
+
+    assert not [url for url in browser.requests if "/auth/" in url]
