@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -46,7 +47,7 @@ async def living(database: Database, account: Account) -> set[object]:
         return {one.id for one in await UserSessionRepository(session).of_user(account.id)}
 
 
-async def until_it_waits(task: asyncio.Task[int], session: Session) -> None:
+async def until_it_waits(task: asyncio.Task[Any], session: Session) -> None:  # Any: its result does not matter
     """Return when the task waits for a lock in this database, or has not had to."""
     waiting = text(
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
@@ -153,6 +154,27 @@ async def test_a_session_that_was_just_ended_ends_no_other(
 
 
 async def test_of_sessions_that_end_each_other_one_is_left(
+    database: Database, make_account: MakeAccount, principals: Principals
+) -> None:
+    account = await make_account()
+    here, there = await principals(account, 2)
+
+    async def revoke_others() -> None:
+        async with database.unit_of_work() as session:
+            await sessions.revoke_others(session, there, client=NOBODY)
+
+    async with database.unit_of_work() as session:
+        await UserSessionRepository(session).hold(account.id, here.session_id)
+        too_late = asyncio.create_task(revoke_others())
+        await until_it_waits(too_late, session)
+        await sessions.revoke_others(session, here, client=NOBODY)
+
+    with pytest.raises(SessionEnded):
+        await too_late
+    assert await living(database, account) == {here.session_id}
+
+
+async def test_of_twenty_sessions_that_end_each_other_at_once_one_is_left(
     database: Database, make_account: MakeAccount, principals: Principals
 ) -> None:
     account = await make_account()
