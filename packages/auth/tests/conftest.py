@@ -9,6 +9,7 @@ from sqlalchemy import event
 
 from app_auth import sessions
 from app_auth.auth import Auth
+from app_auth.client import NOBODY
 from app_auth.principal import Principal
 from app_auth.sessions import IssuedTokens
 from app_db import Database, open_database
@@ -25,7 +26,7 @@ def refresh(auth: Auth, database: Database) -> Refresh:
 
     async def refresh(token: str, *, now: datetime | None = None) -> IssuedTokens:
         async with database.unit_of_work() as session:
-            return await sessions.refresh(auth, session, token=token, now=now or utcnow())
+            return await sessions.refresh(auth, session, token=token, client=NOBODY, now=now or utcnow())
 
     return refresh
 
