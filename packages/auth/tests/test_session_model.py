@@ -36,6 +36,7 @@ from app_auth.errors import (
     RefreshTokenUsed,
 )
 from app_auth.principal import Principal
+from app_auth.sessions import IssuedTokens
 from app_auth.settings import AuthSettings
 from app_db import Database, Session
 from app_db.errors import AppError, NotFound
@@ -46,17 +47,17 @@ from app_db.types import new_id, utcnow
 
 FEW = 30
 EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", FEW))
-STEPS = 30
+STEPS = 20
 NEVER_A_PASSWORD = "what nobody has chosen"
 SESSIONS_PER_USER, MAX_ACCOUNTS = 3, 2
 GRACE, IDLE, ABSOLUTE = timedelta(seconds=10), timedelta(days=14), timedelta(days=30)
 FRESH = timedelta(minutes=5)
 MOMENT = timedelta(microseconds=1)
 # Just within a limit, and just beyond it.
-PAUSES = st.sampled_from([timedelta(0), GRACE - MOMENT, GRACE, IDLE - MOMENT, IDLE])
+PAUSES = st.sampled_from([timedelta(0)] * 3 + [GRACE - MOMENT] * 2 + [GRACE, IDLE - MOMENT, IDLE])
 INTERVALS = st.sampled_from([FRESH, FRESH + MOMENT, IDLE])
 # After what pause a client comes with which token (the current one, or one or two before it), how many times at once.
-USES = st.lists(st.tuples(PAUSES, st.integers(0, 2), st.integers(1, 2)), min_size=1, max_size=4)
+USES = st.lists(st.tuples(PAUSES, st.sampled_from([0, 0, 1, 2]), st.integers(1, 2)), min_size=1, max_size=8)
 ACCOUNTS = st.runner().flatmap(lambda model: st.sampled_from(model.accounts))
 FAMILIES = st.runner().flatmap(lambda model: st.sampled_from(model.families))
 
@@ -187,9 +188,9 @@ class SessionModel(RuleBasedStateMachine):
             times=times,
         )
         if refusal is None:
-            (successor,) = {answer if isinstance(answer, AppError) else answer.refresh_token for answer in answers}
+            ((successor, expires_at),) = {issued(answer) for answer in answers}
+            assert expires_at == family.idle_until
             assert [successor] == family.tokens[number + 1 :] or number == len(family.tokens) - 1
-            assert isinstance(successor, str)
             family.tokens[number + 1 :] = [successor]
         else:
             # Of parallel reuses, one may find that another has ended the family.
@@ -310,6 +311,11 @@ class SessionModel(RuleBasedStateMachine):
         (answer,) = self.world.attempt(work)
         assert not isinstance(answer, AppError)
         return answer
+
+
+def issued(answer: IssuedTokens | AppError) -> tuple[str, datetime]:
+    assert not isinstance(answer, AppError)
+    return answer.refresh_token, answer.refresh_expires_at
 
 
 def end(families: Iterable[Family]) -> None:
