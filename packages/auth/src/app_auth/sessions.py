@@ -52,21 +52,9 @@ async def sign_in(
         HashingBusy: when the hashing pool is full.
     """
     user_id = (await _proven(auth, session, email=email, password=password, client=client)).user_id
-    settings, sessions = auth.settings, UserSessionRepository(session)
     # The user is locked: of N parallel sign-ins, each sees the sessions of those before it.
-    ended = await sessions.make_room(user_id, cap=settings.sessions_per_user, now=now)
-    user_session = UserSession(
-        id=new_id(),
-        user_id=user_id,
-        created_at=now,
-        last_used_at=now,
-        refresh_counter=0,
-        refresh_key_id=auth.refresh_tokens.active_key_id,
-        idle_expires_at=now + min(settings.refresh_idle, settings.refresh_absolute),
-        expires_at=now + settings.refresh_absolute,
-        client_address=client.address,
-        user_agent=client.user_agent,
-    )
+    ended = await UserSessionRepository(session).make_room(user_id, cap=auth.settings.sessions_per_user, now=now)
+    user_session = _new_session(auth, user_id, client=client, now=now)
     session.add(user_session)
     if ended:
         audit(session, Event.SESSIONS_REVOKED, client=client, user_id=user_id, count=ended, because="too_many")
@@ -80,6 +68,22 @@ async def sign_in(
         key_id=user_session.refresh_key_id,
         expires_at=user_session.idle_expires_at,
         now=now,
+    )
+
+
+def _new_session(auth: Auth, user_id: UUID, *, client: Client, now: datetime) -> UserSession:
+    settings = auth.settings
+    return UserSession(
+        id=new_id(),
+        user_id=user_id,
+        created_at=now,
+        last_used_at=now,
+        refresh_counter=0,
+        refresh_key_id=auth.refresh_tokens.active_key_id,
+        idle_expires_at=now + min(settings.refresh_idle, settings.refresh_absolute),
+        expires_at=now + settings.refresh_absolute,
+        client_address=client.address,
+        user_agent=client.user_agent,
     )
 
 
