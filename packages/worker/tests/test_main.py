@@ -17,9 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from app_db import Database
+from app_db import Database, open_database
 from app_db.jobs.catalog import PruneSessions, WelcomeEmail
+from app_db.jobs.outbox import enqueue
 from app_db.models import JobState
+from app_db.repositories.jobs import JobRepository
 from app_db.settings import DatabaseSettings
 from app_db.testing.databases import AppRole
 from app_db.testing.plugin import MakeUser
@@ -239,13 +241,29 @@ def test_a_worker_in_production_does_not_mail_links_to_itself(environment: dict[
     assert (run.returncode, run.stderr) == (1, "error: APP_PUBLIC_BASE_URL: must be where people reach the pages\n")
 
 
-def test_a_worker_in_production_starts_with_the_role_of_the_applications(
+async def test_what_a_worker_does_the_role_of_the_applications_may(
     environment: dict[str, str], app_role: AppRole, tmp_path: Path
 ) -> None:
-    url = app_role.settings.url.get_secret_value()
+    own = {**environment, **PRODUCTION, "APP_DATABASE__URL": app_role.settings.url.get_secret_value()}
+    async with open_database(app_role.settings, name="test") as database:
 
-    with worker_process({**environment, **PRODUCTION, "APP_DATABASE__URL": url}, tmp_path / "log"):
-        pass
+        async def is_completed() -> bool:
+            async with database.unit_of_work(read_only=True) as session:
+                job = await JobRepository(session).get(job_id)
+            return job is not None and job.state is JobState.COMPLETED
+
+        with worker_process(own, tmp_path / "log"):
+            async with database.unit_of_work() as session:
+                job_id = await enqueue(session, PruneSessions())
+            await eventually(is_completed)
+
+
+def test_a_worker_in_production_refuses_weak_keys(environment: dict[str, str]) -> None:
+    weak = json.dumps([{"kid": "1", "secret": base64.b64encode(bytes(range(32))).decode()}])
+
+    run = run_in_production(environment, APP_AUTH__TOKEN_KEYS=weak)
+
+    assert (run.returncode, run.stderr) == (1, "error: APP_AUTH__TOKEN_KEYS: the key 1 has been published\n")
 
 
 def test_a_worker_in_production_starts_while_the_database_is_away(environment: dict[str, str], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AnyHttpUrl, BaseModel, Field, SecretStr
 
+from app_auth.keys import weaknesses
 from app_auth.settings import OneTimeSettings
 from app_db.configuration import Environment, Misconfigured
 from app_db.settings import DatabaseSettings, Duration, ValkeyUrl
@@ -104,7 +105,7 @@ def require_safe(settings: CommandSettings) -> None:
     Raises:
         Misconfigured: with a line for each, which does not show the value.
     """
-    lines = []
+    lines = [f"APP_AUTH__{ring.upper()}: {weakness}" for ring, weakness in weaknesses(settings.auth)]
     if settings.mail.url.get_secret_value().startswith("console:"):
         lines.append("APP_MAIL__URL: would print mails, and the links in them")
     if settings.public_base_url.host in {"localhost", "127.0.0.1"}:
