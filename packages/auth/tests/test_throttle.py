@@ -68,12 +68,13 @@ async def test_a_check_that_succeeds_is_not_counted_for_the_account() -> None:
     await fail(throttle, HOME, ADA, times=5)
 
 
-async def test_a_check_that_could_not_be_carried_out_is_not_counted_for_the_account() -> None:
+@pytest.mark.parametrize("outage", [HashingBusy, ConnectionError])
+async def test_a_check_that_could_not_be_carried_out_is_not_counted_for_the_account(outage: type[Exception]) -> None:
     throttle = throttle_of()
     for _ in range(6):
-        with pytest.raises(HashingBusy):
+        with pytest.raises(outage):
             async with throttle.login(HOME, ADA):
-                raise HashingBusy
+                raise outage
 
     await succeed(throttle, HOME, ADA)
 

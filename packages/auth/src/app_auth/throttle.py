@@ -20,10 +20,9 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
 from app_auth.client import Client
-from app_auth.errors import Throttled
+from app_auth.errors import InvalidCredentials, Throttled
 from app_auth.limits import Hit, Limit, ThrottleSettings, network_of
 from app_auth.windows import LocalWindows
-from app_db.errors import Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -125,7 +124,8 @@ class Throttle:
         """Count a password check, which is the block: before it, and for the account only if it fails.
 
         `account` is the canonical e-mail address, known or not, or whatever was given instead of an address.
-        A block that ends well, or could not be carried out (503), is given back; the address has still tried.
+        A block that ends well, or broke off because the database or the hashing pool is away, is given back; the
+        address has still tried.
 
         Raises:
             Throttled: before the block; the right password is refused, too.
@@ -135,7 +135,9 @@ class Throttle:
         attempt = await self.check(self._hit("login_ip", network), *per_account)
         try:
             yield
-        except Unavailable:
+        except InvalidCredentials:
+            raise
+        except Exception:  # an outage, which has no type of ours before the edge of the request
             await self.give_back(attempt, *per_account)
             raise
         await self.give_back(attempt, *per_account)
