@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from httpx2 import AsyncClient, Response
 
+from app_auth.limits import ThrottleSettings
 from app_auth.testing import PASSWORD
 from app_db.testing import databases
 from app_db.testing.processes import free_port
@@ -27,9 +28,7 @@ CREATE_ROLE = f"""
     CREATE ROLE {ROLE} LOGIN PASSWORD '{{password}}';
     GRANT pg_read_all_data, pg_write_all_data TO {ROLE};
 """
-NO_LIMITS = {
-    f"APP_THROTTLE__{name}": "10000/s" for name in ("LOGIN_IP", "REGISTER_IP", "FORGOT_IP", "REFRESH_IP", "ONE_TIME_IP")
-}
+NO_LIMITS = {f"APP_THROTTLE__{name.upper()}": "10000/s" for name in ThrottleSettings.model_fields}
 """For a client that asks more often than a person."""
 END_SESSIONS = f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{ROLE}'"
 LEFT_OPEN = f"SELECT FROM pg_stat_activity WHERE usename = '{ROLE}' AND (xact_start IS NOT NULL OR state <> 'idle')"
@@ -88,9 +87,9 @@ class HttpSite:
         """Let the user do what operators do."""
         await self.do(f"UPDATE users SET role = 'operator' WHERE email = '{EMAIL}'")
 
-    async def login(self, *, client: AsyncClient | None = None) -> Response:
+    async def login(self, *, password: str = PASSWORD, client: AsyncClient | None = None) -> Response:
         """Sign the user in: a read, a hash, a write."""
-        return await (client or self.client).post("/auth/access-token", data={"username": EMAIL, "password": PASSWORD})
+        return await (client or self.client).post("/auth/access-token", data={"username": EMAIL, "password": password})
 
     async def me(self) -> Response:
         """Ask who is signed in: one read."""
@@ -101,6 +100,15 @@ class HttpSite:
         """Stay signed in, with the refresh token of a new sign-in: one write."""
         token = (await self.login()).json()["refresh_token"]
         return await self.client.post("/auth/refresh-token", json={"refresh_token": token})
+
+    async def becomes(self, readiness: str) -> None:
+        """Wait until it says that it is ready, degraded or unready; what it finds out is told for a second."""
+
+        async def says_so() -> bool:
+            answer = await self.client.get("/probe/ready")
+            return readiness in answer.json().values()
+
+        await eventually(says_so, f"the API is {readiness}")
 
     async def forgot(self) -> Response:
         """Ask for the mail with which a password is reset."""

@@ -40,12 +40,12 @@ async def test_a_database_that_is_stopped_is_said_to_be_away_until_it_is_back(
     with site.postgres_is_down(how):
         assert_unavailable(await site.login())
         assert_unavailable(await site.me())
-        assert_problem(await site.client.get("/probe/ready"), 503, "unready")
+        await site.becomes("unready")
         assert (await site.client.get("/probe/live")).status_code == 200
 
     assert (await site.login()).status_code == 200
     assert (await site.me()).status_code == 200
-    assert (await site.client.get("/probe/ready")).status_code == 200
+    await site.becomes("ready")
 
 
 async def test_no_request_hangs_on_a_database_that_is_frozen(site: HttpSite) -> None:
@@ -128,19 +128,24 @@ async def test_accounts_work_without_valkey(
     site: HttpSite, break_it: Callable[[HttpSite], AbstractContextManager[None]]
 ) -> None:
     with break_it(site):
-        ready = await site.client.get("/probe/ready")
-        answers = [
-            await site.login(),
-            await site.refresh(),
-            await site.me(),
-            await site.register(),
-            await site.forgot(),
-        ]
+        await site.becomes("degraded")
+        asked = (site.login, site.refresh, site.me, site.register, site.forgot)
+        answers = [await ask() for ask in asked]
 
-    assert ready.status_code == 200
-    assert ready.json()["status"] == "degraded"
     assert [answer.status_code for answer in answers] == [200, 200, 200, 201, 202]
-    assert (await site.client.get("/probe/ready")).json()["status"] == "ready"
+    await site.becomes("ready")
+
+
+async def test_wrong_passwords_are_limited_without_valkey(site: HttpSite) -> None:
+    api = site.start_api(APP_THROTTLE__LOGIN_ACCOUNT="5/5m")
+    async with AsyncClient(base_url=api.url, timeout=NO_HANG) as client:
+        with site.valkey_is_down():
+            guesses = [await site.login(password=f"a guess, number {number}", client=client) for number in range(5)]
+            right = await site.login(client=client)
+
+    assert {guess.status_code for guess in guesses} == {400}
+    assert_problem(right, 429, "too_many_requests")
+    api.kill()
 
 
 async def test_sign_ins_that_run_when_it_is_told_to_stop_are_answered(site: HttpSite) -> None:
