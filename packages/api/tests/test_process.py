@@ -225,7 +225,11 @@ def test_production_serves_with_the_role_of_the_applications(start: Start, app_r
 def test_production_starts_while_the_database_is_away(start: Start) -> None:
     process = start(**PRODUCTION, APP_DATABASE__URL="postgresql://app@127.0.0.1:1/app").serving()
 
-    assert process.get("/probe/ready")[0].status == 503
+    status = process.get("/probe/ready")[0].status
+    process.signal(signal.SIGTERM)
+
+    assert process.wait() == 0
+    assert status == 503
     assert "database_role_not_checked" in [event["event"] for event in process.events]
 
 

@@ -1,11 +1,12 @@
 """Which URL goes where."""
 
+from contextlib import nullcontext
 from datetime import timedelta
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
-from app_db.settings import DatabaseSettings
+from app_db.settings import DatabaseSettings, ValkeyUrl, has_guessable_password
 
 PLAIN = "postgresql://app:p%40ss@db.example.test/app"
 
@@ -46,3 +47,36 @@ def test_a_duration_is_seconds_or_iso_8601(text: object) -> None:
 def test_a_duration_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ValidationError):
         DatabaseSettings.model_validate({"url": "postgresql://localhost/app", "pool_timeout": text})
+
+
+@pytest.mark.parametrize("url", ["", "db.example.test", "mysql://db.example.test/app", "postgresql://db:port/app"])
+def test_what_is_no_url_of_postgres_is_refused_without_being_shown(url: str) -> None:
+    with pytest.raises(ValidationError, match="must look like postgresql://") as refused:
+        DatabaseSettings.model_validate({"url": url})
+
+    assert not url or url not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_valkey"), [("rediss://cache.example.test/0", True), ("http://cache.example.test", False)]
+)
+def test_what_is_no_url_of_valkey_is_refused(url: str, *, is_valkey: bool) -> None:
+    class Settings(BaseModel):
+        url: ValkeyUrl
+
+    with nullcontext() if is_valkey else pytest.raises(ValidationError, match="must look like redis://"):
+        Settings.model_validate({"url": url})
+
+
+@pytest.mark.parametrize(
+    ("url", "is_guessable"),
+    [
+        ("postgresql://app:passwd-change-me@db.example.test/app", True),
+        ("postgresql://app:change-me-now@db.example.test/app", True),
+        ("postgresql://app:@db.example.test/app", True),
+        ("postgresql://app:zTqYg7Sk2mXo@db.example.test/app", False),
+        ("postgresql://app@db.example.test/app", False),
+    ],
+)
+def test_a_password_that_everybody_knows_is_recognised(url: str, *, is_guessable: bool) -> None:
+    assert has_guessable_password(SecretStr(url)) is is_guessable
