@@ -316,8 +316,13 @@ async def test_nobody_can_sign_in_to_a_disabled_account(disabled: Account, sign_
         await sign_in(disabled)
 
 
-async def test_disabling_an_account_ends_its_sessions(disabled: Account, session: Session) -> None:
-    assert await UserSessionRepository(session).of_user(disabled.id) == []
+async def test_disabling_an_account_ends_its_sessions(
+    ada: Account, tokens: IssuedTokens, database: Database, session: Session
+) -> None:
+    async with database.unit_of_work() as other:
+        await accounts.disable(other, email=ada.email, now=utcnow())
+
+    assert await UserSessionRepository(session).of_user(ada.id) == []
 
 
 async def test_disabling_an_account_kills_its_links(disabled: Account, link: UUID, session: Session) -> None:
