@@ -57,7 +57,8 @@ def browser(tmp_path: Path) -> Iterator[Browser]:
 
 
 @pytest.mark.parametrize(
-    ("path", "shown"), [("/", ".opblock-summary-method"), ("/redoc", "[data-section-id*='/operation/'], [id*='/paths/']")]
+    ("path", "shown"),
+    [("/", ".opblock-summary-method"), ("/redoc", "[data-section-id*='/operation/'], [id*='/paths/']")],
 )
 def test_a_docs_page_shows_every_operation(
     browser: Browser, address: str, operations: int, path: str, shown: str

@@ -3,15 +3,15 @@
 import asyncio
 import pickle
 from datetime import timedelta
-from pathlib import Path
+
+import pytest
 
 from app_db.jobs.ledger import Delivery
 from app_db.types import new_id
 from app_worker.bells import Bells
-from app_worker.engine import Window, connect
+from app_worker.engine import Window
 
 from .conftest import eventually, open_engine, running, until, working
-from .proxy import Proxy
 
 NEVER = timedelta(hours=1)
 
@@ -136,45 +136,18 @@ async def test_an_engine_that_stops_offers_no_slots(window: Window) -> None:
     assert await offers(window, 0)
 
 
-async def test_a_delivery_that_valkey_forgot_is_dropped(window: Window) -> None:
+@pytest.mark.parametrize("name", [b"no delivery", b"\xff", pickle.dumps(["anything"])])
+async def test_what_is_no_delivery_is_passed_over_and_never_loaded(window: Window, name: bytes) -> None:
     ran = Ran()
-    forgotten, kept = deliveries(2)
-    await window.push([forgotten, kept])
-    await window.valkey.delete(f"arq:job:{forgotten.id}:1")
+    kept = deliveries(1)
+    await window.valkey.zadd(window.key, {name: 0})
+    await window.push(kept)
+    assert await window.waiting() == kept
 
-    async with working(open_engine(window, ran)):
+    async with working(open_engine(window, ran, slots=2)):
         await until(lambda: ran.ended)
 
-    assert ran.started == [kept]
-
-
-async def test_a_pickle_in_valkey_is_never_loaded(window: Window, tmp_path: Path) -> None:
-    ran = Ran()
-    forged, kept = deliveries(2)
-    await window.push([forged, kept])
-    trace = tmp_path / "loaded"
-    await window.valkey.set(f"arq:job:{forged.id}:1", pickle.dumps(Trap(trace)))
-
-    async with working(open_engine(window, ran)):
-        await until(lambda: ran.ended)
-
-    assert (ran.started, trace.exists()) == ([kept], False)
-
-
-class Trap:
-    """Touches a file when somebody unpickles it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return Path.touch, (self.path,)
-
-
-async def test_a_trap_would_be_seen(tmp_path: Path) -> None:
-    pickle.loads(pickle.dumps(Trap(tmp_path / "loaded")))  # what the engine must not do
-
-    assert (tmp_path / "loaded").exists()
+    assert ran.started == kept
 
 
 async def test_what_a_run_raises_ends_neither_the_engine_nor_its_slot(window: Window) -> None:
@@ -215,24 +188,6 @@ async def test_an_engine_that_stops_lets_running_jobs_finish_and_starts_none(win
     await work
 
     assert (ran.started, ran.ended, ran.cancelled) == ([first], [first], [])
-
-
-async def test_what_has_not_begun_when_the_time_is_over_does_not_begin(window: Window, valkey_url: str) -> None:
-    ran = Ran()
-    await window.push(deliveries(1))
-    async with Proxy(valkey_url) as proxy, connect(proxy.url, call_timeout=timedelta(seconds=10)) as proxied:
-        proxy.hold_at = b"arq:retry"  # the first that arq says of it
-        engine = open_engine(Window(proxied, "default"), ran)
-        work = asyncio.create_task(engine.work(grace=timedelta(0)))
-        await proxy.held.wait()
-
-        engine.stop()
-        await eventually(lambda: offers(window, 0))
-        await asyncio.wait([work], timeout=0.1)
-        proxy.may_pass.set()
-        await work
-
-    assert ran.started == []
 
 
 async def test_what_does_not_finish_in_time_is_cancelled(window: Window) -> None:

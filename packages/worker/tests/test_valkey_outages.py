@@ -56,9 +56,9 @@ async def test_calls_to_a_frozen_valkey_do_not_wait_for_each_other(mortal_valkey
 
 async def test_jobs_end_while_valkey_is_frozen_and_work_goes_on_when_it_thaws(mortal_valkey: ValkeyServer) -> None:
     ran = Ran(waits=True)
-    wanted = deliveries(4)
+    before, after = deliveries(2), deliveries(2)
     async with window_of(mortal_valkey) as window:
-        await window.push(wanted)
+        await window.push(before)
         async with working(open_engine(window, ran, slots=2)):
             await until(lambda: len(ran.started) == 2)
 
@@ -67,8 +67,9 @@ async def test_jobs_end_while_valkey_is_frozen_and_work_goes_on_when_it_thaws(mo
                 await until(lambda: len(ran.ended) == 2)
                 await until(lambda: logs)
 
+            await window.push(after)
             await until(lambda: len(ran.ended) == 4)
-    assert ran.ended == wanted
+    assert ran.ended == [*before, *after]
 
 
 async def test_work_goes_on_with_all_slots_when_valkey_comes_back(mortal_valkey: ValkeyServer) -> None:
@@ -81,8 +82,8 @@ async def test_work_goes_on_with_all_slots_when_valkey_comes_back(mortal_valkey:
             await until(lambda: ran.started)
             mortal_valkey.stop()
             with capture_logs() as logs:
-                ran.go.set()  # it ends while arq cannot tidy up after it
-                await until(lambda: len(logs) >= 2)  # nor can the next be fetched
+                ran.go.set()
+                await until(lambda: logs)  # the next cannot be fetched
             mortal_valkey.start()
             await window.push([later])
             await until(lambda: len(ran.ended) == 2)
@@ -152,7 +153,7 @@ async def test_a_full_memory_loses_nothing_that_is_taken(mortal_valkey: ValkeySe
 
         taken = await window.take("engine", 3)
 
-        assert [arq_id for arq_id, _ in taken] == [f"{delivery.id}:1" for delivery in pushed]
+        assert taken == pushed
 
 
 async def test_a_full_memory_leaves_the_backlog_in_the_ledger(jobs: Jobs, mortal_valkey: ValkeyServer) -> None:

@@ -1,15 +1,14 @@
-"""arq as our engine: it carries deliveries through Valkey and runs them. With main.py the only module that knows it.
+"""arq as our engine: it runs deliveries, which we carry through Valkey. The only module that knows it.
 
-Valkey holds `(id, fence)` as JSON and nothing that may not vanish. Of arq we use the wire format and `run_job`. What it
-would do about retries, cron, results, signals and lost jobs is switched off: the ledger does it (ADR-0008).
+Valkey holds `id:fence` and nothing that may not vanish. Of arq we use `run_job`. What it would do about payloads,
+retries, cron, results, signals and lost jobs is switched off or answered here: the ledger does it (ADR-0008).
 """
 
 import asyncio
 import contextlib
-import json
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,8 +17,6 @@ from uuid import UUID
 
 import structlog
 from arq import ArqRedis, Worker, func
-from arq.constants import job_key_prefix
-from arq.jobs import serialize_job
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
@@ -29,13 +26,10 @@ from redis.exceptions import RedisError
 
 from app_db.jobs.ledger import Delivery
 from app_db.types import new_id
-from app_worker.pipelines import Pipelines
+from app_worker.answers import FUNCTION, Answers
 
 log = structlog.get_logger(__name__)
 
-FUNCTION = "run"
-KEY_TTL = timedelta(hours=1)
-"""A delivery that nobody took for so long has lost its lease long before."""
 POLL = timedelta(seconds=1)
 FREE_FOR = timedelta(seconds=3)
 """For so long the slots of an engine count that has not asked again: it is dead, or cannot reach Valkey."""
@@ -58,10 +52,6 @@ else
 end
 return taken
 """
-
-
-def _serialize(job: dict[str, Any]) -> bytes:
-    return json.dumps(job, default=repr).encode()  # arq puts exceptions into what it logs about
 
 
 type Valkey = ArqRedis
@@ -87,7 +77,7 @@ async def connect(url: str, *, call_timeout: timedelta) -> AsyncIterator[Valkey]
     pool = _Pool.from_url(url, socket_timeout=half, socket_connect_timeout=half, socket_keepalive=True, **again)
     pool.patience = half
     try:
-        yield ArqRedis(pool, job_serializer=_serialize, job_deserializer=json.loads)
+        yield ArqRedis(pool)
     finally:
         await pool.disconnect()
 
@@ -138,31 +128,25 @@ class Window:
         When it raises, some of them may have arrived.
         """
         now = time.time_ns() // 1_000_000
-        scores: dict[str, float] = {}
+        # Equal scores would be served by id.
+        scores = {_arq_id(delivery): now + place / MAX_WINDOW for place, delivery in enumerate(deliveries)}
         last = [_arq_id(Delivery(delivery.id, delivery.fence - 1)) for delivery in deliveries]
         async with self.valkey.pipeline(transaction=False) as pipe:
-            # First, so that a full memory does not fill up further with what is pushed again and again.
-            pipe.unlink(*(job_key_prefix + arq_id for arq_id in last))
-            for position, delivery in enumerate(deliveries):
-                arguments = (str(delivery.id), delivery.fence)
-                job = serialize_job(FUNCTION, arguments, {}, None, now, serializer=_serialize)
-                pipe.psetex(job_key_prefix + _arq_id(delivery), KEY_TTL, job)
-                scores[_arq_id(delivery)] = now + position / MAX_WINDOW  # equal scores would be served by id
             pipe.zadd(self.key, scores)
             pipe.zrem(self.key, *last)  # guard: test_a_job_that_is_dispatched_again_takes_its_last_delivery_back
-            pipe.publish(self.pushed, "")  # guard: test_a_new_delivery_starts_before_the_next_look
+            pipe.publish(self.pushed, "")
             await pipe.execute()
 
     async def waiting(self) -> list[Delivery]:
         """Return the deliveries that no engine has taken yet."""
-        return [_delivery(arq_id) for arq_id in await self.valkey.zrange(self.key, 0, -1)]
+        return list(_deliveries(await self.valkey.zrange(self.key, 0, -1)))
 
-    async def take(self, engine: str, slots: int) -> list[tuple[str, int]]:
-        """Take up to `slots` deliveries, as arq names and scores them, for an engine with so many free slots."""
+    async def take(self, engine: str, slots: int) -> list[Delivery]:
+        """Take up to `slots` deliveries for an engine with so many free slots."""
         milliseconds = int(FREE_FOR / timedelta(milliseconds=1))
         keys = [self.key, self._free, self.hungry]
-        taken = iter(await self._take(keys=keys, args=[slots, engine, milliseconds]))
-        return [(arq_id.decode(), int(float(score))) for arq_id, score in zip(taken, taken, strict=True)]
+        taken = await self._take(keys=keys, args=[slots, engine, milliseconds])
+        return list(_deliveries(taken[::2]))  # a name, a score, a name, …
 
     async def leave(self, engine: str) -> None:
         """Take the slots of an engine that stops out of the count."""
@@ -190,19 +174,16 @@ class Engine:
         self._poll = poll
         self._running: set[asyncio.Task[None]] = set()
         self._stopping = False
-        self._is_over = False
         self._woken = asyncio.Event()
 
         async def deliver(ctx: dict[Any, Any], job_id: str, fence: int) -> None:  # named as arq's protocol names it
-            if not self._is_over:
-                await run(Delivery(UUID(job_id), fence))
+            await run(Delivery(UUID(job_id), fence))
 
         self._worker = Worker(
             functions=[func(deliver, name=FUNCTION)],
             queue_name=window.key,
-            redis_pool=cast("ArqRedis", Pipelines(window.valkey)),  # all that arq's `run_job` asks of a client
-            job_serializer=_serialize,
-            job_deserializer=json.loads,
+            redis_pool=cast("ArqRedis", Answers()),  # all that `run_job` asks of a client
+            job_deserializer=_as_it_is,  # arq's own choice would load pickles
             handle_signals=False,
             job_timeout=timeout,
             keep_result=0,
@@ -253,32 +234,37 @@ class Engine:
         free = self._slots - len(self._running)
         if free == 0:
             return
-        for arq_id, score in await self._window.take(self._id, free):
-            task = asyncio.create_task(self._worker.run_job(arq_id, score))
+        for delivery in await self._window.take(self._id, free):
+            task = asyncio.create_task(self._worker.run_job(_arq_id(delivery), 0))
             self._running.add(task)
             task.add_done_callback(self._ended)
 
     async def _drain(self, grace: timedelta) -> None:
         if self._running:
-            await asyncio.wait(self._running, timeout=grace.total_seconds())
-        self._is_over = True
-        # The jobs alone: what arq does before and after them ends by itself, within the time of a call.
-        for job in list(self._worker.job_tasks.values()):
-            job.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+            _, late = await asyncio.wait(self._running, timeout=grace.total_seconds())
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            # arq could not read the delivery, or tidy up after it. The ledger knows how the job stands.
-            log.warning("valkey_lost", queue=self._window.queue, cause=repr(error))
         self._woken.set()
+
+
+def _as_it_is(job: Any) -> dict[str, Any]:  # Any: what Answers gives
+    assert isinstance(job, dict), "nothing that was serialized comes this way"
+    return job
 
 
 def _arq_id(delivery: Delivery) -> str:
     return f"{delivery.id}:{delivery.fence}"
 
 
-def _delivery(arq_id: bytes) -> Delivery:
-    job_id, _, fence = arq_id.decode().partition(":")
-    return Delivery(UUID(job_id), int(fence))
+def _deliveries(arq_ids: Iterable[bytes]) -> Iterator[Delivery]:
+    """Yield what these name; whoever put anything else there has lost it."""
+    for arq_id in arq_ids:
+        job_id, _, fence = arq_id.partition(b":")
+        try:
+            yield Delivery(UUID(job_id.decode()), int(fence))
+        except ValueError:
+            log.warning("delivery_unreadable", name=repr(arq_id))
