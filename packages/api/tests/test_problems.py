@@ -115,6 +115,13 @@ async def test_a_field_of_a_form_is_pointed_at_like_one_of_a_body(app: FastAPI, 
     assert [(error["pointer"], error["detail"]) for error in errors] == [("#/colour", "Input should be 'red'")]
 
 
+async def test_a_403_names_what_is_lacking(client: AsyncClient, signed_in: SignedIn) -> None:
+    response = await client.get("/jobs/queues", headers=signed_in.headers)
+
+    assert_problem(response, 403, "operator_required")
+    assert response.headers["WWW-Authenticate"] == 'Bearer error="insufficient_scope"'
+
+
 async def test_a_fault_of_ours_shows_nothing_of_itself(app: FastAPI, client: AsyncClient) -> None:
     @app.get("/boom")
     async def boom() -> None:

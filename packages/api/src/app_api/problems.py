@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Mount
 
 from app_auth.errors import InvalidGrant, InvalidToken, Throttled
+from app_auth.permissions import OperatorRequired
 from app_db.errors import AppError, BadRequest, Conflict, Forbidden, Invalid, NotFound, Unauthenticated, Unavailable
 
 log = structlog.get_logger(__name__)
@@ -158,6 +159,8 @@ def app_error_response(scope: Mapping[str, Any], error: AppError, **members: Any
         headers["Retry-After"] = str(error.retry_after)  # guard: test_who_is_throttled_is_told_for_how_long
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after)  # guard: test_health_is_an_outage_without_the_database
+    if isinstance(error, OperatorRequired):
+        headers["WWW-Authenticate"] = 'Bearer error="insufficient_scope"'  # guard: test_a_403_names_what_is_lacking
     if isinstance(error, PayloadTooLarge | SlowBody):
         headers["Connection"] = "close"  # guard: test_a_body_that_turns_out_too_large_is_refused
     if isinstance(error, InvalidGrant | InvalidRequest):
