@@ -36,6 +36,8 @@ def environment_reads(source: str) -> Iterator[str]:
                 yield ast.unparse(node)
             case ast.Name(id="BaseSettings") | ast.Attribute(attr="BaseSettings"):
                 yield ast.unparse(node)
+            case _:
+                continue
 
 
 def test_no_function_is_longer_than_a_screen() -> None:

@@ -241,7 +241,7 @@ async def test_the_roles_that_a_file_of_secrets_names_can_sign_in(
     secrets = tmp_path / "secrets.env"
     server = administrator.sqlalchemy_url.set(drivername="postgresql", username=roles.app)
     run("init", secrets, "--database", server.render_as_string(hide_password=False), "--redis", REDIS)
-    options = ["--secrets", secrets, "--migrator", roles.migrator, "--readonly", roles.readonly]
+    options: list[str | Path] = ["--secrets", secrets, "--migrator", roles.migrator, "--readonly", roles.readonly]
 
     (line,) = await make_roles(*options, administrator=administrator.url.get_secret_value())
 
