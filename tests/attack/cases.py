@@ -1,0 +1,59 @@
+"""Which tests prove which of the seventy cases: the comments `# case 12` in this folder, and what other suites prove.
+
+A case that a package or the end-to-end tests already try over the same wire is not tried here again.
+"""
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+HERE = Path(__file__).parent
+COMMENT = re.compile(r"^# cases? ([0-9, ]+)$\n(?:^[@ )\]].*\n)*^(?:async )?def (test_\w+)", re.MULTILINE)
+
+CASES = range(1, 71)
+LATER = {25: "algorithms with public keys: the ring holds HS256 only, one kid has one algorithm"}
+"""What is not offered yet, and so cannot be attacked."""
+
+ELSEWHERE: dict[int, tuple[str, ...]] = {
+    28: ("test_a_time_that_is_no_time_is_refused",),
+    54: ("test_what_is_too_long_is_refused_with_a_problem", "test_a_header_without_end_is_cut_off_early"),
+    56: (
+        "test_what_can_be_read_in_two_ways_is_refused_with_all_that_follows",
+        "test_length_and_chunks_together_leave_one_reading",
+        "test_a_strange_field_does_no_harm",
+    ),
+    60: ("test_docs_are_off_in_production_unless_enabled", "test_no_request_of_a_docs_page_leaves_the_host"),
+    61: ("test_a_database_that_is_stopped_is_said_to_be_away_until_it_is_back",),
+    62: ("test_no_request_hangs_on_a_database_that_is_frozen",),
+    63: ("test_no_sign_in_hangs_on_a_table_that_is_locked",),
+    64: (
+        "test_a_database_that_lets_nobody_in_is_said_to_be_away_until_it_does",
+        "test_a_server_without_a_free_connection_is_said_to_be_away_until_it_has_one",
+        "test_a_database_that_became_read_only_is_said_to_be_away_and_still_read",
+    ),
+    65: ("test_accounts_work_without_valkey", "test_wrong_passwords_are_limited_without_valkey"),
+    66: ("test_sign_ins_that_run_when_it_is_told_to_stop_are_answered",),
+    67: (
+        "test_a_mail_is_sent_although_the_worker_was_killed_while_sending_it",
+        "test_a_stopped_worker_gives_its_job_back_with_the_attempt",
+    ),
+    68: ("test_a_dropped_column_is_a_fault_after_which_the_connection_goes_on",),
+    69: (
+        "test_production_refuses_weak_secrets",
+        "test_production_refuses_every_host",
+        "test_production_refuses_every_proxy",
+        "test_production_refuses_a_role_that_may_do_anything",
+    ),
+}
+
+
+def proofs() -> dict[int, set[str]]:
+    """Return the names of all tests of each case."""
+    found: dict[int, set[str]] = defaultdict(set)
+    for path in HERE.glob("test_*.py"):
+        for numbers, test in COMMENT.findall(path.read_text()):
+            for number in numbers.split(","):
+                found[int(number)].add(test)
+    for number, tests in ELSEWHERE.items():
+        found[number].update(tests)
+    return dict(found)
