@@ -28,7 +28,7 @@ BEGIN
         WHERE oid IN ('audit_events'::regclass, 'schema_history'::regclass, 'alembic_version'::regclass)
             AND grantee NOT IN (relowner, 0)
     LOOP
-        EXECUTE format('REVOKE %s ON %s FROM %s', item.privileges, item.relation, item.role);
+        EXECUTE 'REVOKE ' || item.privileges || ' ON ' || item.relation || ' FROM ' || item.role;
     END LOOP;
 END
 $$
