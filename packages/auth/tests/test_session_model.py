@@ -54,12 +54,15 @@ GRACE, IDLE, ABSOLUTE = timedelta(seconds=10), timedelta(days=14), timedelta(day
 FRESH = timedelta(minutes=5)
 MOMENT = timedelta(microseconds=1)
 # Just within a limit, and just beyond it.
-PAUSES = st.sampled_from([timedelta(0)] * 3 + [GRACE - MOMENT] * 2 + [GRACE, IDLE - MOMENT, IDLE])
+PAUSES = st.sampled_from([timedelta(0)] * 4 + [GRACE - MOMENT] * 3 + [GRACE] + [IDLE - MOMENT] * 2)
 INTERVALS = st.sampled_from([FRESH, FRESH + MOMENT, IDLE])
+type Use = tuple[timedelta, int, int]
 # After what pause a client comes with which token (the current one, or one or two before it), how many times at once.
 USES = st.lists(st.tuples(PAUSES, st.sampled_from([0, 0, 1, 2]), st.integers(1, 2)), min_size=1, max_size=8)
-ACCOUNTS = st.runner().flatmap(lambda model: st.sampled_from(model.accounts))
-FAMILIES = st.runner().flatmap(lambda model: st.sampled_from(model.families))
+
+# Mostly one that lives, for what can happen to the others is soon told.
+ACCOUNTS = st.runner().flatmap(lambda model: st.sampled_from(model.open_accounts() * 4 + model.accounts))
+FAMILIES = st.runner().flatmap(lambda model: st.sampled_from(model.living() * 4 + model.families))
 
 
 @dataclass(eq=False)
@@ -147,14 +150,14 @@ class SessionModel(RuleBasedStateMachine):
         self.register()
         self.sign_in(self.accounts[0], back=0)
 
-    @precondition(lambda self: len(self.accounts) < MAX_ACCOUNTS)
+    @precondition(lambda self: len(self.open_accounts()) < MAX_ACCOUNTS)
     @rule()
     def register(self) -> None:
         email, password = f"{new_id().hex}@example.test", new_id().hex
         user = self.done(lambda session: accounts.create(self.auth, session, email=email, password=password))
         self.accounts.append(Account(user.id, email, [NEVER_A_PASSWORD, password]))
 
-    @rule(account=ACCOUNTS, back=st.integers(0, 1))
+    @rule(account=ACCOUNTS, back=st.sampled_from([0, 0, 0, 1]))
     def sign_in(self, account: Account, back: int) -> None:
         password = account.passwords[-1 - back]
         (answer,) = self.world.attempt(
@@ -172,8 +175,13 @@ class SessionModel(RuleBasedStateMachine):
         family = Family(self.auth.refresh_tokens.parse(token).session_id, account, self.now, self.now + IDLE, [token])
         self.families.append(family)
 
+    @rule(account=ACCOUNTS, uses=USES)
+    def sign_in_and_stay(self, account: Account, uses: list[Use]) -> None:
+        self.sign_in(account, back=0)
+        self.refresh(self.families[-1], uses)
+
     @rule(family=FAMILIES, uses=USES)
-    def refresh(self, family: Family, uses: list[tuple[timedelta, int, int]]) -> None:
+    def refresh(self, family: Family, uses: list[Use]) -> None:
         for pause, back, times in uses:
             self.now += pause
             self.refresh_at_once(family, back=back, times=times)
@@ -197,10 +205,14 @@ class SessionModel(RuleBasedStateMachine):
             assert refusal in map(type, answers)
             assert {type(answer) for answer in answers} <= {refusal, RefreshTokenNotFound}
 
-    @rule(family=FAMILIES)
     def sign_out(self, family: Family) -> None:
         self.done(lambda session: sessions.sign_out(self.auth, session, token=self.access_token(family), client=NOBODY))
         end([family])
+
+    # One rule of four ways, or most families would end young.
+    @rule(family=FAMILIES, way=st.sampled_from(["sign_out", "revoke_others", "revoke_all", "delete_account"]))
+    def end_sessions(self, family: Family, way: str) -> None:
+        getattr(self, way)(family)
 
     @rule(family=FAMILIES, other=FAMILIES)
     def revoke(self, family: Family, other: Family) -> None:
@@ -209,13 +221,11 @@ class SessionModel(RuleBasedStateMachine):
             assert isinstance(answer, NotFound) == (other.has_ended or other.owner is not family.owner)
             end([other] if answer is None else [])
 
-    @rule(family=FAMILIES)
     def revoke_others(self, family: Family) -> None:
         if principal := self.let_in(family):
             self.done(lambda session: sessions.revoke_others(session, principal, client=NOBODY))
             end(other for other in self.of(family.owner) if other is not family)
 
-    @rule(family=FAMILIES)
     def revoke_all(self, family: Family) -> None:
         if principal := self.let_in(family):
             self.done(lambda session: sessions.revoke_all(session, principal, client=NOBODY))
@@ -235,7 +245,6 @@ class SessionModel(RuleBasedStateMachine):
                 family.owner.passwords.append(new)
                 end(other for other in self.of(family.owner) if other is not family)
 
-    @rule(family=FAMILIES)
     def delete_account(self, family: Family) -> None:
         if principal := self.let_in(family):
             (answer,) = self.world.attempt(
@@ -277,6 +286,12 @@ class SessionModel(RuleBasedStateMachine):
                 assert {user_session.id for user_session in listed} == expected
 
     # How
+
+    def open_accounts(self) -> list[Account]:
+        return [account for account in self.accounts if not (account.is_deleted or account.is_disabled)]
+
+    def living(self) -> list[Family]:
+        return [family for family in self.families if family.lives(self.now)]
 
     def of(self, account: Account) -> list[Family]:
         return [family for family in self.families if family.owner is account and not family.has_ended]
