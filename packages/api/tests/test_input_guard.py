@@ -393,3 +393,9 @@ def post_to(path: str, state: dict[str, object]) -> dict[str, object]:
         "headers": headers,
         "state": state,
     }
+
+
+async def test_the_body_of_a_get_is_not_looked_at(client: AsyncClient) -> None:
+    response = await client.request("GET", "/probe/live", content=b"access_token=x", headers={"Content-Type": "x/y"})
+
+    assert response.status_code == 200

@@ -68,7 +68,7 @@ class InputGuard:
             if headers.get(b"content-encoding", b"identity").lower() != b"identity":
                 raise EncodedBody  # guard: test_a_compressed_body_is_refused
             body = await read_body(scope, headers, receive, self.limits)
-            if body:
+            if body and scope["method"] not in {"GET", "HEAD"}:  # theirs is read by nobody (RFC 9110, 9.3.1)
                 self._check_body(scope, headers.get(b"content-type", b"").split(b";")[0].strip().lower(), body)
         except ClientDisconnect:
             return  # half a body: nothing is done with it, and nobody waits for an answer

@@ -56,10 +56,10 @@ class ThrottleSettings(BaseModel, frozen=True):
     """Wrong passwords for one account from anywhere (NIST SP 800-63B-4, 3.2.2)."""
     register_ip: LimitText = "10/h"
     forgot_ip: LimitText = "10/h"
-    """Requests for a link to reset a password."""
+    """Requests for a mail with a link: to reset a password, to verify an address."""
     refresh_ip: LimitText = "150/5m"
     one_time_ip: LimitText = "30/5m"
-    """Verifications, their repetition by mail, and password resets."""
+    """Verifications and password resets."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ async def request_verification(auth: Auth, session: Session, *, email: str, clie
         InvalidEmail: it is no address.
         Throttled: before anything else.
     """
-    await auth.throttle.one_time(client)  # guard: test_requests_for_a_verification_mail_are_throttled
+    await auth.throttle.forgot(client)  # guard: test_requests_for_a_verification_mail_are_throttled
     await _request_link(session, email, TokenPurpose.VERIFY_EMAIL, Event.VERIFICATION_REQUESTED, client=client)
 
 

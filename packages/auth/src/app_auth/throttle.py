@@ -147,7 +147,7 @@ class Throttle:
         await self.check(self._hit("register_ip", network_of(client.address)))
 
     async def forgot(self, client: Client) -> None:
-        """Count a request for a link to reset a password."""
+        """Count a request for a mail with a link, to reset a password or to verify an address."""
         await self.check(self._hit("forgot_ip", network_of(client.address)))
 
     async def refresh(self, client: Client) -> None:
@@ -155,7 +155,7 @@ class Throttle:
         await self.check(self._hit("refresh_ip", network_of(client.address)))
 
     async def one_time(self, client: Client) -> None:
-        """Count a use of a one-time token, or a request to have a verification mail again."""
+        """Count a use of a one-time token."""
         await self.check(self._hit("one_time_ip", network_of(client.address)))
 
     async def check(self, *hits: Hit) -> Attempt:
