@@ -82,16 +82,16 @@ def connect(api: Api, database: Database) -> Iterator[Connect]:
         return wires[-1]
 
     yield connect
+    broken = [wire.address for wire in wires if not wire.is_idle and not wire.lives()]
     for wire in wires:
         wire.close()
+    assert not broken
 
 
 @pytest.fixture
-def wire(connect: Connect) -> Iterator[Wire]:
-    """One attacker. Whatever the test did, the same connection answers the next request."""
-    wire = connect()
-    yield wire
-    assert wire.lives()
+def wire(connect: Connect) -> Wire:
+    """One attacker."""
+    return connect()
 
 
 @pytest_asyncio.fixture(loop_scope="session")

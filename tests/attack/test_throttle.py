@@ -44,7 +44,6 @@ def test_the_sixth_guess_at_an_account_is_refused_and_so_is_the_right_password(
     assert_throttled(wire.login(email, WRONG))
     assert_throttled(wire.login(email.upper(), ada.password))
     assert wire.login(ben.email, ben.password).status == 200
-    assert wire.lives()
 
 
 # case 49
@@ -143,7 +142,6 @@ def test_what_strangers_may_do_is_limited_by_address(
     assert refused.status == 429
     assert int(refused.headers["Retry-After"]) >= 1
     assert ask(connect()).status != 429
-    assert wire.lives()
 
 
 # case 52
@@ -187,7 +185,6 @@ def test_a_forwarded_address_that_is_none_is_not_one_of_its_own(connect: Connect
     wire = connect(address=nonsense)
 
     assert wire.login(ada.email, ada.password).status in {200, 400, 429}
-    assert wire.lives()
 
 
 # case 52

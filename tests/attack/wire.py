@@ -8,6 +8,7 @@ import json
 import random
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -18,6 +19,8 @@ from urllib.parse import urlencode, urlsplit
 
 HANG = 10.0
 """Seconds after which a request counts as one that hangs."""
+KEPT_FOR = 3.0
+"""Seconds for which a connection without requests is surely kept; the server closes it after five."""
 JSON = {"Content-Type": "application/json"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
@@ -66,6 +69,7 @@ class Wire:
         self.address = address
         self.may_fail = False
         """Whether the test has broken the server itself, so that a 500 is what it should answer."""
+        self._last_answer = time.monotonic()
         self._connection = self._connect()
 
     def _connect(self) -> HTTPConnection:
@@ -92,6 +96,7 @@ class Wire:
             self._connection.request(method, path, body=body, headers={**told, **proof, **(headers or {})})
         response = self._connection.getresponse()
         reply = Reply(response.status, response.headers, response.read())
+        self._last_answer = time.monotonic()
         assert reply.status != 500 or self.may_fail, reply.body
         return reply
 
@@ -128,6 +133,11 @@ class Wire:
         """Whether the same connection, unless its end was announced, still answers."""
         reply = self.get("/probe/live")
         return (reply.status, reply.body) == (200, b'"ok"')
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the server may close the connection any moment, having heard nothing for some seconds."""
+        return time.monotonic() - self._last_answer > KEPT_FOR
 
     def reconnect(self) -> None:
         """Go on over a new connection: an idle one may be closed after five seconds."""
