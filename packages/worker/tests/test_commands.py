@@ -19,7 +19,7 @@ from app_worker.context import JobContext
 from app_worker.documents import Document
 from app_worker.registry import handles
 from app_worker.settings import CommandSettings
-from app_worker.testing import drain
+from app_worker.testing import drain, one_time_settings
 
 from .conftest import LEASE, Jobs, Note
 
@@ -41,7 +41,7 @@ async def refuse(job: JobContext, payload: Note) -> None:
 @pytest.fixture
 def command(jobs: Jobs, database_settings: DatabaseSettings) -> Command:
     """Run a command line on the database of the test."""
-    settings = CommandSettings.model_validate({"database": database_settings})
+    settings = CommandSettings.model_validate({"database": database_settings, "auth": one_time_settings()})
 
     async def command(*arguments: object) -> Document:
         return await execute(settings, parse([str(argument) for argument in arguments]))

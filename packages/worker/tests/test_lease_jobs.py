@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from app_db.models import JobState, User
 from app_db.settings import DatabaseSettings
+from app_db.types import new_id
 from app_worker.context import Discard, Fenced, JobContext, Snooze
 from app_worker.registry import Mode, handles
 from app_worker.runner import SUSPICIOUS
@@ -435,3 +436,32 @@ async def test_a_zombie_has_no_last_transaction(jobs: Jobs, make_runner: MakeRun
 
     assert (await jobs.get(delivery)).state is JobState.DISPATCHED
     assert await count_users(jobs) == 0
+
+
+async def test_a_failure_that_cannot_be_recorded_is_given_up(jobs: Jobs, make_runner: MakeRunner) -> None:
+    @handles(Note, mode=Mode.LEASE, backoff=lambda attempt: timedelta.max)
+    async def fails(job: JobContext, payload: Note) -> None:
+        raise RuntimeError
+
+    delivery = await jobs.deliver()
+
+    with capture_logs() as logs:
+        await make_runner(fails).run(delivery)
+
+    assert [event["event"] for event in logs] == ["job_outcome_not_recorded"]
+    assert (await jobs.get(delivery)).state is JobState.EXECUTING
+
+
+async def test_a_handler_knows_whose_job_it_is_and_when_it_was_to_run(jobs: Jobs, make_runner: MakeRunner) -> None:
+    seen = []
+
+    @handles(Note, mode=Mode.LEASE)
+    async def look(job: JobContext, payload: Note) -> None:
+        seen.append((job.owner_id, job.run_at))
+
+    owner_id = new_id()
+    delivery = await jobs.deliver(owner_id=owner_id)
+
+    await make_runner(look).run(delivery)
+
+    assert seen == [(owner_id, (await jobs.get(delivery)).run_at)]

@@ -19,6 +19,7 @@ from app_db.settings import DatabaseSettings
 from app_worker.metrics import Metrics
 from app_worker.settings import WorkerSettings
 from app_worker.telemetry import keep_looking, pause_after, telemetry
+from app_worker.testing import one_time_settings
 from app_worker.vitals import Vitals
 
 from .conftest import PATIENCE, Jobs, until
@@ -34,6 +35,7 @@ def metrics() -> Metrics:
 def settings_for(database: DatabaseSettings, **different: Any) -> WorkerSettings:
     return WorkerSettings.model_validate(
         {
+            "auth": one_time_settings(),
             "database": database,
             "redis": {"url": "redis://127.0.0.1:1"},
             "metrics": {"enabled": True, "port": 0, **different},

@@ -81,10 +81,10 @@ class Heartbeat:
         self._end(found.cancelled, "job_cancelled")  # guard: test_a_running_job_is_cancelled_at_the_next_beat
 
     def _end(self, deliveries: Iterable[Delivery], event: str) -> None:
-        for delivery in deliveries:
-            if (task := self._runner.held.get(delivery)) is not None:  # else it has ended meanwhile
-                log.warning(event, job_id=str(delivery.id), fence=delivery.fence)
-                task.cancel()
+        still_held = self._runner.held
+        for delivery in [each for each in deliveries if each in still_held]:  # others have ended meanwhile
+            log.warning(event, job_id=str(delivery.id), fence=delivery.fence)
+            still_held[delivery].cancel()
 
     async def sign_off(self) -> None:
         """Take the worker off the list."""

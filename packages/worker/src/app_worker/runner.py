@@ -198,9 +198,10 @@ class Runner:
             self._ended(attempt, "given_back")
         except Exception as failure:
             assert attempt.job is not None, "only what was started has an outcome"
+            if verdict.error is not None:  # not even its failure: the lease brings it back
+                log.warning("job_outcome_not_recorded", exc_info=failure)
+                return
             attempt.progress = None
-            if verdict.error is failure:
-                raise
             await self._settle(attempt, judge(failure, attempt.job, attempt.handler))
 
     async def _try_to_settle(self, attempt: _Attempt, verdict: Verdict) -> bool:
