@@ -55,6 +55,8 @@ test-e2e: install ## Test real processes: started, used, killed
 
 test-attack: install ## Attack it: the seventy cases of tests/attack/cases.py over real HTTP, timing and soak included
 	$(BIN)/pytest tests/attack
+	HYPOTHESIS_EXAMPLES=1000 $(BIN)/pytest packages/auth/tests/test_session_model.py
+	SCHEMATHESIS_SECONDS=120 $(BIN)/pytest tests/e2e/test_schema.py
 
 test-isolated: ## Test each package with what it declares and no more; PACKAGE=db only that one
 	@for package in $(or $(PACKAGE),db auth api worker); do \

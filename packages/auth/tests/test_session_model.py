@@ -54,7 +54,7 @@ GRACE, IDLE, ABSOLUTE = timedelta(seconds=10), timedelta(days=14), timedelta(day
 FRESH = timedelta(minutes=5)
 MOMENT = timedelta(microseconds=1)
 # Just within a limit, and just beyond it.
-PAUSES = st.sampled_from([timedelta(0)] * 4 + [GRACE - MOMENT] * 3 + [GRACE] + [IDLE - MOMENT] * 2)
+PAUSES = st.sampled_from([timedelta(0)] * 4 + [GRACE - MOMENT] * 3 + [GRACE] + [IDLE - MOMENT] * 2 + [IDLE])
 INTERVALS = st.sampled_from([FRESH, FRESH + MOMENT, IDLE])
 type Use = tuple[timedelta, int, int]
 # After what pause a client comes with which token (the current one, or one or two before it), how many times at once.
