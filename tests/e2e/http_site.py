@@ -83,13 +83,18 @@ class HttpSite:
         email = email or f"{new_id().hex}@example.test"
         return await self.client.post("/auth/register", json={"email": email, "password": PASSWORD})
 
-    async def make_operator(self) -> None:
-        """Let the user do what operators do."""
-        await self.do(f"UPDATE users SET role = 'operator' WHERE email = '{EMAIL}'")
+    async def operator_token(self) -> str:
+        """Sign in somebody else, an operator, and return their access token."""
+        await self.register("operator@example.test")
+        await self.do("UPDATE users SET role = 'operator' WHERE email = 'operator@example.test'")
+        token: str = (await self.login(email="operator@example.test")).json()["access_token"]
+        return token
 
-    async def login(self, *, password: str = PASSWORD, client: AsyncClient | None = None) -> Response:
+    async def login(
+        self, *, email: str = EMAIL, password: str = PASSWORD, client: AsyncClient | None = None
+    ) -> Response:
         """Sign the user in: a read, a hash, a write."""
-        return await (client or self.client).post("/auth/access-token", data={"username": EMAIL, "password": password})
+        return await (client or self.client).post("/auth/access-token", data={"username": email, "password": password})
 
     async def me(self) -> Response:
         """Ask who is signed in: one read."""

@@ -16,8 +16,7 @@ CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 
 @pytest.mark.timeout(30 + 2 * int(SECONDS))
 async def test_schemathesis_finds_nothing(http_site: HttpSite, tmp_path: Path) -> None:
-    await http_site.make_operator()
-    token = http_site.tokens["access_token"]
+    token = await http_site.operator_token()
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIGURATION), "run"]
     options = ["--max-time", SECONDS, "--header", f"Authorization: Bearer {token}", "--no-color"]
 

@@ -122,7 +122,9 @@ class PasswordHasher:
             # bcrypt refuses what it would cut off; the same work then, as for any other wrong password.
             raw = password.encode()
             matches = bcrypt.checkpw(raw[:MAX_RAW], stored.encode())
-            return matches and len(raw) <= MAX_RAW  # guard: test_what_a_raw_hash_does_not_know_of_a_password_counts
+            if len(raw) > MAX_RAW:
+                matches = False  # guard: test_what_a_raw_hash_does_not_know_of_a_password_counts
+            return matches
         scheme, _, rest = stored.partition("$")
         pepper_id, _, hashed = rest.partition("$")
         if scheme != SCHEME or pepper_id not in self._peppers:  # the same work, and nothing matches
