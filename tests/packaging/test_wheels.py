@@ -20,7 +20,7 @@ UV = ("sh", ROOT / "scripts" / "uv.sh")
 PACKAGES = ("db", "auth", "api", "worker")
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV", "COVERAGE_", "APP_"))}
 
-NEEDS = {"db": (), "auth": ("db",), "api": ("db", "auth"), "worker": ("db",)}
+NEEDS = {"db": (), "auth": ("db",), "api": ("db", "auth"), "worker": ("db", "auth")}
 
 ENTRY = {
     "db": "from app_db.models import User",
