@@ -1,5 +1,6 @@
 """Where the jobs' bench runs: servers of its own, worker processes, and what all of them cost."""
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from typing import Self
 import asyncpg
 from redis import Redis
 
+from app_auth.testing import new_key
 from app_db.settings import DatabaseSettings
 from app_db.testing import databases
 from app_db.testing.processes import spawn
@@ -121,7 +123,10 @@ class Place:
         self, module: str, *arguments: str, count: int = 1, environment: Mapping[str, str]
     ) -> Iterator[list["subprocess.Popen[bytes]"]]:
         """Run worker processes; they are told to stop at the end, and an error of theirs is ours."""
-        variables = {"APP_DATABASE__URL": self.url, "APP_REDIS__URL": self.valkey.url, **environment}
+        key = new_key()
+        ring = json.dumps([{"kid": key.kid, "secret": key.secret.get_secret_value()}])
+        ours = {"APP_ENV": "test", "APP_AUTH__TOKEN_KEYS": ring}
+        variables = {**ours, "APP_DATABASE__URL": self.url, "APP_REDIS__URL": self.valkey.url, **environment}
         with (self.valkey.folder / "workers.log").open("ab") as log:
             started = [
                 spawn(

@@ -1,11 +1,13 @@
 """A Groundwork of its own, made to be broken: both servers, worker processes, and one that accepts jobs."""
 
+import json
 import os
 import signal
 import time
 from pathlib import Path
 from typing import Any, Self
 
+from app_auth.testing import new_key
 from app_db.settings import DatabaseSettings
 from app_db.testing import databases
 from app_db.testing.processes import free_port
@@ -119,10 +121,16 @@ class Site:
         return Process(f"tests.e2e.chaos.{module}", ready="", env={**self.environment, **different}, log=log)
 
 
+_KEY = new_key()
+TOKEN_KEYS = json.dumps([{"kid": _KEY.kid, "secret": _KEY.secret.get_secret_value()}])
+
+
 def environment(database_url: str, valkey_url: str) -> dict[str, str]:
     """What processes of the fault tests are told."""
     return {
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+        "APP_ENV": "test",
+        "APP_AUTH__TOKEN_KEYS": TOKEN_KEYS,
         "APP_DATABASE__URL": database_url,
         "APP_REDIS__URL": valkey_url,
         "APP_WORKER__LEASE": f"PT{LEASE_SECONDS}S",
