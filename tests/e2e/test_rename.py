@@ -61,7 +61,7 @@ def test_the_renamed_checkout_is_formatted_typed_and_linted(renamed: Path) -> No
         run(renamed, "sh", "scripts/uv.sh", "run", "--quiet", *command)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(900)
 def test_the_renamed_suite_is_green(renamed: Path) -> None:
     pytest_command = (
         "sh",

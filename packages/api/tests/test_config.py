@@ -163,8 +163,8 @@ def test_a_file_that_is_not_there_is_not_rotated(tmp_path: Path) -> None:
         run("rotate", "keys", "--file", tmp_path / "none")
 
 
-def test_checked_settings_are_printed_without_secrets(secrets: Path, app_role: AppRole) -> None:
-    url = app_role.settings.url.get_secret_value()
+def test_checked_settings_are_printed_without_secrets(secrets: Path, modest_role: AppRole) -> None:
+    url = modest_role.settings.url.get_secret_value()
 
     lines = run("check", environ={SECRETS_FILE: str(secrets), "APP_DATABASE__URL": url})
 
@@ -172,7 +172,7 @@ def test_checked_settings_are_printed_without_secrets(secrets: Path, app_role: A
     assert lines[-1] == "# Fit for production."
     assert "APP_ENV=production  # default" in lines
     assert f"APP_REDIS__URL={REDIS}  # {SECRETS_FILE}" in lines
-    assert str(app_role.settings.sqlalchemy_url.password) not in text
+    assert str(modest_role.settings.sqlalchemy_url.password) not in text
     assert not any(ring_in(secrets, ring)[0]["secret"] in text for ring in RINGS)
 
 
@@ -227,11 +227,11 @@ async def test_a_file_without_the_urls_of_the_roles_is_refused(tmp_path: Path) -
 
 
 @pytest.fixture
-async def role_with_other_passwords(app_role: AppRole) -> AsyncIterator[AppRole]:
+async def role_with_other_passwords(modest_role: AppRole) -> AsyncIterator[AppRole]:
     """The role of the applications, for a test that changes its password."""
-    yield app_role
-    password = SecretStr(str(app_role.settings.sqlalchemy_url.password))
-    await restore(app_role.administrator, roles_sql(app_role.roles, passwords={app_role.roles.app: password}))
+    yield modest_role
+    password = SecretStr(str(modest_role.settings.sqlalchemy_url.password))
+    await restore(modest_role.administrator, roles_sql(modest_role.roles, passwords={modest_role.roles.app: password}))
 
 
 async def test_the_roles_that_a_file_of_secrets_names_can_sign_in(

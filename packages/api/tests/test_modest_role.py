@@ -22,14 +22,14 @@ async def sign_in(client: AsyncClient, password: str) -> dict[str, str]:
     return {"refresh_token": tokens["refresh_token"]}
 
 
-async def test_what_the_api_does_its_role_may(api_settings: ApiSettings, app_role: AppRole) -> None:
+async def test_what_the_api_does_its_role_may(api_settings: ApiSettings, modest_role: AppRole) -> None:
     statuses: dict[str, int] = {}
 
     async def call(method: str, path: str, **body: str) -> None:
         response = await client.request(method, path, json=body or None)
         statuses[f"{method} {path}"] = response.status_code
 
-    async with open_client(create_app(api_settings.model_copy(update={"database": app_role.settings}))) as client:
+    async with open_client(create_app(api_settings.model_copy(update={"database": modest_role.settings}))) as client:
         await call("POST", "/auth/register", email=EMAIL, password=PASSWORD)
         await call("POST", "/auth/password/forgot", email=EMAIL)
         tokens = await sign_in(client, PASSWORD)
@@ -39,7 +39,7 @@ async def test_what_the_api_does_its_role_may(api_settings: ApiSettings, app_rol
         await call("GET", "/auth/sessions")
         await call("POST", "/auth/sessions/revoke-all")
         await sign_in(client, NEW_PASSWORD)
-        async with open_database(app_role.settings, name="test") as database, database.unit_of_work() as session:
+        async with open_database(modest_role.settings, name="test") as database, database.unit_of_work() as session:
             await UserRepository(session).set_role(EMAIL, Role.OPERATOR)
         await call("POST", "/jobs/queues/default/pause")
         await call("POST", "/jobs/queues/default/resume")

@@ -216,8 +216,8 @@ def test_uvicorn_starts_no_production_that_may_do_anything(start: Start) -> None
     assert "Traceback" not in process.output
 
 
-def test_production_serves_with_the_role_of_the_applications(start: Start, app_role: AppRole) -> None:
-    process = start(**PRODUCTION, APP_DATABASE__URL=app_role.settings.url.get_secret_value()).serving()
+def test_production_serves_with_the_role_of_the_applications(start: Start, modest_role: AppRole) -> None:
+    process = start(**PRODUCTION, APP_DATABASE__URL=modest_role.settings.url.get_secret_value()).serving()
 
     assert process.get("/probe/ready")[0].status == 200
 

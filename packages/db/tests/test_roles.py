@@ -23,13 +23,13 @@ async def run_as(settings: DatabaseSettings, statement: str) -> None:
         await session.execute(text(statement))
 
 
-async def test_the_role_of_the_applications_is_modest_enough(app_role: AppRole) -> None:
-    require_modest_role(app_role.settings)
+async def test_the_role_of_the_applications_is_modest_enough(modest_role: AppRole) -> None:
+    require_modest_role(modest_role.settings)
 
 
-async def test_the_role_of_the_applications_writes_what_they_write(app_role: AppRole) -> None:
+async def test_the_role_of_the_applications_writes_what_they_write(modest_role: AppRole) -> None:
     user = User(email="ada@example.test", email_canonical="ada@example.test", password_hash="-")
-    async with open_database(app_role.settings, name="test") as database:
+    async with open_database(modest_role.settings, name="test") as database:
         async with database.unit_of_work() as session:
             session.add_all([user, AuditEvent(event="registered")])
         async with database.unit_of_work() as session:
@@ -54,9 +54,9 @@ async def test_the_role_of_the_applications_writes_what_they_write(app_role: App
         "CREATE ROLE other",
     ],
 )
-async def test_the_role_of_the_applications_may_not(app_role: AppRole, statement: str) -> None:
+async def test_the_role_of_the_applications_may_not(modest_role: AppRole, statement: str) -> None:
     with pytest.raises(ProgrammingError, match=r"permission denied|must be owner"):
-        await run_as(app_role.settings, statement)
+        await run_as(modest_role.settings, statement)
 
 
 async def administer(administrator: DatabaseSettings, script: str) -> None:
@@ -67,39 +67,41 @@ async def administer(administrator: DatabaseSettings, script: str) -> None:
         await connection.close()
 
 
-async def test_tables_that_come_later_are_the_applications_too(app_role: AppRole) -> None:
-    later = f"SET ROLE {app_role.roles.migrator}; CREATE TABLE later (id serial PRIMARY KEY)"
-    await administer(app_role.administrator, later)
+async def test_tables_that_come_later_are_the_applications_too(modest_role: AppRole) -> None:
+    later = f"SET ROLE {modest_role.roles.migrator}; CREATE TABLE later (id serial PRIMARY KEY)"
+    await administer(modest_role.administrator, later)
 
-    await run_as(app_role.settings, "INSERT INTO later DEFAULT VALUES")
+    await run_as(modest_role.settings, "INSERT INTO later DEFAULT VALUES")
 
 
 @pytest.fixture
-async def migrated(postgres_server_url: str, worker_id: str, app_role: AppRole) -> DatabaseSettings:
+async def migrated(postgres_server_url: str, worker_id: str, modest_role: AppRole) -> DatabaseSettings:
     """The administrator's own database, migrated before there were any roles."""
     url = await databases.recreate(postgres_server_url, f"app_before_{worker_id}_test", template=databases.TEMPLATE)
     return DatabaseSettings.model_validate({"url": url})
 
 
-def as_app(administrator: DatabaseSettings, app_role: AppRole) -> DatabaseSettings:
-    url = app_role.settings.sqlalchemy_url.set(database=administrator.sqlalchemy_url.database)
+def as_app(administrator: DatabaseSettings, modest_role: AppRole) -> DatabaseSettings:
+    url = modest_role.settings.sqlalchemy_url.set(database=administrator.sqlalchemy_url.database)
     return DatabaseSettings.model_validate({"url": url.render_as_string(hide_password=False)})
 
 
-async def test_roles_can_be_made_after_the_migrations_and_again(migrated: DatabaseSettings, app_role: AppRole) -> None:
-    script = roles_sql(app_role.roles, passwords={})
+async def test_roles_can_be_made_after_the_migrations_and_again(
+    migrated: DatabaseSettings, modest_role: AppRole
+) -> None:
+    script = roles_sql(modest_role.roles, passwords={})
     await make_roles(migrated, script)
     await make_roles(migrated, script)
 
-    require_modest_role(as_app(migrated, app_role))
+    require_modest_role(as_app(migrated, modest_role))
     with pytest.raises(ProgrammingError, match="permission denied"):
-        await run_as(as_app(migrated, app_role), "DELETE FROM audit_events")
-    await administer(migrated, f"SET ROLE {app_role.roles.migrator}; ALTER TABLE users ADD COLUMN nickname text")
+        await run_as(as_app(migrated, modest_role), "DELETE FROM audit_events")
+    await administer(migrated, f"SET ROLE {modest_role.roles.migrator}; ALTER TABLE users ADD COLUMN nickname text")
 
 
-async def test_people_read_and_change_nothing(migrated: DatabaseSettings, app_role: AppRole) -> None:
-    await make_roles(migrated, roles_sql(app_role.roles, passwords={}))
-    reader = f"SET ROLE {app_role.roles.readonly}; "
+async def test_people_read_and_change_nothing(migrated: DatabaseSettings, modest_role: AppRole) -> None:
+    await make_roles(migrated, roles_sql(modest_role.roles, passwords={}))
+    reader = f"SET ROLE {modest_role.roles.readonly}; "
 
     await administer(migrated, reader + "SELECT * FROM jobs")
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
@@ -118,14 +120,14 @@ UNDO = "REVOKE {migrator} FROM {app}; ALTER ROLE {app} NOCREATEROLE"
 
 @pytest.mark.parametrize(("grant", "power"), POWERS.items())
 async def test_a_role_that_may_do_more_is_refused(
-    migrated: DatabaseSettings, app_role: AppRole, grant: str, power: str
+    migrated: DatabaseSettings, modest_role: AppRole, grant: str, power: str
 ) -> None:
-    names = {"app": app_role.roles.app, "migrator": app_role.roles.migrator}
-    await make_roles(migrated, roles_sql(app_role.roles, passwords={}))
+    names = {"app": modest_role.roles.app, "migrator": modest_role.roles.migrator}
+    await make_roles(migrated, roles_sql(modest_role.roles, passwords={}))
     await administer(migrated, grant.format(**names))
     try:
         with pytest.raises(Misconfigured) as refused:
-            require_modest_role(as_app(migrated, app_role))
+            require_modest_role(as_app(migrated, modest_role))
     finally:
         await administer(migrated, UNDO.format(**names))
 
@@ -145,16 +147,16 @@ def test_nobody_can_say_what_a_role_may_do_when_the_database_is_away(database_se
 
 
 async def test_a_superuser_is_not_made_the_role_of_the_applications(
-    migrated: DatabaseSettings, app_role: AppRole
+    migrated: DatabaseSettings, modest_role: AppRole
 ) -> None:
-    superuser = replace(app_role.roles, app=migrated.sqlalchemy_url.username or "")
+    superuser = replace(modest_role.roles, app=migrated.sqlalchemy_url.username or "")
 
     with pytest.raises(Misconfigured, match="is a superuser: choose another name; the roles are as they were"):
         await make_roles(migrated, roles_sql(superuser, passwords={}))
 
 
-async def test_roles_are_not_made_where_nobody_answers(app_role: AppRole) -> None:
-    nowhere = app_role.settings.sqlalchemy_url.set(port=1).render_as_string(hide_password=False)
+async def test_roles_are_not_made_where_nobody_answers(modest_role: AppRole) -> None:
+    nowhere = modest_role.settings.sqlalchemy_url.set(port=1).render_as_string(hide_password=False)
 
     with pytest.raises(Misconfigured, match=r"APP_DATABASE__URL: .*; the roles are as they were"):
         await make_roles(DatabaseSettings.model_validate({"url": nowhere}), "SELECT 1")

@@ -242,10 +242,10 @@ def test_a_worker_in_production_does_not_mail_links_to_itself(environment: dict[
 
 
 async def test_what_a_worker_does_the_role_of_the_applications_may(
-    environment: dict[str, str], app_role: AppRole, tmp_path: Path
+    environment: dict[str, str], modest_role: AppRole, tmp_path: Path
 ) -> None:
-    own = {**environment, **PRODUCTION, "APP_DATABASE__URL": app_role.settings.url.get_secret_value()}
-    async with open_database(app_role.settings, name="test") as database:
+    own = {**environment, **PRODUCTION, "APP_DATABASE__URL": modest_role.settings.url.get_secret_value()}
+    async with open_database(modest_role.settings, name="test") as database:
 
         async def is_completed() -> bool:
             async with database.unit_of_work(read_only=True) as session:

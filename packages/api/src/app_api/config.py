@@ -21,7 +21,7 @@ from app_db.types import utcnow
 _RING: Final[TypeAdapter[tuple[Key, ...]]] = TypeAdapter(KeyRing)
 _RETIRE: Final = {
     "keys": "once APP_AUTH__ACCESS_TTL has passed",
-    "refresh_keys": "once APP_AUTH__REFRESH_ABSOLUTE has passed; earlier, those who are signed in by it are signed out",
+    "refresh_keys": "once APP_AUTH__REFRESH_ABSOLUTE has passed; earlier, who is signed in by it is signed out",
     "token_keys": "once the last link that was mailed with it has expired, which is a day",
     "peppers": "when you accept that who has not signed in since then has to reset the password",
 }

@@ -24,7 +24,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     roles = commands.add_parser(
         "roles",
         help="create the roles that migrate, run and read",
-        description="Creates or corrects the roles, as the administrator of the database that APP_DATABASE__URL names.",
+        description="Creates or corrects the roles, as the administrator of the database in APP_DATABASE__URL.",
     )
     roles.add_argument(
         "--print", action="store_true", help="print the SQL, which holds no password, and change nothing"

@@ -43,7 +43,7 @@ type Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF
 
 def _add_running(commands: Commands, output: argparse.ArgumentParser) -> None:
     queues = argparse.ArgumentParser(add_help=False)
-    queues.add_argument("--queues", type=_names, metavar="A,B", help="serve these queues (default: APP_WORKER__QUEUES)")
+    queues.add_argument("--queues", type=_names, metavar="A,B", help="serve these queues (APP_WORKER__QUEUES)")
     run = commands.add_parser("run", parents=[queues], help="run jobs until SIGTERM", description=_RUN)
     run.add_argument(
         "--concurrency", type=_count, metavar="N", help="jobs at once, per queue (default: APP_WORKER__CONCURRENCY)"
@@ -120,7 +120,7 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_name(name.strip()) for name in text.split(",")))
 
 
-_RUN = """Run jobs and cron until SIGTERM or SIGINT; then wait APP_WORKER__GRACE for what runs and give the rest back. A
+_RUN = """Run jobs and cron until SIGTERM or SIGINT; wait APP_WORKER__GRACE for what runs, give the rest back. A
 second signal ends it at once. It needs APP_DATABASE__URL and APP_REDIS__URL."""
 
 _DRAIN = """Run what is due in these queues, one job after the other, until nothing is, and exit: for maintenance, or

@@ -85,7 +85,7 @@ async def session(database: Database) -> AsyncIterator[Session]:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def app_role(postgres_server_url: str, worker_id: str, pytestconfig: pytest.Config) -> AsyncIterator[AppRole]:
+async def modest_role(postgres_server_url: str, worker_id: str, pytestconfig: pytest.Config) -> AsyncIterator[AppRole]:
     """The role that the applications have in production, in a database of its own that no test empties."""
     async with databases.open_app_role(postgres_server_url, worker_id, root=pytestconfig.rootpath) as role:
         yield role
