@@ -194,6 +194,8 @@ def test_an_abandoned_folder_of_a_dead_owner_is_swept(monkeypatch: pytest.Monkey
     base = tmp_path / f"app-servers-{os.geteuid()}"
     (base / "old").mkdir(parents=True)
     (base / "young").mkdir()
+    (base / "begun").mkdir()
+    FolderLock(base / "begun").release()
     left_behind = spawn(["/bin/sleep", "60"], env={}, cwd=tmp_path, output=subprocess.DEVNULL)
     lock = FolderLock(base / "old")
     lock.remember([i for i in [ProcessIdentity.of(left_behind.pid)] if i])
@@ -203,6 +205,7 @@ def test_an_abandoned_folder_of_a_dead_owner_is_swept(monkeypatch: pytest.Monkey
         assert left_behind.wait() == -signal.SIGINT
         assert not (base / "old").exists()
         assert list((base / "young").iterdir()) == []  # its owner may be removing it right now
+        assert (base / "begun").exists()  # its owner may be about to lock it
 
 
 @pytest.mark.parametrize("kind", [PostgresServer, ValkeyServer])

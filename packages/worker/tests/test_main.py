@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from app_db import Database, open_database
 from app_db.jobs.catalog import PruneSessions, WelcomeEmail
@@ -27,7 +28,7 @@ from app_db.testing.databases import AppRole
 from app_db.testing.plugin import MakeUser
 from app_db.testing.processes import spawn, wait_until
 from app_db.types import new_id
-from app_worker.main import main
+from app_worker.main import check_role, main
 
 from .conftest import Jobs, eventually, until
 
@@ -321,3 +322,10 @@ def test_the_command_line_says_which_queues_and_how_many_at_once(environment: di
         started = json.loads(next(line for line in log.read_text().splitlines() if "worker_started" in line))
 
     assert started["queues"] == ["mail", "default"]
+
+
+def test_a_role_that_cannot_be_asked_is_let_pass() -> None:
+    with capture_logs() as logs:
+        check_role(DatabaseSettings.model_validate({"url": "postgresql://app@127.0.0.1:1/app"}))
+
+    assert [event["event"] for event in logs] == ["database_role_not_checked"]

@@ -37,9 +37,8 @@ async def verify_email(auth: Auth, session: Session, *, token: str, client: Clie
     await auth.throttle.one_time(client)  # guard: test_verifications_are_throttled
     row = await _find(auth, session, token, TokenPurpose.VERIFY_EMAIL, now=now)
     # The user first, as wherever both are changed: no two transactions wait for each other.
-    if not await UserRepository(session).verify_email(row.user_id, email=row.email_canonical, now=now):
-        raise InvalidLink
-    if not await OneTimeTokenRepository(session).use(row.id, now=now):
+    is_verified = await UserRepository(session).verify_email(row.user_id, email=row.email_canonical, now=now)
+    if not await OneTimeTokenRepository(session).use(row.id, now=now) or not is_verified:
         raise InvalidLink  # guard: test_a_verification_link_works_once
     audit(session, Event.EMAIL_VERIFIED, client=client, user_id=row.user_id)
 

@@ -13,6 +13,7 @@ from app_db.configuration import Environment, Misconfigured, load
 from app_db.errors import AppError
 from app_db.outage import DatabaseUnavailable
 from app_db.roles import require_modest_role
+from app_db.settings import DatabaseSettings
 from app_worker import commands
 from app_worker.arguments import parse
 from app_worker.observability import configure_logging
@@ -42,15 +43,24 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit("error: stopped by a signal; what was running has been given back")
 
 
+def check_role(database: DatabaseSettings) -> None:
+    """Refuse a database role that may do more than a worker has to; one that cannot be asked now is let pass.
+
+    Raises:
+        Misconfigured: it may.
+    """
+    try:
+        require_modest_role(database)
+    except DatabaseUnavailable:  # it waits for the database, as it does when that goes away later
+        log.warning("database_role_not_checked")
+
+
 def _run(options: Namespace) -> None:
     settings = _with_options(load(WorkerSettings, os.environ, elsewhere=ELSEWHERE), options)
     configure_logging(settings.log)
     if settings.env is Environment.PRODUCTION:
         require_safe(settings)  # guard: test_a_worker_in_production_does_not_print_its_mails
-        try:
-            require_modest_role(settings.database)  # guard: test_a_worker_in_production_refuses_a_superuser
-        except DatabaseUnavailable:  # it waits for the database, as it does when that goes away later
-            log.warning("database_role_not_checked")
+        check_role(settings.database)  # guard: test_a_worker_in_production_refuses_a_superuser
     logging.getLogger("arq").setLevel(logging.WARNING)  # the runner's own events say it better
     asyncio.run(run_worker(settings), loop_factory=uvloop.new_event_loop)
 
