@@ -168,7 +168,7 @@ async def claiming(place: Place, *, scheduled: int, samples: int) -> Times:
             await place.seed("bench.effect", CLAIM)
             plan = plan or await explained(database)
             before = time.perf_counter()
-            async with database.sessions.begin() as session:
+            async with database.autocommit_sessions() as session:
                 claimed = await dispatch.claim(session, queue="default", room=CLAIM, lease=LEASE)
             found.append((time.perf_counter() - before) * 1e3)
             assert len(claimed.deliveries) == CLAIM, claimed

@@ -8,7 +8,8 @@ from sqlalchemy import func, select, update
 
 from app_db import Session
 from app_db.jobs import crons, dispatch, ledger
-from app_db.jobs.ledger import Delivery
+from app_db.jobs.dispatch import Claim
+from app_db.jobs.ledger import Delivery, Starter
 from app_db.models import Job, JobState
 from app_db.types import new_id
 
@@ -19,18 +20,22 @@ PAST = timedelta(seconds=-1)
 FINAL = [JobState.COMPLETED, JobState.DISCARDED, JobState.CANCELLED]
 
 
-async def claim(session: Session, *, queue: str = "default", room: int = 10) -> list[Delivery]:
+async def take(session: Session, *, queue: str = "default", room: int = 10) -> Claim:
     """Claim as a relay does, and commit."""
-    claimed = await dispatch.claim(session, queue=queue, room=room, lease=LEASE)
+    claim = await dispatch.claim(session, queue=queue, room=room, lease=LEASE)
+    if claim.has_limit:
+        claim = await dispatch.claim_within_limit(session, queue=queue, room=room, lease=LEASE)
     await session.commit()
-    return list(claimed.deliveries)
+    return claim
+
+
+async def claim(session: Session, *, queue: str = "default", room: int = 10) -> list[Delivery]:
+    return list((await take(session, queue=queue, room=room)).deliveries)
 
 
 async def start(session: Session, delivery: Delivery, *, leased: bool = True) -> ledger.StartedJob | None:
     """Start as a runner does, and commit."""
-    started = await ledger.start(
-        session, delivery, leased_kinds=["test"] if leased else [], worker_id=new_id(), lease=LEASE
-    )
+    started = await ledger.start(session, delivery, Starter(new_id(), ["test"] if leased else [], LEASE))
     await session.commit()
     return started
 

@@ -14,7 +14,7 @@ from app_db.errors import NotFound
 from app_db.jobs import control, ledger
 from app_db.jobs.commits import TELL
 from app_db.jobs.control import Action, DuplicateJob, FilterTooWide, JobFilter, JobIsFinal, JobIsRunning
-from app_db.jobs.ledger import Delivery
+from app_db.jobs.ledger import Delivery, Starter
 from app_db.models import Job, JobCancellation, JobQueue, JobState
 from app_db.types import new_id
 
@@ -60,7 +60,7 @@ async def asked_to_end(session: Session) -> list[UUID]:
 async def run_in_transaction(session: Session, job_id: UUID) -> None:
     """Start a job in tx mode and leave its transaction open, as its handler does."""
     delivery = Delivery(job_id, 0)
-    started = await ledger.start(session, delivery, leased_kinds=[], worker_id=new_id(), lease=HOUR)
+    started = await ledger.start(session, delivery, Starter(new_id(), [], HOUR))
     assert started is not None
 
 

@@ -9,11 +9,11 @@ from sqlalchemy import func, select, text, update
 from app_db import Database, Session
 from app_db.jobs import dispatch, ledger
 from app_db.jobs.dispatch import LATENESS, Claim
-from app_db.jobs.ledger import Delivery
+from app_db.jobs.ledger import Delivery, Starter
 from app_db.models import Job, JobQueue, JobState
 from app_db.types import new_id
 
-from .ledger_steps import LEASE, MakeJob, claim, claimed, executing, let_lease_run_out, stored
+from .ledger_steps import LEASE, MakeJob, claim, claimed, executing, let_lease_run_out, stored, take
 
 PAUSED = {"paused_at": func.now()}
 
@@ -65,9 +65,9 @@ async def test_a_pause_waits_for_the_claim_that_is_in_progress(
 async def test_a_claim_that_was_frozen_lets_the_operator_in(
     database: Database, session: Session, make_job: MakeJob
 ) -> None:
-    await set_queue(session)
+    await set_queue(session, max_running=1)
     async with database.sessions() as relay:
-        await dispatch.claim(relay, queue="default", room=1, lease=LEASE)
+        await dispatch.claim_within_limit(relay, queue="default", room=1, lease=LEASE)
 
         limit = (await relay.scalars(text("SHOW idle_in_transaction_session_timeout"))).one()
 
@@ -90,6 +90,24 @@ async def test_no_more_jobs_are_on_their_way_than_the_limit_allows(session: Sess
     await set_queue(session, max_running=2)
 
     assert [len(await claim(session)) for _ in range(3)] == [2, 0, 0]
+
+
+async def test_without_counting_nothing_is_taken_from_a_queue_with_a_limit(session: Session, make_job: MakeJob) -> None:
+    await make_job()
+    await set_queue(session, max_running=2)
+
+    claim = await dispatch.claim(session, queue="default", room=1, lease=LEASE)
+
+    assert (claim.deliveries, claim.has_limit) == ((), True)
+
+
+async def test_a_limit_that_was_taken_away_meanwhile_limits_nothing(session: Session, make_job: MakeJob) -> None:
+    await make_job()
+    await set_queue(session, max_running=None)
+
+    claim = await dispatch.claim_within_limit(session, queue="default", room=5, lease=LEASE)
+
+    assert (len(claim.deliveries), claim.has_limit) == (1, False)
 
 
 async def test_what_runs_counts_towards_the_limit(session: Session, make_job: MakeJob) -> None:
@@ -116,7 +134,7 @@ async def test_a_job_that_ended_makes_room_for_another(session: Session, make_jo
     await set_queue(session, max_running=1)
     delivery = await executing(session)
     await make_job()
-    await ledger.finish(session, delivery, state=JobState.COMPLETED, attempt=1)
+    await ledger.finish(session, delivery, state=JobState.COMPLETED)
     await session.commit()
 
     assert len(await claim(session)) == 1
@@ -193,7 +211,7 @@ async def test_a_claim_looks_no_further_back_than_it_is_told(session: Session, m
 
     claim = await dispatch.claim(session, queue="default", room=10, lease=LEASE, since=since)
 
-    assert claim.deliveries == [Delivery(recent, 1)]
+    assert claim.deliveries == (Delivery(recent, 1),)
 
 
 async def test_claims_have_to_look_back_as_far_as_the_oldest_due_job(session: Session, make_job: MakeJob) -> None:
@@ -222,7 +240,8 @@ async def test_orphans_are_found_by_the_index_of_what_runs(session: Session, mak
     await session.execute(text("ANALYZE jobs"))
 
     statement = "EXPLAIN " + str(dispatch._CLAIM_ORPHANS)
-    plan = await session.scalars(text(statement), {"queue": "default", "room": 10, "lease": LEASE, "max_crashes": 5})
+    parameters = {"queue": "default", "room": 10, "lease": LEASE, "max_crashes": 5, "is_counted": True}
+    plan = await session.scalars(text(statement), parameters)
 
     assert "ix_jobs_running" in "\n".join(plan)
 
@@ -272,7 +291,7 @@ async def test_a_relay_does_not_wait_for_a_job_that_runs_in_a_transaction(
     await session.commit()
 
     async with database.sessions() as runner:
-        await ledger.start(runner, running, leased_kinds=[], worker_id=new_id(), lease=LEASE)
+        await ledger.start(runner, running, Starter(new_id(), [], LEASE))
         if what == "make_due":
             await dispatch.make_due(session, [running, waiting])
         else:
@@ -281,12 +300,6 @@ async def test_a_relay_does_not_wait_for_a_job_that_runs_in_a_transaction(
 
         state = JobState.AVAILABLE if what == "make_due" else JobState.DISPATCHED
         assert (await stored(session, waiting.id)).state is state
-
-
-async def take(session: Session, *, room: int = 10) -> Claim:
-    claim = await dispatch.claim(session, queue="default", room=room, lease=LEASE)
-    await session.commit()
-    return claim
 
 
 async def make_executing(session: Session, make_job: MakeJob) -> Delivery:

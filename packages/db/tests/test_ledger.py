@@ -8,7 +8,7 @@ from sqlalchemy import func, select, text
 
 from app_db import Database, Session
 from app_db.jobs import ledger
-from app_db.jobs.ledger import UNMARKED_REDELIVERIES, Delivery
+from app_db.jobs.ledger import UNMARKED_REDELIVERIES, Delivery, Starter
 from app_db.models import Job, JobCancellation, JobError, JobState
 from app_db.types import new_id
 
@@ -72,7 +72,7 @@ async def test_a_start_is_on_record_with_its_worker(session: Session, make_job: 
     job_id = await make_job()
     worker_id = new_id()
 
-    await ledger.start(session, await claimed(session), leased_kinds=[], worker_id=worker_id, lease=LEASE)
+    await ledger.start(session, await claimed(session), Starter(worker_id, [], LEASE))
 
     job = await stored(session, job_id)
     assert job.worker_id == worker_id
@@ -107,7 +107,7 @@ async def test_a_job_that_is_being_run_in_a_transaction_is_not_delivered_however
     await let_lease_run_out(session, delivery.id)
 
     async with database.sessions() as runner:
-        await ledger.start(runner, delivery, leased_kinds=[], worker_id=new_id(), lease=LEASE)
+        await ledger.start(runner, delivery, Starter(new_id(), [], LEASE))
 
         assert await claim(session) == []
 
@@ -139,7 +139,7 @@ async def test_a_job_ends_with_its_result(session: Session, make_job: MakeJob, s
     job_id = await make_job()
     delivery = await executing(session)
 
-    assert await ledger.finish(session, delivery, state=state, attempt=1, result={"rows": [1, None]}) is state
+    assert await ledger.finish(session, delivery, state=state, result={"rows": [1, None]}) is state
 
     job = await stored(session, job_id)
     assert (job.state, job.claim_at, job.result) == (state, None, {"rows": [1, None]})
@@ -148,7 +148,7 @@ async def test_a_job_ends_with_its_result(session: Session, make_job: MakeJob, s
 
 async def test_a_job_without_a_result_has_sql_null(session: Session, make_job: MakeJob) -> None:
     await make_job()
-    await ledger.finish(session, await executing(session), state=JobState.COMPLETED, attempt=1)
+    await ledger.finish(session, await executing(session), state=JobState.COMPLETED)
 
     assert (await session.scalars(select(Job.result.is_(None)))).one()
 
@@ -157,7 +157,7 @@ async def test_a_retry_is_due_after_its_backoff(session: Session, make_job: Make
     job_id = await make_job()
     delivery = await executing(session)
 
-    assert await ledger.finish(session, delivery, state=JobState.RETRYABLE, attempt=1, due_in=LEASE)
+    assert await ledger.finish(session, delivery, state=JobState.RETRYABLE, due_in=LEASE)
 
     job = await stored(session, job_id)
     assert (job.state, job.attempt, job.finished_at) == (JobState.RETRYABLE, 1, None)
@@ -168,7 +168,7 @@ async def test_an_attempt_can_be_given_back(session: Session, make_job: MakeJob)
     job_id = await make_job()
     delivery = await executing(session)
 
-    await ledger.finish(session, delivery, state=JobState.AVAILABLE, attempt=0, due_in=timedelta(0))
+    await ledger.finish(session, delivery, state=JobState.AVAILABLE, costs_attempt=False, due_in=timedelta(0))
     await session.commit()
 
     assert (await stored(session, job_id)).attempt == 0
@@ -179,7 +179,7 @@ async def test_an_overtaken_delivery_finishes_nothing(session: Session, make_job
     job_id = await make_job()
     old = await overtaken(session)
 
-    assert not await ledger.finish(session, old, state=JobState.COMPLETED, attempt=1, result="late")
+    assert not await ledger.finish(session, old, state=JobState.COMPLETED, result="late")
 
     assert (await stored(session, job_id)).state is JobState.EXECUTING
 
@@ -187,9 +187,9 @@ async def test_an_overtaken_delivery_finishes_nothing(session: Session, make_job
 async def test_a_finished_job_is_not_finished_again(session: Session, make_job: MakeJob) -> None:
     job_id = await make_job()
     delivery = await executing(session)
-    await ledger.finish(session, delivery, state=JobState.CANCELLED, attempt=1)
+    await ledger.finish(session, delivery, state=JobState.CANCELLED)
 
-    assert not await ledger.finish(session, delivery, state=JobState.COMPLETED, attempt=1)
+    assert not await ledger.finish(session, delivery, state=JobState.COMPLETED)
 
     assert (await stored(session, job_id)).state is JobState.CANCELLED
 
@@ -203,7 +203,7 @@ async def test_a_job_that_is_to_be_cancelled_is_not_run_again(
     session.add(JobCancellation(job_id=job_id))
     await session.flush()
 
-    ended = await ledger.finish(session, delivery, state=state, attempt=1, due_in=LEASE)
+    ended = await ledger.finish(session, delivery, state=state, due_in=LEASE)
 
     assert ended is JobState.CANCELLED
     job = await stored(session, job_id)
@@ -219,7 +219,7 @@ async def test_a_job_that_was_done_before_it_could_be_cancelled_is_completed(
     session.add(JobCancellation(job_id=job_id))
     await session.flush()
 
-    assert await ledger.finish(session, delivery, state=JobState.COMPLETED, attempt=1) is JobState.COMPLETED
+    assert await ledger.finish(session, delivery, state=JobState.COMPLETED) is JobState.COMPLETED
 
 
 async def test_the_end_of_a_job_carries_its_last_progress_and_keeps_it_otherwise(
@@ -227,11 +227,11 @@ async def test_the_end_of_a_job_carries_its_last_progress_and_keeps_it_otherwise
 ) -> None:
     job_id = await make_job()
     delivery = await executing(session)
-    await ledger.finish(session, delivery, state=JobState.RETRYABLE, attempt=1, due_in=PAST, progress={"done": 1})
+    await ledger.finish(session, delivery, state=JobState.RETRYABLE, due_in=PAST, progress={"done": 1})
     await session.commit()
     assert (await stored(session, job_id)).progress == {"done": 1}
 
-    await ledger.finish(session, await executing(session), state=JobState.COMPLETED, attempt=2)
+    await ledger.finish(session, await executing(session), state=JobState.COMPLETED)
 
     assert (await stored(session, job_id)).progress == {"done": 1}
 

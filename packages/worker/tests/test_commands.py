@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from app_db.jobs.control import JobIsFinal
-from app_db.jobs.ledger import start
+from app_db.jobs.ledger import Starter, start
 from app_db.jobs.outbox import enqueue_many
 from app_db.jobs.workers import WorkerRow, beat
 from app_db.models import JobState
@@ -121,7 +121,7 @@ async def test_a_job_is_shown_with_its_failed_attempts(jobs: Jobs, command: Comm
 async def test_a_shown_job_says_that_somebody_wants_it_to_end(jobs: Jobs, command: Command) -> None:
     delivery = await jobs.deliver()
     async with jobs.database.sessions.begin() as session:
-        await start(session, delivery, leased_kinds=[Note.kind], worker_id=new_id(), lease=LEASE)
+        await start(session, delivery, Starter(new_id(), [Note.kind], LEASE))
     await command("cancel", delivery.id)
 
     shown = await document_of(command, "show", delivery.id)

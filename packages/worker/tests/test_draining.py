@@ -3,6 +3,7 @@
 import asyncio
 
 from app_db.jobs import control, ledger
+from app_db.jobs.ledger import Starter
 from app_db.jobs.payload import JobPayload
 from app_db.models import Job
 from app_db.types import new_id
@@ -46,7 +47,7 @@ async def test_the_queue_that_is_named_first_is_drained_first(jobs: Jobs, make_r
 async def test_draining_goes_on_after_a_job_that_ends_in_being_claimed(jobs: Jobs, make_runner: MakeRunner) -> None:
     orphan = await jobs.deliver()
     async with jobs.database.sessions.begin() as session:
-        await ledger.start(session, orphan, leased_kinds=[Note.kind], worker_id=new_id(), lease=-LEASE)
+        await ledger.start(session, orphan, Starter(new_id(), [Note.kind], -LEASE))
         await control.cancel(session, orphan.id)
     await jobs.enqueue()
 

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
+from app_db.jobs.payload import JobPayload
 from app_db.models import JobState, User
 from app_db.settings import DatabaseSettings
 from app_db.types import new_id
@@ -208,6 +209,50 @@ async def test_a_leased_job_of_a_worker_that_stops_is_given_back(jobs: Jobs, mak
     job = await jobs.get(delivery)
     assert (job.state, job.attempt) == (JobState.AVAILABLE, 0)
     assert runner.held == {}
+
+
+class Reminder(JobPayload):
+    kind = "test.reminder"
+
+
+@pytest.mark.parametrize("expected", Mode)
+async def test_the_mode_of_a_job_matters_more_than_the_mode_that_was_expected(
+    jobs: Jobs, make_runner: MakeRunner, expected: Mode
+) -> None:
+    seen = []
+
+    @handles(Note)
+    async def in_tx_mode(job: JobContext, payload: Note) -> None:
+        job.session.add(new_user(job))
+
+    @handles(Reminder, mode=Mode.LEASE)
+    async def in_lease_mode(job: JobContext, payload: Reminder) -> None:
+        seen.append((await jobs.get(job.id)).state)
+
+    runner = make_runner(in_tx_mode, in_lease_mode)
+
+    for payload in (Note(), Reminder()):
+        runner.expected = expected
+        await runner.run(await jobs.deliver(payload))
+
+    assert (await count_users(jobs), seen) == (1, [JobState.EXECUTING])
+    assert runner.expected is Mode.LEASE
+
+
+async def test_a_start_that_was_lost_is_no_crash(
+    jobs: Jobs, make_runner: MakeRunner, database_settings: DatabaseSettings
+) -> None:
+    async with Proxy(database_settings.url.get_secret_value()) as proxy, over(proxy) as database:
+        runner = make_runner(endless, database=database)
+        runner.expected = Mode.LEASE
+        delivery = await jobs.deliver()
+        proxy.cut_at = delivery.id.bytes
+
+        await runner.run(delivery)
+
+    job = await jobs.get(delivery)
+    assert job.started_at is not None
+    assert (job.state, job.attempt, job.crashes) == (JobState.AVAILABLE, 0, 0)
 
 
 async def test_a_zombie_cannot_write(jobs: Jobs, make_runner: MakeRunner) -> None:

@@ -51,10 +51,13 @@ class Database:
             settings, f"{name}-read", settings.read_pool_size,
             isolation_level="AUTOCOMMIT", default_transaction_read_only="on",
         )  # fmt: skip
-        self._autocommit = self.engine.sync_engine.execution_options(isolation_level="AUTOCOMMIT")
+        autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._autocommit = autocommit.sync_engine
         self.sessions = async_sessionmaker(
             self.engine, class_=Session, expire_on_commit=False, info={TELL: self._jobs_committed}
         )
+        self.autocommit_sessions = async_sessionmaker(autocommit, class_=Session, expire_on_commit=False)
+        """For a statement that is a whole transaction by itself: one round trip instead of three."""
         self.read_sessions = async_sessionmaker(self.read_engine, class_=Session, expire_on_commit=False)
 
     @asynccontextmanager
@@ -104,7 +107,7 @@ class Database:
                 raise DatabaseUnavailable from error  # guard: test_a_read_of_a_database_that_is_gone_is_an_outage
             raise
 
-    async def write_one(self, statement: TextualSelect, parameters: Mapping[str, Any]) -> Row[Any] | None:
+    async def write_one(self, statement: TextualSelect, parameters: Mapping[str, Any]) -> Row[*tuple[Any, ...]] | None:
         """Run one statement that writes, and commit it; return its one row, or None.
 
         For what is a whole transaction by itself: one round trip instead of three, and no session.
@@ -113,7 +116,7 @@ class Database:
             Exception: those of a session; `is_outage` tells which.
         """
 
-        def write() -> Row[Any] | None:
+        def write() -> Row[*tuple[Any, ...]] | None:
             with self._autocommit.connect() as connection:
                 return connection.execute(statement, parameters).one_or_none()
 

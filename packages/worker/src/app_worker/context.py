@@ -114,7 +114,7 @@ class JobContext:
         async with self._held() as session:
             yield session
             await ledger.finish(
-                session, self.delivery, state=JobState.COMPLETED, attempt=self.attempt, progress=self.progress.latest
+                session, self.delivery, state=JobState.COMPLETED, progress=self.progress.latest
             )  # guard: test_the_last_transaction_of_a_job_completes_it
         self.completed.set()
 

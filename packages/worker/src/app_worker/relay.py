@@ -110,11 +110,14 @@ class Relay:
 
     async def _claim(self, room: int, since: datetime | None) -> Claim:
         queue = self.window.queue
-        async with self.database.sessions.begin() as session:
+        async with self.database.autocommit_sessions() as session:
             if not self._is_on_record:
                 await dispatch.add_queue(session, queue)
+                self._is_on_record = True
             claim = await dispatch.claim(session, queue=queue, room=room, lease=self.lease, since=since)
-        self._is_on_record = True
+        if claim.has_limit:
+            async with self.database.sessions.begin() as session:
+                claim = await dispatch.claim_within_limit(session, queue=queue, room=room, lease=self.lease)
         return claim
 
     async def _push(self, claim: Claim) -> None:

@@ -17,7 +17,7 @@ import structlog
 from app_db import Database, Session
 from app_db.jobs import ledger
 from app_db.jobs.commits import wake_after_commit
-from app_db.jobs.ledger import Delivery, StartedJob
+from app_db.jobs.ledger import Delivery, StartedJob, Starter
 from app_db.models import JobState
 from app_db.outage import is_outage
 from app_worker.context import Fenced, JobContext, Snooze
@@ -25,7 +25,7 @@ from app_worker.mail import Mails
 from app_worker.metrics import Metrics
 from app_worker.progress import Progress
 from app_worker.registry import Handler, Mode, Registry
-from app_worker.verdict import NOW, NoHandler, Verdict, a_moment, is_cancelled, judge, this_task
+from app_worker.verdict import NOW, NoHandler, Verdict, a_moment, is_cancelled, judge, never_started, this_task
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +46,8 @@ class _Attempt:
 
     delivery: Delivery
     job: StartedJob | None = None
+    may_have_started: bool = False
+    """Whether the start may be on record without our knowing."""
     handler: Handler | None = None
     progress: Any | None = None  # Any: JSON
     completed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -57,7 +59,7 @@ class _Attempt:
         return self.handler.payload_class.kind if self.handler else "unknown"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Runner:
     """Takes deliveries to their end: completed, to be retried, discarded, cancelled, or given back."""
 
@@ -71,6 +73,12 @@ class Runner:
     """The deliveries in lease mode that run now, for the heartbeat."""
     suspects: set[Delivery] = field(default_factory=set)
     """Those that run now and are suspicious: one at most, so that a poisonous job takes no other one down with it."""
+    expected: Mode = Mode.TX
+    """That of the last job."""
+    starter: Starter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.starter = Starter(self.worker_id, self.registry.leased_kinds, self.lease)
 
     async def run(self, delivery: Delivery) -> None:
         """Run the job unless this delivery is stale. Whatever goes wrong is on record afterwards; nothing is raised.
@@ -82,13 +90,14 @@ class Runner:
         # The runner adds kind and request_id when it knows them; all three end here.
         with structlog.contextvars.bound_contextvars(job_id=str(delivery.id), kind=None, request_id=None):
             try:
-                async with self._session() as session:
-                    verdict = await self._start(session, attempt)
+                verdict = await self._start(attempt)
             except (Exception, asyncio.CancelledError) as error:
-                if attempt.job is None:  # nothing is on record, so the lease brings the job back
-                    log.warning("job_not_started", cause=repr(error))
-                else:
+                if attempt.job is not None:
                     await self._settle(attempt, judge(error, attempt.job, attempt.handler))
+                elif attempt.may_have_started:  # or the end of its lease would count as a crash
+                    await self._settle(attempt, never_started())  # guard: test_a_start_that_was_lost_is_no_crash
+                else:  # nothing is on record, so the lease brings the job back
+                    log.warning("job_not_started", cause=repr(error))
                 if is_cancelled():
                     raise
             else:
@@ -104,30 +113,38 @@ class Runner:
             if session.in_transaction():  # a commit has given the connection back, and closing costs a task
                 await session.close()
 
-    async def _start(self, session: Session, attempt: _Attempt) -> Verdict | None:
-        """Run the handler; return what is left to put on record."""
-        attempt.job = job = await ledger.start(
-            session,
-            attempt.delivery,
-            leased_kinds=self.registry.leased_kinds,
-            worker_id=self.worker_id,
-            lease=self.lease,
-        )
-        if job is None:
-            self.metrics.stale()
-            log.info("job_delivery_stale", fence=attempt.delivery.fence)
-            return None
+    async def _start(self, attempt: _Attempt) -> Verdict | None:
+        """Take the job and run its handler; return what is left to put on record."""
+        # What kind it is only the ledger knows. Most come after one of the same mode, and this way is one round trip
+        # where the other is three; a wrong guess costs one more.
+        if self.expected is Mode.LEASE:
+            attempt.may_have_started = True
+            attempt.job = await ledger.start_leased(self.database, attempt.delivery, self.starter)
+            attempt.may_have_started = False
+            if attempt.job is not None:
+                return await self._run(None, attempt, attempt.job)
+        async with self._session() as session:
+            attempt.job = await ledger.start(session, attempt.delivery, self.starter)
+            if attempt.job is None:
+                self.metrics.stale()
+                log.info("job_delivery_stale", fence=attempt.delivery.fence)
+                return None
+            return await self._run(session, attempt, attempt.job)
+
+    async def _run(self, session: Session | None, attempt: _Attempt, job: StartedJob) -> Verdict | None:
+        """Run the handler; the start is on record if there is no session, else a part of its transaction."""
         structlog.contextvars.bind_contextvars(kind=job.kind, request_id=job.request_id)
         attempt.handler = handler = self.registry.by_kind.get(job.kind)
         self.metrics.started(attempt.kind)
         if handler is None:
             raise NoHandler(job.kind)
+        self.expected = handler.mode
         payload = handler.payload_class.read(job.payload, job.payload_version)
         with self._apart(attempt.delivery, job):
-            if job.is_marked:
+            if session is not None and job.is_marked:
                 # On record before the handler has an effect.
                 await session.commit()  # guard: test_the_start_of_a_leased_job_is_on_record_before_its_handler_runs
-            if handler.mode is Mode.LEASE:
+            if session is None or handler.mode is Mode.LEASE:
                 result = await self._lease(attempt, job, handler, payload)
                 return Verdict("completed", JobState.COMPLETED, result=result)
             await self._transact(session, attempt, job, handler, payload)
@@ -163,7 +180,7 @@ class Runner:
         """Commit the handler's writes and the completion together, or neither."""
         delivery = attempt.delivery
         session.info["request_id"] = job.request_id
-        if job.is_marked and not await ledger.finish(session, delivery, state=JobState.COMPLETED, attempt=job.attempt):
+        if job.is_marked and not await ledger.finish(session, delivery, state=JobState.COMPLETED):
             raise Fenced  # guard: test_a_marked_tx_job_that_was_lost_does_not_run
         context = self._context(attempt, job, session, Progress(partial(self._show, delivery)))
         result = await _call(handler, context, payload)
@@ -197,8 +214,7 @@ class Runner:
             log.warning("job_outcome_not_recorded")
             self._ended(attempt, "given_back")
         except Exception as failure:
-            assert attempt.job is not None, "only what was started has an outcome"
-            if verdict.error is not None:  # not even its failure: the lease brings it back
+            if attempt.job is None or verdict.error is not None:  # not even its failure: the lease brings it back
                 log.warning("job_outcome_not_recorded", exc_info=failure)
                 return
             attempt.progress = None
@@ -206,9 +222,8 @@ class Runner:
 
     async def _try_to_settle(self, attempt: _Attempt, verdict: Verdict) -> bool:
         """Return False if the database did not answer."""
-        assert attempt.job is not None, "only what was started has an outcome"
         try:
-            state = await self._finish(attempt, attempt.job.attempt, verdict)
+            state = await self._finish(attempt, verdict)
         except Exception as failure:
             if is_outage(failure):
                 return False
@@ -220,12 +235,10 @@ class Runner:
             self._ended(attempt, outcome, error=verdict.error)
         return True
 
-    async def _finish(self, attempt: _Attempt, number: int, verdict: Verdict) -> JobState | None:
+    async def _finish(self, attempt: _Attempt, verdict: Verdict) -> JobState | None:
         delivery = attempt.delivery
         if verdict.state is JobState.COMPLETED and not attempt.completed.is_set():
-            held = await ledger.complete(
-                self.database, delivery, attempt=number, result=verdict.result, progress=attempt.progress
-            )
+            held = await ledger.complete(self.database, delivery, result=verdict.result, progress=attempt.progress)
             return JobState.COMPLETED if held else None
         async with self.database.sessions.begin() as session:
             if attempt.completed.is_set():
@@ -236,18 +249,19 @@ class Runner:
                 session,
                 delivery,
                 state=verdict.state,
-                attempt=number if verdict.costs_attempt else number - 1,
+                costs_attempt=verdict.costs_attempt,
                 due_in=verdict.due_in,
                 progress=attempt.progress,
             )
-            if state is not None and verdict.error is not None:
-                await _record(session, delivery, number, verdict.error)
+            if state is not None and verdict.error is not None and attempt.job is not None:
+                await _record(session, delivery, attempt.job.attempt, verdict.error)
             if verdict.due_in == NOW:
                 wake_after_commit(session)
             return state
 
     def _ended(self, attempt: _Attempt, outcome: str, *, error: BaseException | None = None) -> None:
-        self.metrics.ended(attempt.kind, outcome, time.monotonic() - attempt.began)
+        if attempt.job is not None:
+            self.metrics.ended(attempt.kind, outcome, time.monotonic() - attempt.began)
         if outcome != "completed":  # a line for each job that went well would cost more than the ledger does
             say = log.info if error is None else log.warning
             say("job_ended", outcome=outcome, attempt=attempt.job and attempt.job.attempt, exc_info=error)

@@ -22,7 +22,7 @@ from app_auth.one_time import OneTimeTokens
 from app_auth.settings import OneTimeSettings
 from app_db import Database, Session
 from app_db.jobs import ledger
-from app_db.jobs.ledger import Delivery
+from app_db.jobs.ledger import Delivery, Starter
 from app_db.models import JobState
 from app_db.repositories.jobs import JobRepository
 from app_db.testing.jobs import assert_enqueued, dispatch, due_queues, enqueued, line_of, make_due, refute_enqueued
@@ -190,7 +190,7 @@ async def _run_inline(
     session: Session, delivery: Delivery, *, registry: Registry, mails: Mails, database: Database
 ) -> None:
     leased = registry.leased_kinds
-    job = await ledger.start(session, delivery, leased_kinds=leased, worker_id=new_id(), lease=LEASE)
+    job = await ledger.start(session, delivery, Starter(new_id(), leased, LEASE))
     assert job is not None, "it was dispatched in this transaction"
     handler = registry.by_kind.get(job.kind)
     if handler is None:
@@ -214,7 +214,7 @@ async def _run_inline(
     )
     result = await handler.function(context, handler.payload_class.read(job.payload, job.payload_version))
     if handler.mode is Mode.LEASE:
-        await ledger.finish(session, delivery, state=JobState.COMPLETED, attempt=job.attempt, result=result)
+        await ledger.finish(session, delivery, state=JobState.COMPLETED, result=result)
     elif result is not None:
         await ledger.set_result(session, delivery, result)
 

@@ -57,6 +57,11 @@ def judge(error: BaseException, started: StartedJob, handler: Handler | None) ->
             return _failed(error, started, handler)
 
 
+def never_started() -> Verdict:
+    """Return what to make of a job whose start failed, or whose start's answer was lost."""
+    return Verdict("given_back", JobState.AVAILABLE, a_moment(), costs_attempt=False)
+
+
 def _failed(error: BaseException, started: StartedJob, handler: Handler | None) -> Verdict:
     limit = started.max_attempts or (handler.max_attempts if handler else DEFAULT_MAX_ATTEMPTS)
     if started.attempt >= limit:

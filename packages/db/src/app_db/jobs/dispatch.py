@@ -1,11 +1,12 @@
 """The SQL of the relay: which jobs are due, and what is on its way to a worker."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Row, text
+from sqlalchemy import TextClause, text
 
 from app_db.engine import Session
 from app_db.jobs.ledger import Delivery
@@ -17,27 +18,34 @@ MAX_CRASHES = 5
 LATENESS = timedelta(seconds=30)
 """A transaction that commits a job later than this after it began may have it overlooked until the next full look."""
 
-# The row stays locked until the claim commits: a pause waits for it, and two relays cannot both fill the same gap.
-# A relay that freezes in between must not keep the operator, and all other relays, waiting.
-_LIMITS = text("""
-    SELECT paused_at IS NOT NULL AS is_paused, max_running,
-        set_config('idle_in_transaction_session_timeout', '5000', true)
-    FROM job_queues WHERE name = :queue FOR NO KEY UPDATE
-""")
-
 _ADD_QUEUE = text("INSERT INTO job_queues (name) VALUES (:queue) ON CONFLICT DO NOTHING")
 
+# The row stays locked until the claim commits: a pause waits for it, and two relays cannot both fill the same gap.
+# That commit need not reach the disk: what starts one of the deliveries is flushed after it, so a crash of Postgres
+# takes back only claims that have led to nothing.
+_LIMITS = """
+    SELECT paused_at IS NOT NULL AS is_paused, max_running, set_config('synchronous_commit', 'off', true)
+    FROM job_queues WHERE name = :queue FOR NO KEY UPDATE
+"""
+
+# A relay that freezes before its next statement must not keep the operator, and all other relays, waiting.
+_LOCK_LIMITS = text(f"""
+    SELECT max_running, set_config('idle_in_transaction_session_timeout', '5000', true) FROM ({_LIMITS}) AS limits
+""")  # noqa: S608  # made of a constant
 _RUNNING = text("SELECT count(*) FROM jobs WHERE queue = :queue AND state IN ('dispatched', 'executing')")
 
-
 # A crash costs no attempt: the attempt was not the job's failure, and the cap above ends what crashes always.
+# Whoever has counted what runs says so; else nothing is taken from a queue with a limit.
 _CLAIM = """
-    WITH due AS (
+    WITH limits AS MATERIALIZED ({limits}), due AS (
         SELECT id, state = 'executing' AND crashes + 1 >= :max_crashes AS is_poison,
             EXISTS (SELECT FROM job_cancellations WHERE job_id = jobs.id) AS is_cancelled
         FROM jobs
-        WHERE queue = :queue AND claim_at IS NOT NULL AND claim_at <= now() AND %s
-        LIMIT :room FOR NO KEY UPDATE SKIP LOCKED
+        WHERE queue = :queue AND claim_at IS NOT NULL AND claim_at <= now() AND {which}
+        LIMIT coalesce((
+            SELECT CASE WHEN is_paused OR max_running IS NOT NULL AND NOT :is_counted THEN 0 ELSE :room END FROM limits
+        ), :room)
+        FOR NO KEY UPDATE SKIP LOCKED
     ), claimed AS (
         UPDATE jobs SET
             state = CASE WHEN is_cancelled THEN 'cancelled' WHEN is_poison THEN 'discarded' ELSE 'dispatched' END,
@@ -55,13 +63,22 @@ _CLAIM = """
         SELECT uuidv7(), id, crashed_attempt, 'The worker died, or lost its lease, while it ran this attempt.'
         FROM claimed WHERE was = 'executing'
     )
-    SELECT id, fence, state, was FROM claimed ORDER BY priority, due_at
+    SELECT id, fence, state, was, has_limit
+    FROM (SELECT coalesce((SELECT max_running IS NOT NULL FROM limits), false)) AS queue (has_limit)
+        LEFT JOIN claimed ON true
+    ORDER BY priority, due_at
 """
 
-
-_CLAIM_DUE = text(_CLAIM % "claim_at >= coalesce(CAST(:since AS timestamptz), '-infinity') ORDER BY priority, claim_at")
+_CLAIM_DUE = text(
+    _CLAIM.format(
+        limits=_LIMITS,
+        which="claim_at >= coalesce(CAST(:since AS timestamptz), '-infinity') ORDER BY priority, claim_at",
+    )
+)
 # A sum, so that the order does not tempt Postgres into the index of all due jobs: these are few, and have their own.
-_CLAIM_ORPHANS = text(_CLAIM % "state IN ('dispatched', 'executing') ORDER BY priority + 0, claim_at")
+_CLAIM_ORPHANS = text(
+    _CLAIM.format(limits=_LIMITS, which="state IN ('dispatched', 'executing') ORDER BY priority + 0, claim_at")
+)
 
 _OLDEST_DUE = text("""
     SELECT least(min(claim_at), now() - CAST(:lateness AS interval)) FROM jobs
@@ -100,6 +117,8 @@ class Claim:
     """How many had lost their worker while it ran them."""
     more_due: bool = False
     """Whether due jobs may have been left behind, for want of room or because of the queue's limit."""
+    has_limit: bool = False
+    """Whether the queue has a limit to what runs at once."""
 
 
 async def claim(session: Session, *, queue: str, room: int, lease: timedelta, since: datetime | None = None) -> Claim:
@@ -108,8 +127,8 @@ async def claim(session: Session, *, queue: str, room: int, lease: timedelta, si
     They come in the order in which they are to run, and concurrent relays get different ones. A job whose lease ran out
     while it was executing counts a crash, and the attempt is given back; one that somebody wants cancelled ends here.
 
-    Nothing is taken from a paused queue. In one with a limit no more are on their way or running than it allows; those
-    whose lease ran out are among them already, so they are taken even when the limit is reached.
+    It is one statement, so a session in autocommit will do. Nothing is taken from a paused queue, nor from one with a
+    limit: that takes `claim_within_limit`.
 
     Args:
         session: whose transaction it is; commit before anything is sent.
@@ -119,18 +138,23 @@ async def claim(session: Session, *, queue: str, room: int, lease: timedelta, si
         since: only look at what has been due since then: `oldest_due` of a moment ago, which spares the index entries
             that vacuum could not remove yet.
     """
-    limits = (await session.execute(_LIMITS, {"queue": queue})).one_or_none()
-    if limits is not None and limits.is_paused:
-        return Claim()
-    parameters = {"queue": queue, "lease": lease, "max_crashes": MAX_CRASHES}
-    if limits is not None and limits.max_running is not None:
-        running = await session.scalar(_RUNNING, {"queue": queue})
-        free = limits.max_running - running
+    return await _take(session, _CLAIM_DUE, room=room, queue=queue, lease=lease, since=since, is_counted=False)
+
+
+async def claim_within_limit(session: Session, *, queue: str, room: int, lease: timedelta) -> Claim:
+    """Do what `claim` does for a queue that may have a limit: no more are on their way or running than it allows.
+
+    Those whose lease ran out are among them already, so they are taken even when the limit is reached. Needs a
+    transaction: what runs can be counted only after the queue is locked.
+    """
+    max_running = await session.scalar(_LOCK_LIMITS, {"queue": queue})
+    take = partial(_take, session, queue=queue, lease=lease, since=None, is_counted=True)
+    if max_running is not None:
+        free = max_running - await session.scalar(_RUNNING, {"queue": queue})
         if free <= 0:
-            return _claimed((await session.execute(_CLAIM_ORPHANS, {**parameters, "room": room})).all(), more_due=True)
+            return replace(await take(_CLAIM_ORPHANS, room=room), more_due=True)
         room = min(room, free)  # guard: test_no_more_jobs_are_on_their_way_than_the_limit_allows
-    rows = (await session.execute(_CLAIM_DUE, {**parameters, "room": room, "since": since})).all()
-    return _claimed(rows, more_due=len(rows) == room)
+    return await take(_CLAIM_DUE, room=room)
 
 
 async def add_queue(session: Session, queue: str) -> None:
@@ -155,12 +179,16 @@ async def extend_waiting(session: Session, deliveries: Sequence[Delivery], *, le
     await session.execute(_EXTEND_WAITING, {**_ids_and_fences(deliveries), "lease": lease})
 
 
-def _claimed(rows: Sequence[Row[Any]], *, more_due: bool) -> Claim:  # Any: the columns of a text statement
+async def _take(session: Session, statement: TextClause, *, room: int, **parameters: Any) -> Claim:  # Any: of SQL
+    parameters |= {"room": room, "max_crashes": MAX_CRASHES}
+    rows = (await session.execute(statement, parameters)).all()
+    taken = [row for row in rows if row.id is not None]  # of none there is one row, which speaks of the queue
     return Claim(
-        [Delivery(row.id, row.fence) for row in rows if row.state == JobState.DISPATCHED],
-        redelivered=sum(row.was == JobState.DISPATCHED for row in rows),
-        crashed=sum(row.was == JobState.EXECUTING for row in rows),
-        more_due=more_due,
+        tuple(Delivery(row.id, row.fence) for row in taken if row.state == JobState.DISPATCHED),
+        redelivered=sum(row.was == JobState.DISPATCHED for row in taken),
+        crashed=sum(row.was == JobState.EXECUTING for row in taken),
+        more_due=len(taken) == room,
+        has_limit=rows[0].has_limit,
     )
 
 

@@ -1,6 +1,5 @@
 """The SQL of one job's run. Every change of state is one UPDATE, fenced by `(id, fence)` and the state it leaves."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -25,6 +24,16 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
+class Starter:
+    """Who starts jobs, and how."""
+
+    worker_id: UUID
+    leased_kinds: list[str]
+    """Those whose start is on record before their handler runs."""
+    lease: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class StartedJob:
     """What the runner learns about a job when it takes it."""
 
@@ -41,7 +50,8 @@ class StartedJob:
     run_at: datetime
 
 
-_IS_MARKED = f"(kind = ANY(CAST(:leased AS text[])) OR redeliveries >= {UNMARKED_REDELIVERIES})"
+_IS_LEASED = "kind = ANY(CAST(:leased AS text[]))"
+_IS_MARKED = f"({_IS_LEASED} OR redeliveries >= {UNMARKED_REDELIVERIES})"
 
 _START = text(f"""
     UPDATE jobs SET
@@ -49,7 +59,7 @@ _START = text(f"""
         claim_at = CASE WHEN {_IS_MARKED} THEN now() + CAST(:lease AS interval) END,
         finished_at = CASE WHEN {_IS_MARKED} THEN NULL ELSE now() END,
         started_at = now(), attempt = attempt + 1, worker_id = :worker_id
-    WHERE id = :id AND fence = :fence AND state = 'dispatched'
+    WHERE id = :id AND fence = :fence AND state = 'dispatched' AND (NOT :leased_only OR {_IS_LEASED})
         AND NOT EXISTS (SELECT FROM job_cancellations WHERE job_id = :id)
     RETURNING state = 'executing', kind, payload, payload_version, attempt, max_attempts, crashes, owner_id,
         request_id, run_at
@@ -66,7 +76,9 @@ _FINISH = (
         state = CASE WHEN is_cancelled THEN 'cancelled' ELSE :state END,
         claim_at = CASE WHEN NOT is_cancelled THEN now() + due_in END,
         finished_at = CASE WHEN is_cancelled OR due_in IS NULL THEN now() END,
-        attempt = :attempt, result = :result, progress = coalesce(:progress, progress)
+        -- Where the start was rolled back its attempt was, too.
+        attempt = attempt + CAST(jobs.state = 'dispatched' AS integer) - CAST(NOT :costs_attempt AS integer),
+        result = :result, progress = coalesce(:progress, progress)
     FROM (
         SELECT CAST(:due_in AS interval) AS due_in, CAST(:due_in AS interval) IS NOT NULL
             AND EXISTS (SELECT FROM job_cancellations WHERE job_id = :id) AS is_cancelled
@@ -108,19 +120,25 @@ _EXTEND = text("""
 """)
 
 
-async def start(
-    session: Session, delivery: Delivery, *, leased_kinds: Sequence[str], worker_id: UUID, lease: timedelta
-) -> StartedJob | None:
+async def start(session: Session, delivery: Delivery, starter: Starter) -> StartedJob | None:
     """Take a delivered job, or return None when this delivery is stale or somebody wants the job cancelled.
 
-    A kind in `leased_kinds` is marked executing for the length of `lease`: commit before the handler runs. Any other
-    kind is marked completed already, in the transaction that the handler's writes join: both commit or neither.
+    A leased kind is marked executing for the length of the lease: commit before the handler runs. Any other kind is
+    marked completed already, in the transaction that the handler's writes join: both commit or neither.
     The row lock is held meanwhile, so no relay dispatches it again and a second delivery waits, then finds nothing.
     Only where deliveries led to nothing twice is its start marked too, to tell a crash from a loss; then call `finish`
     before its handler.
     """
-    parameters = {**_key(delivery), "leased": list(leased_kinds), "worker_id": worker_id, "lease": lease}
-    row = (await session.execute(_START, parameters)).one_or_none()
+    row = (await session.execute(_START, _to_start(delivery, starter, leased_only=False))).one_or_none()
+    return None if row is None else StartedJob(*row)
+
+
+async def start_leased(database: Database, delivery: Delivery, starter: Starter) -> StartedJob | None:
+    """Do what `start` does, as a transaction by itself and for a leased kind only; None also for another kind.
+
+    When it raises, the start may be on record nevertheless.
+    """
+    row = await database.write_one(_START, _to_start(delivery, starter, leased_only=True))
     return None if row is None else StartedJob(*row)
 
 
@@ -129,32 +147,26 @@ async def finish(
     delivery: Delivery,
     *,
     state: JobState,
-    attempt: int,
+    costs_attempt: bool = True,
     due_in: timedelta | None = None,
     result: Any = None,  # Any: JSON
     progress: Any = None,  # Any: JSON
 ) -> JobState | None:
     """Move a job that this delivery holds to `state`, due again after `due_in` or, without it, at its end.
 
+    Unless it `costs_attempt`, the attempt does not count.
+
     Returns the state it is in now: CANCELLED instead of `state` if it was to run again and somebody wants it cancelled;
     None, and nothing has changed, when the delivery holds the job no longer.
     """
-    parameters = {**_key(delivery), "state": state, "attempt": attempt, "due_in": due_in, "result": result}
-    row = (await session.execute(_FINISH, {**parameters, "progress": progress})).one_or_none()
+    parameters = _to_finish(delivery, state, result, progress) | {"costs_attempt": costs_attempt, "due_in": due_in}
+    row = (await session.execute(_FINISH, parameters)).one_or_none()
     return None if row is None else JobState(row.state)
 
 
-async def complete(
-    database: Database,
-    delivery: Delivery,
-    *,
-    attempt: int,
-    result: Any,  # Any: JSON
-    progress: Any,  # Any: JSON
-) -> bool:
+async def complete(database: Database, delivery: Delivery, *, result: Any, progress: Any) -> bool:  # Any: JSON
     """Complete a job that this delivery holds, as a transaction by itself; False when it holds it no longer."""
-    parameters = {**_key(delivery), "state": JobState.COMPLETED, "attempt": attempt, "due_in": None, "result": result}
-    return await database.write_one(_FINISH, {**parameters, "progress": progress}) is not None
+    return await database.write_one(_FINISH, _to_finish(delivery, JobState.COMPLETED, result, progress)) is not None
 
 
 async def set_result(session: Session, delivery: Delivery, result: Any) -> None:  # Any: JSON
@@ -184,6 +196,16 @@ async def set_progress(session: Session, delivery: Delivery, progress: Any) -> b
 async def extend(session: Session, delivery: Delivery, *, lease: timedelta) -> None:
     """Renew the lease of a job that this transaction holds; heartbeats pass over its locked row."""
     await session.execute(_EXTEND, {**_key(delivery), "lease": lease})
+
+
+def _to_start(delivery: Delivery, starter: Starter, *, leased_only: bool) -> dict[str, Any]:
+    who = {"worker_id": starter.worker_id, "leased": starter.leased_kinds, "lease": starter.lease}
+    return {**_key(delivery), **who, "leased_only": leased_only}
+
+
+def _to_finish(delivery: Delivery, state: JobState, result: Any, progress: Any) -> dict[str, Any]:
+    about = {"state": state, "costs_attempt": True, "due_in": None, "result": result, "progress": progress}
+    return {**_key(delivery), **about}
 
 
 def _key(delivery: Delivery) -> dict[str, Any]:
