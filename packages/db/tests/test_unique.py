@@ -15,8 +15,8 @@ from sqlalchemy.util import await_only
 from app_db import Database, Session
 from app_db.jobs.outbox import UNIQUE_TRIES, enqueue
 from app_db.jobs.payload import JobPayload
-from app_db.jobs.unique import OPEN_STATES, Unique
-from app_db.models import Job, JobState
+from app_db.jobs.unique import Unique
+from app_db.models import OPEN_STATES, Job, JobState
 from app_db.testing.queries import assert_queries
 from app_db.types import new_id
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from app_db.jobs.control import OPEN
+from app_db.models import OPEN_STATES
 from app_db.repositories.jobs import QueueOverview
 
 UNKNOWN_KIND = "unknown"
@@ -25,8 +25,6 @@ OUTCOMES = (
 """How a start can end."""
 
 RUN_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
-
-disable_created_metrics()  # type: ignore[no-untyped-call]  # no types of its own; nothing here needs its second series
 
 
 class Metrics:
@@ -67,7 +65,6 @@ class Metrics:
         self.ledger = LedgerCollector()
         self.registry.register(self.ledger)
         self.registry.register(EnqueuedCollector(self._kinds - {UNKNOWN_KIND}, enqueued))
-        ProcessCollector(registry=self.registry)
         self._start_at_zero(queues)
 
     def started(self, kind: str) -> None:
@@ -139,6 +136,6 @@ class LedgerCollector(Collector):
             age.add_metric([queue.name], queue.oldest_due_age or 0)
             paused.add_metric([queue.name], queue.paused_at is not None)
             workers.add_metric([queue.name], queue.workers)
-            for state in sorted(OPEN):
+            for state in sorted(OPEN_STATES):
                 open_jobs.add_metric([queue.name, state], queue.counts.get(state, 0))
         yield from (age, paused, workers, open_jobs)
