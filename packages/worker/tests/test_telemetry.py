@@ -49,8 +49,8 @@ def port_in(logs: list[EventDict]) -> int:
     return int(port)
 
 
-def get(port: int, path: str, *, host: str = "127.0.0.1") -> tuple[int, bytes]:
-    connection = HTTPConnection(host, port, timeout=PATIENCE)
+def get(port: int, path: str) -> tuple[int, bytes]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
         connection.request("GET", path)
         response = connection.getresponse()
@@ -67,40 +67,6 @@ async def test_nothing_listens_that_nobody_asked_for(database: Database, metrics
             pass
 
     assert logs == []
-
-
-async def test_a_worker_that_cannot_have_the_port_runs_without(database: Database, metrics: Metrics) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, capture_logs() as logs:
-        port = taken.getsockname()[1]
-        async with telemetry(settings_for(database.settings, port=port), database, metrics, Vitals()):
-            pass
-
-    assert logs == [{"event": "telemetry_port_taken", "log_level": "warning", "host": "127.0.0.1", "port": port}]
-
-
-async def test_an_address_of_another_machine_is_a_mistake_in_the_settings(database: Database, metrics: Metrics) -> None:
-    settings = settings_for(database.settings, host="192.0.2.1")
-
-    with pytest.raises(OSError, match="assign"):
-        async with telemetry(settings, database, metrics, Vitals()):
-            pass
-
-
-def has_ipv6_loopback() -> bool:
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:
-        return False
-    return True
-
-
-@pytest.mark.skipif(not has_ipv6_loopback(), reason="this machine has no IPv6")
-async def test_the_port_may_be_of_ipv6(database: Database, metrics: Metrics) -> None:
-    with capture_logs() as logs:
-        async with telemetry(settings_for(database.settings, host="::1"), database, metrics, Vitals()):
-            status, _ = await asyncio.to_thread(get, port_in(logs), "/health", host="::1")
-
-    assert status == 200
 
 
 async def test_a_loop_that_turns_is_seen_to_turn(database: Database, metrics: Metrics) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import AnyHttpUrl, BaseModel, BeforeValidator, Field, model_validator
 
@@ -12,8 +12,10 @@ from app_auth.limits import ThrottleSettings
 from app_auth.settings import AuthSettings
 from app_db.configuration import Environment
 from app_db.settings import DatabaseSettings, Duration, ValkeyUrl, has_guessable_password
+from app_db.telemetry.endpoint import MetricsSettings
+from app_db.telemetry.logs import LogSettings
 
-ELSEWHERE: Final = ("APP_WORKER__", "APP_MAIL__", "APP_METRICS__", "APP_PUBLIC_BASE_URL")
+ELSEWHERE: Final = ("APP_WORKER__", "APP_MAIL__", "APP_PUBLIC_BASE_URL")
 """What only the worker reads: both may be given the same settings."""
 
 
@@ -62,13 +64,6 @@ class RedisSettings(BaseModel, frozen=True):
     """For one call; the API works without Valkey and does not wait for it."""
 
 
-class LogSettings(BaseModel, frozen=True):
-    """`APP_LOG__…`."""
-
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    format: Literal["json", "console"] = "json"
-
-
 class ApiSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     """Only main.py reads it from the environment; everything else is handed the part that it needs."""
 
@@ -79,6 +74,7 @@ class ApiSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     throttle: ThrottleSettings = ThrottleSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
 
     @property
     def docs_enabled(self) -> bool:

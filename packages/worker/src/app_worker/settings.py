@@ -1,7 +1,7 @@
 """What the worker reads from its environment (.env.example lists every name)."""
 
 from datetime import timedelta
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 from pydantic import AnyHttpUrl, BaseModel, Field, SecretStr
 
@@ -9,6 +9,8 @@ from app_auth.keys import weaknesses
 from app_auth.settings import OneTimeSettings
 from app_db.configuration import Environment, Misconfigured
 from app_db.settings import DatabaseSettings, Duration, ValkeyUrl
+from app_db.telemetry.endpoint import MetricsSettings
+from app_db.telemetry.logs import LogSettings
 
 ELSEWHERE: Final = ("APP_AUTH__", "APP_HTTP__", "APP_THROTTLE__")
 """What only the API reads: both may be given the same settings."""
@@ -31,13 +33,6 @@ class MailSettings(BaseModel, frozen=True):
     """`smtp://user:password@host:port`, `smtps://…`, or `console://`, which prints instead of sending."""
     sender: Annotated[str, Field(validation_alias="from")] = "Groundwork <no-reply@localhost>"
     timeout: Duration = timedelta(seconds=10)
-
-
-class LogSettings(BaseModel, frozen=True):
-    """`APP_LOG__…`."""
-
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    format: Literal["json", "console"] = "json"
 
 
 class JobSettings(BaseModel, frozen=True):
@@ -65,16 +60,6 @@ class JobSettings(BaseModel, frozen=True):
     def patience(self) -> timedelta:
         """A worker that could not beat for so long ends its leased jobs itself, before they are started elsewhere."""
         return self.lease * 2 / 3
-
-
-class MetricsSettings(BaseModel, frozen=True):
-    """`APP_METRICS__…`: a port for Prometheus and for health checks (app_worker.telemetry)."""
-
-    enabled: bool = False
-    """Off, so that nothing listens that nobody asked for."""
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 9090
-    """0 takes any free port; the log says which."""
 
 
 class CommandSettings(BaseModel, frozen=True, hide_input_in_errors=True):

@@ -1,40 +1,44 @@
 """/metrics and /health, over a real socket."""
 
+import asyncio
 import json
 import socket
 import struct
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import timedelta
 from http.client import HTTPConnection, HTTPResponse
-from typing import Any, cast
+from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, Counter
 from structlog.testing import capture_logs
 
-from app_worker.endpoint import MAX_CLIENTS, Endpoint
-from app_worker.metrics import Metrics
-from app_worker.settings import JobSettings, MetricsSettings
-from app_worker.vitals import Vitals
-
-from .conftest import until
-
-LEASE = timedelta(seconds=15)
+from app_db.telemetry.endpoint import MAX_CLIENTS, Endpoint, Health, MetricsSettings
 
 
 @pytest.fixture
-def enqueued() -> dict[str, int]:
-    return {}
+def health() -> list[Health]:
+    """The last one is how the process is."""
+    return [Health({"running": 3})]
 
 
 @pytest.fixture
-def endpoint(enqueued: dict[str, int]) -> Iterator[Endpoint]:
-    metrics = Metrics(kinds=["mail"], queues=["default"], enqueued=enqueued)
-    endpoint = Endpoint(MetricsSettings(port=0), metrics, Vitals(), JobSettings(lease=LEASE))
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def endpoint(registry: CollectorRegistry, health: list[Health]) -> Iterator[Endpoint]:
+    endpoint = Endpoint(MetricsSettings(port=0), registry, lambda: health[-1])
     with serving(endpoint):
         yield endpoint
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.01)
 
 
 @contextmanager
@@ -75,14 +79,14 @@ def problem(answer: tuple[HTTPResponse, bytes]) -> tuple[int, str | None, dict[s
     return response.status, response.getheader("Content-Type"), json.loads(body)
 
 
-def test_prometheus_gets_its_text(endpoint: Endpoint) -> None:
-    endpoint.metrics.started("mail")
+def test_prometheus_gets_its_text(endpoint: Endpoint, registry: CollectorRegistry) -> None:
+    Counter("app_mails", "Sent.", ["kind"], registry=registry).labels("notice").inc()
 
     response, body = ask(endpoint, "/metrics")
 
     assert response.status == 200
     assert (response.getheader("Content-Type") or "").startswith("text/plain; version=")
-    assert b'app_jobs_started_total{kind="mail"} 1.0' in body
+    assert b'app_mails_total{kind="notice"} 1.0' in body
 
 
 def test_open_metrics_is_spoken_to_who_asks_for_it(endpoint: Endpoint) -> None:
@@ -92,44 +96,20 @@ def test_open_metrics_is_spoken_to_who_asks_for_it(endpoint: Endpoint) -> None:
     assert body.endswith(b"# EOF\n")
 
 
-def test_a_worker_that_beats_is_well(endpoint: Endpoint) -> None:
-    endpoint.vitals.running = 3
-
+def test_a_process_that_is_well_says_how_it_is(endpoint: Endpoint) -> None:
     response, body = ask(endpoint, "/health?from=probe")
 
     assert (response.status, response.getheader("Content-Type")) == (200, "application/json")
-    signs = json.loads(body)
-    assert 0 <= signs.pop("beat_age_seconds") < LEASE.total_seconds()
-    assert signs == {"status": "ok", "queues": ["default"], "running": 3, "draining": False, "loop_lag_seconds": 0.0}
+    assert json.loads(body) == {"status": "ok", "running": 3}
 
 
-def test_a_worker_that_drains_is_well(endpoint: Endpoint) -> None:
-    endpoint.vitals.draining = True
-
-    response, body = ask(endpoint, "/health")
-
-    assert (response.status, json.loads(body)["draining"]) == (200, True)
-
-
-def test_a_worker_without_a_heartbeat_for_a_lease_is_not_well(endpoint: Endpoint) -> None:
-    endpoint.vitals.beat_at = time.monotonic() - LEASE.total_seconds() - 1
+def test_a_process_that_is_not_well_says_why(endpoint: Endpoint, health: list[Health]) -> None:
+    health.append(Health({"running": 4}, "It is tired."))
 
     status, media_type, body = problem(ask(endpoint, "/health"))
 
     assert (status, media_type) == (503, "application/problem+json")
-    assert body["detail"] == "No heartbeat has reached the database for longer than a lease."
-    assert body["code"] == "service_unavailable"
-    assert body["beat_age_seconds"] > LEASE.total_seconds()
-
-
-def test_a_worker_whose_loop_stands_still_for_a_beat_is_not_well(endpoint: Endpoint) -> None:
-    beat = endpoint.worker.beat.total_seconds()
-    endpoint.vitals.tick_at = time.monotonic() - beat - 2
-
-    status, _, body = problem(ask(endpoint, "/health"))
-
-    assert (status, body["detail"]) == (503, "The event loop is blocked.")
-    assert body["loop_lag_seconds"] > beat
+    assert (body["detail"], body["code"], body["running"]) == ("It is tired.", "service_unavailable", 4)
 
 
 def test_there_is_nothing_else(endpoint: Endpoint) -> None:
@@ -169,8 +149,7 @@ def test_an_answer_says_nothing_about_versions(endpoint: Endpoint) -> None:
 
 
 def test_a_client_that_says_nothing_is_hung_up_on() -> None:
-    metrics = Metrics(kinds=[], queues=[], enqueued={})
-    endpoint = Endpoint(MetricsSettings(port=0), metrics, Vitals(), JobSettings(), client_timeout=0.05)
+    endpoint = Endpoint(MetricsSettings(port=0), CollectorRegistry(), lambda: Health({}), client_timeout=0.05)
 
     with serving(endpoint), connect(endpoint) as client:
         assert client.recv(1) == b""
@@ -206,11 +185,11 @@ async def test_a_client_that_goes_away_is_nothing_to_report(endpoint: Endpoint) 
     assert logs == []
 
 
-def test_a_fault_of_our_own_is_reported(endpoint: Endpoint, enqueued: dict[str, int]) -> None:
-    enqueued["mail"] = cast("int", "many")
+def test_a_fault_of_our_own_is_reported(endpoint: Endpoint, health: list[Health]) -> None:
+    health.clear()
 
     with capture_logs() as logs, connect(endpoint) as client:
-        client.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        client.sendall(b"GET /health HTTP/1.1\r\n\r\n")
         read_all(client)
 
-    assert [(event["event"], type(event["exc_info"])) for event in logs] == [("telemetry_failed", ValueError)]
+    assert [(event["event"], type(event["exc_info"])) for event in logs] == [("telemetry_failed", IndexError)]

@@ -1,4 +1,4 @@
-"""The HTTP port of a worker: /metrics for Prometheus, /health for whoever restarts it.
+"""The HTTP port beside the work: /metrics for Prometheus, /health for whoever restarts the process.
 
 Threads serve it, so it answers while the event loop is blocked, which is when it is asked for. It is made of the
 standard library: a few clients in a minute need no framework.
@@ -8,49 +8,72 @@ import json
 import socket
 import sys
 import threading
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer, ThreadingMixIn
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import structlog
+from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+from pydantic import BaseModel, Field
 
-from app_worker.metrics import Metrics
-from app_worker.settings import JobSettings, MetricsSettings
-from app_worker.vitals import Vitals
+from app_db.settings import Duration
 
 log = structlog.get_logger(__name__)
 
 MAX_CLIENTS = 16
-"""Served at once; the next ones are hung up on. Connections cost the worker threads and open files."""
+"""Served at once; the next ones are hung up on. Connections cost the process threads and open files."""
 CLIENT_TIMEOUT = 5.0
 """Seconds that a client may say nothing."""
+
+
+class MetricsSettings(BaseModel, frozen=True):
+    """`APP_METRICS__…`: a port for Prometheus and for health checks."""
+
+    enabled: bool = False
+    """Off, so that nothing listens that nobody asked for."""
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 9090
+    """Where that is taken, one of the next fifteen; 0 takes any free port. The log says which."""
+    stop_delay: Annotated[Duration, Field(ge=timedelta(0), le=timedelta(minutes=5))] = timedelta(0)
+    """For so long after all else has stopped the port still answers, so that the last figures are scraped."""
+
+
+class Health(NamedTuple):
+    """How a process is, in its own words."""
+
+    signs: Mapping[str, Any]
+    """For people, as JSON."""
+    complaint: str | None = None
+    """What is wrong, if it should be restarted."""
 
 
 class Endpoint(ThreadingMixIn, TCPServer):
     """Listens on the port; each client gets a thread."""
 
-    allow_reuse_address = True  # a worker that was restarted finds the port of the old one
+    allow_reuse_address = True  # a process that was restarted finds the port of the old one
     daemon_threads = True
     request_queue_size = MAX_CLIENTS
 
     def __init__(
         self,
         settings: MetricsSettings,
-        metrics: Metrics,
-        vitals: Vitals,
-        worker: JobSettings,
+        registry: CollectorRegistry,
+        health: Callable[[], Health],
         *,
+        port: int | None = None,
         client_timeout: float = CLIENT_TIMEOUT,
     ) -> None:
-        self.metrics = metrics
-        self.vitals = vitals
-        self.worker = worker
+        """Listen on `port`, or else on that of the settings; `health` is called by the threads of the endpoint."""
+        self.registry = registry
+        self.health = health
         self.client_timeout = client_timeout
         self.address_family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         self._free = threading.BoundedSemaphore(MAX_CLIENTS)
-        super().__init__((settings.host, settings.port), _Exchange)
+        super().__init__((settings.host, settings.port if port is None else port), _Exchange)
 
     @property
     def port(self) -> int:
@@ -82,7 +105,7 @@ class _Exchange(BaseHTTPRequestHandler):
     """One request and its response."""
 
     server: Endpoint
-    server_version = "app_worker"
+    server_version = "app"
     sys_version = ""
 
     def setup(self) -> None:
@@ -93,27 +116,20 @@ class _Exchange(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         if path == "/metrics":
             encode, media_type = choose_encoder(self.headers.get("Accept", ""))
-            self._answer(HTTPStatus.OK, media_type, encode(self.server.metrics.registry))
+            self._answer(HTTPStatus.OK, media_type, encode(self.server.registry))
         elif path == "/health":
-            self._answer_health(self.server.vitals, self.server.worker)
+            self._answer_health(self.server.health())
         else:
             self.send_error(HTTPStatus.NOT_FOUND)
 
     def do_HEAD(self) -> None:
         self.do_GET()
 
-    def _answer_health(self, vitals: Vitals, worker: JobSettings) -> None:
-        signs: dict[str, Any] = {  # Any: JSON
-            "queues": worker.queues,
-            "running": vitals.running,
-            "draining": vitals.draining,
-            "beat_age_seconds": round(vitals.beat_age, 3),
-            "loop_lag_seconds": round(vitals.loop_lag, 3),
-        }
-        if (complaint := vitals.complaint(worker)) is not None:
-            self._answer_problem(HTTPStatus.SERVICE_UNAVAILABLE, complaint, **signs)
+    def _answer_health(self, health: Health) -> None:
+        if health.complaint is not None:
+            self._answer_problem(HTTPStatus.SERVICE_UNAVAILABLE, health.complaint, **health.signs)
         else:
-            self._answer(HTTPStatus.OK, "application/json", json.dumps({"status": "ok", **signs}).encode())
+            self._answer(HTTPStatus.OK, "application/json", json.dumps({"status": "ok", **health.signs}).encode())
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Answer with a problem document (RFC 9457); the standard library calls this for what is not HTTP, too."""
