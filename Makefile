@@ -8,7 +8,8 @@ IN_DEV := $(BIN)/python scripts/dev.py run
 .DEFAULT_GOAL := help
 .PHONY: help install dev psql shell seed migrate revision test test-tools test-e2e test-attack test-isolated coverage check \
 	check-format check-lint check-types check-contracts check-dependencies check-sql check-lock guards bench bench-http \
-	bench-jobs format lock clean
+	bench-jobs format lock clean \
+	api release check-api check-fragments
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' Makefile
@@ -68,7 +69,7 @@ coverage: install ## After `make test COVERAGE=1`: every line and branch of pack
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-check: check-format check-lint check-types check-contracts check-dependencies check-sql check-lock ## All that follow
+check: check-format check-lint check-types check-contracts check-dependencies check-sql check-lock check-api ## All that follow
 
 check-format: install ## Formatting (make format mends it)
 	$(BIN)/ruff format --check
@@ -95,6 +96,12 @@ check-sql: install ## The SQL of the revisions: what would lock a table for long
 check-lock: install ## requirements.lock files equal a fresh resolution
 	$(BIN)/python scripts/lock.py --check
 
+check-api: install ## Each API.txt is what its package offers, and nothing it has released is gone unsaid
+	@$(BIN)/python scripts/public_api.py --check
+
+check-fragments: install ## Each package that differs from BASE=origin/main tells its users so
+	@$(BIN)/python scripts/fragments.py $(or $(BASE),origin/main)
+
 guards: install ## Blank each line that a promise rests on, its test must fail; CHANGED=origin/main: what differs from it
 	$(BIN)/python scripts/guards.py $(if $(CHANGED),--changed $(CHANGED))
 
@@ -114,6 +121,12 @@ format: install ## Format, and mend what the linter can
 
 lock: install ## Write the requirements.lock files anew; UNTIL=2026-12-01 takes releases up to that day
 	$(BIN)/python scripts/lock.py $(if $(UNTIL),--until $(UNTIL))
+
+api: install ## Write anew what each package offers to others (packages/*/API.txt)
+	@$(BIN)/python scripts/public_api.py
+
+release: install ## Plan a release: make release PACKAGE=db BUMP=minor; YES=1 makes its commits, tag and wheel
+	@$(BIN)/python scripts/release.py $(PACKAGE) $(BUMP) $(if $(YES),--yes)
 
 clean: ## Remove what was installed and built; the development data stays (make dev RESET=1 empties it)
 	rm -rf .venv .uv dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
