@@ -22,8 +22,8 @@ def ring(key: str) -> str:
 
 
 LEAST = {
-    "APP_DATABASE__URL": f"postgresql://app:{PASSWORD}@db.example.test/app",
-    "APP_REDIS__URL": "redis://cache.example.test/0",
+    "APP_DATABASE__URL": f"postgresql://app:{PASSWORD}@127.0.0.1/app",
+    "APP_REDIS__URL": "rediss://cache.example.test/0",
     "APP_AUTH__KEYS": ring(KEYS[0]),
     "APP_AUTH__REFRESH_KEYS": ring(KEYS[1]),
     "APP_AUTH__TOKEN_KEYS": ring(KEYS[2]),
@@ -85,7 +85,7 @@ def test_production_refuses_addresses_that_nobody_verifies() -> None:
 
 @pytest.mark.parametrize("password", ["passwd-change-me", "change-me-please", "postgres", "password"])
 def test_production_refuses_a_published_password(password: str) -> None:
-    line = refusal(APP_DATABASE__URL=f"postgresql://app:{password}@db.example.test/app")
+    line = refusal(APP_DATABASE__URL=f"postgresql://app:{password}@localhost/app")
 
     assert line == "APP_DATABASE__URL: has a password that everybody knows"
 

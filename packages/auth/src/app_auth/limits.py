@@ -57,6 +57,8 @@ class ThrottleSettings(BaseModel, frozen=True):
     register_ip: LimitText = "10/h"
     forgot_ip: LimitText = "10/h"
     """Requests for a mail with a link: to reset a password, to verify an address."""
+    mail_account: LimitText = "3/h"
+    """Mails of one kind to one address that strangers may ask for, from anywhere; one more is not sent, silently."""
     refresh_ip: LimitText = "150/5m"
     one_time_ip: LimitText = "30/5m"
     """Verifications and password resets."""
