@@ -11,8 +11,8 @@ from app_db.settings import DatabaseSettings, ValkeyUrl, has_guessable_password
 PLAIN = "postgresql://app:p%40ss@db.example.test/app"
 
 
-def settings(**values: str) -> DatabaseSettings:
-    return DatabaseSettings.model_validate(values)
+def settings(**values: object) -> DatabaseSettings:
+    return DatabaseSettings.model_validate({"tls": "off"} | values)
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+asyncpg", "postgresql+psycopg"])
@@ -23,13 +23,14 @@ def test_any_spelling_of_the_driver_is_ours(scheme: str) -> None:
 
 
 def test_the_direct_url_is_the_url_unless_given() -> None:
-    assert settings(url=PLAIN).direct_dsn == PLAIN
+    assert settings(url=PLAIN).direct_dsn == f"{PLAIN}?sslmode=disable"
 
 
 def test_a_direct_url_leads_past_the_pooler() -> None:
     given = settings(url="postgresql://pooler.example.test/app", direct_url=PLAIN)
 
-    assert (given.sqlalchemy_url.host, given.direct_dsn) == ("pooler.example.test", PLAIN)
+    assert given.sqlalchemy_url.host == "pooler.example.test"
+    assert given.direct_dsn == f"{PLAIN}?sslmode=disable"
 
 
 def test_a_printed_setting_hides_the_password() -> None:
