@@ -157,7 +157,7 @@ def test_an_excerpt_of_a_page_about_jobs_is_still_in_the_source(block: Block) ->
 
 
 def test_the_metrics_that_a_page_names_are_exported() -> None:
-    metrics = Metrics(kinds=["email.welcome"], queues=["default"], enqueued={})
+    metrics = Metrics(kinds=["email.welcome"], queues=["default"])
     metrics.registry.register(Vitals())
     exported = {family.name for family in metrics.registry.collect()}
 

@@ -1,6 +1,7 @@
 """What a worker shows of itself while it runs."""
 
 import asyncio
+import importlib.metadata
 import json
 import socket
 import time
@@ -29,7 +30,7 @@ NEVER = timedelta(days=1)
 
 @pytest.fixture
 def metrics() -> Metrics:
-    return Metrics(kinds=[], queues=[], enqueued={})
+    return Metrics(kinds=[], queues=[])
 
 
 def settings_for(database: DatabaseSettings, **different: Any) -> WorkerSettings:
@@ -141,3 +142,11 @@ async def test_figures_that_nobody_can_check_are_not_shown(database: Database, m
 @pytest.mark.parametrize(("seconds", "pause"), [(0.01, 15), (0.5, 49.5)])
 def test_looking_at_a_large_ledger_is_rare(seconds: float, pause: float) -> None:
     assert pause_after(seconds, timedelta(seconds=15)) == pause
+
+
+async def test_a_worker_says_what_it_is_made_of(database: Database, metrics: Metrics) -> None:
+    with capture_logs():
+        async with telemetry(settings_for(database.settings), database, metrics, Vitals()):
+            version = {"package": "app-worker", "version": importlib.metadata.version("app-worker")}
+
+    assert metrics.registry.get_sample_value("app_build_info", version) == 1

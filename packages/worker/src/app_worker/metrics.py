@@ -1,9 +1,9 @@
 """What a worker counts, for Prometheus (docs/jobs.md says what to alert on)."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from app_db.models import OPEN_STATES
@@ -30,16 +30,16 @@ RUN_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 
 class Metrics:
     """The figures of one worker process. All methods may be called at any rate and never fail."""
 
-    def __init__(self, *, kinds: Iterable[str], queues: Iterable[str], enqueued: Mapping[str, int]) -> None:
+    def __init__(self, *, kinds: Iterable[str], queues: Iterable[str]) -> None:
         """Make all series that can be known beforehand: a rate needs the zero that it rises from.
 
         Args:
             kinds: those that this worker has a handler for.
             queues: those that it serves.
-            enqueued: how many jobs of each kind this process has enqueued; read at each scrape.
         """
         self.registry = CollectorRegistry()
-        self._kinds = {*kinds, UNKNOWN_KIND}
+        self.kinds = tuple(kinds)
+        self._kinds = {*self.kinds, UNKNOWN_KIND}
         self._started = Counter("app_jobs_started", "Jobs started.", ["kind"], registry=self.registry)
         self._finished = Counter(
             "app_jobs_finished", "Starts that have ended.", ["kind", "outcome"], registry=self.registry
@@ -64,7 +64,6 @@ class Metrics:
         self._window = Gauge("app_job_window", "Deliveries that wait in Valkey.", ["queue"], registry=self.registry)
         self.ledger = LedgerCollector()
         self.registry.register(self.ledger)
-        self.registry.register(EnqueuedCollector(self._kinds - {UNKNOWN_KIND}, enqueued))
         self._start_at_zero(queues)
 
     def started(self, kind: str) -> None:
@@ -102,22 +101,6 @@ class Metrics:
                 self._finished.labels(kind, outcome)
         for queue in queues:
             self.dispatched(queue, 0)
-
-
-class EnqueuedCollector(Collector):
-    """Exports what the database counts itself: the outbox is in app_db, which knows no Prometheus."""
-
-    def __init__(self, kinds: Iterable[str], enqueued: Mapping[str, int]) -> None:
-        self._zeros = dict.fromkeys(sorted(kinds), 0)
-        self._enqueued = enqueued
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield `app_jobs_enqueued_total`."""
-        family = CounterMetricFamily("app_jobs_enqueued", "Jobs enqueued by this process.", labels=["kind"])
-        # One call copies all: the process goes on counting while this thread is served.
-        for kind, count in {**self._zeros, **dict(self._enqueued)}.items():
-            family.add_metric([kind], count)
-        yield family
 
 
 class LedgerCollector(Collector):

@@ -38,7 +38,7 @@ async def telemetry(
         yield
         return
     metrics.registry.register(vitals)
-    describe_process(metrics.registry, packages=PACKAGES, engines=database.engines)
+    describe_process(metrics.registry, database, packages=PACKAGES, kinds=metrics.kinds)
     async with exporting(settings.metrics, metrics.registry, partial(vitals.health, settings.worker)):
         loops = [asyncio.create_task(vitals.keep_ticking()), asyncio.create_task(keep_looking(database, metrics))]
         try:

@@ -9,20 +9,22 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app_db import Database
 from app_db.pool import CountingPool
 
 _disable_created_metrics()  # type: ignore[no-untyped-call]  # no types of its own; nothing here needs its second series
 
 
 def describe_process(
-    registry: CollectorRegistry, *, packages: Sequence[str], engines: Mapping[str, AsyncEngine]
+    registry: CollectorRegistry, database: Database, *, packages: Sequence[str], kinds: Sequence[str]
 ) -> None:
-    """Export memory, CPU and files of this process, versions of our `packages`, and the pools of its `engines`."""
+    """Export memory, CPU and files of this process, versions of our `packages`, its pools, and the jobs it enqueued."""
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
     registry.register(BuildCollector({package: version(package) for package in packages}))
-    registry.register(PoolCollector(engines))
+    registry.register(PoolCollector(database.engines))
+    registry.register(EnqueuedCollector(kinds, database.enqueued))
 
 
 class BuildCollector(Collector):
@@ -61,3 +63,19 @@ class PoolCollector(Collector):
             waits.add_metric([name], pool.waits)
             waited.add_metric([name], pool.waited)
         yield from (size, used, waiting, waits, waited)
+
+
+class EnqueuedCollector(Collector):
+    """Exports what the database counts itself."""
+
+    def __init__(self, kinds: Sequence[str], enqueued: Mapping[str, int]) -> None:
+        self._zeros = dict.fromkeys(kinds, 0)
+        self._enqueued = enqueued
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield `app_jobs_enqueued_total`."""
+        family = CounterMetricFamily("app_jobs_enqueued", "Jobs enqueued by this process.", labels=["kind"])
+        # One call copies all: the process goes on counting while this thread is served.
+        for kind, count in {**self._zeros, **dict(self._enqueued)}.items():
+            family.add_metric([kind], count)
+        yield family
