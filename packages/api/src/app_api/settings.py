@@ -11,9 +11,10 @@ from app_auth.keys import weaknesses
 from app_auth.limits import ThrottleSettings
 from app_auth.settings import AuthSettings
 from app_db.configuration import Environment
-from app_db.settings import DatabaseSettings, Duration, ValkeyUrl, has_guessable_password
+from app_db.settings import DatabaseSettings, Duration, ValkeySettings, has_guessable_password
 from app_db.telemetry.endpoint import MetricsSettings
 from app_db.telemetry.logs import LogSettings
+from app_db.telemetry.tracing import TracingSettings
 
 ELSEWHERE: Final = ("APP_WORKER__", "APP_MAIL__", "APP_PUBLIC_BASE_URL")
 """What only the worker reads: both may be given the same settings."""
@@ -56,10 +57,9 @@ class HttpSettings(BaseModel, frozen=True):
     """For so long after that the requests that are running may finish; a little above `request_timeout`."""
 
 
-class RedisSettings(BaseModel, frozen=True):
+class RedisSettings(ValkeySettings, frozen=True):
     """`APP_REDIS__…`."""
 
-    url: ValkeyUrl
     timeout: Duration = timedelta(seconds=0.25)
     """For one call; the API works without Valkey and does not wait for it."""
 
@@ -75,6 +75,7 @@ class ApiSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
+    tracing: TracingSettings = TracingSettings()
 
     @property
     def docs_enabled(self) -> bool:

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -19,6 +19,7 @@ from app_db.jobs.ledger import Delivery
 from app_db.jobs.wake import Leadership
 from app_db.jobs.workers import WorkerRow
 from app_db.settings import DatabaseSettings
+from app_db.telemetry.tracing import traces_of
 from app_db.types import new_id
 from app_worker.bells import Bells
 from app_worker.engine import Engine, Valkey, Window, connect
@@ -109,12 +110,22 @@ async def run_worker(
     mails = open_mails(settings)
     queues = settings.worker.queues
     vitals = Vitals()
+    traces = traces_of(settings.tracing, service="app-worker")
     async with (
         open_database(database_settings(settings, registry), name="worker") as database,
-        connect(settings.redis.url.get_secret_value(), call_timeout=settings.redis.timeout) as valkey,
+        traces.sending(database) if traces else nullcontext(),
+        connect(settings.redis) as valkey,
     ):
-        metrics = Metrics(kinds=registry.by_kind, queues=queues, enqueued=database.enqueued)
-        runner = Runner(database, registry, mails, new_id(), settings.worker.running_lease, metrics)
+        metrics = Metrics(kinds=registry.by_kind, queues=queues)
+        runner = Runner(
+            database,
+            registry,
+            mails,
+            new_id(),
+            settings.worker.running_lease,
+            metrics,
+            trace=traces.job if traces else None,
+        )
         worker = WorkerRow(runner.worker_id, socket.gethostname(), os.getpid(), queues, settings.worker.concurrency)
         heartbeat = Heartbeat(database, runner, worker, settings.worker, vitals)
         opened, feeders = open_queues(

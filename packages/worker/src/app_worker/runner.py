@@ -4,8 +4,8 @@ import asyncio
 import json
 import time
 import traceback
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -36,6 +36,10 @@ SUSPICIOUS = 2
 """A job that was there at so many deaths of workers may be what killed them."""
 
 
+type Told = Callable[[str, BaseException | None], None]
+type Trace = Callable[[Delivery, StartedJob], AbstractContextManager[Told]]
+
+
 class ResultTooLarge(Exception):
     """The handler returned more than 256 KiB of JSON."""
 
@@ -51,6 +55,9 @@ class _Attempt:
     completed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the completion is committed: the rest is for the log."""
     began: float = field(default_factory=time.monotonic)
+    spans: ExitStack = field(default_factory=ExitStack)
+    told: Told | None = None
+    """What hears of the outcome, where the attempt is traced."""
 
     @property
     def kind(self) -> str:
@@ -71,6 +78,8 @@ class Runner:
     """The deliveries in lease mode that run now, for the heartbeat."""
     suspects: set[Delivery] = field(default_factory=set)
     """Those that run now and are suspicious: one at most, so that a poisonous job takes no other one down with it."""
+    trace: Trace | None = None
+    """What each attempt runs in, where traces are on."""
 
     async def run(self, delivery: Delivery) -> None:
         """Run the job unless this delivery is stale. Whatever goes wrong is on record afterwards; nothing is raised.
@@ -80,7 +89,10 @@ class Runner:
         """
         attempt = _Attempt(delivery)
         # The runner adds kind and request_id when it knows them; all three end here.
-        with structlog.contextvars.bound_contextvars(job_id=str(delivery.id), kind=None, request_id=None):
+        with (
+            structlog.contextvars.bound_contextvars(job_id=str(delivery.id), kind=None, request_id=None),
+            attempt.spans,
+        ):
             try:
                 async with self._session() as session:
                     verdict = await self._start(session, attempt)
@@ -118,6 +130,8 @@ class Runner:
             log.info("job_delivery_stale", fence=attempt.delivery.fence)
             return None
         structlog.contextvars.bind_contextvars(kind=job.kind, request_id=job.request_id)
+        if self.trace is not None:
+            attempt.told = attempt.spans.enter_context(self.trace(attempt.delivery, job))
         attempt.handler = handler = self.registry.by_kind.get(job.kind)
         self.metrics.started(attempt.kind)
         if handler is None:
@@ -248,6 +262,8 @@ class Runner:
 
     def _ended(self, attempt: _Attempt, outcome: str, *, error: BaseException | None = None) -> None:
         self.metrics.ended(attempt.kind, outcome, time.monotonic() - attempt.began)
+        if attempt.told is not None:
+            attempt.told(outcome, error)
         if outcome != "completed":  # a line for each job that went well would cost more than the ledger does
             say = log.info if error is None else log.warning
             say("job_ended", outcome=outcome, attempt=attempt.job and attempt.job.attempt, exc_info=error)

@@ -8,22 +8,15 @@ from pydantic import AnyHttpUrl, BaseModel, Field, SecretStr
 from app_auth.keys import weaknesses
 from app_auth.settings import OneTimeSettings
 from app_db.configuration import Environment, Misconfigured
-from app_db.settings import DatabaseSettings, Duration, ValkeyUrl
+from app_db.settings import DatabaseSettings, Duration, ValkeySettings
 from app_db.telemetry.endpoint import MetricsSettings
 from app_db.telemetry.logs import LogSettings
+from app_db.telemetry.tracing import TracingSettings
 
 ELSEWHERE: Final = ("APP_AUTH__", "APP_HTTP__", "APP_THROTTLE__")
 """What only the API reads: both may be given the same settings."""
-FOR_RUN: Final = ("APP_REDIS__", "APP_METRICS__")
+FOR_RUN: Final = ("APP_REDIS__", "APP_METRICS__", "APP_TRACING__")
 """What commands other than `run` do not read."""
-
-
-class RedisSettings(BaseModel, frozen=True):
-    """`APP_REDIS__…`."""
-
-    url: ValkeyUrl
-    timeout: Duration = timedelta(seconds=1)
-    """For one call: a frozen Valkey must not hang a worker."""
 
 
 class MailSettings(BaseModel, frozen=True):
@@ -80,8 +73,9 @@ class CommandSettings(BaseModel, frozen=True, hide_input_in_errors=True):
 class WorkerSettings(CommandSettings):
     """What `run` needs besides."""
 
-    redis: RedisSettings
+    redis: ValkeySettings
     metrics: MetricsSettings = MetricsSettings()
+    tracing: TracingSettings = TracingSettings()
 
 
 def require_safe(settings: CommandSettings) -> None:
