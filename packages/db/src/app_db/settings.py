@@ -92,7 +92,7 @@ class ValkeySettings(BaseModel, frozen=True, hide_input_in_errors=True):
         """What redis-py takes besides the URL: by itself it does not compare the certificate with the host."""
         if not self.url.get_secret_value().startswith("rediss://"):
             return {}
-        options: dict[str, Any] = {"ssl_check_hostname": True}
+        options: dict[str, Any] = {"ssl_check_hostname": True}  # guard: test_valkey_has_to_prove_its_name
         if self.ca_path is not None:
             options["ssl_ca_certs"] = str(self.ca_path)
         return options
