@@ -10,6 +10,8 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 class CountingPool(AsyncAdaptedQueuePool):
     """SQLAlchemy's, with figures for whoever sizes it. They may be read from any thread."""
 
+    __module__ = "sqlalchemy.pool"  # names its log, which tells at INFO what is of no interest
+
     waiting = 0
     """Who waits now."""
     waits = 0
