@@ -17,7 +17,7 @@ RUN uv venv --quiet /app
 FROM builder AS dependencies
 ARG PACKAGE
 COPY packages/${PACKAGE}/requirements.lock ./
-RUN uv pip install --quiet --python /app --require-hashes --no-deps -r requirements.lock
+RUN uv pip install --quiet --python /app --require-hashes --no-deps -r requirements.lock && rm /app/.lock
 
 # Wheels of ours, as a release builds them: each without the workspace.
 FROM builder AS code
@@ -26,16 +26,16 @@ COPY packages/db packages/db
 COPY packages/auth packages/auth
 COPY packages/${PACKAGE} packages/${PACKAGE}
 RUN for package in db auth ${PACKAGE}; do uv build --quiet --wheel --no-sources --out-dir /wheels packages/$package || exit 1; done \
- && uv pip install --quiet --python /app --target /code --no-deps /wheels/*.whl
+ && uv pip install --quiet --python /app --target /code --no-deps /wheels/*.whl && rm /code/.lock
 
 FROM builder AS migrate-dependencies
 COPY migrations/requirements.lock ./
-RUN uv pip install --quiet --python /app --require-hashes --no-deps -r requirements.lock
+RUN uv pip install --quiet --python /app --require-hashes --no-deps -r requirements.lock && rm /app/.lock
 
 FROM builder AS migrate-code
 COPY packages/db packages/db
 RUN uv build --quiet --wheel --no-sources --out-dir /wheels packages/db \
- && uv pip install --quiet --python /app --target /code --no-deps /wheels/*.whl
+ && uv pip install --quiet --python /app --target /code --no-deps /wheels/*.whl && rm /code/.lock
 
 # Nothing is installed from here on: no uv, no compiler, no root, and nothing that has to be written but /tmp.
 FROM python:${PYTHON_VERSION}-slim AS base
