@@ -64,6 +64,14 @@ def test_a_dispatch_counts_what_came_back_apart(metrics: Metrics) -> None:
     assert value(metrics, "app_job_crashes_total", queue="default") == 1
 
 
+def test_how_many_jobs_a_dispatch_takes_can_be_told(metrics: Metrics) -> None:
+    for count in (0, 5, 10):
+        metrics.dispatched("default", count)
+
+    assert value(metrics, "app_job_dispatches_total", queue="default") == 2
+    assert value(metrics, "app_jobs_dispatched_total", queue="default") == 15
+
+
 def test_the_window_shows_its_last_size(metrics: Metrics) -> None:
     for size in (7, 3):
         metrics.window("default", size)

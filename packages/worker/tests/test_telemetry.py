@@ -139,6 +139,27 @@ async def test_figures_that_nobody_can_check_are_not_shown(database: Database, m
     assert {event["event"] for event in logs} == {"queues_not_seen"}
 
 
+async def test_rows_that_wait_for_vacuum_are_shown(database: Database, metrics: Metrics) -> None:
+    looking = asyncio.create_task(keep_looking(database, metrics, look=NEVER))
+    await until(lambda: metrics.ledger.dead_tuples is not None)
+    looking.cancel()
+
+    assert metrics.registry.get_sample_value("app_job_dead_tuples") is not None
+
+
+async def test_a_table_that_nobody_can_see_has_no_dead_rows(database: Database, metrics: Metrics) -> None:
+    metrics.ledger.dead_tuples = 7
+    gone = database.settings.model_copy(update={"url": SecretStr("postgresql://nobody@127.0.0.1:1/gone")})
+
+    with capture_logs():
+        async with open_database(gone, name="worker") as unreachable:
+            looking = asyncio.create_task(keep_looking(unreachable, metrics, look=NEVER))
+            await until(lambda: metrics.ledger.dead_tuples is None)
+            looking.cancel()
+
+    assert metrics.registry.get_sample_value("app_job_dead_tuples") is None
+
+
 @pytest.mark.parametrize(("seconds", "pause"), [(0.01, 15), (0.5, 49.5)])
 def test_looking_at_a_large_ledger_is_rare(seconds: float, pause: float) -> None:
     assert pause_after(seconds, timedelta(seconds=15)) == pause

@@ -53,6 +53,9 @@ class Metrics:
         self._dispatched = Counter(
             "app_jobs_dispatched", "Jobs put into the window.", ["queue"], registry=self.registry
         )
+        self._dispatches = Counter(
+            "app_job_dispatches", "Times that jobs were put there.", ["queue"], registry=self.registry
+        )
         self._redelivered = Counter(
             "app_job_redeliveries", "Dispatched again: the last delivery was never started.", ["queue"],
             registry=self.registry,
@@ -82,6 +85,7 @@ class Metrics:
 
     def dispatched(self, queue: str, count: int, *, redelivered: int = 0, crashed: int = 0) -> None:
         """Count jobs that went into the window; of these, those that had been there before, and those that crashed."""
+        self._dispatches.labels(queue).inc(count > 0)
         self._dispatched.labels(queue).inc(count)
         self._redelivered.labels(queue).inc(redelivered)
         self._crashed.labels(queue).inc(crashed)
@@ -108,6 +112,7 @@ class LedgerCollector(Collector):
 
     def __init__(self) -> None:
         self.queues: Sequence[QueueOverview] = ()
+        self.dead_tuples: int | None = None
 
     def collect(self) -> Iterator[Metric]:
         """Yield what every worker sees alike: how the queues are, all workers together."""
@@ -122,3 +127,5 @@ class LedgerCollector(Collector):
             for state in sorted(OPEN_STATES):
                 open_jobs.add_metric([queue.name, state], queue.counts.get(state, 0))
         yield from (age, paused, workers, open_jobs)
+        if self.dead_tuples is not None:
+            yield GaugeMetricFamily("app_job_dead_tuples", "Rows of jobs that wait for vacuum.", self.dead_tuples)

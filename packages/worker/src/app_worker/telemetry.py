@@ -56,10 +56,13 @@ async def keep_looking(database: Database, metrics: Metrics, *, look: timedelta 
         began = time.monotonic()
         try:
             async with database.read_sessions() as session:
-                metrics.ledger.queues = await JobRepository(session).queues()
+                jobs = JobRepository(session)
+                metrics.ledger.dead_tuples = await jobs.dead_tuples()
+                metrics.ledger.queues = await jobs.queues()
             pause = pause_after(time.monotonic() - began, look)
         except Exception as error:  # an outage: old figures would say that all is well
             metrics.ledger.queues = ()  # guard: test_figures_that_nobody_can_check_are_not_shown
+            metrics.ledger.dead_tuples = None  # guard: test_a_table_that_nobody_can_see_has_no_dead_rows
             log.warning("queues_not_seen", cause=repr(error))
         await asyncio.sleep(pause)
 
