@@ -72,6 +72,7 @@ class ValkeySettings(BaseModel, frozen=True, hide_input_in_errors=True):
     """`APP_REDIS__…`."""
 
     url: ValkeyUrl
+    """Of Valkey 9 or Redis 7.4; `rediss://` for TLS."""
     timeout: Duration = timedelta(seconds=1)
     """For one call: nobody hangs because it is frozen."""
     tls: Tls | None = None
@@ -102,6 +103,7 @@ class DatabaseSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     """`APP_DATABASE__…`. The defaults are the API's: each wait ends before the one around it."""
 
     url: DatabaseUrl
+    """Of the role that `database roles` made for the applications."""
     direct_url: DatabaseUrl | None = None
     """For LISTEN, advisory locks and migrations, where `url` leads through a pooler; `url` if absent."""
     replica_url: ReplicaUrl | None = None
@@ -111,15 +113,21 @@ class DatabaseSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     ca_path: FilePath | None = None
     """Certificates (PEM) that vouch for the server; `verify-full` needs them."""
     pool_size: int = Field(default=5, ge=1, le=500)
+    """Connections of a process that write; a worker has one for each job instead."""
     read_pool_size: int = Field(default=10, ge=1, le=500)
+    """Connections of a process that only read."""
     pool_timeout: Duration = timedelta(seconds=2)
+    """For a connection of the pool to become free."""
     connect_timeout: Duration = timedelta(seconds=2)
     """For each host."""
     command_timeout: Duration | None = timedelta(seconds=3)
     """The client's own limit: it holds even when the server is frozen."""
     statement_timeout: Duration = timedelta(seconds=2.5)
+    """For one statement, by the server; a worker allows what its handlers declare."""
     lock_timeout: Duration = timedelta(seconds=2)
+    """For one lock."""
     idle_in_transaction_timeout: Duration = timedelta(seconds=10)
+    """For a transaction in which nothing happens; none in a worker."""
     transaction_timeout: Duration = timedelta(0)
     """For a whole transaction, however busy it is; 0 is no limit (a request has `request_timeout`)."""
     request_timeout: Duration = timedelta(seconds=5)

@@ -25,13 +25,16 @@ class MailSettings(BaseModel, frozen=True):
     url: SecretStr = SecretStr("console://")
     """`smtp://user:password@host:port`, `smtps://…`, or `console://`, which prints instead of sending."""
     sender: Annotated[str, Field(validation_alias="from")] = "Groundwork <no-reply@localhost>"
+    """The sender of all mails."""
     timeout: Duration = timedelta(seconds=10)
+    """For one mail."""
 
 
 class JobSettings(BaseModel, frozen=True):
     """`APP_WORKER__…`."""
 
     queues: Annotated[tuple[str, ...], Field(min_length=1)] = ("default",)
+    """Whose jobs this process runs."""
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 10
     """Jobs that run at once, per queue."""
     lease: Annotated[Duration, Field(ge=timedelta(seconds=1))] = timedelta(seconds=15)
@@ -62,12 +65,14 @@ class CommandSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     """
 
     env: Environment = Environment.PRODUCTION
+    """In production, what is not safe does not start."""
     database: DatabaseSettings
     auth: OneTimeSettings
     mail: MailSettings = MailSettings()
     log: LogSettings = LogSettings()
     worker: JobSettings = JobSettings()
     public_base_url: AnyHttpUrl = AnyHttpUrl("http://localhost:8000")
+    """What links in mails start with."""
 
 
 class WorkerSettings(CommandSettings):

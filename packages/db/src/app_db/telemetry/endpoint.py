@@ -36,6 +36,7 @@ class MetricsSettings(BaseModel, frozen=True):
     enabled: bool = False
     """Off, so that nothing listens that nobody asked for."""
     host: str = "127.0.0.1"
+    """Where to listen. There is no authentication: keep strangers away."""
     port: Annotated[int, Field(ge=0, le=65535)] = 9090
     """Where that is taken, one of the next fifteen; 0 takes any free port. The log says which."""
     stop_delay: Annotated[Duration, Field(ge=timedelta(0), le=timedelta(minutes=5))] = timedelta(0)

@@ -19,6 +19,7 @@ class LogSettings(BaseModel, frozen=True):
     """`APP_LOG__…`."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The lowest that is written."""
     format: Literal["json", "console"] | None = None
     """If absent, `console` in development and `json` elsewhere."""
 
