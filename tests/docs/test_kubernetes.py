@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 
 from app_api import health
 from app_api import settings as api
+from app_api.database_roles import AdministratorSettings
 from app_api.main import main
 from app_db.configuration import load
 from app_worker import settings as worker
@@ -28,6 +29,7 @@ MANIFESTS: list[Manifest] = [
 VERSIONS = ("1.34", kubernetes_validate.latest_version())
 MARGIN = timedelta(seconds=5)
 """To close connections, and for the interpreter to end."""
+MOUNTED = "/run/secrets/groundwork"
 PART_OF = "app.kubernetes.io/part-of"
 
 
@@ -77,9 +79,10 @@ def secrets(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def environment(secrets: Path) -> dict[str, str]:
-    """What a pod of api or worker finds in its environment, with the file where it is here."""
-    settings: dict[str, str] = dict(manifest("ConfigMap", "settings")["data"])
-    return settings | {"APP_SECRETS_FILE": str(secrets)}
+    """What a pod of api or worker finds in its environment, with its files where they are here."""
+    text: dict[str, str] = manifest("ConfigMap", "settings")["data"]
+    (secrets.parent / "database-ca.pem").touch()
+    return {name: value.replace(MOUNTED, str(secrets.parent)) for name, value in text.items()}
 
 
 @pytest.fixture
@@ -108,18 +111,27 @@ def test_the_worker_starts_in_production_with_what_its_pod_is_given(worker_setti
     assert (worker_settings.env, worker_settings.metrics.enabled) == ("production", True)
 
 
-@pytest.mark.parametrize("name", ["api", "worker"])
-def test_a_pod_finds_its_file_of_secrets_where_the_settings_say(name: str) -> None:
-    told = Path(manifest("ConfigMap", "settings")["data"]["APP_SECRETS_FILE"])
+@pytest.mark.parametrize("name", PODS)
+def test_a_pod_finds_its_secrets_where_the_settings_say(name: str) -> None:
+    mounts = container(name)["volumeMounts"]
 
-    assert {"name": "secrets", "mountPath": str(told.parent), "readOnly": True} in container(name)["volumeMounts"]
+    assert {"name": "secrets", "mountPath": MOUNTED, "readOnly": True} in mounts
 
 
-def test_the_migrations_find_the_file_of_the_role_that_owns_the_tables(secrets: Path) -> None:
-    (told,) = (Path(variable["value"]) for variable in container("migrate")["env"])
+def test_the_migrations_are_given_the_role_that_owns_the_tables_and_nobody_else() -> None:
+    of_secrets = {name: pod["spec"]["volumes"][0]["secret"]["secretName"] for name, pod in PODS.items()}
 
-    assert told.name in {file.name for file in secrets.parent.iterdir()} - {secrets.name}
-    assert str(told.parent) in {volume["mountPath"] for volume in container("migrate")["volumeMounts"]}
+    assert of_secrets == {"api": "secrets", "worker": "secrets", "migrate": "migrator"}
+
+
+def test_the_migrations_start_with_what_their_pod_is_given(secrets: Path, environment: dict[str, str]) -> None:
+    told = {
+        entry["name"]: entry["value"].replace(MOUNTED, str(secrets.parent)) for entry in container("migrate")["env"]
+    }
+
+    settings = load(AdministratorSettings, told)
+
+    assert settings.database.direct_dsn.startswith("postgresql://migrator:")
 
 
 def test_the_ports_of_the_pods_are_those_of_the_applications(
