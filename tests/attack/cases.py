@@ -32,7 +32,11 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
         "test_a_database_that_became_read_only_is_said_to_be_away_and_still_read",
     ),
     65: ("test_accounts_work_without_valkey", "test_wrong_passwords_are_limited_without_valkey"),
-    66: ("test_sign_ins_that_run_when_it_is_told_to_stop_are_answered",),
+    66: (
+        "test_sign_ins_that_run_when_it_is_told_to_stop_are_answered",
+        "test_a_process_that_is_told_to_stop_behind_the_proxy_costs_no_request",
+        "test_a_process_that_is_killed_takes_no_more_along_than_what_it_was_writing",
+    ),
     67: (
         "test_a_mail_is_sent_although_the_worker_was_killed_while_sending_it",
         "test_a_stopped_worker_gives_its_job_back_with_the_attempt",

@@ -185,3 +185,13 @@ def test_limits_and_proxies_are_read_from_the_environment() -> None:
 
     assert read.throttle.login_account == "7/2m"
     assert [str(network) for network in read.http.trusted_proxies] == ["10.0.0.0/8", "fd00::/8"]
+
+
+@pytest.mark.parametrize(
+    ("env", "given", "seconds"),
+    [("production", {}, 3), ("development", {}, 0), ("test", {}, 0), ("test", {"APP_HTTP__DRAIN_DELAY": "2"}, 2)],
+)
+def test_in_production_a_proxy_has_time_to_notice_that_a_process_stops(
+    env: str, given: dict[str, str], seconds: int
+) -> None:
+    assert settings(APP_ENV=env, **given).http.drain_delay == timedelta(seconds=seconds)
