@@ -6,7 +6,7 @@ BIN := .venv/bin
 IN_DEV := $(BIN)/python scripts/dev.py run
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev psql shell seed migrate revision test test-tools test-e2e test-attack test-isolated coverage check \
+.PHONY: help install dev psql shell seed migrate revision test test-tools test-e2e test-attack test-slow test-isolated coverage check \
 	check-format check-lint check-types check-contracts check-dependencies check-sql check-lock guards bench bench-http \
 	bench-jobs format lock clean \
 	api release check-api check-fragments
@@ -51,13 +51,17 @@ test: install ## Test the packages and what joins them, in parallel; needs nothi
 test-tools: install ## Test what is shipped and the tools of the checkout: wheels, lock files, guards, changelogs
 	$(BIN)/pytest -n auto tests/packaging tests/tooling
 
+# More processes than processors: most of these tests wait for others.
 test-e2e: install ## Test real processes: started, used, killed
-	$(BIN)/pytest tests/e2e tests/attack -m "not slow"
+	$(BIN)/pytest -n 4 --dist loadgroup tests/e2e tests/attack -m "not slow"
 
 test-attack: install ## Attack it: the seventy cases of tests/attack/cases.py over real HTTP, timing and soak included
 	$(BIN)/pytest tests/attack
 	HYPOTHESIS_EXAMPLES=1000 $(BIN)/pytest packages/auth/tests/test_session_model.py
 	SCHEMATHESIS_SECONDS=120 $(BIN)/pytest tests/e2e/test_schema.py
+
+test-slow: install ## Test what is too slow for test-e2e and no attack: the whole suite of a renamed clone
+	$(BIN)/pytest tests/e2e -m slow
 
 test-isolated: ## Test each package with what it declares and no more; PACKAGE=db only that one
 	@for package in $(or $(PACKAGE),db auth api worker); do \

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from warm_pytest import HUNG
@@ -256,27 +257,54 @@ def try_all(root: Path, pairs: Mapping[Guard, str], folder: Path) -> list[Verdic
     return verdicts
 
 
-def changed_files(root: Path, base: str) -> set[str]:
-    """Return the files that differ from `base`, committed or not."""
-    since = subprocess.run(["git", "merge-base", base, "HEAD"], cwd=root, capture_output=True, text=True, check=False)
-    if since.returncode != 0:
-        raise GuardError(f"git does not know {base!r}: name a commit, or fetch more history")
-    commands = (["diff", "--name-only", since.stdout.strip()], ["ls-files", "--others", "--exclude-standard"])
-    return {
-        path
-        for command in commands
-        for path in subprocess.run(
-            ["git", *command], cwd=root, capture_output=True, text=True, check=True
-        ).stdout.splitlines()
-    }
+def git(root: Path, *arguments: str) -> str | None:
+    """Return what git says; None if it refuses."""
+    run = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+    return run.stdout if run.returncode == 0 else None
+
+
+def function_around(source: str, number: int) -> str:
+    """Return the function that the line is in, without those around it; elsewhere the line."""
+    functions = [
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and first_line(node) <= number <= last_line(node)
+    ]
+    lines = source.splitlines(keepends=True)
+    if not functions:
+        return lines[number - 1]
+    function = max(functions, key=first_line)
+    return "".join(lines[first_line(function) - 1 : last_line(function)])
 
 
 def select(root: Path, pairs: Mapping[Guard, str], *, base: str | None) -> dict[Guard, str]:
-    """Return all guards, or those whose file or test file differs from `base`."""
+    """Return all guards, or those with a function or a test that is not to be found in `base` as it is here.
+
+    What they call may have changed as well: for that all are tried once a night.
+    """
     if base is None:
         return dict(pairs)
-    changed = changed_files(root, base)
-    return {guard: test for guard, test in pairs.items() if {guard.path, test.split("::")[0]} & changed}
+    if (since := git(root, "merge-base", base, "HEAD")) is None:
+        raise GuardError(f"git does not know {base!r}: name a commit, or fetch more history")
+
+    @cache
+    def before(path: str) -> str:
+        return git(root, "show", f"{since.strip()}:{path}") or ""
+
+    @cache
+    def now(path: str) -> str:
+        return (root / path).read_text()
+
+    def is_new(guard: Guard, test: str) -> bool:
+        path, *_, name = test.split("::")
+        defined = re.search(rf"^ *(async )?def {name}\b", now(path), re.MULTILINE)
+        assert defined, test
+        line = now(path).count("\n", 0, defined.end()) + 1
+        return function_around(now(guard.path), guard.line) not in before(guard.path) or function_around(
+            now(path), line
+        ) not in before(path)
+
+    return {guard: test for guard, test in pairs.items() if is_new(guard, test)}
 
 
 def report(verdicts: Sequence[Verdict]) -> int:
