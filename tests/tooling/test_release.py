@@ -2,12 +2,14 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from members import ReleaseError, members_of
 from packaging.version import Version
 from release import bumped, plan
@@ -15,6 +17,7 @@ from release import bumped, plan
 from tests.tooling.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
+RELEASE_WORKFLOW = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())
 GIT = {f"GIT_{role}_{what}": "ada@example.test" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV", "COVERAGE_"))} | GIT
 
@@ -268,6 +271,37 @@ def test_a_released_wheel_installs_and_its_dependents_accept_it(released: Path, 
     ask = "from importlib.metadata import version; import app_db.models; print(version('app-db'))"
     assert must(python, "-I", "-c", ask, cwd=tmp_path) == f"{version}\n"
     assert "app_db/py.typed" in zipfile.ZipFile(wheel).namelist()
+
+
+@pytest.mark.timeout(180)
+def test_the_workflow_builds_what_the_tag_names(released: Path, version: str) -> None:
+    steps = RELEASE_WORKFLOW["jobs"]["build"]["steps"]
+    (build,) = (step["run"] for step in steps if step.get("name") == "Build")
+    shutil.rmtree(released / "dist")
+
+    built = must("env", f"GITHUB_REF_NAME=app-db-v{version}", "bash", "-e", "-c", build, cwd=released)
+
+    assert built.splitlines() == [f"dist/app_db-{version}-py3-none-any.whl"]
+
+
+def test_the_workflow_starts_for_the_tag_of_a_release(workspace: Workspace) -> None:
+    (pattern,) = RELEASE_WORKFLOW[True]["push"]["tags"]  # YAML 1.1 reads the key `on` as a truth
+
+    tags = [member.tag(Version("1.20.3")) for member in members_of(ROOT).values()]
+
+    expression = pattern.replace(".", r"\.").replace("*", ".*")
+    assert [tag for tag in tags if not re.fullmatch(expression, tag)] == []
+
+
+@pytest.mark.parametrize(
+    ("workflow", "job"), [("ci", "check"), ("ci", "test"), ("ci", "fragments"), ("release", "build")]
+)
+def test_what_compares_with_the_last_release_has_the_whole_history(workflow: str, job: str) -> None:
+    steps = yaml.safe_load((ROOT / f".github/workflows/{workflow}.yml").read_text())["jobs"][job]["steps"]
+
+    (checkout,) = (step for step in steps if step.get("uses", "").startswith("actions/checkout@"))
+
+    assert checkout["with"]["fetch-depth"] == 0
 
 
 def test_what_was_released_is_not_released_again(released: Path) -> None:
