@@ -304,6 +304,15 @@ def test_what_compares_with_the_last_release_has_the_whole_history(workflow: str
     assert checkout["with"]["fetch-depth"] == 0
 
 
+@pytest.mark.parametrize(
+    ("arguments", "options"), [(("BUMP=minor",), "db minor"), (("BUMP=minor", "YES=1"), "db minor --yes")]
+)
+def test_make_hands_over_what_was_typed(arguments: tuple[str, ...], options: str) -> None:
+    commands = must("make", "--dry-run", "release", "PACKAGE=db", *arguments, cwd=ROOT)
+
+    assert commands.splitlines()[-1].strip().endswith(f"scripts/release.py {options}")
+
+
 def test_what_was_released_is_not_released_again(released: Path) -> None:
     again = release(released, "db", "major")
 
