@@ -59,7 +59,8 @@ def open_queues(
 ) -> tuple[list[Queue], list[Coroutine[Any, Any, None]]]:
     """Return the queues of this process, and what has to run beside their engines to feed them."""
 
-    async def run(delivery: Delivery) -> None:
+    async def run(queue: str, delivery: Delivery) -> None:
+        structlog.contextvars.bind_contextvars(queue=queue)  # each delivery has a task of its own
         vitals.running += 1
         try:
             await runner.run(delivery)
@@ -78,7 +79,12 @@ def open_queues(
         Queue(
             Relay(database, window, lease, partial(leadership.leads, window.queue), runner.metrics),
             # arq's own limit must never strike first: it knows nothing of the ledger.
-            Engine(window, slots=settings.worker.concurrency, timeout=runner.registry.longest_timeout + lease, run=run),
+            Engine(
+                window,
+                slots=settings.worker.concurrency,
+                timeout=runner.registry.longest_timeout + lease,
+                run=partial(run, window.queue),
+            ),
         )
         for window in (Window(valkey, name) for name in names)
     ]
@@ -117,23 +123,17 @@ async def run_worker(
         connect(settings.redis) as valkey,
     ):
         metrics = Metrics(kinds=registry.by_kind, queues=queues)
-        runner = Runner(
-            database,
-            registry,
-            mails,
-            new_id(),
-            settings.worker.running_lease,
-            metrics,
-            trace=traces.job if traces else None,
-        )
+        lease, trace = settings.worker.running_lease, traces.job if traces else None
+        runner = Runner(database, registry, mails, new_id(), lease, metrics, trace=trace)
         worker = WorkerRow(runner.worker_id, socket.gethostname(), os.getpid(), queues, settings.worker.concurrency)
         heartbeat = Heartbeat(database, runner, worker, settings.worker, vitals)
         opened, feeders = open_queues(
             settings, database=database, valkey=valkey, runner=runner, heartbeat=heartbeat, vitals=vitals
         )
+        structlog.contextvars.bind_contextvars(worker_id=str(runner.worker_id))
         async with telemetry(settings, database, metrics, vitals):
             with _stop_signals() as stopping:
-                log.info("worker_started", worker_id=str(runner.worker_id), queues=list(queues))
+                log.info("worker_started", queues=list(queues))
                 await _run_until(
                     stopping,
                     [run_schedule(database, crons), *feeders],

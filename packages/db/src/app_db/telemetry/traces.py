@@ -16,7 +16,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased, SamplingResult, TraceIdRatioBased
 from opentelemetry.trace import Link, Span, SpanKind, StatusCode, format_trace_id, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.trace.span import TraceState
@@ -45,7 +45,7 @@ class Traces:
     def __init__(self, endpoint: str, sample: float, service: str) -> None:
         self.endpoint = endpoint
         self.provider = TracerProvider(
-            sampler=_Edge(ParentBased(TraceIdRatioBased(sample))),
+            sampler=_Edge(sample),
             resource=Resource.create({"service.name": service, "service.version": version(service)}),
             shutdown_on_exit=False,
             span_limits=SpanLimits(max_attribute_length=LONGEST),
@@ -112,11 +112,11 @@ class Traces:
         return self._tracer.start_span(statement.split(maxsplit=1)[0], kind=SpanKind.CLIENT, attributes=about)
 
 
-class _Edge(Sampler):
-    """Samples as `inner` does, but for requests whose callers ask for a trace: of those, so many in a second."""
+class _Edge(ParentBased):
+    """Samples what its parent is, and of the rest a part; of requests whose callers ask for it, so many in a second."""
 
-    def __init__(self, inner: Sampler) -> None:
-        self._inner = inner
+    def __init__(self, sample: float) -> None:
+        super().__init__(TraceIdRatioBased(sample))
         self._left = float(ASKED_PER_SECOND)
         self._since = time.monotonic()
 
@@ -135,10 +135,7 @@ class _Edge(Sampler):
             if asked and not self._take():
                 return SamplingResult(Decision.DROP)  # guard: test_callers_get_only_so_many_traces_in_a_second
             attributes = {key: value for key, value in (attributes or {}).items() if key != "url.query"}
-        return self._inner.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
-
-    def get_description(self) -> str:
-        return f"Edge({self._inner.get_description()})"
+        return super().should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
 
     def _take(self) -> bool:
         now = time.monotonic()
@@ -160,7 +157,7 @@ def add_trace_id(logger: WrappedLogger, method: str, event_dict: EventDict) -> E
 
 def _fail(span: Span, error: BaseException) -> None:
     """Say that it failed, and not why: messages hold what users typed. The log has them under the same trace id."""
-    span.set_attribute("error.type", type(error).__qualname__)
+    span.set_attribute("error.type", type(error).__name__)
     span.set_status(StatusCode.ERROR)
 
 
