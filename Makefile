@@ -8,7 +8,7 @@ IN_DEV := $(BIN)/python scripts/dev.py run
 .DEFAULT_GOAL := help
 .PHONY: help install dev psql shell seed migrate revision test test-tools test-e2e test-attack test-slow test-isolated coverage check \
 	check-format check-lint check-types check-contracts check-dependencies check-sql check-lock guards bench bench-http \
-	bench-jobs format lock clean \
+	bench-jobs bench-failover format lock clean \
 	api release check-api check-fragments
 
 help: ## List the targets
@@ -109,10 +109,13 @@ check-fragments: install ## Each package that differs from BASE=origin/main tell
 guards: install ## Blank each line that a promise rests on, its test must fail; CHANGED=origin/main: what differs from it
 	$(BIN)/python scripts/guards.py $(if $(CHANGED),--changed $(CHANGED))
 
-bench: bench-http bench-jobs ## Measure (bench/README.md says what, and the last figures)
+bench: bench-http bench-jobs bench-failover ## Measure (bench/README.md says what, and the last figures)
 
 bench-http: install ## Measure the API
 	$(BIN)/python bench/http.py
+
+bench-failover: install ## Measure the loss of each host, 1 min; ONLY="--asynchronous --frozen" (python -m bench.failover -h)
+	$(BIN)/python -m bench.failover $(ONLY)
 
 bench-jobs: install ## Measure the jobs, 5 min; LONG=1: what takes half an hour; ONLY=rates,idle (python -m bench.jobs -h)
 	$(BIN)/python -m bench.jobs $(if $(LONG),--long) $(if $(ONLY),--only $(ONLY))

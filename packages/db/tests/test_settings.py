@@ -4,9 +4,9 @@ from contextlib import nullcontext
 from datetime import timedelta
 
 import pytest
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from app_db.settings import DatabaseSettings, ValkeyUrl, has_guessable_password
+from app_db.settings import DatabaseSettings, ValkeyUrl
 
 PLAIN = "postgresql://app:p%40ss@db.example.test/app"
 
@@ -80,4 +80,15 @@ def test_what_is_no_url_of_valkey_is_refused(url: str, *, is_valkey: bool) -> No
     ],
 )
 def test_a_password_that_everybody_knows_is_recognised(url: str, *, is_guessable: bool) -> None:
-    assert has_guessable_password(SecretStr(url)) is is_guessable
+    assert bool(list(settings(url=url).weaknesses())) is is_guessable
+
+
+def test_each_url_with_a_password_that_everybody_knows_is_named_without_it() -> None:
+    known = "postgresql://app:postgres@db.example.test/app"
+
+    lines = settings(url=PLAIN, direct_url=known, replica_url=known).weaknesses()
+
+    assert list(lines) == [
+        "APP_DATABASE__DIRECT_URL: has a password that everybody knows",
+        "APP_DATABASE__REPLICA_URL: has a password that everybody knows",
+    ]

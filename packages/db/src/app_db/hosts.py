@@ -40,7 +40,8 @@ def spelled_for_all(url: URL) -> URL:
         ports = ports * len(hosts)
     if not (hosts and len(hosts) == len(ports) and all(port.isdecimal() for port in ports)):
         raise ValueError("takes several hosts as ?host=first:5432&host=second:5432")
-    return url.set(query={**query, "host": ",".join(host.strip("[]") for host in hosts), "port": ",".join(ports)})
+    given = {name: values[0] if len(values) == 1 else values for name, values in query.items()}
+    return url.set(query={**given, "host": ",".join(host.strip("[]") for host in hosts), "port": ",".join(ports)})
 
 
 def _listed(values: Sequence[str]) -> list[str]:
@@ -80,5 +81,5 @@ class Hosts:
                     self._places.rotate(-1)  # guard: test_a_caller_of_little_patience_finds_the_host_that_answers
                 if not isinstance(error, _TRY_ANOTHER):
                     raise
-                failures.append(f"{place[0] or 'the host'}: {error or 'no answer in time'}")
+                failures.append(f"{place[0] or 'the host'}: {str(error) or 'no answer in time'}")
         raise ConnectionError("; ".join(failures))
