@@ -16,7 +16,11 @@ from app_api import settings as api
 from app_api.database_roles import AdministratorSettings
 from app_api.main import main
 from app_db.configuration import load
+from app_db.jobs.catalog import CATALOG
 from app_worker import settings as worker
+from app_worker.handlers import HANDLERS
+from app_worker.process import database_settings
+from app_worker.registry import Registry
 from tests.docs.checkout import ROOT
 
 type Manifest = dict[str, Any]  # Any: what YAML holds
@@ -27,6 +31,7 @@ MANIFESTS: list[Manifest] = [
 ]
 # The oldest that is supported when this is written, and the newest that the validator knows.
 VERSIONS = ("1.34", kubernetes_validate.latest_version())
+OPERATIONS = (ROOT / "docs/operations.md").read_text()
 MARGIN = timedelta(seconds=5)
 """To close connections, and for the interpreter to end."""
 MOUNTED = "/run/secrets/groundwork"
@@ -164,13 +169,15 @@ def test_the_probes_of_the_api_ask_for_a_host_that_is_allowed(api_settings: api.
 
 
 def test_the_api_is_given_the_time_that_it_takes_to_drain(api_settings: api.ApiSettings) -> None:
-    drain = api_settings.http.drain_delay + api_settings.http.drain
+    drain = api_settings.http.drain_delay + api_settings.http.drain + api_settings.metrics.stop_delay
 
     assert grace("api") >= drain + MARGIN
 
 
 def test_the_worker_is_given_the_time_that_it_takes_to_finish(worker_settings: worker.WorkerSettings) -> None:
-    assert grace("worker") >= worker_settings.worker.grace + MARGIN
+    finish = worker_settings.worker.grace + worker_settings.metrics.stop_delay
+
+    assert grace("worker") >= finish + MARGIN
 
 
 def test_a_readiness_that_ends_is_noticed_before_the_door_closes(api_settings: api.ApiSettings) -> None:
@@ -231,3 +238,35 @@ def test_a_pod_runs_the_image_that_is_built_for_it(name: str) -> None:
 
     assert image.endswith(f"-{name}")
     assert re.fullmatch(r"\d+\.\d+\.\d+", version), "a tag that moves makes rollbacks a matter of luck"
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_a_pod_runs_as_the_user_of_its_image(name: str) -> None:
+    as_whom = PODS[name]["spec"]["securityContext"]
+
+    assert f"\nUSER {as_whom['runAsUser']}:{as_whom['runAsGroup']}\n" in (ROOT / "Dockerfile").read_text()
+
+
+def most_pods(name: str) -> int:
+    """Return how many may run at once, while a release is rolled out."""
+    surge: int = manifest("Deployment", name)["spec"]["strategy"]["rollingUpdate"]["maxSurge"]
+    most: int = manifest("HorizontalPodAutoscaler", name)["spec"]["maxReplicas"]
+    return most + surge
+
+
+def test_as_many_pods_as_there_may_be_fit_into_the_connections_of_their_role(
+    api_settings: api.ApiSettings, worker_settings: worker.WorkerSettings
+) -> None:
+    limit = int(re.findall(r"--connection-limit (\d+)", OPERATIONS)[0])
+    of_jobs = database_settings(worker_settings, Registry(HANDLERS, catalog=CATALOG))
+    waking, listening_and_metrics = 1, 2
+
+    of_api = api_settings.database.pool_size + api_settings.database.read_pool_size + waking
+    of_worker = of_jobs.pool_size + waking + listening_and_metrics
+    needed = most_pods("api") * of_api + most_pods("worker") * of_worker
+
+    assert needed <= limit
+    assert (
+        f"(6 + 1) \N{MULTIPLICATION SIGN} {of_api} + (4 + 1) \N{MULTIPLICATION SIGN} {of_worker} = {needed}"
+        in OPERATIONS
+    )
