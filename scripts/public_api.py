@@ -62,7 +62,13 @@ def breakages(member: Member) -> list[str]:
         before = load(Path(folder, "packages", member.folder, "src"), member.module)
         after = load(member.path / "src", member.module)
         found = [each for each in griffe.find_breaking_changes(before, after) if each.kind not in HARMLESS]
-        return [f"{each.obj.path}: {each.kind.value}" for each in found]
+        return list(dict.fromkeys(line_of(each) for each in found))  # a property can be found twice
+
+
+def line_of(breakage: griffe.Breakage) -> str:
+    """Return what has become of which name, and of which of its parameters."""
+    of = next((each for each in (breakage.new_value, breakage.old_value) if isinstance(each, griffe.Parameter)), None)
+    return f"{breakage.obj.path}{f'({of.name})' if of else ''}: {breakage.kind.value}"
 
 
 def unannounced(member: Member) -> list[str]:

@@ -59,8 +59,8 @@ def test_what_is_imported_is_listed_only_if_it_is_meant_to_be(workspace: Workspa
     ("old", "new", "breakage"),
     [
         ("def feed(", "def nourish(", "pet_db.feed: Public object was removed"),
-        ("grams: int = 10", "grams: int", "pet_db.feed: Parameter is now required"),
-        ("name: str, *,", "name: str, bowl: str, *,", "pet_db.feed: Parameter was added as required"),
+        ("grams: int = 10", "grams: int", "pet_db.feed(grams): Parameter is now required"),
+        ("name: str, *,", "name: str, bowl: str, *,", "pet_db.feed(bowl): Parameter was added as required"),
         ("LIMIT = 5\n", "", "pet_db.LIMIT: Public object was removed"),
     ],
 )
