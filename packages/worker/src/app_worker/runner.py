@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 LARGEST_RESULT = 256 * 1024
 """Bytes of JSON. What is larger belongs in a file or a table, and its name in the result."""
 PAUSE = timedelta(milliseconds=500)
+UNKNOWN = dict.fromkeys(("kind", "attempt", "request_id", "user_id"))
 SUSPICIOUS = 2
 """A job that was there at so many deaths of workers may be what killed them."""
 
@@ -88,9 +89,9 @@ class Runner:
             asyncio.CancelledError: after the job was given back, when the worker or the heartbeat ends it.
         """
         attempt = _Attempt(delivery)
-        # The runner adds kind and request_id when it knows them; all three end here.
+        # The runner adds the rest when it knows it; all of it ends here.
         with (
-            structlog.contextvars.bound_contextvars(job_id=str(delivery.id), kind=None, request_id=None),
+            structlog.contextvars.bound_contextvars(job_id=str(delivery.id), **UNKNOWN),
             attempt.spans,
         ):
             try:
@@ -129,7 +130,9 @@ class Runner:
             self.metrics.stale()
             log.info("job_delivery_stale", fence=attempt.delivery.fence)
             return None
-        structlog.contextvars.bind_contextvars(kind=job.kind, request_id=job.request_id)
+        structlog.contextvars.bind_contextvars(
+            kind=job.kind, attempt=job.attempt, request_id=job.request_id, user_id=job.owner_id and str(job.owner_id)
+        )  # guard: test_what_a_handler_logs_names_the_request_and_the_user_that_it_is_for
         if self.trace is not None:
             attempt.told = attempt.spans.enter_context(self.trace(attempt.delivery, job))
         attempt.handler = handler = self.registry.by_kind.get(job.kind)
@@ -264,9 +267,9 @@ class Runner:
         self.metrics.ended(attempt.kind, outcome, time.monotonic() - attempt.began)
         if attempt.told is not None:
             attempt.told(outcome, error)
-        if outcome != "completed":  # a line for each job that went well would cost more than the ledger does
-            say = log.info if error is None else log.warning
-            say("job_ended", outcome=outcome, attempt=attempt.job and attempt.job.attempt, exc_info=error)
+        # A line for each job that went well would cost more than the ledger does, unless it is asked for.
+        say = log.debug if outcome == "completed" else log.info if error is None else log.warning
+        say("job_ended", outcome=outcome, attempt=attempt.job and attempt.job.attempt, exc_info=error)
 
 
 async def _call(handler: Handler, context: JobContext, payload: Any) -> Any:  # Any: see Handler
