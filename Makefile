@@ -8,7 +8,7 @@ IN_DEV := $(BIN)/python scripts/dev.py run
 .DEFAULT_GOAL := help
 .PHONY: help install dev psql shell seed migrate revision test test-tools test-e2e test-attack test-slow test-isolated coverage check \
 	check-format check-lint check-types check-contracts check-dependencies check-sql check-lock guards bench bench-http \
-	bench-jobs bench-failover format lock clean \
+	bench-jobs bench-failover format lock reference clean \
 	api release check-api check-fragments
 
 help: ## List the targets
@@ -134,6 +134,9 @@ api: install ## Write anew what each package offers to others (packages/*/API.tx
 
 release: install ## Plan a release: make release PACKAGE=db BUMP=minor; YES=1 makes its commits, tag and wheel
 	@$(BIN)/python scripts/release.py $(PACKAGE) $(BUMP) $(if $(YES),--yes)
+
+reference: install ## Write docs/configuration.md anew, from the settings classes
+	@$(BIN)/python scripts/reference.py
 
 clean: ## Remove what was installed and built; the development data stays (make dev RESET=1 empties it)
 	rm -rf .venv .uv dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
