@@ -27,6 +27,8 @@ APPLICATIONS: tuple[tuple[type[BaseModel], Sequence[str]], ...] = (
 WITHOUT_ONE_DEFAULT = {
     "APP_DATABASE__CA_PATH",
     "APP_DATABASE__DIRECT_URL",
+    "APP_DATABASE__REPLICA_URL",
+    "APP_DATABASE__REPLICA_URL",
     "APP_DATABASE__TLS",
     "APP_TRACING__ENDPOINT",
     "APP_HTTP__DOCS",

@@ -1,7 +1,6 @@
 """Which of several hosts a connection leads to, and how long a host that does not answer may hold it up."""
 
 import re
-from collections import deque
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -62,7 +61,7 @@ class Hosts:
         self._dsn = dsn
         self._timeout = connect_timeout.total_seconds()
         # Of none in the query asyncpg finds the one before the path.
-        self._places = deque((host or None, int(port or 0) or None) for host, port in zip(hosts, ports, strict=True))
+        self._places = [(host or None, int(port or 0) or None) for host, port in zip(hosts, ports, strict=True)]
 
     async def connect(self, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":
         """Return a new connection; `options` are those of `asyncpg.connect`.
@@ -76,9 +75,10 @@ class Hosts:
             try:
                 return await asyncpg.connect(self._dsn, host=place[0], port=place[1], timeout=self._timeout, **options)
             except BaseException as error:
-                # Also when we are cancelled: who waits for less than a time-out must not meet the dead host each time.
-                if self._places[0] == place:
-                    self._places.rotate(-1)  # guard: test_a_caller_of_little_patience_finds_the_host_that_answers
+                # To the end, also when we are cancelled: else who waits for less than a time-out meets it each time.
+                self._places.sort(
+                    key=place.__eq__
+                )  # guard: test_a_caller_of_little_patience_finds_the_host_that_answers
                 if not isinstance(error, _TRY_ANOTHER):
                     raise
                 failures.append(f"{place[0] or 'the host'}: {str(error) or 'no answer in time'}")
