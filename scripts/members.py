@@ -66,7 +66,7 @@ class Member:
     @property
     def kinds(self) -> set[str]:
         """The kinds of its fragments, such as `feature` and `removal`."""
-        return {path.name.split(".")[1] for path in self.fragments}
+        return {part for path in self.fragments for part in path.name.split(".")[1:-1]}
 
     @property
     def released(self) -> str:

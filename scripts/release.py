@@ -157,7 +157,7 @@ def write(release: Plan) -> None:
     for move in release.moves:
         replace(move.dependent.path / "pyproject.toml", f'"{move.old}"', f'"{move.new}"')
     for move in release.others:
-        note = move.dependent.path / "changelog.d" / f"+{release.tag}.feature.md"
+        note = move.dependent.path / "changelog.d" / f"+needs-{member.name}.feature.md"
         note.write_text(f"Needs {member.name} {version}.\n")
     (member.path / "API.txt").write_text(text_of(member))
     run(member.root, sys.executable, member.root / "scripts" / "lock.py", "--root", member.root)

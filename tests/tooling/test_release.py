@@ -153,6 +153,13 @@ def test_the_smallest_bump_that_says_enough_is_accepted(
     assert plan(workspace.root, "api", bump).version == bumped(Version(version), bump)
 
 
+def test_the_kind_of_a_fragment_is_found_wherever_it_stands_in_the_name(workspace: Workspace) -> None:
+    workspace.write("packages/db/changelog.d/17.removal.1.md", "Pets have no names.\n")
+    workspace.write("packages/db/changelog.d/+since-1.4.2.feature.md", "Pets have numbers.\n")
+
+    assert members_of(workspace.root)["db"].kinds >= {"removal", "feature"}
+
+
 def test_a_bound_that_somebody_chose_is_not_moved_but_refused(workspace: Workspace) -> None:
     workspace.replace("packages/auth/pyproject.toml", "pet-db>=1.4,<2", "pet-db~=1.4.2")
     workspace.fragment("db")
@@ -253,7 +260,7 @@ def test_a_release_moves_the_bounds_of_dependents_and_tells_their_users(released
     for folder in ("auth", "api", "worker"):
         declaration = (released / "packages" / folder / "pyproject.toml").read_text()
         assert re.search(rf'"app-db(\[\w+\])?>={major}\.0,<{int(major) + 1}"', declaration)
-        note = released / f"packages/{folder}/changelog.d/+app-db-v{version}.feature.md"
+        note = released / f"packages/{folder}/changelog.d/+needs-app-db.feature.md"
         assert note.read_text() == f"Needs app-db {version}.\n"
 
 
