@@ -163,6 +163,7 @@ class HostsSite(Site):
         self.standby = Standby(folder / "standby", self.postgres, port=free_port())
         self.apis: list[Api] = []
         self.mails = MailSink()
+        self.promoted_at = 0.0
 
     async def _open_database(self) -> str:
         self.postgres.start()
@@ -198,6 +199,12 @@ class HostsSite(Site):
         """Start one more host of the API, and return when it answers."""
         self.apis.append(Api(env=self._keys, log=self.folder / f"api-{len(self.apis)}.log"))
         return self.apis[-1]
+
+    async def promote(self) -> None:
+        """Let the standby take over after a second, as soon as anybody could have noticed."""
+        await asyncio.sleep(1)
+        await asyncio.to_thread(self.standby.promote)
+        self.promoted_at = time.monotonic()
 
     async def token(self) -> str:
         """Sign somebody in."""
@@ -245,10 +252,9 @@ async def lose_valkey(site: HostsSite) -> None:
 
 
 async def lose_the_primary(site: HostsSite) -> None:
-    """kill -9 to all of it; its standby is promoted after a second, as soon as anybody could have noticed."""
+    """kill -9 to all of it, and its standby is promoted."""
     site.postgres.lose()
-    await asyncio.sleep(1)
-    await asyncio.to_thread(site.standby.promote)
+    await site.promote()
 
 
 async def lose_an_api(site: HostsSite) -> None:
@@ -259,8 +265,7 @@ async def lose_an_api(site: HostsSite) -> None:
 async def freeze_the_primary(site: HostsSite) -> None:
     """It stops answering, as if its network was cut; then as above, and it is made sure that it never comes back."""
     site.postgres.freeze()
-    await asyncio.sleep(1)
-    await asyncio.to_thread(site.standby.promote)
+    await site.promote()
     await asyncio.sleep(FENCED_AFTER)
     site.postgres.lose()
 
@@ -283,12 +288,10 @@ async def play(
     """
     async with HostsSite(folder, synchronous=synchronous) as site, _load(site) as load:
         await asyncio.sleep(CALM)
-        promotion, came_back = 0.0, False
+        came_back = False
         for name, lose in losses.items():
             load.begin(name)
             await lose(site)
-            if name == "the primary":
-                promotion = time.monotonic() - load.act.began
             await asyncio.sleep(aftermath)
             load.begin("calm")
             if name == "the primary":
@@ -302,6 +305,7 @@ async def play(
         unknown = (await site.ask(UNKNOWN_ACCOUNTS, load.accounts))[0]["count"]
         mailed = {mail["To"] for mail in site.mails.mails}
         acts = {act.name: act for act in load.acts}
+        promotion = site.promoted_at - acts["the primary"].began
         unmailed = len(set(load.accounts) - mailed)
         return Play(acts, unknown, wrong(counts), counts, promotion, unmailed, len(load.accounts), came_back)
 

@@ -141,7 +141,7 @@ async def test_a_host_that_says_nothing_is_given_up_in_favour_of_the_next(
     await connection.close()
 
 
-async def test_a_caller_of_little_patience_finds_the_host_that_answers(
+async def test_who_is_impatient_finds_the_host_that_answers(
     database_settings: DatabaseSettings, silent: Place, here: Place
 ) -> None:
     hosts = hosts_of(database_settings, silent, here, timeout=NEVER)

@@ -76,9 +76,7 @@ class Hosts:
                 return await asyncpg.connect(self._dsn, host=place[0], port=place[1], timeout=self._timeout, **options)
             except BaseException as error:
                 # To the end, also when we are cancelled: else who waits for less than a time-out meets it each time.
-                self._places.sort(
-                    key=place.__eq__
-                )  # guard: test_a_caller_of_little_patience_finds_the_host_that_answers
+                self._places.sort(key=place.__eq__)  # guard: test_who_is_impatient_finds_the_host_that_answers
                 if not isinstance(error, _TRY_ANOTHER):
                     raise
                 failures.append(f"{place[0] or 'the host'}: {str(error) or 'no answer in time'}")
