@@ -73,18 +73,13 @@ def open_queues(
             queue.relay.woken.set()
 
     names, lease = settings.worker.queues, settings.worker.lease
+    limit = runner.registry.longest_timeout + lease  # arq's must never strike first: it knows nothing of the ledger
     timeout = settings.database.connect_timeout
     leadership = Leadership(settings.database.direct_dsn, names, connect_timeout=timeout, woken=woken)
     queues = [
         Queue(
             Relay(database, window, lease, partial(leadership.leads, window.queue), runner.metrics),
-            # arq's own limit must never strike first: it knows nothing of the ledger.
-            Engine(
-                window,
-                slots=settings.worker.concurrency,
-                timeout=runner.registry.longest_timeout + lease,
-                run=partial(run, window.queue),
-            ),
+            Engine(window, slots=settings.worker.concurrency, timeout=limit, run=partial(run, window.queue)),
         )
         for window in (Window(valkey, name) for name in names)
     ]

@@ -90,10 +90,7 @@ class Runner:
         """
         attempt = _Attempt(delivery)
         # The runner adds the rest when it knows it; all of it ends here.
-        with (
-            structlog.contextvars.bound_contextvars(job_id=str(delivery.id), **UNKNOWN),
-            attempt.spans,
-        ):
+        with structlog.contextvars.bound_contextvars(job_id=str(delivery.id), **UNKNOWN), attempt.spans:
             try:
                 async with self._session() as session:
                     verdict = await self._start(session, attempt)
