@@ -175,7 +175,7 @@ def test_secrets_are_not_shown() -> None:
 
 
 def test_what_the_worker_reads_may_be_set_too() -> None:
-    both = settings(APP_MAIL__URL="smtp://mail.example.test", APP_WORKER__CONCURRENCY="3", APP_METRICS__PORT="1")
+    both = settings(APP_MAIL__URL="smtp://mail.example.test", APP_WORKER__CONCURRENCY="3")
 
     assert both == settings()
 

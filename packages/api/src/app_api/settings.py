@@ -11,7 +11,7 @@ from app_auth.keys import weaknesses
 from app_auth.limits import ThrottleSettings
 from app_auth.settings import AuthSettings
 from app_db.configuration import Environment
-from app_db.settings import DatabaseSettings, Duration, ValkeySettings, has_guessable_password
+from app_db.settings import DatabaseSettings, Duration, ValkeySettings
 from app_db.telemetry.endpoint import MetricsSettings
 from app_db.telemetry.logs import LogSettings
 from app_db.telemetry.tracing import TracingSettings
@@ -119,8 +119,6 @@ def _unsafe(settings: ApiSettings) -> Iterator[str]:
     if not settings.auth.verification:
         # Without it whoever registers learns who has an account, and takes addresses of others.
         yield "APP_AUTH__VERIFICATION: must be on"  # guard: test_production_refuses_addresses_that_nobody_verifies
-    if has_guessable_password(settings.database.url):
-        known = "APP_DATABASE__URL: has a password that everybody knows"
-        yield known  # guard: test_production_refuses_a_published_password
+    yield from settings.database.weaknesses()  # guard: test_production_refuses_a_published_password
     for ring, weakness in weaknesses(settings.auth):
         yield f"APP_AUTH__{ring.upper()}: {weakness}"  # guard: test_production_refuses_weak_secrets

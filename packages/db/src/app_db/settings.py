@@ -1,5 +1,6 @@
 """Where the database is and how long anybody waits for it."""
 
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 from typing import Annotated, Any, Self
@@ -57,7 +58,7 @@ def _check_valkey_url(url: SecretStr) -> SecretStr:
     return url
 
 
-def has_guessable_password(url: SecretStr) -> bool:
+def _is_guessable(url: SecretStr) -> bool:
     """Whether everybody would try the password of this URL, or has read it in an example."""
     password = make_url(url.get_secret_value()).password
     return password is not None and (password in _GUESSABLE or password.startswith(("change-me", "changeme")))
@@ -140,6 +141,13 @@ class DatabaseSettings(BaseModel, frozen=True, hide_input_in_errors=True):
         for url in filter(None, (self.url, self.direct_url, self.replica_url)):
             self._dsn(_read(url))  # what is wrong is said at the start
         return self
+
+    def weaknesses(self) -> Iterator[str]:
+        """Yield a line for each variable whose password is no secret, without it."""
+        for name in ("url", "direct_url", "replica_url"):
+            url: SecretStr | None = getattr(self, name)
+            if url is not None and _is_guessable(url):
+                yield f"APP_DATABASE__{name.upper()}: has a password that everybody knows"
 
     @property
     def sqlalchemy_url(self) -> URL:

@@ -90,6 +90,7 @@ def require_safe(settings: CommandSettings) -> None:
         Misconfigured: with a line for each, which does not show the value.
     """
     lines = [f"APP_AUTH__{ring.upper()}: {weakness}" for ring, weakness in weaknesses(settings.auth)]
+    lines += settings.database.weaknesses()  # guard: test_a_worker_in_production_refuses_a_published_password
     if settings.mail.url.get_secret_value().startswith("console:"):
         lines.append("APP_MAIL__URL: would print mails, and the links in them")
     if settings.public_base_url.host in {"localhost", "127.0.0.1"}:
