@@ -103,9 +103,9 @@ async def test_alerts_and_dashboard_name_only_metrics_that_exist(
     async with AsyncClient(base_url=api.url, timeout=30) as client:
         await client.get("/probe/live")
 
-    async def both() -> list[str] | None:
+    async def both() -> list[str]:
         texts = list(await asyncio.gather(scrape(port_of(api.output)), scrape(port_of(worker.output))))
-        return texts if "app_job_queue_workers{" in texts[1] else None  # it has looked into the ledger
+        return texts if "app_job_queue_workers{" in texts[1] else []  # it has looked into the ledger
 
     exported = samples_of(*await eventually(both, "the worker has looked into the ledger"))
 

@@ -11,7 +11,6 @@ from structlog.testing import capture_logs
 from app_api.app import create_app
 from app_api.lifespan import State
 from app_api.metrics import Metrics
-from app_api.middleware import RequestContext
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, open_client
 from app_auth.errors import RefreshTokenUsed
@@ -20,8 +19,7 @@ from app_db.telemetry.endpoint import MetricsSettings
 
 @pytest.fixture
 def metrics(app: FastAPI) -> Metrics:
-    (context,) = [layer for layer in app.user_middleware if layer.cls is RequestContext]  # type: ignore[comparison-overlap]  # Starlette types it as a protocol
-    found = context.kwargs["metrics"]
+    (found,) = [layer.kwargs["metrics"] for layer in app.user_middleware if "metrics" in layer.kwargs]
     assert isinstance(found, Metrics)
     return found
 

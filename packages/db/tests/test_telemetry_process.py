@@ -65,7 +65,7 @@ async def test_who_waits_for_a_connection_is_counted(
     before = value("waits_total"), value("wait_seconds_total")
     async with AsyncExitStack() as taken:
         for _ in range(database.settings.read_pool_size):
-            await taken.enter_async_context(database.read_engine.connect())
+            _connection = await taken.enter_async_context(database.read_engine.connect())
         late = asyncio.create_task(database.read_engine.connect().start())
         await until(is_one_too_many)
     await (await late).close()
