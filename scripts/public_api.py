@@ -104,7 +104,7 @@ def main() -> int:
         wrong = list(check(members))
     except ReleaseError as error:
         wrong = [str(error)]
-    print("\n".join(wrong) or f"{len(members)} packages offer what they list, and what they offered before.")
+    print("\n".join(wrong) or f"{len(members)} packages offer what they list, and take back nothing unsaid.")
     return 1 if wrong else 0
 
 
