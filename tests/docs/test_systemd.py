@@ -77,3 +77,11 @@ def test_only_the_migrations_read_the_file_of_the_role_that_owns_the_tables() ->
     readers = [path.name for path in UNITS if "secrets.env.migrator" in path.read_text()]
 
     assert [name.rpartition("-")[2] for name in readers] == ["migrate.service"]
+
+
+def test_the_page_starts_the_units_that_there_are() -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+
+    started = {f"{name}@.service" for name in re.findall(r"[ `](\w+-\w+)@\d+", page)}
+
+    assert started == {path.name for path in UNITS if "@" in path.name}
