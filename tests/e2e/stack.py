@@ -20,7 +20,9 @@ from tests.packaging.engine import compose, docker, require_engine, run
 PATIENCE = 60.0
 """Seconds until a test gives up. No test asserts how long anything took."""
 SERVICES = ("proxy", "worker", "mail", "prometheus")
-MESSAGE = re.compile(r"^-+ MESSAGE FOLLOWS -+\n(?:mail options: .*\n\n)?(.*?)^-+ END MESSAGE -+$", re.MULTILINE | re.DOTALL)
+MESSAGE = re.compile(
+    r"^-+ MESSAGE FOLLOWS -+\n(?:mail options: [^\n]*\n\n)?(.*?)^-+ END MESSAGE -+$", re.MULTILINE | re.DOTALL
+)
 
 
 class Stack:
