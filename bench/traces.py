@@ -52,10 +52,8 @@ def main() -> None:
     off = statistics.median(figures[""])
     for sample, rounds in figures.items():
         median = statistics.median(rounds)
-        print(
         name = f"sample {sample}" if sample else "off"
         print(f"{name:12} {median:6.0f} µs of CPU for GET /auth/me, {median / off:.2f} x")
-        )
 
 
 if __name__ == "__main__":
