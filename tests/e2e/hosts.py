@@ -8,14 +8,13 @@ import asyncio
 import os
 import signal
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from httpx2 import AsyncClient, HTTPError
+from httpx2 import AsyncClient
 
 from app_auth.testing import PASSWORD
 from app_db.testing import databases
@@ -27,127 +26,18 @@ from tests.e2e.chaos.fire import drain
 from tests.e2e.chaos.site import TOKEN_KEYS, Site
 from tests.e2e.conftest import api_environment
 from tests.e2e.http_site import NO_HANG, NO_LIMITS
+from tests.e2e.load import Act, Load
 from tests.e2e.processes import Api, MailSink, connected
 from tests.e2e.proxy import proxied
 from tests.e2e.replication import Primary, Standby, dsn_of
 
 DATABASE = "app_hosts_test"
-CLIENTS = 6
-PAUSE = 0.05
-"""Seconds between two requests of a client."""
 CALM = 1.0
 """Seconds without a fault before each act."""
 FENCED_AFTER = 4.0
 """Seconds after its replacement until a primary that is frozen is killed: longer than anybody waits for it."""
-BREAK = 0
-"""The status of a request that got no answer at all."""
 
 UNKNOWN_ACCOUNTS = "SELECT count(*) FROM unnest($1::text[]) AS email WHERE email NOT IN (SELECT email FROM users)"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a client saw of one request."""
-
-    route: str
-    status: int
-    seconds: float
-    at: float
-    says_when: bool
-    """Whether a refusal says after how long to try again."""
-
-    @property
-    def is_good(self) -> bool:
-        return self.status in {200, 201}
-
-
-@dataclass(frozen=True, slots=True)
-class Act:
-    """One loss, from the moment it happened until the next act."""
-
-    name: str
-    began: float
-    answers: list[Answer] = field(default_factory=list)
-
-    @property
-    def statuses(self) -> Counter[int]:
-        """How often each was answered."""
-        return Counter(answer.status for answer in self.answers)
-
-    @property
-    def refused_for(self) -> float:
-        """Seconds from the loss to the end of the last request that failed."""
-        return max((answer.at - self.began for answer in self.answers if not answer.is_good), default=0.0)
-
-    @property
-    def longest(self) -> float:
-        """Seconds of the slowest request, whatever became of it."""
-        return max((answer.seconds for answer in self.answers), default=0.0)
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether the last requests of every route were answered well."""
-        last = {answer.route: answer for answer in sorted(self.answers, key=lambda answer: answer.at)}
-        return bool(last) and all(answer.is_good for answer in last.values())
-
-    def __str__(self) -> str:
-        failed = [answer for answer in self.answers if not answer.is_good]
-        by_status = Counter(answer.status or "broken off" for answer in failed)
-        what = ", ".join(f"{status}: {times}" for status, times in by_status.items()) or "none"
-        return (
-            f"{self.name}: {len(failed)} of {len(self.answers)} requests failed ({what}), the last one"
-            f" {self.refused_for:.1f} s after the loss; slowest {self.longest:.1f} s"
-        )
-
-
-class Load:
-    """Clients that register somebody, then ask who they are, again and again."""
-
-    def __init__(self, url: str, *, token: str) -> None:
-        self.accounts: list[str] = []
-        """Whose registration was answered with 201."""
-        self.act = Act("calm", time.monotonic())
-        self.acts = [self.act]
-        self._url = url
-        self._token = token
-        self._tasks: list[asyncio.Task[None]] = []
-
-    def begin(self, name: str) -> None:
-        """Count what is asked from now on for this act."""
-        self.act = Act(name, time.monotonic())
-        self.acts.append(self.act)
-
-    async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._ask_for_ever()) for _ in range(CLIENTS)]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
-            with suppress(asyncio.CancelledError):
-                await task
-
-    async def _ask_for_ever(self) -> None:
-        async with AsyncClient(base_url=self._url, timeout=NO_HANG) as client:
-            while True:
-                await self._register(client)
-                await self._ask(client, "GET", "/auth/me", headers={"Authorization": f"Bearer {self._token}"})
-                await asyncio.sleep(PAUSE)
-
-    async def _register(self, client: AsyncClient) -> None:
-        email = f"{new_id().hex}@example.test"
-        if await self._ask(client, "POST", "/auth/register", json={"email": email, "password": PASSWORD}) == 201:
-            self.accounts.append(email)
-
-    async def _ask(self, client: AsyncClient, method: str, path: str, **arguments: object) -> int:
-        act, began, status, says_when = self.act, time.monotonic(), BREAK, False
-        with suppress(HTTPError):
-            response = await client.request(method, path, **arguments)  # type: ignore[arg-type]  # as httpx's own
-            status, says_when = response.status_code, "retry-after" in response.headers
-        now = time.monotonic()
-        act.answers.append(Answer(path, status, now - began, now, says_when))
-        return status
 
 
 class HostsSite(Site):

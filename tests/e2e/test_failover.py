@@ -3,7 +3,8 @@
 import pytest
 import pytest_asyncio
 
-from .hosts import CLIENTS, LOSSES, Play, play
+from .hosts import LOSSES, Play, play
+from .load import CLIENTS
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("hosts")]  # the play is played by the first of them
 
