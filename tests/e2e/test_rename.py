@@ -29,7 +29,7 @@ ENVIRONMENT: Mapping[str, str] = (
 
 READ_BY_NAME = (
     "tests/architecture",
-    "tests/migrations",
+    "tests/migrations/test_drift.py",
     "packages/db/tests/test_configuration.py",
     "packages/api/tests/test_config.py",
     "packages/worker/tests/test_main.py",
