@@ -6,9 +6,10 @@ BIN := .venv/bin
 IN_DEV := $(BIN)/python scripts/dev.py run
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev psql shell seed migrate revision test test-tools test-e2e test-attack test-isolated coverage check \
+.PHONY: help install dev psql shell seed migrate revision test test-tools test-e2e test-attack test-slow test-isolated coverage check \
 	check-format check-lint check-types check-contracts check-dependencies check-sql check-lock guards bench bench-http \
-	bench-jobs format lock clean
+	bench-jobs bench-failover format lock reference clean \
+	api release check-api check-fragments
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' Makefile
@@ -50,13 +51,17 @@ test: install ## Test the packages and what joins them, in parallel; needs nothi
 test-tools: install ## Test what is shipped and the tools of the checkout: wheels, lock files, guards, changelogs
 	$(BIN)/pytest -n auto tests/packaging tests/tooling
 
+# More processes than processors: most of these tests wait for others.
 test-e2e: install ## Test real processes: started, used, killed
-	$(BIN)/pytest tests/e2e tests/attack -m "not slow"
+	$(BIN)/pytest -n 4 --dist loadgroup tests/e2e tests/attack -m "not slow"
 
 test-attack: install ## Attack it: the seventy cases of tests/attack/cases.py over real HTTP, timing and soak included
 	$(BIN)/pytest tests/attack
 	HYPOTHESIS_EXAMPLES=1000 $(BIN)/pytest packages/auth/tests/test_session_model.py
 	SCHEMATHESIS_SECONDS=120 $(BIN)/pytest tests/e2e/test_schema.py
+
+test-slow: install ## Test what is too slow for test-e2e and no attack: the whole suite of a renamed clone
+	$(BIN)/pytest tests/e2e -m slow
 
 test-isolated: ## Test each package with what it declares and no more; PACKAGE=db only that one
 	@for package in $(or $(PACKAGE),db auth api worker); do \
@@ -68,7 +73,7 @@ coverage: install ## After `make test COVERAGE=1`: every line and branch of pack
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-check: check-format check-lint check-types check-contracts check-dependencies check-sql check-lock ## All that follow
+check: check-format check-lint check-types check-contracts check-dependencies check-sql check-lock check-api ## All that follow
 
 check-format: install ## Formatting (make format mends it)
 	$(BIN)/ruff format --check
@@ -95,13 +100,22 @@ check-sql: install ## The SQL of the revisions: what would lock a table for long
 check-lock: install ## requirements.lock files equal a fresh resolution
 	$(BIN)/python scripts/lock.py --check
 
+check-api: install ## Each API.txt is what its package offers, and nothing it has released is gone unsaid
+	@$(BIN)/python scripts/public_api.py --check
+
+check-fragments: install ## Each package that differs from BASE=origin/main tells its users so
+	@$(BIN)/python scripts/fragments.py $(or $(BASE),origin/main)
+
 guards: install ## Blank each line that a promise rests on, its test must fail; CHANGED=origin/main: what differs from it
 	$(BIN)/python scripts/guards.py $(if $(CHANGED),--changed $(CHANGED))
 
-bench: bench-http bench-jobs ## Measure (bench/README.md says what, and the last figures)
+bench: bench-http bench-jobs bench-failover ## Measure (bench/README.md says what, and the last figures)
 
 bench-http: install ## Measure the API
 	$(BIN)/python bench/http.py
+
+bench-failover: install ## Measure the loss of each host, 1 min; ONLY="--asynchronous --frozen" (python -m bench.failover -h)
+	$(BIN)/python -m bench.failover $(ONLY)
 
 bench-jobs: install ## Measure the jobs, 5 min; LONG=1: what takes half an hour; ONLY=rates,idle (python -m bench.jobs -h)
 	$(BIN)/python -m bench.jobs $(if $(LONG),--long) $(if $(ONLY),--only $(ONLY))
@@ -114,6 +128,15 @@ format: install ## Format, and mend what the linter can
 
 lock: install ## Write the requirements.lock files anew; UNTIL=2026-12-01 takes releases up to that day
 	$(BIN)/python scripts/lock.py $(if $(UNTIL),--until $(UNTIL))
+
+api: install ## Write anew what each package offers to others (packages/*/API.txt)
+	@$(BIN)/python scripts/public_api.py
+
+release: install ## Plan a release: make release PACKAGE=db BUMP=minor; YES=1 makes its commits, tag and wheel
+	@$(BIN)/python scripts/release.py $(PACKAGE) $(BUMP) $(if $(YES),--yes)
+
+reference: install ## Write docs/configuration.md anew, from the settings classes
+	@$(BIN)/python scripts/reference.py
 
 clean: ## Remove what was installed and built; the development data stays (make dev RESET=1 empties it)
 	rm -rf .venv .uv dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -58,6 +58,24 @@ def key_ring(kid: str) -> str:
     return json.dumps([{"kid": kid, "secret": base64.b64encode(secrets.token_bytes(32)).decode()}])
 
 
+def environment_of(url: str, valkey_url: str, port: int) -> dict[str, str]:
+    """Return what an API is told that is to be measured."""
+    return {
+        "APP_ENV": "test",
+        "APP_DATABASE__URL": url,
+        "APP_REDIS__URL": valkey_url,
+        "APP_HTTP__PORT": str(port),
+        "APP_AUTH__KEYS": key_ring("k"),
+        "APP_AUTH__REFRESH_KEYS": key_ring("r"),
+        "APP_AUTH__TOKEN_KEYS": key_ring("t"),
+        "APP_AUTH__PEPPERS": key_ring("p"),
+        "APP_AUTH__VERIFICATION": "off",
+        # Counted as always, and never reached: all requests come from one address.
+        **{f"APP_THROTTLE__{name.upper()}": "10000/s" for name in ThrottleSettings.model_fields},
+        "APP_LOG__LEVEL": "ERROR",
+    }
+
+
 async def sign_in(port: int, email: str) -> dict[str, str]:
     """Register and sign in; return the tokens."""
     connection = Connection(port)
@@ -139,20 +157,7 @@ def main() -> None:
         url = asyncio.run(databases.recreate(postgres.url("postgres"), "app_bench_test"))
         asyncio.run(databases.migrate(url, root=ROOT))
         port, bare_port = free_port(), free_port()
-        environment = {
-            "APP_ENV": "test",
-            "APP_DATABASE__URL": url,
-            "APP_REDIS__URL": valkey.url,
-            "APP_HTTP__PORT": str(port),
-            "APP_AUTH__KEYS": key_ring("k"),
-            "APP_AUTH__REFRESH_KEYS": key_ring("r"),
-            "APP_AUTH__TOKEN_KEYS": key_ring("t"),
-            "APP_AUTH__PEPPERS": key_ring("p"),
-            "APP_AUTH__VERIFICATION": "off",
-            # Counted as always, and never reached: all requests come from one address.
-            **{f"APP_THROTTLE__{name.upper()}": "10000/s" for name in ThrottleSettings.model_fields},
-            "APP_LOG__LEVEL": "ERROR",
-        }
+        environment = environment_of(url, valkey.url, port)
         bare = ["-m", "bench.bare", str(bare_port)]
         with (
             served(["-m", "app_api"], port, "/probe/live", environment) as api,
@@ -161,4 +166,5 @@ def main() -> None:
             report(asyncio.run(measure(port, api.pid, bare_port, bare_api.pid, seconds)))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from app_db.base import Base
 from app_db.configuration import PREFIX, Misconfigured, load
+from app_db.hosts import Hosts
 from app_db.models import SchemaHistory
 from app_db.settings import DatabaseSettings
 from app_db.types import StrEnumText
@@ -118,7 +119,8 @@ async def run_online() -> None:
         settings = load(MigrationSettings, os.environ, elsewhere=[PREFIX]).database
     except Misconfigured as error:
         raise SystemExit(str(error)) from None
-    engine = create_async_engine(settings.direct_sqlalchemy_url, poolclass=pool.NullPool)
+    hosts = Hosts(settings.direct_dsn, connect_timeout=settings.connect_timeout)
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=hosts.connect, poolclass=pool.NullPool)
     try:
         async with engine.connect() as connection:
             await connection.run_sync(run_on)

@@ -6,6 +6,7 @@ runs, in processes that a test starts as well.
 
 import argparse
 import ast
+import json
 import os
 import queue
 import re
@@ -18,17 +19,20 @@ import xml.etree.ElementTree as ET
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+
+from warm_pytest import HUNG
 
 ROOT = Path(__file__).resolve().parents[1]
 UV = ("sh", str(ROOT / "scripts" / "uv.sh"))
 GUARDED = ("packages/*/src/**/*.py", "migrations/**/*.py")
 TESTS = ("packages/*/tests/**/test_*.py", "tests/**/test_*.py")
 COMMENT = re.compile(r"#.*\bguard: (\w+)")
-PARALLEL = 2
-SECONDS_PER_GUARD = 300.0
+SECONDS_PER_RUN = 600.0
+WARM_PYTEST = Path(__file__).with_name("warm_pytest.py")
 
 
 class GuardError(Exception):
@@ -155,6 +159,14 @@ class Copy:
                 shutil.copy(root / path, folder / path)
         sync = [*UV, "sync", "--quiet", "--compile-bytecode", "--python", sys.executable]
         subprocess.run(sync, cwd=folder, env=self.environment, check=True)
+        self._pytest = subprocess.Popen(
+            [folder / ".venv" / "bin" / "python", WARM_PYTEST, str(SECONDS_PER_RUN)],
+            cwd=folder,
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
 
     @contextmanager
     def without(self, guard: Guard) -> Iterator[None]:
@@ -169,32 +181,30 @@ class Copy:
             path.write_text(source)
             self._forget_compiled(path)
 
-    def run(self, *tests: str) -> str:
+    def run(self, tests: Sequence[str]) -> str:
         """Run tests; return `green`, `red` (a test failed), or `error` (none failed, but not all could run)."""
         report = self.folder / "report.xml"
         report.unlink(missing_ok=True)
-        python = str(self.folder / ".venv" / "bin" / "python")
-        with (self.folder / "output").open("w") as output:
-            try:
-                run = subprocess.run(
-                    [python, "-m", "pytest", "-q", f"--junit-xml={report}", *tests],
-                    cwd=self.folder,
-                    env=self.environment,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    timeout=SECONDS_PER_GUARD,
-                    check=False,
-                )
-            except subprocess.TimeoutExpired:
-                return "hung"
+        assert self._pytest.stdin
+        assert self._pytest.stdout
+        # Plain asserts: pytest cannot rewrite those of plugins that are loaded already, and nobody reads what they say.
+        arguments = ["-q", "--assert=plain", f"--junit-xml={report}", *tests]
+        print(json.dumps(arguments), file=self._pytest.stdin, flush=True)
+        code = int(self._pytest.stdout.readline())
+        if code == HUNG:
+            return "hung"
         cases = ET.parse(report).getroot() if report.exists() else ET.Element("none")  # noqa: S314  # pytest wrote it
         if cases.find(".//failure") is not None:
             return "red"
-        return "green" if run.returncode == 0 else "error"
+        return "green" if code == 0 else "error"
 
     def output(self) -> str:
         """Return the end of what pytest wrote in the last run."""
         return "\n".join((self.folder / "output").read_text(errors="replace").splitlines()[-25:])
+
+    def close(self) -> None:
+        """End the process that runs pytest here."""
+        self._pytest.communicate()
 
     @staticmethod
     def _forget_compiled(path: Path) -> None:
@@ -209,7 +219,7 @@ def try_guard(copies: queue.Queue[Copy], guard: Guard, test: str) -> Verdict:
     start = time.monotonic()
     try:
         with copy.without(guard):
-            word = copy.run(test)
+            word = copy.run([test])
     except GuardError as error:
         word = str(error)
     finally:
@@ -218,23 +228,28 @@ def try_guard(copies: queue.Queue[Copy], guard: Guard, test: str) -> Verdict:
 
 
 def try_all(root: Path, pairs: Mapping[Guard, str], folder: Path) -> list[Verdict]:
-    """Try every guard, two at a time, and print each verdict as it comes.
+    """Try every guard, as many at a time as there are processors, and print each verdict as it comes.
 
     Raises:
         GuardError: if a test fails with all lines in place.
     """
+    tests = sorted(set(pairs.values()))
     # With servers of one's own the copies would share one test database.
-    parallel = 1 if "APP_DATABASE__URL" in os.environ else PARALLEL
-    copies: queue.Queue[Copy] = queue.Queue()
-    for number in range(min(parallel, len(pairs))):
-        copies.put(Copy(root, folder / str(number)))
-    whole = copies.queue[0]
-    print(f"Running {len(pairs)} guards' tests with all lines in place …", flush=True)
-    if whole.run(*sorted(set(pairs.values()))) != "green":
-        raise GuardError(f"{whole.output()}\nThe tests must be green before a line is blanked.")
+    parallel = 1 if "APP_DATABASE__URL" in os.environ else min(max(2, os.cpu_count() or 1), len(tests))
     verdicts: list[Verdict] = []
-    with ThreadPoolExecutor(max_workers=parallel) as executor:
-        for future in as_completed([executor.submit(try_guard, copies, *each) for each in pairs.items()]):
+    with ExitStack() as stack, ThreadPoolExecutor(max_workers=parallel) as executor:
+        copies = list(executor.map(lambda number: Copy(root, folder / str(number)), range(parallel)))
+        for copy in copies:
+            stack.callback(copy.close)
+        print(f"Running {len(pairs)} guards' tests with all lines in place …", flush=True)
+        shares = [tests[number::parallel] for number in range(parallel)]
+        for copy, word in zip(copies, executor.map(Copy.run, copies, shares), strict=True):
+            if word != "green":
+                raise GuardError(f"{copy.output()}\nThe tests must be green before a line is blanked.")
+        free: queue.Queue[Copy] = queue.Queue()
+        for copy in copies:
+            free.put(copy)
+        for future in as_completed([executor.submit(try_guard, free, *each) for each in pairs.items()]):
             verdict = future.result()
             verdicts.append(verdict)
             place = f"[{len(verdicts):>2}/{len(pairs)}]"
@@ -242,27 +257,54 @@ def try_all(root: Path, pairs: Mapping[Guard, str], folder: Path) -> list[Verdic
     return verdicts
 
 
-def changed_files(root: Path, base: str) -> set[str]:
-    """Return the files that differ from `base`, committed or not."""
-    since = subprocess.run(["git", "merge-base", base, "HEAD"], cwd=root, capture_output=True, text=True, check=False)
-    if since.returncode != 0:
-        raise GuardError(f"git does not know {base!r}: name a commit, or fetch more history")
-    commands = (["diff", "--name-only", since.stdout.strip()], ["ls-files", "--others", "--exclude-standard"])
-    return {
-        path
-        for command in commands
-        for path in subprocess.run(
-            ["git", *command], cwd=root, capture_output=True, text=True, check=True
-        ).stdout.splitlines()
-    }
+def git(root: Path, *arguments: str) -> str | None:
+    """Return what git says; None if it refuses."""
+    run = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+    return run.stdout if run.returncode == 0 else None
+
+
+def function_around(source: str, number: int) -> str:
+    """Return the function that the line is in, without those around it; elsewhere the line."""
+    functions = [
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and first_line(node) <= number <= last_line(node)
+    ]
+    lines = source.splitlines(keepends=True)
+    if not functions:
+        return lines[number - 1]
+    function = max(functions, key=first_line)
+    return "".join(lines[first_line(function) - 1 : last_line(function)])
 
 
 def select(root: Path, pairs: Mapping[Guard, str], *, base: str | None) -> dict[Guard, str]:
-    """Return all guards, or those whose file or test file differs from `base`."""
+    """Return all guards, or those with a function or a test that is not to be found in `base` as it is here.
+
+    What they call may have changed as well: for that all are tried once a night.
+    """
     if base is None:
         return dict(pairs)
-    changed = changed_files(root, base)
-    return {guard: test for guard, test in pairs.items() if {guard.path, test.split("::")[0]} & changed}
+    if (since := git(root, "merge-base", base, "HEAD")) is None:
+        raise GuardError(f"git does not know {base!r}: name a commit, or fetch more history")
+
+    @cache
+    def before(path: str) -> str:
+        return git(root, "show", f"{since.strip()}:{path}") or ""
+
+    @cache
+    def now(path: str) -> str:
+        return (root / path).read_text()
+
+    def is_new(guard: Guard, test: str) -> bool:
+        path, *_, name = test.split("::")
+        defined = re.search(rf"^ *(async )?def {name}\b", now(path), re.MULTILINE)
+        assert defined, test
+        line = now(path).count("\n", 0, defined.end()) + 1
+        return function_around(now(guard.path), guard.line) not in before(guard.path) or function_around(
+            now(path), line
+        ) not in before(path)
+
+    return {guard: test for guard, test in pairs.items() if is_new(guard, test)}
 
 
 def report(verdicts: Sequence[Verdict]) -> int:

@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 UV = ("sh", str(ROOT / "scripts" / "uv.sh"))
 
 LOCKS: Mapping[str, tuple[str, ...]] = {
-    "packages/api/requirements.lock": ("--package", "app-api"),
-    "packages/worker/requirements.lock": ("--package", "app-worker"),
+    "packages/api/requirements.lock": ("--package", "app-api", "--extra", "tracing"),
+    "packages/worker/requirements.lock": ("--package", "app-worker", "--extra", "tracing"),
     "migrations/requirements.lock": ("--package", "app-db", "--extra", "migrations"),
 }
 HEADER = """\

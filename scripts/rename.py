@@ -31,7 +31,9 @@ def renamer(name: str, packages: Sequence[str]) -> Callable[[str], str]:
         rf"""(?<![A-Za-z0-9_]) (?:
             (?P<upper> APP_ )
           | app (?P<join> [-_] ) (?: (?= (?:{"|".join(packages)}) (?![a-z0-9]) )  # app-db, app_auth.tokens
-                                   | (?= jobs?_ )                                 # app_jobs_started_total, a metric
+                                   | (?= migrate\b )                              # app-migrate: an image and a unit
+                                   | (?= (?: jobs? | http | build | throttle      # app_jobs_started_total: a metric
+                                           | started | stopped | password_hash(?:es)? )_ )
                                    | (?= \w*[{{<]?\w*[}}>]?\w*_test\b )             # app_gw0_test: a database
                                    | (?= [{{$<*] ) )                              # app_{{member}}, app-$package
           | (?<= ["'`/=] ) app (?P<quoted> [-_] )                                # "app_production", `app_`

@@ -24,7 +24,19 @@ APPLICATIONS: tuple[tuple[type[BaseModel], Sequence[str]], ...] = (
     (worker.CommandSettings, (*worker.ELSEWHERE, *worker.FOR_RUN)),
 )
 # The two applications differ, and say so; absence means something else than any value.
-WITHOUT_ONE_DEFAULT = {"APP_REDIS__TIMEOUT", "APP_HTTP__DOCS", "APP_DATABASE__DIRECT_URL", SECRETS_FILE}
+WITHOUT_ONE_DEFAULT = {
+    "APP_DATABASE__CA_PATH",
+    "APP_DATABASE__DIRECT_URL",
+    "APP_DATABASE__REPLICA_URL",
+    "APP_DATABASE__TLS",
+    "APP_LOG__FORMAT",
+    "APP_TRACING__ENDPOINT",
+    "APP_HTTP__DOCS",
+    "APP_REDIS__CA_PATH",
+    "APP_REDIS__TIMEOUT",
+    "APP_REDIS__TLS",
+    SECRETS_FILE,
+}
 
 REQUIRED = {
     "APP_DATABASE__URL": "postgresql://127.0.0.1/example",

@@ -14,6 +14,13 @@ CASES = range(1, 71)
 LATER = {25: "algorithms with public keys: the ring holds HS256 only, one kid has one algorithm"}
 """What is not offered yet, and so cannot be attacked."""
 
+DIFFERENT = {
+    9: "400, but 413 below /auth: a hundred thousand brackets are more than the 64 KiB that are read there at all",
+    56: "400, but for a length beside chunks: HAProxy reads the chunks (RFC 9112, 6.3), passes on no length and closes "
+    "the connection, so there is one reading and one answer, and nothing behind it is served",
+}
+"""What is answered otherwise than the case says, because another promise is kept as well."""
+
 ELSEWHERE: dict[int, tuple[str, ...]] = {
     28: ("test_a_time_that_is_no_time_is_refused",),
     54: ("test_what_is_too_long_is_refused_with_a_problem", "test_a_header_without_end_is_cut_off_early"),
@@ -32,7 +39,11 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
         "test_a_database_that_became_read_only_is_said_to_be_away_and_still_read",
     ),
     65: ("test_accounts_work_without_valkey", "test_wrong_passwords_are_limited_without_valkey"),
-    66: ("test_sign_ins_that_run_when_it_is_told_to_stop_are_answered",),
+    66: (
+        "test_sign_ins_that_run_when_it_is_told_to_stop_are_answered",
+        "test_a_process_that_is_told_to_stop_behind_the_proxy_costs_no_request",
+        "test_a_process_that_is_killed_takes_no_more_along_than_what_it_was_writing",
+    ),
     67: (
         "test_a_mail_is_sent_although_the_worker_was_killed_while_sending_it",
         "test_a_stopped_worker_gives_its_job_back_with_the_attempt",

@@ -7,9 +7,9 @@ import uvloop
 
 from app_db.configuration import load
 from app_db.jobs.payload import JobPayload
+from app_db.telemetry.logs import configure_logging
 from app_worker.context import JobContext
 from app_worker.handlers import HANDLERS
-from app_worker.observability import configure_logging
 from app_worker.process import run_worker
 from app_worker.registry import handles
 from app_worker.schedule import CatchUp, Cron

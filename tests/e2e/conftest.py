@@ -30,6 +30,16 @@ LEASE_SECONDS = 2
 """So short that no test waits long for the job of a worker that was killed."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, or one process would be at it when the others have nothing left to do."""
+
+    def seconds(item: pytest.Item) -> float:
+        timeout = item.get_closest_marker("timeout")
+        return float(timeout.args[0]) if timeout else 0
+
+    items.sort(key=seconds, reverse=True)
+
+
 @pytest.fixture
 def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
     """A Valkey of this test alone: it may be emptied, killed, and started again at the same address."""

@@ -78,10 +78,10 @@ class HttpSite:
         self._apis.append(Api(env={**self.environment, **different}, log=log))
         return self._apis[-1]
 
-    async def register(self, email: str = "") -> Response:
+    async def register(self, email: str = "", *, client: AsyncClient | None = None) -> Response:
         """Make an account, by default one with an address that nobody has had before."""
         email = email or f"{new_id().hex}@example.test"
-        return await self.client.post("/auth/register", json={"email": email, "password": PASSWORD})
+        return await (client or self.client).post("/auth/register", json={"email": email, "password": PASSWORD})
 
     async def operator_token(self) -> str:
         """Sign in somebody else, an operator, and return their access token."""
@@ -96,10 +96,10 @@ class HttpSite:
         """Sign the user in: a read, a hash, a write."""
         return await (client or self.client).post("/auth/access-token", data={"username": email, "password": password})
 
-    async def me(self) -> Response:
+    async def me(self, *, client: AsyncClient | None = None) -> Response:
         """Ask who is signed in: one read."""
         headers = {"Authorization": f"Bearer {self.tokens['access_token']}"}
-        return await self.client.get("/auth/me", headers=headers)
+        return await (client or self.client).get("/auth/me", headers=headers)
 
     async def refresh(self) -> Response:
         """Stay signed in, with the refresh token of a new sign-in: one write."""

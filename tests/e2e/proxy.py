@@ -12,19 +12,23 @@ import pytest
 from app_db.testing.processes import free_port, port_is_free, spawn, wait_until
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "haproxy.cfg"
+ONE_SERVER = '    server api1 "${PROXY_UPSTREAM}"\n'
 PATIENCE = 30.0
 
 
 @contextmanager
-def proxied(upstream: str, *, log: Path) -> Iterator[int]:
-    """Put HAProxy in front of `upstream` (`127.0.0.1:8000`) and give its port; skips where it is not installed."""
+def proxied(*upstreams: str, log: Path) -> Iterator[int]:
+    """Put HAProxy in front of each upstream (`127.0.0.1:8000`) and give its port; skips where it is not installed."""
     haproxy = shutil.which("haproxy", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
     if haproxy is None:
         pytest.skip("HAProxy is not installed")
     port = free_port()
-    environment = {**os.environ, "PROXY_LISTEN": f"127.0.0.1:{port}", "PROXY_UPSTREAM": upstream}
+    configuration = log.with_suffix(".cfg")
+    servers = "".join(f"    server api{number} {upstream}\n" for number, upstream in enumerate(upstreams, start=1))
+    configuration.write_text(CONFIGURATION.read_text().replace(ONE_SERVER, servers))
+    environment = {**os.environ, "PROXY_LISTEN": f"127.0.0.1:{port}"}
     with log.open("wb") as output:
-        process = spawn([haproxy, "-db", "-f", CONFIGURATION], env=environment, cwd=log.parent, output=output)
+        process = spawn([haproxy, "-db", "-f", configuration], env=environment, cwd=log.parent, output=output)
     try:
         assert wait_until(lambda: not port_is_free(port) or process.poll() is not None, PATIENCE)
         assert process.poll() is None, log.read_text()

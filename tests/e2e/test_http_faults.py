@@ -7,24 +7,29 @@ what they show.
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
-from httpx2 import AsyncClient, Response
+from httpx2 import AsyncClient, RemoteProtocolError, Response
 
 from app_api.testing import assert_problem
 
 from .http_site import END_SESSIONS, NO_HANG, ROLE, HttpSite
-from .processes import eventually, until
+from .processes import Api, eventually, until
+from .proxy import proxied
 
 WAITING = f"SELECT FROM pg_stat_activity WHERE usename = '{ROLE}' AND wait_event_type = 'Lock'"
 NO_MORE = f"ALTER ROLE {ROLE} CONNECTION LIMIT 0"
 AGAIN = f"ALTER ROLE {ROLE} CONNECTION LIMIT -1"
 READ_ONLY = f"ALTER ROLE {ROLE} SET default_transaction_read_only = on"
 WRITABLE = f"ALTER ROLE {ROLE} RESET default_transaction_read_only"
+
+
+CLIENTS = 8
 
 
 @pytest.fixture
@@ -161,6 +166,55 @@ async def test_sign_ins_that_run_when_it_is_told_to_stop_are_answered(site: Http
     assert api.stop() == 0, api.output
 
 
+@asynccontextmanager
+async def behind_the_proxy(site: HttpSite, folder: Path) -> AsyncIterator[tuple[Api, Counter[str]]]:
+    """Two processes behind the proxy, under load, of which the first is to be ended; and a count of answers."""
+    # With the delay of production, in which the proxy has to notice.
+    api = site.start_api(APP_HTTP__DRAIN_DELAY="3")
+    places = [each.url.removeprefix("http://") for each in (api, site.api)]
+    answers: Counter[str] = Counter()
+
+    async def count(kind: str, ask: Callable[..., Awaitable[Response]], client: AsyncClient) -> None:
+        while not done.is_set():
+            try:
+                answers[f"{kind} {(await ask(client=client)).status_code}"] += 1
+            except RemoteProtocolError:
+                answers[f"{kind} broken off"] += 1
+
+    done = asyncio.Event()
+    with proxied(*places, log=folder / "proxy.log") as port:
+        async with (
+            AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=NO_HANG) as client,
+            asyncio.TaskGroup() as tasks,
+        ):
+            for kind, ask in (("read", site.me), ("write", site.register)) * CLIENTS:
+                tasks.create_task(count(kind, ask, client))
+            await until(lambda: answers["read 200"] > 50 and answers["write 201"] > 50, "the load is on")
+            yield api, answers
+            served = answers["write 201"]
+            await until(lambda: answers["write 201"] > served + 50, "the other one serves")
+            done.set()
+
+
+async def test_a_process_that_is_killed_takes_no_more_along_than_what_it_was_writing(
+    site: HttpSite, tmp_path: Path
+) -> None:
+    async with behind_the_proxy(site, tmp_path) as (api, answers):
+        api.kill()
+
+    assert set(answers) <= {"read 200", "write 201", "write 502", "write broken off"}
+    assert answers["write 502"] + answers["write broken off"] <= CLIENTS
+    await site.nothing_is_left_open()
+
+
+async def test_a_process_that_is_told_to_stop_behind_the_proxy_costs_no_request(site: HttpSite, tmp_path: Path) -> None:
+    async with behind_the_proxy(site, tmp_path) as (api, answers):
+        code = await asyncio.to_thread(api.stop)
+
+    assert code == 0
+    assert set(answers) == {"read 200", "write 201"}
+
+
 async def test_a_dropped_column_is_a_fault_after_which_the_connection_goes_on(site: HttpSite) -> None:
     async with AsyncClient(base_url=site.api.url, timeout=NO_HANG) as client:
         await site.do("ALTER TABLE users RENAME COLUMN password_hash TO dropped")
@@ -190,7 +244,7 @@ def connection_of(response: Response) -> object:
 
 @asynccontextmanager
 async def load(site: HttpSite, answers: Counter[int]) -> AsyncIterator[None]:
-    """Eight clients that sign in, or ask who they are, again and again; `answers` counts the statuses."""
+    """Clients that sign in, or ask who they are, again and again; `answers` counts the statuses."""
 
     async def keep_asking() -> None:
         while not done.is_set():
@@ -199,7 +253,7 @@ async def load(site: HttpSite, answers: Counter[int]) -> AsyncIterator[None]:
 
     done = asyncio.Event()
     async with asyncio.TaskGroup() as clients:
-        for _ in range(8):
+        for _ in range(CLIENTS):
             clients.create_task(keep_asking())
         try:
             yield

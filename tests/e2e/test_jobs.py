@@ -16,6 +16,7 @@ from app_auth.testing import PASSWORD
 from app_db import Database
 from app_db.jobs.catalog import WelcomeEmail
 from app_db.jobs.outbox import enqueue
+from app_db.settings import ValkeySettings
 from app_db.testing.plugin import MakeUser
 from app_db.testing.servers import ValkeyServer
 from app_worker.engine import Window, connect
@@ -213,10 +214,10 @@ async def sign_in(http: AsyncClient, email: str) -> dict[str, str]:
 async def dispatch_and_die(database: Database, valkey_url: str) -> None:
     """Do what a worker does that dies when it has moved a job from Postgres to Valkey."""
 
-    async with connect(valkey_url, call_timeout=timedelta(seconds=5)) as valkey:
+    async with connect(ValkeySettings.model_validate({"url": valkey_url, "timeout": timedelta(seconds=5)})) as valkey:
         window = Window(valkey, "default")
         await window.take("an engine with a free slot", 1)
-        metrics = Metrics(kinds=(), queues=(), enqueued={})
+        metrics = Metrics(kinds=(), queues=())
         relay = Relay(database, window, timedelta(seconds=LEASE_SECONDS), lambda: True, metrics)
         assert await relay.dispatch() == 1
 

@@ -24,7 +24,8 @@ DECISIONS = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
 INDEX = ROOT / "docs/decisions/README.md"
 SECURITY = ROOT / "docs/security.md"
 ABOUT_JOBS = sorted((ROOT / "docs").glob("*jobs*.md"))
-PAGES = (README, ARCHITECTURE, SECURITY, *ABOUT_JOBS, INDEX, *DECISIONS)
+OPERATIONS = (ROOT / "docs/operations.md", ROOT / "docs/configuration.md")
+PAGES = (README, ARCHITECTURE, SECURITY, *OPERATIONS, *ABOUT_JOBS, INDEX, *DECISIONS)
 NOT_PERFORMED = {"make test"}
 PATIENCE = 30.0
 """Seconds that a reader waits for a job to be done. A reader is slower than a test, and so finds it done at once."""

@@ -1,4 +1,8 @@
-"""A team renames its clone: one commit, nothing of the placeholder left, and the renamed suite is green."""
+"""A team renames its clone: one commit, nothing of the placeholder left, and the renamed suite is green.
+
+Each change proves that with a part of the suite in which names matter: what is read by name (settings, entry points,
+migrations, metrics), and one way through all processes. Once a night the whole suite is run.
+"""
 
 import os
 import subprocess
@@ -6,6 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
+# One group: they share a clone.
+pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("rename")]
 
 ROOT = Path(__file__).parents[2]
 # What a developer's shell has, and none of what the surrounding run of pytest added.
@@ -20,11 +27,26 @@ ENVIRONMENT: Mapping[str, str] = (
 )
 
 
+READ_BY_NAME = (
+    "tests/architecture",
+    "tests/migrations/test_drift.py",
+    "packages/db/tests/test_configuration.py",
+    "packages/api/tests/test_config.py",
+    "packages/worker/tests/test_main.py",
+    "tests/e2e/test_jobs.py::test_registering_sends_a_mail_in_text_and_html",
+)
+
+
 def run(checkout: Path, *command: str) -> str:
     """Run a command in the checkout as a developer would; a failure shows its output."""
     done = subprocess.run(command, cwd=checkout, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return done.stdout
+
+
+def run_tests(checkout: Path, *tests: str) -> None:
+    """Run these tests of the checkout, in its own environment."""
+    assert " passed" in run(checkout, "sh", "scripts/uv.sh", "run", "--quiet", "pytest", "-q", *tests)
 
 
 @pytest.fixture(scope="module")
@@ -55,27 +77,15 @@ def test_nothing_of_the_placeholder_is_left(renamed: Path) -> None:
     assert [path for path in run(renamed, "git", "ls-files").splitlines() if "app_" in path] == []
 
 
-@pytest.mark.timeout(120)
 def test_the_renamed_checkout_is_formatted_typed_and_linted(renamed: Path) -> None:
     for command in (["ruff", "format", "--check"], ["ruff", "check"], ["mypy"], ["lint-imports", "--no-cache"]):
         run(renamed, "sh", "scripts/uv.sh", "run", "--quiet", *command)
 
 
-@pytest.mark.timeout(900)
+def test_what_is_read_by_name_is_found_in_the_renamed_checkout(renamed: Path) -> None:
+    run_tests(renamed, *READ_BY_NAME)
+
+
+@pytest.mark.slow
 def test_the_renamed_suite_is_green(renamed: Path) -> None:
-    pytest_command = (
-        "sh",
-        "scripts/uv.sh",
-        "run",
-        "--quiet",
-        "pytest",
-        "-q",
-        "-n",
-        "2",
-        "packages",
-        "tests/architecture",
-    )
-
-    output = run(renamed, *pytest_command)
-
-    assert " passed" in output
+    run_tests(renamed, "-n2", "packages", "tests/architecture", "tests/migrations")

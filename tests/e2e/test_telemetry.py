@@ -14,7 +14,7 @@ from app_db.jobs.outbox import enqueue
 from app_db.testing.processes import free_port
 
 from .conftest import StartWorker
-from .processes import Worker, eventually, until
+from .processes import Worker, eventually
 
 
 @pytest.fixture
@@ -64,19 +64,6 @@ async def test_a_worker_that_the_database_does_not_hear_is_not_well(probe: Async
         await eventually(lambda: is_status(probe, 503), "the worker says that it cannot beat")
 
     await eventually(lambda: is_status(probe, 200), "the worker is well again")
-
-
-async def test_the_second_worker_on_a_port_runs_without_it(
-    watched: Worker, start_worker: StartWorker, port: str, database: Database
-) -> None:
-    second = start_worker(APP_METRICS__ENABLED="true", APP_METRICS__PORT=port)
-    watched.stop()
-
-    async with database.sessions.begin() as session:
-        await enqueue(session, PruneSessions())
-
-    await until(lambda: second.has_logged("sessions_pruned"), "the second worker runs a job")
-    assert second.has_logged("telemetry_port_taken")
 
 
 async def is_status(probe: AsyncClient, expected: int) -> bool:

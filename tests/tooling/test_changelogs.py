@@ -40,7 +40,8 @@ def test_a_fragment_becomes_a_line_of_the_next_release(package: Path) -> None:
 
 @pytest.mark.parametrize("package", PACKAGES, indirect=True)
 def test_no_fragment_is_left_out_for_its_name(package: Path) -> None:
-    fragments = [path.read_text().strip() for path in (package / "changelog.d").glob("*.md")]
+    paths = (package / "changelog.d").glob("*.md")
+    fragments = [path.read_text().strip() for path in paths if ".misc." not in path.name]  # of those the number is told
 
     notes = " ".join(draft(package).split())
 

@@ -193,12 +193,25 @@ def test_only_guards_that_changed_are_tried(tree: Path) -> None:
 
 def test_guards_whose_tests_changed_are_tried(tree: Path) -> None:
     tests = tree / "packages" / "leaf" / "tests" / "test_leaf.py"
-    tests.write_text(tests.read_text() + "\n# changed\n")
+    tests.write_text(tests.read_text().replace('forget(["a"], "a")', 'forget(["b"], "b")'))
     commit(tree)
 
     run = run_guards(tree, "--list", "--changed", "HEAD~1")
 
-    assert "4 guarded lines" in run.stdout
+    assert run.stdout.splitlines() == [
+        "packages/leaf/src/leaf/__init__.py:6 test_an_item_is_forgotten",
+        "1 guarded lines",
+    ]
+
+
+def test_guards_in_a_function_that_changed_are_tried(tree: Path) -> None:
+    source = tree / "packages" / "leaf" / "src" / "leaf" / "__init__.py"
+    source.write_text(source.read_text().replace("[3, 1, 2]", "[2, 3]"))
+
+    run = run_guards(tree, "--list", "--changed", "HEAD")
+
+    assert run.stdout.splitlines()[1:] == ["1 guarded lines"]
+    assert "test_the_highest_comes_first" in run.stdout
 
 
 def test_a_base_that_git_does_not_know_is_refused(tree: Path) -> None:

@@ -33,6 +33,11 @@ PACKAGES = ["api", "auth", "db", "worker"]
             "rate(app_jobs_finished_total[5m]) / max(app_job_window)",
             "rate(my_shop_jobs_finished_total[5m]) / max(my_shop_job_window)",
         ),
+        (
+            "sum(rate(app_http_errors_total[5m])) > app_password_hashes_waiting",
+            "sum(rate(my_shop_http_errors_total[5m])) > my_shop_password_hashes_waiting",
+        ),
+        ("image: app-migrate", "image: my-shop-migrate"),
         ('f"app:queue:{queue}"', 'f"my_shop:queue:{queue}"'),
         ("uv run --package app-$p pytest", "uv run --package my-shop-$p pytest"),
         ('f"app_{member}"', 'f"my_shop_{member}"'),

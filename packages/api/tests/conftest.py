@@ -13,7 +13,6 @@ from httpx2 import AsyncClient
 
 from app_api.app import create_app
 from app_api.lifespan import State
-from app_api.observability import configure_logging
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, client_of, run_lifespan
 from app_auth.limits import ThrottleSettings
@@ -22,6 +21,7 @@ from app_auth.testing import MakeAccount, SignIn
 from app_db import Database
 from app_db.models import Role
 from app_db.settings import DatabaseSettings
+from app_db.telemetry.logs import configure_logging
 
 
 @pytest.fixture(scope="session")

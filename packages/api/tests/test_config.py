@@ -14,7 +14,7 @@ from app_auth.keys import RINGS
 from app_auth.settings import Key
 from app_db.configuration import SECRETS_FILE, Misconfigured, lines_of, load
 from app_db.roles import make_roles as restore
-from app_db.roles import roles_sql
+from app_db.roles import roles_sql, user_of
 from app_db.settings import DatabaseSettings
 from app_db.testing.databases import AppRole
 
@@ -36,13 +36,18 @@ def secrets(tmp_path: Path) -> Path:
     return path
 
 
+def settings_of(secrets: Path) -> dict[str, str]:
+    """What has to be set besides, where the database is elsewhere; any file does as long as nobody connects."""
+    return {SECRETS_FILE: str(secrets), "APP_DATABASE__CA_PATH": str(secrets)}
+
+
 def ring_in(path: Path, name: str) -> list[dict[str, str]]:
     ring: list[dict[str, str]] = json.loads(lines_of(path.read_text())[f"APP_AUTH__{name.upper()}"])
     return ring
 
 
 def test_a_new_file_of_secrets_is_all_that_production_needs(secrets: Path) -> None:
-    settings = load(ApiSettings, {SECRETS_FILE: str(secrets)}, elsewhere=ELSEWHERE)
+    settings = load(ApiSettings, settings_of(secrets), elsewhere=ELSEWHERE)
 
     assert settings.database.sqlalchemy_url.username == "app"
     assert settings.redis.url.get_secret_value() == REDIS
@@ -64,6 +69,13 @@ def test_what_has_to_be_set_besides_is_said(tmp_path: Path) -> None:
 
     assert besides.startswith("Set besides: ")
     assert {"APP_DATABASE__URL", "APP_REDIS__URL", "APP_PUBLIC_BASE_URL"} <= set(besides[13:].split(", "))
+
+
+@pytest.mark.parametrize(("url", "is_said"), [(DATABASE, True), ("postgresql://127.0.0.1/shop", False)])
+def test_a_database_elsewhere_is_said_to_need_a_certificate(url: str, is_said: bool, tmp_path: Path) -> None:
+    *_, besides = run("init", tmp_path / "secrets.env", "--database", url)
+
+    assert ("APP_DATABASE__CA_PATH" in besides) is is_said
 
 
 @pytest.mark.parametrize("there", ["secrets.env", "secrets.env.migrator"])
@@ -191,7 +203,7 @@ def test_a_check_fails_when_the_database_does_not_answer(secrets: Path) -> None:
 
 
 def test_a_check_of_development_says_that_it_is_one(secrets: Path) -> None:
-    *_, verdict = run("check", environ={SECRETS_FILE: str(secrets), "APP_ENV": "development"})
+    *_, verdict = run("check", environ={**settings_of(secrets), "APP_ENV": "development"})
 
     assert verdict == "# Fit for development. What only production refuses was not looked for."
 
@@ -208,9 +220,7 @@ async def test_roles_are_printed_without_a_database_and_without_passwords(secret
     (script,) = await make_roles("--print", "--secrets", secrets, "--readonly", "people", "--connection-limit", "7")
 
     passwords = [
-        DatabaseSettings.model_validate(
-            {"url": lines_of(path.read_text())["APP_DATABASE__URL"]}
-        ).sqlalchemy_url.password
+        user_of(lines_of(path.read_text())["APP_DATABASE__URL"])[1].get_secret_value()
         for path in (secrets, config.migrator_file(secrets))
     ]
     assert "ALTER ROLE app LOGIN CONNECTION LIMIT 7 PASSWORD 'SCRAM-SHA-256$" in script

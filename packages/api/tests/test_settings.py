@@ -22,8 +22,8 @@ def ring(key: str) -> str:
 
 
 LEAST = {
-    "APP_DATABASE__URL": f"postgresql://app:{PASSWORD}@db.example.test/app",
-    "APP_REDIS__URL": "redis://cache.example.test/0",
+    "APP_DATABASE__URL": f"postgresql://app:{PASSWORD}@127.0.0.1/app",
+    "APP_REDIS__URL": "rediss://cache.example.test/0",
     "APP_AUTH__KEYS": ring(KEYS[0]),
     "APP_AUTH__REFRESH_KEYS": ring(KEYS[1]),
     "APP_AUTH__TOKEN_KEYS": ring(KEYS[2]),
@@ -85,7 +85,7 @@ def test_production_refuses_addresses_that_nobody_verifies() -> None:
 
 @pytest.mark.parametrize("password", ["passwd-change-me", "change-me-please", "postgres", "password"])
 def test_production_refuses_a_published_password(password: str) -> None:
-    line = refusal(APP_DATABASE__URL=f"postgresql://app:{password}@db.example.test/app")
+    line = refusal(APP_DATABASE__URL=f"postgresql://app:{password}@localhost/app")
 
     assert line == "APP_DATABASE__URL: has a password that everybody knows"
 
@@ -175,7 +175,7 @@ def test_secrets_are_not_shown() -> None:
 
 
 def test_what_the_worker_reads_may_be_set_too() -> None:
-    both = settings(APP_MAIL__URL="smtp://mail.example.test", APP_WORKER__CONCURRENCY="3", APP_METRICS__PORT="1")
+    both = settings(APP_MAIL__URL="smtp://mail.example.test", APP_WORKER__CONCURRENCY="3")
 
     assert both == settings()
 
@@ -185,3 +185,13 @@ def test_limits_and_proxies_are_read_from_the_environment() -> None:
 
     assert read.throttle.login_account == "7/2m"
     assert [str(network) for network in read.http.trusted_proxies] == ["10.0.0.0/8", "fd00::/8"]
+
+
+@pytest.mark.parametrize(
+    ("env", "given", "seconds"),
+    [("production", {}, 3), ("development", {}, 0), ("test", {}, 0), ("test", {"APP_HTTP__DRAIN_DELAY": "2"}, 2)],
+)
+def test_in_production_a_proxy_has_time_to_notice_that_a_process_stops(
+    env: str, given: dict[str, str], seconds: int
+) -> None:
+    assert settings(APP_ENV=env, **given).http.drain_delay == timedelta(seconds=seconds)

@@ -52,6 +52,7 @@ def test_the_limits_are_those_that_are_promised() -> None:
         "login_account_day": "100/24h",
         "register_ip": "10/h",
         "forgot_ip": "10/h",
+        "mail_account": "3/h",
         "refresh_ip": "150/5m",
         "one_time_ip": "30/5m",
     }

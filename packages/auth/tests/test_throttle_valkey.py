@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import timedelta
 
 import pytest
-from pydantic import SecretStr
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
@@ -17,6 +16,7 @@ from app_auth.client import Client
 from app_auth.errors import InvalidCredentials, Throttled
 from app_auth.limits import ThrottleSettings
 from app_auth.throttle import SharedWindows, Throttle, open_throttle
+from app_db.settings import ValkeySettings
 from app_db.testing.servers import ValkeyServer
 
 ADA = "ada@example.test"
@@ -40,9 +40,9 @@ def secret() -> bytes:
 @asynccontextmanager
 async def processes(url: str, secret: bytes, *, count: int = 2, **limits: str) -> AsyncIterator[list[Throttle]]:
     """Open the throttles of so many processes."""
-    settings = ThrottleSettings(**limits)
+    settings, valkey = ThrottleSettings(**limits), ValkeySettings.model_validate({"url": url, "timeout": PATIENCE})
     async with AsyncExitStack() as stack:
-        opened = [open_throttle(settings, secret=secret, url=SecretStr(url), patience=PATIENCE) for _ in range(count)]
+        opened = [open_throttle(settings, secret=secret, valkey=valkey) for _ in range(count)]
         yield [await stack.enter_async_context(throttle) for throttle in opened]
 
 

@@ -38,7 +38,7 @@ class Settings(BaseModel, frozen=True):
 
 
 PASSWORD = "pa55-of-the-database"
-LEAST = {"APP_DATABASE__URL": f"postgresql://app:{PASSWORD}@db.example.test:5433/app"}
+LEAST = {"APP_DATABASE__URL": f"postgresql://app:{PASSWORD}@127.0.0.1:5433/app"}
 
 
 def lines(environ: dict[str, str]) -> tuple[str, ...]:
@@ -127,7 +127,7 @@ def test_a_file_that_cannot_be_read_is_named_by_its_variable(tmp_path: Path, con
 
 SECRETS = """
 # made by `config init`
-APP_DATABASE__URL='postgresql://app:pa55@db.example.test/app'
+APP_DATABASE__URL='postgresql://app:pa55@localhost/app'
 export APP_PORT="3"
 APP_PART__FROM=it's
 APP_WORKER__CONCURRENCY=4
@@ -140,7 +140,7 @@ def test_a_file_of_secrets_is_read_and_variables_come_first(tmp_path: Path) -> N
 
     settings = load(Settings, {SECRETS_FILE: str(secrets), "APP_PART__FROM": "ada"}, elsewhere=["APP_WORKER__"])
 
-    assert settings.database.sqlalchemy_url.host == "db.example.test"
+    assert settings.database.sqlalchemy_url.host == "localhost"
     assert (settings.port, settings.part.sender) == (3, "ada")
 
 
@@ -164,7 +164,7 @@ def test_settings_are_shown_with_where_they_come_from_and_without_secrets(tmp_pa
 
     text = list(shown(load(Settings, environ), environ))
 
-    assert "APP_DATABASE__URL=postgresql://…@db.example.test:5433/app  # variable" in text
+    assert "APP_DATABASE__URL=postgresql://…@127.0.0.1:5433/app  # variable" in text
     assert 'APP_PART__RING=[{"kid": "1", "secret": "**********"}]  # default' in text
     assert "APP_PORT=7  # APP_PORT_FILE" in text
     assert "APP_DATABASE__DIRECT_URL=null  # default" in text

@@ -4,15 +4,15 @@ from contextlib import nullcontext
 from datetime import timedelta
 
 import pytest
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from app_db.settings import DatabaseSettings, ValkeyUrl, has_guessable_password
+from app_db.settings import DatabaseSettings, ValkeyUrl
 
 PLAIN = "postgresql://app:p%40ss@db.example.test/app"
 
 
-def settings(**values: str) -> DatabaseSettings:
-    return DatabaseSettings.model_validate(values)
+def settings(**values: object) -> DatabaseSettings:
+    return DatabaseSettings.model_validate({"tls": "off"} | values)
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+asyncpg", "postgresql+psycopg"])
@@ -23,13 +23,14 @@ def test_any_spelling_of_the_driver_is_ours(scheme: str) -> None:
 
 
 def test_the_direct_url_is_the_url_unless_given() -> None:
-    assert settings(url=PLAIN).direct_dsn == PLAIN
+    assert settings(url=PLAIN).direct_dsn == f"{PLAIN}?sslmode=disable"
 
 
 def test_a_direct_url_leads_past_the_pooler() -> None:
     given = settings(url="postgresql://pooler.example.test/app", direct_url=PLAIN)
 
-    assert (given.sqlalchemy_url.host, given.direct_dsn) == ("pooler.example.test", PLAIN)
+    assert given.sqlalchemy_url.host == "pooler.example.test"
+    assert given.direct_dsn == f"{PLAIN}?sslmode=disable"
 
 
 def test_a_printed_setting_hides_the_password() -> None:
@@ -79,4 +80,15 @@ def test_what_is_no_url_of_valkey_is_refused(url: str, *, is_valkey: bool) -> No
     ],
 )
 def test_a_password_that_everybody_knows_is_recognised(url: str, *, is_guessable: bool) -> None:
-    assert has_guessable_password(SecretStr(url)) is is_guessable
+    assert bool(list(settings(url=url).weaknesses())) is is_guessable
+
+
+def test_each_url_with_a_password_that_everybody_knows_is_named_without_it() -> None:
+    known = "postgresql://app:postgres@db.example.test/app"
+
+    lines = settings(url=PLAIN, direct_url=known, replica_url=known).weaknesses()
+
+    assert list(lines) == [
+        "APP_DATABASE__DIRECT_URL: has a password that everybody knows",
+        "APP_DATABASE__REPLICA_URL: has a password that everybody knows",
+    ]

@@ -15,14 +15,20 @@ from sqlalchemy.util import await_only
 from app_db import Database, Session
 from app_db.jobs.outbox import UNIQUE_TRIES, enqueue
 from app_db.jobs.payload import JobPayload
-from app_db.jobs.unique import OPEN_STATES, Unique
-from app_db.models import Job, JobState
+from app_db.jobs.unique import Unique
+from app_db.models import OPEN_STATES, Job, JobState
 from app_db.testing.queries import assert_queries
 from app_db.types import new_id
 
 type OpenWith = Callable[..., AbstractAsyncContextManager[Database]]
 
 RACERS = 50
+WIDE: dict[str, Any] = {
+    "pool_size": RACERS,
+    # Fifty connections at once take their time on a busy machine.
+    "connect_timeout": timedelta(seconds=20),
+    "lock_timeout": timedelta(seconds=20),
+}
 
 
 class Report(JobPayload):
@@ -226,7 +232,7 @@ async def test_the_same_job_of_fifty_transactions_at_once_is_accepted_once(
     database: Database, open_with: OpenWith
 ) -> None:
     report = Report(team_id=new_id())
-    async with open_with(pool_size=RACERS, lock_timeout=timedelta(seconds=20)) as wide:
+    async with open_with(**WIDE) as wide:
         everybody_is_in = asyncio.Barrier(RACERS)
 
         async def race() -> UUID:
@@ -245,7 +251,7 @@ async def test_the_next_of_fifty_transactions_takes_over_when_the_first_is_rolle
     database: Database, open_with: OpenWith, until: Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
 ) -> None:
     report = Report(team_id=new_id())
-    async with open_with(pool_size=RACERS, lock_timeout=timedelta(seconds=20)) as wide, wide.sessions() as first:
+    async with open_with(**WIDE) as wide, wide.sessions() as first:
         rolled_back = await enqueue(first, report, unique=Unique())
         others = [asyncio.create_task(accept(wide, report, Unique())) for _ in range(RACERS - 1)]
 

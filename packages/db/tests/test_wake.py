@@ -209,6 +209,23 @@ async def test_a_waker_that_lost_its_connection_connects_again(
     await until(woken)
 
 
+async def test_a_waker_leaves_a_server_that_takes_no_notify(
+    database: Database, listener: Listener, until: Until
+) -> None:
+    link = SlowLink(make_url(database.settings.direct_dsn))
+    async with await asyncio.start_server(link.relay, "127.0.0.1", 0) as server:
+        waker = Waker(link.dsn(server), connect_timeout=timedelta(milliseconds=100))
+        waker.wake()
+        await waker.close()
+        link.asked.clear()
+
+        waker.wake()
+
+        await asyncio.wait_for(link.asked.wait(), TIMEOUT.total_seconds())
+        await waker.close()
+        link.may_answer.set()
+
+
 async def test_a_wake_that_cannot_be_sent_is_dropped(refusing_url: str) -> None:
     waker = Waker(refusing_url, connect_timeout=TIMEOUT)
 

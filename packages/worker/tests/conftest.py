@@ -21,6 +21,7 @@ from app_db.jobs.ledger import Delivery
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.payload import JobPayload
 from app_db.models import Job, JobError
+from app_db.settings import ValkeySettings
 from app_db.testing.base import Server
 from app_db.testing.processes import free_port
 from app_db.testing.servers import ValkeyServer
@@ -100,7 +101,7 @@ def make_runner(database: Database, mailer: MemoryMailer) -> MakeRunner:
         tokens = OneTimeTokens(one_time_settings())
         mails = Mails(mailer, "Groundwork <hello@groundwork.test>", "https://groundwork.test/", tokens)
         registry = Registry(handlers, catalog=())
-        metrics = Metrics(kinds=registry.by_kind, queues=["default"], enqueued=database.enqueued)
+        metrics = Metrics(kinds=registry.by_kind, queues=["default"])
         return Runner(database, registry, mails, new_id(), lease, metrics)
 
     return make
@@ -109,7 +110,7 @@ def make_runner(database: Database, mailer: MemoryMailer) -> MakeRunner:
 @pytest_asyncio.fixture(loop_scope="session")
 async def valkey(valkey_url: str) -> AsyncIterator[Valkey]:
     """A client of an empty Valkey."""
-    async with connect(valkey_url, call_timeout=timedelta(seconds=10)) as client:
+    async with connect(ValkeySettings.model_validate({"url": valkey_url, "timeout": timedelta(seconds=10)})) as client:
         await client.flushall()
         yield client
 

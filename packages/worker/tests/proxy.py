@@ -6,7 +6,7 @@ from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
 from app_db import Database, open_database
-from app_db.settings import DatabaseSettings
+from app_db.settings import DatabaseSettings, ValkeySettings
 
 
 class Proxy:
@@ -29,6 +29,11 @@ class Proxy:
         """The server's URL, by way of the proxy."""
         credentials, _, _ = self._url.netloc.rpartition("@")
         return urlunsplit(self._url._replace(netloc=f"{credentials}@127.0.0.1:{self._port}"))
+
+    @property
+    def settings(self) -> ValkeySettings:
+        """Of a Valkey, by way of the proxy."""
+        return ValkeySettings.model_validate({"url": self.url, "timeout": 10})
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1")

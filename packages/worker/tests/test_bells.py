@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from structlog.testing import capture_logs
 
+from app_db.settings import ValkeySettings
 from app_db.testing.servers import ValkeyServer
 from app_worker.bells import Bells
 from app_worker.engine import Valkey, connect
@@ -91,7 +92,7 @@ async def test_a_valkey_that_was_restarted_is_heard_again(mortal_valkey: ValkeyS
 async def hearing(server: ValkeyServer, heard: Heard, call_timeout: timedelta) -> AsyncIterator[None]:
     """Listen to the channel `one` during the block."""
     async with (
-        connect(server.url, call_timeout=call_timeout) as valkey,
+        connect(ValkeySettings.model_validate({"url": server.url, "timeout": call_timeout})) as valkey,
         running(Bells(valkey, {"one": heard}, call_timeout=call_timeout).run()),
     ):
         yield

@@ -242,6 +242,13 @@ def test_a_worker_in_production_does_not_mail_links_to_itself(environment: dict[
     assert (run.returncode, run.stderr) == (1, "error: APP_PUBLIC_BASE_URL: must be where people reach the pages\n")
 
 
+def test_a_worker_in_production_refuses_a_published_password(environment: dict[str, str]) -> None:
+    run = run_in_production(environment, APP_DATABASE__URL="postgresql://app:change-me@127.0.0.1:1/app")
+
+    known = "error: APP_DATABASE__URL: has a password that everybody knows\n"
+    assert (run.returncode, run.stderr) == (1, known)
+
+
 async def test_what_a_worker_does_the_role_of_the_applications_may(
     environment: dict[str, str], modest_role: AppRole, tmp_path: Path
 ) -> None:

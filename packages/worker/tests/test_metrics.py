@@ -1,6 +1,5 @@
 """What a worker counts."""
 
-from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,13 +12,8 @@ from app_worker.metrics import OUTCOMES, Metrics
 
 
 @pytest.fixture
-def enqueued() -> Counter[str]:
-    return Counter()
-
-
-@pytest.fixture
-def metrics(enqueued: Counter[str]) -> Metrics:
-    return Metrics(kinds=["mail"], queues=["default"], enqueued=enqueued)
+def metrics() -> Metrics:
+    return Metrics(kinds=["mail"], queues=["default"])
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
@@ -70,6 +64,14 @@ def test_a_dispatch_counts_what_came_back_apart(metrics: Metrics) -> None:
     assert value(metrics, "app_job_crashes_total", queue="default") == 1
 
 
+def test_how_many_jobs_a_dispatch_takes_can_be_told(metrics: Metrics) -> None:
+    for count in (0, 5, 10):
+        metrics.dispatched("default", count)
+
+    assert value(metrics, "app_job_dispatches_total", queue="default") == 2
+    assert value(metrics, "app_jobs_dispatched_total", queue="default") == 15
+
+
 def test_the_window_shows_its_last_size(metrics: Metrics) -> None:
     for size in (7, 3):
         metrics.window("default", size)
@@ -77,17 +79,8 @@ def test_the_window_shows_its_last_size(metrics: Metrics) -> None:
     assert value(metrics, "app_job_window", queue="default") == 3
 
 
-def test_what_the_process_has_enqueued_is_read_at_each_scrape(metrics: Metrics, enqueued: Counter[str]) -> None:
-    enqueued["mail"] += 2
-    enqueued["of.another.package"] += 1
-
-    assert value(metrics, "app_jobs_enqueued_total", kind="mail") == 2
-    assert value(metrics, "app_jobs_enqueued_total", kind="of.another.package") == 1
-
-
 def test_a_rate_can_rise_from_zero(metrics: Metrics) -> None:
     zeros = [
-        value(metrics, "app_jobs_enqueued_total", kind="mail"),
         value(metrics, "app_jobs_started_total", kind="mail"),
         *(value(metrics, "app_jobs_finished_total", kind="mail", outcome=outcome) for outcome in OUTCOMES),
         value(metrics, "app_job_run_seconds_count", kind="mail"),
@@ -135,15 +128,11 @@ def test_a_queue_that_is_gone_is_not_shown(metrics: Metrics) -> None:
 
 
 def test_two_workers_count_apart(metrics: Metrics) -> None:
-    other = Metrics(kinds=["mail"], queues=["default"], enqueued={})
+    other = Metrics(kinds=["mail"], queues=["default"])
 
     metrics.started("mail")
 
     assert value(other, "app_jobs_started_total", kind="mail") == 0
-
-
-def test_the_process_itself_is_measured(metrics: Metrics) -> None:
-    assert value(metrics, "process_cpu_seconds_total")
 
 
 def test_a_counter_is_one_series(metrics: Metrics) -> None:

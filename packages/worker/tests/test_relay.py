@@ -34,7 +34,7 @@ def always() -> bool:
 def open_relay(
     jobs: Jobs, window: Window, *, leads: Callable[[], bool] = always, poll: timedelta = NEVER, lease: timedelta = LEASE
 ) -> Relay:
-    metrics = Metrics(kinds=(), queues=["default"], enqueued={})
+    metrics = Metrics(kinds=(), queues=["default"])
     return Relay(jobs.database, window, lease, leads, metrics, poll=poll)
 
 
@@ -166,7 +166,10 @@ async def test_a_job_that_a_stopping_relay_has_not_sent_is_due_at_once(
 
 async def test_nothing_is_dispatched_while_valkey_is_away(jobs: Jobs, valkey_url: str) -> None:
     job_id = await jobs.enqueue()
-    async with Proxy(valkey_url) as proxy, connect(proxy.url, call_timeout=TIMEOUT) as valkey:
+    async with (
+        Proxy(valkey_url) as proxy,
+        connect(proxy.settings) as valkey,
+    ):
         await proxy.cut()
 
         with pytest.raises(RedisError):

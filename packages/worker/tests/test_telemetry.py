@@ -1,6 +1,7 @@
 """What a worker shows of itself while it runs."""
 
 import asyncio
+import importlib.metadata
 import json
 import socket
 import time
@@ -29,7 +30,7 @@ NEVER = timedelta(days=1)
 
 @pytest.fixture
 def metrics() -> Metrics:
-    return Metrics(kinds=[], queues=[], enqueued={})
+    return Metrics(kinds=[], queues=[])
 
 
 def settings_for(database: DatabaseSettings, **different: Any) -> WorkerSettings:
@@ -49,8 +50,8 @@ def port_in(logs: list[EventDict]) -> int:
     return int(port)
 
 
-def get(port: int, path: str, *, host: str = "127.0.0.1") -> tuple[int, bytes]:
-    connection = HTTPConnection(host, port, timeout=PATIENCE)
+def get(port: int, path: str) -> tuple[int, bytes]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
         connection.request("GET", path)
         response = connection.getresponse()
@@ -67,40 +68,6 @@ async def test_nothing_listens_that_nobody_asked_for(database: Database, metrics
             pass
 
     assert logs == []
-
-
-async def test_a_worker_that_cannot_have_the_port_runs_without(database: Database, metrics: Metrics) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, capture_logs() as logs:
-        port = taken.getsockname()[1]
-        async with telemetry(settings_for(database.settings, port=port), database, metrics, Vitals()):
-            pass
-
-    assert logs == [{"event": "telemetry_port_taken", "log_level": "warning", "host": "127.0.0.1", "port": port}]
-
-
-async def test_an_address_of_another_machine_is_a_mistake_in_the_settings(database: Database, metrics: Metrics) -> None:
-    settings = settings_for(database.settings, host="192.0.2.1")
-
-    with pytest.raises(OSError, match="assign"):
-        async with telemetry(settings, database, metrics, Vitals()):
-            pass
-
-
-def has_ipv6_loopback() -> bool:
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:
-        return False
-    return True
-
-
-@pytest.mark.skipif(not has_ipv6_loopback(), reason="this machine has no IPv6")
-async def test_the_port_may_be_of_ipv6(database: Database, metrics: Metrics) -> None:
-    with capture_logs() as logs:
-        async with telemetry(settings_for(database.settings, host="::1"), database, metrics, Vitals()):
-            status, _ = await asyncio.to_thread(get, port_in(logs), "/health", host="::1")
-
-    assert status == 200
 
 
 async def test_a_loop_that_turns_is_seen_to_turn(database: Database, metrics: Metrics) -> None:
@@ -172,6 +139,37 @@ async def test_figures_that_nobody_can_check_are_not_shown(database: Database, m
     assert {event["event"] for event in logs} == {"queues_not_seen"}
 
 
+async def test_rows_that_wait_for_vacuum_are_shown(database: Database, metrics: Metrics) -> None:
+    looking = asyncio.create_task(keep_looking(database, metrics, look=timedelta(0)))
+    await until(lambda: metrics.ledger.dead_tuples is not None)
+    metrics.ledger.dead_tuples = None
+    await until(lambda: metrics.ledger.dead_tuples is not None)  # it looks again
+    looking.cancel()
+
+    assert metrics.registry.get_sample_value("app_job_dead_tuples") is not None
+
+
+async def test_a_table_that_nobody_can_see_has_no_dead_rows(database: Database, metrics: Metrics) -> None:
+    metrics.ledger.dead_tuples = 7
+    gone = database.settings.model_copy(update={"url": SecretStr("postgresql://nobody@127.0.0.1:1/gone")})
+
+    with capture_logs():
+        async with open_database(gone, name="worker") as unreachable:
+            looking = asyncio.create_task(keep_looking(unreachable, metrics, look=NEVER))
+            await until(lambda: metrics.ledger.dead_tuples is None)
+            looking.cancel()
+
+    assert metrics.registry.get_sample_value("app_job_dead_tuples") is None
+
+
 @pytest.mark.parametrize(("seconds", "pause"), [(0.01, 15), (0.5, 49.5)])
 def test_looking_at_a_large_ledger_is_rare(seconds: float, pause: float) -> None:
     assert pause_after(seconds, timedelta(seconds=15)) == pause
+
+
+async def test_a_worker_says_what_it_is_made_of(database: Database, metrics: Metrics) -> None:
+    with capture_logs():
+        async with telemetry(settings_for(database.settings), database, metrics, Vitals()):
+            version = {"package": "app-worker", "version": importlib.metadata.version("app-worker")}
+
+    assert metrics.registry.get_sample_value("app_build_info", version) == 1

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from structlog.testing import capture_logs
 
 from app_db.jobs.ledger import Delivery
+from app_db.settings import ValkeySettings
 from app_db.testing.servers import ValkeyServer
 from app_worker.bells import Bells
 from app_worker.engine import Window, connect
@@ -28,7 +29,7 @@ POLL = timedelta(milliseconds=100)
 
 @asynccontextmanager
 async def window_of(server: ValkeyServer) -> AsyncIterator[Window]:
-    async with connect(server.url, call_timeout=CALL_TIMEOUT) as valkey:
+    async with connect(ValkeySettings.model_validate({"url": server.url, "timeout": CALL_TIMEOUT})) as valkey:
         yield Window(valkey, "default")
 
 
@@ -163,7 +164,7 @@ async def test_a_full_memory_leaves_the_backlog_in_the_ledger(jobs: Jobs, mortal
         ran.append(delivery)
 
     async with window_of(mortal_valkey) as window:
-        metrics = Metrics(kinds=(), queues=["default"], enqueued={})
+        metrics = Metrics(kinds=(), queues=["default"])
         relay = Relay(jobs.database, window, LEASE, lambda: True, metrics, poll=POLL)
         async with running(relay.run()), working(open_engine(window, run, slots=2)):
             await window.valkey.config_set("maxmemory", "1")
@@ -186,7 +187,7 @@ async def test_jobs_run_again_after_each_outage(jobs: Jobs, mortal_valkey: Valke
         ran.append(delivery)
 
     async with window_of(mortal_valkey) as window:
-        metrics = Metrics(kinds=(), queues=["default"], enqueued={})
+        metrics = Metrics(kinds=(), queues=["default"])
         relay = Relay(jobs.database, window, LEASE, lambda: True, metrics, poll=POLL)
         engine = open_engine(window, run, slots=2, poll=POLL)
         rings = {window.pushed: engine.wake, window.hungry: relay.hungry}

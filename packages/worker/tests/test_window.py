@@ -99,7 +99,10 @@ async def test_valkey_holds_id_and_fence_and_nothing_else(window: Window) -> Non
 
 
 async def test_deliveries_are_pushed_in_one_round_trip(valkey_url: str) -> None:
-    async with Proxy(valkey_url) as proxy, connect(proxy.url, call_timeout=timedelta(seconds=10)) as proxied:
+    async with (
+        Proxy(valkey_url) as proxy,
+        connect(proxy.settings) as proxied,
+    ):
         await proxied.ping()
         before = proxy.exchanges
 

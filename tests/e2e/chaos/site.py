@@ -42,19 +42,26 @@ class Site:
         self._started = 0
 
     async def __aenter__(self) -> Self:
-        self.postgres.start()
         self.valkey.start()
-        url = await databases.recreate(self.postgres.url("postgres"), "app_chaos_test")
-        await databases.migrate(url, root=ROOT)
+        url = await self._open_database()
         self.settings = DatabaseSettings.model_validate({"url": url})
         self.dsn = self.settings.direct_dsn
-        self.environment = {**environment(url, self.valkey.url), "APP_LOG__LEVEL": "WARNING"}
+        self.environment = self._environment(url)
         async with connected(self.dsn) as connection:
             await connection.execute(CREATE_TABLES)
         self.workers = [self.start_worker() for _ in range(self.worker_count)]
         if self.accepting:
             self.start_producer()
         return self
+
+    async def _open_database(self) -> str:
+        self.postgres.start()
+        url = await databases.recreate(self.postgres.url("postgres"), "app_chaos_test")
+        await databases.migrate(url, root=ROOT)
+        return url
+
+    def _environment(self, url: str) -> dict[str, str]:
+        return {**environment(url, self.valkey.url), "APP_LOG__LEVEL": "WARNING"}
 
     async def __aexit__(self, *_: object) -> None:
         for process in (*self.workers, *self.producers):

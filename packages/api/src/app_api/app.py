@@ -4,9 +4,11 @@ from importlib.metadata import version
 from threading import Event
 
 from fastapi import APIRouter, FastAPI
+from fastapi.telemetry import TelemetryConfig
+from starlette.types import Scope
 
 from app_api import health
-from app_api.admission import Admission
+from app_api.admission import PROBES, Admission
 from app_api.docs import add_docs
 from app_api.features.auth.accounts_router import router as accounts_router
 from app_api.features.auth.router import router as auth_router
@@ -16,10 +18,12 @@ from app_api.features.sessions.router import router as sessions_router
 from app_api.input_guard import InputGuard
 from app_api.lifespan import lifespan_of
 from app_api.link_page import add_link_page
+from app_api.metrics import Metrics
 from app_api.middleware import AllowedHosts, Cors, HeadAsGet, RequestContext
 from app_api.problems import add_problem_handlers, any_problem
 from app_api.reading import BodyLimits
 from app_api.settings import ApiSettings, HttpSettings
+from app_db.telemetry.tracing import Tracing, traces_of
 
 ROUTERS: tuple[APIRouter, ...] = (
     auth_router,
@@ -40,16 +44,18 @@ def create_app(settings: ApiSettings, *, stopping: Event | None = None) -> FastA
 
     Once `stopping` is set it asks to be sent no more requests.
     """
-    stopping = stopping or Event()
+    stopping, metrics = stopping or Event(), Metrics()
+    traces = traces_of(settings.tracing, service="app-api")
     app = FastAPI(
         title="Groundwork",
         version=version("app-api"),
-        lifespan=lifespan_of(settings, stopping),
+        lifespan=lifespan_of(settings, stopping, metrics, traces),
         openapi_url="/openapi.json" if settings.docs_enabled else None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         responses=any_problem(),
+        telemetry=_telemetry(traces),
     )
     for router in ROUTERS:
         app.include_router(router)
@@ -57,11 +63,28 @@ def create_app(settings: ApiSettings, *, stopping: Event | None = None) -> FastA
         add_docs(app)
     add_link_page(app, at_root=not settings.docs_enabled)
     add_problem_handlers(app)
-    add_middleware(app, settings.http, stopping)
+    add_middleware(app, settings.http, stopping, metrics)
     return app
 
 
-def add_middleware(app: FastAPI, http: HttpSettings, stopping: Event) -> None:
+def _telemetry(traces: Tracing) -> TelemetryConfig:
+    """Return what FastAPI is to observe by itself: the span of each request, where traces are on, and nothing else."""
+    return {
+        "tracing": traces is not None,
+        "tracer_provider": traces.provider if traces else None,
+        "exclude": _is_probe,
+        "metrics": False,
+        "logs": False,
+        "operation_spans": False,
+        "auto_configure": False,
+    }
+
+
+def _is_probe(scope: Scope) -> bool:
+    return scope["path"] in PROBES
+
+
+def add_middleware(app: FastAPI, http: HttpSettings, stopping: Event, metrics: Metrics) -> None:
     """Put around the application what every request passes; the last one added is the outermost."""
     app.add_middleware(HeadAsGet)  # guard: test_head_has_the_status_and_headers_of_get
     app.add_middleware(Admission, max_requests=http.max_requests, request_timeout=http.request_timeout)
@@ -77,4 +100,6 @@ def add_middleware(app: FastAPI, http: HttpSettings, stopping: Event) -> None:
             expose_headers=CORS_EXPOSED,
         )
     app.add_middleware(AllowedHosts, hosts=http.allowed_hosts)  # guard: test_another_host_is_refused
-    app.add_middleware(RequestContext, https=http.https, stopping=stopping)
+    app.add_middleware(
+        RequestContext, https=http.https, stopping=stopping, metrics=metrics, trusted=http.trusted_proxies
+    )

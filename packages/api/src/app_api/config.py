@@ -16,6 +16,7 @@ from app_auth.settings import Key, KeyRing, active
 from app_db.configuration import PREFIX, SECRETS_FILE, Environment, Misconfigured, lines_of, load, read, shown
 from app_db.outage import DatabaseUnavailable
 from app_db.roles import MIGRATOR_SUFFIX, Roles, require_modest_role, role_urls
+from app_db.settings import DatabaseSettings
 from app_db.types import utcnow
 
 _RING: Final[TypeAdapter[tuple[Key, ...]]] = TypeAdapter(KeyRing)
@@ -81,6 +82,8 @@ def _init(parsed: argparse.Namespace) -> Iterator[str]:
         app, migrator = role_urls(parsed.database, Roles())
         lines.append(f"APP_DATABASE__URL='{app}'")
         secret_files[migrator_file(parsed.file)] = [f"APP_DATABASE__URL='{migrator}'"]
+        if _is_elsewhere(app):
+            missing.append("APP_DATABASE__CA_PATH")
     else:
         missing.append("APP_DATABASE__URL")
     if parsed.redis:
@@ -131,6 +134,15 @@ def _changed(ring: tuple[Key, ...], parsed: argparse.Namespace) -> tuple[tuple[K
     key = new_key(utcnow().date())
     ring = added(ring, key)
     return ring if parsed.add else activated(ring, key.kid), key.kid
+
+
+def _is_elsewhere(url: str) -> bool:
+    """Whether a database is on another machine, so that its certificate has to be checked."""
+    try:
+        DatabaseSettings.model_validate({"url": url})
+    except ValidationError:
+        return True
+    return False
 
 
 def migrator_file(path: Path) -> Path:

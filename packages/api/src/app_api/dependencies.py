@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Query, Request
 from fastapi.security import OAuth2PasswordBearer
 from starlette.requests import HTTPConnection
+from structlog.contextvars import bind_contextvars
 
 from app_api.proxies import Network, read_client
 from app_auth import sessions
@@ -64,6 +65,17 @@ async def get_session(request: Request) -> AsyncIterator[Session]:
 SessionDep = Annotated[Session, Depends(get_session, scope="function")]
 
 
+async def get_replica_session(request: Request) -> AsyncIterator[Session]:
+    """Open a session for reads that may be stale: on a standby, where one is named and answers; it cannot write."""
+    database: Database = request.state.database
+    async with database.unit_of_work(stale=True, request_id=request.state.request_id) as session:
+        yield session
+
+
+# Never for what decides who somebody is, nor for what the caller has just written (ADR-0051).
+ReplicaSessionDep = Annotated[Session, Depends(get_replica_session, scope="function")]
+
+
 async def get_auth(request: Request) -> Auth:
     """Return the keys and the hashing pool of this process."""
     auth: Auth = request.state.auth
@@ -99,7 +111,9 @@ async def get_principal(request: Request, token: Annotated[str | None, Depends(_
     """
     if token is None:
         raise Unauthenticated  # guard: test_a_request_without_a_bearer_token_is_not_authenticated
-    return await sessions.authenticate(request.state.auth, request.state.database, token=token, now=utcnow())
+    principal = await sessions.authenticate(request.state.auth, request.state.database, token=token, now=utcnow())
+    bind_contextvars(user_id=str(principal.user_id))  # guard: test_every_line_of_a_request_names_its_user
+    return principal
 
 
 PrincipalDep = Annotated[Principal, Depends(get_principal)]

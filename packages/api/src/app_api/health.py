@@ -90,8 +90,8 @@ async def open_readiness_probe(
 ) -> AsyncIterator[ReadinessProbe]:
     """Open the connection pool for the PING."""
     timeout = settings.timeout.total_seconds()
-    url = settings.url.get_secret_value()
-    async with Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout) as valkey:
+    url, tls = settings.url.get_secret_value(), settings.tls_options
+    async with Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout, **tls) as valkey:
         yield ReadinessProbe(database, valkey, stopping)
 
 

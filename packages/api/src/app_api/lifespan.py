@@ -1,7 +1,7 @@
 """What an API process opens at its start and closes at its end."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from threading import Event
 from typing import TypedDict
 
@@ -9,14 +9,23 @@ import structlog
 from fastapi import FastAPI
 
 from app_api.health import ReadinessProbe, open_readiness_probe
+from app_api.metrics import AuthCollector, Metrics
 from app_api.proxies import Network
 from app_api.settings import ApiSettings
 from app_auth.auth import Auth, open_auth
 from app_auth.settings import active
 from app_auth.throttle import open_throttle
 from app_db import Database, open_database
+from app_db.jobs.catalog import CATALOG
+from app_db.telemetry.endpoint import Health
+from app_db.telemetry.exporting import exporting
+from app_db.telemetry.process import describe_process
+from app_db.telemetry.tracing import Tracing
 
 log = structlog.get_logger(__name__)
+
+KINDS = tuple(payload.kind for payload in CATALOG)
+PACKAGES = ("app-db", "app-auth", "app-api")
 
 
 class State(TypedDict):
@@ -28,22 +37,30 @@ class State(TypedDict):
     trusted_proxies: tuple[Network, ...]
 
 
-def lifespan_of(settings: ApiSettings, stopping: Event) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
+def lifespan_of(
+    settings: ApiSettings, stopping: Event, metrics: Metrics, traces: Tracing
+) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
     """Return the lifespan of an application with these settings."""
+
+    def health() -> Health:
+        return Health({"requests": metrics.in_flight, "stopping": stopping.is_set()})
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         async with (
+            exporting(settings.metrics, metrics.registry, health),
             open_database(settings.database, name="api") as database,
+            traces.sending(database) if traces else nullcontext(),
             open_readiness_probe(settings.redis, database, stopping) as readiness_probe,
             open_throttle(
                 settings.throttle,
                 secret=active(settings.auth.peppers).key_bytes,
-                url=settings.redis.url,
-                patience=settings.redis.timeout,
+                valkey=settings.redis,
             ) as throttle,
         ):
             with open_auth(settings.auth, throttle=throttle) as auth:
+                describe_process(metrics.registry, database, packages=PACKAGES, kinds=KINDS)
+                metrics.registry.register(AuthCollector(auth))
                 log.info("api_started", env=settings.env.value)
                 yield {
                     "database": database,

@@ -10,13 +10,14 @@ from fastapi import FastAPI
 
 from app_api import config, database_roles, operator
 from app_api.app import create_app
-from app_api.observability import configure_logging
 from app_api.seed import seed
 from app_api.serving import serve
 from app_api.settings import ELSEWHERE, ApiSettings
 from app_db.configuration import Environment, Misconfigured, load
 from app_db.outage import DatabaseUnavailable
 from app_db.roles import require_modest_role
+from app_db.telemetry.logs import configure_logging
+from app_db.telemetry.tracing import log_processors
 
 log = structlog.get_logger(__name__)
 
@@ -69,7 +70,8 @@ def _run(parsed: argparse.Namespace) -> None:
 
 def _settings() -> ApiSettings:
     settings = load(ApiSettings, os.environ, elsewhere=ELSEWHERE)
-    configure_logging(settings.log)
+    more = log_processors(settings.tracing, service="app-api")
+    configure_logging(settings.log, development=settings.env is Environment.DEVELOPMENT, more=more)
     return settings
 
 

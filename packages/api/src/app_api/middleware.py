@@ -1,6 +1,7 @@
 """Pure ASGI middleware: Starlette's BaseHTTPMiddleware would cost more than the endpoint behind it."""
 
 import re
+import time
 from collections.abc import Sequence
 from http import HTTPStatus
 from secrets import token_hex
@@ -11,8 +12,11 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app_api.admission import PROBES
+from app_api.metrics import Metrics, name_of
 from app_api.problems import ProblemResponse, app_error_response, internal_error_response
-from app_db.errors import BadRequest
+from app_api.proxies import Network, client_of
+from app_db.errors import AppError, BadRequest
 
 log = structlog.get_logger(__name__)
 
@@ -38,14 +42,18 @@ class InvalidHost(BadRequest):
 
 
 class RequestContext:
-    """Gives every request an id, every response its headers, and every fault of ours an answer.
+    """Gives every request an id and a line in the log, every response its headers, and every fault of ours an answer.
 
     After a fault the connection stays usable. While the process is `stopping`, connections end with their next answer:
     none is then closed just when its client sends on it.
     """
 
-    def __init__(self, app: ASGIApp, *, https: bool, stopping: Event) -> None:
+    def __init__(
+        self, app: ASGIApp, *, https: bool, stopping: Event, metrics: Metrics, trusted: tuple[Network, ...]
+    ) -> None:
         self.app = app
+        self.metrics = metrics
+        self.trusted = trusted
         self.headers = (*SECURITY_HEADERS, *([STRICT_TRANSPORT_SECURITY] if https else []))
         self.stopping = stopping
 
@@ -57,25 +65,47 @@ class RequestContext:
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         request_id = given.decode() if REQUEST_ID.fullmatch(given) else token_hex(16)
         scope.setdefault("state", {})["request_id"] = request_id
-        started = False
+        status, began = 0, time.perf_counter()
 
         async def send_with_id(message: Message) -> None:
-            nonlocal started
+            nonlocal status
             if message["type"] == "http.response.start":
-                started = True
+                status = message["status"]
                 message["headers"] = self._complete(message["headers"], request_id.encode())
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        self.metrics.in_flight += 1
+        # get_principal adds the user when it knows them; both end here.
+        with structlog.contextvars.bound_contextvars(request_id=request_id, user_id=None):
             try:
                 await self.app(scope, receive, send_with_id)
             except Exception:
                 # Starlette would answer, too, but raise on: uvicorn then closes the socket under the next request.
                 log.exception("request_failed", method=scope["method"], path=scope["path"])
-                if started:
+                if status:
                     raise
                 answer = internal_error_response(scope)
                 await answer(scope, receive, send_with_id)  # guard: test_a_fault_of_ours_shows_nothing_of_itself
+            finally:
+                self.metrics.in_flight -= 1  # guard: test_a_request_is_in_flight_until_it_is_answered
+                self._finish(scope, status, time.perf_counter() - began)
+
+    def _finish(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path_format", None)
+        error: type[AppError] | None = scope["state"].get("error")
+        self.metrics.finished(scope["method"], route, status, seconds)
+        if error is not None:
+            self.metrics.refused(error)
+        say = log.debug if route in PROBES else log.info
+        say(
+            "request_finished",
+            method=scope["method"],
+            route=route,
+            status=status,
+            milliseconds=round(seconds * 1000, 2),
+            client=client_of(scope, self.trusted),
+            error=error and name_of(error),
+        )
 
     def _complete(self, headers: RawHeaders, request_id: bytes) -> RawHeaders:
         """Add ours to the headers of a response; where a page has a policy of its own, that one holds."""
@@ -94,7 +124,10 @@ class HeadAsGet:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] == "http" and scope["method"] == "HEAD":
-            scope = {**scope, "method": "GET"}
+            as_get = {**scope, "method": "GET"}
+            await self.app(as_get, receive, send)
+            scope["route"] = as_get.get("route")  # guard: test_a_head_is_counted_under_its_route
+            return
         await self.app(scope, receive, send)
 
 

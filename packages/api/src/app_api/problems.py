@@ -151,6 +151,7 @@ def _described(description: str, **members: Any) -> dict[str, Any]:
 
 def app_error_response(scope: Mapping[str, Any], error: AppError, **members: Any) -> ProblemResponse:
     """Return the document for an expected failure, with what else is known about it as `members`."""
+    scope["state"]["error"] = type(error)  # for the log and the figures, which RequestContext writes
     headers: dict[str, str] = {}
     if isinstance(error, Unauthenticated):
         # RFC 6750, 3.1: no error code when the request carried no token at all.

@@ -1,7 +1,9 @@
 """Where a request comes from, with proxies of ours in front of it or not (ADR-0040)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
 
 from fastapi import Request
 
@@ -24,6 +26,20 @@ def read_client(request: Request, *, trusted: Sequence[Network]) -> Client:
         user_agent=agent or None,
         request_id=request.state.request_id,
     )
+
+
+def client_of(scope: Mapping[str, Any], trusted: tuple[Network, ...]) -> str | None:
+    """Return the address for a log: as `client_address`, and without a look at headers where no proxy is ours."""
+    peer = scope["client"][0] if scope.get("client") else None
+    if not trusted:
+        return peer
+    forwarded = tuple(value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for")
+    return _address_of(peer, forwarded, trusted)
+
+
+@lru_cache(maxsize=1024)
+def _address_of(peer: str | None, forwarded: tuple[str, ...], trusted: tuple[Network, ...]) -> str | None:
+    return client_address(peer, forwarded, trusted=trusted)
 
 
 def client_address(peer: str | None, forwarded: Sequence[str], *, trusted: Sequence[Network]) -> str | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import AnyHttpUrl, BaseModel, BeforeValidator, Field, model_validator
 
@@ -11,9 +11,12 @@ from app_auth.keys import weaknesses
 from app_auth.limits import ThrottleSettings
 from app_auth.settings import AuthSettings
 from app_db.configuration import Environment
-from app_db.settings import DatabaseSettings, Duration, ValkeyUrl, has_guessable_password
+from app_db.settings import DatabaseSettings, Duration, ValkeySettings
+from app_db.telemetry.endpoint import MetricsSettings
+from app_db.telemetry.logs import LogSettings
+from app_db.telemetry.tracing import TracingSettings
 
-ELSEWHERE: Final = ("APP_WORKER__", "APP_MAIL__", "APP_METRICS__", "APP_PUBLIC_BASE_URL")
+ELSEWHERE: Final = ("APP_WORKER__", "APP_MAIL__", "APP_PUBLIC_BASE_URL")
 """What only the worker reads: both may be given the same settings."""
 
 
@@ -29,9 +32,13 @@ class HttpSettings(BaseModel, frozen=True):
     """`APP_HTTP__…`."""
 
     host: str = "127.0.0.1"
+    """Where to listen; the default is for a proxy on the same machine."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    """0 takes any free port; the log says which."""
     allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "0.0.0.0")  # noqa: S104  # names to accept, not to bind
+    """Names that requests may come for, those of health checks included."""
     cors_origins: tuple[AnyHttpUrl, ...] = ()
+    """Front ends on other origins whose browsers may ask."""
     trusted_proxies: TrustedProxies = ()
     """Whose X-Forwarded-For is believed."""
     https: bool = False
@@ -48,37 +55,36 @@ class HttpSettings(BaseModel, frozen=True):
     """At once; one more is told to come back. Probes are not counted."""
     docs: bool | None = None
     """Swagger UI, ReDoc and openapi.json; everywhere but in production if absent."""
-    drain_delay: Annotated[Duration, Field(ge=timedelta(0), le=timedelta(minutes=5))] = timedelta(0)
-    """For so long after SIGTERM requests are still accepted, while the probe says that none should be sent."""
+    drain_delay: Annotated[Duration, Field(ge=timedelta(0), le=timedelta(minutes=5))] = timedelta(seconds=3)
+    """For so long after SIGTERM requests are still accepted, while the probe says that none should be sent.
+
+    What balances the load has to notice in that time: the shipped proxy asks once a second and believes the second no.
+    None outside of production, where nobody waits, unless it is named.
+    """
     drain: Annotated[Duration, Field(ge=timedelta(0), le=timedelta(minutes=10))] = timedelta(seconds=11)
     """For so long after that the requests that are running may finish; a little above `request_timeout`."""
 
 
-class RedisSettings(BaseModel, frozen=True):
+class RedisSettings(ValkeySettings, frozen=True):
     """`APP_REDIS__…`."""
 
-    url: ValkeyUrl
     timeout: Duration = timedelta(seconds=0.25)
     """For one call; the API works without Valkey and does not wait for it."""
-
-
-class LogSettings(BaseModel, frozen=True):
-    """`APP_LOG__…`."""
-
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    format: Literal["json", "console"] = "json"
 
 
 class ApiSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     """Only main.py reads it from the environment; everything else is handed the part that it needs."""
 
     env: Environment = Environment.PRODUCTION
+    """In production, what is not safe does not start."""
     database: DatabaseSettings
     redis: RedisSettings
     auth: AuthSettings
     throttle: ThrottleSettings = ThrottleSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    tracing: TracingSettings = TracingSettings()
 
     @property
     def docs_enabled(self) -> bool:
@@ -87,11 +93,13 @@ class ApiSettings(BaseModel, frozen=True, hide_input_in_errors=True):
 
     @model_validator(mode="before")
     @classmethod
-    def _relax_development(cls, values: dict[str, Any]) -> dict[str, Any]:  # Any: before validation
-        auth = values.get("auth")
+    def _relax(cls, values: dict[str, Any]) -> dict[str, Any]:  # Any: before validation
+        auth, http = values.get("auth"), values.get("http", {})
         if values.get("env") == Environment.DEVELOPMENT and isinstance(auth, dict):
             # Mail goes nowhere on a laptop, so an account works at once, unless somebody asks for more.
-            return {**values, "auth": {"verification": False, **auth}}
+            values = {**values, "auth": {"verification": False, **auth}}
+        if values.get("env", Environment.PRODUCTION) != Environment.PRODUCTION and isinstance(http, dict):
+            values = {**values, "http": {"drain_delay": 0, **http}}
         return values
 
     @model_validator(mode="after")
@@ -111,8 +119,6 @@ def _unsafe(settings: ApiSettings) -> Iterator[str]:
     if not settings.auth.verification:
         # Without it whoever registers learns who has an account, and takes addresses of others.
         yield "APP_AUTH__VERIFICATION: must be on"  # guard: test_production_refuses_addresses_that_nobody_verifies
-    if has_guessable_password(settings.database.url):
-        known = "APP_DATABASE__URL: has a password that everybody knows"
-        yield known  # guard: test_production_refuses_a_published_password
+    yield from settings.database.weaknesses()  # guard: test_production_refuses_a_published_password
     for ring, weakness in weaknesses(settings.auth):
         yield f"APP_AUTH__{ring.upper()}: {weakness}"  # guard: test_production_refuses_weak_secrets

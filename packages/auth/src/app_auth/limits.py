@@ -55,9 +55,13 @@ class ThrottleSettings(BaseModel, frozen=True):
     login_account_day: LimitText = "100/24h"
     """Wrong passwords for one account from anywhere (NIST SP 800-63B-4, 3.2.2)."""
     register_ip: LimitText = "10/h"
+    """Registrations from one address."""
     forgot_ip: LimitText = "10/h"
     """Requests for a mail with a link: to reset a password, to verify an address."""
+    mail_account: LimitText = "3/h"
+    """Mails of one kind to one address that strangers may ask for, from anywhere; one more is not sent, silently."""
     refresh_ip: LimitText = "150/5m"
+    """Refreshes from one address."""
     one_time_ip: LimitText = "30/5m"
     """Verifications and password resets."""
 

@@ -17,14 +17,14 @@ from app_db.repositories.users import UserRepository
 
 
 async def request_verification(auth: Auth, session: Session, *, email: str, client: Client) -> None:
-    """Have the verification mail sent again. Tells nothing: the same work for every address.
+    """Have the verification mail sent again, but no more than `mail_account`. Tells nothing, whatever the address.
 
     Raises:
         InvalidEmail: it is no address.
         Throttled: before anything else.
     """
     await auth.throttle.forgot(client)  # guard: test_requests_for_a_verification_mail_are_throttled
-    await _request_link(session, email, TokenPurpose.VERIFY_EMAIL, Event.VERIFICATION_REQUESTED, client=client)
+    await _request_link(auth, session, email, TokenPurpose.VERIFY_EMAIL, Event.VERIFICATION_REQUESTED, client=client)
 
 
 async def verify_email(auth: Auth, session: Session, *, token: str, client: Client, now: datetime) -> None:
@@ -44,14 +44,16 @@ async def verify_email(auth: Auth, session: Session, *, token: str, client: Clie
 
 
 async def forgot_password(auth: Auth, session: Session, *, email: str, client: Client) -> None:
-    """Have a link mailed that sets a new password. Tells nothing: the same work for every address.
+    """Have a link mailed that sets a new password, but no more than `mail_account`. Tells nothing, as above.
 
     Raises:
         InvalidEmail: it is no address.
         Throttled: before anything else.
     """
     await auth.throttle.forgot(client)  # guard: test_requests_for_a_reset_are_throttled
-    await _request_link(session, email, TokenPurpose.RESET_PASSWORD, Event.PASSWORD_RESET_REQUESTED, client=client)
+    await _request_link(
+        auth, session, email, TokenPurpose.RESET_PASSWORD, Event.PASSWORD_RESET_REQUESTED, client=client
+    )
 
 
 async def reset_password(
@@ -83,11 +85,16 @@ async def reset_password(
     await enqueue(session, SecurityNotice(user_id=user_id, what=Notice.PASSWORD_RESET), owner_id=user_id)
 
 
-async def _request_link(session: Session, email: str, purpose: TokenPurpose, event: Event, *, client: Client) -> None:
-    # One lookup and one job for any address; what differs is done by the worker, when nobody waits.
-    user_id = await UserRepository(session).find_id(canonical_email(email))
-    audit(session, event, client=client, user_id=user_id)
-    await enqueue(session, OneTimeLink(user_id=user_id, purpose=purpose))
+async def _request_link(
+    auth: Auth, session: Session, email: str, purpose: TokenPurpose, event: Event, *, client: Client
+) -> None:
+    canonical = canonical_email(email)
+    async with auth.throttle.mail(purpose.value, canonical) as may_be_sent:
+        # One lookup and one job for any address; what differs is done by the worker, when nobody waits.
+        user_id = await UserRepository(session).find_id(canonical)
+        audit(session, event, client=client, user_id=user_id)
+        if may_be_sent:  # guard: test_nobody_is_flooded_with_links
+            await enqueue(session, OneTimeLink(user_id=user_id, purpose=purpose))
 
 
 async def _find(auth: Auth, session: Session, token: str, purpose: TokenPurpose, *, now: datetime) -> OneTimeToken:

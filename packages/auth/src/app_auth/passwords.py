@@ -45,6 +45,11 @@ class PasswordHasher:
         # What an unknown account is compared with, so that it costs the same work. Nobody knows its password.
         self._nobody = self._hash(os.urandom(32).hex())
 
+    @property
+    def waiting(self) -> int:
+        """How many hashes wait for a thread."""
+        return self._waiting
+
     def close(self) -> None:
         """Stop the threads; hashes that run are finished."""
         self._pool.shutdown()

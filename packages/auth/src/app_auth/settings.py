@@ -55,22 +55,32 @@ class OneTimeSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     """What is needed to make links that are mailed: the worker reads these, and none of the other secrets."""
 
     token_keys: KeyRing
+    """For links in mails; `config init` makes this ring and the next three, `config rotate` turns them."""
     verify_ttl: Annotated[Duration, Field(ge=timedelta(minutes=5), le=timedelta(days=7))] = timedelta(hours=24)
+    """For how long the link that verifies an address works."""
     reset_ttl: Annotated[Duration, Field(ge=timedelta(minutes=5), le=timedelta(hours=24))] = timedelta(minutes=30)
+    """For how long the link that sets a new password works."""
 
 
 class AuthSettings(OneTimeSettings, frozen=True, hide_input_in_errors=True):
     """Secrets have no default. A lifetime that would weaken the promises is refused."""
 
     keys: KeyRing
+    """For access tokens."""
     refresh_keys: KeyRing
+    """For refresh tokens."""
     peppers: KeyRing
+    """For password hashes."""
     issuer: str = "groundwork"
+    """The `iss` of access tokens."""
     audience: str = ""
     """The issuer, if empty."""
     access_ttl: Annotated[Duration, Field(ge=timedelta(seconds=60), le=timedelta(seconds=3600))] = timedelta(minutes=15)
+    """For how long an access token is valid, unless its session ends before."""
     refresh_idle: Annotated[Duration, Field(gt=timedelta(seconds=0))] = timedelta(days=14)
+    """A login session that is not refreshed for so long ends."""
     refresh_absolute: Annotated[Duration, Field(gt=timedelta(seconds=0))] = timedelta(days=30)
+    """A login session ends after this time in any case."""
     refresh_grace: Annotated[Duration, Field(ge=timedelta(seconds=0), le=timedelta(seconds=60))] = timedelta(seconds=10)
     """For so long the predecessor of a refresh token still yields the same successor."""
     fresh_sign_in: Annotated[Duration, Field(ge=timedelta(seconds=60), le=timedelta(seconds=3600))] = timedelta(
@@ -83,10 +93,14 @@ class AuthSettings(OneTimeSettings, frozen=True, hide_input_in_errors=True):
     `on` or `off`; an API in development, where mail may go nowhere, has it off unless it is named.
     """
     registration: Literal["open", "closed"] = "open"
+    """Whether strangers may register."""
     sessions_per_user: Annotated[int, Field(ge=1, le=1000)] = 50
     """Login sessions that a user may have at once; a sign-in beyond that ends the oldest."""
     password_min_length: Annotated[int, Field(ge=8, le=64)] = 15
+    """Characters."""
     bcrypt_rounds: Annotated[int, Field(ge=4, le=16)] = 12
+    """The cost of a hash: one more doubles it."""
     hash_queue: Annotated[int, Field(ge=1, le=1000)] = 32
     """Password hashes that may wait for a free core; one more is refused."""
     hash_wait: Annotated[Duration, Field(gt=timedelta(seconds=0), le=timedelta(seconds=10))] = timedelta(seconds=2)
+    """For so long a hash waits for a free core; then it is refused."""

@@ -15,7 +15,6 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
-from pydantic import SecretStr
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
@@ -23,6 +22,7 @@ from app_auth.client import Client
 from app_auth.errors import InvalidCredentials, Throttled
 from app_auth.limits import Hit, Limit, ThrottleSettings, network_of
 from app_auth.windows import LocalWindows
+from app_db.settings import ValkeySettings
 
 log = structlog.get_logger(__name__)
 
@@ -150,6 +150,24 @@ class Throttle:
         """Count a request for a mail with a link, to reset a password or to verify an address."""
         await self.check(self._hit("forgot_ip", network_of(client.address)))
 
+    @asynccontextmanager
+    async def mail(self, kind: str, account: str) -> AsyncIterator[bool]:
+        """Count a mail that a stranger asks for, and tell the block whether to send it. Never raises Throttled.
+
+        A refusal would show who asks for whom; so the block is silent about it. One that fails is given back.
+        """
+        hit = self._hit("mail_account", kind, account)
+        try:
+            attempt = await self.check(hit)
+        except Throttled:
+            yield False
+            return
+        try:
+            yield True
+        except Exception:  # an outage, most likely: no mail was sent
+            await self.give_back(attempt, hit)  # guard: test_a_mail_that_could_not_be_asked_for_is_not_counted
+            raise
+
     async def refresh(self, client: Client) -> None:
         """Count an exchange of a refresh token."""
         await self.check(self._hit("refresh_ip", network_of(client.address)))
@@ -191,16 +209,19 @@ class Throttle:
 
 @asynccontextmanager
 async def open_throttle(
-    settings: ThrottleSettings, *, secret: bytes, url: SecretStr, patience: timedelta
+    settings: ThrottleSettings, *, secret: bytes, valkey: ValkeySettings
 ) -> AsyncIterator[Throttle]:
-    """Open the connections to Valkey; it need not be there, and each call to it takes no longer than `patience`."""
-    seconds = patience.total_seconds()
+    """Open the connections to Valkey; it need not be there, and each call to it takes no longer than its `timeout`."""
     # Waiting for a free connection has no limit of its own: all of a call has one.
     pool = BlockingConnectionPool.from_url(
-        url.get_secret_value(), max_connections=CONNECTIONS, timeout=None, socket_connect_timeout=seconds
+        valkey.url.get_secret_value(),
+        max_connections=CONNECTIONS,
+        timeout=None,
+        socket_connect_timeout=valkey.timeout.total_seconds(),
+        **valkey.tls_options,
     )
-    async with Redis.from_pool(pool) as valkey:
-        yield Throttle(settings, secret=secret, shared=SharedWindows(valkey, timeout=patience))
+    async with Redis.from_pool(pool) as client:
+        yield Throttle(settings, secret=secret, shared=SharedWindows(client, timeout=valkey.timeout))
 
 
 def _keys(hits: Sequence[Hit]) -> list[str]:

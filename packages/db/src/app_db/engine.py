@@ -9,16 +9,18 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Row, Select, TextualSelect, event
-from sqlalchemy.engine import Dialect, ExceptionContext
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import greenlet_spawn
 
+from app_db.hosts import Hosts
 from app_db.jobs.commits import TELL
 from app_db.jobs.wake import Waker
-from app_db.outage import DatabaseUnavailable, is_outage, naming_no_answer
+from app_db.outage import READ_ONLY, DatabaseUnavailable, is_outage, naming_no_answer
+from app_db.pool import CountingPool
 from app_db.settings import DatabaseSettings
 
 
@@ -46,11 +48,18 @@ class Database:
         self.enqueued: Counter[str] = Counter()
         """How many jobs of each kind this process has committed."""
         self.waker = Waker(settings.direct_dsn, connect_timeout=settings.connect_timeout)
-        self.engine = _engine(settings, name, settings.pool_size)
-        self.read_engine = _engine(
-            settings, f"{name}-read", settings.read_pool_size,
-            isolation_level="AUTOCOMMIT", default_transaction_read_only="on",
-        )  # fmt: skip
+        self.engine = _engine(settings, settings.dsn, name)
+        _leave_a_server_that_only_reads(self.engine)
+        self.read_engine = _engine(settings, settings.read_dsn, f"{name}-read", read_only=True)
+        replica = settings.replica_dsn
+        self.replica_engine = (
+            _engine(settings, replica, f"{name}-replica", read_only=True) if replica else self.read_engine
+        )
+        """For reads that may be stale: a standby's, where there is one."""
+        self.engines = {"write": self.engine, "read": self.read_engine} | (
+            {"replica": self.replica_engine} if replica else {}
+        )
+        """By name, for the figures of their pools."""
         autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._autocommit = autocommit.sync_engine
         self.sessions = async_sessionmaker(
@@ -59,16 +68,25 @@ class Database:
         self.autocommit_sessions = async_sessionmaker(autocommit, class_=Session, expire_on_commit=False)
         """For a statement that is a whole transaction by itself: one round trip instead of three."""
         self.read_sessions = async_sessionmaker(self.read_engine, class_=Session, expire_on_commit=False)
+        self.replica_sessions = async_sessionmaker(self.replica_engine, class_=Session, expire_on_commit=False)
 
     @asynccontextmanager
-    async def unit_of_work(self, *, read_only: bool = False, request_id: str | None = None) -> AsyncIterator[Session]:
+    async def unit_of_work(
+        self, *, read_only: bool = False, stale: bool = False, request_id: str | None = None
+    ) -> AsyncIterator[Session]:
         """Open a session, commit when the block ends well, roll back when it does not.
+
+        Args:
+            read_only: on the read engine, which cannot write.
+            stale: on the replica engine, which cannot write either and may not have what was committed lately.
+            request_id: of the request that this is for.
 
         Raises:
             DatabaseUnavailable: when the database cannot be reached or is frozen, full, locked or read-only, or when
                 the block took longer than `request_timeout`.
         """
-        session = self.read_sessions() if read_only else self.sessions()
+        read_only = read_only or stale
+        session = (self.replica_sessions if stale else self.read_sessions if read_only else self.sessions)()
         session.info["request_id"] = request_id
         deadline = asyncio.timeout(self.settings.request_timeout.total_seconds())
         try:
@@ -129,8 +147,8 @@ class Database:
     async def close(self) -> None:
         """Close all connections; a wake-up that is still due is sent first."""
         await self.waker.close()  # guard: test_a_wake_that_is_due_is_sent_before_the_database_closes
-        await self.engine.dispose()
-        await self.read_engine.dispose()
+        for engine in self.engines.values():
+            await engine.dispose()
 
 
 @asynccontextmanager
@@ -155,33 +173,36 @@ async def script_session(settings: DatabaseSettings) -> AsyncIterator[Session]:
 _NOTICE_A_VANISHED_HOST = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "2"}
 
 
-def _engine(
-    settings: DatabaseSettings, name: str, pool_size: int, *, isolation_level: str = "READ COMMITTED", **server: str
-) -> AsyncEngine:
+def _engine(settings: DatabaseSettings, dsn: str, name: str, *, read_only: bool = False) -> AsyncEngine:
+    hosts = Hosts(dsn, connect_timeout=settings.connect_timeout)
+    server = {
+        "application_name": name,
+        "jit": "off",  # it costs more than our short statements take
+        "statement_timeout": _milliseconds(settings.statement_timeout),
+        "lock_timeout": _milliseconds(settings.lock_timeout),
+        "idle_in_transaction_session_timeout": _milliseconds(settings.idle_in_transaction_timeout),
+        "transaction_timeout": _milliseconds(settings.transaction_timeout),
+        **_NOTICE_A_VANISHED_HOST,
+        **({"default_transaction_read_only": "on"} if read_only else {}),
+    }
+    command_timeout = settings.command_timeout and settings.command_timeout.total_seconds()
+
+    async def connect() -> Any:  # Any: what SQLAlchemy wraps
+        with naming_no_answer():
+            return await hosts.connect(command_timeout=command_timeout, server_settings=server)
+
     engine = create_async_engine(
-        settings.sqlalchemy_url,
+        "postgresql+asyncpg://",
+        async_creator=connect,
         hide_parameters=True,  # they hold password hashes and addresses, and errors are logged
-        isolation_level=isolation_level,
-        pool_size=pool_size,
+        poolclass=CountingPool,
+        isolation_level="AUTOCOMMIT" if read_only else "READ COMMITTED",
+        pool_size=settings.read_pool_size if read_only else settings.pool_size,
         max_overflow=0,
         pool_timeout=settings.pool_timeout.total_seconds(),
         # In autocommit there is nothing to roll back when a connection is given back.
-        pool_reset_on_return=None if isolation_level == "AUTOCOMMIT" else "rollback",
+        pool_reset_on_return=None if read_only else "rollback",
         pool_use_lifo=True,  # the busy few stay warm, the rest may be closed by the server
-        connect_args={
-            "timeout": settings.connect_timeout.total_seconds(),
-            "command_timeout": settings.command_timeout and settings.command_timeout.total_seconds(),
-            "server_settings": {
-                "application_name": name,
-                "jit": "off",  # it costs more than our short statements take
-                "statement_timeout": _milliseconds(settings.statement_timeout),
-                "lock_timeout": _milliseconds(settings.lock_timeout),
-                "idle_in_transaction_session_timeout": _milliseconds(settings.idle_in_transaction_timeout),
-                "transaction_timeout": _milliseconds(settings.transaction_timeout),
-                **_NOTICE_A_VANISHED_HOST,
-                **server,
-            },
-        },
     )
     _ping_when_idle(engine, after=settings.ping_after_idle)
     _name_no_answer(engine)
@@ -213,15 +234,19 @@ def _ping_when_idle(engine: AsyncEngine, *, after: timedelta) -> None:
 
 
 def _name_no_answer(engine: AsyncEngine) -> None:
-    """Name what asyncpg and SQLAlchemy let through bare when connecting fails or a command takes too long."""
-
-    @event.listens_for(engine.sync_engine, "do_connect")
-    def connect(dialect: Dialect, entry: ConnectionPoolEntry, arguments: Any, options: Any) -> DBAPIConnection:
-        with naming_no_answer():
-            return dialect.connect(*arguments, **options)
+    """Name what asyncpg and SQLAlchemy let through bare when a command takes too long."""
 
     @event.listens_for(engine.sync_engine, "handle_error")
     def name(context: ExceptionContext) -> None:
         if isinstance(context.original_exception, OSError):
             with naming_no_answer():
                 raise context.original_exception
+
+
+def _leave_a_server_that_only_reads(engine: AsyncEngine) -> None:
+    """Drop all connections when one of them may not write any more: another server may have taken over."""
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def look(context: ExceptionContext) -> None:
+        if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
+            context.is_disconnect = True  # guard: test_a_server_that_only_reads_is_left

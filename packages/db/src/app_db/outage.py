@@ -11,7 +11,8 @@ from app_db.errors import Unavailable
 # SQLSTATE classes and codes (PostgreSQL, appendix A) after which the same request may succeed a moment later.
 _PASSING_CLASSES = ("08", "53", "57")  # connection, resources, operator intervention (a cancelled statement included)
 _PASSING_CODES = frozenset({"55P03", "40001", "40P01"})  # lock timeout, serialization failure, deadlock
-_READ_ONLY = "25006"
+READ_ONLY = "25006"
+"""SQLSTATE of a write on a standby, or in a transaction that only reads."""
 _SHUTDOWN = frozenset({"57P01", "57P02", "57P03"})  # by an administrator, after a crash, not accepting connections yet
 
 
@@ -44,7 +45,7 @@ def is_outage(error: BaseException, *, read_only: bool = False) -> bool:
     state: str | None = getattr(error.orig, "sqlstate", None)
     if state is None:  # the driver itself refused: an argument that it cannot send, or a connection that is gone
         return error.connection_invalidated
-    return state.startswith(_PASSING_CLASSES) or state in _PASSING_CODES or (state == _READ_ONLY and not read_only)
+    return state.startswith(_PASSING_CLASSES) or state in _PASSING_CODES or (state == READ_ONLY and not read_only)
 
 
 def is_connection_lost(error: BaseException) -> bool:

@@ -22,6 +22,7 @@ from sqlalchemy.exc import ArgumentError
 
 from app_db.configuration import Misconfigured
 from app_db.engine import open_database
+from app_db.hosts import Hosts
 from app_db.settings import DatabaseSettings
 
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
@@ -112,10 +113,9 @@ async def make_roles(administrator: DatabaseSettings, script: str) -> None:
     Raises:
         Misconfigured: with what Postgres says when it refuses, or when it cannot be reached.
     """
-    timeout = administrator.connect_timeout.total_seconds()
+    hosts = Hosts(administrator.direct_dsn, connect_timeout=administrator.connect_timeout)
     try:
-        # Any: asyncpg has no types
-        connection: Any = await asyncpg.connect(administrator.direct_dsn, timeout=timeout)
+        connection: Any = await hosts.connect()  # Any: asyncpg has no types
         try:
             await connection.execute(script)
         finally:

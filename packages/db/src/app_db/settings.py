@@ -1,12 +1,17 @@
 """Where the database is and how long anybody waits for it."""
 
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any, Self
+from urllib.parse import parse_qs, urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, FilePath, SecretStr, model_validator
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
+
+from app_db.hosts import spelled_for_all
+from app_db.tls import Tls, secured, wants_tls
 
 _GUESSABLE = frozenset({"", "admin", "app", "example", "password", "passwd-change-me", "postgres", "secret"})
 
@@ -22,47 +27,108 @@ type Duration = Annotated[timedelta, BeforeValidator(_plain_seconds)]
 """A setting in seconds or in ISO 8601: `2.5`, `PT2.5S`, `P14D`."""
 
 
-def _check_database_url(url: SecretStr) -> SecretStr:
+def _read(url: SecretStr) -> URL:
+    return spelled_for_all(make_url(url.get_secret_value())).set(drivername="postgresql+asyncpg")
+
+
+def _check_replica_url(url: SecretStr) -> SecretStr:
     try:
-        backend = make_url(url.get_secret_value()).get_backend_name()
+        parts = make_url(url.get_secret_value())
     except (ArgumentError, ValueError):
-        backend = ""
-    if backend not in {"postgres", "postgresql"}:
+        parts = make_url("none://")
+    if parts.get_backend_name() not in {"postgres", "postgresql"}:
         raise ValueError("must look like postgresql://user:password@host:port/database")
+    spelled_for_all(parts)
+    return url
+
+
+def _check_database_url(url: SecretStr) -> SecretStr:
+    query = _read(_check_replica_url(url)).query
+    if "," in query.get("host", "") and query.get("target_session_attrs") not in {"read-write", "primary"}:
+        # Any of them, a standby as well, is what libpq would take.
+        raise ValueError("names several hosts: say which of them, by target_session_attrs=read-write")
     return url
 
 
 def _check_valkey_url(url: SecretStr) -> SecretStr:
     if not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("must look like redis://user:password@host:port/0, or rediss:// for TLS")
+    if any(name.startswith("ssl") for name in parse_qs(urlsplit(url.get_secret_value()).query)):
+        raise ValueError("must not speak of TLS beyond rediss://: APP_REDIS__TLS does")
     return url
 
 
-def has_guessable_password(url: SecretStr) -> bool:
+def _is_guessable(url: SecretStr) -> bool:
     """Whether everybody would try the password of this URL, or has read it in an example."""
     password = make_url(url.get_secret_value()).password
     return password is not None and (password in _GUESSABLE or password.startswith(("change-me", "changeme")))
 
 
 type DatabaseUrl = Annotated[SecretStr, AfterValidator(_check_database_url)]
+type ReplicaUrl = Annotated[SecretStr, AfterValidator(_check_replica_url)]
 type ValkeyUrl = Annotated[SecretStr, AfterValidator(_check_valkey_url)]
+
+
+class ValkeySettings(BaseModel, frozen=True, hide_input_in_errors=True):
+    """`APP_REDIS__…`."""
+
+    url: ValkeyUrl
+    """Of Valkey 9 or Redis 7.4; `rediss://` for TLS."""
+    timeout: Duration = timedelta(seconds=1)
+    """For one call: nobody hangs because it is frozen."""
+    tls: Tls | None = None
+    """If absent: verified TLS to another machine, anything to this one. `off` allows `redis://` to anywhere."""
+    ca_path: FilePath | None = None
+    """Certificates (PEM) that vouch for the server, besides the system's."""
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        parts = urlsplit(self.url.get_secret_value())
+        if parts.scheme != "rediss" and wants_tls(self.tls, [parts.hostname or ""]):
+            line = "APP_REDIS__URL: must be rediss:// to another machine, unless APP_REDIS__TLS=off"
+            raise ValueError(line)  # guard: test_valkey_elsewhere_is_not_asked_in_the_clear
+        return self
+
+    @property
+    def tls_options(self) -> dict[str, Any]:  # Any: arguments of redis-py
+        """What redis-py takes besides the URL: by itself it does not compare the certificate with the host."""
+        if not self.url.get_secret_value().startswith("rediss://"):
+            return {}
+        options: dict[str, Any] = {"ssl_check_hostname": True}  # guard: test_valkey_has_to_prove_its_name
+        if self.ca_path is not None:
+            options["ssl_ca_certs"] = str(self.ca_path)
+        return options
 
 
 class DatabaseSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     """`APP_DATABASE__…`. The defaults are the API's: each wait ends before the one around it."""
 
     url: DatabaseUrl
+    """Of the role that `database roles` made for the applications."""
     direct_url: DatabaseUrl | None = None
     """For LISTEN, advisory locks and migrations, where `url` leads through a pooler; `url` if absent."""
+    replica_url: ReplicaUrl | None = None
+    """For reads that may be stale, each of which says so (`ReplicaSessionDep`); `url` if absent."""
+    tls: Tls | None = None
+    """If absent: `verify-full` to another machine, `off` to this one, by loopback or a socket."""
+    ca_path: FilePath | None = None
+    """Certificates (PEM) that vouch for the server; `verify-full` needs them."""
     pool_size: int = Field(default=5, ge=1, le=500)
+    """Connections of a process that write; a worker has one for each job instead."""
     read_pool_size: int = Field(default=10, ge=1, le=500)
+    """Connections of a process that only read."""
     pool_timeout: Duration = timedelta(seconds=2)
+    """For a connection of the pool to become free."""
     connect_timeout: Duration = timedelta(seconds=2)
+    """For each host."""
     command_timeout: Duration | None = timedelta(seconds=3)
     """The client's own limit: it holds even when the server is frozen."""
     statement_timeout: Duration = timedelta(seconds=2.5)
+    """For one statement, by the server; a worker allows what its handlers declare."""
     lock_timeout: Duration = timedelta(seconds=2)
+    """For one lock."""
     idle_in_transaction_timeout: Duration = timedelta(seconds=10)
+    """For a transaction in which nothing happens; none in a worker."""
     transaction_timeout: Duration = timedelta(0)
     """For a whole transaction, however busy it is; 0 is no limit (a request has `request_timeout`)."""
     request_timeout: Duration = timedelta(seconds=5)
@@ -70,18 +136,49 @@ class DatabaseSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     ping_after_idle: Duration = timedelta(seconds=5)
     """A connection that was idle for longer is asked whether it still lives before it is used."""
 
-    @property
-    def sqlalchemy_url(self) -> URL:
-        """The URL for SQLAlchemy, whatever driver the given one names."""
-        return make_url(self.url.get_secret_value()).set(drivername="postgresql+asyncpg")
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        for url in filter(None, (self.url, self.direct_url, self.replica_url)):
+            self._dsn(_read(url))  # what is wrong is said at the start
+        return self
+
+    def weaknesses(self) -> Iterator[str]:
+        """Yield a line for each variable whose password is no secret, without it."""
+        for name in ("url", "direct_url", "replica_url"):
+            url: SecretStr | None = getattr(self, name)
+            if url is not None and _is_guessable(url):
+                yield f"APP_DATABASE__{name.upper()}: has a password that everybody knows"
 
     @property
-    def direct_sqlalchemy_url(self) -> URL:
-        """As `sqlalchemy_url`, past any pooler."""
-        direct = self.direct_url or self.url
-        return make_url(direct.get_secret_value()).set(drivername="postgresql+asyncpg")
+    def sqlalchemy_url(self) -> URL:
+        """The URL for SQLAlchemy, whatever driver the given one names; of TLS only `dsn` speaks."""
+        return _read(self.url)
+
+    @property
+    def dsn(self) -> str:
+        """The URL in the form that asyncpg and psql take."""
+        return self._dsn(_read(self.url))
+
+    @property
+    def read_dsn(self) -> str:
+        """As `dsn`, for sessions that cannot write: to asyncpg these are `read-write` on no server."""
+        url = _read(self.url)
+        reads = url.update_query_dict({"target_session_attrs": "primary"})
+        return self._dsn(reads if url.query.get("target_session_attrs") == "read-write" else url)
 
     @property
     def direct_dsn(self) -> str:
-        """The direct URL in the form that asyncpg itself takes."""
-        return self.direct_sqlalchemy_url.set(drivername="postgresql").render_as_string(hide_password=False)
+        """As `dsn`, past any pooler."""
+        return self._dsn(_read(self.direct_url or self.url))
+
+    @property
+    def replica_dsn(self) -> str | None:
+        """A standby's, where one answers; None if there is nothing but `url`."""
+        if self.replica_url is None:
+            return None
+        url = _read(self.replica_url)
+        return self._dsn(url.update_query_dict({"target_session_attrs": "prefer-standby", **url.query}))
+
+    def _dsn(self, url: URL) -> str:
+        url = secured(url, self.tls, self.ca_path)
+        return url.set(drivername="postgresql").render_as_string(hide_password=False)

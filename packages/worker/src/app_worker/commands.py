@@ -68,7 +68,7 @@ async def drain(settings: CommandSettings) -> Drained:
     mails = open_mails(settings)
     queues = settings.worker.queues
     async with open_database(database_settings(settings, registry), name="drain") as database:
-        metrics = Metrics(kinds=registry.by_kind, queues=queues, enqueued=database.enqueued)
+        metrics = Metrics(kinds=registry.by_kind, queues=queues)
         runner = Runner(database, registry, mails, new_id(), settings.worker.running_lease, metrics)
         worker = WorkerRow(runner.worker_id, socket.gethostname(), os.getpid(), queues, concurrency=1)
         heartbeat = Heartbeat(database, runner, worker, settings.worker, Vitals(running=1))

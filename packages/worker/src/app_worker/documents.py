@@ -9,12 +9,13 @@ from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator
 
-from app_db.jobs.control import FINAL, Action
-from app_db.models import JobState
+from app_db.jobs.control import Action
+from app_db.models import OPEN_STATES, JobState
 from app_db.repositories.jobs import FinishedCount, JobCount, QueueOverview, WorkerOverview
 from app_worker.tables import printable, sheet, table
 
-OPEN_STATES: Final = tuple(state for state in JobState if state not in FINAL)
+OPEN: Final = tuple(state for state in JobState if state in OPEN_STATES)
+"""In the order in which a job goes through them: these are columns."""
 PAST: Final = {Action.RETRY: "retried", Action.CANCEL: "cancelled", Action.DISCARD: "discarded"}
 
 
@@ -100,7 +101,7 @@ class Queues(Document, frozen=True):
 
     def text(self) -> str:
         """Return a table of the queues."""
-        headers = ("QUEUE", "PAUSED AT (UTC)", "LIMIT", "WORKERS", "OLDEST DUE (S)", *map(str.upper, OPEN_STATES))
+        headers = ("QUEUE", "PAUSED AT (UTC)", "LIMIT", "WORKERS", "OLDEST DUE (S)", *map(str.upper, OPEN))
         rows = [
             (
                 queue.name,
@@ -167,7 +168,7 @@ class Drained(Document, frozen=True):
 
 
 def _counts(counts: Mapping[JobState, int]) -> list[int]:
-    return [counts.get(state, 0) for state in OPEN_STATES]
+    return [counts.get(state, 0) for state in OPEN]
 
 
 def _attempt(failed: FailedAttempt) -> str:

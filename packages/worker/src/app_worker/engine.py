@@ -25,6 +25,7 @@ from redis.exceptions import ConnectionError as ValkeyGone
 from redis.exceptions import RedisError
 
 from app_db.jobs.ledger import Delivery
+from app_db.settings import ValkeySettings
 from app_db.types import new_id
 from app_worker.answers import FUNCTION, Answers
 
@@ -69,12 +70,13 @@ class _Pool(ConnectionPool):
 
 
 @asynccontextmanager
-async def connect(url: str, *, call_timeout: timedelta) -> AsyncIterator[Valkey]:
-    """Open a client whose every call ends within `call_timeout`; arq's own settings would wait for ever."""
-    half = call_timeout.total_seconds() / 2
+async def connect(settings: ValkeySettings) -> AsyncIterator[Valkey]:
+    """Open a client whose every call ends within `settings.timeout`; arq's own settings would wait for ever."""
+    half = settings.timeout.total_seconds() / 2
     # A connection that the server has closed is noticed when it is used: once more, on a new one.
-    again: dict[str, Any] = {"retry": Retry(NoBackoff(), 1), "retry_on_error": [ValkeyGone]}
-    pool = _Pool.from_url(url, socket_timeout=half, socket_connect_timeout=half, socket_keepalive=True, **again)
+    options: dict[str, Any] = {"retry": Retry(NoBackoff(), 1), "retry_on_error": [ValkeyGone], **settings.tls_options}
+    url = settings.url.get_secret_value()
+    pool = _Pool.from_url(url, socket_timeout=half, socket_connect_timeout=half, socket_keepalive=True, **options)
     pool.patience = half
     try:
         yield ArqRedis(pool)

@@ -14,9 +14,10 @@ from app_db.errors import AppError
 from app_db.outage import DatabaseUnavailable
 from app_db.roles import require_modest_role
 from app_db.settings import DatabaseSettings
+from app_db.telemetry.logs import configure_logging
+from app_db.telemetry.tracing import log_processors
 from app_worker import commands
 from app_worker.arguments import parse
-from app_worker.observability import configure_logging
 from app_worker.process import run_worker
 from app_worker.settings import ELSEWHERE, FOR_RUN, CommandSettings, WorkerSettings, require_safe
 
@@ -57,7 +58,8 @@ def check_role(database: DatabaseSettings) -> None:
 
 def _run(options: Namespace) -> None:
     settings = _with_options(load(WorkerSettings, os.environ, elsewhere=ELSEWHERE), options)
-    configure_logging(settings.log)
+    more = log_processors(settings.tracing, service="app-worker")
+    configure_logging(settings.log, development=settings.env is Environment.DEVELOPMENT, more=more)
     if settings.env is Environment.PRODUCTION:
         require_safe(settings)  # guard: test_a_worker_in_production_does_not_print_its_mails
         check_role(settings.database)  # guard: test_a_worker_in_production_refuses_a_superuser
@@ -67,7 +69,7 @@ def _run(options: Namespace) -> None:
 
 def _execute(options: Namespace) -> None:
     settings = _with_options(load(CommandSettings, os.environ, elsewhere=(*ELSEWHERE, *FOR_RUN)), options)
-    configure_logging(settings.log)
+    configure_logging(settings.log, development=settings.env is Environment.DEVELOPMENT)
     document = asyncio.run(commands.execute(settings, options), loop_factory=uvloop.new_event_loop)
     sys.stdout.write(f"{document.model_dump_json(indent=2)}\n" if options.json else document.text())
 

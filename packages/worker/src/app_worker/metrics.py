@@ -1,12 +1,12 @@
 """What a worker counts, for Prometheus (docs/jobs.md says what to alert on)."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from app_db.jobs.control import OPEN
+from app_db.models import OPEN_STATES
 from app_db.repositories.jobs import QueueOverview
 
 UNKNOWN_KIND = "unknown"
@@ -26,22 +26,20 @@ OUTCOMES = (
 
 RUN_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # no types of its own; nothing here needs its second series
-
 
 class Metrics:
     """The figures of one worker process. All methods may be called at any rate and never fail."""
 
-    def __init__(self, *, kinds: Iterable[str], queues: Iterable[str], enqueued: Mapping[str, int]) -> None:
+    def __init__(self, *, kinds: Iterable[str], queues: Iterable[str]) -> None:
         """Make all series that can be known beforehand: a rate needs the zero that it rises from.
 
         Args:
             kinds: those that this worker has a handler for.
             queues: those that it serves.
-            enqueued: how many jobs of each kind this process has enqueued; read at each scrape.
         """
         self.registry = CollectorRegistry()
-        self._kinds = {*kinds, UNKNOWN_KIND}
+        self.kinds = tuple(kinds)
+        self._kinds = {*self.kinds, UNKNOWN_KIND}
         self._started = Counter("app_jobs_started", "Jobs started.", ["kind"], registry=self.registry)
         self._finished = Counter(
             "app_jobs_finished", "Starts that have ended.", ["kind", "outcome"], registry=self.registry
@@ -55,6 +53,9 @@ class Metrics:
         self._dispatched = Counter(
             "app_jobs_dispatched", "Jobs put into the window.", ["queue"], registry=self.registry
         )
+        self._dispatches = Counter(
+            "app_job_dispatches", "Times that jobs were put there.", ["queue"], registry=self.registry
+        )
         self._redelivered = Counter(
             "app_job_redeliveries", "Dispatched again: the last delivery was never started.", ["queue"],
             registry=self.registry,
@@ -66,8 +67,6 @@ class Metrics:
         self._window = Gauge("app_job_window", "Deliveries that wait in Valkey.", ["queue"], registry=self.registry)
         self.ledger = LedgerCollector()
         self.registry.register(self.ledger)
-        self.registry.register(EnqueuedCollector(self._kinds - {UNKNOWN_KIND}, enqueued))
-        ProcessCollector(registry=self.registry)
         self._start_at_zero(queues)
 
     def started(self, kind: str) -> None:
@@ -86,6 +85,7 @@ class Metrics:
 
     def dispatched(self, queue: str, count: int, *, redelivered: int = 0, crashed: int = 0) -> None:
         """Count jobs that went into the window; of these, those that had been there before, and those that crashed."""
+        self._dispatches.labels(queue).inc(count > 0)
         self._dispatched.labels(queue).inc(count)
         self._redelivered.labels(queue).inc(redelivered)
         self._crashed.labels(queue).inc(crashed)
@@ -107,27 +107,12 @@ class Metrics:
             self.dispatched(queue, 0)
 
 
-class EnqueuedCollector(Collector):
-    """Exports what the database counts itself: the outbox is in app_db, which knows no Prometheus."""
-
-    def __init__(self, kinds: Iterable[str], enqueued: Mapping[str, int]) -> None:
-        self._zeros = dict.fromkeys(sorted(kinds), 0)
-        self._enqueued = enqueued
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield `app_jobs_enqueued_total`."""
-        family = CounterMetricFamily("app_jobs_enqueued", "Jobs enqueued by this process.", labels=["kind"])
-        # One call copies all: the process goes on counting while this thread is served.
-        for kind, count in {**self._zeros, **dict(self._enqueued)}.items():
-            family.add_metric([kind], count)
-        yield family
-
-
 class LedgerCollector(Collector):
     """Exports what was last seen in the ledger, and nothing of queues that are gone, or once nobody can look."""
 
     def __init__(self) -> None:
         self.queues: Sequence[QueueOverview] = ()
+        self.dead_tuples: int | None = None
 
     def collect(self) -> Iterator[Metric]:
         """Yield what every worker sees alike: how the queues are, all workers together."""
@@ -139,6 +124,8 @@ class LedgerCollector(Collector):
             age.add_metric([queue.name], queue.oldest_due_age or 0)
             paused.add_metric([queue.name], queue.paused_at is not None)
             workers.add_metric([queue.name], queue.workers)
-            for state in sorted(OPEN):
+            for state in sorted(OPEN_STATES):
                 open_jobs.add_metric([queue.name, state], queue.counts.get(state, 0))
         yield from (age, paused, workers, open_jobs)
+        if self.dead_tuples is not None:
+            yield GaugeMetricFamily("app_job_dead_tuples", "Rows of jobs that wait for vacuum.", self.dead_tuples)

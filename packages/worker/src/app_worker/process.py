@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -19,6 +19,7 @@ from app_db.jobs.ledger import Delivery
 from app_db.jobs.wake import Leadership
 from app_db.jobs.workers import WorkerRow
 from app_db.settings import DatabaseSettings
+from app_db.telemetry.tracing import traces_of
 from app_db.types import new_id
 from app_worker.bells import Bells
 from app_worker.engine import Engine, Valkey, Window, connect
@@ -58,7 +59,8 @@ def open_queues(
 ) -> tuple[list[Queue], list[Coroutine[Any, Any, None]]]:
     """Return the queues of this process, and what has to run beside their engines to feed them."""
 
-    async def run(delivery: Delivery) -> None:
+    async def run(queue: str, delivery: Delivery) -> None:
+        structlog.contextvars.bind_contextvars(queue=queue)  # each delivery has a task of its own
         vitals.running += 1
         try:
             await runner.run(delivery)
@@ -71,13 +73,13 @@ def open_queues(
             queue.relay.woken.set()
 
     names, lease = settings.worker.queues, settings.worker.lease
+    limit = runner.registry.longest_timeout + lease  # arq's must never strike first: it knows nothing of the ledger
     timeout = settings.database.connect_timeout
     leadership = Leadership(settings.database.direct_dsn, names, connect_timeout=timeout, woken=woken)
     queues = [
         Queue(
             Relay(database, window, lease, partial(leadership.leads, window.queue), runner.metrics),
-            # arq's own limit must never strike first: it knows nothing of the ledger.
-            Engine(window, slots=settings.worker.concurrency, timeout=runner.registry.longest_timeout + lease, run=run),
+            Engine(window, slots=settings.worker.concurrency, timeout=limit, run=partial(run, window.queue)),
         )
         for window in (Window(valkey, name) for name in names)
     ]
@@ -109,20 +111,24 @@ async def run_worker(
     mails = open_mails(settings)
     queues = settings.worker.queues
     vitals = Vitals()
+    traces = traces_of(settings.tracing, service="app-worker")
     async with (
         open_database(database_settings(settings, registry), name="worker") as database,
-        connect(settings.redis.url.get_secret_value(), call_timeout=settings.redis.timeout) as valkey,
+        traces.sending(database) if traces else nullcontext(),
+        connect(settings.redis) as valkey,
     ):
-        metrics = Metrics(kinds=registry.by_kind, queues=queues, enqueued=database.enqueued)
-        runner = Runner(database, registry, mails, new_id(), settings.worker.running_lease, metrics)
+        metrics = Metrics(kinds=registry.by_kind, queues=queues)
+        lease, trace = settings.worker.running_lease, traces.job if traces else None
+        runner = Runner(database, registry, mails, new_id(), lease, metrics, trace=trace)
         worker = WorkerRow(runner.worker_id, socket.gethostname(), os.getpid(), queues, settings.worker.concurrency)
         heartbeat = Heartbeat(database, runner, worker, settings.worker, vitals)
         opened, feeders = open_queues(
             settings, database=database, valkey=valkey, runner=runner, heartbeat=heartbeat, vitals=vitals
         )
+        structlog.contextvars.bind_contextvars(worker_id=str(runner.worker_id))
         async with telemetry(settings, database, metrics, vitals):
             with _stop_signals() as stopping:
-                log.info("worker_started", worker_id=str(runner.worker_id), queues=list(queues))
+                log.info("worker_started", queues=list(queues))
                 await _run_until(
                     stopping,
                     [run_schedule(database, crons), *feeders],

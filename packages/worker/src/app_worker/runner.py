@@ -3,9 +3,8 @@
 import asyncio
 import json
 import time
-import traceback
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -21,6 +20,7 @@ from app_db.jobs.ledger import Delivery, StartedJob, Starter
 from app_db.models import JobState
 from app_db.outage import is_outage
 from app_worker.context import Fenced, JobContext, Snooze
+from app_worker.history import record
 from app_worker.mail import Mails
 from app_worker.metrics import Metrics
 from app_worker.progress import Progress
@@ -32,8 +32,13 @@ log = structlog.get_logger(__name__)
 LARGEST_RESULT = 256 * 1024
 """Bytes of JSON. What is larger belongs in a file or a table, and its name in the result."""
 PAUSE = timedelta(milliseconds=500)
+UNKNOWN = dict.fromkeys(("kind", "attempt", "request_id", "user_id"))
 SUSPICIOUS = 2
 """A job that was there at so many deaths of workers may be what killed them."""
+
+
+type Told = Callable[[str, BaseException | None], None]
+type Trace = Callable[[Delivery, StartedJob], AbstractContextManager[Told]]
 
 
 class ResultTooLarge(Exception):
@@ -53,6 +58,9 @@ class _Attempt:
     completed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the completion is committed: the rest is for the log."""
     began: float = field(default_factory=time.monotonic)
+    spans: ExitStack = field(default_factory=ExitStack)
+    told: Told | None = None
+    """What hears of the outcome, where the attempt is traced."""
 
     @property
     def kind(self) -> str:
@@ -75,6 +83,8 @@ class Runner:
     """Those that run now and are suspicious: one at most, so that a poisonous job takes no other one down with it."""
     expected: Mode = Mode.TX
     """That of the last job."""
+    trace: Trace | None = None
+    """What each attempt runs in, where traces are on."""
     starter: Starter = field(init=False)
 
     def __post_init__(self) -> None:
@@ -87,8 +97,8 @@ class Runner:
             asyncio.CancelledError: after the job was given back, when the worker or the heartbeat ends it.
         """
         attempt = _Attempt(delivery)
-        # The runner adds kind and request_id when it knows them; all three end here.
-        with structlog.contextvars.bound_contextvars(job_id=str(delivery.id), kind=None, request_id=None):
+        # The runner adds the rest when it knows it; all of it ends here.
+        with structlog.contextvars.bound_contextvars(job_id=str(delivery.id), **UNKNOWN), attempt.spans:
             try:
                 verdict = await self._start(attempt)
             except (Exception, asyncio.CancelledError) as error:
@@ -133,7 +143,11 @@ class Runner:
 
     async def _run(self, session: Session | None, attempt: _Attempt, job: StartedJob) -> Verdict | None:
         """Run the handler; the start is on record if there is no session, else a part of its transaction."""
-        structlog.contextvars.bind_contextvars(kind=job.kind, request_id=job.request_id)
+        structlog.contextvars.bind_contextvars(
+            kind=job.kind, attempt=job.attempt, request_id=job.request_id, user_id=job.owner_id and str(job.owner_id)
+        )  # guard: test_what_a_handler_logs_names_the_request_and_the_user_that_it_is_for
+        if self.trace is not None:
+            attempt.told = attempt.spans.enter_context(self.trace(attempt.delivery, job))
         attempt.handler = handler = self.registry.by_kind.get(job.kind)
         self.metrics.started(attempt.kind)
         if handler is None:
@@ -254,7 +268,7 @@ class Runner:
                 progress=attempt.progress,
             )
             if state is not None and verdict.error is not None and attempt.job is not None:
-                await _record(session, delivery, attempt.job.attempt, verdict.error)
+                await record(session, delivery, attempt=attempt.job.attempt, error=verdict.error)
             if verdict.due_in == NOW:
                 wake_after_commit(session)
             return state
@@ -262,9 +276,11 @@ class Runner:
     def _ended(self, attempt: _Attempt, outcome: str, *, error: BaseException | None = None) -> None:
         if attempt.job is not None:
             self.metrics.ended(attempt.kind, outcome, time.monotonic() - attempt.began)
-        if outcome != "completed":  # a line for each job that went well would cost more than the ledger does
-            say = log.info if error is None else log.warning
-            say("job_ended", outcome=outcome, attempt=attempt.job and attempt.job.attempt, exc_info=error)
+        if attempt.told is not None:
+            attempt.told(outcome, error)
+        # A line for each job that went well would cost more than the ledger does, unless it is asked for.
+        say = log.debug if outcome == "completed" else log.info if error is None else log.warning
+        say("job_ended", outcome=outcome, attempt=attempt.job and attempt.job.attempt, exc_info=error)
 
 
 async def _call(handler: Handler, context: JobContext, payload: Any) -> Any:  # Any: see Handler
@@ -279,18 +295,3 @@ async def _call(handler: Handler, context: JobContext, payload: Any) -> Any:  # 
     if result is not None and len(json.dumps(result, allow_nan=False)) > LARGEST_RESULT:
         raise ResultTooLarge("more than 256 KiB of JSON: store it elsewhere, and return where it is")
     return result
-
-
-async def _record(session: Session, delivery: Delivery, attempt: int, error: BaseException) -> None:
-    await ledger.record_error(
-        session,
-        delivery,
-        attempt=attempt,
-        error=_storable(traceback.format_exception_only(error)),
-        trace=_storable(traceback.format_exception(error)),
-    )
-
-
-def _storable(lines: list[str]) -> str:
-    """Return a text that Postgres takes, whatever a handler put into its error."""
-    return "".join(lines).strip().encode(errors="backslashreplace").decode().replace("\0", "\\x00")

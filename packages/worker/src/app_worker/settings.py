@@ -1,27 +1,22 @@
 """What the worker reads from its environment (.env.example lists every name)."""
 
 from datetime import timedelta
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 from pydantic import AnyHttpUrl, BaseModel, Field, SecretStr
 
 from app_auth.keys import weaknesses
 from app_auth.settings import OneTimeSettings
 from app_db.configuration import Environment, Misconfigured
-from app_db.settings import DatabaseSettings, Duration, ValkeyUrl
+from app_db.settings import DatabaseSettings, Duration, ValkeySettings
+from app_db.telemetry.endpoint import MetricsSettings
+from app_db.telemetry.logs import LogSettings
+from app_db.telemetry.tracing import TracingSettings
 
 ELSEWHERE: Final = ("APP_AUTH__", "APP_HTTP__", "APP_THROTTLE__")
 """What only the API reads: both may be given the same settings."""
-FOR_RUN: Final = ("APP_REDIS__", "APP_METRICS__")
+FOR_RUN: Final = ("APP_REDIS__", "APP_METRICS__", "APP_TRACING__")
 """What commands other than `run` do not read."""
-
-
-class RedisSettings(BaseModel, frozen=True):
-    """`APP_REDIS__…`."""
-
-    url: ValkeyUrl
-    timeout: Duration = timedelta(seconds=1)
-    """For one call: a frozen Valkey must not hang a worker."""
 
 
 class MailSettings(BaseModel, frozen=True):
@@ -30,20 +25,16 @@ class MailSettings(BaseModel, frozen=True):
     url: SecretStr = SecretStr("console://")
     """`smtp://user:password@host:port`, `smtps://…`, or `console://`, which prints instead of sending."""
     sender: Annotated[str, Field(validation_alias="from")] = "Groundwork <no-reply@localhost>"
+    """The sender of all mails."""
     timeout: Duration = timedelta(seconds=10)
-
-
-class LogSettings(BaseModel, frozen=True):
-    """`APP_LOG__…`."""
-
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    format: Literal["json", "console"] = "json"
+    """For one mail."""
 
 
 class JobSettings(BaseModel, frozen=True):
     """`APP_WORKER__…`."""
 
     queues: Annotated[tuple[str, ...], Field(min_length=1)] = ("default",)
+    """Whose jobs this process runs."""
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 10
     """Jobs that run at once, per queue."""
     lease: Annotated[Duration, Field(ge=timedelta(seconds=1))] = timedelta(seconds=15)
@@ -67,16 +58,6 @@ class JobSettings(BaseModel, frozen=True):
         return self.lease * 2 / 3
 
 
-class MetricsSettings(BaseModel, frozen=True):
-    """`APP_METRICS__…`: a port for Prometheus and for health checks (app_worker.telemetry)."""
-
-    enabled: bool = False
-    """Off, so that nothing listens that nobody asked for."""
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 9090
-    """0 takes any free port; the log says which."""
-
-
 class CommandSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     """What commands need that look into the ledger or run jobs without Valkey.
 
@@ -84,19 +65,22 @@ class CommandSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     """
 
     env: Environment = Environment.PRODUCTION
+    """In production, what is not safe does not start."""
     database: DatabaseSettings
     auth: OneTimeSettings
     mail: MailSettings = MailSettings()
     log: LogSettings = LogSettings()
     worker: JobSettings = JobSettings()
     public_base_url: AnyHttpUrl = AnyHttpUrl("http://localhost:8000")
+    """What links in mails start with."""
 
 
 class WorkerSettings(CommandSettings):
     """What `run` needs besides."""
 
-    redis: RedisSettings
+    redis: ValkeySettings
     metrics: MetricsSettings = MetricsSettings()
+    tracing: TracingSettings = TracingSettings()
 
 
 def require_safe(settings: CommandSettings) -> None:
@@ -106,6 +90,7 @@ def require_safe(settings: CommandSettings) -> None:
         Misconfigured: with a line for each, which does not show the value.
     """
     lines = [f"APP_AUTH__{ring.upper()}: {weakness}" for ring, weakness in weaknesses(settings.auth)]
+    lines += settings.database.weaknesses()  # guard: test_a_worker_in_production_refuses_a_published_password
     if settings.mail.url.get_secret_value().startswith("console:"):
         lines.append("APP_MAIL__URL: would print mails, and the links in them")
     if settings.public_base_url.host in {"localhost", "127.0.0.1"}:

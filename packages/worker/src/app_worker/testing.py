@@ -233,7 +233,7 @@ async def _run_all_due(runner: Runner) -> AsyncIterator[Delivery]:
 
 def _runner(database: Database, handlers: Iterable[Handler], mailer: Mailer | None) -> Runner:
     registry = Registry(handlers, catalog=())
-    metrics = Metrics(kinds=registry.by_kind, queues=(), enqueued=database.enqueued)
+    metrics = Metrics(kinds=registry.by_kind, queues=())
     return Runner(database, registry, _mails(mailer), new_id(), LEASE, metrics)
 
 

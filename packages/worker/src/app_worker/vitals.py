@@ -9,6 +9,7 @@ from datetime import timedelta
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from app_db.telemetry.endpoint import Health
 from app_worker.settings import JobSettings
 
 TICK = timedelta(seconds=1)
@@ -47,6 +48,17 @@ class Vitals(Collector):
         if self.beat_age > settings.lease.total_seconds():
             return "No heartbeat has reached the database for longer than a lease."
         return None
+
+    def health(self, settings: JobSettings) -> Health:
+        """Return what /health answers."""
+        signs = {
+            "queues": settings.queues,
+            "running": self.running,
+            "draining": self.draining,
+            "beat_age_seconds": round(self.beat_age, 3),
+            "loop_lag_seconds": round(self.loop_lag, 3),
+        }
+        return Health(signs, self.complaint(settings))
 
     async def keep_ticking(self) -> None:
         """Note that the event loop turns, until cancelled."""

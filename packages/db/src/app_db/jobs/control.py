@@ -12,15 +12,12 @@ from sqlalchemy.orm import aliased
 from app_db.engine import Session
 from app_db.errors import Conflict, Invalid, NotFound, violation_as
 from app_db.jobs.commits import wake_after_commit
-from app_db.models import Job, JobCancellation, JobState
+from app_db.models import FINAL_STATES, OPEN_STATES, Job, JobCancellation, JobState
 
-FINAL = frozenset({JobState.COMPLETED, JobState.DISCARDED, JobState.CANCELLED})
 QUEUED = frozenset({JobState.SCHEDULED, JobState.AVAILABLE, JobState.DISPATCHED, JobState.RETRYABLE})
 """States in which a job has not begun; but a tx job that runs shows `dispatched` too, with its row locked."""
-RETRIABLE = FINAL | {JobState.RETRYABLE, JobState.SCHEDULED}
+RETRIABLE = FINAL_STATES | {JobState.RETRYABLE, JobState.SCHEDULED}
 FAILED = frozenset({JobState.DISCARDED, JobState.RETRYABLE})
-OPEN = frozenset(JobState) - FINAL
-
 
 NO_SYNC = {"synchronize_session": False}
 """Entities that the session holds already are not brought up to date: read them again."""
@@ -89,7 +86,7 @@ async def cancel(session: Session, job_id: UUID) -> None:
     state = (await session.scalars(_ASK, {"id": job_id})).one_or_none()
     if state is None:
         raise NotFound
-    if state in FINAL and state != JobState.CANCELLED:
+    if state in FINAL_STATES and state != JobState.CANCELLED:
         raise JobIsFinal
     wake_after_commit(session)  # guard: test_workers_look_at_once_when_there_is_something_for_them
 
@@ -119,7 +116,7 @@ async def discard(session: Session, job_id: UUID) -> None:
         JobIsFinal, JobIsRunning: it is too late.
     """
     if not await _end(session, JobState.DISCARDED, [Job.id == job_id], limit=1):
-        raise JobIsFinal if await _state_of(session, job_id) in FINAL else JobIsRunning
+        raise JobIsFinal if await _state_of(session, job_id) in FINAL_STATES else JobIsRunning
 
 
 async def act_on_all(session: Session, job_filter: JobFilter, action: Action, *, limit: int = 1000) -> int:
@@ -171,18 +168,15 @@ async def limit(session: Session, queue: str, max_running: int | None) -> None:
     wake_after_commit(session)  # guard: test_workers_look_at_once_when_there_is_something_for_them
 
 
-_FINAL_STATES = ", ".join(f"'{state.value}'" for state in sorted(FINAL))
-
 # In one statement, so that what it says about the job is what it has acted on.
-_ASK = text(f"""
+_ASK = text("""
     WITH job AS (
-        SELECT id, state FROM jobs WHERE id = :id
+        SELECT id, state, claim_at FROM jobs WHERE id = :id
     ), asked AS (
-        INSERT INTO job_cancellations (job_id) SELECT id FROM job WHERE state NOT IN ({_FINAL_STATES})
-        ON CONFLICT DO NOTHING
+        INSERT INTO job_cancellations (job_id) SELECT id FROM job WHERE claim_at IS NOT NULL ON CONFLICT DO NOTHING
     )
     SELECT state FROM job
-""")  # noqa: S608  # made of constants
+""")
 
 _PAUSE = text("""
     INSERT INTO job_queues AS queue (name, paused_at) VALUES (:queue, now())
@@ -222,7 +216,7 @@ async def _end(session: Session, state: JobState, conditions: Sequence[ColumnEle
 async def _ask(session: Session, conditions: Sequence[ColumnElement[bool]], *, limit: int) -> int:
     """Leave the wish to cancel with jobs that cannot be ended from here, and return how many got it."""
     is_asked = exists().where(JobCancellation.job_id == Job.id)
-    wanted = select(Job.id).where(_is_in(OPEN), ~is_asked, *conditions).limit(limit)
+    wanted = select(Job.id).where(_is_in(OPEN_STATES), ~is_asked, *conditions).limit(limit)
     statement = insert(JobCancellation).from_select(["job_id"], wanted).on_conflict_do_nothing()
     asked = (await session.scalars(statement.returning(JobCancellation.job_id))).all()
     if asked:
@@ -260,7 +254,7 @@ def _lock(conditions: Sequence[ColumnElement[bool]], *, limit: int, skip_locked:
 
 def _is_in(states: Collection[JobState]) -> ColumnElement[bool]:
     """Return that a job is in one of `states`, in words that let Postgres use its partial indexes."""
-    ended, others = FINAL & set(states), set(states) - FINAL
+    ended, others = FINAL_STATES & set(states), set(states) - FINAL_STATES
     return or_(
         and_(Job.finished_at.is_not(None), Job.state.in_(sorted(ended))),
         and_(Job.claim_at.is_not(None), Job.state.in_(sorted(others))),

@@ -47,6 +47,7 @@ class StartedJob:
     crashes: int
     owner_id: UUID | None
     request_id: str | None
+    traceparent: str | None
     run_at: datetime
 
 
@@ -62,11 +63,12 @@ _START = text(f"""
     WHERE id = :id AND fence = :fence AND state = 'dispatched' AND (NOT :leased_only OR {_IS_LEASED})
         AND NOT EXISTS (SELECT FROM job_cancellations WHERE job_id = :id)
     RETURNING state = 'executing', kind, payload, payload_version, attempt, max_attempts, crashes, owner_id,
-        request_id, run_at
+        request_id, traceparent, run_at
 """).columns(  # noqa: S608  # made of constants
     # By position: only so SQLAlchemy remembers how to read the row, and does not find it out again for each job.
     column("is_marked"), column("kind"), column("payload", JSONB), column("payload_version"), column("attempt"),
-    column("max_attempts"), column("crashes"), column("owner_id"), column("request_id"), column("run_at"),
+    column("max_attempts"), column("crashes"), column("owner_id"), column("request_id"), column("traceparent"),
+    column("run_at"),
 )  # fmt: skip
 
 # A wish to cancel that came while the job ran is granted instead of another attempt.

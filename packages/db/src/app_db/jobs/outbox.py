@@ -1,6 +1,7 @@
 """Accepting jobs: a row in the caller's transaction, so a job exists exactly when what it belongs to does."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,15 +15,20 @@ from app_db.jobs.payload import JobPayload, checked_json
 from app_db.jobs.unique import Unique
 from app_db.types import new_id
 
+type Trace = Callable[[Sequence[str]], AbstractContextManager[str]]
+
+TRACE = "trace_enqueue"
+"""In `session.info`, where traces are on: what gives jobs of these kinds their `traceparent`."""
 SMALLINT = 2**15
 UNIQUE_TRIES = 10
 
 # Postgres's clock decides what is due, never ours.
 _INSERT = """
     INSERT INTO jobs (id, owner_id, kind, payload, payload_version, queue, priority, max_attempts, request_id,
-        run_at, claim_at, state, unique_key, unique_states)
+        traceparent, run_at, claim_at, state, unique_key, unique_states)
     SELECT job.id, :owner_id, job.kind, CAST(job.payload AS jsonb), job.version, :queue, :priority, :max_attempts,
-        :request_id, due_at, due_at, CASE WHEN now() < due_at THEN 'scheduled' ELSE 'available' END, {unique}
+        :request_id, :traceparent, due_at, due_at,
+        CASE WHEN now() < due_at THEN 'scheduled' ELSE 'available' END, {unique}
     FROM {jobs}, (SELECT coalesce(CAST(:run_at AS timestamptz), now()) AS due_at) AS due
 """
 _ONE = """(
@@ -120,10 +126,11 @@ async def enqueue(
     job_id = new_id()
     parameters = terms.parameters(session) | {"id": job_id, "kind": payload.kind, "payload": stored}
     parameters["version"] = payload.version
-    if unique is None:
-        await session.execute(_ENQUEUE, parameters)
-    elif (existing_id := await _insert_unique(session, payload, unique, parameters)) != job_id:
-        return existing_id
+    with _traced(session, [payload.kind]) as parameters["traceparent"]:
+        if unique is None:
+            await session.execute(_ENQUEUE, parameters)
+        elif (existing_id := await _insert_unique(session, payload, unique, parameters)) != job_id:
+            return existing_id
     await _accepted(session, [job_id], [payload.kind])
     return job_id
 
@@ -149,9 +156,15 @@ async def enqueue_many(
         return []
     ids, kinds, stored, versions = (list(column) for column in zip(*jobs, strict=True))
     parameters = {**terms.parameters(session), "ids": ids, "kinds": kinds, "payloads": stored, "versions": versions}
-    await session.execute(_ENQUEUE_MANY, parameters)
+    with _traced(session, kinds) as parameters["traceparent"]:
+        await session.execute(_ENQUEUE_MANY, parameters)
     await _accepted(session, ids, kinds)
     return ids
+
+
+def _traced(session: Session, kinds: Sequence[str]) -> AbstractContextManager[str | None]:
+    trace: Trace | None = session.info.get(TRACE)
+    return nullcontext() if trace is None else trace(kinds)
 
 
 async def _insert_unique(

@@ -6,12 +6,7 @@ from datetime import timedelta
 from hashlib import sha256
 
 from app_db.jobs.payload import JobPayload
-from app_db.models import JobState
-
-OPEN_STATES = frozenset(
-    {JobState.SCHEDULED, JobState.AVAILABLE, JobState.DISPATCHED, JobState.EXECUTING, JobState.RETRYABLE}
-)
-"""The states of a job that is still to run, or runs."""
+from app_db.models import OPEN_STATES, JobState
 
 
 @dataclass(frozen=True, slots=True)

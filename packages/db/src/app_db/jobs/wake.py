@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from datetime import timedelta
 from hashlib import sha256
 
 import asyncpg
+
+from app_db.hosts import Hosts
 
 CHANNEL = "jobs"
 DEBOUNCE = timedelta(milliseconds=5)
@@ -25,7 +26,7 @@ class Waker:
     """
 
     def __init__(self, dsn: str, *, connect_timeout: timedelta) -> None:
-        self._dsn = dsn
+        self._hosts = Hosts(dsn, connect_timeout=connect_timeout)
         self._timeout = connect_timeout.total_seconds()
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -47,12 +48,15 @@ class Waker:
     async def _notify(self) -> None:
         while self._due:
             self._due = False
-            with suppress(*LOST):
+            try:
                 if self._connection is None or self._connection.is_closed():
                     # There is nothing to keep, and nobody is told before the commit: it need not wait for the disk.
                     settings = {"application_name": "waker", "synchronous_commit": "off"}
-                    self._connection = await asyncpg.connect(self._dsn, timeout=self._timeout, server_settings=settings)
+                    self._connection = await self._hosts.connect(server_settings=settings)
                 await self._connection.execute(f"NOTIFY {CHANNEL}", timeout=self._timeout)
+            except LOST:
+                if self._connection is not None:  # its host may be gone, or be a standby by now
+                    self._connection.terminate()  # guard: test_a_waker_leaves_a_server_that_takes_no_notify
             # Afterwards, so that nobody waits for the first one.
             await asyncio.sleep(DEBOUNCE.total_seconds())
 
@@ -84,7 +88,7 @@ class Leadership:
             patience: when it has heard nothing for so long the server hangs up, so that another process may lead: this
                 one is frozen, or its host is gone.
         """
-        self._dsn = dsn
+        self._hosts = Hosts(dsn, connect_timeout=connect_timeout)
         self._timeout = connect_timeout.total_seconds()
         self._queues = {_lock_key(queue): queue for queue in queues}
         self._woken = woken
@@ -115,9 +119,7 @@ class Leadership:
 
     async def _connect(self) -> "asyncpg.Connection[asyncpg.Record]":
         patience = f"{self._patience / timedelta(milliseconds=1):.0f}"
-        return await asyncpg.connect(
-            self._dsn,
-            timeout=self._timeout,
+        return await self._hosts.connect(
             command_timeout=self._timeout,
             server_settings={"application_name": "worker-leader", "idle_session_timeout": patience},
         )

@@ -14,7 +14,7 @@ from app_db.types import StrEnumText, enum_check, new_id
 
 
 class JobState(StrEnum):
-    """Where a job is. The last three are final."""
+    """Where a job is; in this order from its acceptance to one of its ends."""
 
     SCHEDULED = "scheduled"
     AVAILABLE = "available"
@@ -24,6 +24,11 @@ class JobState(StrEnum):
     COMPLETED = "completed"
     DISCARDED = "discarded"
     CANCELLED = "cancelled"
+
+
+FINAL_STATES = frozenset({JobState.COMPLETED, JobState.DISCARDED, JobState.CANCELLED})
+OPEN_STATES = frozenset(JobState) - FINAL_STATES
+"""The states of a job that is still to run, or runs."""
 
 
 class Job(Base):

@@ -128,6 +128,10 @@ class JobRepository:
             for row in rows.mappings()
         ]
 
+    async def dead_tuples(self) -> int:
+        """Return how many versions of rows wait to be vacuumed, as Postgres last estimated it."""
+        return int((await self.session.scalars(_DEAD_TUPLES)).one())
+
     async def workers(self) -> list[WorkerOverview]:
         """Return every worker that has not signed off, those that were killed too, the oldest first."""
         beat_age = func.now() - JobWorker.beat_at
@@ -150,6 +154,8 @@ _HAS_QUEUE = text("""
         OR EXISTS (SELECT FROM jobs WHERE queue = :name AND claim_at IS NOT NULL)
         OR EXISTS (SELECT FROM job_workers WHERE :name = ANY (queues))
 """)
+
+_DEAD_TUPLES = text("SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = 'jobs'::regclass")
 
 _QUEUES = text("""
     WITH open AS (

@@ -11,10 +11,9 @@ import pytest
 from sqlalchemy import func, select, text
 
 from app_db.engine import Database, Session
-from app_db.jobs.control import FINAL
 from app_db.jobs.ledger import Delivery
 from app_db.jobs.payload import JobPayload
-from app_db.models import Job
+from app_db.models import FINAL_STATES, Job
 
 _MAKE_DUE = text("""
     WITH waiting AS (
@@ -73,7 +72,7 @@ def line_of(job: Job) -> str:
 
 async def open_jobs(session: Session) -> list[Job]:
     """Return all jobs that have not ended, in the order in which they were enqueued."""
-    statement = select(Job).where(Job.state.not_in(FINAL)).order_by(Job.id)
+    statement = select(Job).where(Job.state.not_in(FINAL_STATES)).order_by(Job.id)
     return list(await session.scalars(statement, execution_options={"populate_existing": True}))
 
 

@@ -10,7 +10,7 @@ from app_db import Session
 from app_db.errors import NotFound
 from app_db.jobs import control
 from app_db.jobs.control import JobFilter
-from app_db.models import Job
+from app_db.models import OPEN_STATES, Job
 from app_db.paging import Cursor, Slice
 from app_db.repositories.jobs import JobRepository
 
@@ -53,7 +53,7 @@ async def show(session: Session, principal: Principal, job_id: UUID) -> JobDetai
     return JobDetail.of(
         job,
         await jobs.errors_of(job_id),
-        cancel_requested=job.state in control.OPEN and await jobs.is_asked_to_end(job_id),
+        cancel_requested=job.state in OPEN_STATES and await jobs.is_asked_to_end(job_id),
         for_operator=is_operator(principal),
     )
 

@@ -1,0 +1,86 @@
+"""What the API counts, for Prometheus (docs/operations.md says what to alert on)."""
+
+import re
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from app_auth.auth import Auth
+from app_db.errors import AppError
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+NO_ROUTE = "none"
+"""The label of all paths that nothing is at: there may be any number of them."""
+
+
+class Metrics(Collector):
+    """The figures of one API process. All methods may be called at any rate and never fail."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.in_flight = 0
+        """Requests that have begun and not ended."""
+        self._requests = Counter(
+            "app_http_requests", "Requests that have ended.", ["method", "route", "status"], registry=self.registry
+        )
+        self._seconds = Histogram(
+            "app_http_request_seconds", "From the headers of a request to the end of its answer.", ["method", "route"],
+            buckets=SECONDS, registry=self.registry,
+        )  # fmt: skip
+        self._errors = Counter(
+            "app_http_errors", "Requests refused, by the error that says why.", ["error"], registry=self.registry
+        )
+        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self.registry.register(self)
+        for error in _kinds(AppError):
+            self._errors.labels(name_of(error))  # a rate needs the zero that it rises from
+
+    def finished(self, method: str, route: str | None, status: int, seconds: float) -> None:
+        """Count a request that was answered; 0 is the status of one that was not, since its client went away."""
+        key = (method, route or NO_ROUTE, status)
+        series = self._series.get(key)
+        if series is None:
+            # The routes and methods that there are make few; what clients make up counts under one name.
+            labels = (method if method in METHODS else "other", key[1])
+            series = self._requests.labels(*labels, status), self._seconds.labels(*labels)
+            if method in METHODS:
+                self._series[key] = series
+        series[0].inc()
+        series[1].observe(seconds)
+
+    def refused(self, error: type[AppError]) -> None:
+        """Count an expected failure."""
+        self._errors.labels(name_of(error)).inc()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield `app_http_requests_in_flight`."""
+        yield GaugeMetricFamily("app_http_requests_in_flight", "Requests that run or wait.", self.in_flight)
+
+
+class AuthCollector(Collector):
+    """Exports what app_auth knows of itself, which knows no Prometheus."""
+
+    def __init__(self, auth: Auth) -> None:
+        self._auth = auth
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the queue of the hashing pool, and how often the limits lost Valkey."""
+        passwords, shared = self._auth.passwords, self._auth.throttle.shared
+        yield GaugeMetricFamily("app_password_hash_threads", "Hashes that can run at once.", passwords.threads)
+        yield GaugeMetricFamily("app_password_hashes_waiting", "Hashes that wait for a thread.", passwords.waiting)
+        outages = 0 if shared is None else shared.outages
+        yield CounterMetricFamily("app_throttle_valkey_outages", "How often the limits lost Valkey.", outages)
+
+
+def name_of(error: type[AppError]) -> str:
+    """Return the label of an error: its class, since a `code` may stand for several to tell clients less."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", error.__name__).lower()
+
+
+def _kinds(error: type[AppError]) -> Iterator[type[AppError]]:
+    for kind in error.__subclasses__():
+        yield kind
+        yield from _kinds(kind)

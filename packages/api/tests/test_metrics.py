@@ -1,0 +1,157 @@
+"""What the API counts."""
+
+import json
+from http.client import HTTPConnection
+
+import pytest
+from fastapi import FastAPI
+from httpx2 import AsyncClient
+from structlog.testing import capture_logs
+
+from app_api.app import create_app
+from app_api.lifespan import State
+from app_api.metrics import Metrics
+from app_api.settings import ApiSettings
+from app_api.testing import SignedIn, open_client
+from app_auth.errors import RefreshTokenUsed
+from app_db.telemetry.endpoint import MetricsSettings
+
+
+@pytest.fixture
+def metrics(app: FastAPI) -> Metrics:
+    (found,) = [layer.kwargs["metrics"] for layer in app.user_middleware if "metrics" in layer.kwargs]
+    assert isinstance(found, Metrics)
+    return found
+
+
+def requests(metrics: Metrics, method: str, route: str, status: int) -> float:
+    labels = {"method": method, "route": route, "status": str(status)}
+    return metrics.registry.get_sample_value("app_http_requests_total", labels) or 0
+
+
+def errors(metrics: Metrics, error: str) -> float | None:
+    return metrics.registry.get_sample_value("app_http_errors_total", {"error": error})
+
+
+async def test_a_request_is_counted_by_its_route_and_status(
+    client: AsyncClient, signed_in: SignedIn, metrics: Metrics
+) -> None:
+    (session,) = (await client.get("/auth/sessions", headers=signed_in.headers)).json()["items"]
+
+    await client.delete(f"/auth/sessions/{session['id']}", headers=signed_in.headers)
+
+    assert requests(metrics, "DELETE", "/auth/sessions/{session_id}", 204) == 1
+
+
+async def test_how_long_a_request_took_is_counted_by_its_route(client: AsyncClient, metrics: Metrics) -> None:
+    await client.get("/probe/live")
+
+    labels = {"method": "GET", "route": "/probe/live"}
+    assert metrics.registry.get_sample_value("app_http_request_seconds_count", labels) == 1
+
+
+async def test_a_head_is_counted_under_its_route(client: AsyncClient, metrics: Metrics) -> None:
+    await client.head("/probe/live")
+
+    assert requests(metrics, "HEAD", "/probe/live", 200) == 1
+
+
+async def test_paths_that_nothing_is_at_share_one_label(client: AsyncClient, metrics: Metrics) -> None:
+    await client.get("/wp-admin")
+    await client.get("/.git/config")
+
+    assert requests(metrics, "GET", "none", 404) == 2
+
+
+async def test_methods_that_clients_make_up_share_one_label(client: AsyncClient, metrics: Metrics) -> None:
+    await client.request("BREW", "/probe/live")
+    await client.request("STIR", "/probe/live")
+
+    assert requests(metrics, "other", "/probe/live", 405) == 2
+
+
+async def test_a_fault_of_ours_is_counted_as_one(client: AsyncClient, app: FastAPI, metrics: Metrics) -> None:
+    @app.get("/broken")
+    async def broken() -> None:
+        raise RuntimeError
+
+    with capture_logs():
+        await client.get("/broken")
+
+    assert requests(metrics, "GET", "/broken", 500) == 1
+
+
+async def test_a_request_is_in_flight_until_it_is_answered(client: AsyncClient, app: FastAPI, metrics: Metrics) -> None:
+    seen = []
+
+    @app.get("/look")
+    async def look() -> None:
+        seen.append(metrics.registry.get_sample_value("app_http_requests_in_flight"))
+
+    await client.get("/look")
+
+    assert seen == [1]
+    assert metrics.registry.get_sample_value("app_http_requests_in_flight") == 0
+
+
+async def test_a_wrong_password_is_counted(client: AsyncClient, metrics: Metrics) -> None:
+    await client.post("/auth/access-token", data={"username": "ada@example.test", "password": "not hers"})
+
+    assert errors(metrics, "invalid_credentials") == 1
+
+
+def test_a_refresh_token_that_is_reused_is_told_from_one_that_is_wrong(metrics: Metrics) -> None:
+    metrics.refused(RefreshTokenUsed)
+
+    assert errors(metrics, "refresh_token_used") == 1
+    assert errors(metrics, "refresh_token_not_found") == 0
+
+
+async def test_a_request_that_is_refused_before_any_route_is_counted(client: AsyncClient, metrics: Metrics) -> None:
+    await client.get("/probe/live", headers={"Host": "example.org"})
+
+    assert errors(metrics, "invalid_host") == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["app_password_hashes_waiting", "app_throttle_valkey_outages_total", "app_password_hash_threads"]
+)
+async def test_what_signing_in_depends_on_is_shown(state: State, metrics: Metrics, name: str) -> None:
+    assert metrics.registry.get_sample_value(name) is not None
+
+
+async def test_an_api_says_what_it_is_made_of(state: State, metrics: Metrics) -> None:
+    assert metrics.registry.get_sample_value("app_build_info", {"package": "app-auth", "version": "0.1.0"}) == 1
+
+
+async def test_an_api_without_shared_limits_has_lost_no_valkey(
+    client: AsyncClient, state: State, metrics: Metrics
+) -> None:
+    state["auth"].throttle.shared = None
+
+    assert metrics.registry.get_sample_value("app_throttle_valkey_outages_total") == 0
+
+
+async def test_the_api_shows_its_figures_on_a_port_of_their_own(api_settings: ApiSettings) -> None:
+    settings = api_settings.model_copy(update={"metrics": MetricsSettings(enabled=True, port=0)})
+
+    with capture_logs() as logs:
+        async with open_client(create_app(settings)) as client:
+            await client.get("/probe/live")
+            (port,) = [event["port"] for event in logs if event["event"] == "telemetry_started"]
+            text = get(port, "/metrics")  # without `await`: the loop stands still, and is no part of this
+            health = json.loads(get(port, "/health"))
+            public = await client.get("/metrics")
+
+    assert 'app_http_requests_total{method="GET",route="/probe/live",status="200"} 1.0' in text
+    assert health == {"status": "ok", "requests": 0, "stopping": False}
+    assert public.status_code == 404
+
+
+def get(port: int, path: str) -> str:
+    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()

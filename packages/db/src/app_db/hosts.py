@@ -1,0 +1,83 @@
+"""Which of several hosts a connection leads to, and how long a host that does not answer may hold it up."""
+
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+from asyncpg.connect_utils import SessionAttribute
+from sqlalchemy import URL, make_url
+
+_HOST_AND_PORT = re.compile(r"(?P<host>/.+|\[[0-9a-fA-F:.]+\]|[^:/\[\]]+)(:(?P<port>[0-9]+))?")
+_TARGETS = frozenset(target.value for target in SessionAttribute)
+
+# What another host may do better. A wrong password, or a database that is not there, is so on each of them.
+_TRY_ANOTHER = (OSError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched)
+
+
+def spelled_for_all(url: URL) -> URL:
+    """Return the URL with its hosts as libpq, asyncpg and SQLAlchemy all read them: `?host=a,b&port=1,2`.
+
+    Given may be that, or what SQLAlchemy documents: `?host=a:1&host=b:2`; the port is 5432 where none is named.
+
+    Raises:
+        ValueError: says what is wrong with the hosts, and shows none of them.
+    """
+    query = dict(url.normalized_query)
+    if not _TARGETS.issuperset(query.get("target_session_attrs", ())):
+        raise ValueError(f"takes as target_session_attrs one of {', '.join(sorted(_TARGETS))}")
+    hosts, ports = (_listed(query.pop(name, ())) for name in ("host", "port"))
+    if not hosts:
+        return url
+    if url.host:
+        raise ValueError("names hosts before the path or as ?host=…, not in both places")
+    if not ports:
+        parts = [_HOST_AND_PORT.fullmatch(host) for host in hosts]
+        hosts, ports = [part["host"] for part in parts if part], [part["port"] or "5432" for part in parts if part]
+    if len(ports) == 1:
+        ports = ports * len(hosts)
+    if not (hosts and len(hosts) == len(ports) and all(port.isdecimal() for port in ports)):
+        raise ValueError("takes several hosts as ?host=first:5432&host=second:5432")
+    given = {name: values[0] if len(values) == 1 else values for name, values in query.items()}
+    return url.set(query={**given, "host": ",".join(host.strip("[]") for host in hosts), "port": ",".join(ports)})
+
+
+def _listed(values: Sequence[str]) -> list[str]:
+    return [item for value in values for item in value.split(",")]
+
+
+class Hosts:
+    """Connects to the first host that is what `target_session_attrs` asks for, the one that last was so first.
+
+    asyncpg itself gives all hosts one time-out together: the first that vanished without a word would use it up, and
+    no other would ever be tried.
+    """
+
+    def __init__(self, dsn: str, *, connect_timeout: timedelta) -> None:
+        """Take a DSN of `DatabaseSettings`, and how long each host may take."""
+        query = make_url(dsn).query
+        hosts, ports = (str(query.get(name, "")).split(",") for name in ("host", "port"))
+        self._dsn = dsn
+        self._timeout = connect_timeout.total_seconds()
+        # Of none in the query asyncpg finds the one before the path.
+        self._places = [(host or None, int(port or 0) or None) for host, port in zip(hosts, ports, strict=True)]
+
+    async def connect(self, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":
+        """Return a new connection; `options` are those of `asyncpg.connect`.
+
+        Raises:
+            OSError: no host can be reached, or none is what is asked for; says what each of them did.
+            asyncpg.PostgresError: a host refused, for a reason that the others would have as well.
+        """
+        failures: list[str] = []
+        for place in tuple(self._places):
+            try:
+                return await asyncpg.connect(self._dsn, host=place[0], port=place[1], timeout=self._timeout, **options)
+            except BaseException as error:
+                # To the end, also when we are cancelled: else who waits for less than a time-out meets it each time.
+                self._places.sort(key=place.__eq__)  # guard: test_who_is_impatient_finds_the_host_that_answers
+                if not isinstance(error, _TRY_ANOTHER):
+                    raise
+                failures.append(f"{place[0] or 'the host'}: {str(error) or 'no answer in time'}")
+        raise ConnectionError("; ".join(failures))

@@ -1,0 +1,37 @@
+"""The connection pool of an engine, which knows how often it was waited for."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
+
+
+class CountingPool(AsyncAdaptedQueuePool):
+    """SQLAlchemy's, with figures for whoever sizes it. They may be read from any thread."""
+
+    __module__ = "sqlalchemy.pool"  # names its log, which tells at INFO what is of no interest
+
+    waiting = 0
+    """Who waits now."""
+    waits = 0
+    """How often somebody had to wait, since the start."""
+    waited = 0.0
+    """Seconds that were waited, since the start."""
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        if self.checkedout() < self.size():
+            return super()._do_get()
+        with self._waiting():
+            return super()._do_get()
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        began = time.monotonic()
+        self.waits += 1
+        self.waiting += 1
+        try:
+            yield
+        finally:
+            self.waiting -= 1
+            self.waited += time.monotonic() - began

@@ -1,0 +1,1 @@
+"""How a process is seen from outside: logs, metrics and health; `app-db[telemetry]` installs what they need."""

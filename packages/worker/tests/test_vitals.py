@@ -1,0 +1,40 @@
+"""What a worker says of itself."""
+
+import time
+from datetime import timedelta
+
+from app_worker.settings import JobSettings
+from app_worker.vitals import Vitals
+
+SETTINGS = JobSettings(lease=timedelta(seconds=15))
+
+
+def test_a_worker_that_beats_is_well() -> None:
+    health = Vitals(running=3).health(SETTINGS)
+
+    assert health.complaint is None
+    assert {**health.signs, "beat_age_seconds": None} == {
+        "queues": ("default",),
+        "running": 3,
+        "draining": False,
+        "beat_age_seconds": None,
+        "loop_lag_seconds": 0.0,
+    }
+
+
+def test_a_worker_that_drains_is_well() -> None:
+    health = Vitals(draining=True).health(SETTINGS)
+
+    assert (health.complaint, health.signs["draining"]) == (None, True)
+
+
+def test_a_worker_without_a_heartbeat_for_a_lease_is_not_well() -> None:
+    vitals = Vitals(beat_at=time.monotonic() - SETTINGS.lease.total_seconds() - 1)
+
+    assert vitals.health(SETTINGS).complaint == "No heartbeat has reached the database for longer than a lease."
+
+
+def test_a_worker_whose_loop_stands_still_for_a_beat_is_not_well() -> None:
+    vitals = Vitals(tick_at=time.monotonic() - SETTINGS.beat.total_seconds() - 2)
+
+    assert vitals.health(SETTINGS).complaint == "The event loop is blocked."

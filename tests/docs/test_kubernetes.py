@@ -1,0 +1,272 @@
+"""The manifests of deploy/kubernetes are valid, and say of the applications what the applications say of themselves."""
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from fastapi.routing import APIRoute
+
+from app_api import health
+from app_api import settings as api
+from app_api.database_roles import AdministratorSettings
+from app_api.main import main
+from app_db.configuration import load
+from app_db.jobs.catalog import CATALOG
+from app_worker import settings as worker
+from app_worker.handlers import HANDLERS
+from app_worker.process import database_settings
+from app_worker.registry import Registry
+from tests.docs.checkout import ROOT
+
+type Manifest = dict[str, Any]  # Any: what YAML holds
+
+FOLDER = ROOT / "deploy/kubernetes"
+MANIFESTS: list[Manifest] = [
+    manifest for file in sorted(FOLDER.glob("*.yaml")) for manifest in yaml.safe_load_all(file.read_text())
+]
+# The oldest that is supported when this is written, and the newest that the validator knows.
+VERSIONS = ("1.34", kubernetes_validate.latest_version())
+OPERATIONS = (ROOT / "docs/operations.md").read_text()
+MARGIN = timedelta(seconds=5)
+"""To close connections, and for the interpreter to end."""
+MOUNTED = "/run/secrets/groundwork"
+PART_OF = "app.kubernetes.io/part-of"
+
+
+def named(manifest: Manifest) -> str:
+    return f"{manifest['kind']} {manifest['metadata']['name']}"
+
+
+def manifest(kind: str, name: str) -> Manifest:
+    return next(manifest for manifest in MANIFESTS if named(manifest) == f"{kind} {name}")
+
+
+PODS: dict[str, Manifest] = {
+    manifest["metadata"]["name"]: manifest["spec"]["template"]
+    for manifest in MANIFESTS
+    if manifest["kind"] in {"Deployment", "Job"}
+}
+
+
+def container(name: str) -> Manifest:
+    found: Manifest = PODS[name]["spec"]["containers"][0]
+    return found
+
+
+def ports(name: str) -> dict[str, int]:
+    return {port["name"]: port["containerPort"] for port in container(name)["ports"]}
+
+
+def probes(name: str) -> Iterator[Manifest]:
+    for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
+        if kind in container(name):
+            yield container(name)[kind]
+
+
+def grace(name: str) -> timedelta:
+    return timedelta(seconds=PODS[name]["spec"]["terminationGracePeriodSeconds"])
+
+
+@pytest.fixture
+def secrets(tmp_path: Path) -> Path:
+    """The file that is made for a Secret, with what its reader adds."""
+    file = tmp_path / "secrets.env"
+    server = ["--database", "postgresql://postgres.internal/app", "--redis", "rediss://valkey.internal:6379/0"]
+    main(["config", "init", str(file), *server])
+    file.write_text(f"{file.read_text()}APP_MAIL__URL='smtp://user:password@mail.internal:587'\n")
+    return file
+
+
+@pytest.fixture
+def environment(secrets: Path) -> dict[str, str]:
+    """What a pod of api or worker finds in its environment, with its files where they are here."""
+    text: dict[str, str] = manifest("ConfigMap", "settings")["data"]
+    (secrets.parent / "database-ca.pem").touch()
+    return {name: value.replace(MOUNTED, str(secrets.parent)) for name, value in text.items()}
+
+
+@pytest.fixture
+def api_settings(environment: dict[str, str]) -> api.ApiSettings:
+    return load(api.ApiSettings, environment, elsewhere=api.ELSEWHERE)
+
+
+@pytest.fixture
+def worker_settings(environment: dict[str, str]) -> worker.WorkerSettings:
+    return load(worker.WorkerSettings, environment, elsewhere=worker.ELSEWHERE)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=named)
+def test_each_manifest_is_valid(manifest: Manifest, version: str) -> None:
+    kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_the_api_starts_in_production_with_what_its_pod_is_given(api_settings: api.ApiSettings) -> None:
+    assert (api_settings.env, api_settings.http.host, api_settings.http.https) == ("production", "0.0.0.0", True)
+
+
+def test_the_worker_starts_in_production_with_what_its_pod_is_given(worker_settings: worker.WorkerSettings) -> None:
+    worker.require_safe(worker_settings)
+
+    assert (worker_settings.env, worker_settings.metrics.enabled) == ("production", True)
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_a_pod_finds_its_secrets_where_the_settings_say(name: str) -> None:
+    mounts = container(name)["volumeMounts"]
+
+    assert {"name": "secrets", "mountPath": MOUNTED, "readOnly": True} in mounts
+
+
+def test_the_migrations_are_given_the_role_that_owns_the_tables_and_nobody_else() -> None:
+    of_secrets = {name: pod["spec"]["volumes"][0]["secret"]["secretName"] for name, pod in PODS.items()}
+
+    assert of_secrets == {"api": "secrets", "worker": "secrets", "migrate": "migrator"}
+
+
+def test_the_migrations_start_with_what_their_pod_is_given(secrets: Path, environment: dict[str, str]) -> None:
+    told = {
+        entry["name"]: entry["value"].replace(MOUNTED, str(secrets.parent)) for entry in container("migrate")["env"]
+    }
+
+    settings = load(AdministratorSettings, told)
+
+    assert settings.database.direct_dsn.startswith("postgresql://migrator:")
+
+
+def test_the_ports_of_the_pods_are_those_of_the_applications(
+    api_settings: api.ApiSettings, worker_settings: worker.WorkerSettings
+) -> None:
+    metrics = worker_settings.metrics.port
+
+    assert ports("api") == {"http": api_settings.http.port, "metrics": metrics}
+    assert ports("worker") == {"metrics": metrics}
+
+
+def test_the_probes_of_the_api_ask_for_what_there_is() -> None:
+    there = {route.path for route in health.router.routes if isinstance(route, APIRoute)}
+
+    asked = {probe["httpGet"]["path"] for probe in probes("api")}
+
+    assert asked == {"/probe/live", "/probe/ready"} & there
+
+
+def test_the_probes_of_the_worker_ask_for_its_health() -> None:
+    assert {(probe["httpGet"]["path"], probe["httpGet"]["port"]) for probe in probes("worker")} == {
+        ("/health", "metrics")
+    }
+
+
+def test_the_probes_of_the_api_ask_for_a_host_that_is_allowed(api_settings: api.ApiSettings) -> None:
+    hosts = {header["value"] for probe in probes("api") for header in probe["httpGet"]["httpHeaders"]}
+
+    assert hosts <= {*api_settings.http.allowed_hosts}
+
+
+def test_the_api_is_given_the_time_that_it_takes_to_drain(api_settings: api.ApiSettings) -> None:
+    drain = api_settings.http.drain_delay + api_settings.http.drain + api_settings.metrics.stop_delay
+
+    assert grace("api") >= drain + MARGIN
+
+
+def test_the_worker_is_given_the_time_that_it_takes_to_finish(worker_settings: worker.WorkerSettings) -> None:
+    finish = worker_settings.worker.grace + worker_settings.metrics.stop_delay
+
+    assert grace("worker") >= finish + MARGIN
+
+
+def test_a_readiness_that_ends_is_noticed_before_the_door_closes(api_settings: api.ApiSettings) -> None:
+    probe = container("api")["readinessProbe"]
+
+    noticed = timedelta(seconds=probe["periodSeconds"] * probe["failureThreshold"])
+
+    assert noticed < api_settings.http.drain_delay
+
+
+def test_a_probe_waits_for_longer_than_the_check_behind_it() -> None:
+    assert container("api")["readinessProbe"]["timeoutSeconds"] > health.CHECK_SECONDS
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_a_pod_keeps_to_the_restricted_standard(name: str) -> None:
+    pod, its_container = PODS[name]["spec"]["securityContext"], container(name)["securityContext"]
+
+    assert (pod["runAsNonRoot"], pod["seccompProfile"]) == (True, {"type": "RuntimeDefault"})
+    assert its_container == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_a_pod_is_told_nothing_by_the_cluster(name: str) -> None:
+    """Variables of Services could be taken for settings, and a token of the cluster is of no use to us."""
+    spec = PODS[name]["spec"]
+
+    assert (spec["enableServiceLinks"], spec["automountServiceAccountToken"]) == (False, False)
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=named)
+def test_what_is_selected_is_there(manifest: Manifest) -> None:
+    spec = manifest.get("spec", {})
+    wanted = spec.get("podSelector") or spec.get("selector") or {}
+    wanted = wanted.get("matchLabels", wanted) if "matchExpressions" not in wanted else {PART_OF: "groundwork"}
+
+    assert any(wanted.items() <= pod["metadata"]["labels"].items() for pod in PODS.values())
+
+
+@pytest.mark.parametrize("kind", ["HorizontalPodAutoscaler", "PodDisruptionBudget"])
+def test_each_deployment_is_scaled_and_kept_alive(kind: str) -> None:
+    deployments = {manifest["metadata"]["name"] for manifest in MANIFESTS if manifest["kind"] == "Deployment"}
+
+    assert {manifest["metadata"]["name"] for manifest in MANIFESTS if manifest["kind"] == kind} == deployments
+
+
+def test_a_deployment_that_is_scaled_names_no_replicas() -> None:
+    assert not [named(manifest) for manifest in MANIFESTS if "replicas" in manifest.get("spec", {})]
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_a_pod_runs_the_image_that_is_built_for_it(name: str) -> None:
+    image, _, version = container(name)["image"].rpartition("/")[2].partition(":")
+
+    assert image.endswith(f"-{name}")
+    assert re.fullmatch(r"\d+\.\d+\.\d+", version), "a tag that moves makes rollbacks a matter of luck"
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_a_pod_runs_as_the_user_of_its_image(name: str) -> None:
+    as_whom = PODS[name]["spec"]["securityContext"]
+
+    assert f"\nUSER {as_whom['runAsUser']}:{as_whom['runAsGroup']}\n" in (ROOT / "Dockerfile").read_text()
+
+
+def most_pods(name: str) -> int:
+    """Return how many may run at once, while a release is rolled out."""
+    surge: int = manifest("Deployment", name)["spec"]["strategy"]["rollingUpdate"]["maxSurge"]
+    most: int = manifest("HorizontalPodAutoscaler", name)["spec"]["maxReplicas"]
+    return most + surge
+
+
+def test_as_many_pods_as_there_may_be_fit_into_the_connections_of_their_role(
+    api_settings: api.ApiSettings, worker_settings: worker.WorkerSettings
+) -> None:
+    limit = int(re.findall(r"--connection-limit (\d+)", OPERATIONS)[0])
+    of_jobs = database_settings(worker_settings, Registry(HANDLERS, catalog=CATALOG))
+    waking, listening_and_metrics = 1, 2
+
+    of_api = api_settings.database.pool_size + api_settings.database.read_pool_size + waking
+    of_worker = of_jobs.pool_size + waking + listening_and_metrics
+    needed = most_pods("api") * of_api + most_pods("worker") * of_worker
+
+    assert needed <= limit
+    assert (
+        f"(6 + 1) \N{MULTIPLICATION SIGN} {of_api} + (4 + 1) \N{MULTIPLICATION SIGN} {of_worker} = {needed}"
+        in OPERATIONS
+    )

@@ -1,0 +1,183 @@
+"""The alert rules and the dashboard, against what an API and a worker really export."""
+
+import asyncio
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from httpx2 import AsyncClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from app_db import Database
+from app_db.settings import DatabaseSettings
+
+from .conftest import StartWorker, api_environment
+from .processes import Api, eventually
+
+ROOT = Path(__file__).parents[2]
+PROMETHEUS, GRAFANA = ROOT / "deploy/prometheus", ROOT / "deploy/grafana"
+OPEN_PORT = {"APP_METRICS__ENABLED": "true", "APP_METRICS__PORT": "0"}
+
+OF_PROMETHEUS = {"up"}
+"""Metrics that Prometheus itself makes of each scrape."""
+SELECTOR = re.compile(r"\b([a-z][a-z0-9]*(?:_[a-z0-9]+)+|up)\b(?:\{([^}]*)\})?(?!\s*\()")
+GROUPING = re.compile(r"\b(?:by|on|without|ignoring)\s*\([^)]*\)")
+PLAIN = re.compile(r'(\w+)="([^"]*)"')
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What is exported, by the name of a sample."""
+
+    values: dict[str, set[tuple[tuple[str, str], ...]]]
+
+    def labels(self, name: str) -> set[str]:
+        return {label for labels in self.values.get(name, ()) for label, _ in labels}
+
+    def has(self, name: str, label: str, value: str) -> bool:
+        return any((label, value) in labels for labels in self.values.get(name, ()))
+
+
+@pytest.fixture
+def rules() -> list[dict[str, Any]]:
+    groups = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+@pytest.fixture
+def panels() -> list[dict[str, Any]]:
+    panels: list[dict[str, Any]] = json.loads((GRAFANA / "dashboard.json").read_text())["panels"]
+    return panels
+
+
+@pytest.fixture
+def expressions(rules: list[dict[str, Any]], panels: list[dict[str, Any]]) -> list[str]:
+    asked = [target["expr"] for panel in panels for target in panel["targets"]]
+    return [" ".join(expression.split()) for expression in [*(rule["expr"] for rule in rules), *asked]]
+
+
+@pytest.fixture
+def api(database_settings: DatabaseSettings, valkey_url: str, database: Database, tmp_path: Path) -> Iterator[Api]:
+    """An API with an open port."""
+    environment = api_environment(database_settings.url.get_secret_value(), valkey_url)
+    api = Api(env=environment | OPEN_PORT, log=tmp_path / "api.log")
+    yield api
+    api.stop()
+
+
+def port_of(log: str) -> int:
+    (port,) = [json.loads(line)["port"] for line in log.splitlines() if '"telemetry_started"' in line]
+    return int(port)
+
+
+async def scrape(port: int) -> str:
+    async with AsyncClient(timeout=30) as client:
+        return (await client.get(f"http://127.0.0.1:{port}/metrics")).text
+
+
+def samples_of(*texts: str) -> Samples:
+    values: dict[str, set[tuple[tuple[str, str], ...]]] = {}
+    for family in (family for text in texts for family in text_string_to_metric_families(text)):
+        for sample in family.samples:
+            values.setdefault(sample.name, set()).add(tuple(sample.labels.items()))
+    return Samples(values)
+
+
+def selectors(expression: str) -> Iterator[tuple[str, str]]:
+    """Yield the metrics that an expression names, each with what it wants their labels to be."""
+    for match in SELECTOR.finditer(GROUPING.sub("", expression)):
+        yield match[1], match[2] or ""
+
+
+async def test_alerts_and_dashboard_name_only_metrics_that_exist(
+    api: Api, start_worker: StartWorker, expressions: list[str]
+) -> None:
+    worker = start_worker(**OPEN_PORT)
+    async with AsyncClient(base_url=api.url, timeout=30) as client:
+        await client.get("/probe/live")
+
+    async def both() -> list[str]:
+        texts = list(await asyncio.gather(scrape(port_of(api.output)), scrape(port_of(worker.output))))
+        return texts if "app_job_queue_workers{" in texts[1] else []  # it has looked into the ledger
+
+    exported = samples_of(*await eventually(both, "the worker has looked into the ledger"))
+
+    named = [(name, labels) for expression in expressions for name, labels in selectors(expression)]
+    assert len(named) > 50
+    assert [name for name, _ in named if name not in {*exported.values, *OF_PROMETHEUS}] == []
+    for name, labels in named:
+        if name not in OF_PROMETHEUS:
+            wanted = set(re.findall(r"(\w+)\s*[=!]", labels)) - {"job", "instance"}
+            assert wanted <= exported.labels(name), f"{name} has no {wanted}"
+        for label, value in PLAIN.findall(labels):
+            assert label in {"job", "route", "status"} or exported.has(name, label, value), (
+                f"no {name} of {label}={value}"
+            )
+
+
+def test_an_alert_says_how_urgent_it_is_and_where_to_read_on(rules: list[dict[str, Any]]) -> None:
+    pages = {rule["annotations"]["runbook"].partition("#")[0] for rule in rules}
+
+    assert {rule["labels"]["severity"] for rule in rules} == {"page", "ticket"}
+    assert all(rule["annotations"]["summary"] for rule in rules)
+    assert pages == {"docs/operations.md"}
+
+
+def test_each_alert_has_its_runbook(rules: list[dict[str, Any]]) -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    headings = {title.lower() for title in re.findall(r"^#+ (\w+)$", page, flags=re.MULTILINE)}
+
+    missing = [rule["alert"] for rule in rules if rule["annotations"]["runbook"].partition("#")[2] not in headings]
+
+    assert missing == []
+
+
+def test_the_page_about_jobs_has_the_expressions_of_the_alerts(rules: list[dict[str, Any]]) -> None:
+    page = (ROOT / "docs/operating-jobs.md").read_text()
+
+    jobs = [" ".join(rule["expr"].split()) for rule in rules if "app_job" in rule["expr"]]
+
+    assert len(jobs) > 8
+    assert [expression for expression in jobs if expression not in page and "dead_tuples" not in expression] == []
+
+
+def test_the_panels_do_not_cover_each_other(panels: list[dict[str, Any]]) -> None:
+    cells = [
+        (x, y)
+        for place in (panel["gridPos"] for panel in panels)
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+
+    assert len(cells) == len(set(cells))
+    assert max(x for x, _ in cells) < 24
+
+
+def test_the_dashboard_asks_the_data_source_that_is_provided(panels: list[dict[str, Any]]) -> None:
+    provided = yaml.safe_load((GRAFANA / "provisioning/datasources/prometheus.yml").read_text())["datasources"]
+
+    assert {panel["datasource"]["uid"] for panel in panels} == {source["uid"] for source in provided}
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed (Debian: the package prometheus)")
+def test_prometheus_accepts_its_configuration() -> None:
+    run = subprocess.run(
+        ["promtool", "check", "config", PROMETHEUS / "prometheus.yml"], capture_output=True, text=True, check=False
+    )
+
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_each_host_may_run_several_processes(start_worker: StartWorker, api: Api) -> None:
+    port = port_of(api.output)
+
+    second = start_worker(APP_METRICS__ENABLED="true", APP_METRICS__PORT=str(port))
+
+    assert port < port_of(second.output) < port + 16

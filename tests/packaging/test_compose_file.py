@@ -1,0 +1,103 @@
+"""What compose.yaml says fits what the programs do, and each container may do little and knows only its own secrets."""
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import yaml
+
+from app_api.settings import HttpSettings
+from app_worker.settings import JobSettings
+
+from .engine import ROOT, compose, run
+
+FILE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())  # Any: YAML
+SERVICES: dict[str, Any] = FILE["services"]  # Any: YAML
+OF_OTHERS = {"postgres", "mail", "grafana"}
+"""Images that write below their root, or begin as root to give files to somebody else."""
+IMAGES = {"app-api", "app-worker", "app-migrate"}
+
+
+def mounts(service: str) -> dict[str, str]:
+    """What is mounted where, without how."""
+    return dict(volume.split(":")[:2] for volume in SERVICES[service].get("volumes", []))
+
+
+def seconds(text: str) -> timedelta:
+    return timedelta(seconds=int(text.removesuffix("s")))
+
+
+def test_compose_accepts_the_file_with_all_profiles() -> None:
+    run(*compose(), "--profile", "mail", "--profile", "observability", "config", "--quiet")
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_every_variable_that_a_container_is_given_is_a_setting(service: str) -> None:
+    documented = set(re.findall(r"^(?:# )?(APP_\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+
+    given = {name for name in SERVICES[service].get("environment", {}) if name.startswith("APP_")}
+
+    assert {name.removesuffix("_FILE") if name != "APP_SECRETS_FILE" else name for name in given} <= documented
+
+
+@pytest.mark.parametrize("service", sorted(set(SERVICES) - OF_OTHERS))
+def test_a_container_can_write_nothing_and_is_allowed_nothing(service: str) -> None:
+    container = SERVICES[service]
+
+    assert container["read_only"]
+    assert container["cap_drop"] == ["ALL"]
+    assert container["security_opt"] == ["no-new-privileges:true"]
+
+
+@pytest.mark.parametrize(
+    ("volume", "services"),
+    [
+        ("secrets-app", {"secrets", "roles", "api", "worker"}),
+        ("secrets-migrator", {"secrets", "roles", "migrate"}),
+        ("secrets-admin", {"secrets", "postgres", "roles"}),
+    ],
+)
+def test_a_secret_is_mounted_by_those_alone_who_need_it(volume: str, services: set[str]) -> None:
+    assert {service for service in SERVICES if volume in mounts(service)} == services
+
+
+@pytest.mark.parametrize("service", ["api", "worker"])
+def test_the_applications_wait_for_the_migration_and_have_limits(service: str) -> None:
+    container = SERVICES[service]
+
+    assert container["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+    assert {"mem_limit", "pids_limit"} <= set(container)
+
+
+def test_a_container_is_given_the_time_that_its_program_takes_to_stop() -> None:
+    delay = timedelta(seconds=SERVICES["api"]["environment"]["APP_HTTP__DRAIN_DELAY"])
+
+    assert seconds(SERVICES["api"]["stop_grace_period"]) > delay + HttpSettings().drain
+    assert seconds(SERVICES["worker"]["stop_grace_period"]) > JobSettings().grace
+
+
+def test_the_proxy_has_noticed_before_an_api_closes_its_door() -> None:
+    check = re.search(r"check inter (\d+)s fall (\d+)", (ROOT / "deploy/haproxy.cfg").read_text())
+
+    assert check
+    assert int(check[1]) * int(check[2]) < SERVICES["api"]["environment"]["APP_HTTP__DRAIN_DELAY"]
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_what_a_container_mounts_of_the_checkout_is_there(service: str) -> None:
+    files = [source for source in mounts(service) if source.startswith("./")]
+
+    assert [file for file in files if not (ROOT / file).exists()] == []
+
+
+def test_databases_are_reached_from_the_inner_network_alone() -> None:
+    assert FILE["networks"]["back"] == {"internal": True}
+    assert [SERVICES[name]["networks"] for name in ("postgres", "valkey")] == [["back"], ["back"]]
+    assert not any("ports" in SERVICES[name] for name in ("postgres", "valkey", "api", "worker"))
+
+
+def test_every_image_of_ours_is_built_here() -> None:
+    built = {service["image"] for service in SERVICES.values() if "build" in service}
+
+    assert built == IMAGES

@@ -1,0 +1,197 @@
+"""The images are small, run as nobody, write nowhere, and hold what they need to run and no more.
+
+They are built for real where a Docker engine answers; what the recipe alone can show is tested everywhere.
+"""
+
+import json
+import re
+import shutil
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .engine import ROOT, docker, require_engine, run
+
+RECIPE = (ROOT / "Dockerfile").read_text()
+BUILDS = {
+    "api": ("--build-arg", "PACKAGE=api"),
+    "worker": ("--build-arg", "PACKAGE=worker"),
+    "migrate": ("--target", "migrate"),
+}
+LOCKS = {
+    "api": "packages/api/requirements.lock",
+    "worker": "packages/worker/requirements.lock",
+    "migrate": "migrations/requirements.lock",
+}
+OURS = {"api": {"app_db", "app_auth", "app_api"}, "worker": {"app_db", "app_auth", "app_worker"}, "migrate": {"app_db"}}
+BUDGET = {"api": 111, "worker": 105, "migrate": 64}
+"""Millions of bytes on top of the public Python image, uncompressed: what was measured, and a tenth."""
+BASE = "python:3.13-slim"
+
+pytestmark = pytest.mark.timeout(600)  # the first to build an image fetches what is in it
+images = pytest.mark.parametrize("image", list(BUILDS))
+
+
+@cache
+def built(image: str) -> str:
+    """Build an image, or find it built, and return its id."""
+    require_engine()
+    tag = f"image-test-{image}"
+    run("docker", "build", "--quiet", "--tag", tag, *BUILDS[image], ".")
+    return docker("image", "inspect", "--format", "{{.Id}}", tag)
+
+
+def inspected(image: str) -> Any:  # Any: JSON
+    return json.loads(docker("image", "inspect", image))[0]
+
+
+def inside(image: str, *command: str) -> str:
+    """Run a command in a container as in production: nothing can be written but /tmp, and nothing is allowed."""
+    sandbox = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges:true")
+    return docker("run", "--rm", "--network", "none", *sandbox, built(image), *command)
+
+
+def python(image: str, code: str) -> Any:  # Any: JSON
+    return json.loads(inside(image, "python", "-c", f"import json\n{code}"))
+
+
+def normalized(name: str) -> str:
+    return re.sub(r"[-_.]+", "_", name).lower()
+
+
+@images
+def test_an_image_holds_what_its_lock_file_names_and_our_packages_and_nothing_else(image: str) -> None:
+    locked = set(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / LOCKS[image]).read_text(), re.MULTILINE))
+
+    found = python(
+        image,
+        "from importlib.metadata import distributions\n"
+        "paths = ['/code', __import__('site').getsitepackages()[0]]\n"
+        "print(json.dumps([(d.name, d.version) for d in distributions(path=paths)]))",
+    )
+
+    installed = {(normalized(name), version) for name, version in found}
+    assert {name for name, _ in installed} >= OURS[image]
+    others = {each for each in installed if each[0] not in OURS[image]}
+    # A lock file also names what only other platforms need.
+    assert others <= {(normalized(name), version) for name, version in locked}
+
+
+@images
+def test_an_image_adds_no_more_than_its_budget(image: str) -> None:
+    added = inspected(built(image))["Size"] - inspected(BASE)["Size"]
+
+    assert added / 1e6 < BUDGET[image]
+
+
+@images
+def test_an_image_runs_as_nobody_and_is_told_to_stop_by_sigterm(image: str) -> None:
+    config = inspected(built(image))["Config"]
+
+    assert (config["User"], config["StopSignal"]) == ("10001:10001", "SIGTERM")
+    assert inside(image, "id", "-u") == "10001"
+
+
+@images
+def test_an_image_starts_its_program_without_a_shell(image: str) -> None:
+    config = inspected(built(image))["Config"]
+
+    assert config["Cmd"][0] in {"python", "alembic"}
+    assert not config["Entrypoint"]
+
+
+@images
+def test_no_image_holds_a_compiler_or_an_installer_of_ours(image: str) -> None:
+    tools = ("uv", "uvx", "gcc", "cc", "g++", "make", "git")
+
+    found = python(image, f"import shutil\nprint(json.dumps([name for name in {tools} if shutil.which(name)]))")
+
+    assert found == []
+
+
+@images
+def test_an_image_says_what_it_is(image: str) -> None:
+    labels = inspected(built(image))["Config"]["Labels"]
+
+    assert labels["org.opencontainers.image.title"] == f"app-{image}"
+    assert {"version", "revision", "licenses"} <= {label.rpartition(".")[2] for label in labels}
+
+
+@images
+def test_nothing_in_an_image_belongs_to_whom_it_runs_as(image: str) -> None:
+    written = inside(
+        image, "find", "/app", "/code", "/srv", "(", "-user", "10001", "-o", "-perm", "-o+w", ")", "!", "-type", "l"
+    )
+
+    assert written == ""
+
+
+@pytest.mark.parametrize("image", ["api", "worker"])
+def test_an_image_that_serves_knows_how_to_be_asked_for_its_health(image: str) -> None:
+    check = inspected(built(image))["Config"]["Healthcheck"]["Test"]
+
+    assert check[0] == "CMD"
+    assert check[-1] == {"api": "/probe/live", "worker": "/health"}[image]
+
+
+@pytest.mark.parametrize("image", ["api", "worker"])
+def test_only_the_image_that_migrates_holds_alembic_and_the_revisions(image: str) -> None:
+    has_alembic = (
+        "import importlib.util, os\nprint(json.dumps([bool(importlib.util.find_spec('alembic')), os.listdir('/srv')]))"
+    )
+
+    assert python(image, has_alembic) == [False, ["health.py"]]
+    assert "head" in inside("migrate", "alembic", "heads")
+
+
+@pytest.mark.parametrize(
+    ("image", "command", "shown"),
+    [
+        ("api", ["python", "-m", "app_api", "--help"], "The HTTP API."),
+        ("worker", ["python", "-m", "app_worker", "--help"], "Runs background jobs"),
+        ("migrate", ["alembic", "upgrade", "head", "--sql"], "CREATE TABLE"),
+    ],
+)
+def test_an_image_works_where_nothing_can_be_written(image: str, command: list[str], shown: str) -> None:
+    assert shown in inside(image, *command)
+
+
+def test_a_change_of_our_code_changes_the_last_layer_alone(tmp_path: Path) -> None:
+    before = inspected(built("api"))["RootFS"]["Layers"]
+    for name in ("Dockerfile", ".dockerignore", "pyproject.toml", "deploy/health.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    for name in ("packages", "migrations"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    with (tmp_path / "packages/api/src/app_api/main.py").open("a") as source:
+        source.write("# changed\n")
+
+    image = run("docker", "build", "--quiet", *BUILDS["api"], tmp_path).split()[-1]
+
+    after = inspected(image)["RootFS"]["Layers"]
+    docker("image", "rm", image)
+    assert after[:-1] == before[:-1]
+    assert after[-1] != before[-1]
+
+
+def test_the_image_is_built_by_the_same_uv_as_the_checkout() -> None:
+    pinned = re.search(r"^version=(\S+)", (ROOT / "scripts/uv.sh").read_text(), re.MULTILINE)
+
+    assert pinned
+    assert f"astral-sh/uv:{pinned[1]} AS uv" in RECIPE
+
+
+def test_every_installation_from_an_index_checks_hashes() -> None:
+    installs = re.findall(r"uv pip install (.*)", RECIPE)
+
+    assert all("--require-hashes" in install or "/wheels/*.whl" in install for install in installs)
+    assert sum("--require-hashes" in install for install in installs) == 2
+
+
+def test_commands_of_the_recipe_have_no_shell_around_them() -> None:
+    commands = re.findall(r"^(?:HEALTHCHECK .* )?(?:CMD|ENTRYPOINT) (.*)", RECIPE, re.MULTILINE)
+
+    assert len(commands) == 5
+    assert all(json.loads(command) for command in commands)
