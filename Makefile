@@ -53,7 +53,7 @@ test-tools: install ## Test what is shipped and the tools of the checkout: wheel
 
 # More processes than processors: most of these tests wait for others.
 test-e2e: install ## Test real processes: started, used, killed
-	$(BIN)/pytest -n 4 --dist loadgroup tests/e2e tests/attack -m "not slow"
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder tests/e2e tests/attack -m "not slow"
 
 test-attack: install ## Attack it: the seventy cases of tests/attack/cases.py over real HTTP, timing and soak included
 	$(BIN)/pytest tests/attack

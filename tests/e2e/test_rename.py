@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-# One group: they share a clone.
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("rename")]
+pytestmark = pytest.mark.timeout(900)
 
 ROOT = Path(__file__).parents[2]
 # What a developer's shell has, and none of what the surrounding run of pytest added.
