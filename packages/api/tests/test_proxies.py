@@ -128,10 +128,20 @@ async def test_a_request_from_nowhere_has_no_address(echo: FastAPI) -> None:
 
 
 @pytest.fixture
-def strict(api_settings: ApiSettings) -> FastAPI:
-    """Return an application that allows one thing an hour, to do nothing; its pepper makes its counters its own."""
+def strict_settings(api_settings: ApiSettings) -> ApiSettings:
+    """Allow one thing an hour; the pepper makes these counters a test's own."""
     auth = api_settings.auth.model_copy(update={"peppers": (new_key(),)})
-    app = create_app(settings_with(api_settings, auth=auth, throttle=ThrottleSettings(register_ip="1/h")))
+    return settings_with(api_settings, auth=auth, throttle=ThrottleSettings(register_ip="1/h"))
+
+
+@pytest.fixture
+def strict(strict_settings: ApiSettings) -> FastAPI:
+    return strict_app(strict_settings)
+
+
+def strict_app(settings: ApiSettings) -> FastAPI:
+    """Return an application that allows one thing an hour, to do nothing."""
+    app = create_app(settings)
 
     @app.post("/nothing")
     async def nothing(client: ClientDep, auth: AuthDep) -> None:
@@ -149,8 +159,10 @@ async def test_who_is_throttled_is_told_for_how_long(strict: FastAPI) -> None:
     assert response.headers["Retry-After"] == "300"
 
 
-async def test_two_applications_count_together(strict: FastAPI) -> None:
-    async with open_client(strict) as one, open_client(strict) as other:
+async def test_two_applications_count_together(strict_settings: ApiSettings) -> None:
+    apps = [strict_app(strict_settings) for _ in range(2)]
+
+    async with open_client(apps[0]) as one, open_client(apps[1]) as other:
         answers = [(await client.post("/nothing")).status_code for client in (one, other)]
 
     assert answers == [200, 429]

@@ -87,6 +87,19 @@ async def test_jobs_of_other_queues_are_left_alone(jobs: Jobs, relay: Relay) -> 
     assert await relay.dispatch() == 0
 
 
+async def test_no_more_is_dispatched_than_the_limit_of_the_queue_allows(
+    jobs: Jobs, relay: Relay, window: Window
+) -> None:
+    async with jobs.database.sessions.begin() as session:
+        await session.execute(text("INSERT INTO job_queues (name, max_running) VALUES ('default', 1)"))
+    for _ in range(3):
+        await jobs.enqueue()
+
+    assert [await relay.dispatch(), await relay.dispatch()] == [1, 0]
+
+    assert len(await window.waiting()) == 1
+
+
 async def test_two_relays_get_different_jobs(jobs: Jobs, window: Window) -> None:
     relays = [open_relay(jobs, window) for _ in range(2)]
     await offer(window, 10)
