@@ -100,7 +100,8 @@ async def test_ready_when_the_schema_and_valkey_are_there(client: AsyncClient, s
 
 async def test_probes_at_once_ask_once(client: AsyncClient, state: State) -> None:
     with assert_queries(state["database"], max=1) as queries:
-        responses = await asyncio.gather(*(client.get("/probe/ready") for _ in range(10)))
+        probes = [client.get(path) for path in ("/probe/ready", "/probe/health") for _ in range(10)]
+        responses = await asyncio.gather(*probes)
 
     assert {response.status_code for response in responses} == {200}
     assert len(queries) == 1

@@ -220,9 +220,3 @@ async def test_an_older_revision_is_not_enough(session: Session) -> None:
     )
 
     assert not await SchemaRepository(session).is_ready()
-
-
-async def test_a_database_that_answers_can_be_pinged(session: Session) -> None:
-    await SchemaRepository(session).ping()
-
-    assert session.in_transaction()

@@ -242,6 +242,15 @@ def test_a_worker_in_production_does_not_mail_links_to_itself(environment: dict[
     assert (run.returncode, run.stderr) == (1, "error: APP_PUBLIC_BASE_URL: must be where people reach the pages\n")
 
 
+@pytest.mark.parametrize(("url", "is_safe"), [("http://app.example.test", False), ("http://app.localhost:8080", True)])
+def test_a_worker_in_production_mails_no_link_in_the_clear(
+    environment: dict[str, str], url: str, is_safe: bool
+) -> None:
+    run = run_in_production(environment, APP_PUBLIC_BASE_URL=url)
+
+    assert ("APP_PUBLIC_BASE_URL: must be https" not in run.stderr) is is_safe
+
+
 def test_a_worker_in_production_refuses_a_published_password(environment: dict[str, str]) -> None:
     run = run_in_production(environment, APP_DATABASE__URL="postgresql://app:change-me@127.0.0.1:1/app")
 

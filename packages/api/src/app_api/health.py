@@ -12,7 +12,6 @@ from pydantic import BaseModel
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from app_api.dependencies import SessionDep
 from app_api.problems import ProblemResponse, app_error_response, problem_responses
 from app_api.settings import RedisSettings
 from app_db import Database
@@ -53,9 +52,13 @@ class ReadinessProbe:
         self._asked_at = 0.0
 
     async def check(self) -> Readiness:
-        """Return what is known, no older than `KEEP_SECONDS`; a process that is about to stop is not ready."""
+        """Return what is known; a process that is about to stop is not ready."""
         if self._stopping.is_set():
             return Readiness(status="unready", checks={"process": "stopping"})
+        return await self.known()
+
+    async def known(self) -> Readiness:
+        """Return what Postgres and Valkey answered, no older than `KEEP_SECONDS`."""
         async with self._asking:  # guard: test_probes_at_once_ask_once
             if self._last is None or time.monotonic() - self._asked_at > KEEP_SECONDS:
                 self._last = await self._ask()
@@ -101,6 +104,9 @@ async def get_readiness_probe(request: Request) -> ReadinessProbe:
     return probe
 
 
+ProbeDep = Annotated[ReadinessProbe, Depends(get_readiness_probe)]
+
+
 @router.get("/live")
 async def live_probe() -> str:
     """Whether the process answers at all. Touches nothing else."""
@@ -108,16 +114,16 @@ async def live_probe() -> str:
 
 
 @router.get("/health", responses=problem_responses(DatabaseUnavailable))
-async def health_probe(session: SessionDep) -> str:
+async def health_probe(probe: ProbeDep) -> str:
     """Whether the process and its database answer."""
-    await SchemaRepository(session).ping()  # guard: test_health_asks_the_database
+    readiness = await probe.known()
+    if readiness.checks["database"] == "failed":
+        raise DatabaseUnavailable  # guard: test_health_is_an_outage_without_the_database
     return "app and database ok"
 
 
 @router.get("/ready", response_model=Readiness, responses=problem_responses(NotReady))
-async def ready_probe(
-    request: Request, probe: Annotated[ReadinessProbe, Depends(get_readiness_probe)]
-) -> Readiness | ProblemResponse:
+async def ready_probe(request: Request, probe: ProbeDep) -> Readiness | ProblemResponse:
     """Whether requests should be sent here: the schema that this code needs is there."""
     readiness = await probe.check()
     if readiness.status == "unready":

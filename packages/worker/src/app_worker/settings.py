@@ -93,7 +93,10 @@ def require_safe(settings: CommandSettings) -> None:
     lines += settings.database.weaknesses()  # guard: test_a_worker_in_production_refuses_a_published_password
     if settings.mail.url.get_secret_value().startswith("console:"):
         lines.append("APP_MAIL__URL: would print mails, and the links in them")
-    if settings.public_base_url.host in {"localhost", "127.0.0.1"}:
+    base, host = settings.public_base_url, settings.public_base_url.host or ""
+    if host in {"localhost", "127.0.0.1"}:
         lines.append("APP_PUBLIC_BASE_URL: must be where people reach the pages")
+    elif base.scheme != "https" and not host.endswith(".localhost"):  # RFC 6761, 6.3: never another machine
+        lines.append("APP_PUBLIC_BASE_URL: must be https, for what links in mails open is worth a password")
     if lines:
         raise Misconfigured(*lines)

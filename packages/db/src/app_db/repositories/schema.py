@@ -19,11 +19,3 @@ class SchemaRepository:
     async def is_ready(self) -> bool:
         """Whether the revision that this code needs has been applied; newer ones may have been too."""
         return (await self.session.scalars(_APPLIED, {"revision": SCHEMA_REVISION})).one()
-
-    async def ping(self) -> None:
-        """Ask Postgres for an answer.
-
-        Raises:
-            what the driver raises when there is none.
-        """
-        await self.session.execute(select(1))
