@@ -23,6 +23,8 @@ NO_HANG = 10.0
 """Seconds after which a client gives up, which fails its test: nothing may hang, whatever is broken."""
 
 EMAIL = "ada@example.test"
+READER = "grace@example.test"
+"""Whose session no sign-in of the tests pushes out: a user has fifty at most."""
 ROLE = "api"  # no superuser: those are exempt from the limits that are tested
 CREATE_ROLE = f"""
     CREATE ROLE {ROLE} LOGIN PASSWORD '{{password}}';
@@ -58,7 +60,8 @@ class HttpSite:
         self.api = self.start_api()
         self.client = AsyncClient(base_url=self.api.url, timeout=NO_HANG)
         await self.register(EMAIL)
-        signed_in = await self.login()
+        await self.register(READER)
+        signed_in = await self.login(email=READER)
         assert signed_in.status_code == 200, f"{signed_in.text}\n{self.api.output}"
         self.tokens: dict[str, str] = signed_in.json()
         """Of a session that lives as long as the site."""
