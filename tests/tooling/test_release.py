@@ -315,7 +315,7 @@ def test_what_compares_with_the_last_release_has_the_whole_history(workflow: str
     ("arguments", "options"), [(("BUMP=minor",), "db minor"), (("BUMP=minor", "YES=1"), "db minor --yes")]
 )
 def test_make_hands_over_what_was_typed(arguments: tuple[str, ...], options: str) -> None:
-    commands = must("make", "--dry-run", "release", "PACKAGE=db", *arguments, cwd=ROOT)
+    commands = must("make", "--no-print-directory", "--dry-run", "release", "PACKAGE=db", *arguments, cwd=ROOT)
 
     assert commands.splitlines()[-1].strip().endswith(f"scripts/release.py {options}")
 
