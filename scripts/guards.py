@@ -235,7 +235,7 @@ def try_all(root: Path, pairs: Mapping[Guard, str], folder: Path) -> list[Verdic
     """
     tests = sorted(set(pairs.values()))
     # With servers of one's own the copies would share one test database.
-    parallel = 1 if "APP_DATABASE__URL" in os.environ else min(max(2, os.cpu_count() or 1), len(tests))
+    parallel = 1 if "APP_DATABASE__URL" in os.environ else min(2 + (os.cpu_count() or 1), len(tests))
     verdicts: list[Verdict] = []
     with ExitStack() as stack, ThreadPoolExecutor(max_workers=parallel) as executor:
         copies = list(executor.map(lambda number: Copy(root, folder / str(number)), range(parallel)))

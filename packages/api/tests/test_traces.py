@@ -59,10 +59,10 @@ async def test_a_request_is_a_span_of_its_route_with_its_sql(
 
 async def test_no_span_holds_the_query_of_a_url(tracing: Tracing, spans: list[CollectedSpan]) -> None:
     async with tracing() as client:
-        await client.get("/jobs?email=ada@example.test")
+        await client.get("/jobs?name=wellington")
 
     (request,) = spans
-    assert "ada@example.test" not in request.text
+    assert "wellington" not in request.text
 
 
 async def test_what_no_route_takes_is_named_by_its_method_alone(tracing: Tracing, spans: list[CollectedSpan]) -> None:
