@@ -228,7 +228,7 @@ def try_guard(copies: queue.Queue[Copy], guard: Guard, test: str) -> Verdict:
 
 
 def try_all(root: Path, pairs: Mapping[Guard, str], folder: Path) -> list[Verdict]:
-    """Try every guard, as many at a time as there are processors, and print each verdict as it comes.
+    """Try every guard, two more at a time than there are processors, and print each verdict as it comes.
 
     Raises:
         GuardError: if a test fails with all lines in place.
