@@ -44,6 +44,8 @@ def test_the_claims_are_exactly_the_promised_ones(auth: Auth) -> None:
         "iat": now.timestamp(),
         "nbf": now.timestamp(),
         "exp": expires_at.timestamp(),
+        "client_id": "first-party",
+        "scope": "account",
     }
     assert (expires_at - now).total_seconds() == 900
 

@@ -43,7 +43,8 @@ def right_header() -> dict[str, Any]:
 def right_claims() -> dict[str, Any]:
     now = math.floor(time.time())
     ours = {"iss": "groundwork", "aud": "groundwork", "sub": str(USER_ID), "sid": str(SESSION_ID), "jti": "a"}
-    return {**ours, "iat": now, "nbf": now, "exp": now + 900}
+    client = {"client_id": "first-party", "scope": "account"}
+    return {**ours, **client, "iat": now, "nbf": now, "exp": now + 900}
 
 
 @pytest.fixture
@@ -149,6 +150,17 @@ def test_every_claim_is_required(auth: Auth, forge: Forge, claim: str) -> None:
 @pytest.mark.parametrize("value", ["", "groundwor", "groundwork2", "Groundwork", "elsewhere", 1, ["elsewhere"], {}])
 def test_a_token_of_or_for_someone_else_is_refused(auth: Auth, forge: Forge, claim: str, value: object) -> None:
     assert refused(auth.access_tokens, forge(**{claim: value}))
+
+
+@pytest.mark.parametrize("claim", ["client_id", "scope"])
+@pytest.mark.parametrize("value", ["", "somebody", None, 1, ["account"], {}])
+def test_a_token_for_another_client_or_scope_is_refused(auth: Auth, forge: Forge, claim: str, value: object) -> None:
+    assert refused(auth.access_tokens, forge(**{claim: value}))
+
+
+@pytest.mark.parametrize("claim", ["client_id", "scope"])
+def test_a_token_of_the_release_before_is_believed(auth: Auth, forge: Forge, claim: str) -> None:
+    assert auth.access_tokens.verify(forge(without=claim)) == AccessClaims(USER_ID, SESSION_ID)
 
 
 @pytest.mark.parametrize("claim", ["sub", "sid"])

@@ -21,6 +21,8 @@ TYPE = "at+jwt"  # RFC 9068, 2.1
 # One spelling per token, and no counter that eight bytes cannot hold.
 _REFRESH_TOKEN = re.compile(r"rt_([0-9a-f]{32})\.(0|[1-9][0-9]{0,18})\.([A-Za-z0-9_-]{43})")
 REQUIRED = ["iss", "aud", "sub", "sid", "jti", "iat", "nbf", "exp"]
+# There is one client, ours, and a token of it may do what its user may (RFC 9068, 2.2 and 2.2.3).
+CLIENT = {"client_id": "first-party", "scope": "account"}
 
 
 @lru_cache(maxsize=64)
@@ -61,6 +63,7 @@ class AccessTokens:
             "iat": issued,
             "nbf": issued,
             "exp": expires,
+            **CLIENT,
         }
         key = self._ring[self._active]
         token = jwt.encode(claims, key, algorithm=key.algorithm_name, headers={"typ": TYPE, "kid": self._active})
@@ -87,6 +90,9 @@ class AccessTokens:
             )
             if header.get("typ") != TYPE:  # PyJWT itself refuses a `crit` that it does not understand
                 raise InvalidToken  # guard: test_a_token_of_another_type_is_refused
+            # Tokens of release 0.1 have neither: they go on while a deployment rolls.
+            if not CLIENT.items() <= (CLIENT | claims).items():
+                raise InvalidToken  # guard: test_a_token_for_another_client_or_scope_is_refused
             for claim in ("iat", "nbf", "exp"):
                 datetime.fromtimestamp(claims[claim], UTC)  # guard: test_a_time_that_is_no_time_is_refused
             return AccessClaims(UUID(claims["sub"]), UUID(claims["sid"]))
