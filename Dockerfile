@@ -3,11 +3,9 @@
 ARG PYTHON_VERSION=3.13
 ARG PACKAGE=api
 
-# The version of scripts/uv.sh.
-FROM ghcr.io/astral-sh/uv:0.13.9 AS uv
-
 FROM python:${PYTHON_VERSION}-slim AS builder
-COPY --from=uv /uv /usr/local/bin/
+# The version of scripts/uv.sh, from where all packages come: one source less to trust and to reach.
+RUN pip install --quiet --no-cache-dir --disable-pip-version-check --root-user-action=ignore uv==0.13.9
 # Compiled here, for nobody can write there; by the hash of the source, so that the same source gives the same layer.
 ENV UV_PYTHON_DOWNLOADS=never UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1 PYC_INVALIDATION_MODE=UNCHECKED_HASH
 WORKDIR /src
