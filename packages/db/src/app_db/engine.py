@@ -61,7 +61,6 @@ class Database:
         )
         """By name, for the figures of their pools."""
         autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._autocommit = autocommit.sync_engine
         self.sessions = async_sessionmaker(
             self.engine, class_=Session, expire_on_commit=False, info={TELL: self._jobs_committed}
         )
@@ -135,7 +134,9 @@ class Database:
         """
 
         def write() -> Row[*tuple[Any, ...]] | None:
-            with self._autocommit.connect() as connection:
+            with self.engine.sync_engine.connect() as connection:
+                # Of the connection: an engine with the option would put SQLAlchemy's events around each statement.
+                connection.execution_options(isolation_level="AUTOCOMMIT")
                 return connection.execute(statement, parameters).one_or_none()
 
         return await greenlet_spawn(write)
