@@ -101,3 +101,31 @@ def test_every_image_of_ours_is_built_here() -> None:
     built = {service["image"] for service in SERVICES.values() if "build" in service}
 
     assert built == IMAGES
+
+
+# The collector cannot be run by these tests: what would keep it from starting, or from hearing us, is looked for.
+COLLECTOR: dict[str, Any] = yaml.safe_load((ROOT / "deploy/otel-collector.yaml").read_text())  # Any: YAML
+
+
+def test_each_part_of_the_collector_is_used_and_each_that_is_used_is_there() -> None:
+    (pipeline,) = COLLECTOR["service"]["pipelines"].values()
+
+    for part in ("receivers", "processors", "exporters"):
+        assert set(pipeline[part]) == set(COLLECTOR[part]), part
+    assert set(COLLECTOR["service"]["extensions"]) == set(COLLECTOR["extensions"])
+    assert pipeline["processors"][0] == "memory_limiter"
+
+
+def test_the_collector_listens_where_the_applications_are_told_to_send() -> None:
+    _, port = COLLECTOR["receivers"]["otlp"]["protocols"]["http"]["endpoint"].rsplit(":", 1)
+    address = f"http://collector:{port}/v1/traces"
+
+    assert address in (ROOT / "compose.yaml").read_text()
+    assert address in (ROOT / "deploy/otel-collector.yaml").read_text()
+    assert set(SERVICES["api"]["networks"]) & set(SERVICES["collector"]["networks"])
+    assert f"{mounts('collector')['./deploy/otel-collector.yaml']}" in SERVICES["collector"]["command"][0]
+
+
+@pytest.mark.parametrize("service", ["api", "worker"])
+def test_traces_are_off_unless_somebody_names_a_collector(service: str) -> None:
+    assert SERVICES[service]["environment"]["APP_TRACING__ENDPOINT"] is None
