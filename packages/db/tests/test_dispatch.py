@@ -243,7 +243,39 @@ async def test_orphans_are_found_by_the_index_of_what_runs(session: Session, mak
     parameters = {"queue": "default", "room": 10, "lease": LEASE, "max_crashes": 5, "is_counted": True}
     plan = await session.scalars(text(statement), parameters)
 
-    assert "ix_jobs_running" in "\n".join(plan)
+    assert "ix_jobs_on_their_way" in "\n".join(plan)
+
+
+STATEMENTS_ABOUT_ONE_JOB = {
+    "start": ledger._START,
+    "finish": ledger._FINISH,
+    "hold": ledger._HOLD,
+    "progress": ledger._PROGRESS,
+    "extend": ledger._EXTEND,
+}
+
+
+@pytest.mark.parametrize("name", STATEMENTS_ABOUT_ONE_JOB)
+async def test_a_job_is_found_by_its_id_and_by_no_index_that_may_be_full_of_dead_entries(
+    session: Session, make_job: MakeJob, name: str
+) -> None:
+    await session.execute(
+        text(
+            "INSERT INTO jobs (id, kind, payload, payload_version, state, claim_at)"
+            " SELECT uuidv7(), 'test', '{}', 1, 'available', now() FROM generate_series(1, 5000)"
+        )
+    )
+    await session.execute(text("ANALYZE jobs"))
+    parameters = {
+        "id": new_id(), "fence": 1, "leased": ["test"], "leased_only": True, "lease": LEASE, "worker_id": new_id(),
+        "state": "completed", "due_in": None, "costs_attempt": True, "result": None, "progress": None, "idle": "1000",
+    }  # fmt: skip
+    statement = text("EXPLAIN " + str(STATEMENTS_ABOUT_ONE_JOB[name]))
+
+    plan = "\n".join(await session.scalars(statement, {key: parameters[key] for key in statement._bindparams}))
+
+    assert "Index Scan using pk_jobs on jobs" in plan
+    assert "ix_jobs_" not in plan
 
 
 # --- what waits ----------------------------------------------------------------------------------------------------

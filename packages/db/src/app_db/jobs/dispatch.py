@@ -32,7 +32,9 @@ _LIMITS = """
 _LOCK_LIMITS = text(f"""
     SELECT max_running, set_config('idle_in_transaction_session_timeout', '5000', true) FROM ({_LIMITS}) AS limits
 """)  # noqa: S608  # made of a constant
-_RUNNING = text("SELECT count(*) FROM jobs WHERE queue = :queue AND state IN ('dispatched', 'executing')")
+_ON_THEIR_WAY = text("""
+    SELECT count(*) FROM jobs WHERE queue = :queue AND claim_at IS NOT NULL AND state IN ('dispatched', 'executing')
+""")
 
 # A crash costs no attempt: the attempt was not the job's failure, and the cap above ends what crashes always.
 # Whoever has counted what runs says so; else nothing is taken from a queue with a limit.
@@ -150,7 +152,7 @@ async def claim_within_limit(session: Session, *, queue: str, room: int, lease: 
     max_running = await session.scalar(_LOCK_LIMITS, {"queue": queue})
     take = partial(_take, session, queue=queue, lease=lease, since=None, is_counted=True)
     if max_running is not None:
-        free = max_running - await session.scalar(_RUNNING, {"queue": queue})
+        free = max_running - await session.scalar(_ON_THEIR_WAY, {"queue": queue})
         if free <= 0:
             return replace(await take(_CLAIM_ORPHANS, room=room), more_due=True)
         room = min(room, free)  # guard: test_no_more_jobs_are_on_their_way_than_the_limit_allows
