@@ -43,11 +43,9 @@ _CLAIM = """
         SELECT id, state = 'executing' AND crashes + 1 >= :max_crashes AS is_poison,
             EXISTS (SELECT FROM job_cancellations WHERE job_id = jobs.id) AS is_cancelled
         FROM jobs
-        WHERE queue = :queue AND claim_at IS NOT NULL AND claim_at <= now() AND {which}
-        LIMIT coalesce((
-            SELECT CASE WHEN is_paused OR max_running IS NOT NULL AND NOT :is_counted THEN 0 ELSE :room END FROM limits
-        ), :room)
-        FOR NO KEY UPDATE SKIP LOCKED
+        WHERE queue = :queue AND claim_at IS NOT NULL AND claim_at <= now()
+            AND coalesce((SELECT NOT is_paused AND (max_running IS NULL OR :is_counted) FROM limits), true) AND {which}
+        LIMIT :room FOR NO KEY UPDATE SKIP LOCKED
     ), claimed AS (
         UPDATE jobs SET
             state = CASE WHEN is_cancelled THEN 'cancelled' WHEN is_poison THEN 'discarded' ELSE 'dispatched' END,
