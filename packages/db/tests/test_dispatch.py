@@ -246,6 +246,25 @@ async def test_orphans_are_found_by_the_index_of_what_runs(session: Session, mak
     assert "ix_jobs_on_their_way" in "\n".join(plan)
 
 
+async def test_a_claim_of_few_of_many_due_jobs_reads_few(session: Session) -> None:
+    await session.execute(
+        text(
+            "INSERT INTO jobs (id, kind, payload, payload_version, state, claim_at)"
+            " SELECT uuidv7(), 'test', '{}', 1, 'available', now() FROM generate_series(1, 5000)"
+        )
+    )
+    await session.execute(text("ANALYZE jobs"))
+
+    statement = text("EXPLAIN " + str(dispatch._CLAIM_DUE))
+    parameters = {
+        "queue": "default", "room": 10, "lease": LEASE, "max_crashes": 5, "is_counted": False, "since": None,
+    }  # fmt: skip
+    plan = "\n".join(await session.scalars(statement, parameters))
+
+    assert "Index Scan using ix_jobs_claim on jobs" in plan
+    assert "Seq Scan on jobs" not in plan
+
+
 STATEMENTS_ABOUT_ONE_JOB = {
     "start": ledger._START,
     "finish": ledger._FINISH,
