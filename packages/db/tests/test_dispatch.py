@@ -74,6 +74,18 @@ async def test_a_claim_that_was_frozen_lets_the_operator_in(
     assert limit == "5s"
 
 
+async def test_only_the_claim_itself_does_not_wait_for_the_disk(database: Database, session: Session) -> None:
+    await set_queue(session)
+
+    async with database.autocommit_sessions() as relay:
+        await relay.execute(text("SET synchronous_commit = on"))  # servers of tests have it off
+        await dispatch.claim(relay, queue="default", room=1, lease=LEASE)
+        later = (await relay.scalars(text("SHOW synchronous_commit"))).one()
+        await relay.execute(text("RESET synchronous_commit"))
+
+    assert later == "on"
+
+
 async def test_a_queue_is_put_on_record_once_and_keeps_its_limits(session: Session) -> None:
     await set_queue(session, max_running=3)
 

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from app_db import Database, open_database
 from app_db.settings import DatabaseSettings, ValkeySettings
+from app_db.testing.processes import free_port
 
 
 class Proxy:
@@ -36,8 +37,9 @@ class Proxy:
         return ValkeySettings.model_validate({"url": self.url, "timeout": 10})
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1")
-        self._port = int(self._server.sockets[0].getsockname()[1])
+        # One that no outgoing connection is given: `mend` takes it back.
+        self._port = free_port()
+        await self.mend()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -51,7 +53,7 @@ class Proxy:
         await self._server.wait_closed()
 
     async def mend(self) -> None:
-        """Accept connections again, at the same address."""
+        """Accept connections, after a cut at the same address."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port)
 
     async def _accept(self, client_reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
