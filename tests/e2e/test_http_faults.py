@@ -178,8 +178,9 @@ async def behind_the_proxy(site: HttpSite, folder: Path) -> AsyncIterator[tuple[
         while not done.is_set():
             try:
                 answers[f"{kind} {(await ask(client=client)).status_code}"] += 1
-            except RemoteProtocolError:
-                answers[f"{kind} broken off"] += 1
+            except RemoteProtocolError as error:
+                begun = "complete message body" in str(error)
+                answers[f"{kind} {'cut short' if begun else 'not answered'}"] += 1
 
     done = asyncio.Event()
     with proxied(*places, log=folder / "proxy.log") as port:
@@ -202,8 +203,10 @@ async def test_a_process_that_is_killed_takes_no_more_along_than_what_it_was_wri
     async with behind_the_proxy(site, tmp_path) as (api, answers):
         api.kill()
 
-    assert set(answers) <= {"read 200", "write 201", "write 502", "write broken off"}
-    assert answers["write 502"] + answers["write broken off"] <= CLIENTS
+    # A read is asked again of the other, unless its answer had begun: the status is with the client by then.
+    served = {"read 200", "write 201"}
+    assert set(answers) <= served | {"read cut short", "write cut short", "write 502", "write not answered"}
+    assert answers.total() - sum(answers[kind] for kind in served) <= 2 * CLIENTS
     await site.nothing_is_left_open()
 
 

@@ -7,7 +7,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 from app_db import Database, open_database
 from app_db.settings import DatabaseSettings, ValkeySettings
-from app_db.testing.processes import free_port
+from app_db.testing.processes import free_port, port_is_free
+
+PATIENCE = 10.0  # seconds
 
 
 class Proxy:
@@ -54,6 +56,10 @@ class Proxy:
 
     async def mend(self) -> None:
         """Accept connections, after a cut at the same address."""
+        # A program that is just being started holds the closed socket until it is executed.
+        async with asyncio.timeout(PATIENCE):
+            while not port_is_free(self._port):  # noqa: ASYNC110  another process
+                await asyncio.sleep(0.01)
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port)
 
     async def _accept(self, client_reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:

@@ -28,6 +28,7 @@ from app_db.testing.databases import AppRole
 from app_db.testing.plugin import MakeUser
 from app_db.testing.processes import spawn, wait_until
 from app_db.types import new_id
+from app_worker.engine import Valkey
 from app_worker.main import check_role, main
 
 from .conftest import Jobs, eventually, until
@@ -61,7 +62,10 @@ PRODUCTION = {
 
 
 @pytest.fixture
-def environment(database_settings: DatabaseSettings, database: Database, valkey_url: str) -> dict[str, str]:
+def environment(
+    database_settings: DatabaseSettings, database: Database, valkey_url: str, valkey: Valkey
+) -> dict[str, str]:
+    """What a worker of this test needs; `valkey` for its being empty: no deliveries of the test before."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("APP_")}
     own = {
         "APP_ENV": "test",
