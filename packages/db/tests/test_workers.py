@@ -1,7 +1,10 @@
 """A worker's signs of life."""
 
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from uuid import UUID
 
+import pytest
 from sqlalchemy import func, select
 
 from app_db import Database, Session
@@ -15,8 +18,10 @@ from .ledger_steps import (
     LEASE,
     MakeJob,
     claim,
+    claimed,
     executing,
     is_due_within,
+    let_lease_run_out,
     overtaken,
     start,
     stored,
@@ -25,9 +30,19 @@ from .ledger_steps import (
 WORKER = WorkerRow(new_id(), "host-1", 42, ["default", "mail"], concurrency=10)
 
 
-async def beat(session: Session, held: list[Delivery], *, running: int = 0, draining: bool = False) -> Held:
+async def beat(
+    session: Session,
+    held: list[Delivery],
+    *,
+    holding: Sequence[UUID] = (),
+    running: int = 0,
+    draining: bool = False,
+    lease: timedelta = timedelta(hours=1),
+) -> Held:
     """Beat as a worker does, and commit."""
-    found = await workers.beat(session, WORKER, held=held, running=running, draining=draining, lease=timedelta(hours=1))
+    found = await workers.beat(
+        session, WORKER, holding=holding, held=held, running=running, draining=draining, lease=lease
+    )
     await session.commit()
     return found
 
@@ -97,7 +112,7 @@ async def test_a_job_that_writes_does_not_keep_the_others_from_renewing_their_le
     writing, other = deliveries
 
     async with database.sessions() as writer:
-        await ledger.hold(writer, writing, idle=LEASE)
+        await ledger.hold(writer, writing, idle=LEASE, total=LEASE)
         held = await beat(session, deliveries)
 
     assert held == Held(set(deliveries), set())
@@ -110,7 +125,7 @@ async def test_a_job_that_writes_can_be_asked_to_stop(database: Database, sessio
     delivery = await executing(session)
 
     async with database.sessions() as writer:
-        await ledger.hold(writer, delivery, idle=LEASE)
+        await ledger.hold(writer, delivery, idle=LEASE, total=LEASE)
         session.add(JobCancellation(job_id=job_id))
         await session.commit()  # waits for no lock
 
@@ -122,3 +137,39 @@ async def test_an_overtaken_delivery_renews_no_lease(session: Session, make_job:
     old = await overtaken(session)
 
     assert (await beat(session, [old])).ours == set()
+
+
+@pytest.mark.parametrize("hand_over", [claimed, executing], ids=["dispatched", "executing"])
+async def test_what_a_living_worker_has_in_hand_is_not_taken_from_it(
+    session: Session, make_job: MakeJob, hand_over: Callable[[Session], Awaitable[Delivery]]
+) -> None:
+    await make_job()
+    delivery = await hand_over(session)
+    await let_lease_run_out(session, delivery.id)
+
+    await beat(session, [], holding=[delivery.id])
+
+    assert await claim(session) == []
+
+
+async def test_what_a_worker_had_in_hand_is_taken_when_nobody_has_heard_of_it_for_a_lease(
+    session: Session, make_job: MakeJob
+) -> None:
+    await make_job()
+    delivery = await claimed(session)
+    await let_lease_run_out(session, delivery.id)
+
+    await beat(session, [], holding=[delivery.id], lease=timedelta(0))
+
+    assert [each.id for each in await claim(session)] == [delivery.id]
+
+
+async def test_what_a_worker_has_let_go_of_is_taken(session: Session, make_job: MakeJob) -> None:
+    await make_job()
+    delivery = await claimed(session)
+    await let_lease_run_out(session, delivery.id)
+    await beat(session, [], holding=[delivery.id])
+
+    await beat(session, [])
+
+    assert [each.id for each in await claim(session)] == [delivery.id]

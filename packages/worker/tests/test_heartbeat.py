@@ -5,15 +5,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from app_db.jobs import control
+from app_db.jobs import control, dispatch
 from app_db.jobs.ledger import Delivery
 from app_db.jobs.workers import WorkerRow
 from app_db.models import JobState
 from app_db.settings import DatabaseSettings
 from app_worker.context import JobContext
-from app_worker.heartbeat import Heartbeat
+from app_worker.heartbeat import EARLIEST, Heartbeat
 from app_worker.registry import Mode, handles
 from app_worker.runner import Runner
 from app_worker.settings import JobSettings
@@ -26,9 +27,9 @@ SETTINGS = JobSettings(lease=timedelta(seconds=2))
 SHORT = timedelta(seconds=1)
 
 
-def make_heartbeat(runner: Runner, settings: JobSettings = SETTINGS) -> Heartbeat:
+def make_heartbeat(runner: Runner, settings: JobSettings = SETTINGS, vitals: Vitals | None = None) -> Heartbeat:
     worker = WorkerRow(runner.worker_id, "host", 1, ["default"], 10)
-    return Heartbeat(runner.database, runner, worker, settings, Vitals())
+    return Heartbeat(runner.database, runner, worker, settings, vitals or Vitals())
 
 
 @asynccontextmanager
@@ -44,9 +45,11 @@ async def running(runner: Runner, delivery: Delivery) -> AsyncIterator[Delivery]
 
 
 @asynccontextmanager
-async def beating(runner: Runner, settings: JobSettings = SETTINGS) -> AsyncIterator[Heartbeat]:
+async def beating(
+    runner: Runner, settings: JobSettings = SETTINGS, vitals: Vitals | None = None
+) -> AsyncIterator[Heartbeat]:
     """Beat during the block."""
-    heartbeat = make_heartbeat(runner, settings)
+    heartbeat = make_heartbeat(runner, settings, vitals)
     task = asyncio.create_task(heartbeat.run())
     try:
         yield heartbeat
@@ -148,6 +151,50 @@ async def test_a_worker_that_nobody_hears_lets_go(
                 await until(lambda: not runner.held)
 
             await proxy.mend()
+
+
+async def test_a_worker_lets_go_before_its_leases_end(
+    jobs: Jobs, make_runner: MakeRunner, database_settings: DatabaseSettings
+) -> None:
+    # A lease whose fifths do not add up to the patience: beats alone would come too late.
+    settings, vitals = JobSettings(lease=timedelta(seconds=6)), Vitals()
+    async with Proxy(database_settings.url.get_secret_value()) as proxy, over(proxy) as database:
+        runner = make_runner(endless, database=database, lease=SHORT)
+        async with running(runner, await jobs.deliver()), beating(runner, settings, vitals):
+            await until(lambda: vitals.beat_age < EARLIEST)
+            await proxy.cut()
+
+            await until(lambda: not runner.held)
+
+            assert vitals.beat_age < settings.running_lease.total_seconds()
+            await proxy.mend()
+
+
+async def test_a_failure_is_recorded_before_anybody_else_takes_the_job(
+    jobs: Jobs, make_runner: MakeRunner, database_settings: DatabaseSettings
+) -> None:
+    @handles(Note)
+    async def fails_late(job: JobContext, payload: Note) -> None:
+        await make_heartbeat(runner).beat()
+        raise RuntimeError("no luck")
+
+    async with Proxy(database_settings.url.get_secret_value()) as proxy, over(proxy) as database:
+        runner = make_runner(fails_late, database=database)
+        delivery = await jobs.deliver()
+        async with jobs.database.sessions.begin() as session:
+            await session.execute(text("UPDATE jobs SET claim_at = now()"))
+        proxy.hold_at = b"AS wish"  # in what writes the outcome: the row is free by then
+        run = asyncio.create_task(runner.run(delivery))
+        await proxy.held.wait()
+
+        async with jobs.database.sessions.begin() as session:
+            claim = await dispatch.claim(session, queue="default", room=1, lease=SHORT)
+
+        assert claim.deliveries == ()
+        proxy.may_pass.set()
+        await run
+    job = await jobs.get(delivery)
+    assert (job.state, job.attempt, job.redeliveries) == (JobState.RETRYABLE, 1, 0)
 
 
 async def test_a_running_job_is_cancelled_at_the_next_beat(jobs: Jobs, make_runner: MakeRunner) -> None:

@@ -129,7 +129,6 @@ def test_a_statement_may_take_as_long_as_the_longest_job(settings: WorkerSetting
     limits = worker_database_settings(settings, registry)
 
     assert limits.statement_timeout == registry.longest_timeout >= timedelta(minutes=5)
-    assert limits.transaction_timeout > limits.statement_timeout
     assert limits.command_timeout is not None
     assert limits.command_timeout > limits.statement_timeout
 
@@ -138,3 +137,12 @@ def test_two_beats_may_be_missed_before_a_lease_runs_out() -> None:
     settings = JobSettings(lease=timedelta(seconds=15))
 
     assert 2 * settings.beat < settings.lease
+
+
+def test_a_worker_that_froze_lets_go_of_a_tx_job_soon_after_its_time(settings: WorkerSettings) -> None:
+    registry = Registry(HANDLERS, catalog=())
+
+    limits = worker_database_settings(settings, registry)
+
+    in_tx_mode = [handler.timeout for handler in HANDLERS if handler.mode is Mode.TX]
+    assert limits.transaction_timeout == max(in_tx_mode) + timedelta(seconds=5) < registry.longest_timeout

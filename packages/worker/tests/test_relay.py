@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
+from app_db.jobs import control
 from app_db.jobs.ledger import Delivery
 from app_db.jobs.wake import Leadership
 from app_db.models import JobState
@@ -241,6 +242,20 @@ async def test_a_relay_that_runs_tends_what_waits(jobs: Jobs, relay: Relay) -> N
         await eventually(lambda: jobs.scalar("SELECT claim_at > now() FROM jobs"))
 
     assert await jobs.scalar("SELECT redeliveries FROM jobs") == 0
+
+
+async def test_what_waits_in_the_window_of_a_paused_queue_is_taken_back(
+    jobs: Jobs, relay: Relay, window: Window
+) -> None:
+    job_id = await jobs.enqueue()
+    await relay.dispatch()
+    async with jobs.database.sessions.begin() as session:
+        await control.pause(session, "default")
+
+    await relay.tend()
+
+    assert await window.waiting() == []
+    assert (await jobs.get(job_id)).state is JobState.AVAILABLE
 
 
 async def test_a_relay_that_does_not_lead_leaves_everything_to_others(jobs: Jobs, window: Window) -> None:

@@ -45,6 +45,8 @@ class JobContext:
     mails: Mails
     database: Database
     lease: timedelta
+    timeout: timedelta
+    """For the attempt, and so for each of its transactions."""
     retention: Mapping[str, timedelta]
     """How long completed jobs are kept, by kind, where the handler says so."""
     tx_session: Session | None
@@ -132,6 +134,6 @@ class JobContext:
         assert self.tx_session is None, IN_TX_MODE
         async with self.database.sessions.begin() as session:
             session.info["request_id"] = self.job.request_id
-            if not await ledger.hold(session, self.delivery, idle=IDLE):
+            if not await ledger.hold(session, self.delivery, idle=IDLE, total=self.timeout):
                 raise Fenced  # guard: test_a_zombie_cannot_write
             yield session

@@ -143,6 +143,10 @@ class Window:
         """Return the deliveries that no engine has taken yet."""
         return list(_deliveries(await self.valkey.zrange(self.key, 0, -1)))
 
+    async def withdraw(self) -> list[Delivery]:
+        """Take back what no engine has taken yet."""
+        return list(_deliveries([name for name, _ in await self.valkey.zpopmin(self.key, MAX_WINDOW)]))
+
     async def take(self, engine: str, slots: int) -> list[Delivery]:
         """Take up to `slots` deliveries for an engine with so many free slots."""
         milliseconds = int(FREE_FOR / timedelta(milliseconds=1))

@@ -48,23 +48,31 @@ class Heartbeat:
         """Beat until cancelled."""
         while True:
             await self.beat()
-            await asyncio.sleep(min(EARLIEST, self._settings.beat.total_seconds()))
+            pause = self._at_most
+            await asyncio.sleep(min(EARLIEST, pause))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), self._settings.beat.total_seconds() - EARLIEST)
+                await asyncio.wait_for(self._woken.wait(), pause - EARLIEST)
             self._woken.clear()
 
     async def beat(self) -> None:
         """Show that we live; end the jobs that are lost or shall be cancelled, or all when nobody has heard us."""
         began = time.monotonic()
         try:
-            async with asyncio.timeout(self._settings.beat.total_seconds()):
+            async with asyncio.timeout(self._at_most):
                 await self._beat()
         except Exception as error:  # an outage: the leases outlast some beats
             log.warning("beat_failed", cause=repr(error))
-            if time.monotonic() - self._vitals.beat_at > self._settings.patience.total_seconds():
+            if self._vitals.beat_age >= self._settings.patience.total_seconds():
                 self._end(list(self._runner.held), "job_let_go")  # guard: test_a_worker_that_nobody_hears_lets_go
         else:
             self._vitals.beat_at = began
+
+    @property
+    def _at_most(self) -> float:
+        """Seconds for a beat, or for the pause behind it: neither goes past the moment at which jobs are let go."""
+        left = self._settings.patience.total_seconds() - self._vitals.beat_age
+        beat = self._settings.beat.total_seconds()
+        return min(beat, left) if left > 0 else beat  # guard: test_a_worker_lets_go_before_its_leases_end
 
     async def _beat(self) -> None:
         held = list(self._runner.held)
@@ -72,6 +80,7 @@ class Heartbeat:
             found = await workers.beat(
                 session,
                 self._worker,
+                holding=[delivery.id for delivery in self._runner.running],
                 held=held,
                 running=self._vitals.running,
                 draining=self._vitals.draining,

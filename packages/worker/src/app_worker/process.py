@@ -96,7 +96,7 @@ def database_settings(settings: CommandSettings, registry: Registry) -> Database
             "pool_size": (settings.worker.concurrency + 1) * len(settings.worker.queues) + 2,
             "statement_timeout": longest,
             # The lock of a tx job is its lease: a worker that froze with it must let go.
-            "transaction_timeout": longest + timedelta(seconds=5),
+            "transaction_timeout": registry.longest_transaction + timedelta(seconds=5),
             "command_timeout": longest + timedelta(seconds=5),
             "idle_in_transaction_timeout": timedelta(0),
         }

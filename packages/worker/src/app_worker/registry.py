@@ -85,4 +85,8 @@ class Registry:
         self.by_kind: Mapping[str, Handler] = by_kind
         self.leased_kinds = [kind for kind, handler in by_kind.items() if handler.mode is Mode.LEASE]
         self.retention = {kind: handler.keep for kind, handler in by_kind.items() if handler.keep is not None}
-        self.longest_timeout = max((handler.timeout for handler in by_kind.values()), default=timedelta(0))
+        timeouts = {kind: handler.timeout for kind, handler in by_kind.items()}
+        self.longest_timeout = max(timeouts.values(), default=timedelta(0))
+        in_tx_mode = (timeout for kind, timeout in timeouts.items() if kind not in self.leased_kinds)
+        self.longest_transaction = max(in_tx_mode, default=timedelta(0))
+        """Of a handler in tx mode; `job.transaction()` of the others may take as long as they may."""

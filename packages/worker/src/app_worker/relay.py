@@ -69,11 +69,16 @@ class Relay:
         return len(claim.deliveries)
 
     async def tend(self) -> None:
-        """Renew the leases of what waits in the window, and see how far back claims have to look."""
+        """Renew the leases of what waits in the window, and see how far back claims have to look.
+
+        What waits in the window of a paused queue is taken back.
+        """
         self._since = None
-        waiting = await self.window.waiting()
         async with asyncio.timeout(self.lease.total_seconds()), self.database.sessions.begin() as session:
-            await dispatch.extend_waiting(session, waiting, lease=self.lease)
+            if await dispatch.is_paused(session, self.window.queue):
+                await dispatch.make_due(session, await self.window.withdraw())
+            else:
+                await dispatch.extend_waiting(session, await self.window.waiting(), lease=self.lease)
             self._since = await dispatch.oldest_due(session, self.window.queue)
 
     async def run(self) -> None:

@@ -36,7 +36,6 @@ UNKNOWN = dict.fromkeys(("kind", "attempt", "request_id", "user_id"))
 SUSPICIOUS = 2
 """A job that was there at so many deaths of workers may be what killed them."""
 
-
 type Told = Callable[[str, BaseException | None], None]
 type Trace = Callable[[Delivery, StartedJob], AbstractContextManager[Told]]
 
@@ -77,8 +76,10 @@ class Runner:
     worker_id: UUID
     lease: timedelta
     metrics: Metrics
+    running: set[Delivery] = field(default_factory=set)
+    """The deliveries that are in hand, for the heartbeat: until their outcome is on record nobody else takes them."""
     held: dict[Delivery, asyncio.Task[Any]] = field(default_factory=dict)
-    """The deliveries in lease mode that run now, for the heartbeat."""
+    """Those in lease mode whose handler runs, for the heartbeat."""
     suspects: set[Delivery] = field(default_factory=set)
     """Those that run now and are suspicious: one at most, so that a poisonous job takes no other one down with it."""
     expected: Mode = Mode.TX
@@ -97,6 +98,8 @@ class Runner:
             asyncio.CancelledError: after the job was given back, when the worker or the heartbeat ends it.
         """
         attempt = _Attempt(delivery)
+        self.running.add(delivery)  # guard: test_a_failure_is_recorded_before_anybody_else_takes_the_job
+        attempt.spans.callback(self.running.discard, delivery)
         # The runner adds the rest when it knows it; all of it ends here.
         with structlog.contextvars.bound_contextvars(job_id=str(delivery.id), **UNKNOWN), attempt.spans:
             try:
@@ -205,8 +208,8 @@ class Runner:
 
     def _context(self, attempt: _Attempt, job: StartedJob, session: Session | None, progress: Progress) -> JobContext:
         return JobContext(
-            attempt.delivery, job, self.mails, self.database, self.lease, self.registry.retention, session, progress,
-            attempt.completed,
+            attempt.delivery, job, self.mails, self.database, self.lease, self.registry.by_kind[job.kind].timeout,
+            self.registry.retention, session, progress, attempt.completed,
         )  # fmt: skip
 
     async def _show(self, delivery: Delivery, progress: Any) -> None:  # Any: JSON

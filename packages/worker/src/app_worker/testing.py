@@ -206,6 +206,7 @@ async def _run_inline(
         mails,
         database,
         LEASE,
+        handler.timeout,
         registry.retention,
         tx_session,
         _InlineProgress(show),

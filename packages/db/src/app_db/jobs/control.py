@@ -143,8 +143,9 @@ async def act_on_all(session: Session, job_filter: JobFilter, action: Action, *,
 
 
 async def pause(session: Session, queue: str) -> None:
-    """Let no job of the queue start once this is committed; what is with the workers already goes on.
+    """Deliver no job of the queue once this is committed; what runs goes on.
 
+    What was delivered and waits for a free slot is taken back within a fifth of a worker's lease: 3 s.
     A queue that nobody has used yet may be paused too. Idempotent: the time of the first pause stays.
     """
     await session.execute(_PAUSE, {"queue": queue})

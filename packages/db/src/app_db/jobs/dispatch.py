@@ -36,6 +36,8 @@ _ON_THEIR_WAY = text("""
     SELECT count(*) FROM jobs WHERE queue = :queue AND claim_at IS NOT NULL AND state IN ('dispatched', 'executing')
 """)
 
+# A failed attempt lets go of its row before its outcome is on record, by when its lease may be long over: what a worker
+# that lives has in hand is not taken from it.
 # A crash costs no attempt: the attempt was not the job's failure, and the cap above ends what crashes always.
 # Whoever has counted what runs says so; else nothing is taken from a queue with a limit.
 _CLAIM = """
@@ -44,7 +46,11 @@ _CLAIM = """
             EXISTS (SELECT FROM job_cancellations WHERE job_id = jobs.id) AS is_cancelled
         FROM jobs
         WHERE queue = :queue AND claim_at IS NOT NULL AND claim_at <= now()
-            AND coalesce((SELECT NOT is_paused AND (max_running IS NULL OR :is_counted) FROM limits), true) AND {which}
+            AND coalesce((SELECT NOT is_paused AND (max_running IS NULL OR :is_counted) FROM limits), true)
+            AND (state NOT IN ('dispatched', 'executing') OR NOT EXISTS (
+                SELECT FROM job_workers WHERE holds_until > now() AND jobs.id = ANY (holding)
+            ))
+            AND {which}
         LIMIT :room FOR NO KEY UPDATE SKIP LOCKED
     ), claimed AS (
         UPDATE jobs SET
@@ -84,6 +90,8 @@ _OLDEST_DUE = text("""
     SELECT least(min(claim_at), now() - CAST(:lateness AS interval)) FROM jobs
     WHERE queue = :queue AND claim_at IS NOT NULL AND claim_at <= now()
 """)
+
+_IS_PAUSED = text("SELECT paused_at IS NOT NULL FROM job_queues WHERE name = :queue")
 
 _MAKE_DUE = text("""
     WITH unsent AS (
@@ -169,8 +177,13 @@ async def oldest_due(session: Session, queue: str) -> datetime:
     return since
 
 
+async def is_paused(session: Session, queue: str) -> bool:
+    """Whether no job of the queue is to start."""
+    return bool(await session.scalar(_IS_PAUSED, {"queue": queue}))
+
+
 async def make_due(session: Session, deliveries: Sequence[Delivery]) -> None:
-    """Give back deliveries that could not be sent, so that they are due at once instead of after their lease."""
+    """Give back deliveries that nobody will start, so that they are due at once instead of after their lease."""
     await session.execute(_MAKE_DUE, _ids_and_fences(deliveries))
 
 

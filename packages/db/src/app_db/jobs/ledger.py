@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from app_db.engine import Database, Session
 from app_db.models import JobState
 
+MILLISECOND = timedelta(milliseconds=1)
 UNMARKED_REDELIVERIES = 2
 """After so many deliveries that led to nothing, the start of a tx job goes on record first, so that a crash counts."""
 
@@ -107,8 +108,10 @@ _RECORD_ERROR = text("""
 """)
 
 # NO KEY: a request to cancel refers to the row, and must not wait. A worker that froze in here lets go after a while.
+# A timer that runs is not set anew, so it is stopped first.
 _HOLD = text("""
-    SELECT set_config('idle_in_transaction_session_timeout', :idle, true)
+    SELECT set_config('idle_in_transaction_session_timeout', :idle, true),
+        set_config('transaction_timeout', '0', true), set_config('transaction_timeout', :total, true)
     FROM jobs WHERE id = :id AND fence = :fence AND state = 'executing' FOR NO KEY UPDATE
 """)
 
@@ -181,12 +184,13 @@ async def record_error(session: Session, delivery: Delivery, *, attempt: int, er
     await session.execute(_RECORD_ERROR, {"id": delivery.id, "attempt": attempt, "error": error, "trace": trace})
 
 
-async def hold(session: Session, delivery: Delivery, *, idle: timedelta) -> bool:
+async def hold(session: Session, delivery: Delivery, *, idle: timedelta, total: timedelta) -> bool:
     """Lock the job for this transaction; False when the delivery holds it no longer, so nothing may be written.
 
-    Postgres ends the transaction when it has waited `idle` for its next statement.
+    Postgres ends the transaction when it has waited `idle` for its next statement, or has taken `total` from now on.
     """
-    parameters = {**_key(delivery), "idle": f"{idle / timedelta(milliseconds=1):.0f}"}
+    milliseconds = {"idle": f"{idle / MILLISECOND:.0f}", "total": f"{total / MILLISECOND:.0f}"}
+    parameters = {**_key(delivery), **milliseconds}
     return (await session.execute(_HOLD, parameters)).one_or_none() is not None
 
 

@@ -14,9 +14,11 @@ from app_db.models import JobWorker
 # A job whose handler is in a transaction has its row locked: waiting for it would cost all the others their leases.
 _BEAT = text("""
     WITH beat AS (
-        INSERT INTO job_workers (id, host, pid, queues, concurrency, running, draining)
-        VALUES (:worker_id, :host, :pid, :queues, :concurrency, :running, :draining)
-        ON CONFLICT (id) DO UPDATE SET beat_at = now(), running = excluded.running, draining = excluded.draining
+        INSERT INTO job_workers (id, host, pid, queues, concurrency, running, draining, holding, holds_until)
+        VALUES (:worker_id, :host, :pid, :queues, :concurrency, :running, :draining,
+            CAST(:holding AS uuid[]), now() + CAST(:lease AS interval))
+        ON CONFLICT (id) DO UPDATE SET beat_at = now(), running = excluded.running, draining = excluded.draining,
+            holding = excluded.holding, holds_until = excluded.holds_until
     ), ours AS (
         SELECT id, fence FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS integer[])) AS ours (id, fence)
     ), unlocked AS (
@@ -54,6 +56,7 @@ async def beat(
     session: Session,
     worker: WorkerRow,
     *,
+    holding: Sequence[UUID],
     held: Sequence[Delivery],
     running: int,
     draining: bool,
@@ -61,13 +64,24 @@ async def beat(
 ) -> Held:
     """Show that the worker lives, and renew the leases of the jobs that it runs, in one statement.
 
-    One whose row is locked by its own handler is held, but not renewed: no relay takes it before the lock is gone.
+    One whose row is locked by its own handler is held, but not renewed: no relay takes it before the lock is gone. Nor
+    then, for as long as the worker is known to be `holding` it: what becomes of it is written after the lock was lost.
+
+    Args:
+        session: whose transaction it is.
+        worker: who beats.
+        holding: all jobs that it has in hand.
+        held: those of them whose start is on record.
+        running: how many deliveries it runs.
+        draining: whether it takes no more.
+        lease: what held jobs get from now on, and for how long nobody takes what it is holding.
     """
     rows = await session.execute(
         _BEAT,
         {
             "worker_id": worker.id, "host": worker.host, "pid": worker.pid, "queues": list(worker.queues),
             "concurrency": worker.concurrency, "running": running, "draining": draining, "lease": lease,
+            "holding": list(holding),
             "ids": [delivery.id for delivery in held], "fences": [delivery.fence for delivery in held],
         },
     )  # fmt: skip

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, SmallInteger, Text, false, func, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, SmallInteger, Text, Uuid, false, func, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -157,6 +157,9 @@ class JobWorker(Base):
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     beat_at: Mapped[datetime] = mapped_column(server_default=func.now())
     draining: Mapped[bool] = mapped_column(server_default=false())
+    holding: Mapped[list[UUID]] = mapped_column(ARRAY(Uuid), server_default="{}")
+    """The jobs that it has in hand, which no relay takes from it until `holds_until`."""
+    holds_until: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class JobCancellation(Base):

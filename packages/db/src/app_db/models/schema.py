@@ -7,7 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app_db.base import Base
 
-SCHEMA_REVISION = "b81f6d2c9e40"
+SCHEMA_REVISION = "d2f84a6c1b07"
 """The newest revision that this version of the code needs. It is ready once that revision has been applied."""
 
 

@@ -41,7 +41,7 @@ async def list_queues(operator: OperatorDep, session: SessionDep) -> QueueList:
 
 @router.post("/queues/{name}/pause", status_code=204, responses=problem_responses(service.QueueNotFound))
 async def pause_queue(name: QueueName, operator: OperatorDep, session: SessionDep) -> None:
-    """Let no job of the queue start from now on; those that a worker has already go on. May be repeated."""
+    """Let no job of the queue start, after three seconds at the latest; what runs goes on. May be repeated."""
     await service.pause(session, name)
 
 
