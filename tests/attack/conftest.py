@@ -35,6 +35,7 @@ def environment(auth_settings: AuthSettings, database_settings: DatabaseSettings
         "APP_ENV": "test",
         "APP_DATABASE__URL": database_settings.url.get_secret_value(),
         "APP_REDIS__URL": valkey_url,
+        "APP_REDIS__TIMEOUT": "5",  # on a busy machine, too, both servers count together
         "APP_HTTP__TRUSTED_PROXIES": '["127.0.0.1/32"]',
         "APP_AUTH__VERIFICATION": "on",
         "APP_AUTH__BCRYPT_ROUNDS": "4",
