@@ -166,6 +166,15 @@ def test_the_dashboard_asks_the_data_source_that_is_provided(panels: list[dict[s
     assert {panel["datasource"]["uid"] for panel in panels} == {source["uid"] for source in provided}
 
 
+def test_the_dashboard_is_provided_once_from_where_compose_mounts_it() -> None:
+    files = (GRAFANA / "provisioning/dashboards").iterdir()
+    providers = [one for file in files for one in yaml.safe_load(file.read_text())["providers"]]
+    volumes = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["grafana"]["volumes"]
+    mounted = {source: target for source, target, _ in (volume.split(":") for volume in volumes)}
+
+    assert [provider["options"]["path"] for provider in providers] == [mounted["./deploy/grafana"]]
+
+
 @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed (Debian: the package prometheus)")
 def test_prometheus_accepts_its_configuration() -> None:
     run = subprocess.run(
