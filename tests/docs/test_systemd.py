@@ -73,6 +73,13 @@ def test_the_unit_of_the_worker_leaves_the_time_to_finish() -> None:
     assert stop_timeout("-worker") >= worker.JobSettings().grace + MARGIN
 
 
+@pytest.mark.parametrize("name", ["-api", "-worker"])
+def test_a_unit_that_is_given_a_port_for_metrics_opens_it(name: str) -> None:
+    given = environment(name)
+
+    assert (given["APP_METRICS__ENABLED"], "APP_METRICS__PORT" in given) == ("true", True)
+
+
 def test_only_the_migrations_read_the_file_of_the_role_that_owns_the_tables() -> None:
     readers = [path.name for path in UNITS if "secrets.env.migrator" in path.read_text()]
 
