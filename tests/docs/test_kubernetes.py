@@ -35,7 +35,6 @@ OPERATIONS = (ROOT / "docs/operations.md").read_text()
 MARGIN = timedelta(seconds=5)
 """To close connections, and for the interpreter to end."""
 MOUNTED = "/run/secrets/groundwork"
-PART_OF = "app.kubernetes.io/part-of"
 
 
 def named(manifest: Manifest) -> str:
@@ -212,13 +211,44 @@ def test_a_pod_is_told_nothing_by_the_cluster(name: str) -> None:
     assert (spec["enableServiceLinks"], spec["automountServiceAccountToken"]) == (False, False)
 
 
-@pytest.mark.parametrize("manifest", MANIFESTS, ids=named)
-def test_what_is_selected_is_there(manifest: Manifest) -> None:
-    spec = manifest.get("spec", {})
-    wanted = spec.get("podSelector") or spec.get("selector") or {}
-    wanted = wanted.get("matchLabels", wanted) if "matchExpressions" not in wanted else {PART_OF: "groundwork"}
+def of_kind(*kinds: str) -> list[Manifest]:
+    return [manifest for manifest in MANIFESTS if manifest["kind"] in kinds]
 
-    assert any(wanted.items() <= pod["metadata"]["labels"].items() for pod in PODS.values())
+
+def selected(manifest: Manifest) -> list[dict[str, str]]:
+    """Return the labels of the pods that it selects: none, when it says nothing of what it wants."""
+    spec = manifest["spec"]
+    selector = spec["podSelector"] if manifest["kind"] == "NetworkPolicy" else spec["selector"]
+    plain = selector if manifest["kind"] == "Service" else selector.get("matchLabels", {})
+    one_of = {each["key"]: each["values"] for each in selector.get("matchExpressions", [])}
+    wanted = {**{label: [value] for label, value in plain.items()}, **one_of}
+    labels = [pod["metadata"]["labels"] for pod in PODS.values()] if wanted else []
+    return [pod for pod in labels if all(pod.get(label) in values for label, values in wanted.items())]
+
+
+@pytest.mark.parametrize(
+    "manifest", of_kind("Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"), ids=named
+)
+def test_what_is_selected_is_there(manifest: Manifest) -> None:
+    assert selected(manifest)
+
+
+@pytest.mark.parametrize("manifest", of_kind("Service", "NetworkPolicy"), ids=named)
+def test_a_port_that_is_named_is_one_of_what_is_selected(manifest: Manifest) -> None:
+    rules = [manifest["spec"], *manifest["spec"].get("ingress", [])]
+    asked = {port.get("targetPort", port.get("port")) for rule in rules for port in rule.get("ports", [])}
+    pods = [PODS[labels["app.kubernetes.io/name"]]["spec"]["containers"][0] for labels in selected(manifest)]
+
+    assert asked <= {port["name"] for pod in pods for port in pod.get("ports", [])}
+
+
+@pytest.mark.parametrize("manifest", of_kind("HorizontalPodAutoscaler"), ids=named)
+def test_what_is_scaled_is_there(manifest: Manifest) -> None:
+    target = manifest["spec"]["scaleTargetRef"]
+
+    assert target in [
+        {"apiVersion": each["apiVersion"], "kind": each["kind"], "name": each["metadata"]["name"]} for each in MANIFESTS
+    ]
 
 
 @pytest.mark.parametrize("kind", ["HorizontalPodAutoscaler", "PodDisruptionBudget"])
