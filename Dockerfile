@@ -4,11 +4,12 @@ ARG PYTHON_VERSION=3.13
 ARG PACKAGE=api
 
 FROM python:${PYTHON_VERSION}-slim AS builder
-# The version of scripts/uv.sh, from where all packages come: one source less to trust and to reach.
-RUN pip install --quiet --no-cache-dir --disable-pip-version-check --root-user-action=ignore uv==0.13.9
+WORKDIR /src
+# The uv of scripts/uv.sh, from where all packages come: one source less to trust and to reach.
+COPY deploy/requirements.lock ./
+RUN pip install --quiet --no-cache-dir --disable-pip-version-check --root-user-action=ignore --require-hashes -r requirements.lock
 # Compiled here, for nobody can write there; by the hash of the source, so that the same source gives the same layer.
 ENV UV_PYTHON_DOWNLOADS=never UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1 PYC_INVALIDATION_MODE=UNCHECKED_HASH
-WORKDIR /src
 RUN uv venv --quiet /app
 
 # What the package needs from elsewhere: as long as its lock file stays, so does this layer.
@@ -17,13 +18,13 @@ ARG PACKAGE
 COPY packages/${PACKAGE}/requirements.lock ./
 RUN uv pip install --quiet --python /app --require-hashes --no-deps -r requirements.lock && rm /app/.lock
 
-# Wheels of ours, as a release builds them: each without the workspace.
+# Wheels of ours, as a release builds them: each without the workspace, and by uv's own backend, so nothing is fetched.
 FROM builder AS code
 ARG PACKAGE
 COPY packages/db packages/db
 COPY packages/auth packages/auth
 COPY packages/${PACKAGE} packages/${PACKAGE}
-RUN for package in db auth ${PACKAGE}; do uv build --quiet --wheel --no-sources --out-dir /wheels packages/$package || exit 1; done \
+RUN for package in db auth ${PACKAGE}; do uv build --quiet --offline --wheel --no-sources --out-dir /wheels packages/$package || exit 1; done \
  && uv pip install --quiet --python /app --target /code --no-deps /wheels/*.whl && rm /code/.lock
 
 FROM builder AS migrate-dependencies
@@ -32,7 +33,7 @@ RUN uv pip install --quiet --python /app --require-hashes --no-deps -r requireme
 
 FROM builder AS migrate-code
 COPY packages/db packages/db
-RUN uv build --quiet --wheel --no-sources --out-dir /wheels packages/db \
+RUN uv build --quiet --offline --wheel --no-sources --out-dir /wheels packages/db \
  && uv pip install --quiet --python /app --target /code --no-deps /wheels/*.whl && rm /code/.lock
 
 # Nothing is installed from here on: no uv, no compiler, no root, and nothing that has to be written but /tmp.

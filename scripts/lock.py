@@ -22,6 +22,7 @@ UV = ("sh", str(ROOT / "scripts" / "uv.sh"))
 LOCKS: Mapping[str, tuple[str, ...]] = {
     "packages/api/requirements.lock": ("--package", "app-api", "--extra", "tracing"),
     "packages/worker/requirements.lock": ("--package", "app-worker", "--extra", "tracing"),
+    "deploy/requirements.lock": ("--only-group", "build"),
     "migrations/requirements.lock": ("--package", "app-db", "--extra", "migrations"),
 }
 HEADER = """\

@@ -11,7 +11,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("db", "auth", "api", "worker")
-LOCKS = ("packages/api/requirements.lock", "packages/worker/requirements.lock", "migrations/requirements.lock")
+LOCKS = (
+    "packages/api/requirements.lock",
+    "packages/worker/requirements.lock",
+    "deploy/requirements.lock",
+    "migrations/requirements.lock",
+)
 
 
 def lock(checkout: Path, *options: str) -> subprocess.CompletedProcess[str]:
