@@ -4,13 +4,15 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
+import yaml
 from httpx2 import Client, Response
 
 from app_auth.testing import PASSWORD
 from app_db.types import new_id
-from tests.packaging.engine import docker
+from tests.packaging.engine import ROOT, docker
 
 from .stack import Stack, running, until
 
@@ -122,3 +124,27 @@ def test_prometheus_scrapes_every_api_and_every_worker(stack: Stack) -> None:
     expected = len(stack.containers("api")) + len(stack.containers("worker"))
 
     until(lambda: [*scraped().values()].count("up") >= expected, f"{expected} of them are up")
+
+
+def asked_of(prometheus: str, path: str, **parameters: str) -> Any:  # Any: JSON
+    with Client(base_url=prometheus, timeout=10) as http:
+        return http.get(f"/api/v1/{path}", params=parameters).raise_for_status().json()["data"]
+
+
+def test_prometheus_answers_with_what_the_api_has_counted(stack: Stack, user: User) -> None:
+    user.http.get("/auth/me").raise_for_status()
+    counted = 'sum(app_http_request_seconds_count{job="api", route="/auth/me"})'
+
+    def requests() -> float:
+        return sum(float(sample["value"][1]) for sample in asked_of(stack.prometheus, "query", query=counted)["result"])
+
+    until(lambda: requests() > 0, "the request is counted")
+
+
+def test_prometheus_has_every_alert_of_ours(stack: Stack) -> None:
+    groups = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())["groups"]
+    ours = sorted(rule["alert"] for group in groups for rule in group["rules"])
+
+    loaded = asked_of(stack.prometheus, "rules")["groups"]
+
+    assert sorted(rule["name"] for group in loaded for rule in group["rules"]) == ours
