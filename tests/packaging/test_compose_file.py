@@ -1,5 +1,6 @@
 """What compose.yaml says fits what the programs do, and each container may do little and knows only its own secrets."""
 
+import os
 import re
 from datetime import timedelta
 from typing import Any
@@ -63,11 +64,15 @@ def test_a_secret_is_mounted_by_those_alone_who_need_it(volume: str, services: s
 
 
 @pytest.mark.parametrize("service", ["api", "worker"])
-def test_the_applications_wait_for_the_migration_and_have_limits(service: str) -> None:
+def test_the_applications_wait_for_the_migration(service: str) -> None:
     container = SERVICES[service]
 
     assert container["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
-    assert {"mem_limit", "pids_limit"} <= set(container)
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_a_container_has_limits_of_memory_processes_and_cpu(service: str) -> None:
+    assert {"mem_limit", "pids_limit", "cpus"} <= set(SERVICES[service])
 
 
 def test_a_container_is_given_the_time_that_its_program_takes_to_stop() -> None:
@@ -101,6 +106,16 @@ def test_every_image_of_ours_is_built_here() -> None:
     built = {service["image"] for service in SERVICES.values() if "build" in service}
 
     assert built == IMAGES
+
+
+def test_what_is_built_is_told_the_version_and_revision_that_compose_is_given() -> None:
+    given = {**os.environ, "VERSION": "1.2.3", "REVISION": "0123abc"}
+
+    resolved = yaml.safe_load(run(*compose(), "config", env=given))["services"]
+
+    built = [service["build"]["args"] for service in resolved.values() if "build" in service]
+    assert len(built) >= len(IMAGES)
+    assert {(args["VERSION"], args["REVISION"]) for args in built} == {("1.2.3", "0123abc")}
 
 
 # The collector cannot be run by these tests: what would keep it from starting, or from hearing us, is looked for.
