@@ -13,6 +13,7 @@ from app_db.jobs.catalog import CATALOG, PruneSessions, WelcomeEmail
 from app_db.jobs.crons import database_time
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.payload import JobPayload
+from app_db.jobs.unique import Unique
 from app_db.models import Job, JobState
 from app_db.testing.queries import assert_queries
 from app_db.types import new_id
@@ -23,6 +24,13 @@ class Versioned(JobPayload):
 
     kind = "test.versioned"
     version = 3
+
+
+class Note(JobPayload):
+    """A payload that holds anything."""
+
+    kind = "test.note"
+    note: Any
 
 
 async def stored(session: Session, job_id: UUID) -> Job:
@@ -117,6 +125,8 @@ async def test_a_new_job_was_neither_delivered_nor_tried(session: Session) -> No
     [
         ({"run_at": datetime(2026, 3, 29, 2, 30)}, "run_at 2026-03-29 02:30:00 has no time zone"),  # noqa: DTZ001  # what is tested
         ({"queue": ""}, "the queue needs a name"),
+        ({"queue": "a\0"}, r"the queue 'a\\x00' holds U\+0000"),
+        ({"queue": "\ud800"}, "surrogates not allowed"),
         ({"priority": 32768}, "priority 32768 is not between -32768 and 32767"),
         ({"priority": -32769}, "priority -32769 is not between"),
         ({"max_attempts": 0}, "max_attempts 0 is not between 1 and 32767"),
@@ -143,6 +153,25 @@ async def test_a_job_with_wrong_fields_is_refused_before_it_is_sent(database: Da
 
     with assert_queries(database, max=0), pytest.raises(ValidationError):
         await enqueue(session, payload)
+
+
+@pytest.mark.parametrize(
+    ("note", "complaint"),
+    [("a\0", r"test\.note: a text holds U\+0000"), ({"\0": 1}, r"U\+0000"), (["\ud800"], "surrogates")],
+)
+async def test_a_payload_that_postgres_cannot_hold_is_refused_before_it_is_sent(
+    database: Database, session: Session, note: Any, complaint: str
+) -> None:
+    with assert_queries(database, max=0), pytest.raises(ValueError, match=complaint):
+        await enqueue(session, Note(note=note))
+
+
+async def test_a_payload_may_spell_what_postgres_cannot_hold(session: Session) -> None:
+    spelled = r"\u0000 \\u0000 😀"
+
+    job = await stored(session, await enqueue(session, Note(note=spelled), unique=Unique(key="a\0 \ud800")))
+
+    assert job.payload == {"note": spelled}
 
 
 async def test_a_job_that_is_to_run_inline_has_run_when_enqueue_returns(session: Session) -> None:

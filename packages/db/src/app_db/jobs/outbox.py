@@ -77,6 +77,10 @@ class _Terms:
             raise ValueError(f"run_at {self.run_at} has no time zone: nobody knows when that is")
         if not self.queue:
             raise ValueError("the queue needs a name")
+        if b"\0" in self.queue.encode():  # a ValueError as well for half a character
+            raise ValueError(
+                f"the queue {self.queue!r} holds U+0000, which Postgres does not keep"
+            )  # guard: test_a_job_on_impossible_terms_is_refused_before_it_is_sent
         if not -SMALLINT <= self.priority < SMALLINT:
             raise ValueError(f"priority {self.priority} is not between {-SMALLINT} and {SMALLINT - 1}")
         if self.max_attempts is not None and not 1 <= self.max_attempts < SMALLINT:

@@ -62,8 +62,12 @@ def checked_json(payload: JobPayload) -> str:
 
     Raises:
         pydantic.ValidationError: when it has wrong fields, as one made by `model_construct` may.
-        ValueError: when it holds what JSON cannot.
+        ValueError: when it holds what JSON or Postgres cannot: half a character, U+0000.
     """
     stored = payload.model_dump_json(round_trip=True, warnings=False)
+    if r"\u0000" in stored.replace(r"\\", ""):  # in a text or a key, and not spelled out after a backslash
+        raise ValueError(
+            f"{payload.kind}: a text holds U+0000, which Postgres does not keep"
+        )  # guard: test_a_payload_that_postgres_cannot_hold_is_refused_before_it_is_sent
     type(payload).model_validate_json(stored)  # guard: test_a_payload_with_wrong_fields_is_refused
     return stored
