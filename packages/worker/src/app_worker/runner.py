@@ -221,7 +221,7 @@ class Runner:
         """Put the end of an attempt on record, again and again while the database is away.
 
         When the lease is over it is given up: then the job comes back by itself. What Postgres does not take (JSON may
-        hold a NUL, jsonb may not) makes it a failed attempt.
+        hold a NUL, jsonb may not) makes it a failed attempt without its progress.
         """
         try:
             async with asyncio.timeout(self.lease.total_seconds()):
@@ -231,11 +231,11 @@ class Runner:
             log.warning("job_outcome_not_recorded")
             self._ended(attempt, "given_back")
         except Exception as failure:
-            if attempt.job is None or verdict.error is not None:  # not even its failure: the lease brings it back
-                log.warning("job_outcome_not_recorded", exc_info=failure)
+            if attempt.job is None or (verdict.error is not None and attempt.progress is None):
+                log.warning("job_outcome_not_recorded", exc_info=failure)  # not even its failure: see the lease
                 return
-            attempt.progress = None
-            await self._settle(attempt, judge(failure, attempt.job, attempt.handler))
+            attempt.progress = None  # guard: test_an_error_is_on_record_although_the_last_progress_cannot_be
+            await self._settle(attempt, verdict if verdict.error else judge(failure, attempt.job, attempt.handler))
 
     async def _try_to_settle(self, attempt: _Attempt, verdict: Verdict) -> bool:
         """Return False if the database did not answer."""
