@@ -5,6 +5,7 @@ but the mail server, which is a real one that keeps what it gets.
 """
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -48,6 +49,11 @@ class Process:
     @property
     def output(self) -> str:
         return self.log.read_text(errors="replace")
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:  # Any: JSON
+        """What it has logged: those lines that are complete."""
+        return [json.loads(line) for line in self.output.splitlines() if line.endswith("}")]
 
     def has_logged(self, text: str) -> bool:
         return text in self.output

@@ -176,15 +176,11 @@ async def test_the_request_is_on_the_lines_of_the_jobs_that_it_caused(
     await until(lambda: has_line(worker, lambda line: line["event"] == "job_ended"), "the mail is sent")
 
     assert has_line(api, lambda line: line["event"] == "request_finished" and line["request_id"] == "the-one")
-    (sent,) = [line for line in lines_of(worker) if line["event"] == "job_ended"]
+    (sent,) = [line for line in worker.lines if line["event"] == "job_ended"]
     assert (sent["request_id"], sent["attempt"], sent["queue"]) == ("the-one", 1, "default")
     assert sent["worker_id"]
     assert sent["job_id"]
 
 
-def lines_of(process: Api | Worker) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in process.output.splitlines() if line.endswith("}")]
-
-
 def has_line(process: Api | Worker, condition: Callable[[dict[str, Any]], bool]) -> bool:
-    return any(condition(line) for line in lines_of(process))
+    return any(condition(line) for line in process.lines)

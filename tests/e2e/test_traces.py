@@ -97,7 +97,24 @@ async def test_a_request_its_sql_its_job_and_the_sql_of_that_are_one_trace(
     assert run.attributes["job.outcome"] == "completed"
     assert {span.trace_id for span in collector.spans} == {request.trace_id}
     assert not [span for span in spans if ADDRESS in span.text or PASSWORD in span.text]
-    assert f'"trace_id":"{request.trace_id}"' in api.output.replace(": ", ":")
+
+
+async def test_the_lines_of_a_request_and_of_its_job_name_the_trace(
+    start_api: StartApi, start_worker: StartWorker, mail_sink: MailSink, collector: Collector
+) -> None:
+    api = start_api(collector.endpoint)
+    worker = start_worker(**tracing(collector.endpoint), APP_LOG__LEVEL="DEBUG")
+
+    await register(api)
+    await until(lambda: worker.has_logged('"job_ended"'), "the job has ended")
+    assert (api.stop(), worker.stop()) == (0, 0)
+
+    (request,) = collector.named("POST /auth/register")
+    (answered,) = [line for line in api.lines if line["event"] == "request_finished"]
+    of_the_job = [line for line in worker.lines if line.get("job_id")]
+    assert answered["trace_id"] == request.trace_id
+    assert "job_ended" in {line["event"] for line in of_the_job}
+    assert {line["trace_id"] for line in of_the_job} == {request.trace_id}
 
 
 async def test_a_caller_may_bring_the_trace(start_api: StartApi, collector: Collector) -> None:

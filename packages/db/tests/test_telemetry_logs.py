@@ -39,10 +39,11 @@ def test_an_event_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> Non
     assert line["timestamp"].endswith("Z")
 
 
-def test_a_record_of_a_library_is_a_line_like_ours(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("library", ["uvicorn.error", "arq.worker"])
+def test_a_record_of_a_library_is_a_line_like_ours(capsys: pytest.CaptureFixture[str], library: str) -> None:
     configure_logging(LogSettings())
     with structlog.contextvars.bound_contextvars(request_id="r1"):
-        logging.getLogger("uvicorn.error").warning("Invalid %s received.", "request")
+        logging.getLogger(library).warning("Invalid %s received.", "request")
 
         structlog.get_logger("app").warning("ours")
 
@@ -50,7 +51,7 @@ def test_a_record_of_a_library_is_a_line_like_ours(capsys: pytest.CaptureFixture
     assert {name: theirs[name] for name in ("event", "level", "logger", "request_id")} == {
         "event": "Invalid request received.",
         "level": "warning",
-        "logger": "uvicorn.error",
+        "logger": library,
         "request_id": "r1",
     }
     assert theirs.keys() == ours.keys()
