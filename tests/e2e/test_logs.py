@@ -178,6 +178,7 @@ async def test_the_request_is_on_the_lines_of_the_jobs_that_it_caused(
     assert has_line(api, lambda line: line["event"] == "request_finished" and line["request_id"] == "the-one")
     (sent,) = [line for line in worker.lines if line["event"] == "job_ended"]
     assert (sent["request_id"], sent["attempt"], sent["queue"]) == ("the-one", 1, "default")
+    assert not [line for line in worker.lines if line["logger"].startswith("arq")]  # it would say the same again
     assert sent["worker_id"]
     assert sent["job_id"]
 

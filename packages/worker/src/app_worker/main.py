@@ -63,7 +63,10 @@ def _run(options: Namespace) -> None:
     if settings.env is Environment.PRODUCTION:
         require_safe(settings)  # guard: test_a_worker_in_production_does_not_print_its_mails
         check_role(settings.database)  # guard: test_a_worker_in_production_refuses_a_superuser
-    logging.getLogger("arq").setLevel(logging.WARNING)  # the runner's own events say it better
+    # The runner's own events say it better.
+    logging.getLogger("arq").setLevel(
+        logging.WARNING
+    )  # guard: test_the_request_is_on_the_lines_of_the_jobs_that_it_caused
     asyncio.run(run_worker(settings), loop_factory=uvloop.new_event_loop)
 
 
