@@ -162,6 +162,26 @@ async def test_where_no_host_is_what_is_asked_for_each_says_why(
         await hosts.connect()
 
 
+async def test_where_no_standby_answers_a_primary_that_does_is_as_good(
+    database_settings: DatabaseSettings, refusing: Place, here: Place
+) -> None:
+    hosts = hosts_of(database_settings, refusing, here, target="prefer-standby", timeout=LATE)
+
+    connection = await hosts.connect()
+
+    assert not await connection.fetchval("SELECT pg_is_in_recovery()")
+    await connection.close()
+
+
+async def test_a_replica_that_is_gone_is_waited_for_once(database_settings: DatabaseSettings, refusing: Place) -> None:
+    hosts = hosts_of(database_settings, refusing, target="prefer-standby", timeout=LATE)
+
+    with pytest.raises(ConnectionError) as error:
+        await hosts.connect()
+
+    assert str(error.value).count("Connect call failed") == 1
+
+
 async def test_a_password_that_is_wrong_is_so_on_every_host(database_settings: DatabaseSettings, here: Place) -> None:
     hosts = hosts_of(database_settings, here, here, password="wrong", timeout=LATE)
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from datetime import timedelta
+from itertools import product
 from typing import Any
 
 import asyncpg
@@ -60,6 +61,11 @@ class Hosts:
         hosts, ports = (str(query.get(name, "")).split(",") for name in ("host", "port"))
         self._dsn = dsn
         self._timeout = connect_timeout.total_seconds()
+        target = query.get("target_session_attrs")
+        # Asked for one host at a time, asyncpg prefers whatever it is: see all of them first.
+        self._targets = (
+            ("standby", "any") if target == "prefer-standby" else (target,)
+        )  # guard: test_a_route_that_says_so_reads_on_the_standby
         # Of none in the query asyncpg finds the one before the path.
         self._places = [(host or None, int(port or 0) or None) for host, port in zip(hosts, ports, strict=True)]
 
@@ -71,13 +77,19 @@ class Hosts:
             asyncpg.PostgresError: a host refused, for a reason that the others would have as well.
         """
         failures: list[str] = []
-        for place in tuple(self._places):
+        gone: set[tuple[str | None, int | None]] = set()
+        for target, place in product(self._targets, tuple(self._places)):
+            if place in gone:
+                continue
+            given = {"timeout": self._timeout, "target_session_attrs": target, **options}
             try:
-                return await asyncpg.connect(self._dsn, host=place[0], port=place[1], timeout=self._timeout, **options)
+                return await asyncpg.connect(self._dsn, host=place[0], port=place[1], **given)
             except BaseException as error:
                 # To the end, also when we are cancelled: else who waits for less than a time-out meets it each time.
                 self._places.sort(key=place.__eq__)  # guard: test_who_is_impatient_finds_the_host_that_answers
                 if not isinstance(error, _TRY_ANOTHER):
                     raise
                 failures.append(f"{place[0] or 'the host'}: {str(error) or 'no answer in time'}")
+                if isinstance(error, OSError):
+                    gone.add(place)  # guard: test_a_replica_that_is_gone_is_waited_for_once
         raise ConnectionError("; ".join(failures))
