@@ -173,7 +173,7 @@ async def test_where_no_standby_answers_a_primary_that_does_is_as_good(
     await connection.close()
 
 
-async def test_a_replica_that_is_gone_is_waited_for_once(database_settings: DatabaseSettings, refusing: Place) -> None:
+async def test_a_standby_that_is_gone_is_waited_for_once(database_settings: DatabaseSettings, refusing: Place) -> None:
     hosts = hosts_of(database_settings, refusing, target="prefer-standby", timeout=LATE)
 
     with pytest.raises(ConnectionError) as error:

@@ -91,5 +91,5 @@ class Hosts:
                     raise
                 failures.append(f"{place[0] or 'the host'}: {str(error) or 'no answer in time'}")
                 if isinstance(error, OSError):
-                    gone.add(place)  # guard: test_a_replica_that_is_gone_is_waited_for_once
+                    gone.add(place)  # guard: test_a_standby_that_is_gone_is_waited_for_once
         raise ConnectionError("; ".join(failures))
