@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from httpx2 import AsyncClient
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 
 from app_api.app import create_app
 from app_api.dependencies import SessionDep
@@ -127,6 +127,23 @@ async def test_what_is_given_up_holds_no_connection(api_settings: ApiSettings) -
 
         assert_problem(response, 503, "timeout")
         assert state["database"].engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # of every real pool
+
+
+async def test_two_slow_pieces_of_one_request_share_its_deadline(api_settings: ApiSettings) -> None:
+    database = {"url": api_settings.database.url, "request_timeout": "PT1S"}
+    app = create_app(ApiSettings.model_validate(api_settings.model_dump() | {"database": database}))
+
+    @app.get("/slow")
+    async def slow(request: Request, pieces: int) -> None:
+        for _ in range(pieces):
+            await request.state.database.read_one(select(func.pg_sleep(0.6)), {})
+
+    async with open_client(app) as client:
+        each_of_two_requests = [await client.get("/slow?pieces=1") for _ in range(2)]
+        both_of_one = await client.get("/slow?pieces=2")
+
+    assert [response.status_code for response in each_of_two_requests] == [200, 200]
+    assert_problem(both_of_one, 503, "database_unavailable")
 
 
 async def test_a_time_out_of_the_work_itself_is_a_fault_of_ours(app: FastAPI, client: AsyncClient) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import greenlet_spawn
 
+from app_db.deadline import piece_of_work
 from app_db.hosts import Hosts
 from app_db.jobs.commits import TELL
 from app_db.jobs.wake import Waker
@@ -82,24 +83,24 @@ class Database:
 
         Raises:
             DatabaseUnavailable: when the database cannot be reached or is frozen, full, locked or read-only, or when
-                the block took longer than `request_timeout`.
+                the block took longer than `request_timeout`, or than what `one_deadline` leaves of it.
         """
         read_only = read_only or stale
         session = (self.replica_sessions if stale else self.read_sessions if read_only else self.sessions)()
         session.info["request_id"] = request_id
-        deadline = asyncio.timeout(self.settings.request_timeout.total_seconds())
-        try:
-            async with deadline:
-                yield session
-                await session.commit()  # guard: test_a_unit_of_work_that_ends_well_is_kept
-        except BaseException as error:
-            # A commit gives the connection back by itself. Shielded, so that a second cancellation cannot keep it.
-            await asyncio.shield(
-                session.close()
-            )  # guard: test_a_unit_of_work_that_is_cancelled_gives_its_connection_back
-            if isinstance(error, Exception) and (deadline.expired() or is_outage(error, read_only=read_only)):
-                raise DatabaseUnavailable from error  # guard: test_a_refused_connection_is_an_outage
-            raise
+        with piece_of_work(self.settings.request_timeout) as deadline:
+            try:
+                async with deadline:
+                    yield session
+                    await session.commit()  # guard: test_a_unit_of_work_that_ends_well_is_kept
+            except BaseException as error:
+                # A commit gives the connection back by itself. Shielded, so that a second cancellation cannot keep it.
+                await asyncio.shield(
+                    session.close()
+                )  # guard: test_a_unit_of_work_that_is_cancelled_gives_its_connection_back
+                if isinstance(error, Exception) and (deadline.expired() or is_outage(error, read_only=read_only)):
+                    raise DatabaseUnavailable from error  # guard: test_a_refused_connection_is_an_outage
+                raise
 
     async def read_one[*Ts](self, statement: Select[*Ts], parameters: Mapping[str, Any]) -> Row[*Ts] | None:
         """Return the one row of a read that every request makes, or None, on a connection of its own (ADR-0033).
@@ -115,14 +116,14 @@ class Database:
             with self.read_engine.sync_engine.connect() as connection:
                 return connection.execute(statement, parameters).one_or_none()
 
-        deadline = asyncio.timeout(self.settings.request_timeout.total_seconds())
-        try:
-            async with deadline:
-                return await greenlet_spawn(read)
-        except Exception as error:
-            if deadline.expired() or is_outage(error, read_only=True):
-                raise DatabaseUnavailable from error  # guard: test_a_read_of_a_database_that_is_gone_is_an_outage
-            raise
+        with piece_of_work(self.settings.request_timeout) as deadline:
+            try:
+                async with deadline:
+                    return await greenlet_spawn(read)
+            except Exception as error:
+                if deadline.expired() or is_outage(error, read_only=True):
+                    raise DatabaseUnavailable from error  # guard: test_a_read_of_a_database_that_is_gone_is_an_outage
+                raise
 
     async def write_one(self, statement: TextualSelect, parameters: Mapping[str, Any]) -> Row[*tuple[Any, ...]] | None:
         """Run one statement that writes, and commit it; return its one row, or None.
