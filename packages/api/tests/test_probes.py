@@ -8,11 +8,13 @@ import asyncpg
 import pytest
 import pytest_asyncio
 from httpx2 import AsyncClient
+from structlog.testing import capture_logs
 
 from app_api.app import create_app
 from app_api.lifespan import State
 from app_api.settings import ApiSettings
-from app_api.testing import assert_problem, open_client
+from app_api.testing import SignedIn, assert_problem, open_client
+from app_db.configuration import Environment
 from app_db.models.schema import SCHEMA_REVISION
 from app_db.settings import DatabaseSettings
 from app_db.testing import databases
@@ -156,6 +158,22 @@ async def test_unready_before_the_first_migration(api_settings: ApiSettings, bar
         response = await client.get("/probe/ready")
 
     assert assert_problem(response, 503, "unready")["checks"] == {"database": "failed", "valkey": "ok"}
+
+
+async def test_production_serves_nothing_with_a_role_that_may_do_anything(
+    api_settings: ApiSettings, signed_in: SignedIn
+) -> None:
+    in_production = api_settings.model_copy(update={"env": Environment.PRODUCTION})
+    async with open_client(create_app(in_production)) as client:
+        with capture_logs() as logs:
+            ready, health = await client.get("/probe/ready"), await client.get("/probe/health")
+
+        served = await client.get("/auth/me", headers=signed_in.headers)
+
+    assert assert_problem(ready, 503, "unready")["checks"] == {"database": "refused", "valkey": "ok"}
+    assert_problem(health, 503, "database_unavailable")
+    assert_problem(served, 500, "internal_error")
+    assert "is a superuser" in next(entry["reason"] for entry in logs if entry["event"] == "database_role_refused")
 
 
 @pytest.mark.parametrize("path", ["/probe/live", "/probe/health", "/probe/ready"])

@@ -5,14 +5,15 @@ from dataclasses import replace
 import asyncpg
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import literal, select, text
 from sqlalchemy.exc import ProgrammingError
 
 from app_db import open_database
 from app_db.configuration import Misconfigured
+from app_db.engine import Connection
 from app_db.models import AuditEvent, User
 from app_db.outage import DatabaseUnavailable
-from app_db.roles import Roles, make_roles, require_modest_role, role_urls, roles_sql, user_of
+from app_db.roles import Roles, make_roles, refuse_powers, require_modest_role, role_urls, roles_sql, user_of
 from app_db.settings import DatabaseSettings
 from app_db.testing import databases
 from app_db.testing.databases import AppRole
@@ -144,6 +145,44 @@ def test_nobody_can_say_what_a_role_may_do_when_the_database_is_away(database_se
 
     with pytest.raises(DatabaseUnavailable):
         require_modest_role(DatabaseSettings.model_validate({"url": nowhere}))
+
+
+async def test_nothing_is_asked_with_a_role_that_may_do_anything(database_settings: DatabaseSettings) -> None:
+    one = select(literal(1))
+    async with open_database(database_settings, name="test", vet=refuse_powers) as database:
+        with pytest.raises(Misconfigured, match="is a superuser"):
+            await database.read_one(one, {})
+        with pytest.raises(Misconfigured, match="is a superuser"):
+            async with database.unit_of_work() as session:
+                await session.execute(one)
+
+
+async def test_a_connection_that_is_refused_is_closed(database_settings: DatabaseSettings) -> None:
+    refused: list[Connection] = []
+
+    async def refuse(connection: Connection) -> None:
+        refused.append(connection)
+        raise Misconfigured("no")
+
+    async with open_database(database_settings, name="test", vet=refuse) as database:
+        with pytest.raises(Misconfigured):
+            await database.read_one(select(literal(1)), {})
+
+        assert [connection.is_closed() for connection in refused] == [True]
+
+
+async def test_a_role_is_looked_at_once(database_settings: DatabaseSettings) -> None:
+    passed: list[Connection] = []
+
+    async def let_pass(connection: Connection) -> None:
+        passed.append(connection)
+
+    async with (
+        open_database(database_settings, name="test", vet=let_pass) as database,
+        database.engine.connect(),
+        database.engine.connect(),
+    ):
+        assert len(passed) == 1
 
 
 async def test_a_superuser_is_not_made_the_role_of_the_applications(

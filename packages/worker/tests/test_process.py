@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
+from app_db.configuration import Environment
 from app_db.jobs.catalog import PruneSessions
 from app_db.models import JobState
 from app_db.settings import DatabaseSettings
@@ -29,6 +31,7 @@ from .conftest import Jobs, Note, eventually, until
 def settings(database_settings: DatabaseSettings, valkey: Valkey, valkey_url: str) -> WorkerSettings:
     return WorkerSettings.model_validate(
         {
+            "env": "test",
             "database": database_settings,
             "auth": one_time_settings(),
             "redis": {"url": valkey_url},
@@ -102,6 +105,17 @@ async def test_leases_are_kept_while_a_worker_drains(jobs: Jobs, settings: Worke
         await asyncio.wait([task])
 
     assert (await jobs.get(job_id)).state is JobState.COMPLETED
+
+
+async def test_no_job_starts_with_a_role_that_may_do_anything(jobs: Jobs, settings: WorkerSettings) -> None:
+    job_id = await jobs.enqueue(PruneSessions())
+    in_production = settings.model_copy(update={"env": Environment.PRODUCTION})
+    with capture_logs() as logs:
+        async with worker(in_production):
+            await until(lambda: any("its role is a superuser" in entry.get("cause", "") for entry in logs))
+
+    job = await jobs.get(job_id)
+    assert (job.state, job.attempt) == (JobState.AVAILABLE, 0)
 
 
 async def test_what_no_loop_expects_ends_the_worker_with_an_error(settings: WorkerSettings) -> None:

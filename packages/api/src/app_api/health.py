@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from threading import Event
 from typing import Annotated, Literal
 
+import structlog
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 from redis.asyncio import Redis
@@ -15,16 +16,20 @@ from redis.exceptions import RedisError
 from app_api.problems import ProblemResponse, app_error_response, problem_responses
 from app_api.settings import RedisSettings
 from app_db import Database
+from app_db.configuration import Misconfigured
 from app_db.errors import Unavailable
 from app_db.outage import DatabaseUnavailable
 from app_db.repositories.schema import SchemaRepository
+
+log = structlog.get_logger(__name__)
 
 router = APIRouter(prefix="/probe", tags=["probe"])
 
 CHECK_SECONDS = 1.0
 KEEP_SECONDS = 1.0
 
-type Check = Literal["ok", "failed", "behind", "stopping"]
+type Check = Literal["ok", "failed", "refused", "behind", "stopping"]
+"""`refused`: the database answers, but its role may do more than an application in production should."""
 
 
 class Readiness(BaseModel):
@@ -75,6 +80,9 @@ class ReadinessProbe:
         try:
             async with asyncio.timeout(CHECK_SECONDS), self._database.unit_of_work(read_only=True) as session:
                 return "ok" if await SchemaRepository(session).is_ready() else "behind"
+        except Misconfigured as error:
+            log.error("database_role_refused", reason=str(error))  # noqa: TRY400  # it is no fault of the code
+            return "refused"
         except Exception:  # whatever it is, the answer is no: also that schema_history does not exist
             return "failed"
 
@@ -117,7 +125,7 @@ async def live_probe() -> str:
 async def health_probe(probe: ProbeDep) -> str:
     """Whether the process and its database answer."""
     readiness = await probe.known()
-    if readiness.checks["database"] == "failed":
+    if readiness.checks["database"] in ("failed", "refused"):
         raise DatabaseUnavailable  # guard: test_health_is_an_outage_without_the_database
     return "app and database ok"
 

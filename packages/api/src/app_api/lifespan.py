@@ -16,7 +16,9 @@ from app_auth.auth import Auth, open_auth
 from app_auth.settings import active
 from app_auth.throttle import open_throttle
 from app_db import Database, open_database
+from app_db.configuration import Environment
 from app_db.jobs.catalog import CATALOG
+from app_db.roles import refuse_powers
 from app_db.telemetry.endpoint import Health
 from app_db.telemetry.exporting import exporting
 from app_db.telemetry.process import describe_process
@@ -45,11 +47,15 @@ def lifespan_of(
     def health() -> Health:
         return Health({"requests": metrics.in_flight, "stopping": stopping.is_set()})
 
+    vet = None
+    if settings.env is Environment.PRODUCTION:  # main.py asks as well, but the database may be away then
+        vet = refuse_powers  # guard: test_production_serves_nothing_with_a_role_that_may_do_anything
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         async with (
             exporting(settings.metrics, metrics.registry, health),
-            open_database(settings.database, name="api") as database,
+            open_database(settings.database, name="api", vet=vet) as database,
             traces.sending(database) if traces else nullcontext(),
             open_readiness_probe(settings.redis, database, stopping) as readiness_probe,
             open_throttle(

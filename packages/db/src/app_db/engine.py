@@ -3,11 +3,12 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
 from sqlalchemy import Row, Select, TextualSelect, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -23,6 +24,10 @@ from app_db.jobs.wake import Waker
 from app_db.outage import READ_ONLY, DatabaseUnavailable, is_outage, naming_no_answer
 from app_db.pool import CountingPool
 from app_db.settings import DatabaseSettings
+
+type Connection = asyncpg.Connection[asyncpg.Record]
+type Vet = Callable[[Connection], Awaitable[None]]
+"""Looks at a new connection, and raises unless it may be used."""
 
 
 class Session(AsyncSession):
@@ -44,17 +49,17 @@ class Database:
     The pool never grows under load, where connecting would cost the most; a request waits `pool_timeout` for its turn.
     """
 
-    def __init__(self, settings: DatabaseSettings, *, name: str) -> None:
+    def __init__(self, settings: DatabaseSettings, *, name: str, vet: Vet | None = None) -> None:
         self.settings = settings
         self.enqueued: Counter[str] = Counter()
         """How many jobs of each kind this process has committed."""
         self.waker = Waker(settings.direct_dsn, connect_timeout=settings.connect_timeout)
-        self.engine = _engine(settings, settings.dsn, name)
+        self.engine = _engine(settings, settings.dsn, name, vet=vet)
         _leave_a_server_that_only_reads(self.engine)
-        self.read_engine = _engine(settings, settings.read_dsn, f"{name}-read", read_only=True)
+        self.read_engine = _engine(settings, settings.read_dsn, f"{name}-read", vet=vet, read_only=True)
         replica = settings.replica_dsn
         self.replica_engine = (
-            _engine(settings, replica, f"{name}-replica", read_only=True) if replica else self.read_engine
+            _engine(settings, replica, f"{name}-replica", vet=vet, read_only=True) if replica else self.read_engine
         )
         """For reads that may be stale: a standby's, where there is one."""
         self.engines = {"write": self.engine, "read": self.read_engine} | (
@@ -154,9 +159,12 @@ class Database:
 
 
 @asynccontextmanager
-async def open_database(settings: DatabaseSettings, *, name: str) -> AsyncIterator[Database]:
-    """Open the engines of a process called `name` (seen in pg_stat_activity); connections are made on first use."""
-    database = Database(settings, name=name)
+async def open_database(settings: DatabaseSettings, *, name: str, vet: Vet | None = None) -> AsyncIterator[Database]:
+    """Open the engines of a process called `name` (seen in pg_stat_activity); connections are made on first use.
+
+    Where there is a `vet`, no statement runs on an engine before it has let a connection of that engine pass, once.
+    """
+    database = Database(settings, name=name, vet=vet)
     try:
         yield database
     finally:
@@ -175,8 +183,9 @@ async def script_session(settings: DatabaseSettings) -> AsyncIterator[Session]:
 _NOTICE_A_VANISHED_HOST = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "2"}
 
 
-def _engine(settings: DatabaseSettings, dsn: str, name: str, *, read_only: bool = False) -> AsyncEngine:
-    hosts = Hosts(dsn, connect_timeout=settings.connect_timeout)
+def _engine(
+    settings: DatabaseSettings, dsn: str, name: str, *, vet: Vet | None, read_only: bool = False
+) -> AsyncEngine:
     server = {
         "application_name": name,
         "jit": "off",  # it costs more than our short statements take
@@ -187,15 +196,9 @@ def _engine(settings: DatabaseSettings, dsn: str, name: str, *, read_only: bool 
         **_NOTICE_A_VANISHED_HOST,
         **({"default_transaction_read_only": "on"} if read_only else {}),
     }
-    command_timeout = settings.command_timeout and settings.command_timeout.total_seconds()
-
-    async def connect() -> Any:  # Any: what SQLAlchemy wraps
-        with naming_no_answer():
-            return await hosts.connect(command_timeout=command_timeout, server_settings=server)
-
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=connect,
+        async_creator=_connecting(dsn, settings, vet, server_settings=server),
         hide_parameters=True,  # they hold password hashes and addresses, and errors are logged
         poolclass=CountingPool,
         isolation_level="AUTOCOMMIT" if read_only else "READ COMMITTED",
@@ -209,6 +212,29 @@ def _engine(settings: DatabaseSettings, dsn: str, name: str, *, read_only: bool 
     _ping_when_idle(engine, after=settings.ping_after_idle)
     _name_no_answer(engine)
     return engine
+
+
+def _connecting(
+    dsn: str, settings: DatabaseSettings, vet: Vet | None, **options: Any
+) -> Callable[[], Awaitable[Connection]]:
+    """Return what makes the connections of an engine."""
+    hosts = Hosts(dsn, connect_timeout=settings.connect_timeout)
+    command_timeout = settings.command_timeout and settings.command_timeout.total_seconds()
+
+    async def connect() -> Connection:
+        nonlocal vet
+        with naming_no_answer():
+            connection = await hosts.connect(command_timeout=command_timeout, **options)
+            if vet is not None:
+                try:
+                    await vet(connection)  # guard: test_nothing_is_asked_with_a_role_that_may_do_anything
+                except BaseException:
+                    connection.terminate()  # guard: test_a_connection_that_is_refused_is_closed
+                    raise
+                vet = None  # guard: test_a_role_is_looked_at_once
+            return connection
+
+    return connect
 
 
 def _milliseconds(duration: timedelta) -> str:

@@ -17,11 +17,11 @@ from typing import Any
 
 import asyncpg
 from pydantic import SecretStr
-from sqlalchemy import Row, make_url, text
+from sqlalchemy import literal, make_url, select
 from sqlalchemy.exc import ArgumentError
 
 from app_db.configuration import Misconfigured
-from app_db.engine import open_database
+from app_db.engine import Connection, open_database
 from app_db.hosts import Hosts
 from app_db.settings import DatabaseSettings
 
@@ -33,7 +33,7 @@ WRITTEN_BY_MIGRATIONS = ("alembic_version", "schema_history")
 MIGRATOR_SUFFIX = ".migrator"
 """Added to the name of the file of secrets: the file of the role that owns the tables."""
 
-_POWERS = text("""
+_POWERS = """
     SELECT rolsuper AS is_superuser,
            rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls AS has_attributes,
            pg_has_role((SELECT datdba FROM pg_database WHERE datname = current_database()), 'USAGE')
@@ -44,7 +44,7 @@ _POWERS = text("""
            coalesce(has_table_privilege(to_regclass('public.audit_events'), 'UPDATE, DELETE, TRUNCATE'), false)
                AS may_rewrite_audit
     FROM pg_roles WHERE rolname = current_user
-""")
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,28 +133,38 @@ def require_modest_role(settings: DatabaseSettings) -> None:
         Misconfigured: with a line for each power that it should not have.
         DatabaseUnavailable: when nobody can say.
     """
+
+    async def connect() -> None:
+        async with open_database(settings, name="check", vet=refuse_powers) as database:
+            await database.read_one(select(literal(1)), {})
+
     with ThreadPoolExecutor(max_workers=1) as executor:
-        powers = executor.submit(asyncio.run, _powers(settings)).result()
+        executor.submit(asyncio.run, connect()).result()
+
+
+async def refuse_powers(connection: Connection) -> None:
+    """Let a connection pass whose role is modest: for `open_database`, which asks until one has passed.
+
+    Raises:
+        Misconfigured: as `require_modest_role`.
+    """
+    powers = await connection.fetchrow(_POWERS)
+    assert powers is not None  # a query on one's own role
     if lines := [f"APP_DATABASE__URL: its role {power}" for power in _too_much(powers)]:
         raise Misconfigured(*lines, "`python -m app_api database roles` makes a role that may do what is needed")
 
 
-async def _powers(settings: DatabaseSettings) -> Row[Any]:
-    async with open_database(settings, name="check") as database, database.unit_of_work(read_only=True) as session:
-        return (await session.execute(_POWERS)).one()
-
-
-def _too_much(powers: Row[Any]) -> Iterator[str]:
-    if powers.is_superuser:
+def _too_much(powers: asyncpg.Record) -> Iterator[str]:
+    if powers["is_superuser"]:
         yield "is a superuser"
         return
-    if powers.has_attributes:
+    if powers["has_attributes"]:
         yield "may create roles or databases, replicate, or bypass row security"
-    if powers.is_owner:
+    if powers["is_owner"]:
         yield "owns the database or tables in it"
-    if powers.may_create:
+    if powers["may_create"]:
         yield "may create tables or schemas"
-    if powers.may_rewrite_audit:
+    if powers["may_rewrite_audit"]:
         yield f"may change or delete what is in {APPEND_ONLY}"
 
 

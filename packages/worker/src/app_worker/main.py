@@ -45,14 +45,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def check_role(database: DatabaseSettings) -> None:
-    """Refuse a database role that may do more than a worker has to; one that cannot be asked now is let pass.
+    """Refuse a database role that may do more than a worker has to; one that cannot be asked now is once it can be.
 
     Raises:
         Misconfigured: it may.
     """
     try:
         require_modest_role(database)
-    except DatabaseUnavailable:  # it waits for the database, as it does when that goes away later
+    except DatabaseUnavailable:  # the worker waits for it, and looks when it connects (process.py)
         log.warning("database_role_not_checked")
 
 

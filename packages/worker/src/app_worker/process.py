@@ -14,10 +14,12 @@ from typing import Any
 import structlog
 
 from app_db import Database, open_database
+from app_db.configuration import Environment
 from app_db.jobs.catalog import CATALOG
 from app_db.jobs.ledger import Delivery
 from app_db.jobs.wake import Leadership
 from app_db.jobs.workers import WorkerRow
+from app_db.roles import refuse_powers
 from app_db.settings import DatabaseSettings
 from app_db.telemetry.tracing import traces_of
 from app_db.types import new_id
@@ -112,8 +114,11 @@ async def run_worker(
     queues = settings.worker.queues
     vitals = Vitals()
     traces = traces_of(settings.tracing, service="app-worker")
+    vet = None
+    if settings.env is Environment.PRODUCTION:  # main.py asks as well, but the database may be away then
+        vet = refuse_powers  # guard: test_no_job_starts_with_a_role_that_may_do_anything
     async with (
-        open_database(database_settings(settings, registry), name="worker") as database,
+        open_database(database_settings(settings, registry), name="worker", vet=vet) as database,
         traces.sending(database) if traces else nullcontext(),
         connect(settings.redis) as valkey,
     ):
