@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from threading import Event
 
 import pytest
 from fastapi import FastAPI, Request
@@ -113,6 +114,22 @@ async def test_a_request_that_takes_too_long_is_given_up(api_settings: ApiSettin
 
     assert_problem(response, 503, "timeout")
     assert room.gave_up == 1
+
+
+async def test_a_request_that_begins_late_is_given_up_before_the_end(api_settings: ApiSettings) -> None:
+    stopping = Event()
+    app = create_app(with_http(api_settings, request_timeout="PT10M", drain="PT1S"), stopping=stopping)
+    room = Room(app)
+    async with open_client(app) as client, asyncio.timeout(PATIENCE):
+        early = asyncio.create_task(client.get("/room"))
+        await room.filled(1)
+        stopping.set()
+
+        late = await client.get("/room")
+
+        room.door.set()
+        assert (await early).status_code == 200
+    assert_problem(late, 503, "timeout")
 
 
 async def test_what_is_given_up_holds_no_connection(api_settings: ApiSettings) -> None:

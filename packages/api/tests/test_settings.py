@@ -195,3 +195,10 @@ def test_in_production_a_proxy_has_time_to_notice_that_a_process_stops(
     env: str, given: dict[str, str], seconds: int
 ) -> None:
     assert settings(APP_ENV=env, **given).http.drain_delay == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("env", [*Environment])
+def test_what_runs_at_the_signal_may_finish_and_the_process_ends_within_twelve_seconds(env: Environment) -> None:
+    http = settings(APP_ENV=env.value).http
+
+    assert http.request_timeout < http.drain_delay + http.drain < timedelta(seconds=12)

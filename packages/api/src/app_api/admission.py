@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from threading import Event
 
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -31,13 +32,19 @@ class RequestTimedOut(Unavailable):
 class Admission:
     """Refuses a request that would be one too many, and gives up one that takes too long.
 
-    It stands behind the reading of the body, so that neither idle sockets nor slow clients take a place.
+    It stands behind the reading of the body, so that neither idle sockets nor slow clients take a place. Once the
+    process is `stopping`, a request has a second less than `drain`.
     """
 
-    def __init__(self, app: ASGIApp, *, max_requests: int, request_timeout: timedelta) -> None:
+    def __init__(
+        self, app: ASGIApp, *, max_requests: int, request_timeout: timedelta, stopping: Event, drain: timedelta
+    ) -> None:
         self.app = app
         self.max_requests = max_requests
+        self.stopping = stopping
         self.seconds = request_timeout.total_seconds()
+        # Answered before the server gives up, also if it begins when the door is about to close.
+        self.last_seconds = min(self.seconds, max(drain.total_seconds() - 1, 1))
         self._running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,7 +63,10 @@ class Admission:
             self._running -= 1  # guard: test_a_place_is_free_again_after_its_request
 
     async def _within_time(self, scope: Scope, receive: Receive, send: Send) -> None:
-        deadline = asyncio.timeout(self.seconds)
+        seconds = self.seconds
+        if self.stopping.is_set():
+            seconds = self.last_seconds  # guard: test_a_request_that_begins_late_is_given_up_before_the_end
+        deadline = asyncio.timeout(seconds)
         try:
             with one_deadline():  # guard: test_two_slow_pieces_of_one_request_share_its_deadline
                 async with deadline:

@@ -87,7 +87,13 @@ def _is_probe(scope: Scope) -> bool:
 def add_middleware(app: FastAPI, http: HttpSettings, stopping: Event, metrics: Metrics) -> None:
     """Put around the application what every request passes; the last one added is the outermost."""
     app.add_middleware(HeadAsGet)  # guard: test_head_has_the_status_and_headers_of_get
-    app.add_middleware(Admission, max_requests=http.max_requests, request_timeout=http.request_timeout)
+    app.add_middleware(
+        Admission,
+        max_requests=http.max_requests,
+        request_timeout=http.request_timeout,
+        stopping=stopping,
+        drain=http.drain,
+    )
     limits = BodyLimits(http.max_body, http.max_auth_body, http.body_timeout.total_seconds())
     app.add_middleware(InputGuard, limits=limits)  # guard: test_what_is_not_strict_json_is_refused
     if http.cors_origins:

@@ -61,8 +61,12 @@ class HttpSettings(BaseModel, frozen=True):
     What balances the load has to notice in that time: the shipped proxy asks once a second and believes the second no.
     None outside of production, where nobody waits, unless it is named.
     """
-    drain: Annotated[Duration, Field(ge=timedelta(0), le=timedelta(minutes=10))] = timedelta(seconds=11)
-    """For so long after that the requests that are running may finish; a little above `request_timeout`."""
+    drain: Annotated[Duration, Field(ge=timedelta(0), le=timedelta(minutes=10))] = timedelta(seconds=8)
+    """For so long after that the requests that are running may finish.
+
+    Together with `drain_delay` a little above `request_timeout`; what begins in the delay is given a second less than
+    this. 11 where the delay is none by default.
+    """
 
 
 class RedisSettings(ValkeySettings, frozen=True):
@@ -98,8 +102,9 @@ class ApiSettings(BaseModel, frozen=True, hide_input_in_errors=True):
         if values.get("env") == Environment.DEVELOPMENT and isinstance(auth, dict):
             # Mail goes nowhere on a laptop, so an account works at once, unless somebody asks for more.
             values = {**values, "auth": {"verification": False, **auth}}
-        if values.get("env", Environment.PRODUCTION) != Environment.PRODUCTION and isinstance(http, dict):
-            values = {**values, "http": {"drain_delay": 0, **http}}
+        waits = values.get("env", Environment.PRODUCTION) == Environment.PRODUCTION
+        if not waits and isinstance(http, dict) and "drain_delay" not in http:
+            values = {**values, "http": {"drain_delay": 0, "drain": 11, **http}}
         return values
 
     @model_validator(mode="after")

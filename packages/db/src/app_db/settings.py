@@ -132,7 +132,7 @@ class DatabaseSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     transaction_timeout: Duration = timedelta(0)
     """For a whole transaction, however busy it is; 0 is no limit (a request has `request_timeout`)."""
     request_timeout: Duration = timedelta(seconds=5)
-    """All database work of one request together."""
+    """All database work of one request together; where there is no request, each piece of work."""
     ping_after_idle: Duration = timedelta(seconds=5)
     """A connection that was idle for longer is asked whether it still lives before it is used."""
 
