@@ -34,6 +34,12 @@ class LatestSecond(JobPayload):
     kind = "clocks.latest_second"
 
 
+class PunctualSecond(JobPayload):
+    """The job of each second, unless it is found more than a minute late."""
+
+    kind = "clocks.punctual_second"
+
+
 @handles(Alarm)
 async def ring(job: JobContext, payload: Alarm) -> None:
     await asyncio.sleep(0.1)
@@ -47,13 +53,18 @@ async def strike(job: JobContext, payload: Second) -> None: ...
 async def strike_latest(job: JobContext, payload: LatestSecond) -> None: ...
 
 
+@handles(PunctualSecond)
+async def strike_in_time(job: JobContext, payload: PunctualSecond) -> None: ...
+
+
 CRONS = (
     Cron(Second.kind, "* * * * * *", Second, catch_up=CatchUp.ALL),
     Cron(LatestSecond.kind, "* * * * * *", LatestSecond, catch_up=CatchUp.ONE),
+    Cron(PunctualSecond.kind, "* * * * * *", PunctualSecond, catch_up=CatchUp.SKIP),
 )
 
 if __name__ == "__main__":
     settings = load(WorkerSettings, os.environ, elsewhere=ELSEWHERE)
     configure_logging(settings.log)
-    worker = run_worker(settings, handlers=(*HANDLERS, ring, strike, strike_latest), crons=CRONS)
+    worker = run_worker(settings, handlers=(*HANDLERS, ring, strike, strike_latest, strike_in_time), crons=CRONS)
     asyncio.run(worker, loop_factory=uvloop.new_event_loop)

@@ -15,13 +15,17 @@ from app_db import Database
 from app_db.jobs.outbox import enqueue
 from app_db.testing.processes import wait_until
 from tests.docs.checkout import ROOT
-from tests.e2e.clock_worker import Alarm, LatestSecond, Second
+from tests.e2e.chaos.figures import counted_ticks, show
+from tests.e2e.clock_worker import Alarm, LatestSecond, PunctualSecond, Second
 
 from .conftest import Environment
 from .processes import PATIENCE, Process, eventually, until
 
 FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
 SECOND = timedelta(seconds=1)
+LONGEST_DELAY = 1 + 1
+"""Seconds from the time of a job, by Postgres's clock, to its start. Promised is 1, where slots are free; the other is for
+a busy machine. A worker that went by its own clock would be off by two minutes."""
 SLOW, RIGHT, FAST = "-120s", "+0s", "+120s"
 
 needs_faketime = pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed (Debian: faketime)")
@@ -76,6 +80,7 @@ async def test_jobs_start_when_it_is_time_by_the_clock_of_postgres(
     earliest, latest, workers_seen = await alarm_figures(database)
     print(f"\nstarted after the time of the job: {earliest:.3f} to {latest:.3f} s")  # noqa: T201  # the figures
     assert earliest >= 0
+    assert latest < LONGEST_DELAY
     assert workers_seen == 3
 
 
@@ -94,6 +99,7 @@ async def test_no_tick_fires_twice_or_is_missed_when_the_clocks_of_workers_diffe
     assert_each_second_once(await ticks(database, Second.kind))
     assert_no_second_twice(await ticks(database, LatestSecond.kind))
     assert await early_ticks(database) == 0
+    await show_ticks(database)
 
 
 async def test_each_tick_fires_once_while_workers_are_frozen(start_workers: StartWorkers, database: Database) -> None:
@@ -107,7 +113,9 @@ async def test_each_tick_fires_once_while_workers_are_frozen(start_workers: Star
     await ticks_go_on(database, 2)
 
     assert_each_second_once(await ticks(database, Second.kind))
+    assert_each_second_once(await ticks(database, PunctualSecond.kind))
     assert_no_second_twice(await ticks(database, LatestSecond.kind))
+    await show_ticks(database)
 
 
 async def test_ticks_that_passed_while_all_workers_were_restarted_fire_as_their_cron_says(
@@ -128,6 +136,7 @@ async def test_ticks_that_passed_while_all_workers_were_restarted_fire_as_their_
     assert_each_second_once(await ticks(database, Second.kind))
     assert_no_second_twice(latest_seconds)
     assert sum(stopped < tick <= restarted for tick in latest_seconds) <= 1
+    await show_ticks(database)
 
 
 def stop(workers: Sequence[Process]) -> None:
@@ -181,6 +190,11 @@ async def ticks(database: Database, kind: str) -> list[datetime]:
     async with database.read_sessions() as session:
         query = text("SELECT run_at FROM jobs WHERE kind = :kind ORDER BY run_at")
         return list(await session.scalars(query, {"kind": kind}))
+
+
+async def show_ticks(database: Database) -> None:
+    """Print what became of the seconds since the first tick."""
+    show(f"{Second.kind}, three workers", await counted_ticks(database.settings.direct_dsn, Second.kind))
 
 
 async def early_ticks(database: Database) -> int:

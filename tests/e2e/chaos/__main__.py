@@ -16,6 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.e2e.chaos", description="Runs jobs under fire, and counts.")
     parser.add_argument("--seconds", type=float, default=600, help="how long it burns")
     parser.add_argument("--seed", type=int, default=random.randrange(10_000), help="of the faults")
+    parser.add_argument("--longest-outage", type=float, help="of Valkey, in seconds; else a twentieth of the run")
     parser.add_argument(
         "--forgotten", action="store_true",
         help="instead: 300 jobs of 3 s on 2 slots, while Valkey is emptied ten times (8 minutes)",
@@ -25,7 +26,9 @@ def main() -> None:
         run = (
             run_forgotten(Path(name), jobs=300, seconds=3, slots=2, flushes=10)
             if arguments.forgotten
-            else run_under_fire(Path(name), seconds=arguments.seconds, seed=arguments.seed)
+            else run_under_fire(
+                Path(name), seconds=arguments.seconds, seed=arguments.seed, longest_outage=arguments.longest_outage
+            )
         )
         figures = asyncio.run(run)
     how = "forgotten" if arguments.forgotten else f"{arguments.seconds:.0f} s, seed {arguments.seed}"

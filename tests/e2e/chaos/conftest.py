@@ -1,4 +1,7 @@
-"""Fixtures of the fault tests: `start_worker` starts workers that can run the jobs of jobs.py."""
+"""Fixtures of the fault tests: `start_worker` starts workers that can run the jobs of jobs.py.
+
+With `-s`, each test that accepts jobs prints how many, and what became of them (figures.py).
+"""
 
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -8,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from app_db import Database
+from tests.e2e.chaos.figures import counted, show
 from tests.e2e.chaos.jobs import CREATE_TABLES, DROP_TABLES
 from tests.e2e.chaos.site import environment
 from tests.e2e.conftest import Environment
@@ -17,11 +21,13 @@ type StartWorker = Callable[..., Process]
 
 
 @pytest_asyncio.fixture(loop_scope="session", autouse=True)
-async def tables(database: Database) -> AsyncIterator[None]:
-    """The tables in which the jobs leave their traces."""
+async def tables(database: Database, request: pytest.FixtureRequest) -> AsyncIterator[None]:
+    """The tables in which the jobs leave their traces. They are counted in the end."""
     async with connected(database.settings.direct_dsn) as connection:
         await connection.execute(CREATE_TABLES)
     yield
+    if (counts := await counted(database.settings.direct_dsn))["committed"]:
+        show(request.node.name, counts)
     async with connected(database.settings.direct_dsn) as connection:
         await connection.execute(DROP_TABLES)
 

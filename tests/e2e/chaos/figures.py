@@ -26,6 +26,19 @@ COUNT = """
 """Given the ids of the jobs whose COMMIT is known to have returned."""
 
 
+TICKS = """
+    SELECT
+        1 + CAST(extract(epoch FROM max(run_at) - min(run_at)) AS integer) AS committed,
+        1 + CAST(extract(epoch FROM max(run_at) - min(run_at)) AS integer) - count(DISTINCT run_at) AS lost,
+        count(*) - count(DISTINCT run_at) AS duplicated,
+        count(*) FILTER (WHERE created_at < run_at) AS phantom,
+        sum(redeliveries) AS redelivered
+    FROM jobs WHERE kind = $1
+"""
+"""Of a cron of each second: those from the first tick to the last, missed, doubled, fired before their time."""
+
+
+SHOWN = ("committed", "lost", "duplicated", "phantom", "redelivered")
 MUST_BE_ZERO = ("lost", "duplicated", "phantom", "forgotten", "open", "discarded")
 
 
@@ -33,6 +46,17 @@ async def counted(dsn: str, *, said_to_be_committed: Sequence[str] = ()) -> dict
     """Compare what was committed with its effects."""
     async with connected(dsn) as connection:
         return dict(await connection.fetchrow(COUNT, said_to_be_committed))
+
+
+async def counted_ticks(dsn: str, kind: str) -> dict[str, int]:
+    """Compare the ticks of a cron of each second with the seconds."""
+    async with connected(dsn) as connection:
+        return dict(await connection.fetchrow(TICKS, kind))
+
+
+def show(name: str, counts: Mapping[str, int]) -> None:
+    """Print a line of the table of faults (bench/README.md)."""
+    print(f"\n| {name} | " + " | ".join(str(counts[figure]) for figure in SHOWN) + " |")  # noqa: T201  # its purpose
 
 
 def wrong(counts: Mapping[str, int]) -> dict[str, int]:

@@ -19,15 +19,18 @@ DRAIN_SECONDS = 60
 NOTHING_IS_OPEN = "SELECT NOT EXISTS (SELECT FROM jobs WHERE finished_at IS NULL) AS it_is"
 
 
-async def run_under_fire(folder: Path, *, seconds: float, seed: int) -> Figures:
+async def run_under_fire(folder: Path, *, seconds: float, seed: int, longest_outage: float | None = None) -> Figures:
     """Break something every 0.3 to 1.2 s for so long, then let all jobs end and count.
+
+    Valkey is down for up to `longest_outage` seconds at a time: if not given, for a twentieth of the run.
 
     Raises:
         AssertionError: when a process ended that nobody had killed.
     """
     chance = Random(seed)
     faults: Counter[str] = Counter()
-    async with Site(folder, workers=WORKERS, longest_outage=max(1.0, seconds / 20)) as site:
+    longest_outage = max(1.0, seconds / 20) if longest_outage is None else longest_outage
+    async with Site(folder, workers=WORKERS, longest_outage=longest_outage) as site:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             await asyncio.sleep(chance.uniform(SHORTEST_PAUSE, LONGEST_PAUSE))

@@ -86,6 +86,12 @@ class LeasePoison(Owed):
     kind = "chaos.poison.lease"
 
 
+class Departure(Owed):
+    """Takes its worker down as soon as it is done."""
+
+    kind = "chaos.departure"
+
+
 class Failure(Owed):
     """Fails, always, and would be tried again in an hour."""
 
@@ -164,6 +170,14 @@ async def die_with_lease(job: JobContext, payload: LeasePoison) -> None:
     os._exit(9)
 
 
+@handles(Departure, mode=Mode.LEASE)
+async def depart(job: JobContext, payload: Departure) -> None:
+    """The commit is all that is left: nobody is told of it."""
+    async with job.last_transaction() as session:
+        await session.execute(text(LEAVE_EFFECT), {"row": payload.row, "key": job.idempotency_key})
+    os._exit(9)
+
+
 @handles(Failure, mode=Mode.LEASE, backoff=lambda _: timedelta(hours=1))
 async def fail(job: JobContext, payload: Failure) -> None:
     """Leave the job in the state retryable."""
@@ -176,6 +190,7 @@ HANDLERS: tuple[Handler, ...] = (
     straggle,
     die_in_tx,
     die_with_lease,
+    depart,
     fail,
 )
 

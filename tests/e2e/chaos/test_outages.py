@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from redis.asyncio import Redis
 from app_db import Database
 from app_db.testing.servers import PostgresServer, ValkeyServer
 from tests.e2e.chaos.conftest import StartWorker
-from tests.e2e.chaos.figures import counted, wrong
+from tests.e2e.chaos.figures import counted, show, wrong
 from tests.e2e.chaos.fire import drain
 from tests.e2e.chaos.jobs import LeaseEffect, TxEffect
 from tests.e2e.chaos.observing import accepted, all_jobs_end, found_wrong, has_begun, seen
@@ -22,10 +23,17 @@ from tests.e2e.conftest import Environment
 from tests.e2e.processes import eventually
 
 EFFECTS = "SELECT count(*) AS so_far FROM chaos_effects"
+STARTED_AFTER = "SELECT max(extract(epoch FROM started_at - created_at)) FROM jobs"
 END_SESSIONS = """
     SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
     WHERE datname = current_database() AND application_name = 'worker'
 """
+RECOVERY = 5
+"""Seconds from Postgres's return to the first job that was accepted since."""
+POLL = 1
+"""Seconds within which a job starts whose wake-up was lost."""
+MARGIN = 1
+"""Seconds for the machine, which has other things to do."""
 SHORT_JOBS, SLOTS, FLUSHES = 300, 2, 10
 
 
@@ -49,13 +57,18 @@ async def test_workers_go_on_after_postgres_came_back(  # fault 10
         end(site.postgres)
         await asyncio.sleep(1)  # all have noticed
         site.postgres.start()
+        is_back = time.monotonic()
 
         await more_effects(site)
+        recovery = time.monotonic() - is_back
         await site.stop_accepting()
         await drain(site)
 
         site.check_that_all_live()
-        assert wrong(await counted(site.dsn, said_to_be_committed=site.said("committed"))) == {}
+        counts = await counted(site.dsn, said_to_be_committed=site.said("committed"))
+        show(f"{test_workers_go_on_after_postgres_came_back.__name__}[{end.__name__}], {recovery:.1f} s", counts)
+        assert wrong(counts) == {}
+        assert recovery < RECOVERY
 
 
 async def test_a_job_whose_sessions_were_ended_runs_again(  # fault 6
@@ -85,6 +98,7 @@ async def test_a_job_runs_although_its_producer_was_killed_right_after_the_commi
     await all_jobs_end(database)
     assert exit_code == -signal.SIGKILL
     assert await seen(database, EFFECTS) == 1
+    assert await seen(database, STARTED_AFTER) < POLL + MARGIN
 
 
 async def test_jobs_that_valkey_forgets_again_and_again_cost_no_attempt(  # faults 3 and 21

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.chaos.figures import wrong
+from tests.e2e.chaos.figures import show, wrong
 from tests.e2e.chaos.fire import DRAIN_SECONDS, run_under_fire
 
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "60"))
@@ -18,4 +18,5 @@ async def test_nothing_is_lost_and_nothing_happens_twice_under_fire(tmp_path: Pa
     figures = await run_under_fire(tmp_path, seconds=SECONDS, seed=SEED)
 
     print(f"seed {SEED}: {figures}")  # noqa: T201  # what the run has shown
+    show("everything, at random", figures.counts)
     assert wrong(figures.counts) == {}, f"with CHAOS_SEED={SEED}"
