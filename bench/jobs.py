@@ -2,7 +2,8 @@
 
 python -m bench.jobs [--only rates,latency,enqueue,claim,idle] [--long] [--jobs 10000]
 
---long instead runs what takes minutes: the open reader, and what indexes and fillfactor are good for.
+--long instead runs what takes minutes: the open reader, what indexes and fillfactor are good for, how long it takes
+until jobs go on when something was lost, and what becomes of ticks when a worker freezes.
 """
 
 import argparse
@@ -14,12 +15,13 @@ from importlib.metadata import version
 
 from app_db.testing.servers import PostgresServer, ValkeyServer
 from bench.jobs_costs import claiming, enqueueing, idling, latency
-from bench.jobs_long import reader, storage
+from bench.jobs_long import reader, storage, ticks
 from bench.jobs_place import Place
 from bench.jobs_rates import rates
+from bench.jobs_recovery import recovery
 
 SHORT = ("rates", "latency", "enqueue", "claim", "idle")
-LONG = ("storage", "reader")
+LONG = ("storage", "reader", "recovery", "ticks")
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,21 @@ async def judge_reader(place: Place, options: argparse.Namespace) -> list[Verdic
     ]
 
 
+async def judge_recovery(place: Place, options: argparse.Namespace) -> list[Verdict]:
+    """What was lost, and until when jobs go on."""
+    return [at_most(figure.what, figure.seconds, figure.bound, "s") for figure in await recovery()]
+
+
+async def judge_ticks(place: Place, options: argparse.Namespace) -> list[Verdict]:
+    """Fault 15: those of a cron of each second that were missed or doubled, by what it says of those that are late."""
+    found = await ticks(place, frozen=options.frozen)
+    return [
+        at_most(f"{kind}: of {counts['committed']} ticks {name}", counts[name], 0, "")
+        for kind, counts in found.items()
+        for name in ("lost", "duplicated", "phantom")
+    ]
+
+
 JUDGES = {
     "rates": judge_rates,
     "latency": judge_latency,
@@ -111,6 +128,8 @@ JUDGES = {
     "idle": judge_idle,
     "storage": judge_storage,
     "reader": judge_reader,
+    "recovery": judge_recovery,
+    "ticks": judge_ticks,
 }
 
 
@@ -124,6 +143,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=1_000_000, help="that are scheduled for tomorrow")
     parser.add_argument("--backlog", type=int, default=200_000, help="that are due while the reader is open")
     parser.add_argument("--seconds", type=float, default=600, help="for which the reader is open")
+    parser.add_argument("--frozen", type=float, default=90, help="seconds for which one of three workers is frozen")
     parser.add_argument("--concurrency", type=int, default=10, help="of each worker process")
     found = parser.parse_args()
     found.only = [name for name in found.only.split(",") if name] or (LONG if found.long else SHORT)

@@ -1,6 +1,10 @@
-"""What takes minutes: a reader that keeps Postgres from tidying up (fault 17), and what indexes and fillfactor do."""
+"""What takes minutes: a reader that keeps Postgres from tidying up (fault 17), what indexes and fillfactor do; crons.
+
+The crons tick each second, while one of three workers is frozen (fault 15).
+"""
 
 import asyncio
+import signal
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,10 +16,14 @@ from app_db.jobs import dispatch
 from bench.jobs_costs import CLAIM, DAY, LEASE, Times
 from bench.jobs_place import Place, say
 from bench.jobs_rates import HEADER, ours, warm_up
+from tests.e2e.chaos.figures import counted_ticks, show
+from tests.e2e.clock_worker import CRONS
 
 BASELINE = 120.0
 """Seconds, at the most, of the run without the reader."""
 MINUTE = 60.0
+SETTLED = 10.0
+"""Seconds after which workers have started, or gone on, and tick."""
 VARIANTS: dict[str, tuple[str, str]] = {
     "as it is": ("SELECT", "SELECT"),
     "fillfactor 100": ("ALTER TABLE jobs SET (fillfactor = 100)", "ALTER TABLE jobs SET (fillfactor = 70)"),
@@ -118,3 +126,22 @@ async def _loaded(place: Place, database: Database, seconds: float, backlog: int
     times = Times(claims)
     print(f"{name:10} {per_second:6.0f} jobs/s, claim of {CLAIM}: {times}; {dead} dead rows of jobs", flush=True)
     return Span(per_second, times)
+
+
+async def ticks(place: Place, *, frozen: float) -> dict[str, dict[str, int]]:
+    """Freeze the first of three workers, which leads, and return what became of the ticks of each cron."""
+    await place.empty()
+    await place.connection.execute("DELETE FROM job_crons")
+    with place.processes("tests.e2e.clock_worker", environment={}) as first:
+        await asyncio.sleep(SETTLED)
+        with place.processes("tests.e2e.clock_worker", count=2, environment={}):
+            await asyncio.sleep(SETTLED)
+            first[0].send_signal(signal.SIGSTOP)
+            say(f"ticks: one of three workers is frozen for {frozen:.0f} s")
+            await asyncio.sleep(frozen)
+            first[0].send_signal(signal.SIGCONT)
+            await asyncio.sleep(SETTLED)
+    found = {cron.name: await counted_ticks(place.settings.direct_dsn, cron.name) for cron in CRONS}
+    for cron in CRONS:
+        show(f"{cron.name}, catch_up={cron.catch_up}", found[cron.name])
+    return found
