@@ -24,8 +24,8 @@ from .processes import PATIENCE, Process, eventually, until
 FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
 SECOND = timedelta(seconds=1)
 LONGEST_DELAY = 1 + 1
-"""Seconds from the time of a job, by Postgres's clock, to its start. Promised is 1, where slots are free; the other is for
-a busy machine. A worker that went by its own clock would be off by two minutes."""
+"""Seconds from the time of a job, by Postgres's clock, to its start. Promised is 1, where slots are free; the other is
+for a busy machine. A worker that went by its own clock would be off by two minutes."""
 SLOW, RIGHT, FAST = "-120s", "+0s", "+120s"
 
 needs_faketime = pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed (Debian: faketime)")

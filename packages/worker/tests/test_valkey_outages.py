@@ -20,7 +20,7 @@ from app_worker.engine import Window, connect
 from app_worker.metrics import Metrics
 from app_worker.relay import Relay
 
-from .conftest import LEASE, PATIENCE, Jobs, frozen, open_engine, running, until, working
+from .conftest import LEASE, Jobs, frozen, open_engine, running, until, working
 from .test_engine import Ran, deliveries
 
 CALL_TIMEOUT = timedelta(seconds=1)
