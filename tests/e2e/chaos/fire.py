@@ -22,15 +22,16 @@ NOTHING_IS_OPEN = "SELECT NOT EXISTS (SELECT FROM jobs WHERE finished_at IS NULL
 async def run_under_fire(folder: Path, *, seconds: float, seed: int, longest_outage: float | None = None) -> Figures:
     """Break something every 0.3 to 1.2 s for so long, then let all jobs end and count.
 
-    Valkey is down for up to `longest_outage` seconds at a time: if not given, for a twentieth of the run.
+    Valkey is down for up to `longest_outage` seconds at a time: if not given, for a twentieth of the run. If given,
+    what was accepted meanwhile is a long backlog, and may take as long to drain as it took to come.
 
     Raises:
         AssertionError: when a process ended that nobody had killed.
     """
     chance = Random(seed)
     faults: Counter[str] = Counter()
-    longest_outage = max(1.0, seconds / 20) if longest_outage is None else longest_outage
-    async with Site(folder, workers=WORKERS, longest_outage=longest_outage) as site:
+    patience = DRAIN_SECONDS + (seconds if longest_outage else 0)
+    async with Site(folder, workers=WORKERS, longest_outage=longest_outage or max(1.0, seconds / 20)) as site:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             await asyncio.sleep(chance.uniform(SHORTEST_PAUSE, LONGEST_PAUSE))
@@ -41,7 +42,7 @@ async def run_under_fire(folder: Path, *, seconds: float, seed: int, longest_out
             await fault(site, chance)
         await site.stop_accepting()
         site.thaw(all_of_them=True)
-        drain_seconds = await drain(site)
+        drain_seconds = await drain(site, patience=patience)
         site.check_that_all_live()
         counts = await counted(site.dsn, said_to_be_committed=site.said("committed"))
         return Figures(counts, len(site.said("rolled")), faults, drain_seconds)
