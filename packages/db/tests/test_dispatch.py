@@ -299,7 +299,8 @@ async def test_a_job_is_found_by_its_id_and_by_no_index_that_may_be_full_of_dead
     await session.execute(text("ANALYZE jobs"))
     parameters = {
         "id": new_id(), "fence": 1, "leased": ["test"], "leased_only": True, "lease": LEASE, "worker_id": new_id(),
-        "state": "completed", "due_in": None, "costs_attempt": True, "result": None, "progress": None, "idle": "1000", "total": "1000",
+        "state": "completed", "due_in": None, "costs_attempt": True, "result": None, "progress": None,
+        "idle": "1000", "total": "1000",
     }  # fmt: skip
     statement = text("EXPLAIN " + str(STATEMENTS_ABOUT_ONE_JOB[name]))
 
