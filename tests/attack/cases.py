@@ -18,6 +18,7 @@ DIFFERENT = {
     9: "400, but 413 below /auth: a hundred thousand brackets are more than the 64 KiB that are read there at all",
     56: "400, but for a length beside chunks: HAProxy reads the chunks (RFC 9112, 6.3), passes on no length and closes "
     "the connection, so there is one reading and one answer, and nothing behind it is served",
+    69: "there is no switch for debugging that could be on, and docs load nothing from elsewhere where they are on",
 }
 """What is answered otherwise than the case says, because another promise is kept as well."""
 
@@ -37,10 +38,12 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
         "test_a_database_that_lets_nobody_in_is_said_to_be_away_until_it_does",
         "test_a_server_without_a_free_connection_is_said_to_be_away_until_it_has_one",
         "test_a_database_that_became_read_only_is_said_to_be_away_and_still_read",
+        "test_a_disk_that_is_full_is_an_outage_for_writes_until_it_has_room",
     ),
     65: ("test_accounts_work_without_valkey", "test_wrong_passwords_are_limited_without_valkey"),
     66: (
         "test_sign_ins_that_run_when_it_is_told_to_stop_are_answered",
+        "test_whoever_comes_new_to_a_process_that_is_stopping_is_sent_away",
         "test_a_process_that_is_told_to_stop_behind_the_proxy_costs_no_request",
         "test_a_process_that_is_killed_takes_no_more_along_than_what_it_was_writing",
     ),
@@ -52,6 +55,7 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
     69: (
         "test_production_refuses_weak_secrets",
         "test_production_refuses_every_host",
+        "test_a_refused_value_is_not_repeated",  # that browsers of all origins may ask, among others
         "test_production_refuses_every_proxy",
         "test_production_refuses_a_role_that_may_do_anything",
     ),

@@ -25,7 +25,7 @@ from aiosmtpd.smtp import Session as SmtpSession
 from app_db.testing.processes import free_port, spawn, wait_until
 
 PATIENCE = 30.0
-"""Seconds after which a test gives up waiting. No test asserts how long anything took."""
+"""Seconds after which a test gives up waiting. No test asserts how long anything took, unless a time is promised."""
 
 
 class Process:
