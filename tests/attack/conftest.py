@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
@@ -137,3 +138,11 @@ def ring_variable(ring: tuple[Key, ...]) -> str:
 def an_email() -> str:
     """An address that nobody has."""
     return f"{random.randbytes(6).hex()}@example.test"
+
+
+async def count(database: Database, query: str, *arguments: object) -> int:
+    """What a query that counts says, asked as the owner of the tables."""
+    connection = await asyncpg.connect(database.settings.direct_dsn)
+    counted: int = await connection.fetchval(query, *arguments)
+    await connection.close()
+    return counted

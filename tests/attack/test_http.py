@@ -224,17 +224,22 @@ def test_every_answer_carries_the_security_headers(
 
 
 # cases 60, 68
-async def test_a_fault_of_ours_carries_the_security_headers_and_no_detail(connect: Connect, database: Database) -> None:
+async def test_a_fault_of_ours_carries_the_security_headers_and_no_detail(
+    connect: Connect, database: Database, ada: Account
+) -> None:
     wire = connect()
     wire.may_fail = True
     owner = await asyncpg.connect(database.settings.direct_dsn)
     await owner.execute("ALTER TABLE user_sessions RENAME COLUMN refresh_counter TO elsewhere")
     try:
         reply = wire.refresh(f"rt_{'0' * 32}.0.{'A' * 43}")
-        fault = wire.login("ada@example.test", PASSWORD)
+        fault = wire.login(ada.email, ada.password)
     finally:
         await owner.execute("ALTER TABLE user_sessions RENAME COLUMN elsewhere TO refresh_counter")
         await owner.close()
 
     assert reply.status == 400  # its MAC is wrong, so nothing was asked
+    assert fault.outcome == (500, "internal_error")
+    assert fault.json.keys() == {"type", "title", "status", "detail", "instance", "code", "request_id"}
+    assert fault.json["detail"] == "Something went wrong on our side."
     assert_hardened(fault)

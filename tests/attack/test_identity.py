@@ -8,7 +8,7 @@ import pytest_asyncio
 from app_auth.testing import PASSWORD, Account, MakeAccount
 from app_db import Database
 from app_db.testing.plugin import MakeUser
-from tests.attack.conftest import Connect, an_email
+from tests.attack.conftest import Connect, an_email, count
 from tests.attack.mails import token_mailed_to, told
 from tests.attack.wire import Wire, at_once
 from tests.e2e.processes import Api, MailSink, Worker, until
@@ -26,13 +26,6 @@ async def execute(database: Database, statement: str, *arguments: object) -> Non
     connection = await asyncpg.connect(database.settings.direct_dsn)
     await connection.execute(statement, *arguments)
     await connection.close()
-
-
-async def count(database: Database, query: str, *arguments: object) -> int:
-    connection = await asyncpg.connect(database.settings.direct_dsn)
-    counted: int = await connection.fetchval(query, *arguments)
-    await connection.close()
-    return counted
 
 
 # case 18

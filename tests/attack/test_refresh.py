@@ -111,8 +111,7 @@ def test_a_bent_refresh_token_is_refused_and_does_the_family_no_harm(wire: Wire,
     access, token = wire.tokens(ada.email, ada.password)
 
     for other in bent(token):
-        reply = wire.refresh(other)
-        assert reply.outcome in {(400, "invalid_grant"), (422, "validation_failed")}, other
+        assert wire.refresh(other).outcome == (400, "invalid_grant"), other
 
     assert wire.me(access).status == 200
     assert wire.refresh(token).status == 200
