@@ -58,6 +58,7 @@ test-e2e: install ## Test real processes: started, used, killed
 test-attack: install ## Attack it: the seventy cases of tests/attack/cases.py over real HTTP, timing and soak included
 	$(BIN)/pytest tests/attack
 	HYPOTHESIS_EXAMPLES=1000 $(BIN)/pytest packages/auth/tests/test_session_model.py
+	HYPOTHESIS_EXAMPLES=200 $(BIN)/pytest --timeout=300 packages/api/tests/test_any_input.py
 	SCHEMATHESIS_SECONDS=120 $(BIN)/pytest tests/e2e/test_schema.py
 
 test-slow: install ## Test what is too slow for test-e2e and no attack: the whole suite of a renamed clone

@@ -1,6 +1,7 @@
 """Whatever is sent to whatever route, the answer is one that the route declares, and never a fault of ours."""
 
 import json
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -9,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, iter_route_contexts
 from httpx2 import AsyncClient, Response
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -29,13 +30,18 @@ BEFORE_ANY_ROUTE = {HTTPStatus.BAD_REQUEST, HTTPStatus.CONTENT_TOO_LARGE, HTTPSt
 """What the guards in front of all routes answer."""
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 SIGNS_OUT = {("POST", "/auth/logout"), ("POST", "/auth/sessions/revoke-all"), ("DELETE", "/auth/me")}
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+CONDITIONS = (b"Range", b"If-Range", b"If-None-Match", b"If-Modified-Since", b"Accept-Encoding", b"Content-Type")
+"""What servers of files look at."""
+OF_A_PAGE = {200, 206, 304, 404, 405, 416, 422, *BEFORE_ANY_ROUTE}
 BYTES: Any = {"errors": "surrogatepass"}  # half a surrogate pair becomes bytes that are no UTF-8
 
-# The same examples in every run: a test that fails is one that failed before.
+FEW = 15
+EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", FEW))
 many = settings(
-    max_examples=15,
+    max_examples=EXAMPLES,
     deadline=None,
-    derandomize=True,
+    derandomize=EXAMPLES == FEW,  # in every run the same; many are new ones
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -44,6 +50,10 @@ texts = st.text(st.characters(), max_size=20)  # surrogates and NUL included
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | texts | st.emails()
 media_types = st.sampled_from((JSON, FORM, "multipart/form-data; boundary=b", "text/plain", ""))
 values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(texts, inner), max_leaves=8)
+
+
+below = st.sampled_from(("", "/", "/swagger-ui.css", "/swagger.js")) | texts.map(lambda text: f"/{segment(text)}")
+conditions = st.text('bytes=0123456789-, */"GMTÿ', max_size=20).map(lambda text: text.encode("latin-1"))
 
 
 class Shapes:
@@ -88,6 +98,11 @@ def plain(schema: Json) -> st.SearchStrategy[Any]:
     return by_name.get(schema.get("format", schema.get("type", "")), values)
 
 
+def segment(text: str) -> str:
+    """Return it as one of a path: an empty one, a dot or a slash would make it the path of another route."""
+    return quote(text.replace("/", "").strip(".") or "-", safe="", **BYTES)
+
+
 @dataclass(frozen=True)
 class Operation:
     """One route as the description has it, and requests for it."""
@@ -109,8 +124,7 @@ class Operation:
             )
             if parameter["in"] == "query" and value is not None:
                 query[name] = str(value)
-            # An empty segment, a dot or a slash would make it the path of another route.
-            path = path.replace(f"{{{name}}}", quote(str(value).replace("/", "").strip(".") or "-", safe="", **BYTES))
+            path = path.replace(f"{{{name}}}", segment(str(value)))
         return f"{path}?{urlencode(query, **BYTES)}"
 
     def body(self, data: st.DataObject, *, junk: bool) -> tuple[bytes, str]:
@@ -131,6 +145,13 @@ def operation(request: pytest.FixtureRequest, app: FastAPI, operator: SignedIn) 
     description = app.openapi()
     known = (operator.account.email, PASSWORD, operator.tokens.refresh_token)
     return Operation(method, path, description["paths"][path][method.lower()], Shapes(description, known=known))
+
+
+@pytest.fixture
+def pages(app: FastAPI) -> list[str]:
+    """The paths of all routes that are not described: pages, and what they load."""
+    there = {context.path for context in iter_route_contexts(app.routes)}
+    return sorted(there - app.openapi()["paths"].keys())
 
 
 @pytest.fixture
@@ -160,6 +181,24 @@ async def test_a_route_answers_as_it_declares_whatever_fits_it(
     )
 
     assert operation.declares(response), response.text
+
+
+@many
+@given(data=st.data())
+async def test_a_page_answers_whatever_is_asked_of_it(
+    client: AsyncClient, pages: list[str], data: st.DataObject
+) -> None:
+    path = data.draw(st.sampled_from(pages)) + data.draw(below)
+    query = urlencode(data.draw(st.dictionaries(texts, texts, max_size=2)), **BYTES)
+
+    response = await client.request(
+        data.draw(st.sampled_from(METHODS)),
+        f"{path}?{query}",
+        content=data.draw(st.binary(max_size=200)),
+        headers=data.draw(st.dictionaries(st.sampled_from(CONDITIONS), conditions)),
+    )
+
+    assert response.status_code in OF_A_PAGE, response.text
 
 
 @pytest.mark.parametrize("operation", WITH_BODY, ids=" ".join, indirect=True)
