@@ -132,6 +132,20 @@ async def test_a_request_that_begins_late_is_given_up_before_the_end(api_setting
     assert_problem(late, 503, "timeout")
 
 
+async def test_what_the_end_cuts_off_is_told_to_come_back(api_settings: ApiSettings) -> None:
+    stopping = Event()
+    app = create_app(api_settings, stopping=stopping)
+    room = Room(app)
+    async with open_client(app) as client, asyncio.timeout(PATIENCE):
+        request = asyncio.create_task(client.get("/room"))
+        await room.filled(1)
+        stopping.set()
+
+        request.cancel()  # as the server does
+
+        assert_problem(await request, 503, "timeout")
+
+
 async def test_what_is_given_up_holds_no_connection(api_settings: ApiSettings) -> None:
     app = create_app(with_http(api_settings, request_timeout="PT0.5S"))
 

@@ -169,7 +169,8 @@ def test_a_request_that_never_ends_does_not_keep_it_alive(start: Start) -> None:
 
         process.signal(signal.SIGTERM)
 
-        assert process.wait() == 0
+        assert connection.getresponse().status == 503
+    assert process.wait() == 0
 
 
 def test_uvicorn_can_start_it_by_its_factory(start: Start) -> None:

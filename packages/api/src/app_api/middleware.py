@@ -1,5 +1,6 @@
 """Pure ASGI middleware: Starlette's BaseHTTPMiddleware would cost more than the endpoint behind it."""
 
+import asyncio
 import re
 import time
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app_api.admission import PROBES
+from app_api.admission import PROBES, RequestTimedOut
 from app_api.metrics import Metrics, name_of
 from app_api.problems import ProblemResponse, app_error_response, internal_error_response
 from app_api.proxies import Network, client_of
@@ -79,6 +80,11 @@ class RequestContext:
         with structlog.contextvars.bound_contextvars(request_id=request_id, user_id=None):
             try:
                 await self.app(scope, receive, send_with_id)
+            except asyncio.CancelledError:  # the server does that to what goes on for longer than `drain`
+                if status or not self.stopping.is_set():
+                    raise
+                answer = app_error_response(scope, RequestTimedOut())
+                await answer(scope, receive, send_with_id)  # guard: test_what_the_end_cuts_off_is_told_to_come_back
             except Exception:
                 # Starlette would answer, too, but raise on: uvicorn then closes the socket under the next request.
                 log.exception("request_failed", method=scope["method"], path=scope["path"])
