@@ -20,6 +20,7 @@ from app_worker.handlers import HANDLERS
 from app_worker.process import database_settings as worker_database_settings
 from app_worker.process import run_worker
 from app_worker.registry import Handler, Mode, Registry, handles
+from app_worker.relay import POLL
 from app_worker.schedule import CRONS
 from app_worker.settings import JobSettings, WorkerSettings
 from app_worker.testing import one_time_settings
@@ -105,6 +106,26 @@ async def test_leases_are_kept_while_a_worker_drains(jobs: Jobs, settings: Worke
         await asyncio.wait([task])
 
     assert (await jobs.get(job_id)).state is JobState.COMPLETED
+
+
+@pytest.mark.parametrize("mode", Mode)
+async def test_what_a_worker_dies_with_is_due_early_enough_for_the_next_look(
+    jobs: Jobs, settings: WorkerSettings, mode: Mode
+) -> None:
+    started = asyncio.Event()
+
+    @handles(Note, mode=mode)
+    async def endless(job: JobContext, payload: Note) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    await jobs.enqueue()
+    async with worker(settings, [*HANDLERS, endless]):
+        await started.wait()
+
+        due_in = await jobs.scalar("SELECT claim_at - now() FROM jobs")
+
+    assert due_in + POLL < settings.worker.lease
 
 
 async def test_no_job_starts_with_a_role_that_may_do_anything(jobs: Jobs, settings: WorkerSettings) -> None:

@@ -74,7 +74,7 @@ def open_queues(
         for queue in queues:
             queue.relay.woken.set()
 
-    names, lease = settings.worker.queues, settings.worker.lease
+    names, lease = settings.worker.queues, settings.worker.running_lease
     limit = runner.registry.longest_timeout + lease  # arq's must never strike first: it knows nothing of the ledger
     timeout = settings.database.connect_timeout
     leadership = Leadership(settings.database.direct_dsn, names, connect_timeout=timeout, woken=woken)

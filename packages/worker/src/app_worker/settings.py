@@ -49,7 +49,7 @@ class JobSettings(BaseModel, frozen=True):
 
     @property
     def running_lease(self) -> timedelta:
-        """What a beat adds: with a relay's look once a second, a dead worker's job starts again within `lease`."""
+        """What a delivery has, and what a beat adds: a relay looks once a second, so `lease` after a death it runs."""
         return self.lease * 4 / 5
 
     @property
