@@ -76,7 +76,9 @@ class Relay:
         self._since = None
         async with asyncio.timeout(self.lease.total_seconds()), self.database.sessions.begin() as session:
             if await dispatch.is_paused(session, self.window.queue):
-                await dispatch.make_due(session, await self.window.withdraw())
+                await dispatch.make_due(
+                    session, await self.window.withdraw()
+                )  # guard: test_what_waits_in_the_window_of_a_paused_queue_is_taken_back
             else:
                 await dispatch.extend_waiting(session, await self.window.waiting(), lease=self.lease)
             self._since = await dispatch.oldest_due(session, self.window.queue)
