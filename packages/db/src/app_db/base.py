@@ -3,8 +3,8 @@
 from datetime import datetime
 from typing import ClassVar
 
-from sqlalchemy import DateTime, MetaData, func
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import DateTime, MetaData, event, func
+from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, mapped_column
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -22,8 +22,15 @@ class Base(DeclarativeBase):
     type_annotation_map: ClassVar = {datetime: DateTime(timezone=True)}
 
 
+# Here rather than in `__mapper_args__`, which a model with arguments of its own would replace.
+@event.listens_for(Base, "instrument_class", propagate=True)
+def _return_what_the_server_makes(mapper: Mapper[Base], _: type[Base]) -> None:
+    """Let an UPDATE return what the server has made, as an INSERT does: nothing can be loaded when it is read."""
+    mapper.eager_defaults = True  # guard: test_what_the_server_makes_in_an_update_is_there
+
+
 class Timestamps:
-    """`created_at` and `updated_at`, both by Postgres's clock."""
+    """`created_at` and `updated_at`, both by Postgres's clock; a flush renews `updated_at`."""
 
     created_at: Mapped[datetime] = mapped_column(server_default=func.now(), sort_order=90)
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now(), sort_order=91)
