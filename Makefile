@@ -98,7 +98,7 @@ check-sql: install ## The SQL of the revisions: what would lock a table for long
 	$(BIN)/alembic upgrade head --sql > dist/revisions.sql
 	$(BIN)/squawk dist/revisions.sql
 
-check-lock: install ## requirements.lock files equal a fresh resolution
+check-lock: install ## requirements.lock files hold what is declared, and no more; no index is asked
 	$(BIN)/python scripts/lock.py --check
 
 check-api: install ## Each API.txt is what its package offers, and nothing it has released is gone unsaid
@@ -127,7 +127,7 @@ format: install ## Format, and mend what the linter can
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format
 
-lock: install ## Write the requirements.lock files anew; UNTIL=2026-12-01 takes releases up to that day
+lock: install ## Add what is newly declared to the requirements.lock files; UNTIL=2026-12-01 moves all to that day
 	$(BIN)/python scripts/lock.py $(if $(UNTIL),--until $(UNTIL))
 
 api: install ## Write anew what each package offers to others (packages/*/API.txt)

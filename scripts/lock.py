@@ -1,38 +1,27 @@
-"""Write the hashed requirements.lock of each image, or check that it equals a fresh resolution (ADR-0011).
+"""Write the hashed requirements.lock of each image, or check those that are committed (ADR-0011).
 
-What is resolved is pinned by `exclude-newer` in pyproject.toml. The resolution is always made anew, in a copy without
-uv.lock, so that it is the same on every machine; uv.lock, which git ignores, is brought along.
+What is pinned stays pinned as long as the declarations admit it: a new dependency moves nothing else, whatever the
+index has by now. `--until` lets go of all pins and resolves what was uploaded before that day. The check asks no index.
+uv.lock, which git ignores, is brought along.
 """
 
 import argparse
-import difflib
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
+from lock_check import faults
+from pins import HEADER, LOCKS, LockError, Pin, keep_hashes, read, seed
+
 ROOT = Path(__file__).resolve().parents[1]
 UV = ("sh", str(ROOT / "scripts" / "uv.sh"))
-
-LOCKS: Mapping[str, tuple[str, ...]] = {
-    "packages/api/requirements.lock": ("--package", "app-api", "--extra", "tracing"),
-    "packages/worker/requirements.lock": ("--package", "app-worker", "--extra", "tracing"),
-    "deploy/requirements.lock": ("--only-group", "build"),
-    "migrations/requirements.lock": ("--package", "app-db", "--extra", "migrations"),
-}
-HEADER = """\
-# All that the image installs from an index, with hashes; our own packages are installed beside it as wheels.
-# Written by `make lock` from the pyproject.toml files. To move it: `make lock UNTIL=<date>`.
-"""
-
-
-class LockError(Exception):
-    """The resolution has failed; the message is what uv said."""
 
 
 def run_uv(*arguments: str, folder: Path) -> str:
@@ -66,39 +55,58 @@ def copy_declarations(root: Path, copy: Path) -> None:
         shutil.copy(path, target)
 
 
-def resolve(root: Path, copy: Path) -> dict[str, str]:
-    """Resolve the workspace at `root` anew in the folder `copy`; return the contents of the lock files by path."""
+def pinned(root: Path) -> list[Pin]:
+    """Return what the lock files of a checkout pin; one that is missing or broken is going to be written anew."""
+    pins: list[Pin] = []
+    for path in LOCKS:
+        try:
+            pins += read(root / path, name=path)
+        except LockError as error:
+            print(f"{error}: it is resolved anew", file=sys.stderr)
+    return pins
+
+
+def exclude_newer(root: Path) -> str | None:
+    """Return the date in pyproject.toml from which on no upload is looked at."""
+    options: dict[str, str] = tomllib.loads((root / "pyproject.toml").read_text()).get("tool", {}).get("uv", {})
+    return options.get("exclude-newer")
+
+
+def others(root: Path) -> dict[str, str]:
+    """Return the versions of a uv.lock that is there already: the tools of the checkout, which no image has."""
+    path = root / "uv.lock"
+    packages = tomllib.loads(path.read_text()).get("package", []) if path.exists() else []
+    return {package["name"]: package["version"] for package in packages if "registry" in package["source"]}
+
+
+def resolve(root: Path, copy: Path, *, keep: bool) -> dict[str, str]:
+    """Resolve the workspace at `root` in the folder `copy`; return the contents of the lock files by path.
+
+    With `keep`, what is pinned is preferred.
+    """
     copy_declarations(root, copy)
+    pins = pinned(root) if keep else []
+    if keep:
+        (copy / "uv.lock").write_text(seed(pins, others(root), exclude_newer=exclude_newer(root)))
     run_uv("lock", "--quiet", folder=copy)
-    return {
-        path: HEADER + run_uv("export", "--frozen", "--no-dev", "--no-emit-workspace", "--no-header", *of, folder=copy)
-        for path, of in LOCKS.items()
-    }
+    export = ("export", "--frozen", "--no-dev", "--no-emit-workspace", "--no-header")
+    fresh = {path: run_uv(*export, *of, folder=copy) for path, of in LOCKS.items()}
+    return {path: HEADER + keep_hashes(text, pins, name=path) for path, text in fresh.items()}
 
 
-def differences(root: Path, fresh: Mapping[str, str]) -> str:
-    """Return what a fresh resolution would change, as a unified diff; empty if nothing."""
-    lines: list[str] = []
-    for path, content in fresh.items():
-        committed = (root / path).read_text() if (root / path).exists() else ""
-        lines += difflib.unified_diff(
-            committed.splitlines(keepends=True), content.splitlines(keepends=True), path, f"{path} (fresh)", n=1
-        )
-    return "".join(lines)
-
-
-def check(root: Path, fresh: Mapping[str, str]) -> int:
-    """Print what a fresh resolution would change and how to accept it."""
-    if not (changes := differences(root, fresh)):
-        print(f"{len(fresh)} lock files equal a fresh resolution.")
+def check(root: Path) -> int:
+    """Print what is wrong with the lock files, and how to mend it."""
+    found = list(faults(root))
+    if not found:
+        print(f"{len(LOCKS)} lock files satisfy the declarations.")
         return 0
-    print(changes)
-    print("The lock files do not equal a fresh resolution. Type `make lock`, and commit what it writes.")
+    print("\n".join(found))
+    print("Type `make lock`, and commit what it writes.")
     return 1
 
 
 def write(root: Path, copy: Path, fresh: Mapping[str, str]) -> int:
-    """Put the fresh resolution in place."""
+    """Put the resolution in place."""
     shutil.copy(copy / "uv.lock", root)
     for path, content in fresh.items():
         (root / path).write_text(content)
@@ -110,22 +118,21 @@ def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--check", action="store_true", help="change nothing; fail if a lock file is not fresh")
+    mode.add_argument("--check", action="store_true", help="change nothing; fail if a lock file is not right")
     mode.add_argument("--until", type=date.fromisoformat, metavar="DATE", help="move exclude-newer to this day first")
     parser.add_argument("--root", type=Path, default=ROOT, help="the checkout (default: this one)")
     arguments = parser.parse_args()
+    if arguments.check:
+        return check(arguments.root)
     with tempfile.TemporaryDirectory(prefix="lock-") as folder:
         copy = Path(folder)
         try:
             if arguments.until:
                 move_date(arguments.root, arguments.until)
-            fresh = resolve(arguments.root, copy)
+            return write(arguments.root, copy, resolve(arguments.root, copy, keep=not arguments.until))
         except LockError as error:
             print(error, file=sys.stderr)
             return 1
-        if arguments.check:
-            return check(arguments.root, fresh)
-        return write(arguments.root, copy, fresh)
 
 
 if __name__ == "__main__":
