@@ -13,7 +13,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeAliasType, Union, get_args, get_origin
 
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import AnyUrl, BaseModel, SecretStr, ValidationError
 
 PREFIX = "APP_"
 SECRETS_FILE = "APP_SECRETS_FILE"
@@ -139,6 +139,8 @@ def shown(settings: BaseModel, environ: Mapping[str, str], *, elsewhere: Collect
             value, dumped = getattr(value, attribute), dumped[attribute]
         if isinstance(value, SecretStr):
             dumped = _without_secrets(value.get_secret_value())
+        elif isinstance(value, AnyUrl) and value.password is not None:
+            dumped = _without_secrets(str(value))
         text = dumped if isinstance(dumped, str) else json.dumps(dumped)
         yield f"{variable.name}={text}  # {origins.get(variable.name, 'default')}"
 

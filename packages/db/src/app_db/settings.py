@@ -1,5 +1,6 @@
 """Where the database is and how long anybody waits for it."""
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -12,8 +13,12 @@ from sqlalchemy.exc import ArgumentError
 
 from app_db.hosts import spelled_for_all
 from app_db.tls import Tls, secured, wants_tls
+from app_db.urls import PORTS, read_url
 
 _GUESSABLE = frozenset({"", "admin", "app", "example", "password", "passwd-change-me", "postgres", "secret"})
+
+
+_DATABASE_NUMBER = re.compile(r"(/[0-9]{0,5})?")
 
 
 def _plain_seconds(value: object) -> object:
@@ -38,6 +43,8 @@ def _check_replica_url(url: SecretStr) -> SecretStr:
         parts = make_url("none://")
     if parts.get_backend_name() not in {"postgres", "postgresql"}:
         raise ValueError("must look like postgresql://user:password@host:port/database")
+    if parts.port is not None and parts.port not in PORTS:
+        raise ValueError("has a port that is no number from 1 to 65535")
     spelled_for_all(parts)
     return url
 
@@ -53,6 +60,10 @@ def _check_database_url(url: SecretStr) -> SecretStr:
 def _check_valkey_url(url: SecretStr) -> SecretStr:
     if not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("must look like redis://user:password@host:port/0, or rediss:// for TLS")
+    if not url.get_secret_value().startswith("unix://"):
+        parts = read_url(url.get_secret_value(), schemes=("redis", "rediss"))
+        if not _DATABASE_NUMBER.fullmatch(parts.path):  # redis-py takes 0 for what it cannot read
+            raise ValueError("must have the number of a database behind the host, or nothing: redis://host:port/0")
     if any(name.startswith("ssl") for name in parse_qs(urlsplit(url.get_secret_value()).query)):
         raise ValueError("must not speak of TLS beyond rediss://: APP_REDIS__TLS does")
     return url

@@ -12,6 +12,7 @@ from app_db.settings import DatabaseSettings, Duration, ValkeySettings
 from app_db.telemetry.endpoint import MetricsSettings
 from app_db.telemetry.logs import LogSettings
 from app_db.telemetry.tracing import TracingSettings
+from app_db.urls import WebAddress
 
 ELSEWHERE: Final = ("APP_AUTH__", "APP_HTTP__", "APP_THROTTLE__")
 """What only the API reads: both may be given the same settings."""
@@ -71,7 +72,7 @@ class CommandSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     mail: MailSettings = MailSettings()
     log: LogSettings = LogSettings()
     worker: JobSettings = JobSettings()
-    public_base_url: AnyHttpUrl = AnyHttpUrl("http://localhost:8000")
+    public_base_url: WebAddress = AnyHttpUrl("http://localhost:8000")
     """What links in mails start with."""
 
 

@@ -3,10 +3,11 @@
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import AnyHttpUrl, BaseModel, Field
+from pydantic import BaseModel, Field
 from structlog.typing import Processor
 
 from app_db.configuration import Misconfigured
+from app_db.urls import WebAddress
 
 if TYPE_CHECKING:
     from app_db.telemetry.traces import Traces
@@ -18,7 +19,7 @@ type Tracing = Traces | None
 class TracingSettings(BaseModel, frozen=True):
     """`APP_TRACING__…`."""
 
-    endpoint: AnyHttpUrl | None = None
+    endpoint: WebAddress | None = None
     """Where spans go, by OTLP over HTTP, such as `http://collector:4318/v1/traces`; if absent, nothing is traced."""
     sample: Annotated[float, Field(ge=0, le=1)] = 0.1
     """The part of what begins here that is traced; what a traced request leads to is traced with it."""
