@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from app_auth import accounts
+from app_auth.addresses import canonical_email
 from app_auth.auth import Auth, open_auth
 from app_auth.client import NOBODY
 from app_auth.errors import (
@@ -114,7 +115,6 @@ async def test_a_registration_that_is_rolled_back_leaves_neither_account_nor_wel
         "ada",
         "ada@",
         "@example.test",
-        " ada@example.test",
         "ada@example.test\n",
         "ada@exa\0mple.test",
         "a\0da@example.test",
@@ -134,7 +134,7 @@ async def test_what_is_no_address_is_refused(auth: Auth, database: Database, ses
 @given(text=st.text(st.characters()) | st.builds("{}@{}".format, st.text(st.characters()), st.text(st.characters())))
 def test_no_text_makes_the_canonical_form_fail_in_another_way(text: str) -> None:
     try:
-        canonical = accounts.canonical_email(text)
+        canonical = canonical_email(text)
     except InvalidEmail:
         return
 
@@ -150,7 +150,7 @@ def test_no_text_makes_the_canonical_form_fail_in_another_way(text: str) -> None
     ],
 )
 def test_spellings_of_one_address_have_one_canonical_form(one: str, other: str) -> None:
-    assert accounts.canonical_email(one) == accounts.canonical_email(other)
+    assert canonical_email(one) == canonical_email(other)
 
 
 async def test_a_password_of_the_wrong_length_is_refused_before_any_hash(

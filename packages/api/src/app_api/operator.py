@@ -14,6 +14,7 @@ from uuid import UUID
 
 from app_api.settings import ApiSettings
 from app_auth import accounts, sessions
+from app_auth.addresses import canonical_email
 from app_auth.auth import open_auth
 from app_auth.errors import AccountNotFound
 from app_auth.permissions import set_role
@@ -187,7 +188,7 @@ async def _id_of(session: Session, who: str) -> UUID:
     try:
         return UUID(who)
     except ValueError:
-        user_id = await UserRepository(session).find_id(accounts.canonical_email(who))
+        user_id = await UserRepository(session).find_id(canonical_email(who))
     if user_id is None:
         raise AccountNotFound
     return user_id

@@ -4,8 +4,7 @@ import unicodedata
 from datetime import datetime, timedelta
 from uuid import UUID
 
-import email_validator
-
+from app_auth.addresses import canonical_email, new_address
 from app_auth.audit import SHELL, Event, audit
 from app_auth.auth import Auth
 from app_auth.client import NOBODY, Client
@@ -13,7 +12,6 @@ from app_auth.errors import (
     AccountNotFound,
     EmailTaken,
     InvalidCredentials,
-    InvalidEmail,
     PasswordUnchanged,
     ReauthenticationRequired,
     RegistrationClosed,
@@ -39,19 +37,6 @@ from app_db.types import new_id, utcnow
 
 ONE_NOTICE = Unique(period=timedelta(hours=1))
 """Whoever registers somebody else's address again and again has one mail sent, not a hundred."""
-
-
-def canonical_email(email: str) -> str:
-    """Return the form in which two spellings of one address are equal.
-
-    Raises:
-        InvalidEmail: when it is no address at all, or longer than the 254 characters of RFC 5321.
-    """
-    try:
-        normal = email_validator.validate_email(email, check_deliverability=False, test_environment=True).normalized
-    except email_validator.EmailNotValidError:
-        raise InvalidEmail from None
-    return normal.casefold()
 
 
 async def create(
@@ -170,11 +155,13 @@ async def request_export(session: Session, principal: Principal) -> UUID:
 
 
 async def _new_user(auth: Auth, *, email: str, password: str, role: Role = Role.USER) -> User:
-    canonical = canonical_email(email)
-    auth.passwords.check_strength(password, email=canonical)
+    address = new_address(email)
+    auth.passwords.check_strength(password, email=address.canonical)
     # Hashed before the first statement, so that no connection waits for it.
     password_hash = await auth.passwords.hash(password)
-    return User(id=new_id(), email=email, email_canonical=canonical, password_hash=password_hash, role=role)
+    return User(
+        id=new_id(), email=address.written, email_canonical=address.canonical, password_hash=password_hash, role=role
+    )
 
 
 async def _add(session: Session, user: User) -> None:

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from app_auth.accounts import canonical_email
+from app_auth.addresses import new_address
 from app_auth.audit import Event, audit
 from app_auth.auth import Auth
 from app_auth.client import Client
@@ -88,7 +88,7 @@ async def reset_password(
 async def _request_link(
     auth: Auth, session: Session, email: str, purpose: TokenPurpose, event: Event, *, client: Client
 ) -> None:
-    canonical = canonical_email(email)
+    canonical = new_address(email).canonical
     async with auth.throttle.mail(purpose.value, canonical) as may_be_sent:
         # One lookup and one job for any address; what differs is done by the worker, when nobody waits.
         user_id = await UserRepository(session).find_id(canonical)

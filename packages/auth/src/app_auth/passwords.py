@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import bcrypt
 
+from app_auth.addresses import readable
 from app_auth.common_passwords import is_common
 from app_auth.errors import HashingBusy, PasswordTooCommon, PasswordTooLong, PasswordTooShort
 from app_auth.settings import AuthSettings, active
@@ -65,7 +66,7 @@ class PasswordHasher:
             raise PasswordTooShort
         if len(normal) > MAX_LENGTH:
             raise PasswordTooLong
-        if is_common(normal, (email, *self._names)):
+        if is_common(normal, (email, readable(email), *self._names)):
             raise PasswordTooCommon  # guard: test_a_password_that_is_easy_to_guess_is_refused
 
     async def hash(self, password: str) -> str:

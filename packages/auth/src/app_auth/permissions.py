@@ -1,6 +1,6 @@
 """What a user may do beyond their own things."""
 
-from app_auth.accounts import canonical_email
+from app_auth.addresses import canonical_email
 from app_auth.audit import SHELL, Event, audit
 from app_auth.client import NOBODY
 from app_auth.errors import AccountNotFound

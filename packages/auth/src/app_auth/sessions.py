@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from app_auth.accounts import canonical_email
+from app_auth.addresses import canonical_email
 from app_auth.audit import SHELL, Event, audit
 from app_auth.auth import Auth
 from app_auth.client import NOBODY, Client

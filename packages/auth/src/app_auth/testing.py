@@ -17,6 +17,7 @@ from uuid import UUID
 import pytest
 
 from app_auth import accounts, sessions
+from app_auth.addresses import canonical_email
 from app_auth.auth import Auth, open_auth
 from app_auth.client import NOBODY, Client
 from app_auth.limits import ThrottleSettings
@@ -121,7 +122,7 @@ async def change_hash(database: Database, account: Account) -> None:
     """Store another password for the account, as a concurrent request would."""
     async with database.unit_of_work() as session:
         users = UserRepository(session)
-        stored = await users.credentials_of(accounts.canonical_email(account.email))
+        stored = await users.credentials_of(canonical_email(account.email))
         assert stored is not None
         assert await users.replace_password_hash(stored, "another")
 
