@@ -80,6 +80,39 @@ def test_an_address_cannot_become_two() -> None:
     assert address.username == "a@example.test, b"
 
 
+@pytest.mark.parametrize("address", ["anna@bücher.example", "anna@BU\u0308CHER.example", "anna@xn--bcher-kva.example"])
+async def test_a_domain_is_mailed_as_dns_knows_it(address: str) -> None:
+    """RFC 5891, 4.4: A-labels in envelope and header, for a server that knows no SMTPUTF8."""
+    sink = Sink()
+    with served(sink, enable_SMTPUTF8=False) as port:
+        await smtp(port).send(welcome(to=address, email="anna@bücher.example"))
+
+    (envelope,) = sink.envelopes
+    assert envelope.rcpt_tos == ["anna@xn--bcher-kva.example"]
+    assert b"To: anna@xn--bcher-kva.example\r\n" in bytes(envelope.content or b"")
+    assert envelope.mail_options == [f"SIZE={len(bytes(envelope.content or b''))}", "BODY=8BITMIME"]
+
+
+async def test_a_local_part_beyond_ascii_is_mailed_by_a_server_with_smtputf8() -> None:
+    """RFC 6531, 3.4: the address goes as it is, and the server is told so."""
+    sink = Sink()
+    with served(sink, enable_SMTPUTF8=True) as port:
+        await smtp(port).send(welcome(to="jörg@bücher.example"))
+
+    (envelope,) = sink.envelopes
+    assert envelope.rcpt_tos == ["jörg@xn--bcher-kva.example"]
+    assert "To: jörg@xn--bcher-kva.example\r\n".encode() in bytes(envelope.content or b"")
+    assert "SMTPUTF8" in envelope.mail_options
+
+
+async def test_a_server_without_smtputf8_is_not_given_a_local_part_that_it_cannot_carry() -> None:
+    sink = Sink()
+    with served(sink, enable_SMTPUTF8=False) as port, pytest.raises(aiosmtplib.SMTPNotSupported):
+        await smtp(port).send(welcome(to="jörg@example.test"))
+
+    assert sink.envelopes == []
+
+
 async def test_mails_of_one_job_have_one_message_id() -> None:
     mailer = MemoryMailer()
     mails = Mails(mailer, "a@example.test", "https://groundwork.test/", OneTimeTokens(one_time_settings()))

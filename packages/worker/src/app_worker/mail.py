@@ -14,6 +14,7 @@ import aiosmtplib
 import jinja2
 import structlog
 
+from app_auth.addresses import ascii_domain
 from app_auth.one_time import OneTimeTokens
 from app_db.models import OneTimeToken, TokenPurpose
 from app_worker.settings import CommandSettings, MailSettings
@@ -152,7 +153,8 @@ def compose(template: str, *, sender: str, to: str, message_id: str, values: Map
     message = EmailMessage()
     message["From"] = sender
     local, _, domain = to.rpartition("@")
-    message["To"] = Address(username=local, domain=domain)  # one address, or ValueError: no list, no further header
+    dns_domain = ascii_domain(domain)  # guard: test_a_domain_is_mailed_as_dns_knows_it
+    message["To"] = Address(username=local, domain=dns_domain)  # one address, or ValueError: no list, no further header
     message["Subject"] = subject
     message["Date"] = localtime()
     message["Message-ID"] = f"<{message_id}@groundwork>"
