@@ -66,6 +66,15 @@ async def test_draining_leaves_what_the_limit_of_its_queue_does_not_allow(jobs: 
     assert await drain(make_runner(read), queues=["default"], lease=LEASE) == {}
 
 
+async def test_draining_runs_what_the_limit_of_its_queue_allows(jobs: Jobs, make_runner: MakeRunner) -> None:
+    for _ in range(3):
+        await jobs.enqueue()
+    async with jobs.database.sessions.begin() as session:
+        await control.limit(session, "default", 1)
+
+    assert await drain(make_runner(read), queues=["default"], lease=LEASE) == {"completed": 3}
+
+
 async def test_a_job_whose_row_is_gone_is_not_counted(jobs: Jobs, make_runner: MakeRunner) -> None:
     await jobs.enqueue(Vanishing())
     await jobs.enqueue()

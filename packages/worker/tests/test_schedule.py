@@ -37,6 +37,11 @@ async def set_last_tick(database: Database, *, hours_ago: int) -> None:
         )
 
 
+async def change_job(database: Database, change: str) -> None:
+    async with database.sessions.begin() as session:
+        await session.execute(text(f"UPDATE jobs SET {change}, created_at = now() - interval '1 hour'"))
+
+
 async def count_jobs(jobs: Jobs) -> int:
     return int(await jobs.scalar("SELECT count(*) FROM jobs"))
 
@@ -126,6 +131,44 @@ async def test_no_tick_fires_while_the_job_of_an_earlier_one_is_open(jobs: Jobs,
 
     assert await count_jobs(jobs) == 1
     assert await jobs.scalar(f"SELECT last_tick_at = {NEWEST_TICK} FROM job_crons") is True
+
+
+async def test_a_tick_ends_the_back_off_of_the_job_that_it_finds(jobs: Jobs, database: Database) -> None:
+    """One that waits for a day would stop the ticks of that day, while each looks done."""
+    await set_last_tick(database, hours_ago=2)
+    await fire_due(database, (ALONE,))
+    await change_job(database, "state = 'retryable', attempt = 12, claim_at = now() + interval '5 hours'")
+
+    await set_last_tick(database, hours_ago=2)
+    with capture_logs() as logs:
+        await fire_due(database, (ALONE,))
+
+    assert await count_jobs(jobs) == 1
+    assert await jobs.scalar("SELECT claim_at <= now() FROM jobs") is True
+    about = {"cron": "test.hourly", "state": "retryable", "attempt": 12}
+    assert about.items() <= next(log for log in logs if log["event"] == "cron_job_still_open").items()
+
+
+async def test_a_tick_leaves_a_job_that_snoozes_alone(jobs: Jobs, database: Database) -> None:
+    await set_last_tick(database, hours_ago=2)
+    await fire_due(database, (ALONE,))
+    await change_job(database, "state = 'scheduled', claim_at = now() + interval '5 hours'")
+
+    await set_last_tick(database, hours_ago=2)
+    await fire_due(database, (ALONE,))
+
+    assert await jobs.scalar("SELECT claim_at > now() + interval '4 hours' FROM jobs") is True
+
+
+async def test_a_job_that_waits_follows_its_cron_into_another_queue(jobs: Jobs, database: Database) -> None:
+    """As after an upgrade, where the queue of before may be paused."""
+    await set_last_tick(database, hours_ago=2)
+    await fire_due(database, (ALONE,))
+
+    await set_last_tick(database, hours_ago=2)
+    await fire_due(database, (Cron("test.hourly", EXPRESSION, Note, overlap=False, queue="other"),))
+
+    assert await jobs.scalar("SELECT array_agg(queue) FROM jobs") == ["other"]
 
 
 async def test_a_tick_fires_when_the_job_of_the_earlier_one_has_ended(jobs: Jobs, database: Database) -> None:

@@ -15,6 +15,8 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from app_db import Database, open_database
+from app_db.jobs import crons
+from app_db.jobs.retention import PRUNES
 from app_db.repositories.jobs import JobRepository
 from app_db.settings import DatabaseSettings
 from app_db.testing.processes import port_is_free
@@ -151,8 +153,22 @@ async def test_rows_that_wait_for_vacuum_are_shown(database: Database, metrics: 
     assert metrics.registry.get_sample_value("app_job_dead_tuples") is not None
 
 
+async def test_the_age_of_the_last_prune_is_shown_and_an_old_one_is_not(database: Database, metrics: Metrics) -> None:
+    async with database.sessions.begin() as session:
+        await crons.last_ticks(session, PRUNES)
+    looking = asyncio.create_task(keep_looking(database, metrics, look=timedelta(0)))
+    await until(lambda: metrics.ledger.prunes)
+    looking.cancel()
+
+    for kind in PRUNES:
+        age = metrics.registry.get_sample_value("app_prune_age_seconds", {"kind": kind})
+        assert age is not None
+        assert 0 <= age < 3600
+
+
 async def test_a_table_that_nobody_can_see_has_no_dead_rows(database: Database, metrics: Metrics) -> None:
     metrics.ledger.dead_tuples = 7
+    metrics.ledger.prunes = {PRUNES[0]: 1.0}
     gone = database.settings.model_copy(update={"url": SecretStr("postgresql://nobody@127.0.0.1:1/gone")})
 
     with capture_logs():
@@ -162,6 +178,7 @@ async def test_a_table_that_nobody_can_see_has_no_dead_rows(database: Database, 
             looking.cancel()
 
     assert metrics.registry.get_sample_value("app_job_dead_tuples") is None
+    assert metrics.registry.get_sample_value("app_prune_age_seconds", {"kind": PRUNES[0]}) is None
 
 
 @pytest.mark.parametrize(("seconds", "pause"), [(0.01, 15), (0.5, 49.5)])

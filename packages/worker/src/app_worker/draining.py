@@ -43,6 +43,8 @@ async def _next(runner: Runner, queues: Sequence[str], lease: timedelta) -> Deli
         while True:
             async with runner.database.unit_of_work() as session:
                 claim = await dispatch.claim(session, queue=queue, room=1, lease=lease)
+                if claim.has_limit:  # guard: test_draining_runs_what_the_limit_of_its_queue_allows
+                    claim = await dispatch.claim_within_limit(session, queue=queue, room=1, lease=lease)
             if claim.deliveries:
                 return claim.deliveries[0]
             if not claim.redelivered + claim.crashed:

@@ -1,6 +1,6 @@
 """What a worker counts, for Prometheus (docs/jobs.md says what to alert on)."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -113,6 +113,7 @@ class LedgerCollector(Collector):
     def __init__(self) -> None:
         self.queues: Sequence[QueueOverview] = ()
         self.dead_tuples: int | None = None
+        self.prunes: Mapping[str, float] = {}
 
     def collect(self) -> Iterator[Metric]:
         """Yield what every worker sees alike: how the queues are, all workers together."""
@@ -127,5 +128,9 @@ class LedgerCollector(Collector):
             for state in sorted(OPEN_STATES):
                 open_jobs.add_metric([queue.name, state], queue.counts.get(state, 0))
         yield from (age, paused, workers, open_jobs)
+        prunes = GaugeMetricFamily("app_prune_age_seconds", "Since it last deleted all that is old.", labels=["kind"])
+        for kind, seconds in self.prunes.items():
+            prunes.add_metric([kind], seconds)
+        yield prunes
         if self.dead_tuples is not None:
             yield GaugeMetricFamily("app_job_dead_tuples", "Rows of jobs that wait for vacuum.", self.dead_tuples)

@@ -17,6 +17,7 @@ from app_db import Database, open_database
 from app_db.configuration import Environment
 from app_db.jobs.catalog import CATALOG
 from app_db.jobs.ledger import Delivery
+from app_db.jobs.retention import QUEUE as RETENTION
 from app_db.jobs.wake import Leadership
 from app_db.jobs.workers import WorkerRow
 from app_db.roles import refuse_powers
@@ -29,6 +30,7 @@ from app_worker.handlers import HANDLERS
 from app_worker.heartbeat import Heartbeat
 from app_worker.mail import open_mails
 from app_worker.metrics import Metrics
+from app_worker.pruning import serve_retention
 from app_worker.registry import Handler, Registry
 from app_worker.relay import Relay, keep_leading
 from app_worker.runner import Runner
@@ -94,7 +96,7 @@ def database_settings(settings: CommandSettings, registry: Registry) -> Database
     longest = registry.longest_timeout
     return settings.database.model_copy(
         update={
-            # Of each queue one for the relay; two for heartbeat and schedule.
+            # Of each queue one for the relay; two for heartbeat, schedule and retention, none of which keeps one long.
             "pool_size": (settings.worker.concurrency + 1) * len(settings.worker.queues) + 2,
             "statement_timeout": longest,
             # The lock of a tx job is its lease: a worker that froze with it must let go.
@@ -125,7 +127,8 @@ async def run_worker(
         metrics = Metrics(kinds=registry.by_kind, queues=queues)
         lease, trace = settings.worker.running_lease, traces.job if traces else None
         runner = Runner(database, registry, mails, new_id(), lease, metrics, trace=trace)
-        worker = WorkerRow(runner.worker_id, socket.gethostname(), os.getpid(), queues, settings.worker.concurrency)
+        serves = tuple(dict.fromkeys((*queues, RETENTION)))
+        worker = WorkerRow(runner.worker_id, socket.gethostname(), os.getpid(), serves, settings.worker.concurrency)
         heartbeat = Heartbeat(database, runner, worker, settings.worker, vitals)
         opened, feeders = open_queues(
             settings, database=database, valkey=valkey, runner=runner, heartbeat=heartbeat, vitals=vitals
@@ -136,7 +139,7 @@ async def run_worker(
                 log.info("worker_started", queues=list(queues))
                 await _run_until(
                     stopping,
-                    [run_schedule(database, crons), *feeders],
+                    [run_schedule(database, crons), serve_retention(runner, lease=lease), *feeders],
                     heartbeat,
                     queues=opened,
                     grace=settings.worker.grace,

@@ -13,9 +13,10 @@ from cronsim import CronSim, CronSimError
 
 from app_db import Database, Session
 from app_db.jobs.catalog import PruneJobs, PruneSessions
-from app_db.jobs.crons import advance_cron, database_time, last_ticks
+from app_db.jobs.crons import advance_cron, database_time, join_open_job, last_ticks
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.payload import JobPayload
+from app_db.jobs.retention import QUEUE as RETENTION
 from app_db.jobs.unique import Unique
 
 log = structlog.get_logger(__name__)
@@ -61,7 +62,8 @@ class Cron:
     timezone: str = "UTC"
     catch_up: CatchUp = CatchUp.ONE
     overlap: bool = True
-    """If False, a tick does nothing while the job of an earlier one waits, runs, or is to be tried again."""
+    """If False, a tick makes no job while that of an earlier one is open; one that waits for its next attempt is tried
+    again at the tick, whatever its back-off."""
     queue: str = "default"
     priority: int = 2
 
@@ -106,8 +108,8 @@ class Cron:
 
 
 CRONS: tuple[Cron, ...] = (
-    Cron("sessions.prune", "*/10 * * * *", PruneSessions),
-    Cron("jobs.prune", "*/10 * * * *", PruneJobs, overlap=False),
+    Cron(PruneSessions.kind, "*/10 * * * *", PruneSessions, overlap=False, queue=RETENTION),
+    Cron(PruneJobs.kind, "*/10 * * * *", PruneJobs, overlap=False, queue=RETENTION),
 )
 
 
@@ -150,7 +152,12 @@ async def _fire(database: Database, cron: Cron, *, seen: datetime, now: datetime
 
 async def _enqueue(session: Session, cron: Cron, tick: datetime) -> None:
     unique = None if cron.overlap else Unique(key=f"cron:{cron.name}")
-    await enqueue(session, cron.payload(), run_at=tick, queue=cron.queue, priority=cron.priority, unique=unique)
+    job_id = await enqueue(
+        session, cron.payload(), run_at=tick, queue=cron.queue, priority=cron.priority, unique=unique
+    )
+    if unique is not None and (open_job := await join_open_job(session, job_id, queue=cron.queue)) is not None:
+        about = {"job_id": str(job_id), "state": open_job.state, "attempt": open_job.attempt}
+        log.warning("cron_job_still_open", cron=cron.name, **about)
 
 
 async def run_schedule(database: Database, crons: tuple[Cron, ...] = CRONS) -> None:

@@ -10,6 +10,8 @@ from functools import partial
 import structlog
 
 from app_db import Database
+from app_db.jobs import crons
+from app_db.jobs.retention import PRUNES
 from app_db.repositories.jobs import JobRepository
 from app_db.telemetry.exporting import exporting
 from app_db.telemetry.process import describe_process
@@ -59,8 +61,10 @@ async def keep_looking(database: Database, metrics: Metrics, *, look: timedelta 
                 jobs = JobRepository(session)
                 metrics.ledger.dead_tuples = await jobs.dead_tuples()
                 metrics.ledger.queues = await jobs.queues()
+                metrics.ledger.prunes = await crons.ages(session, PRUNES)
             pause = pause_after(time.monotonic() - began, look)
         except Exception as error:  # an outage: old figures would say that all is well
+            metrics.ledger.prunes = {}
             metrics.ledger.queues = ()  # guard: test_figures_that_nobody_can_check_are_not_shown
             metrics.ledger.dead_tuples = None  # guard: test_a_table_that_nobody_can_see_has_no_dead_rows
             log.warning("queues_not_seen", cause=repr(error))

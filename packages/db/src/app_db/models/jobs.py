@@ -140,6 +140,8 @@ class JobCron(Base):
 
     name: Mapped[str] = mapped_column(Text, primary_key=True)
     last_tick_at: Mapped[datetime]
+    done_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    """When a job of it last did its work, where its handler says so; before that, since when the cron is known."""
 
 
 class JobWorker(Base):

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app_db.base import Base
 
-SCHEMA_REVISION = "3c9a5e7d1f42"
+SCHEMA_REVISION = "4c0d9e7f1a52"
 """The newest revision that this version of the code needs. It is ready once that revision has been applied."""
 
 

@@ -8,6 +8,9 @@ from sqlalchemy import delete, select
 
 from app_db.engine import Session
 from app_db.models import OneTimeToken
+from app_db.repositories.expiry import BATCH, delete_batch, deletion_of_expired
+
+_DELETE_EXPIRED = deletion_of_expired("one_time_tokens", column="expires_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,6 @@ class OneTimeTokenRepository:
         """Delete every token of the user."""
         await self.session.execute(delete(OneTimeToken).where(OneTimeToken.user_id == user_id))
 
-    async def delete_expired(self, now: datetime) -> int:
-        """Delete the tokens that have expired, and return how many there were."""
-        statement = delete(OneTimeToken).where(OneTimeToken.expires_at <= now).returning(OneTimeToken.id)
-        return len((await self.session.scalars(statement)).all())
+    async def delete_expired(self, now: datetime | None = None, *, limit: int = BATCH) -> int:
+        """Delete up to `limit` tokens that have expired, and return how many they were; see `UserSessionRepository`."""
+        return await delete_batch(self.session, _DELETE_EXPIRED, now=now, limit=limit)

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, DateTime, and_, bindparam, case, delete, f
 
 from app_db.engine import Database, Session
 from app_db.models import Role, User, UserSession
+from app_db.repositories.expiry import BATCH, delete_batch, deletion_of_expired
 from app_db.repositories.users import UserRepository
 
 
@@ -86,6 +87,8 @@ _ROTATE = (
     )
     .execution_options(synchronize_session=False)
 )
+
+_DELETE_EXPIRED = deletion_of_expired("user_sessions", column="idle_expires_at")
 
 
 async def find_authenticated(database: Database, *, user_id: UUID, session_id: UUID) -> AuthenticatedRow | None:
@@ -171,10 +174,10 @@ class UserSessionRepository:
     async def _end(self, *which: ColumnElement[bool]) -> int:
         return len((await self.session.scalars(delete(UserSession).where(*which).returning(UserSession.id))).all())
 
-    async def delete_expired(self, now: datetime) -> int:
-        """Delete the sessions that have expired, and return how many there were.
+    async def delete_expired(self, now: datetime | None = None, *, limit: int = BATCH) -> int:
+        """Delete up to `limit` sessions that have expired, and return how many they were.
 
-        What somebody else is ending is left to them: waiting for it could be a deadlock.
+        Call it again, in a transaction of its own, while it returns `limit`. What somebody else is ending is left to
+        them: waiting for it could be a deadlock.
         """
-        expired = select(UserSession.id).where(UserSession.idle_expires_at <= now).with_for_update(skip_locked=True)
-        return await self._end(UserSession.id.in_(expired))
+        return await delete_batch(self.session, _DELETE_EXPIRED, now=now, limit=limit)

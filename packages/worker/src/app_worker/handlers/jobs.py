@@ -5,8 +5,9 @@ from datetime import timedelta
 import structlog
 
 from app_db.jobs.catalog import PruneJobs
-from app_db.jobs.retention import BATCH, forget_workers, prune
+from app_db.jobs.retention import forget_workers, prune
 from app_worker.context import JobContext
+from app_worker.pruning import delete_all, note_done
 from app_worker.registry import Mode, handles
 
 log = structlog.get_logger(__name__)
@@ -20,11 +21,7 @@ async def prune_jobs(job: JobContext, payload: PruneJobs) -> dict[str, int]:
     """
     async with job.transaction() as session:
         await forget_workers(session)
-    pruned, batch = 0, BATCH
-    while batch == BATCH:
-        async with job.transaction() as session:
-            batch = await prune(session, kinds=job.retention)
-        pruned += batch
-        await job.set_progress({"pruned": pruned})
+    pruned = await delete_all(job, lambda session: prune(session, kinds=job.retention))
+    await note_done(job, payload)
     log.info("jobs_pruned", count=pruned)
     return {"pruned": pruned}

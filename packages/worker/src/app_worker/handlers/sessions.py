@@ -1,21 +1,24 @@
 """Keeping the tables of login sessions and one-time tokens small."""
 
+from datetime import timedelta
+
 import structlog
 
 from app_db.jobs.catalog import PruneSessions
 from app_db.repositories.one_time_tokens import OneTimeTokenRepository
 from app_db.repositories.user_sessions import UserSessionRepository
-from app_db.types import utcnow
 from app_worker.context import JobContext
-from app_worker.registry import handles
+from app_worker.pruning import delete_all, note_done
+from app_worker.registry import Mode, handles
 
 log = structlog.get_logger(__name__)
 
 
-@handles(PruneSessions)
-async def prune_sessions(job: JobContext, payload: PruneSessions) -> None:
-    """Delete the sessions and the one-time tokens that have expired; nobody could use them any more."""
-    now = utcnow()
-    sessions = await UserSessionRepository(job.session).delete_expired(now)
-    tokens = await OneTimeTokenRepository(job.session).delete_expired(now)
+@handles(PruneSessions, mode=Mode.LEASE, timeout=timedelta(minutes=10))
+async def prune_sessions(job: JobContext, payload: PruneSessions) -> dict[str, int]:
+    """Delete the sessions and the one-time tokens that have expired, in batches; nobody could use them any more."""
+    sessions = await delete_all(job, lambda session: UserSessionRepository(session).delete_expired())
+    tokens = await delete_all(job, lambda session: OneTimeTokenRepository(session).delete_expired())
+    await note_done(job, payload)
     log.info("sessions_pruned", count=sessions, one_time_tokens=tokens)
+    return {"sessions": sessions, "one_time_tokens": tokens}
