@@ -1,6 +1,6 @@
 """Accepting jobs."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
@@ -124,7 +124,14 @@ async def test_a_new_job_was_neither_delivered_nor_tried(session: Session) -> No
     ("terms", "complaint"),
     [
         ({"run_at": datetime(2026, 3, 29, 2, 30)}, "run_at 2026-03-29 02:30:00 has no time zone"),  # noqa: DTZ001  # what is tested
+        (
+            {"run_at": datetime.max.replace(tzinfo=UTC)},
+            "run_at 9999-12-31 23:59:59.999999.* is not between 1970-01-01 and",
+        ),
+        ({"run_at": datetime(9999, 1, 1, tzinfo=UTC)}, "run_at 9999-01-01 .* is not between"),
+        ({"run_at": datetime.min.replace(tzinfo=timezone(timedelta(hours=14)))}, "run_at 0001-01-01 .* is not between"),
         ({"queue": ""}, "the queue needs a name"),
+        ({"queue": "q" * 201}, "the queue has 201 characters, 200 are allowed"),
         ({"queue": "a\0"}, r"the queue 'a\\x00' holds U\+0000"),
         ({"queue": "\ud800"}, "surrogates not allowed"),
         ({"priority": 32768}, "priority 32768 is not between -32768 and 32767"),
@@ -145,6 +152,13 @@ async def test_a_job_on_extreme_terms_is_accepted(session: Session, priority: in
     job = await stored(session, await enqueue(session, PruneSessions(), priority=priority, max_attempts=max_attempts))
 
     assert (job.priority, job.max_attempts) == (priority, max_attempts)
+
+
+@pytest.mark.parametrize("run_at", [datetime(1970, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, 23, 59, 59, tzinfo=UTC)])
+async def test_the_first_and_the_last_time_of_a_job_can_be_read_again(session: Session, run_at: datetime) -> None:
+    job = await stored(session, await enqueue(session, PruneSessions(), run_at=run_at, queue="\N{SNOWMAN}" * 200))
+
+    assert (job.run_at, job.claim_at) == (run_at, run_at)
 
 
 async def test_a_job_with_wrong_fields_is_refused_before_it_is_sent(database: Database, session: Session) -> None:

@@ -1,6 +1,7 @@
 """Which function runs which kind of job."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -41,3 +42,19 @@ def test_each_failure_waits_longer_up_to_a_day_give_or_take(attempt: int, second
     waits = [default_backoff(attempt).total_seconds() for _ in range(100)]
 
     assert 0.85 * seconds <= min(waits) < max(waits) <= 1.15 * seconds
+
+
+@pytest.mark.parametrize(
+    ("rules", "complaint"),
+    [
+        ({"timeout": timedelta(0)}, "the timeout is between 0 and 24 days, 0:00:00, not 0:00:00"),
+        ({"timeout": timedelta(days=25)}, "the timeout is between 0 and 24 days"),
+        ({"max_attempts": 0}, "max_attempts is between 1 and 32767, not 0"),
+        ({"max_attempts": 32768}, "max_attempts is between 1 and 32767, not 32768"),
+        ({"keep": timedelta(-1)}, "completed jobs are kept for 0 to 36500 days, not -1 day"),
+        ({"keep": timedelta.max}, "completed jobs are kept for 0 to 36500 days"),
+    ],
+)
+def test_rules_that_nobody_could_keep_are_refused(rules: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=f"test.note: {complaint}"):
+        handles(Note, **rules)

@@ -28,8 +28,12 @@ def _plain_seconds(value: object) -> object:
     return value
 
 
-type Duration = Annotated[timedelta, BeforeValidator(_plain_seconds)]
+type Duration = Annotated[
+    timedelta, BeforeValidator(_plain_seconds), Field(ge=timedelta(0), le=timedelta(days=3650))
+]  # ten years: whatever is added to it is a date
 """A setting in seconds or in ISO 8601: `2.5`, `PT2.5S`, `P14D`."""
+type Wait = Annotated[Duration, Field(le=timedelta(days=24))]
+"""How long anybody waits, which Postgres counts in milliseconds of 31 bits."""
 
 
 def _read(url: SecretStr) -> URL:
@@ -85,7 +89,7 @@ class ValkeySettings(BaseModel, frozen=True, hide_input_in_errors=True):
 
     url: ValkeyUrl
     """Of Valkey 9 or Redis 7.4; `rediss://` for TLS."""
-    timeout: Duration = timedelta(seconds=1)
+    timeout: Annotated[Wait, Field(gt=timedelta(0))] = timedelta(seconds=1)
     """For one call: nobody hangs because it is frozen."""
     tls: Tls | None = None
     """If absent: verified TLS to another machine, anything to this one. `off` allows `redis://` to anywhere."""
@@ -128,23 +132,23 @@ class DatabaseSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     """Connections of a process that write; a worker has one for each job instead."""
     read_pool_size: int = Field(default=10, ge=1, le=500)
     """Connections of a process that only read."""
-    pool_timeout: Duration = timedelta(seconds=2)
+    pool_timeout: Annotated[Wait, Field(gt=timedelta(0))] = timedelta(seconds=2)
     """For a connection of the pool to become free."""
-    connect_timeout: Duration = timedelta(seconds=2)
+    connect_timeout: Annotated[Wait, Field(gt=timedelta(0))] = timedelta(seconds=2)
     """For each host."""
-    command_timeout: Duration | None = timedelta(seconds=3)
+    command_timeout: Annotated[Wait, Field(gt=timedelta(0))] | None = timedelta(seconds=3)
     """The client's own limit: it holds even when the server is frozen."""
-    statement_timeout: Duration = timedelta(seconds=2.5)
+    statement_timeout: Wait = timedelta(seconds=2.5)
     """For one statement, by the server; a worker allows what its handlers declare."""
-    lock_timeout: Duration = timedelta(seconds=2)
+    lock_timeout: Wait = timedelta(seconds=2)
     """For one lock."""
-    idle_in_transaction_timeout: Duration = timedelta(seconds=10)
+    idle_in_transaction_timeout: Wait = timedelta(seconds=10)
     """For a transaction in which nothing happens; none in a worker."""
-    transaction_timeout: Duration = timedelta(0)
+    transaction_timeout: Wait = timedelta(0)
     """For a whole transaction, however busy it is; 0 is no limit (a request has `request_timeout`)."""
-    request_timeout: Duration = timedelta(seconds=5)
+    request_timeout: Annotated[Wait, Field(gt=timedelta(0))] = timedelta(seconds=5)
     """All database work of one request together; where there is no request, each piece of work."""
-    ping_after_idle: Duration = timedelta(seconds=5)
+    ping_after_idle: Wait = timedelta(seconds=5)
     """A connection that was idle for longer is asked whether it still lives before it is used."""
 
     @model_validator(mode="after")

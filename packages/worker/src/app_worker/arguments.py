@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from uuid import UUID
 
+from app_db.jobs.bounds import INTEGER, require_name
 from app_db.models import JobState
 from app_db.paging import Cursor
 
@@ -97,8 +98,8 @@ def _filter() -> argparse.ArgumentParser:
 
 
 def _count(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
+    if not 1 <= (number := int(text)) < INTEGER:
+        raise argparse.ArgumentTypeError(f"must be between 1 and {INTEGER - 1}")
     return number
 
 
@@ -111,8 +112,10 @@ def _cursor(text: str) -> Cursor:
 
 
 def _name(text: str) -> str:
-    if not text.strip():
-        raise argparse.ArgumentTypeError("must not be empty")
+    try:
+        require_name(text.strip(), "it")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return text
 
 

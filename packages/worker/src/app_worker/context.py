@@ -10,6 +10,8 @@ from uuid import UUID
 
 from app_db import Database, Session
 from app_db.jobs import ledger
+from app_db.jobs.bounds import LONGEST_DELAY
+from app_db.jobs.kept import require_depth
 from app_db.jobs.ledger import Delivery, StartedJob
 from app_db.models import JobState
 from app_worker.mail import Mails
@@ -21,9 +23,17 @@ IDLE = timedelta(seconds=10)
 
 
 class Snooze(Exception):
-    """Raised by a handler: not now, run again after `delay`. It costs no attempt, and no limit ends it."""
+    """Raised by a handler: not now, run again after `delay`. It costs no attempt, and no limit ends it.
+
+    Raises:
+        ValueError: for a delay of more than a hundred years: a date that nothing could show.
+    """
 
     def __init__(self, delay: timedelta) -> None:
+        if delay > LONGEST_DELAY:
+            raise ValueError(
+                f"a job cannot be put off by {delay}: {LONGEST_DELAY} is the longest"
+            )  # guard: test_a_job_cannot_be_put_off_to_a_date_that_nothing_can_show
         super().__init__(delay)
         self.delay = delay
 
@@ -125,8 +135,10 @@ class JobContext:
 
         Raises:
             Fenced: when this delivery holds the job no longer.
+            ValueError: for lists and objects that are within each other in more than a hundred levels.
         """
         assert self.tx_session is None, IN_TX_MODE
+        require_depth(progress)  # guard: test_a_progress_that_could_not_be_shown_is_refused
         await self.progress.show(progress)
 
     @asynccontextmanager

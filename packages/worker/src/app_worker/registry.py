@@ -7,6 +7,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
+from app_db.jobs.bounds import LONGEST_DELAY, LONGEST_TIMEOUT, SMALLINT
 from app_db.jobs.payload import JobPayload
 from app_worker.context import JobContext
 
@@ -61,7 +62,19 @@ def handles[P: JobPayload](
         max_attempts: failed attempts after which the job is discarded, that is: kept, but not run any more.
         backoff: from the number of the failed attempt to the time until the next.
         keep: for so long its completed jobs are kept, instead of a day.
+
+    Raises:
+        ValueError: for a timeout that Postgres could not keep to, attempts that could not be counted, or a retention
+            of more than a hundred years.
     """
+    if not timedelta(0) < timeout <= LONGEST_TIMEOUT:
+        raise ValueError(f"{payload_class.kind}: the timeout is between 0 and {LONGEST_TIMEOUT}, not {timeout}")
+    if not 1 <= max_attempts < SMALLINT:
+        raise ValueError(f"{payload_class.kind}: max_attempts is between 1 and {SMALLINT - 1}, not {max_attempts}")
+    if keep is not None and not timedelta(0) <= keep <= LONGEST_DELAY:
+        raise ValueError(
+            f"{payload_class.kind}: completed jobs are kept for 0 to {LONGEST_DELAY.days} days, not {keep}"
+        )
 
     def decorate(function: Callable[[JobContext, P], Awaitable[Any]]) -> Handler:
         return Handler(payload_class, function, mode, timeout, max_attempts, backoff, keep)

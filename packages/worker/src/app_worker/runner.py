@@ -1,7 +1,6 @@
 """Runs one delivery of one job. The edge of a job: nothing else here commits."""
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
@@ -25,12 +24,11 @@ from app_worker.mail import Mails
 from app_worker.metrics import Metrics
 from app_worker.progress import Progress
 from app_worker.registry import Handler, Mode, Registry
+from app_worker.results import require_storable
 from app_worker.verdict import NOW, NoHandler, Verdict, a_moment, is_cancelled, judge, never_started, this_task
 
 log = structlog.get_logger(__name__)
 
-LARGEST_RESULT = 256 * 1024
-"""Bytes of JSON. What is larger belongs in a file or a table, and its name in the result."""
 PAUSE = timedelta(milliseconds=500)
 UNKNOWN = dict.fromkeys(("kind", "attempt", "request_id", "user_id"))
 SUSPICIOUS = 2
@@ -38,10 +36,6 @@ SUSPICIOUS = 2
 
 type Told = Callable[[str, BaseException | None], None]
 type Trace = Callable[[Delivery, StartedJob], AbstractContextManager[Told]]
-
-
-class ResultTooLarge(Exception):
-    """The handler returned more than 256 KiB of JSON."""
 
 
 @dataclass(slots=True)
@@ -291,10 +285,10 @@ async def _call(handler: Handler, context: JobContext, payload: Any) -> Any:  # 
 
     Raises:
         TimeoutError: when it takes too long.
-        ResultTooLarge, TypeError: when it returns what cannot be kept.
+        ResultTooLarge, TypeError, ValueError: when it returns what cannot be kept.
     """
     async with asyncio.timeout(handler.timeout.total_seconds()):
         result = await handler.function(context, payload)
-    if result is not None and len(json.dumps(result, allow_nan=False)) > LARGEST_RESULT:
-        raise ResultTooLarge("more than 256 KiB of JSON: store it elsewhere, and return where it is")
+    if result is not None:
+        require_storable(result)
     return result

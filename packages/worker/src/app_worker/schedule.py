@@ -12,6 +12,7 @@ import structlog
 from cronsim import CronSim, CronSimError
 
 from app_db import Database, Session
+from app_db.jobs.bounds import SMALLINT, require_name
 from app_db.jobs.catalog import PruneJobs, PruneSessions
 from app_db.jobs.crons import advance_cron, database_time, join_open_job, last_ticks
 from app_db.jobs.outbox import enqueue
@@ -50,7 +51,8 @@ class Cron:
     ticks is each minute of real time that fits.
 
     Raises:
-        ValueError: when the expression has no ticks, or the time zone is unknown.
+        ValueError: when the expression has no ticks, the time zone is unknown, or name, queue or priority are none that
+            the ledger can hold.
     """
 
     name: str
@@ -76,6 +78,12 @@ class Cron:
             ) from None
         except (KeyError, ValueError, OSError):
             raise ValueError(f"cron {self.name}: there is no time zone {self.timezone!r}") from None
+        require_name(self.name, "a cron")
+        require_name(self.queue, f"the queue of cron {self.name}")
+        if not -SMALLINT <= self.priority < SMALLINT:
+            raise ValueError(
+                f"cron {self.name}: priority {self.priority} is not between {-SMALLINT} and {SMALLINT - 1}"
+            )
         if self.catch_up is CatchUp.ALL and not self.overlap:
             raise ValueError(f"cron {self.name}: it cannot catch up with all ticks when they must not overlap")
 

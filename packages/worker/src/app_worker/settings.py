@@ -3,11 +3,12 @@
 from datetime import timedelta
 from typing import Annotated, Final
 
-from pydantic import AnyHttpUrl, BaseModel, Field, SecretStr
+from pydantic import AfterValidator, AnyHttpUrl, BaseModel, Field, SecretStr
 
 from app_auth.keys import weaknesses
 from app_auth.settings import OneTimeSettings
 from app_db.configuration import Environment, Misconfigured
+from app_db.jobs.bounds import require_name
 from app_db.settings import DatabaseSettings, Duration, ValkeySettings
 from app_db.telemetry.endpoint import MetricsSettings
 from app_db.telemetry.logs import LogSettings
@@ -31,16 +32,24 @@ class MailSettings(BaseModel, frozen=True):
     """For one mail."""
 
 
+def _check_queue(name: str) -> str:
+    require_name(name, "a queue")
+    return name
+
+
+type QueueName = Annotated[str, AfterValidator(_check_queue)]
+
+
 class JobSettings(BaseModel, frozen=True):
     """`APP_WORKER__…`."""
 
-    queues: Annotated[tuple[str, ...], Field(min_length=1)] = ("default",)
+    queues: Annotated[tuple[QueueName, ...], Field(min_length=1)] = ("default",)
     """Whose jobs this process runs."""
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 10
     """Jobs that run at once, per queue."""
-    lease: Annotated[Duration, Field(ge=timedelta(seconds=1))] = timedelta(seconds=15)
+    lease: Annotated[Duration, Field(ge=timedelta(seconds=1), le=timedelta(days=1))] = timedelta(seconds=15)
     """Within this time of its worker's death a job is started again."""
-    grace: Annotated[Duration, Field(ge=timedelta(0))] = timedelta(seconds=10)
+    grace: Annotated[Duration, Field(le=timedelta(days=1))] = timedelta(seconds=10)
     """For so long after SIGTERM running jobs may finish; then they are given back, with their attempt."""
 
     @property

@@ -11,6 +11,7 @@ from sqlalchemy.orm import aliased
 
 from app_db.engine import Session
 from app_db.errors import Conflict, Invalid, NotFound, violation_as
+from app_db.jobs.bounds import INTEGER, SMALLINT, require_name
 from app_db.jobs.commits import wake_after_commit
 from app_db.models import FINAL_STATES, OPEN_STATES, Job, JobCancellation, JobState
 
@@ -147,7 +148,11 @@ async def pause(session: Session, queue: str) -> None:
 
     What was delivered and waits for a free slot is taken back within a fifth of a worker's lease: 3 s.
     A queue that nobody has used yet may be paused too. Idempotent: the time of the first pause stays.
+
+    Raises:
+        ValueError: for a name that no queue can have.
     """
+    require_name(queue, "the queue")
     await session.execute(_PAUSE, {"queue": queue})
 
 
@@ -161,10 +166,11 @@ async def limit(session: Session, queue: str, max_running: int | None) -> None:
     """Let at most `max_running` jobs of the queue run at once, over all workers together; None lifts the limit.
 
     Raises:
-        ValueError: for less than one; to stop a queue, pause it.
+        ValueError: for less than one (to stop a queue, pause it), more than `INTEGER`, or a queue of no possible name.
     """
-    if max_running is not None and max_running < 1:
-        raise ValueError("a limit is at least 1; to stop a queue, pause it")
+    if max_running is not None and not 1 <= max_running < INTEGER:
+        raise ValueError(f"a limit is between 1 and {INTEGER - 1}; to stop a queue, pause it")
+    require_name(queue, "the queue")
     await session.execute(_LIMIT, {"queue": queue, "max_running": max_running})
     wake_after_commit(session)  # guard: test_workers_look_at_once_when_there_is_something_for_them
 
@@ -198,7 +204,9 @@ _REVIVED = {
     "run_at": func.least(Job.run_at, func.now()),
     "finished_at": None,
     # A limit is looked at after a failure, so NULL, which is the handler's own, lets one more attempt begin as well.
-    "max_attempts": case((Job.max_attempts <= Job.attempt, Job.attempt + 1), else_=Job.max_attempts),
+    "max_attempts": case(
+        (Job.max_attempts <= Job.attempt, func.least(Job.attempt, SMALLINT - 2) + 1), else_=Job.max_attempts
+    ),  # guard: test_a_job_that_has_used_all_attempts_there_can_be_does_not_stop_the_retry_of_others
     "crashes": 0,  # guard: test_a_retry_starts_with_a_clean_record
     "result": null(),
     "progress": null(),

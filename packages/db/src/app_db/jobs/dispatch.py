@@ -57,8 +57,9 @@ _CLAIM = """
             state = CASE WHEN is_cancelled THEN 'cancelled' WHEN is_poison THEN 'discarded' ELSE 'dispatched' END,
             claim_at = CASE WHEN NOT is_poison AND NOT is_cancelled THEN now() + CAST(:lease AS interval) END,
             finished_at = CASE WHEN is_poison OR is_cancelled THEN now() END,
-            fence = fence + 1,
-            redeliveries = redeliveries + CAST(state = 'dispatched' AS integer),
+            -- Whatever has been counted to the end of its type must not stop the claim of all the others.
+            fence = fence % 2147483647 + 1,
+            redeliveries = least(redeliveries, 2147483646) + CAST(state = 'dispatched' AS integer),
             crashes = crashes + CAST(state = 'executing' AS integer),
             attempt = attempt - CAST(state = 'executing' AS integer)
         FROM due WHERE jobs.id = due.id

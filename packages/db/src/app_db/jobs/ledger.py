@@ -60,7 +60,7 @@ _START = text(f"""
         state = CASE WHEN {_IS_MARKED} THEN 'executing' ELSE 'completed' END,
         claim_at = CASE WHEN {_IS_MARKED} THEN now() + CAST(:lease AS interval) END,
         finished_at = CASE WHEN {_IS_MARKED} THEN NULL ELSE now() END,
-        started_at = now(), attempt = attempt + 1, worker_id = :worker_id
+        started_at = now(), attempt = least(attempt + 1, 32767), worker_id = :worker_id
     WHERE id = :id AND fence = :fence AND state = 'dispatched' AND (NOT :leased_only OR {_IS_LEASED})
         AND NOT EXISTS (SELECT FROM job_cancellations WHERE job_id = :id)
     RETURNING state = 'executing', kind, payload, payload_version, attempt, max_attempts, crashes, owner_id,

@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Row, column, text
+from sqlalchemy.dialects.postgresql import JSONB
 
 from app_db.engine import Session
+from app_db.jobs.bounds import FIRST_TIME, LAST_TIME, SMALLINT, require_name
 from app_db.jobs.commits import count_after_commit
 from app_db.jobs.payload import JobPayload, checked_json
 from app_db.jobs.unique import Unique
@@ -19,7 +21,6 @@ type Trace = Callable[[Sequence[str]], AbstractContextManager[str]]
 
 TRACE = "trace_enqueue"
 """In `session.info`, where traces are on: what gives jobs of these kinds their `traceparent`."""
-SMALLINT = 2**15
 UNIQUE_TRIES = 10
 
 # Postgres's clock decides what is due, never ours.
@@ -50,7 +51,7 @@ _ENQUEUE_UNIQUE = text(f"""
             ':' || floor(extract(epoch FROM now()) / extract(epoch FROM CAST(:period AS interval))), ''
         ) AS key
     ), existing AS (
-        SELECT id FROM jobs
+        SELECT id, payload, payload_version FROM jobs
         WHERE unique_key = (SELECT key FROM same) AND unique_key IS NOT NULL AND state = ANY (unique_states)
     ), inserted AS (
         {_INSERT.format(jobs=_ONE, unique="(SELECT key FROM same), CAST(:states AS text[])")}
@@ -58,8 +59,8 @@ _ENQUEUE_UNIQUE = text(f"""
         ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL AND state = ANY (unique_states) DO NOTHING
         RETURNING id
     )
-    SELECT id FROM existing UNION ALL SELECT id FROM inserted
-""")  # noqa: S608  # made of constants
+    SELECT id, payload, payload_version FROM existing UNION ALL SELECT id, NULL, NULL FROM inserted
+""").columns(column("id"), column("payload", JSONB), column("payload_version"))  # noqa: S608  # made of constants
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +76,11 @@ class _Terms:
     def __post_init__(self) -> None:
         if self.run_at is not None and self.run_at.utcoffset() is None:
             raise ValueError(f"run_at {self.run_at} has no time zone: nobody knows when that is")
-        if not self.queue:
-            raise ValueError("the queue needs a name")
-        if b"\0" in self.queue.encode():  # a ValueError as well for half a character
+        if self.run_at is not None and not FIRST_TIME <= self.run_at < LAST_TIME:
             raise ValueError(
-                f"the queue {self.queue!r} holds U+0000, which Postgres does not keep"
+                f"run_at {self.run_at} is not between {FIRST_TIME:%Y-%m-%d} and {LAST_TIME:%Y-%m-%d}"
             )  # guard: test_a_job_on_impossible_terms_is_refused_before_it_is_sent
+        require_name(self.queue, "the queue")
         if not -SMALLINT <= self.priority < SMALLINT:
             raise ValueError(f"priority {self.priority} is not between {-SMALLINT} and {SMALLINT - 1}")
         if self.max_attempts is not None and not 1 <= self.max_attempts < SMALLINT:
@@ -178,13 +178,20 @@ async def _insert_unique(
     parameters: dict[str, Any],  # Any: of SQL
 ) -> UUID:
     """Return the id of the job that is there now: the one in `parameters`, or another that is the same."""
-    parameters |= {
-        "digest": unique.digest(payload, parameters["payload"]),
-        "period": unique.period,
-        "states": sorted(unique.counted_states),
-    }
+    parameters |= {"period": unique.period, "states": sorted(unique.counted_states), "digest": unique.digest(payload)}
+    found = await _insert_or_find(session, payload, parameters)
+    if found.id != parameters["id"] and not unique.means(payload, found.payload, found.payload_version):
+        # The job of another release, which knows another default for the same field.
+        parameters["digest"] = unique.digest(
+            payload, defaults=True
+        )  # guard: test_a_job_that_was_enqueued_with_another_default_is_another_job
+        found = await _insert_or_find(session, payload, parameters)
+    return cast("UUID", found.id)
+
+
+async def _insert_or_find(session: Session, payload: JobPayload, parameters: dict[str, Any]) -> Row[Any]:  # Any: of SQL
     for _ in range(UNIQUE_TRIES):
-        found: UUID | None = await session.scalar(_ENQUEUE_UNIQUE, parameters)
+        found = (await session.execute(_ENQUEUE_UNIQUE, parameters)).one_or_none()
         if found is not None:
             return found
     raise RuntimeError(f"{payload.kind}: a job like this came and went {UNIQUE_TRIES} times while it was enqueued")

@@ -1,11 +1,13 @@
 """When a job is the same as one that is there already."""
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
+from typing import Any
 
-from app_db.jobs.payload import JobPayload
+from app_db.jobs.canonical import as_text, canonical
+from app_db.jobs.payload import JobPayload, UnknownPayload
 from app_db.models import OPEN_STATES, JobState
 
 
@@ -22,7 +24,10 @@ class Unique:
     """
 
     by: tuple[str, ...] | None = None
-    """The fields of the payload that make it the same; all of them if absent, only the kind if empty."""
+    """The fields of the payload that make it the same; all of them if absent, only the kind if empty.
+
+    Values are the same if they are equal (`==`), whatever process and release enqueues them.
+    """
     key: str | None = None
     """What makes it the same instead of the fields of its payload, among jobs of its kind."""
     period: timedelta | None = None
@@ -54,18 +59,39 @@ class Unique:
             return self.states
         return OPEN_STATES if self.period is None else OPEN_STATES | {JobState.COMPLETED}
 
-    def digest(self, payload: JobPayload, stored: str) -> str:
+    def digest(self, payload: JobPayload, *, defaults: bool = False) -> str:
         """Return what is the same for the same jobs: 128 bits over the kind, the period and the chosen fields.
 
+        Equal values have one digest, in every process: sets in any order, a moment in any time zone, 1 and 1.0. So
+        has a payload before and after a release that adds a field with a default, which is left out while it has it.
+
+        Args:
+            payload: of the job.
+            defaults: whether all fields count: for a job whose digest without them belongs to another payload.
+
         Raises:
-            ValueError: when `by` names a field that the payload does not have.
+            ValueError: when `by` names a field that the payload does not have, or a value's equality is not known.
         """
-        fields = json.loads(stored)
-        if self.by is not None:
-            if unknown := set(self.by) - type(payload).model_fields.keys():
-                raise ValueError(f"{type(payload).__name__} has no {', '.join(sorted(unknown))} to be unique by")
-            fields = {name: fields[name] for name in self.by}
-        same_by = fields if self.key is None else self.key
+        if self.by is not None and (unknown := set(self.by) - type(payload).model_fields.keys()):
+            raise ValueError(f"{type(payload).__name__} has no {', '.join(sorted(unknown))} to be unique by")
         seconds = None if self.period is None else self.period.total_seconds()
-        same = json.dumps([payload.kind, seconds, same_by], sort_keys=True, separators=(",", ":"))
-        return sha256(same.encode()).hexdigest()[:32]
+        same = [payload.kind, seconds, self._chosen(payload, defaults=defaults), *(["defaults"] if defaults else [])]
+        return sha256(as_text(same).encode()).hexdigest()[:32]
+
+    def means(self, payload: JobPayload, fields: Mapping[str, Any], version: int) -> bool:  # Any: JSON
+        """Whether a stored payload with the digest of this one is the same: not where a default has changed since."""
+        if self.key is not None:
+            return True
+        known = {name: value for name, value in fields.items() if name in type(payload).model_fields}
+        try:
+            stored = type(payload).read(known, min(version, payload.version))
+        except UnknownPayload:  # of a newer release: its digest says what it means
+            return True
+        return bool(self._chosen(stored, defaults=True) == self._chosen(payload, defaults=True))
+
+    def _chosen(self, payload: JobPayload, *, defaults: bool) -> Any:  # Any: JSON
+        if self.key is not None:
+            return self.key
+        if self.by is None:
+            return canonical(payload, defaults=defaults)
+        return {name: canonical(getattr(payload, name), defaults=defaults) for name in self.by}

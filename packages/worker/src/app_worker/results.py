@@ -1,0 +1,26 @@
+"""What a handler may return."""
+
+import json
+from typing import Any
+
+from app_db.jobs.kept import require_depth
+
+LARGEST_RESULT = 256 * 1024
+"""Bytes of JSON. What is larger belongs in a file or a table, and its name in the result."""
+
+
+class ResultTooLarge(Exception):
+    """The handler returned more than 256 KiB of JSON."""
+
+
+def require_storable(result: Any) -> None:  # Any: whatever a handler returns
+    """Refuse what could not be kept, or kept and not shown.
+
+    Raises:
+        ResultTooLarge: for more than `LARGEST_RESULT`.
+        TypeError: for what is no JSON.
+        ValueError: for NaN, and for lists and objects within each other in more than a hundred levels.
+    """
+    require_depth(result)  # guard: test_a_result_that_could_not_be_shown_is_a_failed_attempt
+    if len(json.dumps(result, allow_nan=False)) > LARGEST_RESULT:
+        raise ResultTooLarge("more than 256 KiB of JSON: store it elsewhere, and return where it is")
