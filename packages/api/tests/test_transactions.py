@@ -1,7 +1,7 @@
 """A reply that says yes is true, and a safe method cannot write."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from uuid import UUID
 
 import asyncpg
@@ -9,6 +9,7 @@ import pytest
 from fastapi import FastAPI
 from httpx2 import AsyncClient
 from sqlalchemy import select, text
+from sqlalchemy.exc import IntegrityError
 
 from app_api.app import create_app
 from app_api.dependencies import SessionDep
@@ -116,6 +117,24 @@ async def test_an_error_takes_back_what_was_written_before_it(
     response = await client.post("/fails")
 
     assert_problem(response, 404, "not_found")
+    assert await emails_in(database) == []
+
+
+async def test_a_route_that_catches_an_error_outside_of_a_savepoint_is_no_success(
+    app: FastAPI, client: AsyncClient, database: Database
+) -> None:
+    """PostgreSQL answers such a COMMIT with ROLLBACK and no error ("COMMIT", Notes)."""
+
+    @app.post("/catches", status_code=201)
+    async def catches(session: SessionDep) -> dict[str, str]:
+        await session.execute(INSERT_USER)
+        with suppress(IntegrityError):
+            await session.execute(INSERT_USER)
+        return {"id": "there is none"}
+
+    response = await client.post("/catches")
+
+    assert_problem(response, 500, "internal_error")
     assert await emails_in(database) == []
 
 

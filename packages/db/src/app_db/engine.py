@@ -1,31 +1,28 @@
 """The two engines of a process: one that writes, one that cannot."""
 
 import asyncio
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import Any
 
-import asyncpg
-from sqlalchemy import Row, Select, TextualSelect, event
-from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError, InvalidatePoolError
+from sqlalchemy import Row, Select, TextualSelect
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import greenlet_spawn
 
+from app_db import dialect
 from app_db.deadline import piece_of_work
+from app_db.driver import DriverConnection, Limits, TransactionDivided
 from app_db.hosts import Hosts
 from app_db.jobs.commits import TELL
 from app_db.jobs.wake import Waker
-from app_db.outage import READ_ONLY, DatabaseUnavailable, is_outage, naming_no_answer
+from app_db.outage import DatabaseUnavailable, NoAnswer, Refused, is_outage, naming_refusals
 from app_db.pool import CountingPool
 from app_db.settings import DatabaseSettings
+from app_db.supervision import ping_when_idle, watch_errors
 
-type Connection = asyncpg.Connection[asyncpg.Record]
+type Connection = DriverConnection
 type Vet = Callable[[Connection], Awaitable[None]]
 """Looks at a new connection, and raises unless it may be used."""
 
@@ -42,6 +39,18 @@ class Session(AsyncSession):
         assert not any((self.new, self.dirty, self.deleted)), "release() would lose what was not written yet"
         await self.rollback()  # guard: test_a_released_session_holds_no_connection
 
+    @contextmanager
+    def undivided(self) -> Iterator[None]:
+        """Let a block neither commit nor roll back the transaction that is open, which is its caller's to end.
+
+        Raises:
+            TransactionDivided: at the end of a block that did.
+        """
+        transaction = self.sync_session.get_transaction()
+        yield
+        if self.sync_session.get_transaction() is not transaction:
+            raise TransactionDivided  # guard: test_a_handler_cannot_end_the_transaction_of_its_job
+
 
 class Database:
     """The engines and session factories of one process, over fixed pools without overflow.
@@ -53,14 +62,14 @@ class Database:
         self.settings = settings
         self.enqueued: Counter[str] = Counter()
         """How many jobs of each kind this process has committed."""
+        self.failures: Counter[str] = Counter()
+        """How often the database could not be used, by `supervision.KINDS`."""
         self.waker = Waker(settings.direct_dsn, connect_timeout=settings.connect_timeout)
-        self.engine = _engine(settings, settings.dsn, name, vet=vet)
-        _leave_a_server_that_only_reads(self.engine)
-        self.read_engine = _engine(settings, settings.read_dsn, f"{name}-read", vet=vet, read_only=True)
+        self.engine = _engine(settings, settings.dsn, name, vet=vet, failures=self.failures)
+        reads: dict[str, Any] = {"vet": vet, "failures": self.failures, "read_only": True}
+        self.read_engine = _engine(settings, settings.read_dsn, f"{name}-read", **reads)
         replica = settings.replica_dsn
-        self.replica_engine = (
-            _engine(settings, replica, f"{name}-replica", vet=vet, read_only=True) if replica else self.read_engine
-        )
+        self.replica_engine = _engine(settings, replica, f"{name}-replica", **reads) if replica else self.read_engine
         """For reads that may be stale: a standby's, where there is one."""
         self.engines = {"write": self.engine, "read": self.read_engine} | (
             {"replica": self.replica_engine} if replica else {}
@@ -184,7 +193,13 @@ _NOTICE_A_VANISHED_HOST = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval
 
 
 def _engine(
-    settings: DatabaseSettings, dsn: str, name: str, *, vet: Vet | None, read_only: bool = False
+    settings: DatabaseSettings,
+    dsn: str,
+    name: str,
+    *,
+    vet: Vet | None,
+    failures: Counter[str],
+    read_only: bool = False,
 ) -> AsyncEngine:
     server = {
         "application_name": name,
@@ -197,8 +212,9 @@ def _engine(
         **({"default_transaction_read_only": "on"} if read_only else {}),
     }
     engine = create_async_engine(
-        "postgresql+asyncpg://",
-        async_creator=_connecting(dsn, settings, vet, server_settings=server),
+        dialect.URL,
+        async_creator=_connecting(dsn, settings, vet, failures, server_settings=server),
+        only_reads=read_only,
         hide_parameters=True,  # they hold password hashes and addresses, and errors are logged
         poolclass=CountingPool,
         isolation_level="AUTOCOMMIT" if read_only else "READ COMMITTED",
@@ -209,22 +225,24 @@ def _engine(
         pool_reset_on_return=None if read_only else "rollback",
         pool_use_lifo=True,  # the busy few stay warm, the rest may be closed by the server
     )
-    _ping_when_idle(engine, after=settings.ping_after_idle)
-    _name_no_answer(engine)
+    ping_when_idle(engine, after=settings.ping_after_idle, timeout=settings.ping_timeout, failures=failures)
+    watch_errors(engine, failures=failures, only_reads=read_only)
     return engine
 
 
 def _connecting(
-    dsn: str, settings: DatabaseSettings, vet: Vet | None, **options: Any
+    dsn: str, settings: DatabaseSettings, vet: Vet | None, failures: Counter[str], **options: Any
 ) -> Callable[[], Awaitable[Connection]]:
     """Return what makes the connections of an engine."""
     hosts = Hosts(dsn, connect_timeout=settings.connect_timeout)
     command_timeout = settings.command_timeout and settings.command_timeout.total_seconds()
+    limits = Limits(settings.idle_in_transaction_timeout, settings.transaction_timeout)
 
     async def connect() -> Connection:
         nonlocal vet
-        with naming_no_answer():
+        with _counting(failures), naming_refusals():
             connection = await hosts.connect(command_timeout=command_timeout, **options)
+            connection.session_limits = limits
             if vet is not None:
                 try:
                     await vet(connection)  # guard: test_nothing_is_asked_with_a_role_that_may_do_anything
@@ -237,44 +255,14 @@ def _connecting(
     return connect
 
 
+@contextmanager
+def _counting(failures: Counter[str]) -> Iterator[None]:
+    try:
+        yield
+    except NoAnswer as error:
+        failures["refused" if isinstance(error, Refused) else "unreachable"] += 1
+        raise
+
+
 def _milliseconds(duration: timedelta) -> str:
     return str(round(duration / timedelta(milliseconds=1)))
-
-
-def _ping_when_idle(engine: AsyncEngine, *, after: timedelta) -> None:
-    """Ping on checkout, but only what was idle for `after`: `pool_pre_ping` costs every request three round trips."""
-    limit = after.total_seconds()
-    ping = engine.dialect.do_ping
-
-    @event.listens_for(engine.sync_engine, "checkin")
-    def note_time(connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
-        entry.info["idle_since"] = time.monotonic()
-
-    @event.listens_for(engine.sync_engine, "checkout")
-    def ping_if_idle(connection: DBAPIConnection, entry: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:
-        if time.monotonic() - entry.info.get("idle_since", time.monotonic()) < limit:
-            return
-        try:
-            ping(connection)
-        except (engine.dialect.loaded_dbapi.Error, DBAPIError, OSError, TimeoutError) as exc:
-            # The server was restarted, most likely: what was opened before now is as dead as this one.
-            raise InvalidatePoolError from exc  # guard: test_a_connection_that_died_while_idle_is_replaced
-
-
-def _name_no_answer(engine: AsyncEngine) -> None:
-    """Name what asyncpg and SQLAlchemy let through bare when a command takes too long."""
-
-    @event.listens_for(engine.sync_engine, "handle_error")
-    def name(context: ExceptionContext) -> None:
-        if isinstance(context.original_exception, OSError):
-            with naming_no_answer():
-                raise context.original_exception
-
-
-def _leave_a_server_that_only_reads(engine: AsyncEngine) -> None:
-    """Drop all connections when one of them may not write any more: another server may have taken over."""
-
-    @event.listens_for(engine.sync_engine, "handle_error")
-    def look(context: ExceptionContext) -> None:
-        if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
-            context.is_disconnect = True  # guard: test_a_server_that_only_reads_is_left

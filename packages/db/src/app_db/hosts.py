@@ -10,6 +10,8 @@ import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 from sqlalchemy import URL, make_url
 
+from app_db.driver import DriverConnection
+
 _HOST_AND_PORT = re.compile(r"(?P<host>/.+|\[[0-9a-fA-F:.]+\]|[^:/\[\]]+)(:(?P<port>[0-9]+))?")
 _TARGETS = frozenset(target.value for target in SessionAttribute)
 
@@ -69,7 +71,7 @@ class Hosts:
         # Of none in the query asyncpg finds the one before the path.
         self._places = [(host or None, int(port or 0) or None) for host, port in zip(hosts, ports, strict=True)]
 
-    async def connect(self, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":
+    async def connect(self, **options: Any) -> DriverConnection:
         """Return a new connection; `options` are those of `asyncpg.connect`.
 
         Raises:
@@ -83,7 +85,7 @@ class Hosts:
                 continue
             given = {"timeout": self._timeout, "target_session_attrs": target, **options}
             try:
-                return await asyncpg.connect(self._dsn, host=place[0], port=place[1], **given)
+                return await self._connect(place, **given)
             except BaseException as error:
                 # To the end, also when we are cancelled: else who waits for less than a time-out meets it each time.
                 self._places.sort(key=place.__eq__)  # guard: test_who_is_impatient_finds_the_host_that_answers
@@ -93,3 +95,10 @@ class Hosts:
                 if isinstance(error, OSError):
                     gone.add(place)  # guard: test_a_standby_that_is_gone_is_waited_for_once
         raise ConnectionError("; ".join(failures))
+
+    async def _connect(self, place: tuple[str | None, int | None], **options: Any) -> DriverConnection:
+        host, port = place
+        connection: DriverConnection = await asyncpg.connect(
+            self._dsn, host=host, port=port, connection_class=DriverConnection, **options
+        )
+        return connection

@@ -1,19 +1,40 @@
-"""Telling a database that cannot answer from one that answers no."""
+"""Whose fault a failure is: that of the statement, of the moment, or of a database that cannot do what it should."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 
-from sqlalchemy.exc import DBAPIError
+import asyncpg
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from app_db.driver import TransactionEnded, TransactionFailed
 from app_db.errors import Unavailable
 
-# SQLSTATE classes and codes (PostgreSQL, appendix A) after which the same request may succeed a moment later.
-_PASSING_CLASSES = ("08", "53", "57")  # connection, resources, operator intervention (a cancelled statement included)
-_PASSING_CODES = frozenset({"55P03", "40001", "40P01"})  # lock timeout, serialization failure, deadlock
 READ_ONLY = "25006"
 """SQLSTATE of a write on a standby, or in a transaction that only reads."""
-_SHUTDOWN = frozenset({"57P01", "57P02", "57P03"})  # by an administrator, after a crash, not accepting connections yet
+IN_FAILED_TRANSACTION = "25P02"
+
+# PostgreSQL, appendix A. Limits that were reached and clashes with others: a cancelled statement, a lock that was not
+# to be had, a transaction that idled or lasted too long, temporary files, an old snapshot, serialization and deadlock.
+_MOMENT_CODES = frozenset({"57014", "55P03", "25P03", "25P04", "53400", "72000"})
+_MOMENT_CLASSES = ("40",)
+# What says nothing about the statement: connection, resources, operator intervention, files, configuration, damage.
+_SERVER_CLASSES = ("08", "53", "57", "58", "F0", "XX")
+_SERVER_CODES = frozenset({"55006"})  # the database, or what is in it, is in use by who maintains it
+_DAMAGE_CLASSES = ("58", "F0", "XX")
+# PgBouncer says 08P01 for its own limits, which are about what was asked.
+_LIMITS_OF_A_POOLER = ("query timeout", "idle transaction timeout", "transaction timeout")
+
+# Where PostgreSQL's own files are read and written. The codes of failures there depend on the errno alone: a read-only
+# file system is 42501, as a missing GRANT is.
+_STORAGE = re.compile(
+    r"(aio\w*|buffile|bufmgr|copydir|fd|fileset|logtape|md|multixact|relmapper|slru|smgr|storage|varsup|xlog\w*)\.c"
+)
+# A plan or a type that was remembered, and has gone: prepared statements behind a pooler, tables and types recreated.
+_OUT_OF_DATE_CODES = frozenset({"26000", "42P05"})
+_OUT_OF_DATE_TEXTS = ("cache lookup failed", "could not open relation with OID")
 
 
 class DatabaseUnavailable(Unavailable):
@@ -21,9 +42,28 @@ class DatabaseUnavailable(Unavailable):
 
     code = "database_unavailable"
 
+    def reason(self) -> str:
+        """Return for operators what a server that answered has said, else what clients are told."""
+        return str(self.__cause__) if isinstance(self.__cause__, Refused) else self.describe()
+
 
 class NoAnswer(OSError):
     """Postgres could not be reached, or did not answer in time."""
+
+
+class Refused(NoAnswer):
+    """Postgres answered, and let nobody in: a password, a role, a setting, a database that it does not take."""
+
+
+class Blame(StrEnum):
+    """What has to change before the same can succeed."""
+
+    STATEMENT = "statement"
+    """Our code, or what it was given: it fails again."""
+    MOMENT = "moment"
+    """Nothing but the time: it ran into a limit or into somebody else, and has a part in that."""
+    SERVER = "server"
+    """The database, whatever it is asked."""
 
 
 @contextmanager
@@ -35,22 +75,105 @@ def naming_no_answer() -> Iterator[None]:
         raise NoAnswer(str(exc) or "no answer in time") from exc
 
 
-def is_outage(error: BaseException, *, read_only: bool = False) -> bool:
-    """Whether the database, not the statement, is what failed.
+@contextmanager
+def naming_refusals() -> Iterator[None]:
+    """Name whatever keeps a connection from being made: nothing was asked yet, so it is no fault of a statement."""
+    try:
+        with naming_no_answer():
+            yield
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as exc:
+        reason = f"the database refuses: {exc.args[0] if exc.args else type(exc).__name__}"
+        raise Refused(reason) from exc  # guard: test_a_role_that_is_refused_is_an_outage
+
+
+def blame(error: BaseException, *, read_only: bool = False) -> Blame:
+    """Return whose fault a failure is.
 
     A refusal to write means that a fail-over is under way; on the read engine it is a fault of ours.
     """
-    if not isinstance(error, DBAPIError):
-        return isinstance(error, NoAnswer | PoolTimeoutError)
-    state: str | None = getattr(error.orig, "sqlstate", None)
-    if state is None:  # the driver itself refused: an argument that it cannot send, or a connection that is gone
-        return error.connection_invalidated
-    return state.startswith(_PASSING_CLASSES) or state in _PASSING_CODES or (state == READ_ONLY and not read_only)
+    match error:
+        case TransactionFailed():
+            return _blame_for(error.swallowed.sqlstate, "") if error.swallowed else Blame.STATEMENT
+        case TransactionEnded() | PoolTimeoutError():
+            return Blame.MOMENT
+        case NoAnswer():
+            return Blame.SERVER
+        case PendingRollbackError(code="8s2b"):  # its connection was lost, and somebody went on
+            return Blame.SERVER
+        case DBAPIError():
+            return _blame_in(error, read_only=read_only)
+        case _:
+            return Blame.STATEMENT
+
+
+def is_outage(error: BaseException, *, read_only: bool = False) -> bool:
+    """Whether the same may succeed a moment later: who asked is told to come back."""
+    return blame(error, read_only=read_only) is not Blame.STATEMENT
 
 
 def is_connection_lost(error: BaseException) -> bool:
-    """Whether the database went away: nothing that a statement has done by itself, so repeating it is fair."""
-    if not isinstance(error, DBAPIError):
-        return isinstance(error, NoAnswer)
-    state: str | None = getattr(error.orig, "sqlstate", None)
-    return error.connection_invalidated if state is None else state.startswith("08") or state in _SHUTDOWN
+    """Whether the database is to blame: nothing that a statement has done by itself, so repeating it is fair."""
+    return blame(error) is Blame.SERVER
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether the server cannot use its own files, so that somebody has to look."""
+    cause = _said_by_the_server(error)
+    state: str = getattr(cause, "sqlstate", None) or ""
+    return not is_out_of_date(cause, was_known=False) and (state.startswith(_DAMAGE_CLASSES) or is_storage(cause))
+
+
+def is_storage(cause: BaseException | None) -> bool:
+    """Whether an error of the driver comes from where PostgreSQL reads and writes its files."""
+    state: str = getattr(cause, "sqlstate", None) or ""
+    where: str = getattr(cause, "server_source_filename", None) or ""
+    return bool(_STORAGE.fullmatch(where)) and state.startswith(("42", "54", *_DAMAGE_CLASSES))
+
+
+def is_out_of_date(cause: BaseException | None, *, was_known: bool) -> bool:
+    """Whether an error of the driver tells of a schema that has changed since a statement was prepared.
+
+    What Postgres or the driver says of a statement that `was_known`, so was right before, is out of date as well: a
+    parameter keeps the type that it was prepared with.
+    """
+    if isinstance(cause, asyncpg.InvalidCachedStatementError | asyncpg.OutdatedSchemaCacheError):
+        return True
+    state: str = getattr(cause, "sqlstate", None) or ""
+    text = str(cause.args[0]) if cause and cause.args else ""
+    if state in _OUT_OF_DATE_CODES or (state == "XX000" and text.startswith(_OUT_OF_DATE_TEXTS)):
+        return True
+    is_argument = type(cause) is asyncpg.DataError  # of the driver: it was not sent
+    is_ours = state.startswith("42") and state != "42501" and getattr(cause, "context", None) is None
+    return was_known and (is_argument or is_ours)
+
+
+def _blame_in(error: DBAPIError, *, read_only: bool) -> Blame:
+    if getattr(error.orig, "is_out_of_date", False):
+        return Blame.SERVER  # guard: test_a_schema_that_changes_in_a_transaction_is_an_outage
+    cause = _said_by_the_server(error)
+    state: str | None = getattr(cause, "sqlstate", None)
+    if state is None:  # the driver itself refused: an argument that it cannot send, or a connection that is gone
+        return Blame.SERVER if error.connection_invalidated else Blame.STATEMENT
+    if state == READ_ONLY:
+        return Blame.STATEMENT if read_only else Blame.SERVER
+    return Blame.SERVER if is_storage(cause) else _blame_for(state, str(cause))
+
+
+def _blame_for(state: str | None, text: str) -> Blame:
+    if state is None:
+        return Blame.STATEMENT
+    if state in _MOMENT_CODES or state.startswith(_MOMENT_CLASSES):
+        return Blame.MOMENT
+    if state.startswith("08") and text.endswith(_LIMITS_OF_A_POOLER):
+        return Blame.MOMENT
+    return Blame.SERVER if state.startswith(_SERVER_CLASSES) or state in _SERVER_CODES else Blame.STATEMENT
+
+
+def _said_by_the_server(error: BaseException) -> BaseException | None:
+    """Return the driver's own error; of a connection that the server closed, what the server said with that."""
+    if isinstance(error, DBAPIError):
+        error = error.orig or error
+    cause = error.__cause__ or error
+    while isinstance(cause.__cause__, asyncpg.PostgresError):
+        cause = cause.__cause__
+    return cause

@@ -150,6 +150,8 @@ class DatabaseSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     """All database work of one request together; where there is no request, each piece of work."""
     ping_after_idle: Wait = timedelta(seconds=5)
     """A connection that was idle for longer is asked whether it still lives before it is used."""
+    ping_timeout: Annotated[Wait, Field(gt=timedelta(0))] = timedelta(seconds=0.5)
+    """For its answer; without one it is replaced, and so are all that were opened before."""
 
     @model_validator(mode="after")
     def _check_tls(self) -> Self:

@@ -148,4 +148,5 @@ class JobContext:
             session.info["request_id"] = self.job.request_id
             if not await ledger.hold(session, self.delivery, idle=IDLE, total=self.timeout):
                 raise Fenced  # guard: test_a_zombie_cannot_write
-            yield session
+            with session.undivided():
+                yield session

@@ -194,7 +194,8 @@ class Runner:
         if job.is_marked and not await ledger.finish(session, delivery, state=JobState.COMPLETED):
             raise Fenced  # guard: test_a_marked_tx_job_that_was_lost_does_not_run
         context = self._context(attempt, job, session, Progress(partial(self._show, delivery)))
-        result = await _call(handler, context, payload)
+        with session.undivided():
+            result = await _call(handler, context, payload)
         if result is not None:
             await ledger.set_result(session, delivery, result)
         await session.commit()  # guard: test_a_tx_job_commits_with_its_effect

@@ -1,0 +1,73 @@
+"""SQLAlchemy's dialect for asyncpg, which outlives a change of the schema and says no long goodbyes."""
+
+import time
+from typing import Any
+
+import asyncpg
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+
+from app_db.outage import is_out_of_date
+
+URL = "postgresql+groundwork://"
+"""For `create_async_engine`, with an `async_creator`."""
+
+
+class Dialect(PGDialect_asyncpg):  # Any below: what SQLAlchemy gives no types
+    """Repeats a statement that was prepared before the schema changed, where nothing can happen twice by that.
+
+    That is so for the first statement of a transaction, which is taken back, and for a statement by itself that
+    Postgres has refused.
+    """
+
+    supports_statement_cache = True
+
+    def __init__(self, only_reads: bool = False, **options: Any) -> None:  # noqa: FBT001, FBT002  # SQLAlchemy finds it so
+        """`only_reads`: nothing that happens on this engine can happen twice."""
+        super().__init__(**options)  # type: ignore[no-untyped-call]  # SQLAlchemy gives it no types
+        self._only_reads = only_reads
+        self._condemned = 0.0
+
+    def do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+        """Execute a statement; once more where what was remembered of the schema is out of date."""
+        is_first = cursor._adapt_connection._transaction is None
+        try:
+            cursor.execute(statement, parameters)
+        except self.loaded_dbapi.Error as error:
+            if not self._takes_back(cursor, statement, error, is_first=is_first):
+                raise
+            cursor.execute(statement, parameters)
+            self._forget_plans()  # who has prepared it before the change learns of it now
+        cursor._connection.idle_since = time.monotonic()
+
+    def do_terminate(self, dbapi_connection: Any) -> None:
+        """Close at once what was opened before a connection fell silent; say goodbye to all others."""
+        if dbapi_connection.driver_connection.opened_at <= self._condemned:
+            dbapi_connection.driver_connection.terminate()  # guard: test_one_silent_connection_condemns_the_others
+        super().do_terminate(dbapi_connection)
+
+    def condemn(self) -> None:
+        """Believe nothing good of what is open now: one of its kind has fallen silent."""
+        self._condemned = time.monotonic()
+
+    def _forget_plans(self) -> None:
+        self._invalidate_schema_cache()  # type: ignore[no-untyped-call]  # as above
+
+    def _takes_back(self, cursor: Any, statement: str, error: Any, *, is_first: bool) -> bool:
+        """Forget what is out of date, and what was done; return whether the statement may be sent again."""
+        connection, cause = cursor._adapt_connection, error.__cause__
+        driver = connection._connection
+        if not is_out_of_date(cause, was_known=driver.prepared_at < driver.idle_since):
+            return False
+        error.is_out_of_date = True
+        self._forget_plans()
+        cursor._invalidate_schema_cache_asof = self._invalidate_schema_cache_asof
+        if is_first and connection._transaction is not None:
+            connection.rollback()
+            return True
+        # The driver finds this out when it reads the rows of what has been done.
+        has_happened = isinstance(cause, asyncpg.OutdatedSchemaCacheError)
+        return is_first and (self._only_reads or not has_happened)
+
+
+registry.register("postgresql.groundwork", __name__, Dialect.__name__)

@@ -1,0 +1,130 @@
+"""What we add to a connection of asyncpg: a commit that is one, and what is known of it when it fails."""
+
+import time
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import asyncpg
+
+PATIENCE_WITH_A_GOODBYE = 0.5
+"""Seconds to end a statement that nobody waits for any more, and to say goodbye: somebody waits behind it."""
+_TICK = timedelta(milliseconds=50)
+"""By so much our clock and the server's may differ about a limit."""
+
+
+class Limits(NamedTuple):
+    """What the server allows a transaction; nothing is no limit."""
+
+    idle: timedelta
+    total: timedelta
+
+
+NO_LIMITS = Limits(timedelta(0), timedelta(0))
+
+
+class TransactionFailed(Exception):
+    """A transaction was used, or committed, after an error in it had been caught outside of a savepoint.
+
+    PostgreSQL rolls such a transaction back, and answers a COMMIT of it as if all were well.
+    """
+
+    def __init__(self, swallowed: "Swallowed | None" = None) -> None:
+        by = f": {swallowed.text}" if swallowed else ""
+        super().__init__(f"nothing of this transaction was kept: an error in it was caught outside of a savepoint{by}")
+        self.swallowed = swallowed
+
+
+class TransactionDivided(Exception):
+    """Somebody ended a transaction that is another's to commit, so a part of it is lost or was kept too early."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the transaction was ended before its edge committed it: flush, use begin_nested() for what may fail, and "
+            "call neither commit() nor rollback()"
+        )
+
+
+class Swallowed:
+    """An error of a transaction that somebody may have caught; without its frames, which would live on with it."""
+
+    __slots__ = ("sqlstate", "text")
+
+    def __init__(self, error: BaseException) -> None:
+        self.sqlstate: str | None = getattr(error, "sqlstate", None)
+        # The first argument is Postgres's message; its DETAIL may quote what was stored.
+        self.text = f"{type(error).__name__}: {error.args[0] if error.args else error}"
+
+
+class TransactionEnded(Exception):
+    """Postgres ended a transaction whose own limit was over while nobody asked it anything."""
+
+    def __init__(self, limit: str) -> None:
+        super().__init__(f"Postgres ended the transaction: it reached its {limit} while nothing was asked in it")
+
+
+class DriverConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
+    """A connection that tells whether it committed, and at what it has failed."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # Any: asyncpg's business
+        super().__init__(*args, **options)
+        self.opened_at = self.prepared_at = self.idle_since = time.monotonic()
+        """`idle_since`: when a statement succeeded last."""
+        self.session_limits = self.limits = NO_LIMITS
+        self.swallowed: Swallowed | None = None
+        """The last error of this transaction."""
+        self.lost_at: float | None = None
+        self._began_at: float | None = None
+        self.add_termination_listener(_note_loss)
+
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109  # as asyncpg
+        """Do what asyncpg does, and raise when a COMMIT was answered by a ROLLBACK.
+
+        Raises:
+            TransactionFailed: nothing was kept, since the transaction had failed before.
+        """
+        status: str = await super().execute(query, *args, timeout=timeout)
+        if status == "BEGIN":
+            self.swallowed, self.limits = None, self.session_limits
+            self._began_at = self.idle_since = time.monotonic()
+        elif status == "COMMIT":
+            self._began_at = None
+        elif status == "ROLLBACK":
+            self._began_at = None
+            if query.startswith("COMMIT"):
+                raise TransactionFailed(self.swallowed)  # guard: test_a_commit_that_rolled_back_is_an_error
+        return status
+
+    async def prepare(self, query: str, **options: Any) -> Any:  # Any: as asyncpg
+        """Do what asyncpg does. Where another statement succeeded since, this one was known before it failed."""
+        self.prepared_at = time.monotonic()
+        return await super().prepare(query, **options)
+
+    async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109  # as asyncpg
+        """Say goodbye, but not for long: who gave this connection up has no time left for it."""
+        await super().close(timeout=min(timeout or PATIENCE_WITH_A_GOODBYE, PATIENCE_WITH_A_GOODBYE))
+
+    def limit(self, *, idle: timedelta, total: timedelta) -> None:
+        """Note what the server allows this transaction from now on."""
+        self.limits = Limits(idle, total)
+        self._began_at = time.monotonic()
+
+    def limit_that_ended_it(self) -> str | None:
+        """Return the name of the limit at which the server ended the transaction; None if it was something else.
+
+        The server says so while nobody waits for an answer, and asyncpg does not keep what it says then.
+        """
+        if self.lost_at is None or self._began_at is None:
+            return None
+        idle, lasted = (
+            timedelta(seconds=self.lost_at - self.idle_since),
+            timedelta(seconds=self.lost_at - self._began_at),
+        )
+        if self.limits.idle and idle >= self.limits.idle - _TICK:
+            return "idle_in_transaction_session_timeout"
+        if self.limits.total and lasted >= self.limits.total - _TICK:
+            return "transaction_timeout"
+        return None
+
+
+def _note_loss(connection: Any) -> None:  # Any: what asyncpg hands over
+    connection.lost_at = time.monotonic()

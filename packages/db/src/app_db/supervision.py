@@ -1,0 +1,84 @@
+"""What an engine notices about its connections: which may be used, and what has to follow when one fails."""
+
+import time
+from collections import Counter
+from datetime import timedelta
+
+from sqlalchemy import event
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+
+from app_db.dialect import Dialect
+from app_db.driver import DriverConnection, Swallowed, TransactionEnded, TransactionFailed
+from app_db.outage import IN_FAILED_TRANSACTION, READ_ONLY, is_damage, naming_no_answer
+
+KINDS = ("damaged", "refused", "silent", "unreachable")
+"""Of what is counted in `Database.failures`."""
+
+
+def ping_when_idle(engine: AsyncEngine, *, after: timedelta, timeout: timedelta, failures: Counter[str]) -> None:
+    """Ask on checkout, but only what was idle for `after`: `pool_pre_ping` costs every request three round trips."""
+    limit, patience = after.total_seconds(), timeout.total_seconds()
+
+    @event.listens_for(engine.sync_engine, "checkin")
+    def note_time(connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
+        entry.info["idle_since"] = time.monotonic()
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def ping_if_idle(connection: DBAPIConnection, entry: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:
+        if time.monotonic() - entry.info.get("idle_since", time.monotonic()) < limit:
+            return
+        try:
+            # One round trip, whatever the pooler; SQLAlchemy's own ping makes three, each of a command's length.
+            proxy.run_async(lambda driver: driver.execute("SELECT", timeout=patience))
+        except BaseException as error:
+            # The server was restarted or cannot be heard: what was opened before now is as dead as this one.
+            _condemn(engine)
+            if not isinstance(error, Exception):
+                raise
+            failures["silent"] += isinstance(error, TimeoutError)
+            raise InvalidatePoolError from error  # guard: test_a_connection_that_died_while_idle_is_replaced
+
+
+def watch_errors(engine: AsyncEngine, *, failures: Counter[str], only_reads: bool) -> None:
+    """Name what asyncpg lets through bare, and leave connections that are good for nothing any more."""
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def look(context: ExceptionContext) -> None:
+        error = context.original_exception
+        if isinstance(error, OSError):  # a command took too long, although the server has a shorter limit for it
+            _condemn(engine)
+            failures["silent"] += 1
+            context.is_disconnect = True  # guard: test_a_connection_that_falls_silent_is_left_with_all_others
+            with naming_no_answer():
+                raise error
+        state: str | None = getattr(error, "sqlstate", None)
+        if state == READ_ONLY and not only_reads:  # another server may have taken over
+            context.is_disconnect = True  # guard: test_a_server_that_only_reads_is_left
+        failures["damaged"] += is_damage(error)
+        driver = _driver_of(context)
+        if driver is None or isinstance(error, TransactionFailed):
+            return
+        if (limit := driver.limit_that_ended_it()) is not None:
+            raise TransactionEnded(limit)  # guard: test_a_transaction_that_idles_for_too_long_is_named
+        if state == IN_FAILED_TRANSACTION:
+            raise TransactionFailed(driver.swallowed)  # guard: test_who_goes_on_in_a_failed_transaction_is_told
+        driver.swallowed = Swallowed(error.__cause__ or error)  # guard: test_a_commit_names_the_error_that_was_caught
+
+
+def _condemn(engine: AsyncEngine) -> None:
+    dialect = engine.sync_engine.dialect
+    assert isinstance(dialect, Dialect), "what app_db.engine makes"
+    dialect.condemn()
+
+
+def _driver_of(context: ExceptionContext) -> DriverConnection | None:
+    connection = context.connection
+    if connection is None or connection.closed or connection.invalidated:
+        return None
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, DriverConnection), "what app_db.hosts makes"
+    return driver
