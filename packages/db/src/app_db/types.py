@@ -10,6 +10,14 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, Dialect, Text
 from sqlalchemy.types import TypeDecorator
 
+KEY_TEXT = Text(collation="C")
+"""The type of text in a key, a constraint or an index: compared by code points, whatever the host's locale says.
+
+An index in the order of the host's C library is wrong as soon as that library sorts otherwise (ADR-0009).
+
+    name: Mapped[str] = mapped_column(KEY_TEXT)
+"""
+
 
 def utcnow() -> datetime:
     """Return the current time, aware, in UTC."""

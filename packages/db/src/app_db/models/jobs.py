@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app_db.base import Base
-from app_db.types import StrEnumText, enum_check, new_id
+from app_db.types import KEY_TEXT, StrEnumText, enum_check, new_id
 
 
 class JobState(StrEnum):
@@ -77,10 +77,10 @@ class Job(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     owner_id: Mapped[UUID | None]
     """The user who started it. No foreign key: a job outlives its owner."""
-    kind: Mapped[str] = mapped_column(Text)
+    kind: Mapped[str] = mapped_column(KEY_TEXT)
     payload: Mapped[dict[str, Any]] = mapped_column(JSONB)
     payload_version: Mapped[int] = mapped_column(SmallInteger)
-    queue: Mapped[str] = mapped_column(Text, server_default="default")
+    queue: Mapped[str] = mapped_column(KEY_TEXT, server_default="default")
     priority: Mapped[int] = mapped_column(SmallInteger, server_default="2")
     """The lowest is served first."""
     state: Mapped[JobState] = mapped_column(StrEnumText(JobState))
@@ -100,7 +100,7 @@ class Job(Base):
     crashes: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     """Leases lost after a start that was on record."""
     worker_id: Mapped[UUID | None]
-    unique_key: Mapped[str | None] = mapped_column(Text)
+    unique_key: Mapped[str | None] = mapped_column(KEY_TEXT)
     unique_states: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     result: Mapped[Any | None] = mapped_column(JSONB)
     progress: Mapped[Any | None] = mapped_column(JSONB)
@@ -127,7 +127,7 @@ class JobQueue(Base):
 
     __tablename__ = "job_queues"
 
-    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    name: Mapped[str] = mapped_column(KEY_TEXT, primary_key=True)
     paused_at: Mapped[datetime | None]
     max_running: Mapped[int | None]
     """The limit over all workers together."""
@@ -138,7 +138,7 @@ class JobCron(Base):
 
     __tablename__ = "job_crons"
 
-    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    name: Mapped[str] = mapped_column(KEY_TEXT, primary_key=True)
     last_tick_at: Mapped[datetime]
     done_at: Mapped[datetime] = mapped_column(server_default=func.now())
     """When a job of it last did its work, where its handler says so; before that, since when the cron is known."""

@@ -2,12 +2,13 @@
 
 from datetime import datetime
 
-from sqlalchemy import Text, func
+from sqlalchemy import func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app_db.base import Base
+from app_db.types import KEY_TEXT
 
-SCHEMA_REVISION = "4c0d9e7f1a52"
+SCHEMA_REVISION = "8d10b6f2e7c5"
 """The newest revision that this version of the code needs. It is ready once that revision has been applied."""
 
 
@@ -19,5 +20,5 @@ class SchemaHistory(Base):
 
     __tablename__ = "schema_history"
 
-    revision: Mapped[str] = mapped_column(Text, primary_key=True)
+    revision: Mapped[str] = mapped_column(KEY_TEXT, primary_key=True)
     applied_at: Mapped[datetime] = mapped_column(server_default=func.now())

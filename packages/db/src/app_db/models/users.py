@@ -8,7 +8,7 @@ from sqlalchemy import ForeignKey, Index, Text, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app_db.base import Base, Timestamps
-from app_db.types import StrEnumText, enum_check, new_id
+from app_db.types import KEY_TEXT, StrEnumText, enum_check, new_id
 
 
 class Role(StrEnum):
@@ -26,7 +26,7 @@ class User(Timestamps, Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     email: Mapped[str] = mapped_column(Text)
-    email_canonical: Mapped[str] = mapped_column(Text)
+    email_canonical: Mapped[str] = mapped_column(KEY_TEXT)
     password_hash: Mapped[str] = mapped_column(Text)
     role: Mapped[Role] = mapped_column(StrEnumText(Role), default=Role.USER, server_default=Role.USER.value)
     email_verified_at: Mapped[datetime | None]
@@ -84,7 +84,7 @@ class OneTimeToken(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     purpose: Mapped[TokenPurpose] = mapped_column(StrEnumText(TokenPurpose))
-    email_canonical: Mapped[str] = mapped_column(Text)
+    email_canonical: Mapped[str] = mapped_column(KEY_TEXT)
     """The address it was mailed to: it is good for no other."""
     key_id: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -1,0 +1,64 @@
+"""Kinds, queues and keys of jobs, and the names that are keys, are compared by code points.
+
+The two indexes that can be missed for a while are dropped before and made again afterwards without blocking anybody;
+until then retention and the counting of queues with a limit read the table. The other two are made anew under the lock,
+in a transaction each: some 0.3 s for each million of jobs.
+
+Revision ID: 8d10b6f2e7c5
+Revises: 3c7e51d8a904
+Create Date: 2026-11-29 05:41:00+00:00
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision: str = "8d10b6f2e7c5"
+down_revision: str | None = "3c7e51d8a904"
+branch_labels: None = None
+depends_on: None = None
+
+IGNORE = "-- squawk-ignore changing-column-type\n"
+KEY = IGNORE + 'ALTER TABLE jobs ALTER COLUMN unique_key TYPE text COLLATE "{collation}"'
+NAMES = (
+    IGNORE + 'ALTER TABLE jobs ALTER COLUMN kind TYPE text COLLATE "{collation}",'
+    ' ALTER COLUMN queue TYPE text COLLATE "{collation}"'
+)
+SMALL = {"job_queues": "name", "job_crons": "name", "schema_history": "revision"}
+
+
+def upgrade() -> None:
+    """Change them."""
+    collate("C")
+
+
+def downgrade() -> None:
+    """Go back to the order of the host."""
+    collate("default")
+
+
+def collate(collation: str) -> None:
+    """Change the collation of the columns."""
+    with op.get_context().autocommit_block():
+        op.drop_index("ix_jobs_state_kind_finished_at", "jobs", postgresql_concurrently=True, if_exists=True)
+        op.drop_index("ix_jobs_on_their_way", "jobs", postgresql_concurrently=True, if_exists=True)
+        # Each a transaction by itself, so that none waits with the lock of another.
+        op.execute(KEY.format(collation=collation))
+        op.execute(NAMES.format(collation=collation))
+        op.create_index(
+            "ix_jobs_state_kind_finished_at",
+            "jobs",
+            ["state", "kind", "finished_at"],
+            postgresql_where=sa.text("finished_at IS NOT NULL"),
+            postgresql_concurrently=True,
+            if_not_exists=True,
+        )
+        op.create_index(
+            "ix_jobs_on_their_way",
+            "jobs",
+            ["queue"],
+            postgresql_where=sa.text("claim_at IS NOT NULL AND state IN ('dispatched', 'executing')"),
+            postgresql_concurrently=True,
+            if_not_exists=True,
+        )
+    for table, column in SMALL.items():
+        op.execute(f'{IGNORE}ALTER TABLE {table} ALTER COLUMN {column} TYPE text COLLATE "{collation}"')
