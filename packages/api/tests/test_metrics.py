@@ -14,6 +14,7 @@ from app_api.metrics import Metrics
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, open_client
 from app_auth.errors import RefreshTokenUsed
+from app_auth.passwords import HashFlaw
 from app_db.telemetry.endpoint import MetricsSettings
 
 
@@ -118,6 +119,16 @@ async def test_a_request_that_is_refused_before_any_route_is_counted(client: Asy
 )
 async def test_what_signing_in_depends_on_is_shown(state: State, metrics: Metrics, name: str) -> None:
     assert metrics.registry.get_sample_value(name) is not None
+
+
+@pytest.mark.parametrize("flaw", HashFlaw)
+async def test_hashes_that_no_password_can_match_are_counted_from_zero_on(
+    state: State, metrics: Metrics, flaw: HashFlaw
+) -> None:
+    state["auth"].passwords.flaws[flaw] += 1
+    before = metrics.registry.get_sample_value("app_password_hash_flaws_total", {"flaw": flaw})
+
+    assert before == 1
 
 
 async def test_an_api_says_what_it_is_made_of(state: State, metrics: Metrics) -> None:

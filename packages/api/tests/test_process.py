@@ -173,6 +173,18 @@ def test_a_request_that_never_ends_does_not_keep_it_alive(start: Start) -> None:
     assert process.wait() == 0
 
 
+def test_a_thread_that_goes_on_does_not_keep_the_api(start: Start, tmp_path: Path) -> None:
+    """CPython joins every thread at its end: one that hashed for hours kept the process until SIGKILL."""
+    line = "import threading, time; threading.Thread(target=time.sleep, args=(90,), name='busy').start()\n"
+    (tmp_path / "busy_api.py").write_text(f"{line}from app_api.main import main\nmain([])\n")
+    process = start("busy_api").serving()
+
+    process.signal(signal.SIGTERM)
+
+    assert process.wait() == 0
+    assert process.events[-1]["threads"] == ["busy"]
+
+
 def test_uvicorn_can_start_it_by_its_factory(start: Start) -> None:
     port = free_port()
     arguments = ("uvicorn", "--factory", "app_api.main:build", "--port", str(port))

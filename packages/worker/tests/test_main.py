@@ -76,9 +76,11 @@ def environment(
 
 
 @contextmanager
-def worker_process(environment: dict[str, str], log: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+def worker_process(
+    environment: dict[str, str], log: Path, *options: str, module: str = "app_worker"
+) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as output:
-        command = [sys.executable, "-m", "app_worker", "run", *options]
+        command = [sys.executable, "-m", module, "run", *options]
         process = spawn(command, env=environment, cwd=log.parent, output=output)
     try:
         assert wait_until(lambda: "worker_started" in log.read_text(), 30), log.read_text()
@@ -98,6 +100,19 @@ def test_a_worker_process_ends_well_after_sigterm(environment: dict[str, str], t
     events = [json.loads(line) for line in log.read_text().splitlines()]
     assert [event["event"] for event in events] == ["worker_started", "worker_stopping", "worker_stopped"]
     assert all(event["level"] == "info" and event["timestamp"].endswith("Z") for event in events)
+
+
+def test_a_thread_of_a_handler_does_not_keep_the_worker(environment: dict[str, str], tmp_path: Path) -> None:
+    """CPython joins every thread at its end, and asyncio those of `asyncio.to_thread`, for up to five minutes."""
+    line = "import threading, time; threading.Thread(target=time.sleep, args=(90,), name='busy').start()\n"
+    (tmp_path / "busy_worker.py").write_text(f"{line}from app_worker.main import main\nmain()\n")
+    log = tmp_path / "log"
+    with worker_process(environment, log, module="busy_worker") as process:
+        process.send_signal(signal.SIGTERM)
+
+        assert process.wait(30) == 0, log.read_text()
+
+    assert json.loads(log.read_text().splitlines()[-1])["threads"] == ["busy"]
 
 
 async def test_a_second_signal_ends_a_worker_that_waits_for_its_jobs(

@@ -67,10 +67,16 @@ class AuthCollector(Collector):
         self._auth = auth
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the queue of the hashing pool, and how often the limits lost Valkey."""
+        """Yield the queue of the hashing pool, hashes of no use, and how often the limits lost Valkey."""
         passwords, shared = self._auth.passwords, self._auth.throttle.shared
         yield GaugeMetricFamily("app_password_hash_threads", "Hashes that can run at once.", passwords.threads)
         yield GaugeMetricFamily("app_password_hashes_waiting", "Hashes that wait for a thread.", passwords.waiting)
+        flaws = CounterMetricFamily(
+            "app_password_hash_flaws", "Stored hashes met that no password can match, by why.", labels=["flaw"]
+        )
+        for flaw, met in passwords.flaws.items():
+            flaws.add_metric([flaw], met)
+        yield flaws
         outages = 0 if shared is None else shared.outages
         yield CounterMetricFamily("app_throttle_valkey_outages", "How often the limits lost Valkey.", outages)
 

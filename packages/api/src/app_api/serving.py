@@ -2,6 +2,7 @@
 
 import time
 from datetime import timedelta
+from socket import socket
 from threading import Event
 from types import FrameType
 
@@ -9,6 +10,7 @@ import uvicorn
 
 from app_api.app import create_app
 from app_api.settings import ApiSettings
+from app_db.ending import end_soon
 
 
 class Server(uvicorn.Server):
@@ -29,6 +31,11 @@ class Server(uvicorn.Server):
             self.should_exit = True
         self._stop_at = time.monotonic() + self._delay
         self._stopping.set()  # guard: test_a_process_that_is_to_stop_says_so_before_it_closes_its_door
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        """Stop, and then wait for no thread: one may hash, or wait for a server that is silent."""
+        await super().shutdown(sockets)
+        end_soon()  # guard: test_a_thread_that_goes_on_does_not_keep_the_api
 
     async def on_tick(self, counter: int) -> bool:
         """Close the door when the delay is over; uvicorn asks ten times a second."""

@@ -93,9 +93,10 @@ async def change_password(
     """
     auth.passwords.check_strength(new_password, email=principal.email)
     users, user_id = UserRepository(session), principal.user_id
-    refused = InvalidCredentials(client, user_id=user_id, event=Event.PASSWORD_CHANGE_FAILED)
     async with auth.throttle.login(client, canonical_email(principal.email)):
         stored = await users.password_hash(user_id)
+        flaw = auth.passwords.flaw_of(stored) if stored else None
+        refused = InvalidCredentials(client, user_id=user_id, event=Event.PASSWORD_CHANGE_FAILED, because=flaw)
         await session.release()  # guard: test_a_password_change_holds_no_connection_while_it_hashes
         if not await auth.passwords.verify(current_password, stored):
             raise refused  # guard: test_changing_the_password_needs_the_current_one

@@ -45,12 +45,12 @@ def audit(
     user_id: UUID | None = None,
     actor_id: UUID | None = None,
     session_id: UUID | None = None,
-    **details: Detail,
+    **details: Detail | None,
 ) -> None:
     """Add a row about `user_id` to the audit, kept if and only if the transaction is. Makes no query.
 
     What has to survive an error is written by the error's `aftermath`. `actor_id` is who did it, where that is
-    somebody else. No secrets and no addresses of mail in `details`: the rows outlive the account.
+    somebody else. No secrets and no addresses of mail in `details`: the rows outlive the account. None is left out.
     """
     AuditRepository(session).add(
         AuditEvent(
@@ -60,6 +60,6 @@ def audit(
             session_id=session_id,
             client_address=client.address,
             request_id=client.request_id,
-            details=details,
+            details={name: value for name, value in details.items() if value is not None},
         )
     )

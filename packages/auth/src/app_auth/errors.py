@@ -35,14 +35,23 @@ class InvalidCredentials(InvalidGrant):
     """Incorrect email or password"""
 
     def __init__(
-        self, client: Client = NOBODY, *, user_id: UUID | None = None, event: Event = Event.SIGN_IN_FAILED
+        self,
+        client: Client = NOBODY,
+        *,
+        user_id: UUID | None = None,
+        event: Event = Event.SIGN_IN_FAILED,
+        because: str | None = None,
     ) -> None:
         super().__init__()
         self.client, self.user_id, self.event = client, user_id, event
+        self.because = because
 
     async def aftermath(self, session: Session) -> None:
         """Keep the failed attempt in the audit; `user_id` is None when the address has no account."""
-        audit(session, self.event, client=self.client, user_id=self.user_id)  # guard: test_a_failed_login_is_audited
+        user_id, because = self.user_id, self.because
+        audit(
+            session, self.event, client=self.client, user_id=user_id, because=because
+        )  # guard: test_a_failed_login_is_audited
 
 
 class EmailNotVerified(Forbidden):

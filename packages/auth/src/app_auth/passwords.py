@@ -5,16 +5,22 @@ import base64
 import hashlib
 import hmac
 import os
+import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from enum import StrEnum
 
 import bcrypt
+import structlog
 
 from app_auth.addresses import readable
 from app_auth.common_passwords import is_common
 from app_auth.errors import HashingBusy, PasswordTooCommon, PasswordTooLong, PasswordTooShort
-from app_auth.settings import AuthSettings, active
+from app_auth.settings import MAX_ROUNDS, MIN_ROUNDS, AuthSettings, active
+
+log = structlog.get_logger(__name__)
 
 SCHEME = "bcrypt-sha384"
 PRODUCT = "groundwork"
@@ -22,6 +28,22 @@ MAX_LENGTH = 256  # code points
 MAX_BYTES = 4 * MAX_LENGTH  # as much as they can be in UTF-8
 RAW = ("$2a$", "$2b$", "$2y$")  # what bcrypt itself makes, of the password as it is
 MAX_RAW = 72  # bytes that bcrypt itself looks at
+# The last letter of a salt has two bits, and bcrypt fails on more.
+_STORED = re.compile(
+    rf"(?:{SCHEME}\$(?P<pepper>[A-Za-z0-9._-]{{1,64}})\$)?"
+    r"\$2[aby]\$(?P<rounds>[0-9]{2})\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}"
+)
+
+
+class HashFlaw(StrEnum):
+    """Why no password can match a stored hash."""
+
+    UNKNOWN_FORMAT = "unknown_format"
+    """It is none of ours, and none of bcrypt's."""
+    TOO_COSTLY = "too_costly"
+    """One comparison would keep a thread for minutes, up to days: an import gone wrong, most likely."""
+    UNKNOWN_PEPPER = "unknown_pepper"
+    """No ring has its pepper: it was retired, or these are another installation's secrets."""
 
 
 class PasswordHasher:
@@ -43,6 +65,8 @@ class PasswordHasher:
         self._wait = settings.hash_wait.total_seconds()
         self._queue_limit = settings.hash_queue
         self._waiting = 0
+        self.flaws = Counter(dict.fromkeys(HashFlaw, 0))
+        """How often a stored hash was met that no password can match."""
         # What an unknown account is compared with, so that it costs the same work. Nobody knows its password.
         self._nobody = self._hash(os.urandom(32).hex())
 
@@ -52,8 +76,8 @@ class PasswordHasher:
         return self._waiting
 
     def close(self) -> None:
-        """Stop the threads; hashes that run are finished."""
-        self._pool.shutdown()
+        """Stop the threads; nobody waits for the hashes that run, since nobody waits for their results."""
+        self._pool.shutdown(wait=False, cancel_futures=True)  # guard: test_closing_waits_for_no_hash
 
     def check_strength(self, password: str, *, email: str) -> None:
         """Refuse a new password by its length after normalisation (NIST SP 800-63B-4, 3.1.1.2), or as easy to guess.
@@ -86,7 +110,21 @@ class PasswordHasher:
         """
         if len(password.encode()) > MAX_BYTES:
             raise PasswordTooLong  # guard: test_a_password_of_more_than_1024_bytes_is_not_even_compared
+        flaw = None if stored is None else self.flaw_of(stored)
+        if flaw is not None:
+            self.flaws[flaw] += 1
+            log.warning("password_hash_unusable", flaw=flaw.value)
+            stored = None  # refused after the same work; guard: test_a_hash_that_no_password_matches_is_not_computed
         return await self._in_pool(lambda: self._verify(password, stored or self._nobody)) and stored is not None
+
+    def flaw_of(self, stored: str) -> HashFlaw | None:
+        """Return why no password can match this hash; None where one can."""
+        parts = _STORED.fullmatch(stored)
+        if parts is None or int(parts["rounds"]) < MIN_ROUNDS:
+            return HashFlaw.UNKNOWN_FORMAT
+        if int(parts["rounds"]) > MAX_ROUNDS:
+            return HashFlaw.TOO_COSTLY
+        return None if parts["pepper"] in {None, *self._peppers} else HashFlaw.UNKNOWN_PEPPER
 
     async def rehashed(self, password: str, stored: str) -> str | None:
         """Return what to store instead for a password that has just been verified; None when `stored` is up to date.
@@ -131,8 +169,6 @@ class PasswordHasher:
             if len(raw) > MAX_RAW:
                 matches = False  # guard: test_what_a_raw_hash_does_not_know_of_a_password_counts
             return matches
-        scheme, _, rest = stored.partition("$")
+        _, _, rest = stored.partition("$")
         pepper_id, _, hashed = rest.partition("$")
-        if scheme != SCHEME or pepper_id not in self._peppers:  # the same work, and nothing matches
-            return self._verify(password, self._nobody)
         return bcrypt.checkpw(self._prehash(password, self._peppers[pepper_id]), hashed.encode())

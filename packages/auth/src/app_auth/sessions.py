@@ -95,7 +95,8 @@ async def _proven(auth: Auth, session: Session, *, email: str, password: str, cl
         await session.release()  # guard: test_a_sign_in_holds_no_connection_while_it_hashes
         # Verified for an unknown address too: equal time hides who has an account.
         matches = await auth.passwords.verify(password, account.password_hash if account else None)
-        refused = InvalidCredentials(client, user_id=account.user_id if account else None)
+        flaw = auth.passwords.flaw_of(account.password_hash) if account else None
+        refused = InvalidCredentials(client, user_id=account.user_id if account else None, because=flaw)
         if account is None or account.disabled or not matches:
             raise refused  # guard: test_a_wrong_password_is_refused
     if auth.settings.verification and not account.verified:

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
 from app_db.settings import Duration
 
+MIN_ROUNDS, MAX_ROUNDS = 4, 14  # of bcrypt: 14 is a second of one core
 MIN_KEY_BYTES = 32  # RFC 7518, 3.2: a key as long as the hash output or longer
 
 
@@ -98,8 +99,8 @@ class AuthSettings(OneTimeSettings, frozen=True, hide_input_in_errors=True):
     """Login sessions that a user may have at once; a sign-in beyond that ends the oldest."""
     password_min_length: Annotated[int, Field(ge=8, le=64)] = 15
     """Characters."""
-    bcrypt_rounds: Annotated[int, Field(ge=4, le=16)] = 12
-    """The cost of a hash: one more doubles it."""
+    bcrypt_rounds: Annotated[int, Field(ge=MIN_ROUNDS, le=MAX_ROUNDS)] = 12
+    """The cost of a hash: one more doubles it. A stored hash that costs more than the most is not compared with."""
     hash_queue: Annotated[int, Field(ge=1, le=1000)] = 32
     """Password hashes that may wait for a free core; one more is refused."""
     hash_wait: Annotated[Duration, Field(gt=timedelta(seconds=0), le=timedelta(seconds=10))] = timedelta(seconds=2)

@@ -5,11 +5,13 @@ import logging
 import os
 import sys
 from argparse import Namespace
+from collections.abc import Awaitable
 
 import structlog
 import uvloop
 
 from app_db.configuration import Environment, Misconfigured, load
+from app_db.ending import end_soon
 from app_db.errors import AppError
 from app_db.outage import DatabaseUnavailable
 from app_db.roles import require_modest_role
@@ -67,14 +69,26 @@ def _run(options: Namespace) -> None:
     logging.getLogger("arq").setLevel(
         logging.WARNING
     )  # guard: test_the_request_is_on_the_lines_of_the_jobs_that_it_caused
-    asyncio.run(run_worker(settings), loop_factory=uvloop.new_event_loop)
+    asyncio.run(_then_end(run_worker(settings)), loop_factory=uvloop.new_event_loop)
 
 
 def _execute(options: Namespace) -> None:
     settings = _with_options(load(CommandSettings, os.environ, elsewhere=(*ELSEWHERE, *FOR_RUN)), options)
     configure_logging(settings.log, development=settings.env is Environment.DEVELOPMENT)
-    document = asyncio.run(commands.execute(settings, options), loop_factory=uvloop.new_event_loop)
+    asyncio.run(_then_end(_print(settings, options)), loop_factory=uvloop.new_event_loop)
+
+
+async def _print(settings: CommandSettings, options: Namespace) -> None:
+    document = await commands.execute(settings, options)
     sys.stdout.write(f"{document.model_dump_json(indent=2)}\n" if options.json else document.text())
+
+
+async def _then_end(work: Awaitable[None]) -> None:
+    """Do the work, and then wait for no thread: a handler may have left one behind."""
+    try:
+        await work
+    finally:
+        end_soon()  # guard: test_a_thread_of_a_handler_does_not_keep_the_worker
 
 
 def _with_options[S: CommandSettings](settings: S, options: Namespace) -> S:
