@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, Secret, SecretBytes, SecretStr
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from app_db import Session
 from app_db.jobs.outbox import enqueue
@@ -249,3 +250,21 @@ def test_a_class_that_the_ledger_cannot_name_is_refused_when_it_is_made(
 ) -> None:
     with pytest.raises(ValueError, match=complaint):
         type("Made", (JobPayload,), attributes)
+
+
+async def test_an_id_as_the_driver_reads_it_is_an_id(session: Session) -> None:
+    """asyncpg reads a uuid as a subclass of uuid.UUID (asyncpg.pgproto), and SQLAlchemy hands it on."""
+    read = (await session.execute(text("SELECT gen_random_uuid()"))).scalar_one()
+    assert type(read) is not UUID
+    assert isinstance(read, UUID)
+
+    checked_json(Ids(one=read, keys={read: 1}, some=frozenset({read})))
+
+
+class Ids(JobPayload):
+    """Holds ids in whatever way."""
+
+    kind = "test.ids"
+    one: UUID
+    keys: dict[UUID, int]
+    some: frozenset[UUID]
