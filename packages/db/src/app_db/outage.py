@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app_db.driver import TransactionEnded, TransactionFailed
-from app_db.errors import Unavailable
+from app_db.errors import Unavailable, is_being_rebuilt, violated_by
 
 READ_ONLY = "25006"
 """SQLSTATE of a write on a standby, or in a transaction that only reads."""
@@ -156,6 +156,8 @@ def _blame_in(error: DBAPIError, *, read_only: bool) -> Blame:
         return Blame.SERVER if error.connection_invalidated else Blame.STATEMENT
     if state == READ_ONLY:
         return Blame.STATEMENT if read_only else Blame.SERVER
+    if is_being_rebuilt(violated_by(error)):
+        return Blame.MOMENT  # guard: test_a_violation_of_an_index_that_is_rebuilt_is_nobodys_fault
     return Blame.SERVER if is_storage(cause) else _blame_for(state, str(cause))
 
 

@@ -45,6 +45,7 @@ _ENQUEUE_MANY = text(_INSERT.format(jobs=_MANY, unique="NULL, NULL"))
 
 # Looking first keeps whoever asks again from waiting for the job: a handler in tx mode locks its row. Two that look at
 # the same time both insert: one waits for the other's commit, gets no row back, and finds it at its next look.
+# Of no index by name: while one is rebuilt without a lock its twin is violated as well as itself.
 _ENQUEUE_UNIQUE = text(f"""
     WITH same AS (
         SELECT :digest || coalesce(
@@ -56,7 +57,7 @@ _ENQUEUE_UNIQUE = text(f"""
     ), inserted AS (
         {_INSERT.format(jobs=_ONE, unique="(SELECT key FROM same), CAST(:states AS text[])")}
         WHERE NOT EXISTS (SELECT FROM existing)
-        ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL AND state = ANY (unique_states) DO NOTHING
+        ON CONFLICT DO NOTHING
         RETURNING id
     )
     SELECT id, payload, payload_version FROM existing UNION ALL SELECT id, NULL, NULL FROM inserted

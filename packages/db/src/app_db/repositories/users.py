@@ -106,7 +106,8 @@ class UserRepository:
             "email_canonical": user.email_canonical,
             "password_hash": user.password_hash,
         }
-        statement = insert(User).values(values).on_conflict_do_nothing(index_elements=[User.email_canonical])
+        # Of no index by name: while one is rebuilt without a lock its twin is violated as well as itself.
+        statement = insert(User).values(values).on_conflict_do_nothing()
         return (await self.session.scalars(statement.returning(User.id))).one_or_none() is not None
 
     async def add(self, user: User, *, taken: type[AppError]) -> None:
