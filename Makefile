@@ -1,9 +1,27 @@
 # Every command of the checkout; `make help` lists them. Works with GNU Make 3.81, which macOS has.
 
 UV := sh scripts/uv.sh
-BIN := .venv/bin
+# Programs are started as modules: the first line of a script in .venv/bin names the Python of the folder that it was
+# installed in, so in a copy of a checkout it would run the original's code.
+VENV := .venv/bin/python
+RUN := $(VENV) -m
 # Inside the environment of a running `make dev`, or of your own servers (.env).
-IN_DEV := $(BIN)/python scripts/dev.py run
+IN_DEV := $(VENV) scripts/dev.py run
+
+# A variable counts only if it was typed behind `make`: the shell may have exported one of the same name.
+typed = $(if $(filter command,$(origin $(1))),$(value $(1)))
+# For the shell, as it was typed.
+quoted = '$(subst ','\'',$(call typed,$(1)))'
+# What is switched on by a 1, and by nothing else: some of it deletes or releases.
+on = $(if $(filter-out 0 1,$(call typed,$(1))),$(error $(1) is switched on by $(1)=1, and by nothing else))$(filter 1,$(call typed,$(1)))
+# Each word of it; those that are known need no quotes.
+listed = $(foreach each,$(call typed,$(1)),$(if $(filter $(2),$(each)),$(each),'$(subst ','\'',$(each))'))
+PACKAGES := $(notdir $(wildcard packages/*))
+
+# Make hands what was typed to every program, and runs what looks like a call of its own in it; these go by the above.
+unexport BASE BUMP CHANGED COVERAGE LONG ONLY PACKAGE RESET UNTIL YES m
+# What others have exported for their own programs decides what these ones import.
+unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONWARNINGS MYPYPATH
 
 .DEFAULT_GOAL := help
 .PHONY: help install dev psql shell seed migrate revision test test-tools test-e2e test-attack test-slow test-isolated coverage check \
@@ -17,13 +35,13 @@ help: ## List the targets
 ##@ Run
 
 install: ## Get uv if there is none, and everything the checkout needs into .venv/
-	@$(UV) sync --compile-bytecode  # now rather than at the first start, which it would make three times as long
+	@sh scripts/install.sh
 
 dev: install ## Run all of it: PostgreSQL, Valkey, API, worker, mail; RESET=1 starts over with empty data
-	@$(BIN)/python scripts/dev.py up $(if $(RESET),--reset)
+	@$(VENV) scripts/dev.py up $(if $(call on,RESET),--reset)
 
 psql: ## Open the development database (while `make dev` runs)
-	@$(BIN)/python scripts/dev.py psql
+	@$(VENV) scripts/dev.py psql
 
 shell: ## Open IPython with `session`, a database session (while `make dev` runs)
 	@$(IN_DEV) python scripts/shell.py
@@ -36,108 +54,109 @@ seed: ## Put a first operator and sample data into the development database
 migrate: ## Bring the development database up to the newest revision
 	@$(IN_DEV) python -m alembic upgrade head
 
+revision: export MESSAGE = $(call typed,m)
 revision: ## Write a revision from the difference between models and database: make revision m="add pets"
-	@test -n "$(m)" || { echo 'Say what it does: make revision m="add pets"'; exit 1; }
-	@$(IN_DEV) python -m alembic revision --autogenerate -m "$(m)"
+	@test -n "$$MESSAGE" || { echo 'Say what it does: make revision m="add pets"'; exit 1; }
+	@$(IN_DEV) python -m alembic revision --autogenerate "--message=$$MESSAGE"
 
 ##@ Prove
 
 # COVERAGE=1 also records which lines and branches were run, for `make coverage`.
-PYTEST := $(BIN)/$(if $(COVERAGE),coverage run -m )pytest
+PYTEST = $(RUN) $(if $(call on,COVERAGE),coverage run -m )pytest
 
 test: install ## Test the packages and what joins them, in parallel; needs nothing running
 	$(PYTEST) -n auto packages tests --ignore=tests/e2e --ignore=tests/attack --ignore=tests/packaging --ignore=tests/tooling
 
 test-tools: install ## Test what is shipped and the tools of the checkout: wheels, lock files, guards, changelogs
-	$(BIN)/pytest -n auto tests/packaging tests/tooling
+	$(RUN) pytest -n auto tests/packaging tests/tooling
 
 # More processes than processors: most of these tests wait for others.
 test-e2e: install ## Test real processes: started, used, killed
-	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder tests/e2e tests/attack -m "not slow"
+	$(RUN) pytest -n 4 --dist loadfile --no-loadscope-reorder tests/e2e tests/attack -m "not slow"
 
 test-attack: install ## Attack it: the seventy cases of tests/attack/cases.py over real HTTP, timing and soak included
-	$(BIN)/pytest tests/attack
-	HYPOTHESIS_EXAMPLES=1000 $(BIN)/pytest packages/auth/tests/test_session_model.py
-	HYPOTHESIS_EXAMPLES=200 $(BIN)/pytest --timeout=300 packages/api/tests/test_any_input.py
-	SCHEMATHESIS_SECONDS=120 $(BIN)/pytest tests/e2e/test_schema.py
+	$(RUN) pytest tests/attack
+	HYPOTHESIS_EXAMPLES=1000 $(RUN) pytest packages/auth/tests/test_session_model.py
+	HYPOTHESIS_EXAMPLES=200 $(RUN) pytest --timeout=300 packages/api/tests/test_any_input.py
+	SCHEMATHESIS_SECONDS=120 $(RUN) pytest tests/e2e/test_schema.py
 
 test-slow: install ## Test what is too slow for test-e2e and no attack: the whole suite of a renamed clone
-	$(BIN)/pytest tests/e2e -m slow
+	$(RUN) pytest tests/e2e -m slow
 
 test-isolated: ## Test each package with what it declares and no more; PACKAGE=db only that one
-	@for package in $(or $(PACKAGE),db auth api worker); do \
+	@for package in $(or $(call listed,PACKAGE,$(PACKAGES)),db auth api worker); do \
 		echo "pytest packages/$$package"; \
-		$(UV) run --quiet --package app-$$package --isolated --group test pytest -q packages/$$package || exit 1; \
+		$(UV) run --quiet --package "app-$$package" --isolated --group test python -m pytest -q "packages/$$package" || exit 1; \
 	done
 
 coverage: install ## After `make test COVERAGE=1`: every line and branch of packages/*/src was run
-	@$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
+	@$(RUN) coverage combine --quiet
+	$(RUN) coverage report
 
 check: check-format check-lint check-types check-contracts check-dependencies check-sql check-lock check-api ## All that follow
 
 check-format: install ## Formatting (make format mends it)
-	$(BIN)/ruff format --check
+	$(RUN) ruff format --check
 
 check-lint: install ## Lint
-	$(BIN)/ruff check
+	$(RUN) ruff check
 
 check-types: install ## Types, strictly
-	$(BIN)/mypy
+	$(RUN) mypy
 
 check-contracts: install ## Who may import whom
-	$(BIN)/lint-imports
+	$(VENV) .venv/bin/lint-imports
 
 check-dependencies: install ## Each package declares what it imports, and no more
 	@for package in packages/*; do \
-		echo "deptry $$package"; (cd $$package && ../../$(BIN)/deptry src) || exit 1; \
+		echo "deptry $$package"; (cd "$$package" && ../../$(RUN) deptry src) || exit 1; \
 	done
 
 check-sql: install ## The SQL of the revisions: what would lock a table for long, or cannot be undone
 	@mkdir -p dist
-	$(BIN)/alembic upgrade head --sql > dist/revisions.sql
-	$(BIN)/squawk dist/revisions.sql
+	$(RUN) alembic upgrade head --sql > dist/revisions.sql
+	.venv/bin/squawk dist/revisions.sql
 
 check-lock: install ## requirements.lock files hold what is declared, and no more; no index is asked
-	$(BIN)/python scripts/lock.py --check
+	$(VENV) scripts/lock.py --check
 
 check-api: install ## Each API.txt is what its package offers, and nothing it has released is gone unsaid
-	@$(BIN)/python scripts/public_api.py --check
+	@$(VENV) scripts/public_api.py --check
 
 check-fragments: install ## Each package that differs from BASE=origin/main tells its users so
-	@$(BIN)/python scripts/fragments.py $(or $(BASE),origin/main)
+	@$(VENV) scripts/fragments.py $(if $(call typed,BASE),$(call quoted,BASE),origin/main)
 
 guards: install ## Blank each line that a promise rests on, its test must fail; CHANGED=origin/main: what differs from it
-	$(BIN)/python scripts/guards.py $(if $(CHANGED),--changed $(CHANGED))
+	$(VENV) scripts/guards.py $(if $(call typed,CHANGED),--changed $(call quoted,CHANGED))
 
 bench: bench-http bench-jobs bench-failover ## Measure (bench/README.md says what, and the last figures)
 
 bench-http: install ## Measure the API
-	$(BIN)/python bench/http.py
+	$(VENV) bench/http.py
 
 bench-failover: install ## Measure the loss of each host, 1 min; ONLY="--asynchronous --frozen" (python -m bench.failover -h)
-	$(BIN)/python -m bench.failover $(ONLY)
+	$(VENV) -m bench.failover $(call listed,ONLY,)
 
 bench-jobs: install ## Measure the jobs, 5 min; LONG=1: what takes half an hour; ONLY=rates,idle (python -m bench.jobs -h)
-	$(BIN)/python -m bench.jobs $(if $(LONG),--long) $(if $(ONLY),--only $(ONLY))
+	$(VENV) -m bench.jobs $(if $(call on,LONG),--long) $(if $(call typed,ONLY),--only $(call quoted,ONLY))
 
 ##@ Keep
 
 format: install ## Format, and mend what the linter can
-	$(BIN)/ruff check --fix-only --quiet
-	$(BIN)/ruff format
+	$(RUN) ruff check --fix-only --quiet
+	$(RUN) ruff format
 
 lock: install ## Add what is newly declared to the requirements.lock files; UNTIL=2026-12-01 moves all to that day
-	$(BIN)/python scripts/lock.py $(if $(UNTIL),--until $(UNTIL))
+	$(VENV) scripts/lock.py $(if $(call typed,UNTIL),--until $(call quoted,UNTIL))
 
 api: install ## Write anew what each package offers to others (packages/*/API.txt)
-	@$(BIN)/python scripts/public_api.py
+	@$(VENV) scripts/public_api.py
 
 release: install ## Plan a release: make release PACKAGE=db BUMP=minor; YES=1 makes its commits, tag and wheel
-	@$(BIN)/python scripts/release.py $(PACKAGE) $(BUMP) $(if $(YES),--yes)
+	@$(VENV) scripts/release.py $(call listed,PACKAGE,$(PACKAGES)) $(call listed,BUMP,patch minor major) $(if $(call on,YES),--yes)
 
 reference: install ## Write docs/configuration.md anew, from the settings classes
-	@$(BIN)/python scripts/reference.py
+	@$(VENV) scripts/reference.py
 
 clean: ## Remove what was installed and built; the development data stays (make dev RESET=1 empties it)
 	rm -rf .venv .uv dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,4 +1,4 @@
-"""${message}
+"""${message.replace("\\", "\\\\").replace(chr(34) * 3, chr(92) + chr(34) * 3)}
 
 Revision ID: ${up_revision}
 Revises: ${down_revision | comma,n}

@@ -21,19 +21,30 @@ from typing import NoReturn
 import dev_environment
 from dev_environment import DATA, DATABASE_URL, PORT, REDIS_URL, ROOT, RUNNING
 from dev_processes import Parts, say
+from pydantic import BaseModel
 from sqlalchemy import make_url
 
+from app_db.configuration import PREFIX, Misconfigured, load
+from app_db.settings import DatabaseSettings
 from app_db.testing.binaries import postgres_programs
+from app_db.testing.environment import let_through
 from app_db.testing.processes import FolderLock, free_port, port_is_free
 from app_db.testing.servers import FolderInUse, PostgresServer, ServerError, ValkeyServer, WrongPostgresVersion
 
 MAIL_URL = "APP_MAIL__URL"
 MAIL_FOLDER = DATA / "mail"
-START_SECONDS = 60.0
+PSQL = ("PSQLRC", "PSQL_EDITOR", "PSQL_EDITOR_LINENUMBER_ARG", "PSQL_HISTORY", "PSQL_PAGER", "PSQL_WATCH_PAGER")
+"""What psql reads of the environment that leads to no database."""
 
 
 class Stopped(Exception):
     """Somebody asked us to end."""
+
+
+class ServedDatabase(BaseModel, frozen=True):
+    """What is read of the settings to open psql."""
+
+    database: DatabaseSettings
 
 
 class PartEnded(Exception):
@@ -125,9 +136,9 @@ def start_parts(parts: Parts, environment: dict[str, str]) -> None:
         mail_port = free_port()
         environment[MAIL_URL] = f"smtp://127.0.0.1:{mail_port}"
         mail = [sys.executable, "scripts/dev_mail.py", str(mail_port), str(MAIL_FOLDER)]
-        parts.start("mail", mail, {**os.environ, "PYTHONUNBUFFERED": "1"})
+        parts.start("mail", mail, {**let_through(os.environ), "PYTHONUNBUFFERED": "1"})
     dev_environment.write(RUNNING, environment)
-    child = {**os.environ, **environment, "PYTHONUNBUFFERED": "1"}
+    child = {**let_through(os.environ), **environment, "PYTHONUNBUFFERED": "1"}
     parts.start("migrate", [sys.executable, "-m", "alembic", "upgrade", "head"], child)
     uvicorn = "-m uvicorn app_api.main:build --factory --reload --reload-dir packages --host 127.0.0.1"
     quick = f"--port {environment[PORT]} --log-level warning --no-server-header --timeout-graceful-shutdown 3"
@@ -189,19 +200,22 @@ def run(command: list[str]) -> NoReturn:
     """Become the command."""
     programs = Path(sys.executable).parent
     path = f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    environment = {**os.environ, **environment_of_running(), "PATH": path}
+    environment = {**let_through(os.environ), **environment_of_running(), "PATH": path}
     os.chdir(ROOT)
     os.execvpe(command[0], command, environment)  # noqa: S606  a shell would read the arguments once more
 
 
 def psql() -> NoReturn:
-    """Become psql: yours, for it has TLS, or the wheel's. The password is not on its command line."""
-    url = make_url(environment_of_running()[DATABASE_URL])
-    values = {"PGHOST": url.host, "PGPORT": url.port, "PGUSER": url.username, "PGPASSWORD": url.password}
-    values["PGDATABASE"] = url.database
+    """Become psql: yours, for it has TLS, or the wheel's. The password is not on its command line.
+
+    Of what libpq reads the URL says all: a PGSERVICE or PGHOSTADDR of the shell would lead to another database.
+    """
+    settings = load(ServedDatabase, environment_of_running(), elsewhere=[PREFIX]).database
+    url = make_url(settings.dsn)
+    password = {"PGPASSWORD": url.password} if url.password else {}
     program = shutil.which("psql") or str(postgres_programs() / "psql")
-    environment = os.environ | {key: str(value) for key, value in values.items() if value}
-    os.execve(program, [program], environment)  # noqa: S606
+    dsn = url.set(drivername="postgresql", password=None).render_as_string()
+    os.execve(program, [program, dsn], {**let_through(os.environ, more=PSQL), **password})  # noqa: S606
 
 
 def stop(number: int, _frame: FrameType | None) -> None:
@@ -230,7 +244,7 @@ def main() -> int:
     except Stopped as stopped:
         say(f"stopped by {stopped}")
         return 0
-    except (ServerError, PartEnded) as error:
+    except (ServerError, PartEnded, Misconfigured) as error:
         print(f"make {arguments.command.replace('up', 'dev')}: {error}", file=sys.stderr)
         return 1
     return 0

@@ -16,6 +16,7 @@ from app_db.models import User
 from app_db.settings import DatabaseSettings
 from app_db.testing import databases
 from app_db.testing.databases import AppRole
+from app_db.testing.environment import for_tests
 from app_db.testing.servers import PostgresServer, ValkeyServer
 from app_db.types import new_id
 
@@ -24,6 +25,19 @@ POSTGRES = pytest.StashKey[PostgresServer]()
 PREPARED_URL = pytest.StashKey[str]()
 
 type MakeUser = Callable[..., Awaitable[User]]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a product name what its own tests read of the environment."""
+    parser.addini("let_through", "variables that tests see besides those of app_db.testing.environment", type="args")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Take away what the shell exported for others, before a test module is imported or a server is started."""
+    kept = for_tests(os.environ, more=session.config.getini("let_through"))
+    os.environ.clear()
+    os.environ.update(kept)  # guard: test_what_a_shell_exports_for_others_does_not_reach_the_tests
 
 
 @pytest.hookimpl(optionalhook=True)
