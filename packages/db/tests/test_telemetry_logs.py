@@ -5,12 +5,15 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
-from typing import Any
+from enum import Enum
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import structlog
 
-from app_db.telemetry.logs import LogSettings, configure_logging
+from app_db.telemetry.logs import LONGEST_LINE, LogSettings, configure_logging
 
 
 @pytest.fixture(autouse=True)
@@ -124,3 +127,42 @@ def test_a_log_that_cannot_be_written_fails_nothing(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "stderr", FullDisk())
 
     structlog.get_logger("app").info("said_to_nobody")
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_line_of_the_log_has_a_size(capsys: pytest.CaptureFixture[str], form: Literal["json", "console"]) -> None:
+    """Docker cuts lines into pieces of 16 KiB, and Loki refuses those beyond 256 KiB."""
+    configure_logging(LogSettings(format=form))
+    log = structlog.get_logger("app")
+
+    try:
+        raise ValueError("x" * 5_000_000)
+    except ValueError:
+        log.exception("job_ended", job_id="j1", values=["y" * 300_000, 3, None], other=Path("z" * 300_000))
+    log.info("many", **{f"key_{number}": "v" * 100 for number in range(10_000)})
+
+    first, *_ = written = capsys.readouterr().err.splitlines()
+    assert sum(map(len, written)) < 3 * LONGEST_LINE
+    assert "characters are missing" in first if form == "json" else "characters are missing" in "".join(written)
+    if form == "json":
+        one, other = map(json.loads, written)
+        assert (one["event"], one["job_id"], one["exception"][0]["exc_type"]) == ("job_ended", "j1", "ValueError")
+        assert (other["event"], other["level"]) == ("many", "info")
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_members_of_enums_are_logged_by_their_values(
+    capsys: pytest.CaptureFixture[str], form: Literal["json", "console"]
+) -> None:
+    class Colour(Enum):
+        RED = "red"
+
+    configure_logging(LogSettings(format=form))
+
+    structlog.get_logger("app").info("request_ended", status=HTTPStatus.NOT_FOUND, colour=Colour.RED)
+
+    line = capsys.readouterr().err
+    assert "404" in line
+    assert "red" in line
+    assert "HTTPStatus" not in line
+    assert "Colour" not in line

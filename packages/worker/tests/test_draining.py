@@ -93,8 +93,22 @@ async def test_a_job_that_is_cancelled_while_it_runs_does_not_end_the_drain(
     async with jobs.database.sessions.begin() as session:
         await control.cancel(session, job_id)
 
-    for task in runner.held.values():  # as a heartbeat does that has heard of it
-        task.cancel()
+    for delivery in [*runner.held]:  # as a heartbeat does that has heard of it
+        runner.end(delivery)
 
     assert await draining == {"cancelled": 1}
     assert await jobs.scalar("SELECT count(*) FROM jobs") == 1
+
+
+async def test_a_drain_that_is_cancelled_gives_its_job_back_first(jobs: Jobs, make_runner: MakeRunner) -> None:
+    job_id = await jobs.enqueue()
+    runner = make_runner(endless)
+    draining = asyncio.create_task(drain(runner, queues=["default"], lease=LEASE))
+    await until(lambda: runner.held)
+
+    draining.cancel()
+    await asyncio.wait([draining])
+
+    assert draining.cancelled()
+    job = await jobs.get(job_id)
+    assert (job.state, job.attempt) == ("available", 0)

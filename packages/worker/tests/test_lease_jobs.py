@@ -202,6 +202,7 @@ async def test_a_leased_job_of_a_worker_that_stops_is_given_back(jobs: Jobs, mak
     task = asyncio.create_task(runner.run(delivery))
     await until(lambda: runner.held)
 
+    runner.stop()
     task.cancel()
     await asyncio.wait([task])
 
@@ -484,14 +485,20 @@ async def test_a_zombie_has_no_last_transaction(jobs: Jobs, make_runner: MakeRun
 
 
 async def test_a_failure_that_cannot_be_recorded_is_given_up(jobs: Jobs, make_runner: MakeRunner) -> None:
-    @handles(Note, mode=Mode.LEASE, backoff=lambda attempt: timedelta.max)
+    @handles(Note, mode=Mode.LEASE)
     async def fails(job: JobContext, payload: Note) -> None:
         raise RuntimeError
 
     delivery = await jobs.deliver()
+    async with jobs.database.sessions.begin() as session:
+        await session.execute(text("ALTER TABLE job_errors ADD CONSTRAINT ck_full CHECK (false) NOT VALID"))
 
-    with capture_logs() as logs:
-        await make_runner(fails).run(delivery)
+    try:
+        with capture_logs() as logs:
+            await make_runner(fails).run(delivery)
+    finally:
+        async with jobs.database.sessions.begin() as session:
+            await session.execute(text("ALTER TABLE job_errors DROP CONSTRAINT ck_full"))
 
     assert [event["event"] for event in logs] == ["job_outcome_not_recorded"]
     assert (await jobs.get(delivery)).state is JobState.EXECUTING

@@ -14,16 +14,20 @@ from app_db.jobs.bounds import LONGEST_DELAY
 from app_db.jobs.kept import require_depth
 from app_db.jobs.ledger import Delivery, StartedJob
 from app_db.models import JobState
+from app_worker.history import kept
 from app_worker.mail import Mails
 from app_worker.progress import Progress
 
 IN_TX_MODE = "a handler in tx mode holds its job's row: it writes with job.session, and nobody sees progress"
 IDLE = timedelta(seconds=10)
 """A transaction of lease mode that waits so long for its next statement is ended: its worker may be frozen."""
+SHORTEST_SNOOZE = timedelta(seconds=1)
 
 
 class Snooze(Exception):
     """Raised by a handler: not now, run again after `delay`. It costs no attempt, and no limit ends it.
+
+    A delay below a second is a second: what costs nothing and is due at once would run without a pause.
 
     Raises:
         ValueError: for a delay of more than a hundred years: a date that nothing could show.
@@ -35,7 +39,7 @@ class Snooze(Exception):
                 f"a job cannot be put off by {delay}: {LONGEST_DELAY} is the longest"
             )  # guard: test_a_job_cannot_be_put_off_to_a_date_that_nothing_can_show
         super().__init__(delay)
-        self.delay = delay
+        self.delay = max(delay, SHORTEST_SNOOZE)  # guard: test_a_snooze_is_a_second_long_at_least
 
 
 class Discard(Exception):
@@ -126,7 +130,7 @@ class JobContext:
         async with self._held() as session:
             yield session
             await ledger.finish(
-                session, self.delivery, state=JobState.COMPLETED, progress=self.progress.latest
+                session, self.delivery, state=JobState.COMPLETED, progress=kept(self.progress.latest)
             )  # guard: test_the_last_transaction_of_a_job_completes_it
         self.completed.set()
 

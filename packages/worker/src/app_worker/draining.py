@@ -21,9 +21,7 @@ async def run_due(runner: Runner, *, queues: Sequence[str], lease: timedelta) ->
         DatabaseUnavailable: when nobody can say what is due.
     """
     while (delivery := await _next(runner, queues, lease)) is not None:
-        # In a task of its own, which a heartbeat may cancel; when we are cancelled, the job is given back first.
-        async with asyncio.TaskGroup() as running:
-            running.create_task(runner.run(delivery))
+        await _run(runner, delivery)
         yield delivery
 
 
@@ -36,6 +34,20 @@ async def drain(runner: Runner, *, queues: Sequence[str], lease: timedelta) -> C
         if job is not None:  # else somebody has deleted it
             states[job.state] += 1
     return states
+
+
+async def _run(runner: Runner, delivery: Delivery) -> None:
+    """Run it in a task of its own, which a heartbeat may cancel; when we are cancelled, the job is given back first."""
+    running = asyncio.create_task(runner.run(delivery))
+    try:
+        await asyncio.wait([running])
+    except asyncio.CancelledError:
+        runner.stop()
+        running.cancel()  # guard: test_a_drain_that_is_cancelled_gives_its_job_back_first
+        await asyncio.wait([running])
+        raise
+    if not running.cancelled():
+        running.result()
 
 
 async def _next(runner: Runner, queues: Sequence[str], lease: timedelta) -> Delivery | None:

@@ -37,6 +37,7 @@ class Heartbeat:
     def drain(self) -> None:
         """Say from now on that this worker takes no more jobs."""
         self._vitals.draining = True
+        self._runner.stop()
         self._woken.set()
 
     def wake(self) -> None:
@@ -93,7 +94,7 @@ class Heartbeat:
         still_held = self._runner.held
         for delivery in [each for each in deliveries if each in still_held]:  # others have ended meanwhile
             log.warning(event, job_id=str(delivery.id), fence=delivery.fence)
-            still_held[delivery].cancel()
+            self._runner.end(delivery)
 
     async def sign_off(self) -> None:
         """Take the worker off the list."""

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import bindparam, column, text
 from sqlalchemy.dialects.postgresql import JSONB
 
+from app_db.driver import DriverConnection
 from app_db.engine import Database, Session
 from app_db.models import JobState
 
@@ -187,11 +188,17 @@ async def record_error(session: Session, delivery: Delivery, *, attempt: int, er
 async def hold(session: Session, delivery: Delivery, *, idle: timedelta, total: timedelta) -> bool:
     """Lock the job for this transaction; False when the delivery holds it no longer, so nothing may be written.
 
-    Postgres ends the transaction when it has waited `idle` for its next statement, or has taken `total` from now on.
+    Postgres ends the transaction when it has waited `idle` for its next statement, or has taken `total` from now on;
+    whoever asks it next gets a TransactionEnded.
     """
     milliseconds = {"idle": f"{idle / MILLISECOND:.0f}", "total": f"{total / MILLISECOND:.0f}"}
     parameters = {**_key(delivery), **milliseconds}
-    return (await session.execute(_HOLD, parameters)).one_or_none() is not None
+    if (await session.execute(_HOLD, parameters)).one_or_none() is None:
+        return False
+    driver = (await (await session.connection()).get_raw_connection()).driver_connection
+    assert isinstance(driver, DriverConnection), "what app_db.hosts makes"
+    driver.limit(idle=idle, total=total)  # guard: test_a_transaction_that_waits_too_long_is_a_failure_of_its_handler
+    return True
 
 
 async def set_progress(session: Session, delivery: Delivery, progress: Any) -> bool:  # Any: JSON

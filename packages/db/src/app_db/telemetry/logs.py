@@ -4,15 +4,31 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from typing import Literal
+from enum import Enum
+from typing import Any, Final, Literal
 
 import structlog
 from pydantic import BaseModel
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from app_db.texts import cut, safe_repr
+
 # Without the local variables, which structlog shows unless told otherwise: they hold passwords and tokens.
 _frames = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-_encode = json.JSONEncoder(default=repr).encode
+
+
+def _plain(value: Any) -> Any:  # Any: whatever somebody logs
+    """Return the value of a member of an enum, and the repr of what JSON does not know."""
+    return value.value if isinstance(value, Enum) else safe_repr(value)
+
+
+_encode = json.JSONEncoder(default=_plain).encode
+_ESSENTIAL = ("event", "level", "logger", "timestamp", "job_id", "request_id")
+
+LONGEST_LINE: Final = 64 * 1024
+"""Characters. Of a longer line each text is cut: what carries logs refuses it, or breaks it into pieces."""
+LONGEST_TEXT: Final = 8 * 1024
+"""Of such a line, in which there may be several."""
 
 
 class LogSettings(BaseModel, frozen=True):
@@ -40,6 +56,11 @@ class Lines:
     debug = info = warning = error = critical = write
 
 
+class _Console(structlog.dev.ConsoleRenderer):
+    def __call__(self, logger: WrappedLogger, name: str, event_dict: EventDict) -> str:
+        return cut(super().__call__(logger, name, event_dict), LONGEST_LINE)
+
+
 def configure_logging(settings: LogSettings, *, development: bool = False, more: Sequence[Processor] = ()) -> None:
     """Send structlog's events and the records of libraries to standard error, in one format.
 
@@ -57,7 +78,8 @@ def configure_logging(settings: LogSettings, *, development: bool = False, more:
         [structlog.processors.ExceptionRenderer(_frames), _render_json]
         if form == "json"
         else [
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+            _plain_members,
+            _Console(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback),
         ]
     )
     structlog.configure(
@@ -78,4 +100,30 @@ def configure_logging(settings: LogSettings, *, development: bool = False, more:
 
 def _render_json(logger: WrappedLogger, method: str, event: EventDict) -> str:
     # An encoder that is made once: json.dumps makes one per line where it is told what to do with other types.
-    return _encode(event)
+    line = _encode(event)
+    if len(line) <= LONGEST_LINE:
+        return line
+    line = _encode(_cut_texts(event, LONGEST_TEXT))  # guard: test_a_line_of_the_log_has_a_size
+    if len(line) <= LONGEST_LINE:
+        return line
+    brief = {name: cut(str(event[name]), 200) for name in _ESSENTIAL if name in event}
+    return _encode({**brief, "cut": cut(line, LONGEST_TEXT)})
+
+
+def _cut_texts(value: Any, limit: int) -> Any:  # Any: JSON
+    match value:
+        case str():
+            return cut(value, limit)
+        case dict():
+            return {name: _cut_texts(item, limit) for name, item in value.items()}
+        case list() | tuple():
+            return [_cut_texts(item, limit) for item in value]
+        case int() | float() | None:
+            return value
+        case _:
+            return cut(str(_plain(value)), limit)
+
+
+def _plain_members(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    # `404` and not `<HTTPStatus.NOT_FOUND: 404>`, as in JSON.
+    return {name: value.value if isinstance(value, Enum) else value for name, value in event.items()}

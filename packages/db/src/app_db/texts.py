@@ -1,0 +1,25 @@
+"""Texts of a size: of what is too long, the beginning and the end are kept, and how much is missing between them."""
+
+
+def cut(text: str, limit: int) -> str:
+    """Return a text of at most `limit` characters, or a little more: what says how many are missing.
+
+    >>> cut("a" * 6 + "b" * 6, 8)
+    'aaaa … 4 characters are missing … bbbb'
+    """
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]} … {len(text) - 2 * half} characters are missing … {text[-half:]}"
+
+
+def safe_repr(value: object, limit: int = 1000) -> str:
+    """Return the `repr` of whatever it is, cut; where it cannot be had, the name of its class.
+
+    >>> safe_repr([1, 2])
+    '[1, 2]'
+    """
+    try:
+        return cut(repr(value), limit)
+    except Exception:  # code of others, and its failure is not what is to be told
+        return f"<{type(value).__name__}, whose repr fails>"

@@ -1,0 +1,121 @@
+"""Puts the ends of attempts on record, and tells metrics, traces and log of them."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from app_db import Database
+from app_db.jobs import ledger
+from app_db.jobs.commits import wake_after_commit
+from app_db.models import JobState
+from app_db.outage import is_outage
+from app_db.texts import safe_repr
+from app_worker.attempt import Attempt
+from app_worker.history import kept, record
+from app_worker.metrics import Metrics
+from app_worker.verdict import NOW, Verdict, judge
+
+log = structlog.get_logger(__name__)
+
+PAUSE = timedelta(milliseconds=500)
+
+
+@dataclass(slots=True, eq=False)
+class Recorder:
+    """Writes down what became of attempts."""
+
+    database: Database
+    lease: timedelta
+    metrics: Metrics
+
+    async def settle(self, attempt: Attempt, verdict: Verdict) -> None:
+        """Put the end of an attempt on record, again and again while the database is away.
+
+        When the lease is over it is given up: then the job comes back by itself. What Postgres does not take (JSON may
+        hold a NUL, jsonb may not) makes it a failed attempt without its progress.
+        """
+        try:
+            async with asyncio.timeout(self.lease.total_seconds()):
+                while not await self._try_to_settle(attempt, verdict):  # noqa: ASYNC110  # it is another process
+                    await asyncio.sleep(PAUSE.total_seconds())
+        except TimeoutError:
+            log.warning("job_outcome_not_recorded")
+            self.ended(attempt, "given_back")
+        except Exception as failure:
+            if attempt.job is None or (verdict.error is not None and attempt.progress is None):
+                log.warning("job_outcome_not_recorded", exc_info=failure)  # not even its failure: see the lease
+                return
+            attempt.progress = None  # guard: test_an_error_is_on_record_although_the_last_progress_cannot_be
+            await self.settle(attempt, verdict if verdict.error else judge(failure, attempt))
+
+    async def _try_to_settle(self, attempt: Attempt, verdict: Verdict) -> bool:
+        """Return False if the database did not answer."""
+        try:
+            state = await self._finish(attempt, verdict)
+        except Exception as failure:
+            if is_outage(failure):
+                return False
+            raise
+        if state is None:
+            self.ended(attempt, "fenced")  # another delivery has the job: nothing was written
+        else:
+            outcome = {JobState.CANCELLED: "cancelled", JobState.COMPLETED: "completed"}.get(state, verdict.outcome)
+            self.ended(attempt, outcome, error=verdict.error)
+        return True
+
+    async def _finish(self, attempt: Attempt, verdict: Verdict) -> JobState | None:
+        delivery, progress = attempt.delivery, kept(attempt.progress)
+        if verdict.state is JobState.COMPLETED and not attempt.completed.is_set():
+            held = await ledger.complete(self.database, delivery, result=verdict.result, progress=progress)
+            return JobState.COMPLETED if held else None
+        async with self.database.sessions.begin() as session:
+            if attempt.completed.is_set():
+                if verdict.result is not None:
+                    await ledger.set_result(session, delivery, verdict.result)
+                return JobState.COMPLETED
+            state = await ledger.finish(
+                session,
+                delivery,
+                state=verdict.state,
+                costs_attempt=verdict.costs_attempt,
+                due_in=verdict.due_in,
+                progress=progress,
+            )
+            if state is not None and verdict.error is not None and attempt.job is not None:
+                await record(session, delivery, attempt=attempt.job.attempt, error=verdict.error)
+            if verdict.due_in == NOW:
+                wake_after_commit(session)
+            return state
+
+    def started(self, attempt: Attempt) -> None:
+        """Count a start."""
+        with harmless("start_not_counted"):
+            self.metrics.started(attempt.kind)
+
+    def ended(self, attempt: Attempt, outcome: str, *, error: BaseException | None = None) -> None:
+        """Tell of an end that is on record: whatever fails here changes it no more."""
+        with harmless("outcome_not_counted"):
+            if attempt.job is not None:
+                self.metrics.ended(attempt.kind, outcome, time.monotonic() - attempt.began)
+        with harmless("outcome_not_traced"):
+            if attempt.told is not None:
+                attempt.told(outcome, error)
+        with harmless("outcome_not_logged"):
+            # A line for each job that went well would cost more than the ledger does, unless it is asked for.
+            say = log.debug if outcome == "completed" else log.info if error is None else log.warning
+            say("job_ended", outcome=outcome, attempt=attempt.job and attempt.job.attempt, exc_info=error)
+
+
+@contextmanager
+def harmless(event: str) -> Iterator[None]:
+    """Let what fails in the block be a line in the log at most: the attempt is more than what is told of it."""
+    try:
+        yield
+    except Exception as error:
+        with suppress(Exception):  # the log itself may be what failed
+            log.warning(event, cause=safe_repr(error))
