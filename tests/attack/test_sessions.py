@@ -1,8 +1,11 @@
 """Cases 40 to 43: sessions that are ended, by whom, and how many there may be."""
 
 import pytest
+from sqlalchemy import select
 
 from app_auth.testing import Account
+from app_db import Database
+from app_db.models import AuditEvent
 from tests.attack.conftest import Connect
 from tests.attack.wire import Reply, Wire, at_once
 from tests.e2e.processes import Api
@@ -113,6 +116,21 @@ def test_of_two_password_changes_at_two_servers_one_wins(api: Api, twin: Api, co
     statuses = [reply.status for reply in replies]
     assert statuses.count(204) == 1, statuses
     assert connect().login(ada.email, passwords[statuses.index(204)]).status == 200
+
+
+async def test_of_twenty_deletions_of_an_account_at_two_servers_one_is_done(
+    api: Api, twin: Api, connect: Connect, ada: Account, database: Database
+) -> None:
+    """One 204 and one row of the audit: who asks twice is told that the account is gone."""
+    wires = [connect(to) for to in (api, twin) for _ in range(N // 2)]
+    access, _ = wires[0].tokens(ada.email, ada.password)
+
+    replies = at_once(lambda wire: wire.request("DELETE", "/auth/me", bearer=access), wires)
+
+    assert sorted(reply.status for reply in replies) == [204] + [401] * (N - 1)
+    async with database.unit_of_work() as session:
+        rows = await session.scalars(select(AuditEvent).where(AuditEvent.event == "account_deleted"))
+        assert len(rows.all()) == 1
 
 
 # case 43

@@ -28,7 +28,7 @@ from app_auth.principal import Principal
 from app_auth.sessions import IssuedTokens
 from app_auth.testing import PASSWORD, Account, MakeAccount, SignIn, busy_hashing, change_hash
 from app_db import Database, Session
-from app_db.models import Job, TokenPurpose
+from app_db.models import AuditEvent, Job, TokenPurpose
 from app_db.repositories.one_time_tokens import OneTimeTokenRepository
 from app_db.repositories.user_sessions import UserSessionRepository
 from app_db.repositories.users import UserRepository
@@ -236,6 +236,18 @@ async def test_all_sessions_go_with_the_account(
         assert await UserSessionRepository(session).of_user(ada.id) == []
     with pytest.raises(RefreshTokenNotFound):
         await refresh(tokens.refresh_token)
+
+
+async def test_of_parallel_deletions_of_an_account_one_is_done_and_audited(
+    delete_account: DeleteAccount, database: Database
+) -> None:
+    outcomes = await asyncio.gather(*(delete_account() for _ in range(20)), return_exceptions=True)
+
+    assert [type(outcome) for outcome in outcomes].count(UserRemoved) == 19
+    assert outcomes.count(None) == 1
+    async with database.unit_of_work() as session:
+        deleted = await session.scalars(select(AuditEvent).where(AuditEvent.event == "account_deleted"))
+        assert len(deleted.all()) == 1
 
 
 async def test_the_address_of_a_deleted_account_may_register_anew(

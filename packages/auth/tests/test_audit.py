@@ -260,3 +260,26 @@ async def test_the_audit_holds_no_secret_and_no_address_of_mail(
     text = " ".join(str(getattr(row, column.key)) for row in rows for column in AuditEvent.__table__.columns)
     for secret in (account.email, PASSWORD, "not the password", tokens.access_token, tokens.refresh_token):
         assert secret not in text
+
+
+@pytest.mark.parametrize(("refreshes", "late", "told"), [(1, 11, 11), (3, 3600, 3600)])
+async def test_the_audit_of_a_reuse_says_how_old_the_successor_was(
+    auth: Auth, database: Database, make_account: MakeAccount, sign_in: SignIn, audited: Audited,
+    refreshes: int, late: int, told: int,
+) -> None:  # fmt: skip
+    """A tab that slept through one refresh is told from a token that was stolen long ago (RFC 9700, 4.14.2)."""
+    now, first = utcnow(), await sign_in(await make_account())
+    token = first.refresh_token
+    for _ in range(refreshes):
+        async with database.unit_of_work() as session:
+            renewed = await sessions.refresh(auth, session, token=token, client=NOBODY, now=now)
+        token = renewed.refresh_token
+
+    later = now + timedelta(seconds=late)
+    async with database.unit_of_work() as session:
+        with pytest.raises(RefreshTokenUsed) as caught:
+            await sessions.refresh(auth, session, token=first.refresh_token, client=NOBODY, now=later)
+    await refused(database, caught.value)
+
+    [row] = await audited(Event.REFRESH_REUSED)
+    assert row.details == {"successors": refreshes, "successor_seconds": told}

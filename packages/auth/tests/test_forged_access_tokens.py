@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from app_auth.errors import InvalidToken
 from app_auth.settings import AuthSettings, Key
 from app_auth.testing import new_key
 from app_auth.tokens import AccessClaims, AccessTokens
-from app_db.types import new_id
+from app_db.types import new_id, utcnow
 
 USER_ID, SESSION_ID = UUID(int=1), UUID(int=2)
 
@@ -124,6 +125,31 @@ def test_a_token_without_a_type_is_refused(auth: Auth, auth_settings: AuthSettin
     token = signed(auth_settings.keys[0], {"alg": "HS256", "kid": "1"}, right_claims())
 
     assert refused(auth.access_tokens, token)
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        {"exp": 901},
+        {"exp": 10_000},
+        {"exp": 900.5},
+        {"iat": -3600, "exp": 600},
+        {"iat": -3600, "nbf": -3600, "exp": 60},
+    ],
+    ids=str,
+)
+def test_a_token_that_would_live_longer_than_ours_is_refused(auth: Auth, forge: Forge, times: dict[str, float]) -> None:
+    """Whoever had our key for a moment (RFC 8725, 3.5; NIST SP 800-63B-4, 5.3: access tokens are short-lived)."""
+    now = math.floor(time.time())
+
+    assert refused(auth.access_tokens, forge(**{name: now + seconds for name, seconds in times.items()}))
+
+
+def test_a_shorter_setting_ends_the_tokens_of_before(auth: Auth, auth_settings: AuthSettings) -> None:
+    token, _ = auth.access_tokens.issue(user_id=USER_ID, session_id=SESSION_ID, now=utcnow())
+    shorter = AccessTokens(auth_settings.model_copy(update={"access_ttl": timedelta(minutes=14)}))
+
+    assert refused(shorter, token)
 
 
 @pytest.mark.parametrize("crit", [["x"], [], ["exp"], "exp", None])

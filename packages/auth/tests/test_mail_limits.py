@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import func, select
 
-from app_auth import links
+from app_auth import accounts, links
 from app_auth.auth import Auth
 from app_auth.client import NOBODY
 from app_auth.limits import ThrottleSettings
-from app_auth.testing import MakeAccount
+from app_auth.testing import PASSWORD, MakeAccount
 from app_auth.throttle import Throttle
 from app_db import Database, Session
 from app_db.models import AuditEvent, Job
@@ -56,6 +56,49 @@ async def test_nobody_is_flooded_with_links(forgot: Ask, make_account: MakeAccou
         await forgot(spelling)
 
     assert await links_to_send(session) == 3
+
+
+@pytest.fixture
+def register(limited: Auth, database: Database) -> Ask:
+    verifying = replace(limited, settings=limited.settings.model_copy(update={"verification": True}))
+
+    async def register(email: str) -> None:
+        async with database.unit_of_work() as session:
+            await accounts.register(verifying, session, email=email, password=PASSWORD, client=NOBODY)
+
+    return register
+
+
+async def test_the_mail_of_a_registration_is_one_of_the_three(register: Ask, resend: Ask, session: Session) -> None:
+    """OWASP, Forgot Password Cheat Sheet: nobody's mailbox is flooded."""
+    await register(ADA)
+    for _ in range(4):
+        await resend(ADA)
+
+    assert await links_to_send(session) == 3
+
+
+async def test_a_registration_that_is_not_the_first_counts_as_well(
+    register: Ask, resend: Ask, make_account: MakeAccount, session: Session
+) -> None:
+    await make_account(email=ADA)
+    for _ in range(3):
+        await register(ADA)
+    await resend(ADA)
+
+    assert await links_to_send(session) == 0
+
+
+async def test_nobody_keeps_the_mail_of_a_registration_back_by_asking_for_links_before(
+    register: Ask, resend: Ask, session: Session
+) -> None:
+    for _ in range(4):
+        await resend(ADA)
+    before = await links_to_send(session)
+
+    await register(ADA)
+
+    assert await links_to_send(session) == before + 1
 
 
 async def test_an_address_without_an_account_is_limited_alike(forgot: Ask, session: Session) -> None:

@@ -15,6 +15,7 @@ from app_auth.errors import (
     PasswordUnchanged,
     ReauthenticationRequired,
     RegistrationClosed,
+    UserRemoved,
 )
 from app_auth.principal import Principal
 from app_db import Session
@@ -73,7 +74,7 @@ async def register(auth: Auth, session: Session, *, email: str, password: str, c
     await auth.throttle.register(client)  # guard: test_registrations_are_throttled
     user = await _new_user(auth, email=email, password=password)
     if auth.settings.verification:
-        await _add_quietly(session, user, client=client)
+        await _add_quietly(auth, session, user, client=client)
         return None
     await _add(session, user)
     audit(session, Event.REGISTERED, client=client, user_id=user.id)
@@ -143,10 +144,12 @@ async def delete_account(auth: Auth, session: Session, principal: Principal, *, 
 
     Raises:
         ReauthenticationRequired: when the sign-in is older than `fresh_sign_in`.
+        UserRemoved: another request has deleted it a moment ago.
     """
     if now - principal.signed_in_at > auth.settings.fresh_sign_in:
         raise ReauthenticationRequired  # guard: test_deleting_an_account_needs_a_fresh_sign_in
-    await UserRepository(session).delete(principal.user_id)
+    if not await UserRepository(session).delete(principal.user_id):
+        raise UserRemoved  # guard: test_of_parallel_deletions_of_an_account_one_is_done_and_audited
     audit(session, Event.ACCOUNT_DELETED, client=client, user_id=principal.user_id, session_id=principal.session_id)
 
 
@@ -171,12 +174,14 @@ async def _add(session: Session, user: User) -> None:
     await enqueue(session, welcome, owner_id=user.id)  # guard: test_registering_enqueues_a_welcome
 
 
-async def _add_quietly(session: Session, user: User, *, client: Client) -> None:
+async def _add_quietly(auth: Auth, session: Session, user: User, *, client: Client) -> None:
     users = UserRepository(session)
     mail: JobPayload
-    if await users.add_new(user):
-        audit(session, Event.REGISTERED, client=client, user_id=user.id)
-        mail = OneTimeLink(user_id=user.id, purpose=TokenPurpose.VERIFY_EMAIL)
-    else:
-        mail = RegistrationNotice(user_id=await users.find_id(user.email_canonical))
-    await enqueue(session, mail, unique=ONE_NOTICE)
+    # Counted with the links that may be asked for again, and sent in any case: without it nobody could use the account.
+    async with auth.throttle.mail(TokenPurpose.VERIFY_EMAIL.value, user.email_canonical):
+        if await users.add_new(user):
+            audit(session, Event.REGISTERED, client=client, user_id=user.id)
+            mail = OneTimeLink(user_id=user.id, purpose=TokenPurpose.VERIFY_EMAIL)
+        else:
+            mail = RegistrationNotice(user_id=await users.find_id(user.email_canonical))
+        await enqueue(session, mail, unique=ONE_NOTICE)

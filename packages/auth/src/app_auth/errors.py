@@ -1,5 +1,6 @@
 """What can go wrong with accounts, login sessions and tokens; `detail` is the sentence that clients see."""
 
+from datetime import timedelta
 from uuid import UUID
 
 from app_auth.audit import Event, audit
@@ -79,18 +80,24 @@ class RefreshTokenExpired(InvalidGrant):
 class RefreshTokenUsed(InvalidGrant):
     """Refresh token already used"""
 
-    def __init__(self, session_id: UUID, client: Client) -> None:
+    def __init__(self, session_id: UUID, client: Client, *, age: timedelta | None = None, newer: int = 0) -> None:
+        """`age` is that of the current token; it and `newer` many have been made since the one that was used."""
         super().__init__()
-        self.session_id, self.client = session_id, client
+        self.session_id, self.client, self.newer = session_id, client, newer
+        self.seconds = None if age is None else max(0, round(age.total_seconds()))
 
     async def aftermath(self, session: Session) -> None:
         """End the family: either the token was stolen, or its thief has just been found (RFC 9700, 4.14.2).
 
-        Of N parallel reuses the first one does, and tells the audit and the owner.
+        Of N parallel reuses the first one does, and tells the audit and the owner. A tab that slept sends a token whose
+        successor is some seconds or one refresh old; a thief, or a backup, one with many successors.
         """
         user_id = await UserSessionRepository(session).end(self.session_id)  # guard: test_reuse_ends_the_family
         if user_id is not None:
-            audit(session, Event.REFRESH_REUSED, client=self.client, user_id=user_id, session_id=self.session_id)
+            audit(
+                session, Event.REFRESH_REUSED, client=self.client, user_id=user_id, session_id=self.session_id,
+                successor_seconds=self.seconds, successors=self.newer,
+            )  # fmt: skip  # guard: test_the_audit_of_a_reuse_says_how_old_the_successor_was
             notice = SecurityNotice(user_id=user_id, what=Notice.REFRESH_REUSED)
             await enqueue(session, notice, owner_id=user_id)  # guard: test_reuse_is_told_to_the_owner_once
 

@@ -13,6 +13,7 @@ from app_auth.errors import (
     EmailNotVerified,
     InvalidCredentials,
     InvalidEmail,
+    InvalidGrant,
     RefreshTokenExpired,
     RefreshTokenNotFound,
     RefreshTokenUsed,
@@ -143,10 +144,7 @@ async def refresh(auth: Auth, session: Session, *, token: str, client: Client, n
         idle=auth.settings.refresh_idle,
     )
     if rotation is None:
-        user_session = await sessions.get(claims.session_id)
-        if user_session is None:
-            raise RefreshTokenNotFound
-        raise RefreshTokenExpired if user_session.is_expired(now) else RefreshTokenUsed(claims.session_id, client)
+        raise _refusal(await sessions.get(claims.session_id), claims, client=client, now=now)
     return _issue(
         auth,
         RefreshClaims(claims.session_id, rotation.counter),
@@ -155,6 +153,16 @@ async def refresh(auth: Auth, session: Session, *, token: str, client: Client, n
         expires_at=rotation.idle_expires_at,
         now=now,
     )
+
+
+def _refusal(user_session: UserSession | None, claims: RefreshClaims, *, client: Client, now: datetime) -> InvalidGrant:
+    if user_session is None:
+        return RefreshTokenNotFound()
+    if user_session.is_expired(now):
+        return RefreshTokenExpired()
+    age = None if user_session.rotated_at is None else now - user_session.rotated_at
+    newer = max(0, user_session.refresh_counter - claims.counter)  # below 0 after a database was restored
+    return RefreshTokenUsed(claims.session_id, client, age=age, newer=newer)
 
 
 async def authenticate(auth: Auth, database: Database, *, token: str, now: datetime) -> Principal:
@@ -211,7 +219,8 @@ async def revoke_others(session: Session, principal: Principal, *, client: Clien
     """
     sessions, user_id = await _held(session, principal), principal.user_id
     ended = await sessions.end_others(user_id, keep=principal.session_id)
-    audit(session, Event.SESSIONS_REVOKED, client=client, user_id=user_id, count=ended, because="others")
+    if ended:  # of parallel requests one has ended them
+        audit(session, Event.SESSIONS_REVOKED, client=client, user_id=user_id, count=ended, because="others")
 
 
 async def revoke_all(session: Session, principal: Principal, *, client: Client) -> None:

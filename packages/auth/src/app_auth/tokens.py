@@ -72,6 +72,8 @@ class AccessTokens:
     def verify(self, token: str) -> AccessClaims:
         """Return the claims of a token that is ours and lives, within a leeway of 5 s (RFC 8725, 3.1 to 3.12).
 
+        Who has our key for a moment makes no token that outlives it: none lives longer than the setting says.
+
         Raises:
             InvalidToken: for anything else.
         """
@@ -95,6 +97,8 @@ class AccessTokens:
                 raise InvalidToken  # guard: test_a_token_for_another_client_or_scope_is_refused
             for claim in ("iat", "nbf", "exp"):
                 datetime.fromtimestamp(claims[claim], UTC)  # guard: test_a_time_that_is_no_time_is_refused
+            if claims["exp"] - claims["iat"] > self._ttl.total_seconds():
+                raise InvalidToken  # guard: test_a_token_that_would_live_longer_than_ours_is_refused
             return AccessClaims(UUID(claims["sub"]), UUID(claims["sid"]))
         except (jwt.InvalidTokenError, KeyError, ValueError, TypeError, AttributeError, OverflowError, OSError) as exc:
             # A kid that is a list, an exp of 10^400 or "tomorrow", a sub that is no UUID.

@@ -134,6 +134,7 @@ class UserRepository:
         statement = update(User).where(User.email_canonical == email).values(disabled_at=disabled_at).returning(User.id)
         return (await self.session.scalars(statement)).one_or_none()
 
-    async def delete(self, user_id: UUID) -> None:
-        """Delete the user and, by cascade, all their login sessions."""
-        await self.session.execute(delete(User).where(User.id == user_id))
+    async def delete(self, user_id: UUID) -> bool:
+        """Delete the user and, by cascade, all their login sessions; False when another has done so."""
+        statement = delete(User).where(User.id == user_id).returning(User.id)
+        return (await self.session.scalars(statement)).one_or_none() is not None
