@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
+from structlog.testing import capture_logs
 
 from app_api.app import create_app
 from app_api.dependencies import AuthDep, ClientDep
+from app_api.metrics import Metrics
 from app_api.proxies import EVERYBODY, client_address
 from app_api.settings import ApiSettings, HttpSettings
 from app_api.testing import assert_problem, open_client
@@ -40,17 +42,72 @@ def settings_with(settings: ApiSettings, **changed: object) -> ApiSettings:
         ("fd00::1", ["2001:DB8::0:1"], "2001:db8::1"),
         ("::ffff:10.0.0.1", ["::ffff:203.0.113.9"], "203.0.113.9"),
         ("fe80::1%eth0", ["203.0.113.9"], "fe80::1"),
+        ("10.0.0.1", ["203.0.113.9:1024"], "203.0.113.9"),
+        ("10.0.0.1", ["203.0.113.9, 10.0.0.7:9"], "203.0.113.9"),
+        ("10.0.0.1", ["198.51.100.7:1", "203.0.113.9:65535,[fd00::2]:80"], "203.0.113.9"),
+        ("10.0.0.1", ["[2001:db8::1]:80"], "2001:db8::1"),
+        ("10.0.0.1", ["[2001:db8::1]"], "2001:db8::1"),
+        ("10.0.0.1", ["[2001:DB8::1%eth0]:80"], "2001:db8::1"),
+        ("10.0.0.1", ["[::ffff:203.0.113.9]:80"], "203.0.113.9"),
+        ("10.0.0.1", ["203.0.113.9, [::ffff:10.0.0.7]"], "203.0.113.9"),
+        ("10.0.0.1", ["203.0.113.9:_hidden"], "203.0.113.9"),
         (None, ["203.0.113.9"], None),
         ("a socket", ["203.0.113.9"], None),
     ],
 )
 def test_the_last_address_that_is_not_ours_counts(peer: str | None, forwarded: list[str], address: str | None) -> None:
+    """RFC 7239, 6 and 6.1: a node may have a port; Azure's Application Gateway writes it into X-Forwarded-For."""
     assert client_address(peer, forwarded, trusted=PROXIES) == address
 
 
-@pytest.mark.parametrize("absurd", ["", "unknown", "203.0.113.9:80", "[2001:db8::1]", "203.0.113.300", "1", "é", "a, "])
+@pytest.mark.parametrize(
+    "absurd",
+    [
+        *["", "unknown", "_hidden", "203.0.113.300", "1", "é", "a, ", "203.0.113.9:", "203.0.113.9:x"],
+        *["203.0.113.9:123456", "[203.0.113.9]", "203.0.113.9%eth0", "[2001:db8::1", "2001:db8::1]", "[]:80", ":80"],
+    ],
+)
 def test_what_is_no_address_counts_as_absent(absurd: str) -> None:
     assert client_address("10.0.0.1", [f"198.51.100.7, {absurd}"], trusted=PROXIES) == "10.0.0.1"
+
+
+FORWARDED = [
+    (["for=203.0.113.9"], "203.0.113.9"),
+    (["For=203.0.113.9;proto=https;by=10.0.0.2"], "203.0.113.9"),
+    (['proto=https ; for="203.0.113.9:1024"'], "203.0.113.9"),
+    (['for=198.51.100.7, for="[2001:db8::1]:4711"'], "2001:db8::1"),
+    (["for=203.0.113.9", "for=10.0.0.7;by=10.0.0.8", 'for="[fd00::2]:80"'], "203.0.113.9"),
+    (['by="for=198.51.100.7";for="203.0.113.\\9"'], "203.0.113.9"),
+    (['for="a,b", for=203.0.113.9'], "203.0.113.9"),
+    (['for="198.51.100.7', "for=203.0.113.9"], "203.0.113.9"),
+    (['for=198.51.100.7, for="a,b"'], "10.0.0.1"),
+    (["for=198.51.100.7", "for=unknown"], "10.0.0.1"),
+    (["for=198.51.100.7", "proto=https"], "10.0.0.1"),
+    (["for=198.51.100.7;for=203.0.113.9"], "10.0.0.1"),
+    (["for=198.51.100.7, for 203.0.113.9"], "10.0.0.1"),
+    (['for=198.51.100.7, for="203.0.113.9'], "10.0.0.1"),
+    (["for=198.51.100.7, for=" + '"' + "," * 20 + '"'], "10.0.0.1"),
+    ([], "10.0.0.1"),
+]
+
+
+@pytest.mark.parametrize(("lines", "address"), FORWARDED)
+def test_a_proxy_may_write_forwarded_instead(lines: list[str], address: str) -> None:
+    """RFC 7239, 4: pairs joined by ";" and hops by ",", quoted or not; over several lines it is one list."""
+    assert client_address("10.0.0.1", [], forwarded=lines, trusted=PROXIES) == address
+
+
+def test_forwarded_is_not_read_where_a_proxy_writes_x_forwarded_for() -> None:
+    address = client_address("10.0.0.1", ["203.0.113.9"], forwarded=["for=198.51.100.7"], trusted=PROXIES)
+
+    assert address == "203.0.113.9"
+
+
+@given(st.lists(st.text(), max_size=3))
+def test_nothing_before_the_element_of_our_proxy_changes_how_it_is_read(lines: list[str]) -> None:
+    """A quote that a client opens must not swallow what the proxy appends."""
+    for forwarded in ([*lines, "for=203.0.113.9"], [",".join([*lines, 'for="203.0.113.9:80"'])]):
+        assert client_address("10.0.0.1", [], forwarded=forwarded, trusted=PROXIES) == "203.0.113.9"
 
 
 @given(st.lists(st.text()))
@@ -106,6 +163,45 @@ async def test_an_agent_is_cut_to_what_can_be_shown(echo: FastAPI, sent: bytes, 
         response = await client.get("/whoami", headers=[(b"User-Agent", sent)])
 
     assert response.json()["user_agent"] == kept
+
+
+async def test_a_handler_knows_who_asks_from_forwarded(echo: FastAPI) -> None:
+    async with open_client(echo) as client:
+        response = await client.get("/whoami", headers={"Forwarded": 'for=10.0.0.1, for="[2001:db8::1]:80"'})
+
+    assert response.json()["address"] == "2001:db8::1"
+
+
+def unnamed(app: FastAPI) -> float | None:
+    (metrics,) = [layer.kwargs["metrics"] for layer in app.user_middleware if "metrics" in layer.kwargs]
+    assert isinstance(metrics, Metrics)
+    return metrics.registry.get_sample_value("app_http_proxy_unnamed_clients_total")
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-Forwarded-For": "unknown"}, {"Forwarded": "proto=https"}])
+async def test_a_trusted_proxy_that_names_nobody_is_one_warning_and_a_figure(
+    echo: FastAPI, headers: dict[str, str]
+) -> None:
+    with capture_logs() as logs:
+        async with open_client(echo) as client:
+            await client.get("/probe/live")  # a balancer asks that for itself
+            for _ in range(3):
+                await client.get("/whoami", headers=headers)
+
+    warnings = [event for event in logs if event["event"] == "proxy_names_no_client"]
+    assert warnings == [{"event": "proxy_names_no_client", "log_level": "warning", "proxy": "127.0.0.1"}]
+    assert unnamed(echo) == 3
+
+
+async def test_a_proxy_that_names_its_clients_is_not_warned_of(echo: FastAPI) -> None:
+    with capture_logs() as logs:
+        async with open_client(echo) as client:
+            await client.get("/whoami", headers={"X-Forwarded-For": "203.0.113.9"})
+            await client.get("/whoami", headers={"X-Forwarded-For": "127.0.0.7:80"})
+            await client.get("/whoami")
+
+    assert "proxy_names_no_client" not in [event["event"] for event in logs]
+    assert unnamed(echo) == 1
 
 
 class UnixSocket:

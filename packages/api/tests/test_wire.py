@@ -3,18 +3,16 @@
 import asyncio
 import http.client
 import socket
-import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
 from app_api.app import create_app
 from app_api.settings import ApiSettings
-from app_db.testing.processes import wait_until
+from app_api.testing import served
 
 SECRET = "do-not-repeat-me"
 JSON = {"Content-Type": "application/json"}
@@ -32,18 +30,6 @@ def add_faults(app: FastAPI) -> None:
             raise RuntimeError(SECRET)
 
         return StreamingResponse(pieces())
-
-
-@contextmanager
-def served(app: FastAPI) -> Iterator[int]:
-    """Serve an application with uvicorn, and give its port."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="on", http="httptools", log_config=None))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    assert wait_until(lambda: server.started, 30)
-    yield server.servers[0].sockets[0].getsockname()[1]
-    server.should_exit = True
-    thread.join()
 
 
 @pytest.fixture(scope="module")

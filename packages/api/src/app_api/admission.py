@@ -7,7 +7,7 @@ from threading import Event
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app_api.problems import app_error_response
+from app_api.problems import app_error_response, path_as_it_came
 from app_db.deadline import one_deadline
 from app_db.errors import Unavailable
 
@@ -74,6 +74,6 @@ class Admission:
         except TimeoutError:
             if not deadline.expired():
                 raise
-            log.warning("request_timed_out", method=scope["method"], path=scope["path"])
+            log.warning("request_timed_out", method=scope["method"], path=path_as_it_came(scope))
             # Of a response that has begun, the server refuses a second start and closes the connection.
             await app_error_response(scope, RequestTimedOut())(scope, receive, send)

@@ -9,6 +9,7 @@ from starlette.types import Scope
 
 from app_api import health
 from app_api.admission import PROBES, Admission
+from app_api.cors import Preflights
 from app_api.docs import add_docs
 from app_api.features.auth.accounts_router import router as accounts_router
 from app_api.features.auth.router import router as auth_router
@@ -19,7 +20,7 @@ from app_api.input_guard import InputGuard
 from app_api.lifespan import lifespan_of
 from app_api.link_page import add_link_page
 from app_api.metrics import Metrics
-from app_api.middleware import AllowedHosts, Cors, HeadAsGet, RequestContext
+from app_api.middleware import AllowedHosts, HeadAsGet, RequestContext
 from app_api.problems import add_problem_handlers, any_problem
 from app_api.reading import BodyLimits
 from app_api.settings import ApiSettings, HttpSettings
@@ -33,10 +34,6 @@ ROUTERS: tuple[APIRouter, ...] = (
     jobs_router,
     health.router,
 )
-
-CORS_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-CORS_EXPOSED = ("Location", "Retry-After", "WWW-Authenticate", "X-Request-ID")
-CORS_HEADERS = ("Authorization", "Content-Type", "X-Request-ID")
 
 
 def create_app(settings: ApiSettings, *, stopping: Event | None = None) -> FastAPI:
@@ -63,7 +60,7 @@ def create_app(settings: ApiSettings, *, stopping: Event | None = None) -> FastA
         add_docs(app)
     add_link_page(app, at_root=not settings.docs_enabled)
     add_problem_handlers(app)
-    add_middleware(app, settings.http, stopping, metrics)
+    add_middleware(app, settings.http, stopping=stopping, metrics=metrics, traces=traces)
     return app
 
 
@@ -84,7 +81,9 @@ def _is_probe(scope: Scope) -> bool:
     return scope["path"] in PROBES
 
 
-def add_middleware(app: FastAPI, http: HttpSettings, stopping: Event, metrics: Metrics) -> None:
+def add_middleware(
+    app: FastAPI, http: HttpSettings, *, stopping: Event, metrics: Metrics, traces: Tracing = None
+) -> None:
     """Put around the application what every request passes; the last one added is the outermost."""
     app.add_middleware(HeadAsGet)  # guard: test_head_has_the_status_and_headers_of_get
     app.add_middleware(
@@ -96,16 +95,7 @@ def add_middleware(app: FastAPI, http: HttpSettings, stopping: Event, metrics: M
     )
     limits = BodyLimits(http.max_body, http.max_auth_body, http.body_timeout.total_seconds())
     app.add_middleware(InputGuard, limits=limits)  # guard: test_what_is_not_strict_json_is_refused
-    if http.cors_origins:
-        app.add_middleware(
-            Cors,
-            allow_origins=[str(origin).rstrip("/") for origin in http.cors_origins],
-            allow_credentials=True,
-            allow_methods=CORS_METHODS,
-            allow_headers=CORS_HEADERS,
-            expose_headers=CORS_EXPOSED,
-        )
+    if http.origins:
+        app.add_middleware(Preflights, origins=http.origins)
     app.add_middleware(AllowedHosts, hosts=http.allowed_hosts)  # guard: test_another_host_is_refused
-    app.add_middleware(
-        RequestContext, https=http.https, stopping=stopping, metrics=metrics, trusted=http.trusted_proxies
-    )
+    app.add_middleware(RequestContext, http=http, stopping=stopping, metrics=metrics, traces=traces)

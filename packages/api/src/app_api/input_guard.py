@@ -12,11 +12,21 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app_api.problems import InvalidRequest, PayloadTooLarge, UnsupportedMediaType, app_error_response
+from app_api.problems import (
+    InvalidRequest,
+    InvalidText,
+    MalformedRequest,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+    app_error_response,
+)
 from app_api.reading import BodyLimits, read_body, refuse_unread, replay
+from app_api.request_target import check_path
 from app_db.errors import AppError, BadRequest, Invalid
 
 MAX_DEPTH: Final = 64
+ONCE: Final = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
+"""Header fields that decide how long a body is, and what its bytes are."""
 MAX_INTEGER: Final = 2**63 - 1  # a bigint
 
 
@@ -34,12 +44,13 @@ class EncodedBody(UnsupportedMediaType):
     """A body must not be compressed (Content-Encoding: identity)."""
 
     code = "unsupported_content_encoding"
+    accepts = ("Accept-Encoding", "identity")
 
 
-class InvalidText(Invalid):
-    """Text must not contain U+0000 or half of a surrogate pair."""
+class FormExpected(UnsupportedMediaType):
+    """A body must be a form here (application/x-www-form-urlencoded)."""
 
-    code = "invalid_text"
+    accepts = ("Accept", "application/x-www-form-urlencoded")
 
 
 class NumberOutOfRange(Invalid):
@@ -65,11 +76,14 @@ class InputGuard:
         headers: Mapping[bytes, bytes] = dict(reversed(scope["headers"]))
         try:
             _check_target(scope)
-            if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-                raise EncodedBody  # guard: test_a_compressed_body_is_refused
+            _check_framing(scope, headers)
             body = await read_body(scope, headers, receive, self.limits)
             if body and scope["method"] not in {"GET", "HEAD"}:  # theirs is read by nobody (RFC 9110, 9.3.1)
+                if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+                    raise EncodedBody  # guard: test_a_compressed_body_is_refused
                 self._check_body(scope, headers.get(b"content-type", b"").split(b";")[0].strip().lower(), body)
+                if len({value for name, value in scope["headers"] if name == b"content-type"}) > 1:
+                    raise MalformedRequest  # guard: test_a_body_that_is_said_to_be_two_things_is_refused
         except ClientDisconnect:
             return  # half a body: nothing is done with it, and nobody waits for an answer
         except PayloadTooLarge as error:
@@ -88,7 +102,7 @@ class InputGuard:
         """Check a body by what it says to be, which must be what the route takes: nothing gets past unchecked."""
         if self._takes_form(scope):
             if media_type != b"application/x-www-form-urlencoded":
-                raise UnsupportedMediaType  # guard: test_what_is_no_form_is_refused_where_a_form_is_asked_for
+                raise FormExpected  # guard: test_what_is_no_form_is_refused_where_a_form_is_asked_for
             _check_form(body)
         elif media_type == b"application/json" or (
             media_type.startswith(b"application/") and media_type.endswith(b"+json")
@@ -110,8 +124,23 @@ class InputGuard:
 
 
 def _check_target(scope: Scope) -> None:
+    check_path(scope)
     if "\0" in scope["path"] or b"%00" in scope["query_string"] or b"\0" in scope["query_string"]:
         raise InvalidText  # guard: test_nul_in_the_target_is_refused
+
+
+def _check_framing(scope: Scope, headers: Mapping[bytes, bytes]) -> None:
+    """Refuse what says in two ways how long a body is, or what it is (RFC 9112, 6.1 and 6.3; RFC 9110, 5.3).
+
+    Some of it our own parser lets through; another server, or who stands before it, may read the other one.
+    """
+    if len(headers) != len(scope["headers"]):
+        names = [name for name, _ in scope["headers"] if name in ONCE]
+        if len({*names}) != len(names):
+            raise MalformedRequest  # guard: test_a_header_field_that_decides_is_there_once
+    coding = headers.get(b"transfer-encoding")
+    if coding is not None and (coding.lower() != b"chunked" or b"content-length" in headers):
+        raise MalformedRequest  # guard: test_a_body_is_framed_in_one_way
 
 
 def _check_form(body: bytes) -> None:

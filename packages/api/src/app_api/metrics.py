@@ -7,11 +7,13 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from app_api.http_names import METHODS
 from app_auth.auth import Auth
 from app_db.errors import AppError
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+COUNTED = frozenset({*METHODS, "OPTIONS"})
+"""Methods that have a label of their own."""
 NO_ROUTE = "none"
 """The label of all paths that nothing is at: there may be any number of them."""
 
@@ -33,6 +35,10 @@ class Metrics(Collector):
         self._errors = Counter(
             "app_http_errors", "Requests refused, by the error that says why.", ["error"], registry=self.registry
         )
+        self.unnamed = Counter(
+            "app_http_proxy_unnamed_clients", "Requests of a trusted proxy that named no address.",
+            registry=self.registry,
+        )  # fmt: skip
         self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self.registry.register(self)
         for error in _kinds(AppError):
@@ -44,9 +50,9 @@ class Metrics(Collector):
         series = self._series.get(key)
         if series is None:
             # The routes and methods that there are make few; what clients make up counts under one name.
-            labels = (method if method in METHODS else "other", key[1])
+            labels = (method if method in COUNTED else "other", key[1])
             series = self._requests.labels(*labels, status), self._seconds.labels(*labels)
-            if method in METHODS:
+            if method in COUNTED:
                 self._series[key] = series
         series[0].inc()
         series[1].observe(seconds)

@@ -4,24 +4,26 @@ import asyncio
 import re
 import time
 from collections.abc import Sequence
-from http import HTTPStatus
 from secrets import token_hex
 from threading import Event
 
 import structlog
-from starlette.datastructures import Headers
-from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app_api.admission import PROBES, RequestTimedOut
+from app_api.cors import CorsHeaders, RawHeaders
+from app_api.host_names import ANY
+from app_api.http_names import METHODS
 from app_api.metrics import Metrics, name_of
-from app_api.problems import ProblemResponse, app_error_response, internal_error_response
-from app_api.proxies import Network, client_of
+from app_api.problems import app_error_response, internal_error_response, path_as_it_came
+from app_api.proxies import ClientAddresses
+from app_api.request_target import InvalidHost, host_of
+from app_api.settings import HttpSettings
 from app_db.errors import AppError, BadRequest
+from app_db.telemetry.tracing import Tracing
 
 log = structlog.get_logger(__name__)
-
-type RawHeaders = list[tuple[bytes, bytes]]
 
 # For answers that no browser is to show, keep, embed or guess the type of (OWASP REST Security Cheat Sheet).
 SECURITY_HEADERS = (
@@ -36,12 +38,6 @@ STRICT_TRANSPORT_SECURITY = (b"strict-transport-security", b"max-age=63072000; i
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
-class InvalidHost(BadRequest):
-    """Invalid host header"""
-
-    code = "invalid_host"
-
-
 class RequestContext:
     """Gives every request an id and a line in the log, every response its headers, and every fault of ours an answer.
 
@@ -50,12 +46,14 @@ class RequestContext:
     """
 
     def __init__(
-        self, app: ASGIApp, *, https: bool, stopping: Event, metrics: Metrics, trusted: tuple[Network, ...]
+        self, app: ASGIApp, *, http: HttpSettings, stopping: Event, metrics: Metrics, traces: Tracing = None
     ) -> None:
         self.app = app
+        self.traces = traces
+        self.cors = CorsHeaders(http.origins)
         self.metrics = metrics
-        self.trusted = trusted
-        self.headers = (*SECURITY_HEADERS, *([STRICT_TRANSPORT_SECURITY] if https else []))
+        self.addresses = ClientAddresses(http.trusted_proxies, metrics)
+        self.headers = (*SECURITY_HEADERS, *([STRICT_TRANSPORT_SECURITY] if http.https else []))
         self.stopping = stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,13 +64,15 @@ class RequestContext:
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         request_id = given.decode() if REQUEST_ID.fullmatch(given) else token_hex(16)
         scope.setdefault("state", {})["request_id"] = request_id
+        if self.traces is not None and b"%" in scope.get("raw_path", b""):
+            self.traces.name_path(path_as_it_came(scope))  # guard: test_a_span_has_the_path_as_it_came
         status, began = 0, time.perf_counter()
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = self._complete(message["headers"], request_id.encode())
+                message["headers"] = self._complete(scope, message["headers"])
             await send(message)
 
         self.metrics.in_flight += 1
@@ -87,7 +87,7 @@ class RequestContext:
                 await answer(scope, receive, send_with_id)  # guard: test_what_the_end_cuts_off_is_told_to_come_back
             except Exception:
                 # Starlette would answer, too, but raise on: uvicorn then closes the socket under the next request.
-                log.exception("request_failed", method=scope["method"], path=scope["path"])
+                log.exception("request_failed", method=scope["method"], path=path_as_it_came(scope))
                 if status:
                     raise
                 answer = internal_error_response(scope)
@@ -97,28 +97,39 @@ class RequestContext:
                 self._finish(scope, status, time.perf_counter() - began)
 
     def _finish(self, scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path_format", None)
+        route = _route_of(scope)
         error: type[AppError] | None = scope["state"].get("error")
         self.metrics.finished(scope["method"], route, status, seconds)
         if error is not None:
             self.metrics.refused(error)
-        say = log.debug if route in PROBES else log.info
+        is_probe = route in PROBES
+        say = log.debug if is_probe else log.info
         say(
             "request_finished",
             method=scope["method"],
             route=route,
             status=status,
             milliseconds=round(seconds * 1000, 2),
-            client=client_of(scope, self.trusted),
+            client=self.addresses.of(scope, is_probe=is_probe),
             error=error and name_of(error),
         )
 
-    def _complete(self, headers: RawHeaders, request_id: bytes) -> RawHeaders:
+    def _complete(self, scope: Scope, headers: RawHeaders) -> RawHeaders:
         """Add ours to the headers of a response; where a page has a policy of its own, that one holds."""
         given = {name for name, _ in headers}
-        ours = [header for header in self.headers if header[0] not in given]
+        ours = [header for header in (*self.headers, *self.cors.of(scope)) if header[0] not in given]
         closing = [(b"connection", b"close")] if self.stopping.is_set() and b"connection" not in given else []
-        return [*headers, *ours, *closing, (b"x-request-id", request_id)]
+        return [*headers, *ours, *closing, (b"x-request-id", scope["state"]["request_id"].encode())]
+
+
+def _route_of(scope: Scope) -> str | None:
+    """Return the path of the route that took a request, with the prefixes of all routers that it was included by."""
+    route = scope.get("route")
+    # FastAPI's own note: a router may be included twice, and its routes know only their own paths.
+    context = scope.get("fastapi", {}).get("effective_route_context")
+    if context is not None and context.original_route is route:
+        route = context  # guard: test_a_router_that_is_included_twice_is_two_routes
+    return getattr(route, "path_format", None)
 
 
 class HeadAsGet:
@@ -132,48 +143,32 @@ class HeadAsGet:
         if scope["type"] == "http" and scope["method"] == "HEAD":
             as_get = {**scope, "method": "GET"}
             await self.app(as_get, receive, send)
-            scope["route"] = as_get.get("route")  # guard: test_a_head_is_counted_under_its_route
+            # Also what FastAPI notes beside the route: guard: test_a_head_is_counted_under_its_route
+            scope.update((name, as_get[name]) for name in ("route", "fastapi") if name in as_get)
             return
         await self.app(scope, receive, send)
 
 
 class AllowedHosts:
-    """Refuses requests for a host that is not ours: links and caches must not be built from a made-up name."""
+    """Refuses requests for a host that is not ours: links and caches must not be built from a made-up name.
+
+    `hosts` are names as `APP_HTTP__ALLOWED_HOSTS` has them once it was read.
+    """
 
     def __init__(self, app: ASGIApp, *, hosts: Sequence[str]) -> None:
         self.app = app
-        self.hosts = frozenset(host.lower() for host in hosts)
+        self.hosts = frozenset(hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check one request."""
-        if scope["type"] == "http" and "*" not in self.hosts:
-            given = [value for name, value in scope["headers"] if name == b"host"]
-            # RFC 9112, 3.2: exactly one. Two are read differently by whoever stands in front of us.
-            host = given[0].decode("latin-1") if len(given) == 1 else ""  # guard: test_two_hosts_are_refused
-            name = host[: host.index("]") + 1] if host.startswith("[") and "]" in host else host.split(":")[0]
-            if name.lower() not in self.hosts:
-                refusal = app_error_response(scope, InvalidHost())
-                await refusal(scope, receive, send)  # guard: test_another_host_is_refused
+        if scope["type"] == "http":
+            try:
+                if host_of(scope) not in self.hosts and ANY not in self.hosts:
+                    raise InvalidHost  # guard: test_another_host_is_refused
+            except BadRequest as error:
+                await app_error_response(scope, error)(scope, receive, send)
+                return
+            if scope["path"] == "*":  # of the server in general (RFC 9110, 9.3.7); host_of has seen that it is OPTIONS
+                await Response(status_code=204, headers={"Allow": ", ".join(METHODS)})(scope, receive, send)
                 return
         await self.app(scope, receive, send)
-
-
-class Cors(CORSMiddleware):
-    """Starlette's, with a problem document where a preflight is refused."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
-        headers = Headers(scope=scope) if scope["type"] == "http" and scope["method"] == "OPTIONS" else {}
-        if not ("origin" in headers and "access-control-request-method" in headers):
-            await super().__call__(scope, receive, send)
-            return
-        response = self.preflight_response(Headers(scope=scope))
-        if response.status_code >= HTTPStatus.BAD_REQUEST:
-            response = ProblemResponse(
-                scope,
-                response.status_code,
-                code="cors_refused",
-                detail=bytes(response.body).decode(),
-                headers={name: text for name, text in response.headers.items() if not name.startswith("content-")},
-            )
-        await response(scope, receive, send)

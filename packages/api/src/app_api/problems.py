@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ClassVar
 
 import structlog
 from fastapi import FastAPI, Request
@@ -13,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Mount
 
+from app_api.http_names import METHODS
 from app_auth.errors import InvalidGrant, InvalidToken, Throttled
 from app_auth.permissions import OperatorRequired
 from app_db.errors import AppError, BadRequest, Conflict, Forbidden, Invalid, NotFound, Unauthenticated, Unavailable
@@ -20,7 +21,6 @@ from app_db.errors import AppError, BadRequest, Conflict, Forbidden, Invalid, No
 log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-_METHODS = frozenset({"DELETE", "GET", "PATCH", "POST", "PUT"})
 
 
 class PayloadTooLarge(AppError):
@@ -35,6 +35,12 @@ class SlowBody(AppError):
     code = "slow_body"
 
 
+class MalformedRequest(BadRequest):
+    """The request is malformed."""
+
+    code = "malformed_request"
+
+
 class InvalidRequest(BadRequest):
     """A parameter is missing."""
 
@@ -47,10 +53,18 @@ class ValidationFailed(Invalid):
     code = "validation_failed"
 
 
+class InvalidText(Invalid):
+    """Text must not contain U+0000 or half of a surrogate pair."""
+
+    code = "invalid_text"
+
+
 class UnsupportedMediaType(AppError):
     """A body must be JSON (application/json), or a form (application/x-www-form-urlencoded) where one is asked for."""
 
     code = "unsupported_media_type"
+    accepts: ClassVar[tuple[str, str]] = ("Accept", "application/json")
+    """The header field that says what would be taken (RFC 9110, 15.5.16)."""
 
 
 STATUS_BY_ERROR: Mapping[type[AppError], int] = {
@@ -111,12 +125,21 @@ class ProblemResponse(JSONResponse):
             title=HTTPStatus(status).phrase,
             status=status,
             detail=detail,
-            instance=scope["path"],
+            instance=path_as_it_came(scope),  # guard: test_the_instance_of_a_problem_is_the_path_as_it_came
             code=code,
             request_id=scope["state"]["request_id"],
             **members,
         )
         super().__init__(problem.model_dump(exclude_none=True), status, headers)
+
+
+def path_as_it_came(scope: Mapping[str, Any]) -> str:
+    """Return the path of the target with its escapes, and without its query, which may hold a secret.
+
+    Decoded it would be another reference (RFC 9457, 3.1.5): `/x%3Fy` is a path, and `/x?y` a path and a query.
+    """
+    raw: bytes | None = scope.get("raw_path")
+    return str(scope["path"]) if raw is None else raw.decode("latin-1")
 
 
 def status_of(error: type[AppError]) -> int:
@@ -162,8 +185,14 @@ def app_error_response(scope: Mapping[str, Any], error: AppError, **members: Any
         headers["Retry-After"] = str(error.retry_after)  # guard: test_health_is_an_outage_without_the_database
     if isinstance(error, OperatorRequired):
         headers["WWW-Authenticate"] = 'Bearer error="insufficient_scope"'  # guard: test_a_403_names_what_is_lacking
-    if isinstance(error, PayloadTooLarge | SlowBody):
+    if isinstance(error, PayloadTooLarge | SlowBody | MalformedRequest):
+        # Where the next request begins is not known.
         headers["Connection"] = "close"  # guard: test_a_body_that_turns_out_too_large_is_refused
+    if isinstance(error, UnsupportedMediaType):
+        name, value = error.accepts
+        headers[name] = value  # guard: test_what_is_refused_for_its_media_type_is_told_what_would_be_taken
+        if scope["method"] == "PATCH" and name == "Accept":
+            headers["Accept-Patch"] = value  # RFC 5789, 2.2
     if isinstance(error, InvalidGrant | InvalidRequest):
         # The names that RFC 6749, 5.2 gives them; a code of ours may be more precise.
         members["error"] = InvalidGrant.code if isinstance(error, InvalidGrant) else error.code
@@ -214,7 +243,7 @@ def add_problem_handlers(app: FastAPI) -> None:
 def _allowed_methods(request: Request, stated: str) -> set[str]:
     """Return what RFC 9110, 15.5.6 asks for; FastAPI states the methods of the first route with this path only."""
     methods = {*stated.split(", ")}
-    for method in _METHODS - methods:
+    for method in {*METHODS} - {"HEAD"} - methods:
         scope = {**request.scope, "method": method}
         if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes if not isinstance(route, Mount)):
             methods.add(method)

@@ -1,73 +1,119 @@
 """Where a request comes from, with proxies of ours in front of it or not (ADR-0040)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Any
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any, Final, NamedTuple
 
+import structlog
 from fastapi import Request
 
+from app_api.forwarding import Address, hops_of, read_node
+from app_api.metrics import Metrics
 from app_auth.client import MAX_AGENT, Client
+
+log = structlog.get_logger(__name__)
 
 type Network = IPv4Network | IPv6Network
 
 EVERYBODY: tuple[Network, ...] = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
 
-def read_client(request: Request, *, trusted: Sequence[Network]) -> Client:
+MAX_PROXIES: Final = 1000
+"""Of which it is remembered whether they name clients: more are counted, and not warned of."""
+
+
+class Origin(NamedTuple):
+    """Where a request comes from."""
+
+    address: str | None
+    proxy: str | None = None
+    """Which proxy of ours it came through last, if it came through one."""
+    named: bool = False
+    """Whether that proxy wrote down an address, be it a client's or another proxy's of ours."""
+
+
+class ClientAddresses:
+    """Says for the log where requests come from, and notices a trusted proxy that never names anybody.
+
+    All clients of such a proxy are one to us: they share its throttles, and audit and sessions name the proxy.
+    """
+
+    def __init__(self, trusted: tuple[Network, ...], metrics: Metrics) -> None:
+        self._trusted = trusted
+        self._metrics = metrics
+        self._seen: set[str] = set()
+
+    def of(self, scope: Mapping[str, Any], *, is_probe: bool) -> str | None:
+        """Return the address of the client; without a look at headers where no proxy is ours."""
+        if not self._trusted:
+            return scope["client"][0] if scope.get("client") else None
+        origin = _origin_of(scope, self._trusted)
+        # A proxy that looks whether we live does so for itself.
+        if origin.proxy is not None and not is_probe:
+            self._notice(origin.proxy, named=origin.named)
+        return origin.address
+
+    def _notice(self, proxy: str, *, named: bool) -> None:
+        if not named:
+            self._metrics.unnamed.inc()  # guard: test_a_trusted_proxy_that_names_nobody_is_one_warning_and_a_figure
+        if proxy in self._seen or len(self._seen) >= MAX_PROXIES:
+            return
+        self._seen.add(proxy)
+        if not named:
+            log.warning("proxy_names_no_client", proxy=proxy)
+
+
+def read_client(request: Request, *, trusted: tuple[Network, ...]) -> Client:
     """Return who asks; what they say of themselves is cut to what can be stored and shown."""
     agent = "".join(filter(str.isprintable, request.headers.get("user-agent", "")))[:MAX_AGENT]
     return Client(
-        address=client_address(
-            request.client.host if request.client else None,
-            request.headers.getlist("x-forwarded-for"),
-            trusted=trusted,
-        ),
+        address=_origin_of(request.scope, trusted).address,
         user_agent=agent or None,
         request_id=request.state.request_id,
     )
 
 
-def client_of(scope: Mapping[str, Any], trusted: tuple[Network, ...]) -> str | None:
-    """Return the address for a log: as `client_address`, and without a look at headers where no proxy is ours."""
+def client_address(
+    peer: str | None, forwarded_for: Sequence[str], *, trusted: Sequence[Network], forwarded: Sequence[str] = ()
+) -> str | None:
+    """Return the last address that none of our proxies has, among those that they wrote down.
+
+    `forwarded_for` are the lines of X-Forwarded-For, each with its addresses from the client to us, and `forwarded`
+    those of Forwarded, which count where there are no others. Only a trusted peer is believed. What is no address, and
+    a list without any stranger's, counts as if there were none: the peer counts.
+    """
+    return _read_origin(peer, hops_of(forwarded_for, forwarded), trusted=trusted).address
+
+
+def _origin_of(scope: Mapping[str, Any], trusted: tuple[Network, ...]) -> Origin:
+    lines: dict[bytes, list[str]] = {b"x-forwarded-for": [], b"forwarded": []}
+    for name, value in scope["headers"]:
+        if name in lines:
+            lines[name].append(value.decode("latin-1"))
     peer = scope["client"][0] if scope.get("client") else None
-    if not trusted:
-        return peer
-    forwarded = tuple(value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for")
-    return _address_of(peer, forwarded, trusted)
+    return _remembered(peer, tuple(map(tuple, lines.values())), trusted=trusted)
 
 
 @lru_cache(maxsize=1024)
-def _address_of(peer: str | None, forwarded: tuple[str, ...], trusted: tuple[Network, ...]) -> str | None:
-    return client_address(peer, forwarded, trusted=trusted)
+def _remembered(peer: str | None, lines: tuple[tuple[str, ...], ...], *, trusted: tuple[Network, ...]) -> Origin:
+    return _read_origin(peer, hops_of(*lines), trusted=trusted)
 
 
-def client_address(peer: str | None, forwarded: Sequence[str], *, trusted: Sequence[Network]) -> str | None:
-    """Return the last address that none of our proxies has, among those that they wrote down.
-
-    `forwarded` are the X-Forwarded-For headers, each with its addresses from the client to us. Only a trusted peer is
-    believed. What is no address, and a list without any stranger's, counts as if there were none: the peer counts.
-    """
-    address = _parse(peer)
+def _read_origin(peer: str | None, hops: Iterable[str], *, trusted: Sequence[Network]) -> Origin:
+    address = read_node(peer)
     if address is None or not _is_in(trusted, address):
-        return None if address is None else str(address)
-    for text in reversed(",".join(forwarded).split(",")):
-        hop = _parse(text.strip(" \t"))
+        return Origin(None if address is None else str(address))
+    proxy, named = str(address), False
+    for text in hops:
+        hop = read_node(text)
         if hop is None:
             break  # guard: test_what_is_no_address_counts_as_absent
+        named = True
         if not _is_in(trusted, hop):
-            return str(hop)
-    return str(address)
+            return Origin(str(hop), proxy, named)
+    return Origin(proxy, proxy, named)
 
 
-def _parse(text: str | None) -> IPv4Address | IPv6Address | None:
-    """Read an address in the one form that we compare: without a zone, and IPv4 where IPv6 only wraps it."""
-    try:
-        address = ip_address((text or "").partition("%")[0])
-    except ValueError:
-        return None
-    return (address.version == 6 and address.ipv4_mapped) or address  # noqa: PLR2004
-
-
-def _is_in(networks: Sequence[Network], address: IPv4Address | IPv6Address) -> bool:
+def _is_in(networks: Sequence[Network], address: Address) -> bool:
     return any(address in network for network in networks)

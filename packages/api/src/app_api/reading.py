@@ -9,14 +9,13 @@ from typing import Final
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from app_api.problems import PayloadTooLarge, ProblemResponse, SlowBody
-from app_db.errors import BadRequest
+from app_api.problems import MalformedRequest, PayloadTooLarge, ProblemResponse, SlowBody
 
 LINGER_SECONDS: Final = 1.0
 
 
-class InvalidLength(BadRequest):
-    """Content-Length is not a number."""
+class InvalidLength(MalformedRequest):
+    """Content-Length is not the length of the body."""
 
     code = "invalid_content_length"
 
@@ -40,22 +39,28 @@ async def read_body(scope: Scope, headers: Mapping[bytes, bytes], receive: Recei
     Raises:
         PayloadTooLarge: it is larger than `limits` allow, whether or not it said so.
         SlowBody: it was not there in time, however steadily it came.
-        InvalidLength: no server that we know lets it through.
+        InvalidLength: it is not as long as it said; a server should not let that through.
         ClientDisconnect: there is nobody to answer.
     """
+    length = headers.get(b"content-length", b"0")
     try:
-        announced = int(headers.get(b"content-length", b"0"))
+        announced = int(length)
     except ValueError:
         raise InvalidLength from None
+    if not length.isdigit():
+        raise InvalidLength  # 1_0 and +1, which Python takes; guard: test_a_length_that_is_no_number_is_refused
     max_size = limits.size_for(scope["path"])
     if announced > max_size:
         raise PayloadTooLarge  # guard: test_a_body_that_announces_itself_as_too_large_is_refused_unread
     try:
         # A timer costs as much as all of this: none where nothing is to come.
         async with asyncio.timeout(limits.seconds if announced or b"transfer-encoding" in headers else None):
-            return await _join(receive, max_size)
+            body = await _join(receive, max_size)
     except TimeoutError:
         raise SlowBody from None
+    if b"content-length" in headers and len(body) != announced:
+        raise InvalidLength  # guard: test_a_body_of_another_length_than_announced_is_refused
+    return body
 
 
 async def _join(receive: Receive, max_size: int) -> bytes:

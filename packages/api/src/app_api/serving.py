@@ -1,5 +1,6 @@
 """How the API listens, and how it stops: first it says so, then it closes its door, then it finishes what it began."""
 
+import math
 import time
 from datetime import timedelta
 from socket import socket
@@ -7,9 +8,11 @@ from threading import Event
 from types import FrameType
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from app_api.app import create_app
-from app_api.settings import ApiSettings
+from app_api.connection import HttpConnection
+from app_api.settings import ApiSettings, HttpSettings
 from app_db.ending import end_soon
 
 
@@ -46,17 +49,25 @@ class Server(uvicorn.Server):
 def serve(settings: ApiSettings) -> None:
     """Serve until SIGTERM, then for `drain_delay` more, then let running requests finish for up to `drain`."""
     stopping = Event()
-    config = uvicorn.Config(
-        create_app(settings, stopping=stopping),
-        host=settings.http.host,
-        port=settings.http.port,
+    config = server_config(create_app(settings, stopping=stopping), settings.http)
+    Server(config, stopping=stopping, delay=settings.http.drain_delay).run()
+
+
+def server_config(app: ASGIApp, http: HttpSettings) -> uvicorn.Config:
+    """Return how uvicorn serves an application; a test that serves one takes the same."""
+    keep_alive = math.ceil(http.keep_alive.total_seconds())
+    return uvicorn.Config(
+        app,
+        host=http.host,
+        port=http.port,
         loop="uvloop",
-        http="httptools",
+        http=HttpConnection,  # httptools; guard: test_a_request_that_offers_an_upgrade_keeps_its_body
+        ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_graceful_shutdown=round(settings.http.drain.total_seconds()),
+        timeout_keep_alive=keep_alive,  # guard: test_an_idle_connection_is_kept_for_its_time
+        timeout_graceful_shutdown=round(http.drain.total_seconds()),
     )
-    Server(config, stopping=stopping, delay=settings.http.drain_delay).run()

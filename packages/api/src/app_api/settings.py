@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from ipaddress import IPv6Address, ip_network
 from typing import Annotated, Any, Final, Self
 
-from pydantic import AnyHttpUrl, BaseModel, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, AnyHttpUrl, BaseModel, BeforeValidator, Field, model_validator
 
+from app_api.host_names import check_origin, read_allowed_host
 from app_api.proxies import EVERYBODY, Network
 from app_auth.keys import weaknesses
 from app_auth.limits import ThrottleSettings
@@ -20,12 +22,26 @@ ELSEWHERE: Final = ("APP_WORKER__", "APP_MAIL__", "APP_PUBLIC_BASE_URL")
 """What only the worker reads: both may be given the same settings."""
 
 
+_WRAPPER: Final = 96
+"""Bits of an IPv6 address in front of the IPv4 address that it wraps (RFC 4291, 2.5.5.2)."""
+
+
 def _everybody(networks: object) -> object:
     return EVERYBODY if networks in (["*"], ("*",)) else networks
 
 
-type TrustedProxies = Annotated[tuple[Network, ...], BeforeValidator(_everybody)]
+def _unwrapped(network: Network) -> Network:
+    """Return the IPv4 network that an IPv6 one only wraps: addresses are compared unwrapped, so it would match none."""
+    first = network.network_address
+    if isinstance(first, IPv6Address) and first.ipv4_mapped and network.prefixlen >= _WRAPPER:
+        return ip_network((first.ipv4_mapped, network.prefixlen - _WRAPPER))
+    return network
+
+
+type TrustedProxies = Annotated[tuple[Annotated[Network, AfterValidator(_unwrapped)], ...], BeforeValidator(_everybody)]
 """Networks; `["*"]` is everybody."""
+type AllowedHost = Annotated[str, AfterValidator(read_allowed_host)]
+type Origin = Annotated[AnyHttpUrl, AfterValidator(check_origin)]
 
 
 class HttpSettings(BaseModel, frozen=True):
@@ -35,14 +51,20 @@ class HttpSettings(BaseModel, frozen=True):
     """Where to listen; the default is for a proxy on the same machine."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """0 takes any free port; the log says which."""
-    allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "0.0.0.0")  # noqa: S104  # names to accept, not to bind
+    allowed_hosts: Annotated[tuple[AllowedHost, ...], Field(min_length=1)] = ("localhost", "127.0.0.1", "0.0.0.0")  # noqa: S104  # names to accept, not to bind
     """Names that requests may come for, those of health checks included."""
-    cors_origins: tuple[AnyHttpUrl, ...] = ()
+    cors_origins: tuple[Origin, ...] = ()
     """Front ends on other origins whose browsers may ask."""
     trusted_proxies: TrustedProxies = ()
     """Whose X-Forwarded-For is believed."""
     https: bool = False
     """Whether clients reach us by HTTPS alone; browsers are then told to (Strict-Transport-Security)."""
+    keep_alive: Annotated[Duration, Field(ge=timedelta(seconds=1), le=timedelta(hours=1))] = timedelta(seconds=75)
+    """For so long an idle connection is kept: longer than whatever stands in front of the API keeps it.
+
+    Else it is closed here while a request is on its way. The shipped proxy gives up an idle one within 50 s, nginx and
+    the balancers of most clouds after 60.
+    """
     max_body: Annotated[int, Field(ge=1024, le=1024**3)] = 1024 * 1024
     """Bytes."""
     max_auth_body: Annotated[int, Field(ge=1024, le=1024**2)] = 64 * 1024
@@ -67,6 +89,11 @@ class HttpSettings(BaseModel, frozen=True):
     Together with `drain_delay` a little above `request_timeout`; what begins in the delay is given a second less than
     this. 11 where the delay is none by default.
     """
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """`cors_origins` as browsers send them."""
+        return tuple(str(origin).removesuffix("/") for origin in self.cors_origins)
 
 
 class RedisSettings(ValkeySettings, frozen=True):

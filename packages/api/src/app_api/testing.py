@@ -1,19 +1,23 @@
 """For tests of the API: a client of the real application, and a user who is signed in."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, cast
-from urllib.parse import unquote
 
+import uvicorn
 from fastapi import FastAPI
 from httpx2 import ASGITransport, AsyncClient, Response
 from starlette.types import Receive, Scope, Send
 
 from app_api.lifespan import State
+from app_api.serving import server_config
+from app_api.settings import HttpSettings
 from app_auth.sessions import IssuedTokens
 from app_auth.testing import Account
+from app_db.testing.processes import wait_until
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,18 @@ async def open_client(app: FastAPI) -> AsyncIterator[AsyncClient]:
         yield client
 
 
+@contextmanager
+def served(app: FastAPI, *, http: HttpSettings | None = None) -> Iterator[int]:
+    """Serve an application in a thread as its process would, and give the port: for what only a socket shows."""
+    server = uvicorn.Server(server_config(app, http or HttpSettings(port=0)))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    assert wait_until(lambda: server.started, 30)
+    yield server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    thread.join()
+
+
 def assert_problem(response: Response, status: int, code: str) -> dict[str, Any]:
     """Fail unless the response is a complete problem document (RFC 9457); returns it, to look at its other members."""
     assert response.status_code == status, f"{response.status_code}: {response.text}"
@@ -63,7 +79,7 @@ def assert_problem(response: Response, status: int, code: str) -> dict[str, Any]
     assert problem["status"] == status
     assert problem["code"] == code
     assert problem["detail"]
-    assert problem["instance"] == unquote(response.request.url.path)
+    assert problem["instance"] == response.request.url.raw_path.decode().partition("?")[0]
     assert problem["request_id"] == response.headers["X-Request-ID"]
     if status == HTTPStatus.UNAUTHORIZED:
         assert response.headers["WWW-Authenticate"].startswith("Bearer")

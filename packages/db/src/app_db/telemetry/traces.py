@@ -71,6 +71,10 @@ class Traces:
             closing.start()
             await asyncio.to_thread(closing.join, LAST_WORDS)
 
+    def name_path(self, path: str) -> None:
+        """Give the span of the current request its path as it came; FastAPI writes the decoded one."""
+        get_current_span().set_attribute("url.path", path)
+
     @contextmanager
     def job(self, delivery: Delivery, job: StartedJob) -> Iterator[Callable[[str, BaseException | None], None]]:
         """Trace one attempt as part of what enqueued it; gives what to tell the outcome to, and the error if any."""

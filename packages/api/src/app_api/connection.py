@@ -1,0 +1,119 @@
+"""What a connection to the API does beyond uvicorn's: what it lets go, what it declines, and what it hands on."""
+
+import re
+from typing import Final
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+TARGET: Final = "target"
+"""Where a request's `state` has its target as it came (RFC 9112, 3.2); no ASGI scope has one."""
+
+
+_ABSOLUTE: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
+
+
+class HttpConnection(HttpToolsProtocol):
+    """uvicorn's connection, on httptools.
+
+    Half a stream must not look like a whole one: httptools answers in chunks even where a proxy speaks HTTP/1.0, so
+    that the missing end shows; uvicorn's other parser, h11, ends such an answer with the connection alone.
+    """
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of everything, however the connection ended; uvicorn keeps its timer when it was reset."""
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()  # guard: test_a_connection_that_was_reset_leaves_nothing_behind
+        self.pipeline.clear()
+
+    def data_received(self, data: bytes) -> None:
+        """Read on where uvicorn would stop: behind the offer of another protocol (RFC 9110, 7.8)."""
+        self._unset_keepalive_if_required()
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                data = self._decline(data[offer.args[0] :])
+            except httptools.HttpParserError:
+                message = "Invalid HTTP request received."
+                self.logger.warning(message)
+                self.send_400_response(message)
+                return
+            else:
+                return
+
+    def on_headers_complete(self) -> None:
+        """Hand the request on, with its target as it came."""
+        self.scope["state"][TARGET] = self.url
+        if not self.url.startswith(b"/"):
+            self.url = _in_origin_form(self.url)
+        super().on_headers_complete()
+        # What follows the body are trailer fields (RFC 9110, 6.5.1): nobody reads them as fields of the header.
+        self.headers = []  # guard: test_trailer_fields_are_no_header_fields
+
+    def _should_upgrade(self) -> bool:
+        return False
+
+    def _decline(self, rest: bytes) -> bytes:
+        """Have the rest read as if nothing had been offered; the parser takes it for the other protocol.
+
+        It has ended the request without its body, so a new parser gets a header that announces the same body.
+        """
+        announced = [
+            (name, value) for name, value in self.scope["headers"] if name in {b"content-length", b"transfer-encoding"}
+        ]
+        if not announced:
+            self.parser = _parser_for(self)
+            return rest
+        self.cycle.more_body = True
+        self.cycle.message_event.clear()
+        self.parser = _parser_for(_Continuation(self))
+        fields = b"".join(b"%s: %s\r\n" % field for field in announced)
+        return b"POST / HTTP/1.1\r\n%s\r\n%s" % (fields, rest)
+
+
+class _Continuation:
+    """Passes on what a parser finds, but for the header of the first request: the connection has read that one."""
+
+    def __init__(self, connection: HttpConnection) -> None:
+        self._connection = connection
+        self._is_next = False
+
+    def on_message_begin(self) -> None:
+        if self._is_next:
+            self._connection.on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        if self._is_next:
+            self._connection.on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._is_next:
+            self._connection.on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if self._is_next:
+            self._connection.on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._connection.on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._is_next = True
+        self._connection.on_message_complete()
+
+
+def _parser_for(protocol: object) -> httptools.HttpRequestParser:
+    """Return a parser like uvicorn's own."""
+    parser = httptools.HttpRequestParser(protocol)
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
+
+
+def _in_origin_form(target: bytes) -> bytes:
+    """Return path and query of an absolute target (RFC 9112, 3.2.2), and any other as it is."""
+    absolute = _ABSOLUTE.match(target)
+    if absolute is None:
+        return target
+    rest = target[absolute.end() :]
+    return rest if rest.startswith(b"/") else b"/" + rest

@@ -1,0 +1,67 @@
+"""Which pages of other origins may ask, and read what is answered (Fetch, 3.3)."""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app_api.http_names import METHODS, REQUEST_HEADERS, RESPONSE_HEADERS
+from app_api.problems import ProblemResponse
+
+type RawHeaders = list[tuple[bytes, bytes]]
+
+
+class CorsHeaders:
+    """What every answer says to pages of other origins, whoever gives it: refusals and faults too."""
+
+    def __init__(self, origins: Sequence[str]) -> None:
+        vary = (b"vary", b"Origin")
+        self._other: RawHeaders = [vary] if origins else []
+        self._by_origin: dict[bytes, RawHeaders] = {
+            origin.encode(): [
+                (b"access-control-allow-origin", origin.encode()),
+                (b"access-control-allow-credentials", b"true"),
+                (b"access-control-expose-headers", ", ".join(RESPONSE_HEADERS).encode()),
+                vary,
+            ]
+            for origin in origins
+        }
+
+    def of(self, scope: Scope) -> RawHeaders:
+        """Return the header fields for the answer to a request."""
+        if not self._other:
+            return self._other
+        origin = next((value for name, value in scope["headers"] if name == b"origin"), b"")
+        return self._by_origin.get(origin, self._other)
+
+
+class Preflights(CORSMiddleware):
+    """Answers preflights as Starlette does, with a problem document where one is refused."""
+
+    def __init__(self, app: ASGIApp, *, origins: Sequence[str]) -> None:
+        super().__init__(
+            app,
+            allow_origins=origins,
+            allow_credentials=True,
+            allow_methods=METHODS,
+            allow_headers=REQUEST_HEADERS,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        headers = Headers(scope=scope) if scope["type"] == "http" and scope["method"] == "OPTIONS" else {}
+        if not ("origin" in headers and "access-control-request-method" in headers):
+            await self.app(scope, receive, send)
+            return
+        response = self.preflight_response(Headers(scope=scope))
+        if response.status_code >= HTTPStatus.BAD_REQUEST:
+            response = ProblemResponse(
+                scope,
+                response.status_code,
+                code="cors_refused",
+                detail=bytes(response.body).decode(),
+                headers={name: text for name, text in response.headers.items() if not name.startswith("content-")},
+            )
+        await response(scope, receive, send)

@@ -1,0 +1,77 @@
+"""What proxies write down about the way of a request: X-Forwarded-For, and Forwarded (RFC 7239)."""
+
+import re
+from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final
+
+type Address = IPv4Address | IPv6Address
+
+# RFC 7239, 6: a node is an address, and may have a port, which is a number or a name that begins with "_".
+_NODE: Final = re.compile(
+    r"(?:\[(?P<bracketed>[^\[\]]*)\]|(?P<bare>[^\[\]:]*))(?::(?:[0-9]{1,5}|_[A-Za-z0-9._-]+))?|(?P<ipv6>[^\[\]]*)"
+)
+# RFC 7239, 4: the pairs of one hop are joined by ";".
+_TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105  # RFC 9110, 5.6.2
+_HOP: Final = re.compile(
+    rf'(?:{_TOKEN}=(?:"(?:[^"\\]|\\.)*"|[^\s",;=]*))?(?:[ \t]*;[ \t]*(?:{_TOKEN}=(?:"(?:[^"\\]|\\.)*"|[^\s",;=]*))?)*'
+)
+_PAIR: Final = re.compile(rf'(?P<name>{_TOKEN})=(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<token>[^\s",;=]*))')
+_MOST_COMMAS: Final = 8
+"""Of a hop whose quoted values hold commas; our own proxies write addresses, which have none."""
+
+
+def read_node(text: str | None) -> Address | None:
+    """Return the address of a node without its port, its brackets and its zone, and IPv4 where IPv6 only wraps it."""
+    parts = _NODE.fullmatch(text or "")
+    if parts is None:
+        return None
+    name, zone_mark, _ = (parts["bracketed"] or parts["bare"] or parts["ipv6"] or "").partition("%")
+    try:
+        address = ip_address(name)
+    except ValueError:
+        return None
+    if address.version == 4:  # noqa: PLR2004
+        # Brackets and zones belong to IPv6 (RFC 3986, 3.2.2; RFC 4007, 11): with them it is nobody's address.
+        return None if zone_mark or parts["bracketed"] else address
+    return address.ipv4_mapped or address
+
+
+def hops_of(forwarded_for: Sequence[str], forwarded: Sequence[str]) -> Iterator[str]:
+    """Yield what the proxies wrote down, from the last hop, which is nearest to us, to the client.
+
+    `Forwarded` counts where there is no `X-Forwarded-For`. Each may stand on several lines, which make one list
+    (RFC 9110, 5.3). A hop that names no address is yielded as some other text.
+    """
+    if forwarded_for:
+        for text in reversed(",".join(forwarded_for).split(",")):
+            yield text.strip(" \t")
+    elif forwarded:
+        yield from _nodes_of(",".join(forwarded))
+
+
+def _nodes_of(text: str) -> Iterator[str]:
+    """Yield the `for` of each hop, read from the right: what a client wrote cannot change how the rest is read."""
+    while True:
+        start = len(text)
+        for _ in range(_MOST_COMMAS):
+            start = text.rfind(",", 0, start)
+            hop = text[start + 1 :].strip(" \t")
+            if _HOP.fullmatch(hop):
+                nodes = [pair for pair in _PAIR.finditer(hop) if pair["name"].lower() == "for"]
+                # Twice is once too often (RFC 7239, 4).
+                yield _value_of(nodes[0]) if len(nodes) == 1 else ""
+                break
+            if start < 0:
+                yield ""
+                return
+        else:
+            yield ""
+            return
+        if start < 0:
+            return
+        text = text[:start]
+
+
+def _value_of(node: re.Match[str]) -> str:
+    return node["token"] or "" if node["quoted"] is None else re.sub(r"\\(.)", r"\1", node["quoted"])
