@@ -19,7 +19,7 @@ PORT = "APP_HTTP__PORT"
 
 def read(path: Path) -> dict[str, str]:
     """The KEY=VALUE lines of a file, without quotes around the value; nothing when there is no file."""
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8-sig").splitlines() if path.exists() else []
     pairs = (line.strip().partition("=") for line in lines if "=" in line and not line.strip().startswith("#"))
     return {key.removeprefix("export ").strip(): _unquoted(value.strip()) for key, _, value in pairs}
 
@@ -38,7 +38,8 @@ def settings() -> dict[str, str]:
     generated = _new_secrets() | kept
     if generated != kept:
         write(GENERATED, generated)
-    chosen = {**generated, **read(ROOT / ".env"), **_exported()}
+    given = read(ROOT / ".env") | {key: value for key, value in os.environ.items() if key.startswith("APP_") and value}
+    chosen = generated | {key: value for key, value in given.items() if value.strip()}  # what is empty is not set
     port = chosen.setdefault(PORT, "8000")
     return {
         "APP_ENV": "development",
@@ -46,10 +47,6 @@ def settings() -> dict[str, str]:
         "APP_PUBLIC_BASE_URL": f"http://127.0.0.1:{port}",
         **chosen,
     }
-
-
-def _exported() -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if key.startswith("APP_")}
 
 
 def _unquoted(value: str) -> str:

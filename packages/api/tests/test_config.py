@@ -106,6 +106,15 @@ def test_a_rotated_ring_signs_with_a_new_key_and_knows_the_old_one(secrets: Path
     assert {ring: ring_in(secrets, ring) for ring in others} == others
 
 
+def test_a_ring_behind_a_byte_order_mark_is_rotated_too(secrets: Path) -> None:
+    line = next(line for line in secrets.read_text().splitlines() if line.startswith("APP_AUTH__KEYS="))
+    secrets.write_text(f"{line}\n", encoding="utf-8-sig")
+
+    run("rotate", "keys", "--file", secrets)
+
+    assert [key["state"] for key in ring_in(secrets, "keys")] == ["verify", "active"]
+
+
 def test_a_rotated_file_stays_as_private_as_it_was(secrets: Path) -> None:
     secrets.chmod(0o640)
 

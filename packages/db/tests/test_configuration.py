@@ -152,6 +152,29 @@ def test_a_file_named_by_a_variable_comes_before_the_file_of_secrets(tmp_path: P
     assert load(Settings, environ, elsewhere=["APP_WORKER__"]).port == 7
 
 
+@pytest.mark.parametrize("empty", [{"APP_PORT": ""}, {"APP_PORT": " "}, {"APP_PORT_FILE": ""}, {SECRETS_FILE: ""}])
+def test_what_is_empty_is_not_set(empty: dict[str, str]) -> None:
+    assert load(Settings, LEAST | empty) == load(Settings, LEAST)
+
+
+def test_an_empty_variable_hides_no_file(tmp_path: Path) -> None:
+    secrets, port = tmp_path / "secrets.env", tmp_path / "port"
+    secrets.write_text("APP_PORT=\nAPP_PART__FROM=ada\n")
+    port.write_text("7")
+
+    settings = load(Settings, LEAST | {"APP_PORT": "", "APP_PORT_FILE": str(port), SECRETS_FILE: str(secrets)})
+
+    assert (settings.port, settings.part.sender) == (7, "ada")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    port = tmp_path / "port"
+    port.write_text("7", encoding="utf-8-sig")
+
+    assert lines_of("\ufeffA=1\nB=2\n") == {"A": "1", "B": "2"}
+    assert load(Settings, LEAST | {"APP_PORT_FILE": str(port)}).port == 7
+
+
 def test_a_line_that_sets_nothing_is_refused_by_its_number() -> None:
     with pytest.raises(Misconfigured, match=r"^APP_SECRETS_FILE: line 2 is not NAME=value$"):
         lines_of("A=1\npa55\n")

@@ -35,6 +35,16 @@ def endpoint(registry: CollectorRegistry, health: list[Health]) -> Iterator[Endp
         yield endpoint
 
 
+@pytest.mark.parametrize(("host", "reached"), [("::", ["127.0.0.1", "::1"]), ("::1", ["::1"])])
+def test_all_addresses_are_those_of_both_protocols(host: str, reached: list[str], registry: CollectorRegistry) -> None:
+    endpoint = Endpoint(MetricsSettings(port=0, host=host), registry, lambda: Health({}))
+
+    with serving(endpoint):
+        for address in ("127.0.0.1", "::1"):
+            with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as client:
+                assert (client.connect_ex((address, endpoint.port)) == 0) == (address in reached)
+
+
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(20):
         while not condition():  # noqa: ASYNC110  # another thread changes it

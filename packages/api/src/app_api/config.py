@@ -103,7 +103,11 @@ def _init(parsed: argparse.Namespace) -> Iterator[str]:
 def _rotate(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Iterator[str]:
     name = f"APP_AUTH__{parsed.ring.upper()}"
     try:
-        texts = lines_of(parsed.file.read_text()) if parsed.file else read([name], environ, elsewhere=[PREFIX]).texts
+        texts = (
+            lines_of(parsed.file.read_text(encoding="utf-8-sig"))
+            if parsed.file
+            else read([name], environ, elsewhere=[PREFIX]).texts
+        )
         before = _RING.validate_json(texts[name])
         after, kid = _changed(before, parsed)
     except KeyError:
@@ -167,7 +171,7 @@ def _write_new(path: Path, lines: list[str]) -> None:
 def _replace_line(path: Path, name: str, line: str) -> None:
     """Change one variable of the file; whoever reads it meanwhile sees the old file or the new one."""
     before = path.stat()
-    text = re.sub(rf"^(export )?{name}=.*$", lambda _: line, path.read_text(), flags=re.MULTILINE)
+    text = re.sub(rf"^(export )?{name}=.*$", lambda _: line, path.read_text(encoding="utf-8-sig"), flags=re.MULTILINE)
     unfinished = path.with_name(path.name + ".new")
     unfinished.unlink(missing_ok=True)
     _write_new(unfinished, text.splitlines())

@@ -46,6 +46,11 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter) or due
 
 
+def _hosts(host: str) -> str | list[str]:
+    """Return what to listen on: of `::` alone asyncio takes IPv6 only, whatever the system says."""
+    return ["::", "0.0.0.0"] if host == "::" else host  # noqa: S104  # as somebody has asked
+
+
 def serve(settings: ApiSettings) -> None:
     """Serve until SIGTERM, then for `drain_delay` more, then let running requests finish for up to `drain`."""
     stopping = Event()
@@ -58,7 +63,7 @@ def server_config(app: ASGIApp, http: HttpSettings) -> uvicorn.Config:
     keep_alive = math.ceil(http.keep_alive.total_seconds())
     return uvicorn.Config(
         app,
-        host=http.host,
+        host=_hosts(http.host),  # type: ignore[arg-type]  # handed to create_server, which takes several
         port=http.port,
         loop="uvloop",
         http=HttpConnection,  # httptools; guard: test_a_request_that_offers_an_upgrade_keeps_its_body

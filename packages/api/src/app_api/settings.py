@@ -47,8 +47,8 @@ type Origin = Annotated[AnyHttpUrl, AfterValidator(check_origin)]
 class HttpSettings(BaseModel, frozen=True):
     """`APP_HTTP__…`."""
 
-    host: str = "127.0.0.1"
-    """Where to listen; the default is for a proxy on the same machine."""
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    """Where to listen: the default is for a proxy on the same machine, `::` is every address, of IPv4 too."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """0 takes any free port; the log says which."""
     allowed_hosts: Annotated[tuple[AllowedHost, ...], Field(min_length=1)] = ("localhost", "127.0.0.1", "0.0.0.0")  # noqa: S104  # names to accept, not to bind

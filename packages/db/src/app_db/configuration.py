@@ -18,6 +18,8 @@ from pydantic import AnyUrl, BaseModel, SecretStr, ValidationError
 PREFIX = "APP_"
 SECRETS_FILE = "APP_SECRETS_FILE"
 """Names a file of NAME=value lines, as `config init` writes one; a variable of the same name comes first."""
+BYTE_ORDER_MARK = "\ufeff"
+"""What editors of Windows write first; it is no part of the first line."""
 NO_SETTINGS = frozenset({SECRETS_FILE, "APP_PG_BIN"})
 """Names of ours that are no settings of an application."""
 
@@ -108,10 +110,14 @@ def load[S: BaseModel](model: type[S], environ: Mapping[str, str], *, elsewhere:
 def read(known: Collection[str], environ: Mapping[str, str], *, elsewhere: Collection[str] = ()) -> Given:
     """Return what is set: by a variable, by a file that `<name>_FILE` names, or in the file of secrets.
 
+    What is empty is not set: a Compose file, a form or a template writes `NAME=` for what nobody filled in.
+
     Raises:
         Misconfigured: for a file that cannot be read, and for a name that is set in two ways.
     """
     own = {name: text for name, text in environ.items() if name.startswith(PREFIX)}
+    for name in [name for name, text in own.items() if _is_known(name, known) and not text.strip()]:
+        del own[name]  # guard: test_what_is_empty_is_not_set
     texts, origins = dict(own), dict.fromkeys(own, "variable")
     if SECRETS_FILE in own:
         for name, text in lines_of(_content(SECRETS_FILE, own[SECRETS_FILE])).items():
@@ -125,7 +131,13 @@ def read(known: Collection[str], environ: Mapping[str, str], *, elsewhere: Colle
             raise Misconfigured(f"{target}: is set, and {name} too; one of them has to go")
         elif target != name and target in known:
             texts[target], origins[target] = _content(name, texts.pop(name)).strip(), name
+    for name in [name for name, text in texts.items() if name in known and not text.strip()]:
+        del texts[name], origins[name]
     return Given(texts, origins)
+
+
+def _is_known(name: str, known: Collection[str]) -> bool:
+    return name in known or name.removesuffix("_FILE") in known or name in NO_SETTINGS
 
 
 def shown(settings: BaseModel, environ: Mapping[str, str], *, elsewhere: Collection[str] = ()) -> Iterator[str]:
@@ -159,7 +171,7 @@ def lines_of(text: str) -> dict[str, str]:
         Misconfigured: for a line that is none, by its number.
     """
     found: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.removeprefix(BYTE_ORDER_MARK).splitlines(), start=1):
         if (stripped := line.strip()) and not stripped.startswith("#"):
             name, equals, value = stripped.removeprefix("export ").partition("=")
             if not equals:
@@ -171,7 +183,7 @@ def lines_of(text: str) -> dict[str, str]:
 
 def _content(name: str, path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:  # the path is not shown: it may be a secret that was put in the wrong place
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise Misconfigured(f"{name}: the file cannot be read: {reason}") from None

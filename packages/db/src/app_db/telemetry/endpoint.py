@@ -35,8 +35,8 @@ class MetricsSettings(BaseModel, frozen=True):
 
     enabled: bool = False
     """Off, so that nothing listens that nobody asked for."""
-    host: str = "127.0.0.1"
-    """Where to listen. There is no authentication: keep strangers away."""
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    """Where to listen; `::` is every address, of IPv4 too. There is no authentication: keep strangers away."""
     port: Annotated[int, Field(ge=0, le=65535)] = 9090
     """Where that is taken, one of the next fifteen; 0 takes any free port. The log says which."""
     stop_delay: Annotated[Duration, Field(ge=timedelta(0), le=timedelta(minutes=5))] = timedelta(0)
@@ -75,6 +75,13 @@ class Endpoint(ThreadingMixIn, TCPServer):
         self.address_family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         self._free = threading.BoundedSemaphore(MAX_CLIENTS)
         super().__init__((settings.host, settings.port if port is None else port), _Exchange)
+
+    def server_bind(self) -> None:
+        """Bind; `::` is every address on any machine, as it is for the API, whatever the system's default is."""
+        if self.address_family == socket.AF_INET6:
+            only = self.server_address[0] != "::"
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+        super().server_bind()
 
     @property
     def port(self) -> int:
