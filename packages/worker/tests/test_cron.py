@@ -21,6 +21,7 @@ def test_every_cron_has_a_name_of_its_own() -> None:
         ({"expression": "* * *"}, "has no ticks: Wrong number of fields"),
         ({"expression": "0 0 30 2 *"}, "has no ticks: Bad day-of-month"),
         ({"expression": "0 0 */31 2 MON#5"}, "has no ticks: no such day"),
+        ({"expression": "* 0 */31 2 MON#5"}, "has no ticks: no such day"),
         ({"timezone": "Europe/Atlantis"}, "no time zone 'Europe/Atlantis'"),
         ({"timezone": "../etc/localtime"}, "no time zone"),
         ({"catch_up": CatchUp.ALL, "overlap": False}, "must not overlap"),

@@ -9,7 +9,7 @@ from itertools import islice, takewhile
 from zoneinfo import ZoneInfo
 
 import structlog
-from cronsim import CronSim, CronSimError
+from cronsim import CronSimError
 
 from app_db import Database, Session
 from app_db.jobs.bounds import SMALLINT, require_name
@@ -19,6 +19,7 @@ from app_db.jobs.outbox import enqueue
 from app_db.jobs.payload import JobPayload
 from app_db.jobs.retention import QUEUE as RETENTION
 from app_db.jobs.unique import Unique
+from app_worker.ticks import ticks_after
 
 log = structlog.get_logger(__name__)
 
@@ -47,8 +48,8 @@ class Cron:
     """A job that is enqueued at every tick of a cron expression in a time zone, with the tick as its `run_at`.
 
     A time that a day does not have, because the clocks go forward, ticks when they have gone; one that a day has twice
-    ticks the first time. As in Debian's cron this holds for fixed times: where minute or hour begins with `*`, what
-    ticks is each minute of real time that fits.
+    ticks the first time. As in Debian's cron this holds for fixed times, with seconds or without: where minute or hour
+    begins with `*`, what ticks is each minute (or second) of real time that fits.
 
     Raises:
         ValueError: when the expression has no ticks, the time zone is unknown, or name, queue or priority are none that
@@ -110,9 +111,7 @@ class Cron:
         return takewhile(lambda tick: tick <= now, self._ticks_after(time))
 
     def _ticks_after(self, time: datetime) -> Iterator[datetime]:
-        # In the hour that is repeated in autumn, CronSim begins anew with the first of the two.
-        ticks = (tick.astimezone(UTC) for tick in CronSim(self.expression, time.astimezone(ZoneInfo(self.timezone))))
-        return (tick for tick in ticks if tick > time)
+        return ticks_after(self.expression, ZoneInfo(self.timezone), time)
 
 
 CRONS: tuple[Cron, ...] = (

@@ -1,0 +1,119 @@
+"""When a cron expression ticks in a time zone, whatever its clocks do.
+
+CronSim finds the times that fit an expression on a clock that never changes; which moments these are is decided here.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim
+
+SECOND = timedelta(seconds=1)
+LOOK_AHEAD = timedelta(days=7)
+"""So far from one moment to the next changes of the clock are looked for at once."""
+STEP = timedelta(hours=1)
+"""No zone has changed its clock twice within it."""
+CLOCKS_DIFFER = timedelta(days=2)
+"""By less than this two clocks of one zone differ, even where a day was left out."""
+
+
+def ticks_after(expression: str, zone: ZoneInfo, time: datetime) -> Iterator[datetime]:
+    """Yield the moments after `time` at which an expression ticks, in UTC, each once and in order.
+
+    Where minute or hour begins with `*`, these are all moments at which the clock of the zone shows a time that fits.
+    Other times are fixed: each ticks when the clock first shows it, or has passed over it.
+
+    Raises:
+        CronSimError: for an expression that is none; the iteration ends where there are no ticks for fifty years.
+    """
+    minute_and_hour = expression.split()[-5:-3]
+    is_interval = any(field.startswith("*") for field in minute_and_hour)
+    begin = time.replace(microsecond=0)
+    return (_of_an_interval if is_interval else _of_fixed_times)(expression, zone, begin)
+
+
+def _of_fixed_times(expression: str, zone: ZoneInfo, time: datetime) -> Iterator[datetime]:
+    last = time
+    for shown in _times(expression, _shown(time, zone)):
+        tick = _first_moment(shown, zone)
+        # In an hour that is repeated the clock shows times that have ticked, and a gap has many that tick at its end.
+        if tick > last:  # guard: test_ticks_are_those_of_a_clock_that_is_looked_at_each_second
+            last = tick
+            yield tick
+
+
+def _of_an_interval(expression: str, zone: ZoneInfo, time: datetime) -> Iterator[datetime]:
+    """Go from change to change: between them the clock is that of CronSim."""
+    while True:
+        end = _end_of_stretch(time, zone)
+        offset = _offset(time, zone)
+        for shown in _times(expression, _shown(time, zone)):
+            tick = shown.replace(tzinfo=UTC) - offset
+            if tick >= end:
+                break
+            yield tick
+        else:
+            return  # none for fifty years
+        if end - time >= LOOK_AHEAD:  # what is further away is not before that, whatever its clock shows by then
+            end = max(end, tick - CLOCKS_DIFFER)
+        time = end - SECOND
+        if _offset(time, zone) != _offset(end, zone):
+            yield from _at(expression, zone, end)
+            time = end
+
+
+def _at(expression: str, zone: ZoneInfo, moment: datetime) -> Iterator[datetime]:
+    """Yield the moment if it fits: the first at which the clock shows something else."""
+    shown = _shown(moment, zone)
+    if next(_times(expression, shown - SECOND), None) == shown:
+        yield moment
+
+
+def _times(expression: str, shown: datetime) -> Iterator[datetime]:
+    yield from CronSim(expression, shown)
+
+
+def _shown(moment: datetime, zone: ZoneInfo) -> datetime:
+    """Return what the clock shows, without its zone."""
+    return moment.astimezone(zone).replace(tzinfo=None, fold=0)
+
+
+def _offset(moment: datetime, zone: ZoneInfo) -> timedelta:
+    offset = moment.astimezone(zone).utcoffset()
+    assert offset is not None, "zones have one"
+    return offset
+
+
+def _first_moment(shown: datetime, zone: ZoneInfo) -> datetime:
+    """Return the first moment at which the clock shows this time, or a later one: that is where a gap ends."""
+    moment = shown.replace(tzinfo=zone).astimezone(UTC)
+    if _shown(moment, zone) == shown:
+        return moment
+    before, after = shown.replace(tzinfo=zone, fold=1).astimezone(UTC), moment
+    return _change(before, after, zone)
+
+
+def _end_of_stretch(time: datetime, zone: ZoneInfo) -> datetime:
+    """Return when the clock changes next, or a moment far enough away up to which it does not."""
+    offset, end = _offset(time, zone), time + LOOK_AHEAD
+    while time < end:
+        later = min(time + STEP, end)
+        if _offset(later, zone) != offset:
+            return _change(time, later, zone)
+        time = later
+    return end
+
+
+def _change(before: datetime, after: datetime, zone: ZoneInfo) -> datetime:
+    """Return the first whole second after `before`, and not after `after`, whose offset is not that of `before`."""
+    offset = _offset(before, zone)
+    low, high = 0, int((after - before) / SECOND) + 1
+    start = before.replace(microsecond=0)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _offset(start + middle * SECOND, zone) == offset:
+            low = middle
+        else:
+            high = middle
+    return start + high * SECOND
