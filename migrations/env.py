@@ -5,6 +5,8 @@ import os
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,22 +14,33 @@ from alembic import context
 from alembic.operations import MigrationScript
 from alembic.runtime.migration import MigrationContext, MigrationInfo
 from alembic.script import Script
+from alembic.util import CommandError
 from pydantic import BaseModel
-from sqlalchemy import Connection, delete, insert, pool, text
+from sqlalchemy import Connection, delete, insert, inspect, pool, select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app_db.base import Base
 from app_db.configuration import PREFIX, Misconfigured, load
 from app_db.hosts import Hosts
+from app_db.lock_budget import LockBudget
 from app_db.models import SchemaHistory
+from app_db.repositories.schema import STALE_INDEXES
 from app_db.settings import DatabaseSettings
 from app_db.types import StrEnumText
 
 LOCK_KEY = 0x67726F756E64  # any number, as long as it is ours in this database
 LOCK_POLL_SECONDS = 0.25
-# Both may be set in [tool.alembic] of pyproject.toml.
-LOCK_WAIT_SECONDS = float(context.config.get_alembic_option("lock_wait_seconds", "120"))
-LOCK_TIMEOUT = context.config.get_alembic_option("lock_timeout", "5s")
+LOCK_POLL_WORD = 30.0
+# These may be set in [tool.alembic] of pyproject.toml. The waits of a try are in sum less than one of a request.
+LOCK_TIMEOUT = context.config.get_alembic_option("lock_timeout", "500ms")
+LOCK_TRIES_SECONDS = float(context.config.get_alembic_option("lock_tries_seconds", "600"))
+# Longer than the tries of the one that is waited for.
+LOCK_WAIT_SECONDS = float(context.config.get_alembic_option("lock_wait_seconds", "900"))
+PAUSES = (1.0, 2.0, 4.0, 8.0)
+LONGEST_PAUSE = 10.0
+# What a database or a role may have set for requests.
+UNLIMITED = dict.fromkeys(("statement_timeout", "transaction_timeout", "idle_in_transaction_session_timeout"), "0")
 
 
 class MigrationSettings(BaseModel):
@@ -63,7 +76,7 @@ def need(ctx: MigrationContext, revision: object, scripts: list[MigrationScript]
 
 def render_item(kind: str, item: object, autogen: object) -> str | Literal[False]:
     """Write text for our enum columns: a revision must not change when the enum does."""
-    return "sa.Text()" if kind == "type" and isinstance(item, StrEnumText) else False
+    return 'sa.Text(collation="C")' if kind == "type" and isinstance(item, StrEnumText) else False
 
 
 def configure(**options: Any) -> None:
@@ -85,32 +98,142 @@ def run_offline() -> None:
         context.run_migrations()
 
 
+def say(line: str) -> None:
+    """Print a line at once, also where the output is a file."""
+    context.config.print_stdout("%s", line)
+    context.config.stdout.flush()
+
+
 def run_on(connection: Connection) -> None:
     """Run the migrations on a connection, one migrator at a time.
 
     The lock is polled: a session that waits inside pg_advisory_lock dies of its own lock_timeout, and holds a snapshot
     that CREATE INDEX CONCURRENTLY waits for.
     """
-    deadline = time.monotonic() + LOCK_WAIT_SECONDS
-    while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK_KEY}):
-        connection.commit()
-        if time.monotonic() > deadline:
-            raise SystemExit(f"Another migration has run for {LOCK_WAIT_SECONDS:.0f} s. Wait for it, then try again.")
-        time.sleep(LOCK_POLL_SECONDS)
+    wait_for_turn(connection)
     try:
-        # A DDL statement that waits for a lock makes every query after it wait too: give up early, and be run again.
-        limit = text("SELECT set_config('lock_timeout', :value, false)").bindparams(value=LOCK_TIMEOUT)
-        connection.execute(limit)  # guard: test_a_migration_gives_up_on_a_locked_table
-        connection.commit()
-        configure(connection=connection, on_version_apply=(record, announce))
-        with context.begin_transaction():
-            context.run_migrations()
+        configure(connection=connection)
+        if not is_ahead(connection):
+            vet(connection)
+            migrate(connection)
     finally:
         connection.rollback()
         unlock = text("SELECT pg_advisory_unlock(:key)").bindparams(key=LOCK_KEY)
         connection.execute(unlock)  # guard: test_the_callers_connection_comes_back_as_it_was
         connection.execute(text("RESET lock_timeout"))
         connection.commit()
+
+
+def wait_for_turn(connection: Connection) -> None:
+    """Take the lock of migrators, with a word each half minute."""
+    began = said = time.monotonic()
+    while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK_KEY}):
+        connection.commit()
+        now = time.monotonic()
+        if now - began > LOCK_WAIT_SECONDS:
+            raise SystemExit(f"Another migration has run for {LOCK_WAIT_SECONDS:.0f} s. Wait for it, then try again.")
+        if now - said > LOCK_POLL_WORD:
+            say(f"Another migration has run for {now - began:.0f} s: waiting for it.")
+            said = now
+        time.sleep(LOCK_POLL_SECONDS)
+    connection.commit()
+
+
+def is_ahead(connection: Connection) -> bool:
+    """Whether the database has a later revision of our line, so that there is nothing to upgrade.
+
+    The release before this one is started again after a rollback: what it needs was applied, and what came after it
+    suits it. Anything else that is not known here is another branch.
+    """
+    unknown = [revision for revision in context.get_context().get_current_heads() if not is_known(revision)]
+    if not unknown:
+        return False
+    found = ", ".join(unknown)
+    history = applied(connection)
+    if is_upgrade() and (wanted := targets()) and wanted.issubset(history):
+        newest = ", ".join(wanted)
+        say(f"The database is at {found}, newer than {newest}, which has been applied: there is nothing to do.")
+        return True
+    common = next(filter(is_known, reversed(history)), "base")
+    raise SystemExit(
+        f"The database is at {found}, a revision that is not in migrations/versions: it comes from another branch, or "
+        f"from a newer release. In development type `alembic downgrade {common}` where that revision is, or start over "
+        "with empty data: make dev RESET=1. In production deploy the release that has it."
+    )
+
+
+def is_known(revision: str) -> bool:
+    """Whether there is a file of this revision."""
+    try:
+        return context.script.get_revision(revision) is not None
+    except CommandError:
+        return False
+
+
+def is_upgrade() -> bool:
+    """Whether `alembic upgrade` runs, rather than a command that compares, shows or takes back."""
+    return getattr(context.get_context().opts["fn"], "__name__", "") == "upgrade"
+
+
+def targets() -> set[str]:
+    """Return the revisions up to which is to be upgraded."""
+    given = context.get_revision_argument()
+    return {given} if isinstance(given, str) else set(given or ())
+
+
+def applied(connection: Connection) -> list[str]:
+    """Return what is on record, the oldest first."""
+    if not inspect(connection).has_table(SchemaHistory.__tablename__):
+        return []
+    return list(connection.scalars(select(SchemaHistory.revision).order_by(SchemaHistory.applied_at)))
+
+
+def vet(connection: Connection) -> None:
+    """Refuse to build on a database that cannot hold what is written to it, or does not find what is in it."""
+    if (encoding := connection.scalar(text("SELECT getdatabaseencoding()"))) != "UTF8":
+        raise SystemExit(
+            f"The encoding of the database is {encoding}, and has to be UTF8: "
+            "CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8'."
+        )
+    if is_upgrade() and (stale := connection.scalars(STALE_INDEXES).all()):
+        raise SystemExit(
+            f"The server sorts text otherwise than when these indexes were made, and they may miss rows: "
+            f"{', '.join(stale)}. Type REINDEX DATABASE CONCURRENTLY, then ALTER DATABASE … REFRESH COLLATION VERSION, "
+            "then migrate again."
+        )
+    connection.rollback()
+
+
+def migrate(connection: Connection) -> None:
+    """Run the revisions. One that cannot have a lock is taken back, and tried again for minutes.
+
+    A statement that waits for a lock makes everybody after it wait too: 5 s beside a dump were fourteen answers of 503.
+    """
+    limit = text("SELECT extract(epoch FROM CAST(:value AS interval))").bindparams(value=LOCK_TIMEOUT)
+    per_try, deadline = float(connection.execute(limit).scalar_one()), time.monotonic() + LOCK_TRIES_SECONDS
+    connection.rollback()
+    with LockBudget(connection, per_try=per_try, deadline=deadline) as budget:
+
+        def renew(ctx: MigrationContext, step: MigrationInfo, heads: set[str], run_args: dict[str, Any]) -> None:
+            budget.renew()
+
+        for pause in chain(PAUSES, repeat(LONGEST_PAUSE)):
+            budget.renew()
+            configure(connection=connection, on_version_apply=(record, announce, renew))
+            try:
+                with context.begin_transaction():
+                    context.run_migrations()
+            except DBAPIError as error:
+                connection.rollback()
+                if (why := budget.explain(error)) is None:
+                    raise
+                left = deadline - time.monotonic() - pause
+                if left < 0:
+                    raise SystemExit(f"{why}: given up after {LOCK_TRIES_SECONDS:.0f} s. Migrate again.") from None
+                say(f"{why}: tried again in {pause:.0f} s, for {left:.0f} s more.")
+                time.sleep(pause)
+            else:
+                return
 
 
 async def run_online() -> None:
@@ -120,7 +243,8 @@ async def run_online() -> None:
     except Misconfigured as error:
         raise SystemExit(str(error)) from None
     hosts = Hosts(settings.direct_dsn, connect_timeout=settings.connect_timeout)
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=hosts.connect, poolclass=pool.NullPool)
+    connect = partial(hosts.connect, server_settings={"application_name": "migrate", **UNLIMITED})
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=pool.NullPool)
     try:
         async with engine.connect() as connection:
             await connection.run_sync(run_on)

@@ -1,4 +1,4 @@
-"""Kinds, queues and keys of jobs, and the names that are keys, are compared by code points.
+"""Kinds, queues, states and keys of jobs, and all names that are keys, are compared by code points.
 
 The two indexes that can be missed for a while are dropped before and made again afterwards without blocking anybody;
 until then retention and the counting of queues with a limit read the table. The other two are made anew under the lock,
@@ -18,12 +18,15 @@ branch_labels: None = None
 depends_on: None = None
 
 IGNORE = "-- squawk-ignore changing-column-type\n"
-KEY = IGNORE + 'ALTER TABLE jobs ALTER COLUMN unique_key TYPE text COLLATE "{collation}"'
-NAMES = (
-    IGNORE + 'ALTER TABLE jobs ALTER COLUMN kind TYPE text COLLATE "{collation}",'
-    ' ALTER COLUMN queue TYPE text COLLATE "{collation}"'
-)
-SMALL = {"job_queues": "name", "job_crons": "name", "schema_history": "revision"}
+# By the indexes that are made anew for them.
+JOBS = (("unique_key", "state"), ("kind", "queue"))
+OTHERS = {
+    "users": "role",
+    "one_time_tokens": "purpose",
+    "job_queues": "name",
+    "job_crons": "name",
+    "schema_history": "revision",
+}
 
 
 def upgrade() -> None:
@@ -42,8 +45,8 @@ def collate(collation: str) -> None:
         op.drop_index("ix_jobs_state_kind_finished_at", "jobs", postgresql_concurrently=True, if_exists=True)
         op.drop_index("ix_jobs_on_their_way", "jobs", postgresql_concurrently=True, if_exists=True)
         # Each a transaction by itself, so that none waits with the lock of another.
-        op.execute(KEY.format(collation=collation))
-        op.execute(NAMES.format(collation=collation))
+        for columns in JOBS:
+            op.execute(change("jobs", *columns, collation=collation))
         op.create_index(
             "ix_jobs_state_kind_finished_at",
             "jobs",
@@ -60,5 +63,11 @@ def collate(collation: str) -> None:
             postgresql_concurrently=True,
             if_not_exists=True,
         )
-    for table, column in SMALL.items():
-        op.execute(f'{IGNORE}ALTER TABLE {table} ALTER COLUMN {column} TYPE text COLLATE "{collation}"')
+    for table, column in OTHERS.items():
+        op.execute(change(table, column, collation=collation))
+
+
+def change(table: str, *columns: str, collation: str) -> str:
+    """Return the statement that changes the collation of columns."""
+    types = (f'ALTER COLUMN {column} TYPE text COLLATE "{collation}"' for column in columns)
+    return f"{IGNORE}ALTER TABLE {table} {', '.join(types)}"

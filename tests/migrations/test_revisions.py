@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import shutil
 import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -62,16 +61,6 @@ async def output_of(process: "subprocess.Popen[str]") -> str:
         output, _ = await asyncio.to_thread(process.communicate)
     assert process.returncode == 0, output
     return output
-
-
-@pytest.fixture
-def copied_tree(root: Path, tmp_path: Path) -> Path:
-    """A checkout to write revisions in."""
-    shutil.copy(root / "pyproject.toml", tmp_path)
-    shutil.copytree(root / "migrations", tmp_path / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / SCHEMA).parent.mkdir(parents=True)
-    shutil.copy(root / SCHEMA, tmp_path / SCHEMA)
-    return tmp_path
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ class StrEnumText[E: StrEnum](TypeDecorator[E]):
     cache_ok = True
 
     def __init__(self, enum: type[E]) -> None:
-        super().__init__()
+        super().__init__(collation="C")
         self.enum = enum
 
     def process_bind_param(self, value: E | None, dialect: Dialect) -> str | None:

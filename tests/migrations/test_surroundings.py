@@ -1,0 +1,137 @@
+"""What the migrations find: a schema that is newer or another branch's, an encoding, an order of text."""
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import asyncpg
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import make_url
+
+from app_db.models.schema import SCHEMA_REVISION
+
+type RunAlembic = Callable[..., subprocess.Popen[str]]
+type AddRevision = Callable[..., str]
+type Connection = asyncpg.Connection[asyncpg.Record]
+
+ADD_COLUMN = 'op.add_column("users", sa.Column("nickname", sa.Text()))'
+
+
+@pytest.fixture
+async def connection(dsn: str) -> AsyncIterator[Connection]:
+    connection = await asyncpg.connect(dsn)
+    yield connection
+    await connection.close()
+
+
+async def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    with process:
+        output, _ = await asyncio.to_thread(process.communicate)
+    return process.returncode, output
+
+
+@pytest.fixture
+async def later(
+    migrated_url: str, copied_tree: Path, add_revision: AddRevision, run_alembic: RunAlembic, root: Path
+) -> str:
+    """The id of a revision that the database has and the checkout at `root` has not."""
+    revision = add_revision(ADD_COLUMN)
+    status, output = await ended(run_alembic("upgrade", "head", folder=copied_tree))
+    assert status == 0, output
+    return revision
+
+
+@pytest.mark.parametrize("target", ["head", "heads", SCHEMA_REVISION])
+async def test_the_previous_release_has_nothing_to_do_on_a_newer_schema(
+    later: str, run_alembic: RunAlembic, target: str
+) -> None:
+    status, output = await ended(run_alembic("upgrade", target))
+
+    assert (status, output.count("\n")) == (0, 1), output
+    assert f"The database is at {later}, newer than {SCHEMA_REVISION}" in output
+
+
+@pytest.mark.parametrize("arguments", [("downgrade", "-1"), ("check",), ("revision", "--autogenerate", "-m", "x")])
+async def test_what_compares_or_takes_back_refuses_a_schema_that_it_does_not_know(
+    later: str, run_alembic: RunAlembic, root: Path, arguments: tuple[str, ...]
+) -> None:
+    before = sorted((root / "migrations/versions").iterdir())
+
+    status, output = await ended(run_alembic(*arguments))
+
+    assert (status, output.count("\n")) == (1, 1), output
+    assert f"The database is at {later}, a revision that is not in migrations/versions" in output
+    assert sorted((root / "migrations/versions").iterdir()) == before
+
+
+async def test_a_branch_that_was_switched_says_what_to_do(
+    later: str, copied_tree: Path, add_revision: AddRevision, run_alembic: RunAlembic
+) -> None:
+    (path,) = (copied_tree / "migrations/versions").glob(f"*{later}.py")
+    path.unlink()
+    add_revision(ADD_COLUMN)
+
+    status, output = await ended(run_alembic("upgrade", "head", folder=copied_tree))
+
+    assert (status, output.count("\n")) == (1, 1), output
+    assert f"`alembic downgrade {SCHEMA_REVISION}` where that revision is" in output
+    assert "make dev RESET=1" in output
+
+
+async def test_a_database_of_somebody_else_is_refused(
+    empty_url: str, connection: Connection, run_alembic: RunAlembic
+) -> None:
+    await connection.execute(
+        "CREATE TABLE alembic_version (version_num text); INSERT INTO alembic_version VALUES ('x')"
+    )
+
+    status, output = await ended(run_alembic("upgrade", "head"))
+
+    assert (status, output.count("\n")) == (1, 1), output
+    assert "The database is at x" in output
+
+
+async def test_an_encoding_that_cannot_hold_every_text_is_refused(
+    postgres_server_url: str, dsn: str, connection: Connection, run_alembic: RunAlembic
+) -> None:
+    name = f"{make_url(dsn).database}_latin_test"
+    await connection.execute(
+        f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LOCALE_PROVIDER libc LOCALE 'C'"
+    )
+    try:
+        url = make_url(postgres_server_url).set(database=name).render_as_string(hide_password=False)
+        status, output = await ended(run_alembic("upgrade", "head", APP_DATABASE__URL=url))
+    finally:
+        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    assert (status, output.count("\n")) == (1, 1), output
+    assert "The encoding of the database is LATIN1, and has to be UTF8" in output
+
+
+async def outdate_collation(connection: Connection) -> None:
+    """As after an update of the C library."""
+    await connection.execute("UPDATE pg_database SET datcollversion = '0' WHERE datname = current_database()")
+
+
+async def test_an_index_in_another_order_than_the_servers_is_refused(
+    migrated_url: str, config: Config, connection: Connection
+) -> None:
+    """PostgreSQL 18, ALTER DATABASE … REFRESH COLLATION VERSION: rebuild what depends on it first."""
+    await connection.execute("CREATE INDEX ix_users_email ON users (email)")
+    await outdate_collation(connection)
+
+    with pytest.raises(SystemExit, match=r"they may miss rows: ix_users_email\. Type REINDEX DATABASE"):
+        command.upgrade(config, "head")
+
+
+async def test_indexes_by_code_points_do_not_mind_another_order(
+    migrated_url: str, config: Config, connection: Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await outdate_collation(connection)
+
+    command.upgrade(config, "head")
+
+    assert capsys.readouterr().out == ""
