@@ -51,7 +51,7 @@ async def test_a_new_user_is_greeted_at_the_address_of_now(
     await make_runner(*HANDLERS).run(delivery)
 
     (mail,) = mailer.sent
-    assert (mail["To"], mail["Message-ID"]) == ("ada@example.test", f"<{delivery.id}@groundwork>")
+    assert (mail["To"], mail["Message-ID"]) == ("ada@example.test", f"<{delivery.id}@groundwork.test>")
 
 
 async def test_a_user_who_has_left_gets_no_mail(jobs: Jobs, make_runner: MakeRunner, mailer: MemoryMailer) -> None:

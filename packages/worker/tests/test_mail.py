@@ -2,17 +2,17 @@
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from typing import Any
 
-import aiosmtplib
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, Envelope
 from structlog.testing import capture_logs
 
+from app_auth.mail import MailSettings
 from app_auth.one_time import OneTimeTokens
 from app_db.testing.processes import free_port
 from app_worker.mail import (
@@ -20,12 +20,21 @@ from app_worker.mail import (
     Mailer,
     Mails,
     MemoryMailer,
-    SmtpMailer,
     compose,
     open_mailer,
     plain_text,
 )
-from app_worker.settings import MailSettings
+from app_worker.mail_errors import (
+    MailDeferred,
+    MailError,
+    MailServerLost,
+    MailServerRefuses,
+    MailUnanswered,
+    MailUndeliverable,
+    Reply,
+)
+from app_worker.metrics import MAIL_OUTCOMES, Metrics
+from app_worker.smtp import SmtpMailer
 from app_worker.testing import one_time_settings
 
 
@@ -70,7 +79,7 @@ def test_a_template_with_a_value_that_is_not_given_is_an_error() -> None:
 
 @pytest.mark.parametrize("address", ["a@example.test\r\nBcc: b@example.test", "a@example.test\n", "a\r@example.test"])
 def test_an_address_cannot_add_a_header(address: str) -> None:
-    with pytest.raises(ValueError, match="cannot contain CR or LF"):
+    with pytest.raises(MailUndeliverable, match="cannot be written down"):
         welcome(to=address)
 
 
@@ -107,7 +116,7 @@ async def test_a_local_part_beyond_ascii_is_mailed_by_a_server_with_smtputf8() -
 
 async def test_a_server_without_smtputf8_is_not_given_a_local_part_that_it_cannot_carry() -> None:
     sink = Sink()
-    with served(sink, enable_SMTPUTF8=False) as port, pytest.raises(aiosmtplib.SMTPNotSupported):
+    with served(sink, enable_SMTPUTF8=False) as port, pytest.raises(MailUndeliverable):
         await smtp(port).send(welcome(to="jörg@example.test"))
 
     assert sink.envelopes == []
@@ -120,7 +129,7 @@ async def test_mails_of_one_job_have_one_message_id() -> None:
     for _ in range(2):
         await mails.send("welcome", to="b@example.test", message_id="0199", email="b@example.test")
 
-    assert [message["Message-ID"] for message in mailer.sent] == ["<0199@groundwork>"] * 2
+    assert [message["Message-ID"] for message in mailer.sent] == ["<0199@example.test>"] * 2
 
 
 class Sink:
@@ -194,7 +203,7 @@ async def test_a_refused_login_is_an_error() -> None:
     sink = Sink()
     with (
         served(sink, auth_require_tls=False, authenticator=sink.authenticate) as port,
-        pytest.raises(aiosmtplib.SMTPAuthenticationError),
+        pytest.raises(MailServerRefuses),
     ):
         await smtp(port, user="ada:wrong@").send(welcome())
 
@@ -204,12 +213,12 @@ async def test_a_refused_login_is_an_error() -> None:
 async def test_a_refused_mail_is_an_error() -> None:
     sink = Sink()
     sink.answer = "550 no"
-    with served(sink) as port, pytest.raises(aiosmtplib.SMTPDataError):
+    with served(sink) as port, pytest.raises(MailUndeliverable):
         await smtp(port).send(welcome())
 
 
 async def test_a_server_that_cannot_be_reached_is_an_error() -> None:
-    with pytest.raises(aiosmtplib.SMTPConnectError):
+    with pytest.raises(MailServerLost):
         await smtp(free_port()).send(welcome())
 
 
@@ -217,7 +226,7 @@ async def test_a_server_that_says_nothing_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
 
-        with pytest.raises(aiosmtplib.SMTPTimeoutError):
+        with pytest.raises(MailServerLost):
             await smtp(port, timeout="PT0.05S").send(welcome())
 
 
@@ -245,6 +254,40 @@ def test_an_encrypted_connection_is_a_scheme_of_its_own() -> None:
     assert isinstance(open_mailer(MailSettings.model_validate({"url": "smtps://mail.example.test"})), SmtpMailer)
 
 
-def test_an_unknown_scheme_is_refused() -> None:
-    with pytest.raises(ValueError, match="must start with smtp://"):
-        open_mailer(MailSettings.model_validate({"url": "sendmail://localhost"}))
+@pytest.mark.parametrize(
+    ("error", "counted", "is_loud"),
+    [
+        (None, "sent", False),
+        (MailUndeliverable("RCPT", Reply(550, "5.1.1")), "undeliverable", False),
+        (MailDeferred("RCPT", Reply(450)), "deferred", False),
+        (MailServerRefuses("AUTH", Reply(535, "5.7.8")), "server_refuses", True),
+        (MailServerLost("connect", "Connection refused"), "unreachable", False),
+        (MailUnanswered("the message", "no answer in time"), "unanswered", False),
+        (RuntimeError("a mailer of your own"), "failed", False),
+    ],
+)
+async def test_what_the_server_has_against_us_is_loud(error: Exception | None, counted: str, *, is_loud: bool) -> None:
+    class Refusing(MemoryMailer):
+        async def send(self, message: EmailMessage) -> None:
+            if error is not None:
+                raise error
+
+    outcomes: list[str] = []
+    tokens = OneTimeTokens(one_time_settings())
+    mails = Mails(Refusing(), "a@example.test", "https://groundwork.test/", tokens, outcomes.append)
+
+    with capture_logs() as logs, nullcontext() if error is None else pytest.raises(type(error)):
+        await mails.send("welcome", to="b@example.test", message_id="0199", email="b@example.test")
+
+    assert outcomes == [counted]
+    assert [line["log_level"] for line in logs if line["event"] == "mail_server_refuses"] == ["error"] * is_loud
+
+
+def test_every_outcome_of_a_mail_is_a_series_from_the_start() -> None:
+    metrics = Metrics(kinds=[], queues=[])
+
+    for outcome in MAIL_OUTCOMES:
+        assert metrics.registry.get_sample_value("app_mails_total", {"outcome": outcome}) == 0
+    metrics.mail("sent")
+    assert metrics.registry.get_sample_value("app_mails_total", {"outcome": "sent"}) == 1
+    assert {error.outcome for error in MailError.__subclasses__()} < {*MAIL_OUTCOMES}

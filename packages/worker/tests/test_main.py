@@ -255,6 +255,37 @@ def test_a_worker_in_production_does_not_print_its_mails(environment: dict[str, 
     assert (run.returncode, run.stderr) == (1, "error: APP_MAIL__URL: would print mails, and the links in them\n")
 
 
+def test_a_worker_in_production_sends_no_password_of_mail_in_the_clear(environment: dict[str, str]) -> None:
+    url = "smtp://user:password@mail.example.com"
+
+    run = run_in_production(environment, APP_MAIL__URL=url, APP_MAIL__TLS="off")
+
+    line = "error: APP_MAIL__TLS: is off, so the password in APP_MAIL__URL would be sent in the clear\n"
+    assert (run.returncode, run.stderr) == (1, line)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"APP_MAIL__URL": "smtp://user:n0tshown/x@mail.example.com:587"},
+        {"APP_MAIL__URL": "smtp://user:n0tshown@mail.example.com:port"},
+        {"APP_MAIL__URL": "smtp://"},
+        {"APP_MAIL__FROM": "a@example.com, b@example.com"},
+        {"APP_TRACING__ENDPOINT": "http://user:n0tshown/x@collector:4318/v1/traces"},
+        {"APP_PUBLIC_BASE_URL": "https://user:n0tshown/x@app.example.test"},
+        {"APP_DATABASE__REPLICA_URL": "postgresql://user:n0tshown@127.0.0.1:99999/app"},
+    ],
+)
+def test_a_setting_that_cannot_be_meant_is_refused_before_the_first_mail(
+    environment: dict[str, str], given: dict[str, str]
+) -> None:
+    run = run_in_production(environment, **given)
+
+    assert run.returncode == 1
+    assert [line.split(": ")[1] for line in run.stderr.splitlines()] == list(given)
+    assert "n0tshown" not in run.stderr
+
+
 def test_a_worker_in_production_does_not_mail_links_to_itself(environment: dict[str, str]) -> None:
     run = run_in_production(environment, APP_PUBLIC_BASE_URL="http://localhost:8000")
 

@@ -10,6 +10,7 @@ from app_worker.context import JobContext
 from app_worker.registry import Handler
 from app_worker.results import require_storable
 from app_worker.threads import HandlerExited, in_hand
+from app_worker.time_limit import time_limit
 from app_worker.verdict import this_task
 
 
@@ -58,12 +59,12 @@ async def call(
 
 
 async def _in_time(handler: Handler, context: JobContext, payload: Any) -> Any:  # Any: see Handler
-    limit = asyncio.timeout(handler.timeout.total_seconds())
+    limit: asyncio.Timeout | None = None
     try:
-        async with limit:
+        async with time_limit(handler.timeout) as limit:
             return await handler.function(context, payload)
     except TimeoutError as error:
-        if not limit.expired():
+        if limit is None or not limit.expired():
             raise
         raise HandlerTimeout(f"the handler took longer than its timeout of {handler.timeout}") from error
 

@@ -1,23 +1,24 @@
 """Sending mail: composed from templates, handed to a Mailer."""
 
-import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import localtime
-from functools import partial
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
 
-import aiosmtplib
 import jinja2
 import structlog
 
 from app_auth.addresses import ascii_domain
+from app_auth.errors import InvalidEmail
+from app_auth.mail import MailSettings, read_mailbox
 from app_auth.one_time import OneTimeTokens
 from app_db.models import OneTimeToken, TokenPurpose
-from app_worker.settings import CommandSettings, MailSettings
+from app_worker.mail_errors import MailError, MailServerRefuses, MailUndeliverable
+from app_worker.settings import CommandSettings
+from app_worker.smtp import SmtpMailer
+from app_worker.time_limit import own_limits
 
 log = structlog.get_logger(__name__)
 
@@ -36,37 +37,6 @@ class Mailer(Protocol):
 
     async def send(self, message: EmailMessage) -> None:
         """Hand the message over; returning means that somebody else is responsible for it now."""
-
-
-class SmtpMailer:
-    """One SMTP conversation per message."""
-
-    def __init__(self, settings: MailSettings) -> None:
-        url = urlsplit(settings.url.get_secret_value())
-        self._connect = partial(
-            aiosmtplib.SMTP,
-            hostname=url.hostname,
-            port=url.port,
-            username=unquote(url.username) if url.username else None,
-            password=unquote(url.password) if url.password else None,
-            use_tls=url.scheme == "smtps",
-            timeout=settings.timeout.total_seconds(),
-        )
-
-    async def send(self, message: EmailMessage) -> None:
-        """Send it.
-
-        Raises:
-            aiosmtplib.SMTPException, OSError: when the server refuses it or cannot be reached.
-        """
-        client = self._connect()
-        try:
-            await client.connect()
-            await client.send_message(message)
-            with contextlib.suppress(aiosmtplib.SMTPException, OSError):
-                await client.quit()  # the message is accepted: a failure here must not send it again
-        finally:
-            client.close()  # without a word: a worker that stops does not wait for a server that is silent
 
 
 class ConsoleMailer:
@@ -97,18 +67,12 @@ class MemoryMailer:
 
 
 def open_mailer(settings: MailSettings) -> Mailer:
-    """Return the mailer that the URL names.
+    """Return the mailer that the URL names."""
+    return ConsoleMailer() if settings.server.scheme == "console" else SmtpMailer(settings)
 
-    Raises:
-        ValueError: for a scheme that is none of ours.
-    """
-    match urlsplit(settings.url.get_secret_value()).scheme:
-        case "smtp" | "smtps":
-            return SmtpMailer(settings)
-        case "console":
-            return ConsoleMailer()
-        case scheme:
-            raise ValueError(f"APP_MAIL__URL must start with smtp://, smtps:// or console://, not {scheme}://")
+
+def _count_nowhere(outcome: str) -> None:
+    """Where nothing is counted: in commands and tests."""
 
 
 _PAGES = {TokenPurpose.VERIFY_EMAIL: "verify", TokenPurpose.RESET_PASSWORD: "reset"}
@@ -123,6 +87,8 @@ class Mails:
     base_url: str
     """Where links lead: always from the settings, never from a request."""
     one_time_tokens: OneTimeTokens
+    count: Callable[[str], None] = _count_nowhere
+    """Is told the outcome of each mail: one of `metrics.MAIL_OUTCOMES`."""
 
     def link(self, token: OneTimeToken) -> str:
         """Return where the token is used: in the fragment, which no server and no log ever sees.
@@ -133,31 +99,65 @@ class Mails:
         return f"{self.base_url.rstrip('/')}/#/{_PAGES[token.purpose]}?token={self.one_time_tokens.derive(token)}"
 
     async def send(self, template: str, *, to: str, message_id: str, **values: str) -> None:
-        """Compose and send one mail; every template gets `base_url` and `product` besides `values`."""
+        """Compose and send one mail; every template gets `base_url` and `product` besides `values`.
+
+        What that takes does not count for the time limit of the handler: each step of it has a limit of its own.
+
+        Raises:
+            MailError: it was not handed over. `MailUndeliverable` discards the job that does not catch it.
+        """
         values = {"base_url": self.base_url, "product": PRODUCT, **values}
-        await self.mailer.send(compose(template, sender=self.sender, to=to, message_id=message_id, values=values))
+        outcome = "failed"
+        try:
+            message = compose(template, sender=self.sender, to=to, message_id=message_id, values=values)
+            with own_limits():
+                await self.mailer.send(message)
+            outcome = "sent"
+        except MailError as error:
+            outcome = error.outcome
+            _be_loud(error)
+            raise
+        finally:
+            self.count(outcome)
 
 
-def open_mails(settings: CommandSettings) -> Mails:
-    """Return what these settings say. Raises ValueError as `open_mailer` does."""
+def _be_loud(error: MailError) -> None:
+    """Report what belongs to no recipient: all mails wait until somebody mends it."""
+    if isinstance(error, MailServerRefuses):
+        log.error("mail_server_refuses", cause=str(error))  # guard: test_what_the_server_has_against_us_is_loud
+
+
+def open_mails(settings: CommandSettings, *, count: Callable[[str], None] = _count_nowhere) -> Mails:
+    """Return what these settings say."""
     mailer, tokens = open_mailer(settings.mail), OneTimeTokens(settings.auth)
-    return Mails(mailer, settings.mail.sender, str(settings.public_base_url), tokens)
+    return Mails(mailer, settings.mail.sender, str(settings.public_base_url), tokens, count)
 
 
 def compose(template: str, *, sender: str, to: str, message_id: str, values: Mapping[str, str]) -> EmailMessage:
     """Build a message from `<template>.txt`, whose first line is the subject, and `<template>.html`.
 
     The same `message_id` for every attempt lets mail servers and people recognise a mail that was sent twice.
+
+    Raises:
+        MailUndeliverable: no mail can be addressed to `to`.
     """
     subject, _, text = _TEMPLATES.get_template(f"{template}.txt").render(values).partition("\n")
     message = EmailMessage()
-    message["From"] = sender
-    local, _, domain = to.rpartition("@")
-    dns_domain = ascii_domain(domain)  # guard: test_a_domain_is_mailed_as_dns_knows_it
-    message["To"] = Address(username=local, domain=dns_domain)  # one address, or ValueError: no list, no further header
+    message["From"] = mailbox = read_mailbox(sender)
+    message["To"] = _recipient(to)
     message["Subject"] = subject
     message["Date"] = localtime()
-    message["Message-ID"] = f"<{message_id}@groundwork>"
+    message["Message-ID"] = f"<{message_id}@{mailbox.domain}>"  # RFC 5322, 3.6.4: a domain of ours
     message.set_content(text.lstrip("\n"))
     message.add_alternative(_TEMPLATES.get_template(f"{template}.html").render(values), subtype="html")
     return message
+
+
+def _recipient(address: str) -> Address:
+    """Return the one mailbox that an address is: no list, no further header."""
+    local, _, domain = address.rpartition("@")
+    try:
+        dns_domain = ascii_domain(domain)  # guard: test_a_domain_is_mailed_as_dns_knows_it
+        return Address(username=local, domain=dns_domain)
+    except (InvalidEmail, ValueError):
+        raise MailUndeliverable("RCPT", "the address cannot be written down") from None

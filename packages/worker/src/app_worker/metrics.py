@@ -24,6 +24,17 @@ OUTCOMES = (
 )
 """How a start can end."""
 
+MAIL_OUTCOMES = (
+    "sent",
+    "undeliverable",  # its recipient, or the mail itself, was refused for good
+    "deferred",  # not now, says the server
+    "server_refuses",  # us, whomever we write to: sign-in, sender, TLS
+    "unreachable",
+    "unanswered",  # it may have been taken
+    "failed",  # by a mailer of your own, or before there was a mail
+)
+"""What can become of a mail that is being sent."""
+
 RUN_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
 
@@ -65,6 +76,7 @@ class Metrics:
             registry=self.registry,
         )  # fmt: skip
         self._window = Gauge("app_job_window", "Deliveries that wait in Valkey.", ["queue"], registry=self.registry)
+        self._mails = Counter("app_mails", "Mails, by what became of them.", ["outcome"], registry=self.registry)
         self.ledger = LedgerCollector()
         self.registry.register(self.ledger)
         self._start_at_zero(queues)
@@ -94,6 +106,10 @@ class Metrics:
         """Show how many deliveries wait in Valkey for a worker."""
         self._window.labels(queue).set(size)
 
+    def mail(self, outcome: str) -> None:
+        """Count a mail that was to be sent; `outcome` is one of MAIL_OUTCOMES."""
+        self._mails.labels(outcome).inc()
+
     def _label(self, kind: str) -> str:
         return kind if kind in self._kinds else UNKNOWN_KIND
 
@@ -103,6 +119,8 @@ class Metrics:
             self._run.labels(kind)
             for outcome in OUTCOMES:
                 self._finished.labels(kind, outcome)
+        for outcome in MAIL_OUTCOMES:
+            self._mails.labels(outcome)
         for queue in queues:
             self.dispatched(queue, 0)
 

@@ -41,6 +41,8 @@ from app_worker.vitals import Vitals
 
 log = structlog.get_logger(__name__)
 
+NEVER = timedelta(days=366)
+"""arq's own limit must not strike: it knows nothing of the ledger, and the runner ends what takes too long."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -77,13 +79,12 @@ def open_queues(
             queue.relay.woken.set()
 
     names, lease = settings.worker.queues, settings.worker.running_lease
-    limit = runner.registry.longest_timeout + lease  # arq's must never strike first: it knows nothing of the ledger
     timeout = settings.database.connect_timeout
     leadership = Leadership(settings.database.direct_dsn, names, connect_timeout=timeout, woken=woken)
     queues = [
         Queue(
             Relay(database, window, lease, partial(leadership.leads, window.queue), runner.metrics),
-            Engine(window, slots=settings.worker.concurrency, timeout=limit, run=partial(run, window.queue)),
+            Engine(window, slots=settings.worker.concurrency, timeout=NEVER, run=partial(run, window.queue)),
         )
         for window in (Window(valkey, name) for name in names)
     ]
@@ -112,8 +113,9 @@ async def run_worker(
 ) -> None:
     """Run jobs until SIGTERM or SIGINT, then finish or give back what runs. A second signal ends it at once."""
     registry = Registry(handlers, catalog=CATALOG)
-    mails = open_mails(settings)
     queues = settings.worker.queues
+    metrics = Metrics(kinds=registry.by_kind, queues=queues)
+    mails = open_mails(settings, count=metrics.mail)
     vitals = Vitals()
     traces = traces_of(settings.tracing, service="app-worker")
     vet = None
@@ -124,7 +126,6 @@ async def run_worker(
         traces.sending(database) if traces else nullcontext(),
         connect(settings.redis) as valkey,
     ):
-        metrics = Metrics(kinds=registry.by_kind, queues=queues)
         lease, trace = settings.worker.running_lease, traces.job if traces else None
         runner = Runner(database, registry, mails, new_id(), lease, metrics, trace=trace)
         serves = tuple(dict.fromkeys((*queues, RETENTION)))

@@ -3,9 +3,10 @@
 from datetime import timedelta
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, AnyHttpUrl, BaseModel, Field, SecretStr
+from pydantic import AfterValidator, AnyHttpUrl, BaseModel, Field
 
 from app_auth.keys import weaknesses
+from app_auth.mail import MailSettings
 from app_auth.settings import OneTimeSettings
 from app_db.configuration import Environment, Misconfigured
 from app_db.jobs.bounds import require_name
@@ -19,17 +20,6 @@ ELSEWHERE: Final = ("APP_AUTH__", "APP_HTTP__", "APP_THROTTLE__")
 """What only the API reads: both may be given the same settings."""
 FOR_RUN: Final = ("APP_REDIS__", "APP_METRICS__", "APP_TRACING__")
 """What commands other than `run` do not read."""
-
-
-class MailSettings(BaseModel, frozen=True):
-    """`APP_MAIL__…`."""
-
-    url: SecretStr = SecretStr("console://")
-    """`smtp://user:password@host:port`, `smtps://…`, or `console://`, which prints instead of sending."""
-    sender: Annotated[str, Field(validation_alias="from")] = "Groundwork <no-reply@localhost>"
-    """The sender of all mails."""
-    timeout: Duration = timedelta(seconds=10)
-    """For one mail."""
 
 
 def _check_queue(name: str) -> str:
@@ -101,8 +91,7 @@ def require_safe(settings: CommandSettings) -> None:
     """
     lines = [f"APP_AUTH__{ring.upper()}: {weakness}" for ring, weakness in weaknesses(settings.auth)]
     lines += settings.database.weaknesses()  # guard: test_a_worker_in_production_refuses_a_published_password
-    if settings.mail.url.get_secret_value().startswith("console:"):
-        lines.append("APP_MAIL__URL: would print mails, and the links in them")
+    lines += settings.mail.weaknesses()  # guard: test_a_worker_in_production_sends_no_password_of_mail_in_the_clear
     base, host = settings.public_base_url, settings.public_base_url.host or ""
     if host in {"localhost", "127.0.0.1"}:
         lines.append("APP_PUBLIC_BASE_URL: must be where people reach the pages")

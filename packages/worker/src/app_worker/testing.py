@@ -18,6 +18,7 @@ from uuid import UUID
 import pytest
 import structlog
 
+from app_auth.mail import MailSettings
 from app_auth.one_time import OneTimeTokens
 from app_auth.settings import OneTimeSettings
 from app_db import Database, Session
@@ -35,7 +36,6 @@ from app_worker.metrics import Metrics
 from app_worker.progress import Progress
 from app_worker.registry import Handler, Mode, Registry
 from app_worker.runner import Runner
-from app_worker.settings import MailSettings
 from app_worker.verdict import NoHandler
 
 __all__ = [

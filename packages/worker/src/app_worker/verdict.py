@@ -15,6 +15,7 @@ from app_db.outage import is_connection_lost
 from app_db.texts import safe_repr
 from app_worker.attempt import Attempt
 from app_worker.context import Discard, Snooze
+from app_worker.mail_errors import MailUndeliverable
 from app_worker.registry import DEFAULT_MAX_ATTEMPTS, Handler, default_backoff
 
 log = structlog.get_logger(__name__)
@@ -59,7 +60,7 @@ def judge(error: BaseException, attempt: Attempt, *, is_ours: bool = False, loss
     match error:
         case Snooze():
             return Verdict("snoozed", JobState.SCHEDULED, error.delay, costs_attempt=False)
-        case Discard():
+        case Discard() | MailUndeliverable():  # guard: test_a_recipient_that_is_refused_for_good_is_not_tried_again
             return Verdict("discarded", JobState.DISCARDED, error=error)
         case NoHandler() | UnknownPayload() if not attempt.was_called:
             return Verdict("unknown", JobState.RETRYABLE, NEWER_WORKER, costs_attempt=False, error=error)

@@ -1,0 +1,160 @@
+"""`APP_MAIL__…`: the mail server and the sender. The worker sends by them; `config check` of the API reads them too."""
+
+import re
+import ssl
+from collections.abc import Iterator
+from datetime import timedelta
+from email.headerregistry import Address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from typing import Annotated, Final, Self
+
+from pydantic import AfterValidator, BaseModel, Field, FilePath, SecretStr, model_validator
+
+from app_auth.addresses import ascii_domain
+from app_auth.errors import InvalidEmail
+from app_db.settings import Duration
+from app_db.tls import Tls, wants_tls
+from app_db.urls import UrlParts, read_url
+
+SCHEMES: Final = ("smtp", "smtps", "console")
+LONGEST_LOCAL_PART: Final = 64  # RFC 5321, 4.5.3.1.1
+
+_MAILBOX = re.compile(r'(?P<quoted>"(?:[^"\\]|\\.)*")?(?P<name>[^<>]*)<(?P<address>[^<>]*)>')
+_QUOTED_PAIR = re.compile(r"\\(.)")
+# RFC 5322, 3.2.3, and beyond ASCII RFC 6532: dots stand between something.
+_LOCAL_PART = re.compile(r"[\w!#$%&'*+/=?^`{|}~-]+(\.[\w!#$%&'*+/=?^`{|}~-]+)*")
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_DOMAIN = re.compile(rf"(?=.{{1,255}}$){_LABEL}(\.{_LABEL})*")
+
+
+def read_mailbox(text: str) -> Address:
+    """Return the one mailbox that a text names, whose name needs no quotes: they are put where it is written down.
+
+    Raises:
+        ValueError: it is none, or several.
+
+    Example:
+        >>> str(read_mailbox("Acme, Inc. <no-reply@example.com>"))
+        '"Acme, Inc." <no-reply@example.com>'
+    """
+    text = text.strip()
+    if not text.isprintable():
+        raise ValueError("must be one line")
+    mailbox = _MAILBOX.fullmatch(text)
+    name = mailbox["name"].strip() if mailbox else ""
+    if mailbox and mailbox["quoted"]:
+        if name:
+            raise ValueError("must be one mailbox: has something between the quoted name and the address")
+        name = _QUOTED_PAIR.sub(r"\1", mailbox["quoted"][1:-1])
+    elif "@" in name:
+        raise ValueError('must be one mailbox: a name with an @ in it goes in quotes, as in "a@b" <c@example.com>')
+    local, _, domain = (mailbox["address"].strip() if mailbox else text).rpartition("@")
+    if not _LOCAL_PART.fullmatch(local) or len(local.encode()) > LONGEST_LOCAL_PART:
+        raise ValueError("must be one mailbox: no-reply@example.com, or Example <no-reply@example.com>")
+    try:
+        domain = ascii_domain(domain)
+    except InvalidEmail:
+        domain = ""
+    if not _DOMAIN.fullmatch(domain):
+        raise ValueError("must be one mailbox: what stands behind the @ is no domain")
+    return Address(name, local, domain)
+
+
+def _check_sender(text: str) -> str:
+    return str(read_mailbox(text))
+
+
+def _check_url(url: SecretStr) -> SecretStr:
+    parts = read_url(url.get_secret_value(), schemes=SCHEMES)
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError("must have nothing behind the host and the port")
+    if parts.scheme == "console":
+        if parts.host or parts.user is not None or parts.port is not None:
+            raise ValueError("must be console:// and nothing else, or smtp:// or smtps://")
+        return url
+    if not parts.host:
+        raise ValueError("names no host")
+    if parts.user is not None and not (parts.user and parts.password):
+        raise ValueError("must have a user and a password, or neither")
+    return url
+
+
+def _check_name(name: str) -> str:
+    """RFC 5321, 4.1.3 and 4.1.4: a name that others can look up, or an address in brackets."""
+    if name.startswith("[") and name.endswith("]"):
+        address = name[1:-1]
+        try:
+            if address.lower().startswith("ipv6:"):
+                IPv6Address(address[5:])
+            else:
+                IPv4Address(address)
+        except AddressValueError:
+            raise ValueError("must have an IP address in its brackets: [192.0.2.1] or [IPv6:2001:db8::1]") from None
+    elif not _DOMAIN.fullmatch(name) or "." not in name:
+        raise ValueError("must be a full name, as in worker.example.com, or an address: [192.0.2.1]")
+    return name
+
+
+type MailUrl = Annotated[SecretStr, AfterValidator(_check_url)]
+type Mailbox = Annotated[str, AfterValidator(_check_sender)]
+type EhloName = Annotated[str, AfterValidator(_check_name)]
+
+
+class MailSettings(BaseModel, frozen=True, hide_input_in_errors=True):
+    """`APP_MAIL__…`."""
+
+    url: MailUrl = SecretStr("console://")
+    """`smtp://user:password@host:port` (25, with STARTTLS), `smtps://…` (465), or `console://`, which prints."""
+    sender: Annotated[Mailbox, Field(validation_alias="from")] = "Groundwork <no-reply@localhost>"
+    """The sender of all mails, one mailbox. Its domain is in the Message-ID of each."""
+    tls: Tls | None = None
+    """If absent: verified TLS to another machine, what it offers to this one. `off` allows the clear to anywhere."""
+    ca_path: FilePath | None = None
+    """Certificates (PEM) that vouch for the server, besides the system's."""
+    ehlo_name: EhloName | None = None
+    """What this machine calls itself: a full name, or `[192.0.2.1]`; if absent, the address that it connects from."""
+    timeout: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(seconds=60)
+    """For connecting, and for each answer of the server but the last one."""
+    final_timeout: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(minutes=10)
+    """For the last answer: that it has taken the mail. With less, what it takes slowly is sent again (RFC 5321)."""
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if self.server.scheme == "smtps" and self.tls == "off":
+            raise ValueError("APP_MAIL__TLS: is off, and APP_MAIL__URL says smtps://")
+        if self.ca_path is not None:
+            try:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(self.ca_path)
+            except (ssl.SSLError, OSError):
+                raise ValueError("APP_MAIL__CA_PATH: holds no certificate (PEM) that can be read") from None
+        return self
+
+    @property
+    def server(self) -> UrlParts:
+        """What the URL says."""
+        return read_url(self.url.get_secret_value(), schemes=SCHEMES)
+
+    @property
+    def requires_tls(self) -> bool:
+        """Whether nothing is said to the server before its certificate was verified."""
+        server = self.server
+        return server.scheme == "smtps" or (server.scheme == "smtp" and wants_tls(self.tls, [server.host]))
+
+    def tls_context(self) -> ssl.SSLContext:
+        """Return what TLS with the server is made of."""
+        context = ssl.create_default_context()
+        if not self.requires_tls:  # to this machine, or where it is off: nobody vouches for the name "localhost"
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if self.ca_path is not None:
+            context.load_verify_locations(self.ca_path)
+        return context
+
+    def weaknesses(self) -> Iterator[str]:
+        """Yield a line for each variable that production must not start with, without its value."""
+        server = self.server
+        if server.scheme == "console":
+            yield "APP_MAIL__URL: would print mails, and the links in them"
+        elif server.user is not None and not self.requires_tls and wants_tls(None, [server.host]):
+            # RFC 8314, 3.3: that the network is private does not make the password everybody's in it.
+            yield "APP_MAIL__TLS: is off, so the password in APP_MAIL__URL would be sent in the clear"

@@ -1,0 +1,215 @@
+"""Handing a mail to a mail server: one SMTP conversation per message (RFC 5321), with a limit for each step."""
+
+import asyncio
+import re
+import ssl
+from contextlib import suppress
+from email import policy
+from email.headerregistry import Address
+from email.message import EmailMessage
+from ipaddress import ip_address
+from typing import Final
+
+import aiosmtplib
+
+from app_auth.mail import MailSettings
+from app_worker.mail_errors import (
+    PERMANENT,
+    MailError,
+    MailServerLost,
+    MailServerRefuses,
+    MailUnanswered,
+    MailUndeliverable,
+    Reply,
+    refusal,
+)
+
+FAREWELL: Final = 5.0
+"""Seconds that a server has to answer QUIT. Nobody waits for it."""
+UNSAFE: Final = re.compile(r"[\s<>\x00-\x1f\x7f]")
+GOES_ON: Final = 3
+DONE: Final = 2
+
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+_DOT_FIRST = re.compile(rb"(?m)^\.")
+
+
+class SmtpMailer:
+    """Hands each message over in a conversation of its own."""
+
+    def __init__(self, settings: MailSettings) -> None:
+        self._settings = settings
+        self._tls_context = settings.tls_context()
+        self._parting: set[asyncio.Task[None]] = set()
+
+    async def send(self, message: EmailMessage) -> None:
+        """Send it. Returning means that the server has said that it takes the message.
+
+        Raises:
+            MailUndeliverable: the recipient or the message is refused for good.
+            MailDeferred, MailServerRefuses, MailServerLost: it was not handed over, and may be another time.
+            MailUnanswered: nobody knows.
+        """
+        conversation = _Conversation(self._settings, self._tls_context)
+        try:
+            error = await conversation.run(message)
+            if error is not None:
+                raise error
+        except BaseException:
+            conversation.close()  # without a word: a worker that stops does not wait for a server that is silent
+            raise
+        # The message is accepted: nothing that happens now may send it again, or keep whoever sent it.
+        parting = asyncio.create_task(conversation.quit())  # guard: test_nobody_waits_for_the_answer_to_quit
+        self._parting.add(parting)
+        parting.add_done_callback(self._parting.discard)
+
+
+class _Conversation:
+    """One connection; `step` is what we wait for, for whoever reads the error."""
+
+    def __init__(self, settings: MailSettings, tls_context: ssl.SSLContext) -> None:
+        self.step = "connect"
+        self._settings = settings
+        self._is_sent = False
+        """Whether the last line of the message was sent."""
+        server = settings.server
+        self._client = aiosmtplib.SMTP(
+            hostname=server.host,
+            port=server.port,
+            local_hostname="localhost",  # any, or it is looked up; `_greet` says which
+            timeout=settings.timeout.total_seconds(),
+            use_tls=server.scheme == "smtps",
+            start_tls=False,
+            tls_context=tls_context,
+        )
+
+    async def run(self, message: EmailMessage) -> MailError | None:
+        """Hand the message over; return what went wrong.
+
+        Returned, so that the error of the library is not even its context: that shows addresses.
+        """
+        try:
+            await self._open()
+            await self._hand_over(message)
+        except MailError as error:
+            return error
+        except aiosmtplib.SMTPResponseException as failure:
+            return refusal(self.step, Reply.read(failure.code, failure.message))
+        except (aiosmtplib.SMTPException, OSError) as failure:
+            return self._without_answer(failure)
+        return None
+
+    async def quit(self) -> None:
+        """Take leave, for a moment at most."""
+        try:
+            with suppress(aiosmtplib.SMTPException, OSError):
+                await self._client.quit(timeout=FAREWELL)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._client.close()
+
+    async def _open(self) -> None:
+        """Connect, with TLS and sign-in as the settings say."""
+        server, client = self._settings.server, self._client
+        await client.connect()
+        await self._greet()
+        if server.scheme == "smtp" and self._settings.tls != "off":
+            await self._start_tls()
+        if server.user is not None and server.password is not None:
+            self.step = "AUTH"
+            if not client.supported_auth_methods:
+                raise MailServerRefuses(self.step, "is not offered")
+            await client.login(server.user, server.password)
+
+    async def _hand_over(self, message: EmailMessage) -> None:
+        """Take the steps of one message. The answers are read as RFC 5321, 4.2.1, says: by their first digit."""
+        (sender,), (recipient,) = message["From"].addresses, message["To"].addresses
+        needs_utf8 = not f"{sender.addr_spec}{recipient.addr_spec}".isascii()
+        if needs_utf8 and not self._client.supports_extension("smtputf8"):
+            if recipient.addr_spec.isascii():
+                raise MailServerRefuses("MAIL", "SMTPUTF8 is not offered, and the sender needs it")
+            raise MailUndeliverable("RCPT", "SMTPUTF8 is not offered")
+        takes_8bit = self._client.supports_extension("8bitmime")
+        data = _lines(message, utf8=needs_utf8, takes_8bit=takes_8bit)
+        parameters = [f"SIZE={len(data)}"] if self._client.supports_extension("size") else []
+        parameters += ["BODY=8BITMIME"] if takes_8bit else []
+        parameters += ["SMTPUTF8"] if needs_utf8 else []
+        self._expect(await self._say("MAIL", f"FROM:<{_safe(sender)}>", *parameters), DONE)
+        self._expect(await self._say("RCPT", f"TO:<{_safe(recipient)}>"), DONE, is_of_message=False)
+        self._expect(await self._say("DATA"), GOES_ON, is_of_message=True)
+        self._expect(await self._transfer(data), DONE, is_of_message=True)
+
+    async def _greet(self) -> None:
+        """Say who we are: by a name of the settings, else by our address (RFC 5321, 4.1.4)."""
+        self.step = "EHLO"
+        client = self._client
+        name = client.local_hostname = self._settings.ehlo_name or _literal(client.get_transport_info("sockname")[0])
+        try:
+            await client.ehlo(hostname=name)
+        except aiosmtplib.SMTPHeloError as error:
+            if error.code // 100 != PERMANENT or not client.is_connected:
+                raise
+            await client.helo(hostname=name)  # RFC 5321, 3.2: an old one
+
+    async def _start_tls(self) -> None:
+        self.step = "STARTTLS"
+        if self._client.supports_extension("starttls"):
+            await self._client.starttls()
+            await self._greet()
+        elif self._settings.requires_tls:
+            # Who is in between can take the offer away (RFC 8314, 3.3).
+            raise MailServerRefuses(self.step, "is not offered")  # guard: test_a_server_elsewhere_must_offer_tls
+
+    async def _say(self, verb: str, *arguments: str) -> Reply:
+        self.step = verb
+        answer = await self._client.execute_command(*(word.encode() for word in (verb, *arguments)))
+        return Reply.read(answer.code, answer.message)
+
+    async def _transfer(self, data: bytes) -> Reply:
+        self.step = "the message"
+        protocol = self._client.protocol
+        if protocol is None:
+            raise aiosmtplib.SMTPServerDisconnected("gone")
+        protocol.write(_DOT_FIRST.sub(b"..", data) + b".\r\n")
+        self._is_sent = True
+        # Ten minutes, for the server sees to the message before it answers, and delivers it although we have left.
+        limit = self._settings.final_timeout.total_seconds()  # guard: test_a_slow_server_gets_one_copy
+        answer = await protocol.read_response(timeout=limit)
+        return Reply.read(answer.code, answer.message)
+
+    def _expect(self, reply: Reply, digit: int, *, is_of_message: bool | None = None) -> None:
+        if reply.code // 100 != digit:
+            raise refusal(self.step, reply, is_of_message=is_of_message)
+
+    def _without_answer(self, failure: Exception) -> MailError:
+        cause = failure if isinstance(failure, ssl.SSLError) else failure.__cause__
+        if isinstance(cause, ssl.SSLError):
+            return MailServerRefuses("TLS", getattr(cause, "verify_message", None) or cause.reason or "failed")
+        reason = "no answer in time" if isinstance(failure, TimeoutError) else "the connection is lost"
+        if self.step == "connect" and isinstance(cause, OSError) and cause.strerror:
+            reason = cause.strerror
+        return (MailUnanswered if self._is_sent else MailServerLost)(self.step, reason)
+
+
+def _literal(address: str) -> str:
+    """Return an address as RFC 5321, 4.1.3, writes it where a name is expected."""
+    address = address.partition("%")[0]
+    return f"[IPv6:{address}]" if ip_address(address).version == 6 else f"[{address}]"  # noqa: PLR2004  # IPv6
+
+
+def _safe(address: Address) -> str:
+    """Return an address as it may stand between < and >."""
+    if UNSAFE.search(address.domain) or not address.addr_spec.isprintable():
+        raise MailUndeliverable("RCPT", "the address cannot be written down")
+    return address.addr_spec
+
+
+def _lines(message: EmailMessage, *, utf8: bool, takes_8bit: bool) -> bytes:
+    rules = policy.SMTPUTF8 if utf8 else policy.SMTP
+    data = message.as_bytes(policy=rules if takes_8bit else rules.clone(cte_type="7bit"))
+    # A CR or LF by itself means the end of a message to some servers, and not to others.
+    data = _LINE_END.sub(b"\r\n", data)
+    return data if data.endswith(b"\r\n") else data + b"\r\n"
