@@ -240,6 +240,7 @@ async def test_the_queues_show_what_is_open_in_them(client: AsyncClient, operato
         "max_running": None,
         "workers": 0,
         "counts": {"available": 1},
+        "at_least": False,
     }
 
 
@@ -267,6 +268,7 @@ async def test_the_figures_show_what_is_open_dead_and_done(client: AsyncClient, 
             {"queue": "slow", "kind": "sessions.prune", "state": "discarded", "count": 1},
         ],
         "finished": [{"kind": "sessions.prune", "state": "discarded", "count": 1, "mean_run_time": None}],
+        "at_least": False,
     }
 
 

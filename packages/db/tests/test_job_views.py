@@ -12,7 +12,9 @@ from sqlalchemy.exc import InvalidRequestError
 from app_db import Database, Session
 from app_db.jobs.control import JobFilter
 from app_db.models import Job, JobCancellation, JobError, JobQueue, JobState, JobWorker
-from app_db.repositories.jobs import MAX_ERRORS, SILENCE, FinishedCount, JobCount, JobRepository
+from app_db.repositories.job_counts import SILENCE
+from app_db.repositories.job_views import FinishedCount, JobCount
+from app_db.repositories.jobs import MAX_ERRORS, JobRepository
 from app_db.types import new_id
 
 type MakeJob = Callable[..., Awaitable[UUID]]

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from app_db.models import JobState
-from app_db.repositories.jobs import QueueOverview
+from app_db.repositories.job_views import QueueOverview
 from app_worker.metrics import OUTCOMES, Metrics
 
 

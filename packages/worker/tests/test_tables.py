@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from app_worker.documents import JobList
 from app_worker.tables import cell, sheet, table
 
 
@@ -43,3 +44,9 @@ def test_a_sheet_has_a_line_for_each_entry() -> None:
 )
 def test_a_value_is_shown_as_people_read_it(value: Any, text: str) -> None:
     assert cell(value) == text
+
+
+def test_a_page_that_ended_early_says_how_far_it_looked() -> None:
+    page = JobList(items=[], next="AZ", partial=True)
+
+    assert page.text() == "none\nthat is what was found among 20,000 jobs; more: --after AZ\n"

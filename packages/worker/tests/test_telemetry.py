@@ -161,7 +161,7 @@ async def test_the_age_of_the_last_prune_is_shown_and_an_old_one_is_not(database
     looking.cancel()
 
     for kind in PRUNES:
-        age = metrics.registry.get_sample_value("app_prune_age_seconds", {"kind": kind})
+        age = metrics.registry.get_sample_value("app_job_prune_age_seconds", {"kind": kind})
         assert age is not None
         assert 0 <= age < 3600
 
@@ -178,7 +178,7 @@ async def test_a_table_that_nobody_can_see_has_no_dead_rows(database: Database, 
             looking.cancel()
 
     assert metrics.registry.get_sample_value("app_job_dead_tuples") is None
-    assert metrics.registry.get_sample_value("app_prune_age_seconds", {"kind": PRUNES[0]}) is None
+    assert metrics.registry.get_sample_value("app_job_prune_age_seconds", {"kind": PRUNES[0]}) is None
 
 
 @pytest.mark.parametrize(("seconds", "pause"), [(0.01, 15), (0.5, 49.5)])

@@ -11,7 +11,8 @@ from pydantic import BaseModel, BeforeValidator
 
 from app_db.jobs.control import Action
 from app_db.models import OPEN_STATES, JobState
-from app_db.repositories.jobs import FinishedCount, JobCount, QueueOverview, WorkerOverview
+from app_db.repositories.job_lists import MOST_LOOKED_AT
+from app_db.repositories.job_views import FinishedCount, JobCount, QueueOverview, WorkerOverview
 from app_worker.tables import printable, sheet, table
 
 OPEN: Final = tuple(state for state in JobState if state in OPEN_STATES)
@@ -51,6 +52,8 @@ class JobList(Document, frozen=True):
     items: list[JobRow]
     next: Annotated[str | None, BeforeValidator(lambda cursor: cursor and str(cursor))]
     """The cursor of the next page, null on the last."""
+    partial: bool = False
+    """Whether it ended before it was full, because enough jobs were looked at that do not match."""
 
     def text(self) -> str:
         """Return a table, and below it how to get the next page."""
@@ -59,6 +62,8 @@ class JobList(Document, frozen=True):
             (job.id, job.kind, job.queue, job.state, job.attempt, job.run_at, job.finished_at) for job in self.items
         ]
         more = f"more: --after {self.next}\n" if self.next else ""
+        if self.partial:
+            more = f"that is what was found among {MOST_LOOKED_AT:,} jobs; {more}"
         return table(headers, rows) + more
 
 

@@ -7,7 +7,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from app_db.models import OPEN_STATES
-from app_db.repositories.jobs import QueueOverview
+from app_db.repositories.job_views import QueueOverview
 
 UNKNOWN_KIND = "unknown"
 """The label of all kinds without a handler: their names come from the rows, so there may be any number of them."""
@@ -146,7 +146,9 @@ class LedgerCollector(Collector):
             for state in sorted(OPEN_STATES):
                 open_jobs.add_metric([queue.name, state], queue.counts.get(state, 0))
         yield from (age, paused, workers, open_jobs)
-        prunes = GaugeMetricFamily("app_prune_age_seconds", "Since it last deleted all that is old.", labels=["kind"])
+        prunes = GaugeMetricFamily(
+            "app_job_prune_age_seconds", "Since it last deleted all that is old.", labels=["kind"]
+        )
         for kind, seconds in self.prunes.items():
             prunes.add_metric([kind], seconds)
         yield prunes

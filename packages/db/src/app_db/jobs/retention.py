@@ -27,25 +27,27 @@ PRUNES = (PruneSessions.kind, PruneJobs.kind)
 WORKER_SILENCE = timedelta(hours=1)
 """A worker that has not been heard of for so long is off the list. One that only slept is on it again when it beats."""
 
-# One step of the index for each state and kind that there is, then one range of it for each: what stays is not read.
-# The ids as an array, or the planner might join: it cannot know how few there are.
+# One step of the index for each state, queue and kind that there is, then one range of it for each: what stays is not
+# read. The ids as an array, or the planner might join: it cannot know how few there are.
 _PRUNE = text("""
     WITH RECURSIVE ended AS (
-        (SELECT state, kind FROM jobs WHERE finished_at IS NOT NULL ORDER BY state, kind LIMIT 1)
+        (SELECT state, queue, kind FROM jobs WHERE finished_at IS NOT NULL ORDER BY state, queue, kind LIMIT 1)
         UNION ALL
-        SELECT following.state, following.kind FROM ended, LATERAL (
-            SELECT state, kind FROM jobs
-            WHERE finished_at IS NOT NULL AND (state, kind) > (ended.state, ended.kind) ORDER BY state, kind LIMIT 1
+        SELECT following.* FROM ended, LATERAL (
+            SELECT state, queue, kind FROM jobs
+            WHERE finished_at IS NOT NULL AND (state, queue, kind) > (ended.state, ended.queue, ended.kind)
+            ORDER BY state, queue, kind LIMIT 1
         ) AS following
     ), rules AS (
-        SELECT state, kind, coalesce(CASE WHEN state = 'completed' THEN by_kind.keep END, by_state.keep) AS keep
+        SELECT state, queue, kind, coalesce(CASE WHEN state = 'completed' THEN by_kind.keep END, by_state.keep) AS keep
         FROM ended
         JOIN unnest(CAST(:states AS text[]), CAST(:state_keeps AS interval[])) AS by_state (state, keep) USING (state)
         LEFT JOIN unnest(CAST(:kinds AS text[]), CAST(:kind_keeps AS interval[])) AS by_kind (kind, keep) USING (kind)
     ), due AS (
         SELECT due.id FROM rules, LATERAL (
             SELECT id FROM jobs
-            WHERE state = rules.state AND kind = rules.kind AND finished_at < now() - rules.keep
+            WHERE state = rules.state AND queue = rules.queue AND kind = rules.kind
+                AND finished_at IS NOT NULL AND finished_at < now() - rules.keep
             ORDER BY finished_at LIMIT :limit FOR UPDATE SKIP LOCKED
         ) AS due LIMIT :limit
     ), gone AS (

@@ -51,11 +51,16 @@ class Job(Base):
         ),
         # By kind, so that what is kept for longer, or for less, is not in the way of retention.
         Index(
-            "ix_jobs_state_kind_finished_at",
+            "ix_jobs_ended", "state", "queue", "kind", "finished_at", postgresql_where=text("finished_at IS NOT NULL")
+        ),
+        # For lists and counts. A job that is enqueued, runs and completes is never in it, and costs nothing more.
+        Index(
+            "ix_jobs_set_apart",
             "state",
+            "queue",
             "kind",
-            "finished_at",
-            postgresql_where=text("finished_at IS NOT NULL"),
+            "id",
+            postgresql_where=text("state IN ('scheduled', 'retryable', 'discarded', 'cancelled')"),
         ),
         Index(
             "uq_jobs_unique_key",

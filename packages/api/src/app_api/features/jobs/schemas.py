@@ -35,6 +35,9 @@ class JobRead(BaseModel):
 class JobPage(Page[JobRead]):
     """Jobs, newest first."""
 
+    partial: bool
+    """Whether it ended before it was full, because enough jobs were looked at that do not match: go on with `next`."""
+
 
 class JobErrorRead(BaseModel):
     """What went wrong in one attempt."""
@@ -129,6 +132,8 @@ class QueueRead(BaseModel):
     """Its open jobs; a state without jobs is left out."""
     oldest_due_age: float | None
     """Seconds since the job that waits longest became due; null when nothing is due."""
+    at_least: bool
+    """Whether there may be more than `counts` says: of each kind no more than a thousand are counted."""
 
 
 class QueueList(BaseModel):
@@ -194,3 +199,5 @@ class JobStatsRead(BaseModel):
     jobs: list[JobCountRead]
     """All that are open, and the dead: those discarded and still on record."""
     finished: list[FinishedCountRead]
+    at_least: bool
+    """Whether there may be more: of each kind in each state and queue no more than a thousand are counted."""

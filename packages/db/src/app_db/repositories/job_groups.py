@@ -1,0 +1,42 @@
+"""SQL over `jobs` that reads groups of rows by their index, not the table: what lists and counts are made of.
+
+A group is a state, a queue and a kind. There are few of them, so they are found in steps: from each the index leads to
+the next one, however many rows lie between. The predicates are spelled as the indexes spell them, so that the planner
+can prove that they apply, whatever the parameters are.
+"""
+
+from string import Template
+
+SET_APART = "state IN ('scheduled', 'retryable', 'discarded', 'cancelled')"
+"""Jobs that are not on the usual way from `available` to `completed`: the predicate of `ix_jobs_set_apart`."""
+ON_THEIR_WAY = "claim_at IS NOT NULL AND state IN ('dispatched', 'executing')"
+"""The predicate of `ix_jobs_on_their_way`."""
+MOST_GROUPS = 1000
+
+_STEPS = Template("""
+    $name AS (
+        SELECT * FROM (
+            WITH RECURSIVE steps AS (
+                (SELECT $columns FROM jobs WHERE $where ORDER BY $columns LIMIT 1)
+                UNION ALL
+                SELECT following.* FROM steps, LATERAL (
+                    SELECT $columns FROM jobs
+                    WHERE $where AND ($columns) > ($before) ORDER BY $columns LIMIT 1
+                ) AS following
+            )
+            SELECT * FROM steps
+        ) AS steps LIMIT $most
+    )
+""")
+
+
+def groups(name: str, columns: tuple[str, ...], where: str) -> str:
+    """Return a CTE of the distinct `columns` of the jobs `where` an index begins with them; `MOST_GROUPS` at most."""
+    before = ", ".join(f"steps.{column}" for column in columns)
+    return _STEPS.substitute(name=name, columns=", ".join(columns), where=where, before=before, most=MOST_GROUPS)
+
+
+APART_GROUPS = groups("apart", ("state", "queue", "kind"), SET_APART)
+ENDED_GROUPS = groups("ended", ("state", "queue", "kind"), "finished_at IS NOT NULL")
+LINES = groups("lines", ("queue", "priority"), "claim_at IS NOT NULL")
+"""The queues with their priorities: in each of them open jobs are in the order in which they are due."""

@@ -1,0 +1,136 @@
+"""Finding jobs by a filter, newest first, without reading the table for the sake of the few that match."""
+
+from uuid import UUID
+
+from sqlalchemy import Select, Uuid, bindparam, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import aliased, defer
+
+from app_db.engine import Session
+from app_db.jobs.control import JobFilter
+from app_db.models import Job
+from app_db.paging import Cursor, Slice
+from app_db.repositories.job_groups import APART_GROUPS, LINES, MOST_GROUPS, ON_THEIR_WAY, SET_APART, groups
+
+GLANCE = 1000
+"""So many jobs are looked at first, the newest: where many match, they make a page."""
+FEW = 2000
+"""Where no more than so many may match, all of them are found by their indexes."""
+MOST_LOOKED_AT = 20_000
+"""Otherwise so many are looked at, and the page ends there."""
+
+_COMPLETED = "finished_at IS NOT NULL AND state = 'completed'"
+_COMPLETED_GROUPS = groups("completed", ("queue", "kind"), _COMPLETED)
+_WANTED = "queue = coalesce(:queue, queue) AND kind = coalesce(:kind, kind)"
+
+# Everything that matches, group by group. Of those set apart the index has them newest first, so a page of each is
+# enough. Of the others all are read, or it is given up: `is_all` is false once there may be more than FEW. Each is in
+# the order of its index, or the planner might read the table instead, in the belief that what matches is everywhere.
+_FIND_FEW = text(f"""
+    WITH {APART_GROUPS}, {_COMPLETED_GROUPS}, {LINES}, set_apart AS (
+        SELECT found.id FROM apart, LATERAL (
+            SELECT id FROM jobs WHERE {SET_APART} AND state = apart.state AND queue = apart.queue AND kind = apart.kind
+                AND id < :before ORDER BY id DESC LIMIT :page
+        ) AS found
+        WHERE {_WANTED} AND state = coalesce(CAST(:state AS text), state)
+    ), done AS MATERIALIZED (
+        SELECT found.id FROM completed, LATERAL (
+            SELECT id FROM jobs WHERE {_COMPLETED} AND queue = completed.queue AND kind = completed.kind
+            ORDER BY finished_at DESC LIMIT :few
+        ) AS found
+        WHERE {_WANTED} AND coalesce(CAST(:state AS text), 'completed') = 'completed' LIMIT :few
+    ), due AS MATERIALIZED (
+        SELECT found.* FROM lines, LATERAL (
+            SELECT id, queue, kind, state FROM jobs WHERE claim_at IS NOT NULL AND claim_at <= now()
+                AND queue = lines.queue AND priority = lines.priority ORDER BY claim_at LIMIT :few
+        ) AS found
+        WHERE lines.queue = coalesce(:queue, lines.queue)
+            AND coalesce(CAST(:state AS text), 'available') = 'available' LIMIT :few
+    ), on_their_way AS MATERIALIZED (
+        SELECT id, queue, kind, state FROM jobs WHERE {ON_THEIR_WAY}
+            AND coalesce(CAST(:state AS text), 'dispatched') IN ('dispatched', 'executing') LIMIT :few
+    ), found AS (
+        SELECT id FROM set_apart UNION ALL SELECT id FROM done
+        UNION ALL SELECT id FROM due WHERE {_WANTED} AND state = 'available'
+        UNION ALL SELECT id FROM on_their_way WHERE {_WANTED} AND state = coalesce(CAST(:state AS text), state)
+    )
+    SELECT greatest(
+            (SELECT count(*) FROM done), (SELECT count(*) FROM due), (SELECT count(*) FROM on_their_way)
+        ) < :few AND greatest(
+            (SELECT count(*) FROM apart), (SELECT count(*) FROM completed), (SELECT count(*) FROM lines)
+        ) < {MOST_GROUPS} AS is_all,
+        ARRAY(SELECT id FROM found WHERE id < :before ORDER BY id DESC LIMIT :page) AS ids
+""").columns(ids=ARRAY(Uuid()))  # noqa: S608  # made of constants
+
+_NEWEST = UUID(int=2**128 - 1)
+
+
+async def find(session: Session, job_filter: JobFilter, *, after: Cursor | None, limit: int) -> Slice[Job]:
+    """Return a page of the jobs that match, newest first, without their results.
+
+    The page ends early, and says so, when `MOST_LOOKED_AT` jobs were looked at; its cursor goes on from there.
+    """
+    if job_filter == JobFilter(owner_id=job_filter.owner_id):
+        return _page(await _looked_at(session, job_filter, after=after, page=limit + 1, most=None), limit)
+    glance = await _look(session, job_filter, after=after, limit=limit, most=GLANCE)
+    if not glance.partial:
+        return glance
+    if job_filter.owner_id is None:
+        few = await _find_few(session, job_filter, after=after, page=limit + 1)
+        if few is not None:
+            return _page(few, limit)
+    return await _look(session, job_filter, after=after, limit=limit, most=MOST_LOOKED_AT)
+
+
+async def _look(session: Session, job_filter: JobFilter, *, after: Cursor | None, limit: int, most: int) -> Slice[Job]:
+    """Look at the `most` newest jobs: a page of them, all that match when that was all, or a page that ends early."""
+    jobs = await _looked_at(session, job_filter, after=after, page=limit + 1, most=most)
+    if len(jobs) <= limit:
+        last = await _last_looked_at(session, job_filter, after=after, most=most)
+        if last is not None:
+            return Slice(jobs, Cursor(last), partial=True)
+    return _page(jobs, limit)
+
+
+def _page(jobs: list[Job], limit: int) -> Slice[Job]:
+    page = jobs[:limit]
+    return Slice(page, Cursor(page[-1].id) if len(jobs) > limit else None)
+
+
+def _walk(job_filter: JobFilter, after: Cursor | None, most: int) -> Select[Job]:
+    """Return the `most` newest jobs of whoever owns them, in a subquery that is read no further than needed."""
+    newest = select(Job).where(*JobFilter(owner_id=job_filter.owner_id).conditions())
+    if after is not None:
+        newest = newest.where(Job.id < after.last_id)
+    return newest.order_by(Job.id.desc()).limit(most)
+
+
+async def _looked_at(
+    session: Session, job_filter: JobFilter, *, after: Cursor | None, page: int, most: int | None
+) -> list[Job]:
+    if most is None:
+        statement = _walk(job_filter, after, page).options(defer(Job.result, raiseload=True))
+    else:
+        job = aliased(Job, _walk(job_filter, after, most).subquery())
+        given = ((job.state, job_filter.state), (job.kind, job_filter.kind), (job.queue, job_filter.queue))
+        statement = select(job).where(*(column == value for column, value in given if value is not None))
+        statement = statement.order_by(job.id.desc()).limit(page).options(defer(job.result, raiseload=True))
+    return list((await session.scalars(statement)).all())
+
+
+async def _last_looked_at(session: Session, job_filter: JobFilter, *, after: Cursor | None, most: int) -> UUID | None:
+    walk = _walk(job_filter, after, 1).with_only_columns(Job.id).offset(most - 1)
+    return (await session.scalars(walk)).one_or_none()
+
+
+async def _find_few(session: Session, job_filter: JobFilter, *, after: Cursor | None, page: int) -> list[Job] | None:
+    parameters = {
+        "state": job_filter.state, "kind": job_filter.kind, "queue": job_filter.queue,
+        "before": _NEWEST if after is None else after.last_id, "page": page, "few": FEW,
+    }  # fmt: skip
+    found = (await session.execute(_FIND_FEW, parameters)).one()
+    if not found.is_all:
+        return None
+    ids = bindparam(None, found.ids, type_=ARRAY(Uuid()))
+    statement = select(Job).where(Job.id == ids.any_()).order_by(Job.id.desc())
+    return list((await session.scalars(statement.options(defer(Job.result, raiseload=True)))).all())
