@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import resource
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
@@ -266,3 +267,17 @@ async def test_the_roles_that_a_file_of_secrets_names_can_sign_in(
 
     assert line == f"{roles.migrator} migrates, {roles.app} runs the applications, members of {roles.readonly} read"
     assert run("check", environ={SECRETS_FILE: str(secrets)})[-1] == "# Fit for production."
+
+
+@pytest.mark.parametrize("room", [0, 1100])
+def test_a_file_of_secrets_is_whole_or_not_there(tmp_path: Path, room: int) -> None:
+    """A disk that is full after the first file, or in it: half a file would be taken for done the next time."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        with pytest.raises(Misconfigured, match="File too large"):
+            run("init", tmp_path / "secrets.env", "--database", "postgresql://db.example.test/" + "d" * 1100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import resource
 import socket
 import struct
 import threading
@@ -11,7 +13,7 @@ from http.client import HTTPConnection, HTTPResponse
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, ProcessCollector
 from structlog.testing import capture_logs
 
 from app_db.telemetry.endpoint import MAX_CLIENTS, Endpoint, Health, MetricsSettings
@@ -203,3 +205,37 @@ def test_a_fault_of_our_own_is_reported(endpoint: Endpoint, health: list[Health]
         read_all(client)
 
     assert [(event["event"], type(event["exc_info"])) for event in logs] == [("telemetry_failed", IndexError)]
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_process_without_descriptors_still_shows_its_figures(registry: CollectorRegistry) -> None:
+    ProcessCollector(registry=registry)
+    with (
+        Endpoint(MetricsSettings(port=0), registry, lambda: Health({})) as endpoint,
+        socket.create_connection(("127.0.0.1", endpoint.port), timeout=20) as client,
+    ):
+        client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        with no_descriptors():
+            endpoint.process_request(*endpoint.get_request())
+            answer = b"".join(iter(lambda: client.recv(65536), b""))
+
+    assert b"process_max_fds" in answer
+
+
+def test_a_port_that_is_closed_accepts_nobody(endpoint: Endpoint) -> None:
+    other = Endpoint(MetricsSettings(port=0), CollectorRegistry(), lambda: Health({}))
+    other.server_close()
+
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        other.get_request()

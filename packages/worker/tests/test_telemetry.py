@@ -19,6 +19,7 @@ from app_db.jobs import crons
 from app_db.jobs.retention import PRUNES
 from app_db.repositories.jobs import JobRepository
 from app_db.settings import DatabaseSettings
+from app_db.telemetry.lag import LoopLag
 from app_db.testing.processes import port_is_free
 from app_worker.metrics import Metrics
 from app_worker.settings import WorkerSettings
@@ -74,11 +75,11 @@ async def test_nothing_listens_that_nobody_asked_for(database: Database, metrics
 
 
 async def test_a_loop_that_turns_is_seen_to_turn(database: Database, metrics: Metrics) -> None:
-    vitals = Vitals(tick_at=time.monotonic() - 60)
+    vitals = Vitals(loop=LoopLag(time.monotonic() - 60))
 
     with capture_logs() as logs:
         async with telemetry(settings_for(database.settings), database, metrics, vitals):
-            await until(lambda: vitals.loop_lag == 0)
+            await until(lambda: vitals.loop.seconds == 0)
             status, _ = await asyncio.to_thread(get, port_in(logs), "/health")
 
     assert status == 200

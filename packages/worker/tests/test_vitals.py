@@ -3,6 +3,7 @@
 import time
 from datetime import timedelta
 
+from app_db.telemetry.lag import LoopLag
 from app_worker.settings import JobSettings
 from app_worker.vitals import Vitals
 
@@ -35,6 +36,6 @@ def test_a_worker_without_a_heartbeat_for_a_lease_is_not_well() -> None:
 
 
 def test_a_worker_whose_loop_stands_still_for_a_beat_is_not_well() -> None:
-    vitals = Vitals(tick_at=time.monotonic() - SETTINGS.beat.total_seconds() - 2)
+    vitals = Vitals(loop=LoopLag(time.monotonic() - SETTINGS.beat.total_seconds() - 2))
 
     assert vitals.health(SETTINGS).complaint == "The event loop is blocked."

@@ -92,8 +92,8 @@ def _init(parsed: argparse.Namespace) -> Iterator[str]:
         missing.append("APP_REDIS__URL")
     if there := [path.name for path in secret_files if path.exists()]:
         raise Misconfigured(f"{' and '.join(there)}: there already, and left as it is")
-    for path, content in secret_files.items():
-        _write_new(path, ["# Keep it out of git, and where only the applications can read it.", *content])
+    _write_all(secret_files)
+    for path in secret_files:
         yield f"{path} is written. {SECRETS_FILE}={path} lets a process read it."
     if parsed.database:
         yield f"`python -m app_api database roles --secrets {parsed.file}` makes the roles of these URLs."
@@ -159,11 +159,30 @@ def _text(ring: tuple[Key, ...]) -> str:
     return json.dumps(keys)
 
 
+def _write_all(files: Mapping[Path, list[str]]) -> None:
+    """Write each of them or none: what is there is left alone the next time, so it must be whole."""
+    written: list[Path] = []
+    try:
+        for path, lines in files.items():
+            _write_new(path, ["# Keep it out of git, and where only the applications can read it.", *lines])
+            written.append(path)
+    except Misconfigured:
+        for path in written:
+            path.unlink()
+        raise
+
+
 def _write_new(path: Path, lines: list[str]) -> None:
     try:
         # "x" and 0600 from the start: it replaces nothing, and nobody else reads it half-way.
         with open(path, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:  # opener
-            file.write("".join(f"{line}\n" for line in lines))
+            try:
+                file.write("".join(f"{line}\n" for line in lines))
+                file.flush()
+                os.fsync(file.fileno())  # some disks say only now that they are full
+            except OSError:
+                path.unlink()  # guard: test_a_file_of_secrets_is_whole_or_not_there
+                raise
     except OSError as error:
         raise Misconfigured(f"{path}: {error.strerror}") from None
 

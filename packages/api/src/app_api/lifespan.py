@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 KINDS = tuple(payload.kind for payload in CATALOG)
 PACKAGES = ("app-db", "app-auth", "app-api")
+BLOCKED = 3.0
+"""Seconds without a turn of the event loop after which nobody is served: the port for metrics says so."""
 
 
 class State(TypedDict):
@@ -45,7 +47,9 @@ def lifespan_of(
     """Return the lifespan of an application with these settings."""
 
     def health() -> Health:
-        return Health({"requests": metrics.in_flight, "stopping": stopping.is_set()})
+        lag = metrics.loop.seconds
+        signs = {"requests": metrics.in_flight, "stopping": stopping.is_set(), "loop_lag_seconds": round(lag, 3)}
+        return Health(signs, "The event loop is blocked." if lag > BLOCKED else None)
 
     vet = None
     if settings.env is Environment.PRODUCTION:  # main.py asks as well, but the database may be away then
@@ -55,6 +59,7 @@ def lifespan_of(
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         async with (
             exporting(settings.metrics, metrics.registry, health),
+            metrics.loop.watched(),
             open_database(settings.database, name="api", vet=vet) as database,
             traces.sending(database) if traces else nullcontext(),
             open_readiness_probe(settings.redis, database, stopping) as readiness_probe,

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import os
 import sys
+from collections.abc import Iterable
 
 import structlog
 from fastapi import FastAPI
@@ -15,8 +16,10 @@ from app_api.serving import serve
 from app_api.settings import ELSEWHERE, ApiSettings
 from app_db.configuration import Environment, Misconfigured, load
 from app_db.outage import DatabaseUnavailable
+from app_db.output import write_out
 from app_db.roles import require_modest_role
 from app_db.telemetry.logs import configure_logging
+from app_db.telemetry.outlet import never_wait_for_readers
 from app_db.telemetry.tracing import log_processors
 
 log = structlog.get_logger(__name__)
@@ -57,15 +60,20 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(parsed: argparse.Namespace) -> None:
     match parsed.command:
         case "seed":
-            sys.stdout.writelines(f"{line}\n" for line in asyncio.run(seed(_settings())))
+            _print(asyncio.run(seed(_settings())))
         case "operator":
-            sys.stdout.write(asyncio.run(operator.run(_settings(), parsed)) + "\n")
+            _print([asyncio.run(operator.run(_settings(), parsed))])
         case "config":
-            sys.stdout.writelines(f"{line}\n" for line in config.run(parsed, os.environ))
+            _print(config.run(parsed, os.environ))
         case "database":
-            sys.stdout.writelines(f"{line}\n" for line in asyncio.run(database_roles.run(parsed, os.environ)))
+            _print(asyncio.run(database_roles.run(parsed, os.environ)))
         case _:
             serve(_to_serve())
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        write_out(f"{line}\n")
 
 
 def _settings() -> ApiSettings:
@@ -76,6 +84,7 @@ def _settings() -> ApiSettings:
 
 
 def _to_serve() -> ApiSettings:
+    never_wait_for_readers()  # guard: test_a_log_that_nobody_reads_holds_up_no_request
     settings = _settings()
     if settings.env is Environment.PRODUCTION:
         try:

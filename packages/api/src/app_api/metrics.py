@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 from app_api.http_names import METHODS
 from app_auth.auth import Auth
 from app_db.errors import AppError
+from app_db.telemetry.lag import LoopLag
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 COUNTED = frozenset({*METHODS, "OPTIONS"})
@@ -25,6 +26,8 @@ class Metrics(Collector):
         self.registry = CollectorRegistry()
         self.in_flight = 0
         """Requests that have begun and not ended."""
+        self.loop = LoopLag()
+        """Whether the event loop turns."""
         self._requests = Counter(
             "app_http_requests", "Requests that have ended.", ["method", "route", "status"], registry=self.registry
         )
@@ -62,7 +65,8 @@ class Metrics(Collector):
         self._errors.labels(name_of(error)).inc()
 
     def collect(self) -> Iterator[Metric]:
-        """Yield `app_http_requests_in_flight`."""
+        """Yield `app_http_requests_in_flight` and `app_http_loop_lag_seconds`."""
+        yield GaugeMetricFamily("app_http_loop_lag_seconds", "Since the event loop is blocked.", self.loop.seconds)
         yield GaugeMetricFamily("app_http_requests_in_flight", "Requests that run or wait.", self.in_flight)
 
 

@@ -14,9 +14,11 @@ from app_db.configuration import Environment, Misconfigured, load
 from app_db.ending import end_soon
 from app_db.errors import AppError
 from app_db.outage import DatabaseUnavailable
+from app_db.output import write_out
 from app_db.roles import require_modest_role
 from app_db.settings import DatabaseSettings
 from app_db.telemetry.logs import configure_logging
+from app_db.telemetry.outlet import never_wait_for_readers
 from app_db.telemetry.tracing import log_processors
 from app_worker import commands
 from app_worker.arguments import parse
@@ -59,6 +61,7 @@ def check_role(database: DatabaseSettings) -> None:
 
 
 def _run(options: Namespace) -> None:
+    never_wait_for_readers()  # guard: test_a_log_that_nobody_reads_holds_up_no_job
     settings = _with_options(load(WorkerSettings, os.environ, elsewhere=ELSEWHERE), options)
     more = log_processors(settings.tracing, service="app-worker")
     configure_logging(settings.log, development=settings.env is Environment.DEVELOPMENT, more=more)
@@ -80,7 +83,7 @@ def _execute(options: Namespace) -> None:
 
 async def _print(settings: CommandSettings, options: Namespace) -> None:
     document = await commands.execute(settings, options)
-    sys.stdout.write(f"{document.model_dump_json(indent=2)}\n" if options.json else document.text())
+    write_out(f"{document.model_dump_json(indent=2)}\n" if options.json else document.text())
 
 
 async def _then_end(work: Awaitable[None]) -> None:

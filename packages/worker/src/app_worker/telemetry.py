@@ -41,14 +41,16 @@ async def telemetry(
         return
     metrics.registry.register(vitals)
     describe_process(metrics.registry, database, packages=PACKAGES, kinds=metrics.kinds)
-    async with exporting(settings.metrics, metrics.registry, partial(vitals.health, settings.worker)):
-        loops = [asyncio.create_task(vitals.keep_ticking()), asyncio.create_task(keep_looking(database, metrics))]
+    async with (
+        exporting(settings.metrics, metrics.registry, partial(vitals.health, settings.worker)),
+        vitals.loop.watched(),
+    ):
+        looking = asyncio.create_task(keep_looking(database, metrics))
         try:
             yield
         finally:
-            for loop in loops:
-                loop.cancel()
-            await asyncio.gather(*loops, return_exceptions=True)
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
 
 
 async def keep_looking(database: Database, metrics: Metrics, *, look: timedelta = LOOK) -> None:

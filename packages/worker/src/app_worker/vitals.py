@@ -1,18 +1,15 @@
 """Whether a worker is well: it can keep the leases of its jobs, and its event loop turns."""
 
-import asyncio
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from app_db.telemetry.endpoint import Health
+from app_db.telemetry.lag import LoopLag
 from app_worker.settings import JobSettings
-
-TICK = timedelta(seconds=1)
 
 
 @dataclass(slots=True, eq=False)
@@ -24,8 +21,8 @@ class Vitals(Collector):
 
     beat_at: float = field(default_factory=time.monotonic)
     """When Postgres last took a heartbeat. A worker that starts has the time of a lease for its first."""
-    tick_at: float = field(default_factory=time.monotonic)
-    """When the event loop last turned."""
+    loop: LoopLag = field(default_factory=LoopLag)
+    """Whether the event loop turns."""
     running: int = 0
     """Jobs that run now."""
     draining: bool = False
@@ -36,14 +33,9 @@ class Vitals(Collector):
         """Seconds since the last heartbeat."""
         return time.monotonic() - self.beat_at
 
-    @property
-    def loop_lag(self) -> float:
-        """For how many seconds the event loop has been blocked; 0 if it is not."""
-        return max(0.0, time.monotonic() - self.tick_at - TICK.total_seconds())
-
     def complaint(self, settings: JobSettings) -> str | None:
         """Return what is wrong with this worker, or None."""
-        if self.loop_lag > settings.beat.total_seconds():
+        if self.loop.seconds > settings.beat.total_seconds():
             return "The event loop is blocked."
         if self.beat_age > settings.lease.total_seconds():
             return "No heartbeat has reached the database for longer than a lease."
@@ -56,18 +48,12 @@ class Vitals(Collector):
             "running": self.running,
             "draining": self.draining,
             "beat_age_seconds": round(self.beat_age, 3),
-            "loop_lag_seconds": round(self.loop_lag, 3),
+            "loop_lag_seconds": round(self.loop.seconds, 3),
         }
         return Health(signs, self.complaint(settings))
-
-    async def keep_ticking(self) -> None:
-        """Note that the event loop turns, until cancelled."""
-        while True:
-            self.tick_at = time.monotonic()
-            await asyncio.sleep(TICK.total_seconds())
 
     def collect(self) -> Iterator[Metric]:
         """Yield `app_worker_beat_age_seconds`, `app_worker_loop_lag_seconds` and `app_worker_jobs_running`."""
         yield GaugeMetricFamily("app_worker_beat_age_seconds", "Since Postgres took a heartbeat.", self.beat_age)
-        yield GaugeMetricFamily("app_worker_loop_lag_seconds", "Since the event loop is blocked.", self.loop_lag)
+        yield GaugeMetricFamily("app_worker_loop_lag_seconds", "Since the event loop is blocked.", self.loop.seconds)
         yield GaugeMetricFamily("app_worker_jobs_running", "Jobs that run now.", self.running)

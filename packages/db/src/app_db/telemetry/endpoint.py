@@ -4,11 +4,14 @@ Threads serve it, so it answers while the event loop is blocked, which is when i
 standard library: a few clients in a minute need no framework.
 """
 
+import errno
 import json
+import os
 import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
@@ -26,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 MAX_CLIENTS = 16
 """Served at once; the next ones are hung up on. Connections cost the process threads and open files."""
+RESERVED = 3
 CLIENT_TIMEOUT = 5.0
 """Seconds that a client may say nothing."""
 
@@ -74,6 +78,7 @@ class Endpoint(ThreadingMixIn, TCPServer):
         self.client_timeout = client_timeout
         self.address_family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         self._free = threading.BoundedSemaphore(MAX_CLIENTS)
+        self._reserve = _Reserve()
         super().__init__((settings.host, settings.port if port is None else port), _Exchange)
 
     def server_bind(self) -> None:
@@ -88,6 +93,21 @@ class Endpoint(ThreadingMixIn, TCPServer):
         """The port that it listens on."""
         return int(self.socket.getsockname()[1])
 
+    def get_request(self) -> Any:  # Any: as in the standard library
+        """Accept a client, also where the process has no descriptors left: that is when it is asked."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno not in {errno.EMFILE, errno.ENFILE}:
+                raise
+            self._reserve.give_up()  # guard: test_a_process_without_descriptors_still_shows_its_figures
+            return super().get_request()
+
+    def server_close(self) -> None:
+        """Close the port, and what was kept in reserve."""
+        super().server_close()
+        self._reserve.give_up()
+
     def process_request(self, request: Any, client_address: Any) -> None:  # Any: as in the standard library
         """Start a thread for a client, or hang up."""
         if self._free.acquire(blocking=False):
@@ -101,12 +121,34 @@ class Endpoint(ThreadingMixIn, TCPServer):
             super().process_request_thread(request, client_address)
         finally:
             self._free.release()  # guard: test_only_so_many_clients_are_served_at_once
+            self._reserve.take()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log what went wrong with a client, unless it only went away."""
         error = sys.exception()
         if not isinstance(error, OSError):
             log.error("telemetry_failed", exc_info=error)
+
+
+class _Reserve:
+    """Descriptors for a client and for the files that tell of the process (/proc), kept while there are some."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: list[int] = []
+        self.take()
+
+    def take(self) -> None:
+        """Keep as many as are wanted, or as there are."""
+        with self._lock, suppress(OSError):
+            while len(self._kept) < RESERVED:
+                self._kept.append(os.open(os.devnull, os.O_RDONLY))
+
+    def give_up(self) -> None:
+        """Let others have them."""
+        with self._lock:
+            while self._kept:
+                os.close(self._kept.pop())
 
 
 class _Exchange(BaseHTTPRequestHandler):

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app_db import Database
 from app_db.pool import CountingPool
+from app_db.telemetry.outlet import OutletCollector
 
 _disable_created_metrics()  # type: ignore[no-untyped-call]  # no types of its own; nothing here needs its second series
 
@@ -18,13 +19,14 @@ _disable_created_metrics()  # type: ignore[no-untyped-call]  # no types of its o
 def describe_process(
     registry: CollectorRegistry, database: Database, *, packages: Sequence[str], kinds: Sequence[str]
 ) -> None:
-    """Export memory, CPU and files of this process, versions of our `packages`, its pools, and the jobs it enqueued."""
+    """Export memory, CPU and files of this process, versions of our `packages`, pools, enqueued jobs, lost lines."""
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
     registry.register(BuildCollector({package: version(package) for package in packages}))
     registry.register(PoolCollector(database.engines))
     registry.register(EnqueuedCollector(kinds, database.enqueued))
+    registry.register(OutletCollector())
 
 
 class BuildCollector(Collector):

@@ -1,0 +1,31 @@
+"""What commands print: an answer that cannot be written is one line, not a trace."""
+
+import os
+import sys
+
+SIGPIPE_STATUS = 141
+"""What shells show of a program that a closed pipe ended."""
+
+
+def write_out(text: str) -> None:
+    """Write to standard output, all of it, now.
+
+    Raises:
+        SystemExit: 141 where nobody reads any more, as `head` ends; 1 with a line for a full disk.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()  # guard: test_a_command_whose_answer_cannot_be_written_says_so
+    except BrokenPipeError:
+        _give_up()
+        sys.exit(SIGPIPE_STATUS)
+    except OSError as error:
+        _give_up()
+        sys.exit(f"error: the answer cannot be written: {error.strerror}")
+
+
+def _give_up() -> None:
+    # Or the interpreter would try once more at its end, and complain.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
