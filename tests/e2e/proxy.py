@@ -17,7 +17,7 @@ PATIENCE = 30.0
 
 
 @contextmanager
-def proxied(*upstreams: str, log: Path) -> Iterator[int]:
+def proxied(*upstreams: str, log: Path, metrics_port: int | None = None) -> Iterator[int]:
     """Put HAProxy in front of each upstream (`127.0.0.1:8000`) and give its port; skips where it is not installed."""
     haproxy = shutil.which("haproxy", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
     if haproxy is None:
@@ -26,7 +26,11 @@ def proxied(*upstreams: str, log: Path) -> Iterator[int]:
     configuration = log.with_suffix(".cfg")
     servers = "".join(f"    server api{number} {upstream}\n" for number, upstream in enumerate(upstreams, start=1))
     configuration.write_text(CONFIGURATION.read_text().replace(ONE_SERVER, servers))
-    environment = {**os.environ, "PROXY_LISTEN": f"127.0.0.1:{port}"}
+    environment = {
+        **os.environ,
+        "PROXY_LISTEN": f"127.0.0.1:{port}",
+        "PROXY_METRICS_LISTEN": f"127.0.0.1:{metrics_port or free_port()}",
+    }
     with log.open("wb") as output:
         process = spawn([haproxy, "-db", "-f", configuration], env=environment, cwd=log.parent, output=output)
     try:

@@ -17,9 +17,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app_db import Database
 from app_db.settings import DatabaseSettings
+from app_db.testing.processes import free_port
 
 from .conftest import StartWorker, api_environment
 from .processes import Api, eventually
+from .proxy import proxied
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS, GRAFANA = ROOT / "deploy/prometheus", ROOT / "deploy/grafana"
@@ -97,17 +99,21 @@ def selectors(expression: str) -> Iterator[tuple[str, str]]:
 
 
 async def test_alerts_and_dashboard_name_only_metrics_that_exist(
-    api: Api, start_worker: StartWorker, expressions: list[str]
+    api: Api, start_worker: StartWorker, expressions: list[str], tmp_path: Path
 ) -> None:
     worker = start_worker(**OPEN_PORT)
-    async with AsyncClient(base_url=api.url, timeout=30) as client:
-        await client.get("/probe/live")
+    proxy_port = free_port()
+    ports = (port_of(api.output), port_of(worker.output), proxy_port)
+    with proxied(api.url.removeprefix("http://"), log=tmp_path / "proxy.log", metrics_port=proxy_port):
+        async with AsyncClient(base_url=api.url, timeout=30) as client:
+            await client.get("/probe/live")
 
-    async def both() -> list[str]:
-        texts = list(await asyncio.gather(scrape(port_of(api.output)), scrape(port_of(worker.output))))
-        return texts if "app_job_queue_workers{" in texts[1] else []  # it has looked into the ledger
+        async def all_three() -> list[str]:
+            texts = list(await asyncio.gather(*map(scrape, ports)))
+            has_looked = "app_job_queue_workers{" in texts[1] and "app_dependency_up{" in texts[0]
+            return texts if has_looked else []
 
-    exported = samples_of(*await eventually(both, "the worker has looked into the ledger"))
+        exported = samples_of(*await eventually(all_three, "they have looked at what they depend on"))
 
     named = [(name, labels) for expression in expressions for name, labels in selectors(expression)]
     assert len(named) > 50
@@ -177,9 +183,19 @@ def test_the_dashboard_is_provided_once_from_where_compose_mounts_it() -> None:
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed (Debian: the package prometheus)")
 def test_prometheus_accepts_its_configuration() -> None:
-    run = subprocess.run(
-        ["promtool", "check", "config", PROMETHEUS / "prometheus.yml"], capture_output=True, text=True, check=False
-    )
+    check = ["promtool", "check", "config", str(PROMETHEUS / "prometheus.yml")]
+
+    run = subprocess.run(check, capture_output=True, text=True, check=False)
+
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed (Debian: the package prometheus)")
+def test_somebody_is_called_when_a_part_is_gone_never_came_or_answers_alone() -> None:
+    """`up == 0` says nothing of a service whose series have ended (Prometheus, its functions: absent())."""
+    test = ["promtool", "test", "rules", str(Path(__file__).with_name("alerts_test.yml"))]
+
+    run = subprocess.run(test, capture_output=True, text=True, check=False)
 
     assert run.returncode == 0, run.stdout + run.stderr
 

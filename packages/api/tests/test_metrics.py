@@ -1,6 +1,9 @@
 """What the API counts."""
 
+import asyncio
 import json
+import re
+import time
 from http.client import HTTPConnection
 
 import pytest
@@ -157,6 +160,37 @@ async def test_the_api_shows_its_figures_on_a_port_of_their_own(api_settings: Ap
     assert 'app_http_requests_total{method="GET",route="/probe/live",status="200"} 1.0' in text
     assert health == {"status": "ok", "requests": 0, "stopping": False, "loop_lag_seconds": 0.0}
     assert public.status_code == 404
+
+
+async def test_an_api_whose_loop_is_blocked_says_so_on_that_port(api_settings: ApiSettings) -> None:
+    settings = api_settings.model_copy(update={"metrics": MetricsSettings(enabled=True, port=0)})
+    app = create_app(settings)
+    (metrics,) = [layer.kwargs["metrics"] for layer in app.user_middleware if "metrics" in layer.kwargs]
+
+    with capture_logs() as logs:
+        async with open_client(app):
+            (port,) = [event["port"] for event in logs if event["event"] == "telemetry_started"]
+            metrics.loop.tick_at = time.monotonic() - 5
+            health = json.loads(get(port, "/health"))  # without `await`: nothing else in this loop can run
+            text = get(port, "/metrics")
+
+    assert (health["status"], health["detail"]) == (503, "The event loop is blocked.")
+    assert re.search(r"^app_http_loop_lag_seconds 4\.", text, re.MULTILINE)
+
+
+async def test_an_api_shows_whether_what_it_depends_on_is_there(api_settings: ApiSettings) -> None:
+    settings = api_settings.model_copy(update={"metrics": MetricsSettings(enabled=True, port=0)})
+    app = create_app(settings)
+    (metrics,) = [layer.kwargs["metrics"] for layer in app.user_middleware if "metrics" in layer.kwargs]
+
+    async with open_client(app), asyncio.timeout(20):
+        while not metrics.dependencies:  # noqa: ASYNC110  # a task of the application sets it
+            await asyncio.sleep(0.01)
+
+    def is_up(dependency: str) -> float | None:
+        return metrics.registry.get_sample_value("app_dependency_up", {"dependency": dependency})
+
+    assert (is_up("database"), is_up("valkey")) == (1, 1)
 
 
 def get(port: int, path: str) -> str:

@@ -12,6 +12,7 @@ from app_api.health import ReadinessProbe, open_readiness_probe
 from app_api.metrics import AuthCollector, Metrics
 from app_api.proxies import Network
 from app_api.settings import ApiSettings
+from app_api.watching import watching
 from app_auth.auth import Auth, open_auth
 from app_auth.settings import active
 from app_auth.throttle import open_throttle
@@ -63,6 +64,7 @@ def lifespan_of(
             open_database(settings.database, name="api", vet=vet) as database,
             traces.sending(database) if traces else nullcontext(),
             open_readiness_probe(settings.redis, database, stopping) as readiness_probe,
+            watching(readiness_probe, metrics) if settings.metrics.enabled else nullcontext(),
             open_throttle(
                 settings.throttle,
                 secret=active(settings.auth.peppers).key_bytes,

@@ -1,7 +1,7 @@
 """What the API counts, for Prometheus (docs/operations.md says what to alert on)."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -26,6 +26,8 @@ class Metrics(Collector):
         self.registry = CollectorRegistry()
         self.in_flight = 0
         """Requests that have begun and not ended."""
+        self.dependencies: Mapping[str, bool] = {}
+        """Whether each of them answers as it should, as far as somebody looks."""
         self.loop = LoopLag()
         """Whether the event loop turns."""
         self._requests = Counter(
@@ -65,7 +67,11 @@ class Metrics(Collector):
         self._errors.labels(name_of(error)).inc()
 
     def collect(self) -> Iterator[Metric]:
-        """Yield `app_http_requests_in_flight` and `app_http_loop_lag_seconds`."""
+        """Yield `app_dependency_up`, `app_http_requests_in_flight` and `app_http_loop_lag_seconds`."""
+        up = GaugeMetricFamily("app_dependency_up", "Whether it answers as it should.", labels=["dependency"])
+        for dependency, is_up in self.dependencies.items():
+            up.add_metric([dependency], is_up)
+        yield up
         yield GaugeMetricFamily("app_http_loop_lag_seconds", "Since the event loop is blocked.", self.loop.seconds)
         yield GaugeMetricFamily("app_http_requests_in_flight", "Requests that run or wait.", self.in_flight)
 

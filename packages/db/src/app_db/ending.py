@@ -10,6 +10,8 @@ from typing import Final
 
 import structlog
 
+from app_db.telemetry.outlet import Outlet
+
 log = structlog.get_logger(__name__)
 
 PATIENCE: Final = timedelta(seconds=0.5)
@@ -32,7 +34,7 @@ def _end(seconds: float, failure: BaseException | None) -> None:
     log.warning("threads_left_behind", threads=_others(), exc_info=failure)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
-            stream.flush()
+            stream.drain() if isinstance(stream, Outlet) else stream.flush()
     os._exit(0 if failure is None else 1)  # guard: test_a_thread_that_goes_on_does_not_keep_its_process
 
 

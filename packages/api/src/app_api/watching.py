@@ -1,0 +1,31 @@
+"""Looking at what the API depends on, for whoever is to be called when it is gone."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+
+from app_api.health import ReadinessProbe
+from app_api.metrics import Metrics
+
+LOOK = timedelta(seconds=15)
+"""As often as Prometheus asks."""
+
+
+@asynccontextmanager
+async def watching(probe: ReadinessProbe, metrics: Metrics, *, look: timedelta = LOOK) -> AsyncIterator[None]:
+    """Look again and again during the block, and leave what is seen with the metrics."""
+
+    async def keep_looking() -> None:
+        while True:
+            checks = (await probe.known()).checks
+            metrics.dependencies = {dependency: check == "ok" for dependency, check in checks.items()}
+            await asyncio.sleep(look.total_seconds())
+
+    looking = asyncio.create_task(keep_looking())
+    try:
+        yield
+    finally:
+        looking.cancel()
+        with suppress(asyncio.CancelledError):
+            await looking
