@@ -21,11 +21,15 @@ from app_auth.passwords import HashFlaw
 from app_db.telemetry.endpoint import MetricsSettings
 
 
-@pytest.fixture
-def metrics(app: FastAPI) -> Metrics:
+def metrics_of(app: FastAPI) -> Metrics:
     (found,) = [layer.kwargs["metrics"] for layer in app.user_middleware if "metrics" in layer.kwargs]
     assert isinstance(found, Metrics)
     return found
+
+
+@pytest.fixture
+def metrics(app: FastAPI) -> Metrics:
+    return metrics_of(app)
 
 
 def requests(metrics: Metrics, method: str, route: str, status: int) -> float:
@@ -165,7 +169,7 @@ async def test_the_api_shows_its_figures_on_a_port_of_their_own(api_settings: Ap
 async def test_an_api_whose_loop_is_blocked_says_so_on_that_port(api_settings: ApiSettings) -> None:
     settings = api_settings.model_copy(update={"metrics": MetricsSettings(enabled=True, port=0)})
     app = create_app(settings)
-    (metrics,) = [layer.kwargs["metrics"] for layer in app.user_middleware if "metrics" in layer.kwargs]
+    metrics = metrics_of(app)
 
     with capture_logs() as logs:
         async with open_client(app):
@@ -181,7 +185,7 @@ async def test_an_api_whose_loop_is_blocked_says_so_on_that_port(api_settings: A
 async def test_an_api_shows_whether_what_it_depends_on_is_there(api_settings: ApiSettings) -> None:
     settings = api_settings.model_copy(update={"metrics": MetricsSettings(enabled=True, port=0)})
     app = create_app(settings)
-    (metrics,) = [layer.kwargs["metrics"] for layer in app.user_middleware if "metrics" in layer.kwargs]
+    metrics = metrics_of(app)
 
     async with open_client(app), asyncio.timeout(20):
         while not metrics.dependencies:  # noqa: ASYNC110  # a task of the application sets it
