@@ -5,7 +5,6 @@ import os
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Literal
@@ -22,9 +21,11 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from app_db.base import Base
 from app_db.configuration import PREFIX, Misconfigured, load
+from app_db.driver import DriverConnection
 from app_db.hosts import Hosts
 from app_db.lock_budget import LockBudget
 from app_db.models import SchemaHistory
+from app_db.outage import NoAnswer, naming_refusals
 from app_db.repositories.schema import STALE_INDEXES
 from app_db.settings import DatabaseSettings
 from app_db.types import StrEnumText
@@ -243,11 +244,17 @@ async def run_online() -> None:
     except Misconfigured as error:
         raise SystemExit(str(error)) from None
     hosts = Hosts(settings.direct_dsn, connect_timeout=settings.connect_timeout)
-    connect = partial(hosts.connect, server_settings={"application_name": "migrate", **UNLIMITED})
+
+    async def connect() -> DriverConnection:
+        with naming_refusals():
+            return await hosts.connect(server_settings={"application_name": "migrate", **UNLIMITED})
+
     engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=pool.NullPool)
     try:
         async with engine.connect() as connection:
             await connection.run_sync(run_on)
+    except NoAnswer as error:
+        raise SystemExit(f"APP_DATABASE__URL: {error}") from None
     finally:
         await engine.dispose()
 

@@ -10,7 +10,7 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, pool
+from sqlalchemy import Connection, make_url, pool
 from sqlalchemy.ext.asyncio import create_async_engine
 
 type RunAlembic = Callable[..., subprocess.Popen[str]]
@@ -169,6 +169,18 @@ async def test_a_migrator_that_waited_long_enough_says_so(
         command.upgrade(config, "head")
 
     assert await applied(connection) == []
+
+
+async def test_a_migrator_that_is_let_in_by_nobody_says_so_in_one_line(run_alembic: RunAlembic, empty_url: str) -> None:
+    refused = make_url(empty_url).set(username="nobody").render_as_string(hide_password=False)
+    away = make_url(empty_url).set(port=1).render_as_string(hide_password=False)
+
+    for url, reason in ((refused, "the database refuses: "), (away, "")):
+        with run_alembic("upgrade", "head", APP_DATABASE__URL=url) as process:
+            output, _ = await asyncio.to_thread(process.communicate)
+        assert process.returncode == 1
+        assert len(output.splitlines()) == 1
+        assert output.startswith(f"APP_DATABASE__URL: {reason}")
 
 
 async def downgrade_while_users_are_read(config: Config, connection: "asyncpg.Connection[asyncpg.Record]") -> None:

@@ -212,6 +212,16 @@ def test_a_check_fails_when_the_database_does_not_answer(secrets: Path) -> None:
         run("check", environ=away)
 
 
+def test_a_check_says_why_the_database_lets_nobody_in(secrets: Path, database_settings: DatabaseSettings) -> None:
+    url = database_settings.sqlalchemy_url.set(username="nobody", password="none-such")
+    refused = {SECRETS_FILE: str(secrets), "APP_DATABASE__URL": url.render_as_string(hide_password=False)}
+
+    with pytest.raises(Misconfigured, match=r"^APP_DATABASE__URL: the database refuses: .* \"nobody\"") as error:
+        run("check", environ=refused)
+
+    assert "none-such" not in str(error.value)
+
+
 def test_a_check_of_development_says_that_it_is_one(secrets: Path) -> None:
     *_, verdict = run("check", environ={**settings_of(secrets), "APP_ENV": "development"})
 

@@ -183,10 +183,12 @@ async def test_nothing_that_hangs_on_a_commit_happens_without_one(database: Data
         await enqueue(session, Note())
         await swallow(session)
 
+    before = dict(database.enqueued)
+
     with pytest.raises(TransactionFailed):
         await commit_by_unit_of_work(database, work)
 
-    assert not database.enqueued
+    assert dict(database.enqueued) == before
 
 
 async def test_a_flush_whose_error_was_caught_is_an_error_too(database: Database, session: Session) -> None:

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import func, select, text
-from sqlalchemy.exc import DBAPIError
 
 from app_db import Database, Session
+from app_db.driver import TransactionEnded
 from app_db.jobs import ledger
 from app_db.jobs.ledger import UNMARKED_REDELIVERIES, Delivery, Starter
 from app_db.models import Job, JobCancellation, JobError, JobState
@@ -334,7 +334,7 @@ async def test_a_job_is_held_for_no_longer_than_it_may_take(session: Session, ma
     await make_job()
     await ledger.hold(session, await executing(session), idle=IDLE, total=timedelta(milliseconds=100))
 
-    with pytest.raises(DBAPIError, match="transaction timeout"):
+    with pytest.raises(TransactionEnded, match="transaction_timeout"):
         await session.execute(text("SELECT pg_sleep(10)"))
 
 

@@ -7,6 +7,7 @@ from importlib.metadata import version
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from app_db import Database
 from app_db.telemetry.process import describe_process
@@ -43,6 +44,25 @@ def test_what_the_process_has_enqueued_is_read_at_each_scrape(registry: Collecto
     database.enqueued["of.another.package"] += 2
 
     assert registry.get_sample_value("app_jobs_enqueued_total", {"kind": "of.another.package"}) == 2
+
+
+@pytest.mark.parametrize("kind", ["damaged", "refused", "silent", "unreachable"])
+def test_each_way_in_which_the_database_fails_begins_at_zero(
+    registry: CollectorRegistry, database: Database, kind: str
+) -> None:
+    database.failures.clear()
+
+    assert registry.get_sample_value("app_db_failures_total", {"kind": kind}) == 0
+
+
+async def test_files_of_the_server_that_are_broken_are_counted(registry: CollectorRegistry, database: Database) -> None:
+    database.failures.clear()
+    broken = text("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'XX001'; END $$")
+    async with database.sessions() as session:
+        with pytest.raises(DBAPIError):
+            await session.execute(broken)
+
+    assert registry.get_sample_value("app_db_failures_total", {"kind": "damaged"}) == 1
 
 
 async def test_a_connection_that_is_in_use_is_shown(registry: CollectorRegistry, database: Database) -> None:

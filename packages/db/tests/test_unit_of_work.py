@@ -1,21 +1,24 @@
 """What a unit of work keeps, and which of its failures are the database's."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from sqlalchemy import Executable, TextClause, insert, select, text
 from sqlalchemy.exc import DBAPIError
 
 from app_db import Database, Session, open_database
 from app_db.models import Job, JobQueue
-from app_db.outage import DatabaseUnavailable
+from app_db.outage import DatabaseUnavailable, is_connection_lost
 from app_db.settings import DatabaseSettings
+from app_db.types import new_id
 
 type OpenWith = Callable[..., AbstractAsyncContextManager[Database]]
+type OpenAs = Callable[..., Awaitable[Database]]
 
 SOON = timedelta(milliseconds=50)
 SLEEP = text("SELECT pg_sleep(:seconds)").bindparams(seconds=10)
@@ -87,6 +90,65 @@ async def test_a_refused_connection_is_an_outage(refusing_url: str) -> None:
     async with open_database(DatabaseSettings.model_validate({"url": refusing_url}), name="test") as database:
         with pytest.raises(DatabaseUnavailable):
             await run(database, MAIL)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def refusing(database: Database, database_settings: DatabaseSettings) -> AsyncIterator[OpenAs]:
+    """Open the test's database as a role of which it is said what it may not."""
+    name, opened = f"r{new_id().hex}", []
+
+    async def run_as_owner(statement: str) -> None:
+        async with database.autocommit_sessions() as session:
+            await session.execute(text(statement.format(name=name)))
+
+    async def open_as(*statements: str, password: str = "right") -> Database:
+        for statement in statements:
+            await run_as_owner(statement)
+        url = database_settings.sqlalchemy_url.set(username=name, password=password)
+        settings = DatabaseSettings.model_validate({"url": url.render_as_string(hide_password=False)})
+        opened.append(Database(settings, name="test"))
+        return opened[-1]
+
+    await run_as_owner("CREATE ROLE {name} LOGIN PASSWORD 'right'")
+    yield open_as
+    for each in opened:
+        await each.close()
+    await run_as_owner("DROP OWNED BY {name}")
+    await run_as_owner("DROP ROLE {name}")
+
+
+@pytest.mark.parametrize(
+    ("statement", "password", "reason"),
+    [
+        ("SELECT 1", "changed", "password authentication failed"),
+        ("ALTER ROLE {name} NOLOGIN", "right", "not permitted to log in"),
+        ("ALTER ROLE {name} CONNECTION LIMIT 0", "right", "too many connections"),
+        ("ALTER ROLE {name} VALID UNTIL '2000-01-01'", "right", "password authentication failed"),
+    ],
+)
+async def test_a_role_that_is_refused_is_an_outage(
+    refusing: OpenAs, statement: str, password: str, reason: str
+) -> None:
+    """PostgreSQL: 28P01, 28000, 53300; nothing was asked yet, so it is no fault of what would have been."""
+    refused = await refusing(statement, password=password)
+
+    with pytest.raises(DatabaseUnavailable) as outage:
+        await run(refused, MAIL)
+
+    assert reason in outage.value.reason()
+    assert "changed" not in outage.value.reason()
+    assert is_connection_lost(outage.value.__cause__ or outage.value)
+    assert refused.failures["refused"] == 1
+
+
+async def test_a_setting_that_the_server_does_not_take_is_an_outage(database_settings: DatabaseSettings) -> None:
+    """PostgreSQL: 22023, of what the connection asks for when it is made (PgBouncer says 08P01)."""
+    too_long = database_settings.model_copy(update={"statement_timeout": timedelta(days=100)})
+    async with open_database(too_long, name="test") as second:
+        with pytest.raises(DatabaseUnavailable) as outage:
+            await run(second, MAIL)
+
+    assert "statement_timeout" in outage.value.reason()
 
 
 async def test_a_connection_that_ends_in_a_transaction_is_an_outage(database: Database) -> None:

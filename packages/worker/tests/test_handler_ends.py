@@ -193,7 +193,7 @@ async def test_a_transaction_that_waits_too_long_is_a_failure_of_its_handler(
     job = await jobs.get(delivery)
     assert (job.state, job.attempt) == (JobState.DISCARDED, 1)
     (recorded,) = await jobs.errors(delivery)
-    assert "reached its idle_in_transaction_session_timeout while nothing was asked in it" in recorded.error
+    assert "reached its idle_in_transaction_session_timeout" in recorded.error
 
 
 async def test_a_connection_that_is_lost_in_a_transaction_costs_no_attempt(jobs: Jobs, make_runner: MakeRunner) -> None:
@@ -246,7 +246,7 @@ async def test_a_tx_handler_that_blocked_the_loop_beyond_its_time_has_failed(
 
     assert (await jobs.get(delivery)).state is JobState.DISCARDED
     (recorded,) = await jobs.errors(delivery)
-    assert "reached its transaction_timeout while nothing was asked in it" in recorded.error
+    assert "reached its transaction_timeout" in recorded.error
 
 
 async def test_a_job_that_is_cancelled_by_its_worker_says_so_to_nobody(jobs: Jobs, make_runner: MakeRunner) -> None:

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 from structlog.testing import capture_logs
 
 from app_db import Database, open_database
@@ -185,6 +186,17 @@ async def test_an_error_is_one_line_and_exit_code_1(environment: dict[str, str])
     shown = await run_command(environment, "show", new_id())
 
     assert (shown.returncode, shown.stdout, shown.stderr) == (1, "", "error: There is no job with this id.\n")
+
+
+async def test_a_database_that_lets_nobody_in_is_one_line_that_says_why(environment: dict[str, str]) -> None:
+    url = make_url(environment["APP_DATABASE__URL"]).set(username="nobody", password="none-such")
+    refused = {**environment, "APP_DATABASE__URL": url.render_as_string(hide_password=False)}
+
+    for command in ("stats", "drain"):
+        run = await run_command(refused, command)
+        assert run.returncode == 1
+        assert run.stderr.splitlines()[-1].startswith("error: the database refuses: password authentication failed")
+        assert "Traceback" not in run.stderr
 
 
 async def test_a_database_that_is_away_is_one_line_too(environment: dict[str, str]) -> None:

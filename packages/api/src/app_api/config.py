@@ -14,7 +14,7 @@ from app_api.settings import ELSEWHERE, ApiSettings
 from app_auth.keys import RINGS, RingUnchanged, activated, added, new_key, retired
 from app_auth.settings import Key, KeyRing, active
 from app_db.configuration import PREFIX, SECRETS_FILE, Environment, Misconfigured, lines_of, load, read, shown
-from app_db.outage import DatabaseUnavailable
+from app_db.outage import DatabaseUnavailable, Refused
 from app_db.roles import MIGRATOR_SUFFIX, Roles, require_modest_role, role_urls
 from app_db.settings import DatabaseSettings
 from app_db.types import utcnow
@@ -68,8 +68,9 @@ def _check(environ: Mapping[str, str]) -> Iterator[str]:
         return
     try:
         require_modest_role(settings.database)
-    except DatabaseUnavailable:
-        raise Misconfigured("APP_DATABASE__URL: the database does not answer") from None
+    except DatabaseUnavailable as error:
+        said = error.reason() if isinstance(error.__cause__, Refused) else "the database does not answer"
+        raise Misconfigured(f"APP_DATABASE__URL: {said}") from None
     yield "# Fit for production."
 
 

@@ -89,6 +89,6 @@ def _to_serve() -> ApiSettings:
     if settings.env is Environment.PRODUCTION:
         try:
             require_modest_role(settings.database)  # guard: test_production_refuses_a_role_that_may_do_anything
-        except DatabaseUnavailable:  # the API starts without it, answers 503, and looks when it connects (lifespan.py)
-            log.warning("database_role_not_checked")
+        except DatabaseUnavailable as error:  # it answers 503 meanwhile, and looks when it connects (lifespan.py)
+            log.warning("database_role_not_checked", reason=error.reason())
     return settings

@@ -78,7 +78,7 @@ async def run(settings: ApiSettings, arguments: argparse.Namespace, *, stdin: Te
         async with _session(settings) as session:
             answer = await command(Context(settings, arguments, session, stdin or sys.stdin))
     except AppError as error:
-        raise SystemExit(f"{about}: {error.describe()}" if about else error.describe()) from error
+        raise SystemExit(f"{about}: {error.reason()}" if about else error.reason()) from error
     return json.dumps(answer.data, default=_plain, ensure_ascii=False) if arguments.json else answer.text
 
 

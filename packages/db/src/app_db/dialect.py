@@ -59,7 +59,8 @@ class Dialect(PGDialect_asyncpg):  # Any below: what SQLAlchemy gives no types
         driver = connection._connection
         if not is_out_of_date(cause, was_known=driver.prepared_at < driver.idle_since):
             return False
-        error.is_out_of_date = True
+        # An argument that does not fit may never have fitted: no more is known of it than that it was refused twice.
+        error.is_out_of_date = not isinstance(cause, asyncpg.DataError)
         self._forget_plans()
         cursor._invalidate_schema_cache_asof = self._invalidate_schema_cache_asof
         if is_first and connection._transaction is not None:

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
+IDLE_LIMIT = "idle_in_transaction_session_timeout"
+TOTAL_LIMIT = "transaction_timeout"
 PATIENCE_WITH_A_GOODBYE = 0.5
 """Seconds to end a statement that nobody waits for any more, and to say goodbye: somebody waits behind it."""
 _TICK = timedelta(milliseconds=50)
@@ -56,10 +58,10 @@ class Swallowed:
 
 
 class TransactionEnded(Exception):
-    """Postgres ended a transaction whose own limit was over while nobody asked it anything."""
+    """Postgres ended a transaction that had reached a limit of its own."""
 
     def __init__(self, limit: str) -> None:
-        super().__init__(f"Postgres ended the transaction: it reached its {limit} while nothing was asked in it")
+        super().__init__(f"Postgres ended the transaction: it reached its {limit}")
 
 
 class DriverConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
@@ -120,9 +122,9 @@ class DriverConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has
             timedelta(seconds=self.lost_at - self._began_at),
         )
         if self.limits.idle and idle >= self.limits.idle - _TICK:
-            return "idle_in_transaction_session_timeout"
+            return IDLE_LIMIT
         if self.limits.total and lasted >= self.limits.total - _TICK:
-            return "transaction_timeout"
+            return TOTAL_LIMIT
         return None
 
 

@@ -26,6 +26,10 @@ class AppError(Exception):
         """Return what the caller is told: the docstring of the class, one fixed sentence per code."""
         return inspect.cleandoc(cls.__doc__ or cls.code)
 
+    def reason(self) -> str:
+        """Return what operators are told on a command line: more than `describe` where more is known."""
+        return self.describe()
+
     async def aftermath(self, session: "Session") -> None:
         """Write what must be kept although this error rolls its transaction back.
 

@@ -43,7 +43,7 @@ class DatabaseUnavailable(Unavailable):
     code = "database_unavailable"
 
     def reason(self) -> str:
-        """Return for operators what a server that answered has said, else what clients are told."""
+        """Return what a server that answered has said."""
         return str(self.__cause__) if isinstance(self.__cause__, Refused) else self.describe()
 
 
@@ -118,7 +118,7 @@ def is_connection_lost(error: BaseException) -> bool:
 
 def is_damage(error: BaseException) -> bool:
     """Whether the server cannot use its own files, so that somebody has to look."""
-    cause = _said_by_the_server(error)
+    cause = said_by_the_server(error)
     state: str = getattr(cause, "sqlstate", None) or ""
     return not is_out_of_date(cause, was_known=False) and (state.startswith(_DAMAGE_CLASSES) or is_storage(cause))
 
@@ -150,12 +150,13 @@ def is_out_of_date(cause: BaseException | None, *, was_known: bool) -> bool:
 def _blame_in(error: DBAPIError, *, read_only: bool) -> Blame:
     if getattr(error.orig, "is_out_of_date", False):
         return Blame.SERVER  # guard: test_a_schema_that_changes_in_a_transaction_is_an_outage
-    cause = _said_by_the_server(error)
+    cause = said_by_the_server(error)
     state: str | None = getattr(cause, "sqlstate", None)
     if state is None:  # the driver itself refused: an argument that it cannot send, or a connection that is gone
         return Blame.SERVER if error.connection_invalidated else Blame.STATEMENT
     if state == READ_ONLY:
-        return Blame.STATEMENT if read_only else Blame.SERVER
+        # Of a write engine the connection was left (supervision.py); a handler that writes while it reads is at fault.
+        return Blame.SERVER if error.connection_invalidated and not read_only else Blame.STATEMENT
     if is_being_rebuilt(violated_by(error)):
         return Blame.MOMENT  # guard: test_a_violation_of_an_index_that_is_rebuilt_is_nobodys_fault
     return Blame.SERVER if is_storage(cause) else _blame_for(state, str(cause))
@@ -171,7 +172,7 @@ def _blame_for(state: str | None, text: str) -> Blame:
     return Blame.SERVER if state.startswith(_SERVER_CLASSES) or state in _SERVER_CODES else Blame.STATEMENT
 
 
-def _said_by_the_server(error: BaseException) -> BaseException | None:
+def said_by_the_server(error: BaseException) -> BaseException | None:
     """Return the driver's own error; of a connection that the server closed, what the server said with that."""
     if isinstance(error, DBAPIError):
         error = error.orig or error

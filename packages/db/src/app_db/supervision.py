@@ -12,9 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from app_db.dialect import Dialect
-from app_db.driver import DriverConnection, Swallowed, TransactionEnded, TransactionFailed
-from app_db.outage import IN_FAILED_TRANSACTION, READ_ONLY, is_damage, naming_no_answer
+from app_db.driver import IDLE_LIMIT, TOTAL_LIMIT, DriverConnection, Swallowed, TransactionEnded, TransactionFailed
+from app_db.outage import IN_FAILED_TRANSACTION, READ_ONLY, is_damage, naming_no_answer, said_by_the_server
 
+UNKNOWN = "08003"
+"""SQLSTATE of a connection that is gone, where nobody has said why."""
+LIMITS = {"25P03": IDLE_LIMIT, "25P04": TOTAL_LIMIT}
 KINDS = ("damaged", "refused", "silent", "unreachable")
 """Of what is counted in `Database.failures`."""
 
@@ -62,7 +65,8 @@ def watch_errors(engine: AsyncEngine, *, failures: Counter[str], only_reads: boo
         driver = _driver_of(context)
         if driver is None or isinstance(error, TransactionFailed):
             return
-        if (limit := driver.limit_that_ended_it()) is not None:
+        heard: str = getattr(said_by_the_server(error), "sqlstate", None) or UNKNOWN
+        if (limit := LIMITS.get(heard) or (driver.limit_that_ended_it() if heard == UNKNOWN else None)) is not None:
             raise TransactionEnded(limit)  # guard: test_a_transaction_that_idles_for_too_long_is_named
         if state == IN_FAILED_TRANSACTION:
             raise TransactionFailed(driver.swallowed)  # guard: test_who_goes_on_in_a_failed_transaction_is_told

@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             _execute(options)
     except AppError as error:
-        sys.exit(f"error: {error.describe()}")
+        sys.exit(f"error: {error.reason()}")
     except Misconfigured as error:
         sys.exit("\n".join(f"error: {line}" for line in error.lines))
     except asyncio.CancelledError:
@@ -56,8 +56,8 @@ def check_role(database: DatabaseSettings) -> None:
     """
     try:
         require_modest_role(database)
-    except DatabaseUnavailable:  # the worker waits for it, and looks when it connects (process.py)
-        log.warning("database_role_not_checked")
+    except DatabaseUnavailable as error:  # the worker waits for it, and looks when it connects (process.py)
+        log.warning("database_role_not_checked", reason=error.reason())
 
 
 def _run(options: Namespace) -> None:

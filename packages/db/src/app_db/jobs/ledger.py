@@ -195,7 +195,7 @@ async def hold(session: Session, delivery: Delivery, *, idle: timedelta, total: 
     parameters = {**_key(delivery), **milliseconds}
     if (await session.execute(_HOLD, parameters)).one_or_none() is None:
         return False
-    driver = (await (await session.connection()).get_raw_connection()).driver_connection
+    driver = session.sync_session.connection().connection.driver_connection  # which is there: nothing is waited for
     assert isinstance(driver, DriverConnection), "what app_db.hosts makes"
     driver.limit(idle=idle, total=total)  # guard: test_a_transaction_that_waits_too_long_is_a_failure_of_its_handler
     return True

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app_db import Database
 from app_db.pool import CountingPool
+from app_db.supervision import KINDS
 from app_db.telemetry.outlet import OutletCollector
 
 _disable_created_metrics()  # type: ignore[no-untyped-call]  # no types of its own; nothing here needs its second series
@@ -27,6 +28,7 @@ def describe_process(
     registry.register(PoolCollector(database.engines))
     registry.register(EnqueuedCollector(kinds, database.enqueued))
     registry.register(OutletCollector())
+    registry.register(FailuresCollector(database.failures))
 
 
 class BuildCollector(Collector):
@@ -79,5 +81,20 @@ class EnqueuedCollector(Collector):
         family = CounterMetricFamily("app_jobs_enqueued", "Jobs enqueued by this process.", labels=["kind"])
         # One call copies all: the process goes on counting while this thread is served.
         for kind, count in {**self._zeros, **dict(self._enqueued)}.items():
+            family.add_metric([kind], count)
+        yield family
+
+
+class FailuresCollector(Collector):
+    """Exports how often the database could not be used, and how."""
+
+    def __init__(self, failures: Mapping[str, int]) -> None:
+        self._zeros = dict.fromkeys(KINDS, 0)
+        self._failures = failures
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield `app_db_failures_total`."""
+        family = CounterMetricFamily("app_db_failures", "Times that the database could not be used.", labels=["kind"])
+        for kind, count in {**self._zeros, **dict(self._failures)}.items():
             family.add_metric([kind], count)
         yield family
