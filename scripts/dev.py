@@ -214,7 +214,7 @@ def psql() -> NoReturn:
     url = make_url(settings.dsn)
     password = {"PGPASSWORD": url.password} if url.password else {}
     program = shutil.which("psql") or str(postgres_programs() / "psql")
-    dsn = url.set(drivername="postgresql", password=None).render_as_string()
+    dsn = url._replace(drivername="postgresql", password=None).render_as_string()  # `set` takes None for no change
     os.execve(program, [program, dsn], {**let_through(os.environ, more=PSQL), **password})  # noqa: S606
 
 

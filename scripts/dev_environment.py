@@ -25,10 +25,14 @@ def read(path: Path) -> dict[str, str]:
 
 
 def write(path: Path, environment: dict[str, str]) -> None:
-    """Write it so that `read` gives it back, readable by its owner only."""
+    """Write it so that `read` gives it back, readable by its owner only.
+
+    In quotes, or those around a value would be lost, and blanks beside it; a line end is only ever a blank of JSON.
+    """
     unfinished = path.with_suffix(".new")
     unfinished.touch(mode=0o600)
-    unfinished.write_text("".join(f"{key}={value}\n" for key, value in environment.items()))
+    lines = (f"{key}='{' '.join(value.splitlines())}'\n" for key, value in environment.items())
+    unfinished.write_text("".join(lines), encoding="utf-8")
     unfinished.replace(path)
 
 

@@ -74,7 +74,7 @@ ADA = {"email": "ada@example.test", "password": "correct horse battery staple"}
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    copy = tmp_path_factory.mktemp("dev") / "checkout"
+    copy = tmp_path_factory.mktemp("dev") / 'it\'s a "check out"'  # no name of a folder is in the way
     for folder in ("scripts", "migrations", "packages"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__", "tests"))
     shutil.copy(ROOT / "pyproject.toml", copy)
@@ -131,6 +131,46 @@ def test_everything_answers_mails_arrive_and_sigterm_leaves_nothing_behind(check
     assert dev.stop() == 0
 
     assert processes_of(checkout) == []
+
+
+def test_it_starts_with_the_example_of_settings_as_it_is_and_with_each_empty_line_of_it(
+    checkout: Path, launch: Launch
+) -> None:
+    page = (ROOT / ".env.example").read_text()
+    settings = checkout / ".env"
+    settings.write_text(page)
+    dev = launch()
+    dev.expect("worker_started")
+    assert dev.stop() == 0
+    (checkout / ".env").write_text(re.sub(r"^# (APP_\w+=)$", r"\1", page, flags=re.MULTILINE), encoding="utf-8-sig")
+
+    dev = launch(**dict.fromkeys(("APP_METRICS__HOST", "APP_DATABASE__URL", "APP_MAIL__URL"), ""))
+
+    dev.expect("worker_started")
+    settings.unlink()
+
+
+def test_what_the_shell_exports_for_others_decides_nothing(checkout: Path, launch: Launch) -> None:
+    """Of libpq and asyncpg, of uvicorn (WEB_CONCURRENCY, UVICORN_PORT), and of HTTP clients."""
+    exported = {"PGSSLMODE": "require", "PGTARGETSESSIONATTRS": "standby", "PGPORT": "1", "WEB_CONCURRENCY": "3"}
+    exported |= {
+        "UVICORN_WORKERS": "2",
+        "HTTP_PROXY": "http://127.0.0.1:9",
+        "PYTHONPATH": "/nowhere",
+        "PGSERVICE": "prod",
+    }
+
+    dev = launch(**exported)
+
+    dev.expect("worker_started")
+    dev.expect("Groundwork answers")
+    ask = [sys.executable, str(checkout / "scripts/dev.py"), "psql"]
+    psql = subprocess.run(
+        ask, input="SELECT current_database(), inet_server_addr();", env={**os.environ, **exported},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "app" in psql.stdout, psql.stderr
+    assert "127.0.0.1" in psql.stdout
 
 
 def test_while_it_runs_a_second_start_is_refused_and_other_commands_use_its_database(

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import IO, ClassVar, Self
 
+from app_db.testing import places
 from app_db.testing.binaries import (
     SHARED_FOLDER,
     is_root,
@@ -38,7 +39,8 @@ class Server(ABC):
         `folder` holds data, log and password. `port=None` takes any free one. `durable=False` gives up what makes
         data survive a crash of the machine, for speed.
         """
-        self.folder = self._placed(folder.resolve())
+        self._home = folder.resolve()
+        self.folder = self._placed(self._home)
         self.durable = durable
         self.port = port or 0
         self._wanted_port = port
@@ -53,7 +55,7 @@ class Server(ABC):
         _sweep(base)
         folder = Path(tempfile.mkdtemp(prefix=f"{cls.name.lower()}-", dir=base))
         server = cls(folder, port=port, durable=durable)
-        server.folder = folder
+        server.folder = server._home = folder
         server._temporary = True
         return server
 
@@ -87,6 +89,7 @@ class Server(ABC):
             FolderInUse: when the owner of the folder lives.
             WrongPostgresVersion: for data written by another major version.
         """
+        self._find_place()
         private_folder(self.folder, mode=0o711 if is_root() else 0o700)
         self._lock = FolderLock(self.folder)
         try:
@@ -100,6 +103,14 @@ class Server(ABC):
             self.stop()
             raise
         return self
+
+    def _find_place(self) -> None:
+        """Keep the data and the folder that it belongs to together, where they are not the same."""
+        if self.folder != self._home:
+            places.follow(self._home, self.folder)
+            if places.is_of_another_state(self._home, self.folder):
+                self.erase()  # guard: test_what_belongs_to_a_folder_that_is_gone_is_not_met_again
+            places.join(self._home, self.folder, mode=0o711)
 
     def erase(self) -> None:
         """Remove all data of a server that is not running, and end it if it was left behind by a dead owner."""

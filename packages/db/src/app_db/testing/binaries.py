@@ -1,10 +1,12 @@
 """Where the servers' programs are: in wheels, or where APP_PG_BIN says."""
 
 import os
+import pwd
 import re
 import shutil
 import subprocess
 import tempfile
+from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import distribution
@@ -23,6 +25,22 @@ SHARED_FOLDER = Path("/var/tmp")  # noqa: S108  what is below it is made by priv
 def is_root() -> bool:
     """Whether servers have to be run as another user."""
     return os.geteuid() == 0
+
+
+def require_a_name() -> None:
+    """Refuse to make a database as a user whom the machine has no name for: initdb would ask for it.
+
+    Raises:
+        ServerError: as `docker run --user 12345` and OpenShift run containers; or as root without an unprivileged user.
+    """
+    with suppress(KeyError):
+        pwd.getpwnam(UNPRIVILEGED_USER) if is_root() else pwd.getpwuid(os.geteuid())
+        return
+    who = f"there is no user {UNPRIVILEGED_USER} here" if is_root() else f"the user id {os.geteuid()} has no name here"
+    raise ServerError(
+        f"{who}, and PostgreSQL makes no database without: add one to /etc/passwd, or give servers of your own "
+        "by APP_DATABASE__URL and APP_REDIS__URL"
+    )
 
 
 def private_folder(path: Path, *, mode: int = 0o700) -> Path:

@@ -75,16 +75,29 @@ class FolderLock:
         """Replace what is written; flushed, for it is read after a kill -9."""
         self._file.seek(0)
         self._file.truncate()
-        json.dump([[process.pid, process.started] for process in processes], self._file)
+        json.dump([[0, self._itself], *([process.pid, process.started] for process in processes)], self._file)
         self._file.flush()
 
     def remembered(self) -> list[ProcessIdentity]:
-        """What the last owner wrote; nothing when it left the file empty or half written."""
+        """What the last owner wrote; nothing when it left the file empty or half written.
+
+        Nothing as well in a copy of the folder: what was started there may be running there.
+        """
         self._file.seek(0)
         try:
-            return [ProcessIdentity(int(pid), str(started)) for pid, started in json.load(self._file)]
+            (first, itself), *processes = json.load(self._file)
         except ValueError:
             return []
+        if first:  # as it was written before it named the file
+            processes.insert(0, [first, itself])
+        elif itself != self._itself:
+            return []  # guard: test_a_copy_of_a_folder_ends_nothing_of_the_original
+        return [ProcessIdentity(int(pid), str(started)) for pid, started in processes]
+
+    @property
+    def _itself(self) -> str:
+        """Which file this is: a copy has another number."""
+        return f"file {os.fstat(self._file.fileno()).st_ino}"
 
     def release(self) -> None:
         """Let the next owner in; a second call does nothing."""

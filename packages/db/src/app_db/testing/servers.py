@@ -22,6 +22,7 @@ from app_db.testing.binaries import (
     is_root,
     postgres_major,
     postgres_programs,
+    require_a_name,
     valkey_program,
 )
 from app_db.testing.errors import FolderInUse, PortTaken, ServerDied, ServerError, WrongPostgresVersion
@@ -96,6 +97,7 @@ class PostgresServer(Server):
         (self._data / "postmaster.pid").unlink(missing_ok=True)
 
     def _initialize(self) -> None:
+        require_a_name()
         workplace = self.folder / "unfinished"
         rmtree(workplace, ignore_errors=True)  # of an initdb that was killed
         workplace.mkdir(mode=0o700)
@@ -146,7 +148,7 @@ class ValkeyServer(Server):
             self._new_password()
 
     def _command(self) -> list[str]:
-        lines = ["bind 127.0.0.1", f"port {self.port}", f"dir {self.folder}", f"requirepass {self.password}"]
+        lines = ["bind 127.0.0.1", f"port {self.port}", f"dir {_quoted(self.folder)}", f"requirepass {self.password}"]
         # A queue must refuse rather than forget (arq's jobs have no copy in memory).
         lines += ["maxmemory-policy noeviction", 'save ""', f"appendonly {'yes' if self.durable else 'no'}"]
         config = self.folder / "valkey.conf"  # not arguments: the list of processes is for all to see
@@ -163,3 +165,9 @@ class ValkeyServer(Server):
                 return (answers.readline(), answers.readline()) == (b"+OK\r\n", b"+PONG\r\n")
         except OSError:
             return False
+
+
+def _quoted(path: Path) -> str:
+    """Return a path as the configuration of Valkey takes any text: in quotes, with the escapes of C."""
+    escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+    return f'"{"".join(escapes.get(character, character) for character in str(path))}"'
