@@ -37,6 +37,7 @@ class Stack:
             "PROMETHEUS_PORT": str(prometheus),
             "MAIL_PORT": str(free_port()),
             "FRONT_NETWORK": f"172.31.{os.getpid() % 250}.0/24",
+            **_postgres_that_is_here(),
         }
         (folder / "override.json").write_text(json.dumps({"services": {"mail": _printing_mail_server()}}))
         files = ("--file", "compose.yaml", "--file", str(folder / "override.json"))
@@ -89,6 +90,12 @@ def running(folder: Path, *scale: str) -> Iterator[Stack]:
 def until(condition: Any, what: str) -> None:  # Any: whatever is true or not
     """Wait until it is so; `what` is said when it never is."""
     assert wait_until(lambda: bool(condition()), PATIENCE), f"waited in vain until {what}"
+
+
+def _postgres_that_is_here() -> dict[str, str]:
+    """Any PostgreSQL 18 of this machine, where there is one: the one that compose.yaml pins has to be fetched."""
+    here = docker("image", "ls", "--quiet", "postgres:18")
+    return {"POSTGRES_IMAGE": "postgres:18"} if here else {}
 
 
 def _printing_mail_server() -> dict[str, Any]:  # Any: a service of Compose

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from app_api.settings import HttpSettings
+from app_db.testing.servers import BY_CODE_POINTS
 from app_worker.settings import JobSettings
 
 from .engine import ROOT, compose, run
@@ -61,6 +62,14 @@ def test_a_container_can_write_nothing_and_is_allowed_nothing(service: str) -> N
 )
 def test_a_secret_is_mounted_by_those_alone_who_need_it(volume: str, services: set[str]) -> None:
     assert {service for service in SERVICES if volume in mounts(service)} == services
+
+
+def test_the_database_sorts_as_that_of_the_tests_does() -> None:
+    """Docker's image makes a libc locale by default, whose order changes with the distribution below it."""
+    postgres = SERVICES["postgres"]
+
+    assert postgres["environment"]["POSTGRES_INITDB_ARGS"].split() == list(BY_CODE_POINTS)
+    assert re.fullmatch(r"\$\{POSTGRES_IMAGE:-postgres:18\.\d+-[a-z]+\}", postgres["image"])
 
 
 @pytest.mark.parametrize("service", ["api", "worker"])

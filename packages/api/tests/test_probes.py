@@ -53,6 +53,18 @@ async def behind_database_url(postgres_server_url: str, worker_id: str) -> str:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
+async def stale_database_url(postgres_server_url: str, worker_id: str) -> str:
+    """A database whose server sorts otherwise by now, with one index that depends on it."""
+    name = f"app_{worker_id}_stale_test"
+    url = await databases.recreate(postgres_server_url, name, template=databases.TEMPLATE)
+    connection = await asyncpg.connect(DatabaseSettings.model_validate({"url": url}).direct_dsn)
+    await connection.execute("CREATE INDEX ix_users_email ON users (email)")
+    await connection.execute("UPDATE pg_database SET datcollversion = '0' WHERE datname = current_database()")
+    await connection.close()
+    return url
+
+
+@pytest_asyncio.fixture(loop_scope="session")
 async def unconnected(api_settings: ApiSettings) -> AsyncIterator[AsyncClient]:
     """A client of an API that reaches neither Postgres nor Valkey."""
     async with open_client(create_app(without_valkey(without_database(api_settings)))) as client:
@@ -158,6 +170,20 @@ async def test_unready_before_the_first_migration(api_settings: ApiSettings, bar
         response = await client.get("/probe/ready")
 
     assert assert_problem(response, 503, "unready")["checks"] == {"database": "failed", "valkey": "ok"}
+
+
+async def test_indexes_that_may_miss_rows_are_named(api_settings: ApiSettings, stale_database_url: str) -> None:
+    """PostgreSQL 18, 23.2.2.3: a new version of a collation corrupts indexes that depend on it."""
+    async with open_client(create_app(with_database(api_settings, stale_database_url))) as client:
+        with capture_logs() as logs:
+            response = await client.get("/probe/ready")
+
+    assert response.status_code == 200
+    assert response.json() == {
+        "status": "degraded",
+        "checks": {"database": "ok", "valkey": "ok", "indexes": "stale"},
+    }
+    assert [line["indexes"] for line in logs if line["event"] == "collation_changed"] == [["ix_users_email"]]
 
 
 async def test_production_serves_nothing_with_a_role_that_may_do_anything(

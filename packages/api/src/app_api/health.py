@@ -28,12 +28,15 @@ router = APIRouter(prefix="/probe", tags=["probe"])
 CHECK_SECONDS = 1.0
 KEEP_SECONDS = 1.0
 
-type Check = Literal["ok", "failed", "refused", "behind", "stopping"]
-"""`refused`: the database answers, but its role may do more than an application in production should."""
+type Check = Literal["ok", "failed", "refused", "behind", "stopping", "stale"]
+"""`refused`: the database answers, but its role may do more than an application in production should.
+
+`stale`, of `indexes`: the server sorts text otherwise than when some of them were made, and they may miss rows.
+"""
 
 
 class Readiness(BaseModel):
-    """`degraded` means that requests are served, but background jobs start late."""
+    """`degraded` means that requests are served, but background jobs start late, or that indexes may miss rows."""
 
     status: Literal["ready", "degraded", "unready"]
     checks: dict[str, Check]
@@ -53,6 +56,7 @@ class ReadinessProbe:
         self._valkey = valkey
         self._stopping = stopping
         self._asking = asyncio.Lock()
+        self._stale: list[str] = []
         self._last: Readiness | None = None
         self._asked_at = 0.0
 
@@ -73,18 +77,29 @@ class ReadinessProbe:
     async def _ask(self) -> Readiness:
         """Ask both at once. Only the database decides whether requests can be served."""
         schema, valkey = await asyncio.gather(self._check_schema(), self._check_valkey())
-        status: Literal["ready", "degraded", "unready"] = "ready" if valkey == "ok" else "degraded"
-        return Readiness(status=status if schema == "ok" else "unready", checks={"database": schema, "valkey": valkey})
+        checks: dict[str, Check] = {"database": schema, "valkey": valkey}
+        if self._stale:
+            checks["indexes"] = "stale"
+        if schema != "ok":
+            return Readiness(status="unready", checks=checks)
+        return Readiness(status="ready" if set(checks.values()) == {"ok"} else "degraded", checks=checks)
 
     async def _check_schema(self) -> Check:
         try:
             async with asyncio.timeout(CHECK_SECONDS), self._database.unit_of_work(read_only=True) as session:
-                return "ok" if await SchemaRepository(session).is_ready() else "behind"
+                schema = await SchemaRepository(session).state()
+                self._note_stale(schema.stale_indexes)
+                return "ok" if schema.is_ready else "behind"
         except Misconfigured as error:
             log.error("database_role_refused", reason=str(error))  # noqa: TRY400  # it is no fault of the code
             return "refused"
         except Exception:  # whatever it is, the answer is no: also that schema_history does not exist
             return "failed"
+
+    def _note_stale(self, indexes: list[str]) -> None:
+        if indexes and indexes != self._stale:
+            log.warning("collation_changed", indexes=indexes)  # guard: test_indexes_that_may_miss_rows_are_named
+        self._stale = indexes
 
     async def _check_valkey(self) -> Check:
         try:

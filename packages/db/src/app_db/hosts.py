@@ -50,6 +50,18 @@ def _listed(values: Sequence[str]) -> list[str]:
     return [item for value in values for item in value.split(",")]
 
 
+STEADY = {
+    "timezone": "UTC",
+    "search_path": "public",
+    "default_transaction_isolation": "read committed",
+}
+"""What our statements mean, whatever a database or a role has set for its sessions (`ALTER DATABASE … SET`).
+
+A day of an interval is as long as the time zone says, a table is where the path leads, and what commits by itself would
+fail for another's sake under `serializable`.
+"""
+
+
 class Hosts:
     """Connects to the first host that is what `target_session_attrs` asks for, the one that last was so first.
 
@@ -78,12 +90,13 @@ class Hosts:
             OSError: no host can be reached, or none is what is asked for; says what each of them did.
             asyncpg.PostgresError: a host refused, for a reason that the others would have as well.
         """
+        settings = {**STEADY, **options.get("server_settings", {})}
         failures: list[str] = []
         gone: set[tuple[str | None, int | None]] = set()
         for target, place in product(self._targets, tuple(self._places)):
             if place in gone:
                 continue
-            given = {"timeout": self._timeout, "target_session_attrs": target, **options}
+            given = {"timeout": self._timeout, "target_session_attrs": target, **options, "server_settings": settings}
             try:
                 return await self._connect(place, **given)
             except BaseException as error:

@@ -2,14 +2,12 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, exists, select, text
+from sqlalchemy import text
 
 from app_db.engine import Session
-from app_db.models.schema import SCHEMA_REVISION, SchemaHistory
+from app_db.models.schema import SCHEMA_REVISION
 
-_APPLIED = select(exists().where(SchemaHistory.revision == bindparam("revision")))
-
-STALE_INDEXES = text("""
+_STALE = """
     SELECT indexrelid::regclass::text FROM pg_index
     WHERE indrelid >= 16384 AND EXISTS (
         SELECT FROM unnest(indcollation::oid[]) AS used (id) JOIN pg_collation ON pg_collation.oid = used.id
@@ -20,8 +18,21 @@ STALE_INDEXES = text("""
         -- One row, and Alembic's own.
         AND indrelid IS DISTINCT FROM to_regclass('public.alembic_version')
     ORDER BY 1
-""")
+"""
+STALE_INDEXES = text(_STALE)
 """The indexes of text that were made with another version of their collation than the server has now."""
+
+_STATE = text(f"SELECT EXISTS (SELECT FROM schema_history WHERE revision = :revision), ARRAY({_STALE})")  # noqa: S608
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaState:
+    """What one look at the schema has found."""
+
+    is_ready: bool
+    """The revision that this code needs has been applied; newer ones may have been too."""
+    stale_indexes: list[str]
+    """They may miss rows: the host sorts otherwise than when they were made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +41,10 @@ class SchemaRepository:
 
     session: Session
 
-    async def is_ready(self) -> bool:
-        """Whether the revision that this code needs has been applied; newer ones may have been too."""
-        return (await self.session.scalars(_APPLIED, {"revision": SCHEMA_REVISION})).one()
+    async def state(self) -> SchemaState:
+        """Return what the schema is like."""
+        return SchemaState(*(await self.session.execute(_STATE, {"revision": SCHEMA_REVISION})).one())
 
-    async def stale_indexes(self) -> list[str]:
-        """Return the indexes that may miss rows: the host sorts otherwise than when they were made."""
-        return list((await self.session.scalars(STALE_INDEXES)).all())
+    async def is_ready(self) -> bool:
+        """Whether the revision that this code needs has been applied."""
+        return (await self.state()).is_ready

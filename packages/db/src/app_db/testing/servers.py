@@ -47,6 +47,9 @@ FAST_NOT_DURABLE = {
     "max_connections": "200",
 }
 
+# The wheel has no ICU, and macOS no locale C.UTF-8: this is the one that is the same everywhere; compose.yaml has it.
+BY_CODE_POINTS = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
+
 
 class PostgresServer(Server):
     """PostgreSQL 18. The user is `app`, a superuser; only the database `postgres` is there at first."""
@@ -107,8 +110,7 @@ class PostgresServer(Server):
             for path in (workplace, password):
                 chown(path, user)
         options = ["--username=app", f"--pwfile={password}", "--auth=scram-sha-256", "--no-instructions", "--no-sync"]
-        # The wheel has no ICU, and macOS no locale C.UTF-8: this is the one that is the same everywhere.
-        options += ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        options += BY_CODE_POINTS
         # Iterations slow down guessing; nobody guesses 192 random bits, and asyncpg counts them in Python.
         options += ["--set=scram_iterations=1"]
         command = [str(self.programs / "initdb"), f"--pgdata={workplace / 'data'}", *options]
