@@ -191,7 +191,7 @@ def test_the_tests_that_a_page_names_exist() -> None:
 
 def test_the_paths_of_jobs_are_all_on_the_page() -> None:
     routes = {
-        f"{method} {route.path}"
+        f"{method} {route.path_format}"
         for router in ROUTERS
         for route in router.routes
         if isinstance(route, APIRoute) and route.path.startswith("/jobs")

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 import pytest
@@ -216,6 +217,22 @@ async def test_a_queue_is_paused_and_resumed(client: AsyncClient, operator: Sign
 
     assert statuses == [204] * 4
     assert paused == [True, True, False, False]
+
+
+@pytest.mark.parametrize("name", ["mails/urgent", "a b", "100%", "\N{SNOWMAN}", "pause", "x/pause", "..", "q" * 200])
+async def test_every_name_that_a_queue_may_have_can_be_said_in_a_path(
+    client: AsyncClient, operator: SignedIn, database: Database, name: str
+) -> None:
+    """What is written by one rule is read by the same: a name with a slash was never found."""
+    async with database.unit_of_work() as session:
+        await enqueue(session, PruneSessions(), queue=name)
+
+    spelled = quote(name, safe="").replace(".", "%2E")
+    response = await client.post(f"/jobs/queues/{spelled}/pause", headers=operator.headers)
+
+    assert response.status_code == 204
+    queues = (await client.get("/jobs/queues", headers=operator.headers)).json()["items"]
+    assert [queue["name"] for queue in queues if queue["paused_at"]] == [name]
 
 
 @pytest.mark.parametrize("action", ["pause", "resume"])

@@ -39,13 +39,13 @@ async def list_queues(operator: OperatorDep, session: SessionDep) -> QueueList:
     return QueueList.model_validate({"items": await JobRepository(session).queues()}, from_attributes=True)
 
 
-@router.post("/queues/{name}/pause", status_code=204, responses=problem_responses(service.QueueNotFound))
+@router.post("/queues/{name:path}/pause", status_code=204, responses=problem_responses(service.QueueNotFound))
 async def pause_queue(name: QueueName, operator: OperatorDep, session: SessionDep) -> None:
     """Let no job of the queue start, after three seconds at the latest; what runs goes on. May be repeated."""
     await service.pause(session, name)
 
 
-@router.post("/queues/{name}/resume", status_code=204, responses=problem_responses(service.QueueNotFound))
+@router.post("/queues/{name:path}/resume", status_code=204, responses=problem_responses(service.QueueNotFound))
 async def resume_queue(name: QueueName, operator: OperatorDep, session: SessionDep) -> None:
     """End the pause of the queue. May be repeated."""
     await service.resume(session, name)
