@@ -216,7 +216,7 @@ def test_a_killed_launcher_loses_no_data_and_leaves_nothing_once_it_is_started_a
     again = launch(port=dev.port)
     again.expect("Groundwork answers")
     again.expect("worker_started")
-    assert again.post("/auth/register", ADA) == 400  # she is there already
+    assert again.post("/auth/register", ADA) == 409  # she is there already
     assert again.stop() == 0
 
     assert processes_of(checkout) == []

@@ -43,6 +43,22 @@ async def test_the_page_runs_no_script_but_its_own(client: AsyncClient) -> None:
     assert re.findall(r" on\w+=| style=|<style", page.text) == []
 
 
+async def test_the_page_asks_for_as_many_characters_as_a_password_needs(api_settings: ApiSettings) -> None:
+    auth = api_settings.auth.model_copy(update={"password_min_length": 20})
+
+    async with open_client(create_app(api_settings.model_copy(update={"auth": auth}))) as client:
+        page = await client.get("/links")
+
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "at least 20 characters" in page.text
+    assert 'minlength="20"' in page.text
+
+
+async def test_a_page_is_served_whatever_the_query(client: AsyncClient) -> None:
+    """Programs that mark links in mails add parameters to them."""
+    assert (await client.get("/links?utm_source=mail&utm_source=mail")).status_code == 200
+
+
 async def test_a_get_uses_no_token(client: AsyncClient) -> None:
     for path in ("/auth/email/verify", "/auth/password/reset"):
         assert (await client.get(path)).status_code == 405

@@ -44,13 +44,13 @@ async def test_an_address_in_use_cannot_be_registered(client: AsyncClient, spell
 
     response = await client.post("/auth/register", json=ADA | {"email": spelling})
 
-    assert assert_problem(response, 400, "email_unavailable")["detail"] == "Cannot use this email address"
+    assert assert_problem(response, 409, "email_unavailable")["detail"] == "Cannot use this email address"
 
 
 async def test_parallel_registrations_of_one_address_make_one_account(client: AsyncClient, session: Session) -> None:
     responses = await asyncio.gather(*(client.post("/auth/register", json=ADA) for _ in range(10)))
 
-    assert sorted(response.status_code for response in responses) == [201] + [400] * 9
+    assert sorted(response.status_code for response in responses) == [201] + [409] * 9
     assert len((await session.scalars(select(User))).all()) == 1
 
 

@@ -10,6 +10,7 @@ from starlette.types import Scope
 from app_api import health
 from app_api.admission import PROBES, Admission
 from app_api.cors import Preflights
+from app_api.description import describe_passwords
 from app_api.docs import add_docs
 from app_api.features.auth.accounts_router import router as accounts_router
 from app_api.features.auth.router import router as auth_router
@@ -58,8 +59,10 @@ def create_app(settings: ApiSettings, *, stopping: Event | None = None) -> FastA
         app.include_router(router)
     if settings.docs_enabled:
         add_docs(app)
-    add_link_page(app, at_root=not settings.docs_enabled)
+    min_length = settings.auth.password_min_length
+    add_link_page(app, at_root=not settings.docs_enabled, min_length=min_length)
     add_problem_handlers(app)
+    describe_passwords(app, min_length=min_length)
     add_middleware(app, settings.http, stopping=stopping, metrics=metrics, traces=traces)
     return app
 

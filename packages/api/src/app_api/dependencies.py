@@ -129,7 +129,7 @@ OperatorDep = Annotated[Principal, Depends(get_operator)]
 
 
 class InvalidCursor(Invalid):
-    """This is not a cursor that this API has given out."""
+    """This is not a cursor that this API has given out: take `next` of a page, or leave it out for the first page."""
 
     code = "invalid_cursor"
 

@@ -20,6 +20,7 @@ from app_api.problems import (
     UnsupportedMediaType,
     app_error_response,
 )
+from app_api.query_guard import QueryGuard
 from app_api.reading import BodyLimits, read_body, refuse_unread, replay
 from app_api.request_target import check_path
 from app_db.errors import AppError, BadRequest, Invalid
@@ -48,9 +49,13 @@ class EncodedBody(UnsupportedMediaType):
 
 
 class FormExpected(UnsupportedMediaType):
-    """A body must be a form here (application/x-www-form-urlencoded)."""
+    """Send a form (Content-Type: application/x-www-form-urlencoded): nothing else is taken here, and no JSON."""
 
     accepts = ("Accept", "application/x-www-form-urlencoded")
+
+
+class JsonExpected(UnsupportedMediaType):
+    """Send JSON (Content-Type: application/json): nothing else is taken here."""
 
 
 class NumberOutOfRange(Invalid):
@@ -66,6 +71,7 @@ class InputGuard:
         self.app = app
         self.limits = limits
         self._forms: list[tuple[set[str], re.Pattern[str]]] | None = None
+        self._queries: QueryGuard | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check one request."""
@@ -78,6 +84,8 @@ class InputGuard:
             _check_target(scope)
             _check_framing(scope, headers)
             body = await read_body(scope, headers, receive, self.limits)
+            if scope["query_string"]:
+                self._check_query(scope, authorized=b"authorization" in headers)
             if body and scope["method"] not in {"GET", "HEAD"}:  # theirs is read by nobody (RFC 9110, 9.3.1)
                 if headers.get(b"content-encoding", b"identity").lower() != b"identity":
                     raise EncodedBody  # guard: test_a_compressed_body_is_refused
@@ -98,6 +106,11 @@ class InputGuard:
             return
         await self.app(scope, replay(body, receive), send)
 
+    def _check_query(self, scope: Scope, *, authorized: bool) -> None:
+        if self._queries is None:  # once, as below
+            self._queries = QueryGuard(scope["app"].routes)
+        self._queries.check(scope, authorized=authorized)  # guard: test_a_query_parameter_that_is_not_known_is_refused
+
     def _check_body(self, scope: Scope, media_type: bytes, body: bytes) -> None:
         """Check a body by what it says to be, which must be what the route takes: nothing gets past unchecked."""
         if self._takes_form(scope):
@@ -109,7 +122,7 @@ class InputGuard:
         ):
             _check_json(body)
         else:
-            raise UnsupportedMediaType  # guard: test_what_is_no_json_is_refused_where_json_is_asked_for
+            raise JsonExpected  # guard: test_what_is_no_json_is_refused_where_json_is_asked_for
 
     def _takes_form(self, scope: Scope) -> bool:
         if self._forms is None:  # once; routes may be added until the first request

@@ -1,9 +1,10 @@
 """The page that mailed links lead to. It reads the token from the fragment and posts it: no GET ever uses a token."""
 
 from pathlib import Path
+from string import Template
 
 from fastapi import APIRouter, FastAPI
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, HTMLResponse
 
 STATIC = Path(__file__).parent / "static"
 PATH = "/links"
@@ -13,12 +14,6 @@ CSP = (
 )
 
 router = APIRouter(prefix=PATH, include_in_schema=False)
-
-
-@router.get("")
-async def link_page() -> FileResponse:
-    """Return the page."""
-    return FileResponse(STATIC / "links.html", headers={"Content-Security-Policy": CSP})
 
 
 @router.get("/links.js")
@@ -33,11 +28,16 @@ async def link_style() -> FileResponse:
     return FileResponse(STATIC / "links.css")
 
 
-def add_link_page(app: FastAPI, *, at_root: bool) -> None:
+def add_link_page(app: FastAPI, *, at_root: bool, min_length: int) -> None:
     """Serve the page at `/links`; `at_root` at `/` as well, where links lead, unless Swagger UI is there.
 
-    Swagger UI's own start sends those who come with a link to the page.
+    Swagger UI's own start sends those who come with a link to the page. `min_length` is that of a new password.
     """
+    page = Template((STATIC / "links.html").read_text()).substitute(min_length=min_length)
+
+    async def link_page() -> HTMLResponse:
+        return HTMLResponse(page, headers={"Content-Security-Policy": CSP})
+
     app.include_router(router)
-    if at_root:
-        app.add_api_route("/", link_page, methods=["GET"], include_in_schema=False)
+    for path in [PATH, "/"] if at_root else [PATH]:
+        app.add_api_route(path, link_page, methods=["GET"], include_in_schema=False)

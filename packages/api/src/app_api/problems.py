@@ -1,6 +1,6 @@
 """Every error as a problem document (RFC 9457) with a stable `code`. The one place that knows HTTP status codes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar
 
@@ -28,6 +28,18 @@ class PayloadTooLarge(AppError):
 
     code = "payload_too_large"
 
+    def __init__(self, *, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+
+    def explain(self) -> str:
+        """Say how large a body may be."""
+        return f"The body is larger than this endpoint takes: at most {self.max_bytes} bytes."
+
+    @property
+    def members(self) -> dict[str, Any]:  # Any: JSON
+        """How large it may be."""
+        return {"max_bytes": self.max_bytes}
+
 
 class SlowBody(AppError):
     """The body did not arrive in time."""
@@ -51,6 +63,14 @@ class ValidationFailed(Invalid):
     """The request is not valid."""
 
     code = "validation_failed"
+
+    def __init__(self, errors: Sequence["FieldProblem"] = ()) -> None:
+        self.errors = errors
+
+    @property
+    def members(self) -> dict[str, Any]:  # Any: JSON
+        """What is wrong with each value."""
+        return {"errors": self.errors}
 
 
 class InvalidText(Invalid):
@@ -197,7 +217,13 @@ def app_error_response(scope: Mapping[str, Any], error: AppError, **members: Any
         # The names that RFC 6749, 5.2 gives them; a code of ours may be more precise.
         members["error"] = InvalidGrant.code if isinstance(error, InvalidGrant) else error.code
     return ProblemResponse(
-        scope, status_of(type(error)), code=error.code, detail=error.describe(), headers=headers, **members
+        scope,
+        status_of(type(error)),
+        code=error.code,
+        detail=error.explain(),
+        headers=headers,
+        **error.members,
+        **members,
     )
 
 
@@ -227,7 +253,7 @@ def add_problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> ProblemResponse:
         fields = [FieldProblem(pointer=_pointer(e["loc"]), code=e["type"], detail=_detail(e)) for e in error.errors()]
-        return app_error_response(request.scope, ValidationFailed(), errors=fields)
+        return app_error_response(request.scope, ValidationFailed(errors=fields))
 
     @app.exception_handler(HTTPException)
     async def from_framework(request: Request, error: HTTPException) -> ProblemResponse:

@@ -51,7 +51,9 @@ async def read_body(scope: Scope, headers: Mapping[bytes, bytes], receive: Recei
         raise InvalidLength  # 1_0 and +1, which Python takes; guard: test_a_length_that_is_no_number_is_refused
     max_size = limits.size_for(scope["path"])
     if announced > max_size:
-        raise PayloadTooLarge  # guard: test_a_body_that_announces_itself_as_too_large_is_refused_unread
+        raise PayloadTooLarge(
+            max_bytes=max_size
+        )  # guard: test_a_body_that_announces_itself_as_too_large_is_refused_unread
     try:
         # A timer costs as much as all of this: none where nothing is to come.
         async with asyncio.timeout(limits.seconds if announced or b"transfer-encoding" in headers else None):
@@ -73,7 +75,7 @@ async def _join(receive: Receive, max_size: int) -> bytes:
         chunks.append(message.get("body", b""))
         size += len(chunks[-1])
         if size > max_size:
-            raise PayloadTooLarge  # guard: test_a_body_that_turns_out_too_large_is_refused
+            raise PayloadTooLarge(max_bytes=max_size)  # guard: test_a_body_that_turns_out_too_large_is_refused
         if not message.get("more_body", False):
             return b"".join(chunks)
 

@@ -147,7 +147,9 @@ async def delete_account(auth: Auth, session: Session, principal: Principal, *, 
         UserRemoved: another request has deleted it a moment ago.
     """
     if now - principal.signed_in_at > auth.settings.fresh_sign_in:
-        raise ReauthenticationRequired  # guard: test_deleting_an_account_needs_a_fresh_sign_in
+        raise ReauthenticationRequired(
+            max_age=auth.settings.fresh_sign_in
+        )  # guard: test_deleting_an_account_needs_a_fresh_sign_in
     if not await UserRepository(session).delete(principal.user_id):
         raise UserRemoved  # guard: test_of_parallel_deletions_of_an_account_one_is_done_and_audited
     audit(session, Event.ACCOUNT_DELETED, client=client, user_id=principal.user_id, session_id=principal.session_id)

@@ -1,12 +1,13 @@
 """What can go wrong with accounts, login sessions and tokens; `detail` is the sentence that clients see."""
 
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from app_auth.audit import Event, audit
 from app_auth.client import NOBODY, Client
 from app_db import Session
-from app_db.errors import AppError, BadRequest, Forbidden, Invalid, NotFound, Unauthenticated, Unavailable
+from app_db.errors import AppError, BadRequest, Conflict, Forbidden, Invalid, NotFound, Unauthenticated, Unavailable
 from app_db.jobs.catalog import Notice, SecurityNotice
 from app_db.jobs.outbox import enqueue
 from app_db.repositories.user_sessions import UserSessionRepository
@@ -102,7 +103,7 @@ class RefreshTokenUsed(InvalidGrant):
             await enqueue(session, notice, owner_id=user_id)  # guard: test_reuse_is_told_to_the_owner_once
 
 
-class EmailTaken(BadRequest):
+class EmailTaken(Conflict):
     """Cannot use this email address"""
 
     code = "email_unavailable"
@@ -119,11 +120,37 @@ class PasswordTooShort(Invalid):
 
     code = "password_too_short"
 
+    def __init__(self, *, min_length: int) -> None:
+        super().__init__()
+        self.min_length = min_length
+
+    def explain(self) -> str:
+        """Say how long it has to be."""
+        return f"The password is too short: it needs at least {self.min_length} characters."
+
+    @property
+    def members(self) -> dict[str, Any]:  # Any: JSON
+        """How many characters it needs."""
+        return {"min_length": self.min_length}
+
 
 class PasswordTooLong(Invalid):
     """The password is too long."""
 
     code = "password_too_long"
+
+    def __init__(self, *, max_length: int) -> None:
+        super().__init__()
+        self.max_length = max_length
+
+    def explain(self) -> str:
+        """Say how long it may be."""
+        return f"The password is too long: it may have at most {self.max_length} characters."
+
+    @property
+    def members(self) -> dict[str, Any]:  # Any: JSON
+        """How many characters it may have."""
+        return {"max_length": self.max_length}
 
 
 class PasswordTooCommon(Invalid):
@@ -157,9 +184,23 @@ class AccountNotFound(NotFound):
 
 
 class ReauthenticationRequired(Forbidden):
-    """Sign in again: this needs a sign-in that is not older than five minutes."""
+    """Sign in again: this needs a sign-in of the last minutes."""
 
     code = "reauthentication_required"
+
+    def __init__(self, *, max_age: timedelta) -> None:
+        super().__init__()
+        self.max_age = round(max_age.total_seconds())
+        """Seconds."""
+
+    def explain(self) -> str:
+        """Say how old a sign-in may be."""
+        return f"Sign in again: this needs a sign-in that is not older than {self.max_age} seconds."
+
+    @property
+    def members(self) -> dict[str, Any]:  # Any: JSON
+        """How many seconds old a sign-in may be (RFC 9470 calls it so)."""
+        return {"max_age": self.max_age}
 
 
 class HashingBusy(Unavailable):
@@ -177,3 +218,8 @@ class Throttled(AppError):
         super().__init__()
         self.retry_after = retry_after
         """Seconds, 1 to 300."""
+
+    @property
+    def members(self) -> dict[str, Any]:  # Any: JSON
+        """For how many seconds to wait, as in the header."""
+        return {"retry_after": self.retry_after}

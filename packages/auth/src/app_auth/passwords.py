@@ -87,9 +87,9 @@ class PasswordHasher:
         """
         normal = unicodedata.normalize("NFC", password)
         if len(normal) < self._min_length:
-            raise PasswordTooShort
+            raise PasswordTooShort(min_length=self._min_length)
         if len(normal) > MAX_LENGTH:
-            raise PasswordTooLong
+            raise PasswordTooLong(max_length=MAX_LENGTH)
         if is_common(normal, (email, readable(email), *self._names)):
             raise PasswordTooCommon  # guard: test_a_password_that_is_easy_to_guess_is_refused
 
@@ -109,7 +109,9 @@ class PasswordHasher:
             HashingBusy: when the pool has no place for it in time.
         """
         if len(password.encode()) > MAX_BYTES:
-            raise PasswordTooLong  # guard: test_a_password_of_more_than_1024_bytes_is_not_even_compared
+            raise PasswordTooLong(
+                max_length=MAX_LENGTH
+            )  # guard: test_a_password_of_more_than_1024_bytes_is_not_even_compared
         flaw = None if stored is None else self.flaw_of(stored)
         if flaw is not None:
             self.flaws[flaw] += 1

@@ -4,7 +4,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
@@ -26,9 +26,18 @@ class AppError(Exception):
         """Return what the caller is told: the docstring of the class, one fixed sentence per code."""
         return inspect.cleandoc(cls.__doc__ or cls.code)
 
-    def reason(self) -> str:
-        """Return what operators are told on a command line: more than `describe` where more is known."""
+    def explain(self) -> str:
+        """Return what this caller is told: the same sentence, with numbers where the class has some."""
         return self.describe()
+
+    @property
+    def members(self) -> dict[str, Any]:  # Any: JSON
+        """What else a client may use, in members of the problem document (RFC 9457, 3.2)."""
+        return {}
+
+    def reason(self) -> str:
+        """Return what operators are told on a command line: more than clients where more is known."""
+        return self.explain()
 
     async def aftermath(self, session: "Session") -> None:
         """Write what must be kept although this error rolls its transaction back.

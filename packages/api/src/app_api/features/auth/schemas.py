@@ -5,12 +5,15 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field, SecretStr, model_validator
 
+from app_api.description import NEW_PASSWORD
 from app_api.problems import InvalidRequest
 from app_auth.sessions import IssuedTokens
 
 # Characters. The rules themselves are the service's; these keep what reaches it bounded.
 Email = Annotated[str, Field(max_length=320, json_schema_extra={"format": "email"})]
 Password = Annotated[SecretStr, Field(max_length=1024)]
+# The description of the API has the minLength that is set in its place.
+NewPassword = Annotated[SecretStr, Field(max_length=1024, json_schema_extra={NEW_PASSWORD: True})]
 
 
 class UnsupportedGrantType(InvalidRequest):
@@ -84,7 +87,7 @@ class UserCreate(BaseModel, extra="forbid"):
     """A new account."""
 
     email: Email
-    password: Password
+    password: NewPassword
 
 
 class UserRead(BaseModel):
@@ -97,7 +100,7 @@ class UserRead(BaseModel):
 class PasswordUpdate(BaseModel, extra="forbid"):
     """A new password, with the current one as proof."""
 
-    password: Password
+    password: NewPassword
     current_password: Password
 
 
@@ -105,7 +108,7 @@ class PasswordChange(BaseModel, extra="forbid"):
     """A new password, with the current one as proof."""
 
     current_password: Password
-    new_password: Password
+    new_password: NewPassword
 
 
 class EmailSubmit(BaseModel, extra="forbid"):
@@ -124,7 +127,7 @@ class PasswordReset(BaseModel, extra="forbid"):
     """A new password, with the token of a link as proof."""
 
     token: Token
-    new_password: Password
+    new_password: NewPassword
 
 
 class MailAccepted(BaseModel):

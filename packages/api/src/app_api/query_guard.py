@@ -1,0 +1,109 @@
+"""Query parameters that a route does not have, or that are given twice: refused by name, never ignored.
+
+A misspelt filter that is ignored lists everything.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from types import UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin
+from urllib.parse import parse_qsl
+
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute, iter_route_contexts
+from fastapi.security.base import SecurityBase
+from pydantic import BaseModel
+from starlette.routing import BaseRoute
+from starlette.types import Scope
+
+from app_api.problems import FieldProblem, ValidationFailed
+
+MOST_NAMED: Final = 20
+MOST_CHARACTERS: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class QueryRule:
+    """What a route takes in its query."""
+
+    methods: AbstractSet[str]
+    path: re.Pattern[str]
+    once: frozenset[str]
+    often: frozenset[str]
+    """Lists: given as often as they have entries."""
+    secured: bool
+    """Whether a request without credentials is refused anyway."""
+
+
+class QueryGuard:
+    """Knows what each route of the API takes; pages are let alone, since links to them gather all kinds of queries."""
+
+    def __init__(self, routes: Sequence[BaseRoute]) -> None:
+        self._rules = [*_rules(routes)]
+
+    def check(self, scope: Scope, *, authorized: bool) -> None:
+        """Check the query of one request; `authorized` is whether it brings credentials of whatever kind.
+
+        Raises:
+            ValidationFailed: with each name that is not known here, or is given more than once.
+        """
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        matching = (rule for rule in self._rules if method in rule.methods and rule.path.match(scope["path"]))
+        rule = next(matching, None)
+        if rule is None or (rule.secured and not authorized):  # a 404, 405 or 401 that comes anyway
+            return
+        names = [name for name, _ in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)]
+        if fields := [*_problems(names, rule)]:
+            raise ValidationFailed(errors=fields[:MOST_NAMED])
+
+
+def _problems(names: Sequence[str], rule: QueryRule) -> Iterator[FieldProblem]:
+    known = rule.once | rule.often
+    for name in dict.fromkeys(names):
+        pointer = f"query/{name[:MOST_CHARACTERS].replace('~', '~0').replace('/', '~1')}"
+        if name not in known:
+            there_are = f"there are: {', '.join(sorted(known))}" if known else "there are none"
+            detail = f"There is no parameter of this name here; {there_are}."
+            yield FieldProblem(pointer=pointer, code="unknown_parameter", detail=detail)
+        elif name in rule.once and names.count(name) > 1:
+            yield FieldProblem(pointer=pointer, code="repeated_parameter", detail="Give this parameter once.")
+
+
+def _rules(routes: Sequence[BaseRoute]) -> Iterator[QueryRule]:
+    for context in iter_route_contexts(routes):
+        if isinstance(context.original_route, APIRoute) and context.original_route.include_in_schema:
+            dependants = [*_with_dependencies(context.dependant)]
+            names = [*_names(field for each in dependants for field in each.query_params)]
+            yield QueryRule(
+                context.methods or set(),
+                context.path_regex,
+                frozenset(name for name, is_list in names if not is_list),
+                frozenset(name for name, is_list in names if is_list),
+                any(isinstance(each.call, SecurityBase) for each in dependants),
+            )
+
+
+def _with_dependencies(dependant: Dependant) -> Iterator[Dependant]:
+    yield dependant
+    for dependency in dependant.dependencies:
+        yield from _with_dependencies(dependency)
+
+
+def _names(fields: Iterable[Any]) -> Iterator[tuple[str, bool]]:  # Any: FastAPI's fields have no public type
+    for field in fields:
+        annotation = field.field_info.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):  # a model is its fields
+            for name, part in annotation.model_fields.items():
+                yield str(part.validation_alias or part.alias or name), _is_list(part.annotation)
+        else:
+            yield field.alias, _is_list(annotation)
+
+
+def _is_list(annotation: Any) -> bool:  # Any: an annotation
+    origin = get_origin(annotation)
+    if origin in {Union, UnionType, Annotated}:
+        return any(map(_is_list, get_args(annotation)))
+    plain = origin or annotation
+    return isinstance(plain, type) and issubclass(plain, Sequence | AbstractSet) and not issubclass(plain, str | bytes)
