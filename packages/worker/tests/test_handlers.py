@@ -10,7 +10,6 @@ from sqlalchemy import select, update
 from app_auth.one_time import OneTimeTokens
 from app_db import Database
 from app_db.jobs.catalog import (
-    AccountExport,
     Notice,
     OneTimeEmail,
     OneTimeLink,
@@ -23,7 +22,6 @@ from app_db.models import JobState, OneTimeToken, TokenPurpose, User, UserSessio
 from app_db.testing.plugin import MakeUser
 from app_db.types import new_id, utcnow
 from app_worker.handlers import HANDLERS
-from app_worker.handlers.account import PAGE
 from app_worker.mail import MemoryMailer, plain_text
 from app_worker.testing import one_time_settings
 
@@ -85,48 +83,6 @@ async def test_an_owner_who_has_left_is_told_nothing(jobs: Jobs, make_runner: Ma
     await make_runner(*HANDLERS).run(delivery)
 
     assert mailer.sent == []
-
-
-async def test_an_export_holds_all_that_belongs_to_the_user(
-    jobs: Jobs, make_runner: MakeRunner, make_user: MakeUser
-) -> None:
-    user, other = await make_user(email="ada@example.test"), await make_user()
-    user_session = await add_session(jobs.database, user.id, expires_in=timedelta(days=1))
-    await add_session(jobs.database, other.id, expires_in=timedelta(days=1))
-    own_jobs = [await jobs.enqueue(owner_id=user.id) for _ in range(PAGE)]
-    await jobs.enqueue(owner_id=other.id)
-    delivery = await jobs.deliver(AccountExport(user_id=user.id), owner_id=user.id, priority=0)
-
-    await make_runner(*HANDLERS).run(delivery)
-
-    result = (await jobs.get(delivery)).result
-    assert result is not None
-    assert result["account"] == {
-        "user_id": str(user.id),
-        "email": "ada@example.test",
-        "role": "user",
-        "created_at": user.created_at.isoformat(),
-    }
-    assert [entry["id"] for entry in result["sessions"]] == [str(user_session.id)]
-    assert {entry["id"] for entry in result["jobs"]} == {str(job_id) for job_id in [*own_jobs, delivery.id]}
-
-
-async def test_an_export_shows_how_far_it_is(jobs: Jobs, make_runner: MakeRunner, make_user: MakeUser) -> None:
-    user = await make_user()
-    delivery = await jobs.deliver(AccountExport(user_id=user.id))
-
-    await make_runner(*HANDLERS).run(delivery)
-
-    assert (await jobs.get(delivery)).progress == {"done": 3, "of": 3, "step": "done"}
-
-
-async def test_an_export_for_a_user_who_has_left_is_empty(jobs: Jobs, make_runner: MakeRunner) -> None:
-    delivery = await jobs.deliver(AccountExport(user_id=new_id()))
-
-    await make_runner(*HANDLERS).run(delivery)
-
-    job = await jobs.get(delivery)
-    assert (job.state, job.result) == (JobState.COMPLETED, {})
 
 
 async def test_pruning_deletes_the_sessions_that_nobody_can_use_any_more(

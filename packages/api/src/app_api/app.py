@@ -13,6 +13,7 @@ from app_api.cors import Preflights
 from app_api.description import describe_passwords
 from app_api.docs import add_docs
 from app_api.features.auth.accounts_router import router as accounts_router
+from app_api.features.auth.exports_router import router as exports_router
 from app_api.features.auth.router import router as auth_router
 from app_api.features.jobs.operator_router import router as job_operator_router
 from app_api.features.jobs.router import router as jobs_router
@@ -30,6 +31,7 @@ from app_db.telemetry.tracing import Tracing, traces_of
 ROUTERS: tuple[APIRouter, ...] = (
     auth_router,
     accounts_router,
+    exports_router,
     sessions_router,
     job_operator_router,  # its fixed paths before /jobs/{job_id}; guard: test_the_paths_of_operators_are_no_job_ids
     jobs_router,

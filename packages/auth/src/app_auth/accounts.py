@@ -2,7 +2,6 @@
 
 import unicodedata
 from datetime import datetime, timedelta
-from uuid import UUID
 
 from app_auth.addresses import canonical_email, new_address
 from app_auth.audit import SHELL, Event, audit
@@ -20,7 +19,6 @@ from app_auth.errors import (
 from app_auth.principal import Principal
 from app_db import Session
 from app_db.jobs.catalog import (
-    AccountExport,
     Notice,
     OneTimeLink,
     RegistrationNotice,
@@ -153,11 +151,6 @@ async def delete_account(auth: Auth, session: Session, principal: Principal, *, 
     if not await UserRepository(session).delete(principal.user_id):
         raise UserRemoved  # guard: test_of_parallel_deletions_of_an_account_one_is_done_and_audited
     audit(session, Event.ACCOUNT_DELETED, client=client, user_id=principal.user_id, session_id=principal.session_id)
-
-
-async def request_export(session: Session, principal: Principal) -> UUID:
-    """Enqueue the collection of all that we hold about the user and return the job's id."""
-    return await enqueue(session, AccountExport(user_id=principal.user_id), owner_id=principal.user_id)
 
 
 async def _new_user(auth: Auth, *, email: str, password: str, role: Role = Role.USER) -> User:

@@ -64,6 +64,8 @@ class ThrottleSettings(BaseModel, frozen=True):
     """Refreshes from one address."""
     one_time_ip: LimitText = "30/5m"
     """Verifications and password resets."""
+    export_account: LimitText = "10/h"
+    """Exports that one account asks for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -175,6 +176,10 @@ class Throttle:
     async def one_time(self, client: Client) -> None:
         """Count a use of a one-time token."""
         await self.check(self._hit("one_time_ip", network_of(client.address)))
+
+    async def export(self, user_id: UUID) -> None:
+        """Count an export that a user asks for."""
+        await self.check(self._hit("export_account", str(user_id)))
 
     async def check(self, *hits: Hit) -> Attempt:
         """Count all hits, or none of them.

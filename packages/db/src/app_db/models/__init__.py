@@ -1,6 +1,7 @@
 """Every table. Import models from here, so that the metadata is complete wherever one is used."""
 
 from app_db.models.audit import AuditEvent
+from app_db.models.exports import ExportPart
 from app_db.models.jobs import (
     FINAL_STATES,
     OPEN_STATES,
@@ -19,6 +20,7 @@ __all__ = [
     "FINAL_STATES",
     "OPEN_STATES",
     "AuditEvent",
+    "ExportPart",
     "Job",
     "JobCancellation",
     "JobCron",

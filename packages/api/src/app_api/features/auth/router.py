@@ -2,13 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Response
+from fastapi import APIRouter, Form
 
 from app_api.dependencies import AuthDep, BearerDep, ClientDep, PrincipalDep, SessionDep
 from app_api.features.auth.schemas import (
     AccessTokenForm,
     AccessTokenRead,
-    JobAccepted,
     RefreshTokenCreate,
     UserRead,
 )
@@ -67,11 +66,3 @@ async def read_current_user(principal: PrincipalDep) -> UserRead:
 async def delete_current_user(principal: PrincipalDep, auth: AuthDep, session: SessionDep, client: ClientDep) -> None:
     """Delete the bearer's account."""
     await accounts.delete_account(auth, session, principal, client=client, now=utcnow())
-
-
-@router.post("/me/export", status_code=202, responses=problem_responses(*BEARER_PROBLEMS))
-async def export_current_user(principal: PrincipalDep, session: SessionDep, response: Response) -> JobAccepted:
-    """Start to collect all that we hold about the bearer; the job's result is the export."""
-    job_id = await accounts.request_export(session, principal)
-    response.headers["Location"] = f"/jobs/{job_id}"
-    return JobAccepted(job_id=job_id)

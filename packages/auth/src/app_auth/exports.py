@@ -1,0 +1,49 @@
+"""Exports: what we hold about a user, for the user."""
+
+from uuid import UUID
+
+from app_auth.auth import Auth
+from app_auth.principal import Principal
+from app_db import Session
+from app_db.errors import NotFound
+from app_db.jobs.catalog import AccountExport
+from app_db.jobs.outbox import enqueue
+from app_db.jobs.unique import Unique
+from app_db.repositories.exports import ExportRepository
+
+BEHIND_MAILS = 9
+"""The priority of exports: whatever else is due in their queue goes first."""
+
+
+class ExportNotFound(NotFound):
+    """You have no finished export with this id. An export can be fetched for a day, and only the newest."""
+
+    code = "export_not_found"
+
+
+async def request_export(auth: Auth, session: Session, principal: Principal) -> UUID:
+    """Enqueue the collection of all that we hold about the user and return the job's id; of one that is open, its id.
+
+    Raises:
+        Throttled: when the user has asked for too many.
+    """
+    await auth.throttle.export(principal.user_id)  # guard: test_exports_are_throttled
+    return await enqueue(
+        session,
+        AccountExport(user_id=principal.user_id),
+        owner_id=principal.user_id,
+        priority=BEHIND_MAILS,
+        unique=Unique(),  # guard: test_a_user_has_one_export_at_a_time
+    )
+
+
+async def sizes_of(session: Session, principal: Principal, job_id: UUID) -> list[int]:
+    """Return how many bytes each piece of the export has.
+
+    Raises:
+        ExportNotFound: it is not there, not finished, or somebody else's.
+    """
+    sizes = await ExportRepository(session).sizes_of(job_id, user_id=principal.user_id)
+    if not sizes:
+        raise ExportNotFound
+    return sizes

@@ -1,0 +1,26 @@
+"""What an export of an account holds, until its owner has fetched it."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, Index, LargeBinary, UniqueConstraint, func
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app_db.base import Base
+from app_db.types import new_id
+
+
+class ExportPart(Base):
+    """A piece of a JSON document, which is all pieces of a job in their order. It goes with its user."""
+
+    __tablename__ = "export_parts"
+    __table_args__ = (UniqueConstraint("job_id", "number"), Index(None, "user_id"), Index(None, "expires_at"))
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    job_id: Mapped[UUID]
+    """The job that wrote it. No foreign key: deleting jobs would ask for it each time."""
+    number: Mapped[int]
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime]

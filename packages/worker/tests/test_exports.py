@@ -1,0 +1,165 @@
+"""What an export collects, and where it is kept: in pieces that its owner fetches, however much there is.
+
+As in the project's own report: with the export as its result, a job failed for good beyond some 2,000 jobs (256 KiB).
+"""
+
+import json
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+
+from app_db import Database
+from app_db.jobs.catalog import AccountExport, PruneSessions
+from app_db.jobs.ledger import Delivery
+from app_db.models import JobState, User, UserSession
+from app_db.repositories.exports import ExportRepository
+from app_db.testing.plugin import MakeUser
+from app_db.types import new_id, utcnow
+from app_worker.handlers import HANDLERS
+from app_worker.handlers.account import PAGE, PART, SHOWN
+
+from .conftest import Jobs, MakeRunner
+
+MANY = text("""
+    INSERT INTO jobs (id, owner_id, kind, payload, payload_version, state, finished_at)
+    SELECT uuidv7(), :owner, 'test.note', '{}', 1, 'completed', now() FROM generate_series(1, :count)
+""")
+
+
+async def exported(database: Database, job_id: UUID, user_id: UUID) -> Any:
+    """Return the document that the owner fetches."""
+    content = b""
+    async with database.sessions() as session:
+        sizes = await ExportRepository(session).sizes_of(job_id, user_id=user_id)
+        for number in range(len(sizes)):
+            content += await ExportRepository(session).part_of(job_id, number, user_id=user_id) or b""
+    assert sizes == [] or sum(sizes) == len(content)
+    return json.loads(content) if content else None
+
+
+async def export(jobs: Jobs, make_runner: MakeRunner, user: User) -> Delivery:
+    delivery = await jobs.deliver(AccountExport(user_id=user.id), owner_id=user.id)
+    await make_runner(*HANDLERS).run(delivery)
+    return delivery
+
+
+async def test_an_export_holds_all_that_belongs_to_the_user(
+    jobs: Jobs, make_runner: MakeRunner, make_user: MakeUser
+) -> None:
+    user, other = await make_user(email="ada@example.test"), await make_user()
+    living = {"refresh_key_id": "k1", "idle_expires_at": utcnow() + timedelta(days=1), "expires_at": utcnow()}
+    sessions = [UserSession(id=new_id(), user_id=one.id, **living) for one in (user, other)]
+    async with jobs.database.sessions.begin() as session:
+        session.add_all(sessions)
+        await session.execute(MANY, {"owner": user.id, "count": PAGE})
+        await session.execute(MANY, {"owner": other.id, "count": 1})
+
+    delivery = await export(jobs, make_runner, user)
+
+    document = await exported(jobs.database, delivery.id, user.id)
+    assert document["account"] == {
+        "user_id": str(user.id),
+        "email": "ada@example.test",
+        "role": "user",
+        "created_at": user.created_at.isoformat(),
+    }
+    assert [entry["id"] for entry in document["sessions"]] == [str(sessions[0].id)]
+    own = await jobs.scalar(f"SELECT array_agg(id ORDER BY id DESC) FROM jobs WHERE owner_id = '{user.id}'")
+    assert [entry["id"] for entry in document["jobs"]] == [str(job_id) for job_id in own]
+    result = (await jobs.get(delivery)).result
+    assert result is not None
+    assert result["jobs"] == document["jobs"][:SHOWN]
+    assert (result["account"], result["jobs_total"]) == (document["account"], PAGE + 1)
+    assert result["download"] == f"/auth/me/exports/{delivery.id}"
+
+
+async def test_an_export_has_no_size_beyond_which_it_fails(
+    jobs: Jobs, make_runner: MakeRunner, make_user: MakeUser
+) -> None:
+    user = await make_user()
+    async with jobs.database.sessions.begin() as session:
+        await session.execute(MANY, {"owner": user.id, "count": 5000})
+
+    delivery = await export(jobs, make_runner, user)
+
+    assert (await jobs.get(delivery)).state is JobState.COMPLETED
+    assert len((await exported(jobs.database, delivery.id, user.id))["jobs"]) == 5001
+    assert await jobs.scalar("SELECT count(*) > 1 AND max(length(content)) < 1000000 FROM export_parts")
+    assert PART < 1000000
+
+
+async def test_an_export_that_is_tried_again_begins_anew(
+    jobs: Jobs, make_runner: MakeRunner, make_user: MakeUser
+) -> None:
+    user = await make_user()
+    delivery = await jobs.deliver(AccountExport(user_id=user.id), owner_id=user.id)
+    async with jobs.database.sessions.begin() as session:
+        for number in range(3):
+            await ExportRepository(session).add(
+                delivery.id, number, user_id=user.id, content=b"of an attempt that died"
+            )
+
+    await make_runner(*HANDLERS).run(delivery)
+
+    assert len((await exported(jobs.database, delivery.id, user.id))["jobs"]) == 1
+
+
+async def test_only_the_newest_export_of_a_user_is_kept(
+    jobs: Jobs, make_runner: MakeRunner, make_user: MakeUser
+) -> None:
+    user = await make_user()
+    first = await export(jobs, make_runner, user)
+
+    second = await export(jobs, make_runner, user)
+
+    assert await exported(jobs.database, first.id, user.id) is None
+    assert len((await exported(jobs.database, second.id, user.id))["jobs"]) == 2
+
+
+async def test_an_export_is_nobody_elses(jobs: Jobs, make_runner: MakeRunner, make_user: MakeUser) -> None:
+    user, other = await make_user(), await make_user()
+
+    delivery = await export(jobs, make_runner, user)
+
+    assert await exported(jobs.database, delivery.id, other.id) is None
+
+
+async def test_an_export_goes_with_its_user(jobs: Jobs, make_runner: MakeRunner, make_user: MakeUser) -> None:
+    user = await make_user()
+    await export(jobs, make_runner, user)
+
+    async with jobs.database.sessions.begin() as session:
+        await session.execute(text("DELETE FROM users"))
+
+    assert await jobs.scalar("SELECT count(*) FROM export_parts") == 0
+
+
+async def test_an_export_expires_and_is_pruned(jobs: Jobs, make_runner: MakeRunner, make_user: MakeUser) -> None:
+    user = await make_user()
+    delivery = await export(jobs, make_runner, user)
+    async with jobs.database.sessions.begin() as session:
+        await session.execute(text("UPDATE export_parts SET expires_at = now()"))
+
+    assert await exported(jobs.database, delivery.id, user.id) is None
+    await make_runner(*HANDLERS).run(await jobs.deliver(PruneSessions()))
+    assert await jobs.scalar("SELECT count(*) FROM export_parts") == 0
+
+
+async def test_an_export_shows_how_far_it_is(jobs: Jobs, make_runner: MakeRunner, make_user: MakeUser) -> None:
+    user = await make_user()
+    delivery = await jobs.deliver(AccountExport(user_id=user.id))
+
+    await make_runner(*HANDLERS).run(delivery)
+
+    assert (await jobs.get(delivery)).progress == {"done": 3, "of": 3, "step": "done"}
+
+
+async def test_an_export_for_a_user_who_has_left_is_empty(jobs: Jobs, make_runner: MakeRunner) -> None:
+    delivery = await jobs.deliver(AccountExport(user_id=new_id()))
+
+    await make_runner(*HANDLERS).run(delivery)
+
+    job = await jobs.get(delivery)
+    assert (job.state, job.result) == (JobState.COMPLETED, {})
