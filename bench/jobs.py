@@ -19,6 +19,7 @@ from bench.jobs_long import reader, storage, ticks
 from bench.jobs_place import Place
 from bench.jobs_rates import rates
 from bench.jobs_recovery import recovery
+from bench.jobs_threads import threads
 
 SHORT = ("rates", "latency", "enqueue", "claim", "idle")
 LONG = ("storage", "reader", "recovery", "ticks")
@@ -120,6 +121,11 @@ async def judge_ticks(place: Place, options: argparse.Namespace) -> list[Verdict
     ]
 
 
+async def judge_threads(place: Place, options: argparse.Namespace) -> list[Verdict]:
+    """Whether jobs that are over keep others from having a thread."""
+    return [at_most("a job beside hung threads has ended", await threads(place, environment=options.worker), 1, "s")]
+
+
 JUDGES = {
     "rates": judge_rates,
     "latency": judge_latency,
@@ -130,6 +136,7 @@ JUDGES = {
     "reader": judge_reader,
     "recovery": judge_recovery,
     "ticks": judge_ticks,
+    "threads": judge_threads,
 }
 
 

@@ -9,7 +9,9 @@ BENCH_PROFILE  a file to write to where the CPU time went, at the end
 import asyncio
 import logging
 import os
+import socket
 import time
+from datetime import timedelta
 from uuid import UUID
 
 import uvloop
@@ -48,6 +50,19 @@ class Start(JobPayload):
     kind = "bench.start"
 
 
+class Hang(JobPayload):
+    """Leaves a thread behind, in lease mode."""
+
+    kind = "bench.hang"
+    number: int
+
+
+class Lookup(JobPayload):
+    """Needs a thread for a moment, as a mail client does for the name of its host, in lease mode."""
+
+    kind = "bench.lookup"
+
+
 @handles(Effect)
 async def write_effect(job: JobContext, payload: Effect) -> None:
     """Write one row with the job's own session."""
@@ -66,6 +81,18 @@ async def tell_start(job: JobContext, payload: Start) -> None:
     write_start()
 
 
+@handles(Hang, mode=Mode.LEASE, timeout=timedelta(seconds=1), max_attempts=1)
+async def hang(job: JobContext, payload: Hang) -> None:
+    """Take longer than a job may, where nobody can end it."""
+    await asyncio.to_thread(time.sleep, 45)
+
+
+@handles(Lookup, mode=Mode.LEASE, timeout=timedelta(seconds=30), backoff=lambda attempt: timedelta(seconds=1))
+async def look_up(job: JobContext, payload: Lookup) -> None:
+    """Do so."""
+    await asyncio.to_thread(socket.getfqdn)
+
+
 def write_start() -> None:
     """Write the time to the bench's pipe. A clock of this machine, which both ends share."""
     now = time.time_ns()
@@ -81,7 +108,7 @@ def main() -> None:
     logging.getLogger("arq").setLevel(logging.WARNING)
     with profiled(os.environ.get("BENCH_PROFILE")):
         asyncio.run(
-            run_worker(settings, handlers=[*HANDLERS, write_effect, do_nothing, tell_start]),
+            run_worker(settings, handlers=[*HANDLERS, write_effect, do_nothing, tell_start, hang, look_up]),
             loop_factory=uvloop.new_event_loop,
         )
 

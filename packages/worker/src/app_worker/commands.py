@@ -29,6 +29,7 @@ from app_worker.process import STOP_SIGNALS, database_settings
 from app_worker.registry import Registry
 from app_worker.runner import Runner
 from app_worker.settings import CommandSettings, JobSettings
+from app_worker.threads import use_threads
 from app_worker.vitals import Vitals
 
 BATCH = 1000
@@ -68,6 +69,7 @@ async def drain(settings: CommandSettings) -> Drained:
     mails = open_mails(settings)
     queues = settings.worker.queues
     async with open_database(database_settings(settings, registry), name="drain") as database:
+        use_threads(registry.by_kind)
         metrics = Metrics(kinds=registry.by_kind, queues=queues)
         runner = Runner(database, registry, mails, new_id(), settings.worker.running_lease, metrics)
         worker = WorkerRow(runner.worker_id, socket.gethostname(), os.getpid(), queues, concurrency=1)

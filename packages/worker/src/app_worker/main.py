@@ -27,6 +27,10 @@ from app_worker.settings import ELSEWHERE, FOR_RUN, CommandSettings, WorkerSetti
 
 log = structlog.get_logger(__name__)
 
+LOOKUPS = "64"
+"""Threads in which uvloop looks names up, of which half may do so at once: with its own 4, two handlers that ask a name
+server that is silent keep everybody else, mails and connections too, from finding theirs."""
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse the command line and run the command.
@@ -35,6 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
         SystemExit: 2 for bad usage; 1 with one line on standard error for what can be told to people.
     """
     options = parse(arguments)
+    os.environ.setdefault("UV_THREADPOOL_SIZE", LOOKUPS)
     try:
         if options.command == "run":
             _run(options)

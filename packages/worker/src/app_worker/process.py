@@ -37,6 +37,7 @@ from app_worker.runner import Runner
 from app_worker.schedule import CRONS, Cron, run_schedule
 from app_worker.settings import CommandSettings, WorkerSettings
 from app_worker.telemetry import telemetry
+from app_worker.threads import use_threads
 from app_worker.vitals import Vitals
 
 log = structlog.get_logger(__name__)
@@ -126,6 +127,7 @@ async def run_worker(
         traces.sending(database) if traces else nullcontext(),
         connect(settings.redis) as valkey,
     ):
+        metrics.registry.register(use_threads(registry.by_kind))
         lease, trace = settings.worker.running_lease, traces.job if traces else None
         runner = Runner(database, registry, mails, new_id(), lease, metrics, trace=trace)
         serves = tuple(dict.fromkeys((*queues, RETENTION)))
@@ -192,9 +194,13 @@ async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 @contextmanager
 def _stop_signals() -> Iterator[asyncio.Event]:
-    """Yield what the first SIGTERM or SIGINT sets; the next one finds Python's own handling and ends the process."""
+    """Yield what the first SIGTERM or SIGINT sets; the next one ends the process.
+
+    It is the system that ends it then: an exception of Python's might come up within a handler, and be taken for its.
+    """
     loop = asyncio.get_running_loop()
     received = asyncio.Event()
+    before = signal.getsignal(signal.SIGINT)
 
     def remove() -> None:
         for number in STOP_SIGNALS:
@@ -203,6 +209,9 @@ def _stop_signals() -> Iterator[asyncio.Event]:
     def receive() -> None:
         received.set()
         remove()
+        signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        )  # guard: test_a_second_signal_ends_a_worker_that_waits_for_its_jobs
 
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, receive)
@@ -210,3 +219,4 @@ def _stop_signals() -> Iterator[asyncio.Event]:
         yield received
     finally:
         remove()
+        signal.signal(signal.SIGINT, before)

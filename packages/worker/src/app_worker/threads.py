@@ -57,6 +57,16 @@ def in_hand(kind: str) -> Iterator[None]:
             log.warning("job_threads_outlived", threads=hand.threads)
 
 
+@contextmanager
+def ours() -> Iterator[None]:
+    """Let what a handler calls of ours in the block have threads that no handler can take up."""
+    token = _hand.set(None)
+    try:
+        yield
+    finally:
+        _hand.reset(token)
+
+
 class _Pool:
     """Threads that end with the process, whatever they do: one that hangs does not keep a worker from stopping."""
 
