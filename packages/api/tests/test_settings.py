@@ -83,6 +83,21 @@ def test_production_refuses_addresses_that_nobody_verifies() -> None:
     assert refusal(APP_AUTH__VERIFICATION="off") == "APP_AUTH__VERIFICATION: must be on"
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "named"),
+    [
+        ("APP_DATABASE__POOL_TIMEOUT", "2.5", "APP_DATABASE__REQUEST_TIMEOUT"),
+        ("APP_DATABASE__CONNECT_TIMEOUT", "2.5", "APP_DATABASE__REQUEST_TIMEOUT"),
+        ("APP_DATABASE__PING_TIMEOUT", "1", "APP_DATABASE__REQUEST_TIMEOUT"),
+        ("APP_DATABASE__STATEMENT_TIMEOUT", "3", "APP_DATABASE__COMMAND_TIMEOUT"),
+        ("APP_DATABASE__REQUEST_TIMEOUT", "10", "APP_HTTP__REQUEST_TIMEOUT"),
+    ],
+)
+def test_production_refuses_waits_that_do_not_nest(name: str, value: str, named: str) -> None:
+    """The outer wait would end while an inner one may still help: a silent connection is never replaced then."""
+    assert refusal(**{name: value}).startswith(f"{named}: must be longer than")
+
+
 @pytest.mark.parametrize("password", ["passwd-change-me", "change-me-please", "postgres", "password"])
 def test_production_refuses_a_published_password(password: str) -> None:
     line = refusal(APP_DATABASE__URL=f"postgresql://app:{password}@localhost/app")

@@ -151,6 +151,9 @@ def _unsafe(settings: ApiSettings) -> Iterator[str]:
     if not settings.auth.verification:
         # Without it whoever registers learns who has an account, and takes addresses of others.
         yield "APP_AUTH__VERIFICATION: must be on"  # guard: test_production_refuses_addresses_that_nobody_verifies
+    yield from settings.database.misfits()  # guard: test_production_refuses_waits_that_do_not_nest
+    if http.request_timeout <= settings.database.request_timeout:
+        yield "APP_HTTP__REQUEST_TIMEOUT: must be longer than APP_DATABASE__REQUEST_TIMEOUT"
     yield from settings.database.weaknesses()  # guard: test_production_refuses_a_published_password
     for ring, weakness in weaknesses(settings.auth):
         yield f"APP_AUTH__{ring.upper()}: {weakness}"  # guard: test_production_refuses_weak_secrets

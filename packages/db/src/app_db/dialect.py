@@ -26,7 +26,9 @@ class Dialect(PGDialect_asyncpg):  # Any below: what SQLAlchemy gives no types
         """`only_reads`: nothing that happens on this engine can happen twice."""
         super().__init__(**options)  # type: ignore[no-untyped-call]  # SQLAlchemy gives it no types
         self._only_reads = only_reads
-        self._condemned = 0.0
+        self.suspected_at = 0.0
+        """When a statement last ended without an answer: what has not been used since is asked before it is."""
+        self._condemned_at = 0.0
 
     def do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
         """Execute a statement; once more where what was remembered of the schema is out of date."""
@@ -42,13 +44,17 @@ class Dialect(PGDialect_asyncpg):  # Any below: what SQLAlchemy gives no types
 
     def do_terminate(self, dbapi_connection: Any) -> None:
         """Close at once what was opened before a connection fell silent; say goodbye to all others."""
-        if dbapi_connection.driver_connection.opened_at <= self._condemned:
+        if dbapi_connection.driver_connection.opened_at <= self._condemned_at:
             dbapi_connection.driver_connection.terminate()  # guard: test_one_silent_connection_condemns_the_others
         super().do_terminate(dbapi_connection)
 
     def condemn(self) -> None:
         """Believe nothing good of what is open now: one of its kind has fallen silent."""
-        self._condemned = time.monotonic()
+        self._condemned_at = time.monotonic()
+
+    def suspect(self) -> None:
+        """Remember that somebody has waited in vain; whoever is cancelled may have."""
+        self.suspected_at = time.monotonic()
 
     def _forget_plans(self) -> None:
         self._invalidate_schema_cache()  # type: ignore[no-untyped-call]  # as above

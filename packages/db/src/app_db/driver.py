@@ -1,5 +1,7 @@
 """What we add to a connection of asyncpg: a commit that is one, and what is known of it when it fails."""
 
+import asyncio
+import socket
 import time
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -10,6 +12,8 @@ IDLE_LIMIT = "idle_in_transaction_session_timeout"
 TOTAL_LIMIT = "transaction_timeout"
 PATIENCE_WITH_A_GOODBYE = 0.5
 """Seconds to end a statement that nobody waits for any more, and to say goodbye: somebody waits behind it."""
+_UNACKNOWLEDGED = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_USER_TIMEOUT": 3000}
+"""Seconds, and milliseconds: idle before it is asked for a sign, between two, and without any before it is given up."""
 _TICK = timedelta(milliseconds=50)
 """By so much our clock and the server's may differ about a limit."""
 
@@ -77,6 +81,7 @@ class DriverConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has
         self.lost_at: float | None = None
         self._began_at: float | None = None
         self.add_termination_listener(_note_loss)
+        _notice_silence(self._transport)
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109  # as asyncpg
         """Do what asyncpg does, and raise when a COMMIT was answered by a ROLLBACK.
@@ -126,6 +131,20 @@ class DriverConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has
         if self.limits.total and lasted >= self.limits.total - _TICK:
             return TOTAL_LIMIT
         return None
+
+
+def _notice_silence(transport: asyncio.Transport) -> None:
+    """Let the system end a connection whose other side acknowledges nothing: no FIN and no RST tell of that.
+
+    Whatever a statement may take: a server that works, and one that is frozen, acknowledges at once what it is sent.
+    """
+    own = transport.get_extra_info("socket")
+    if own is None or own.family == socket.AF_UNIX:
+        return
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _UNACKNOWLEDGED.items():
+        if hasattr(socket, name):  # macOS calls some of them otherwise; pings find it there
+            own.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _note_loss(connection: Any) -> None:  # Any: what asyncpg hands over

@@ -1,6 +1,7 @@
 """Which of several hosts a connection leads to, and how long a host that does not answer may hold it up."""
 
 import re
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from itertools import product
@@ -66,11 +67,11 @@ class Hosts:
     """Connects to the first host that is what `target_session_attrs` asks for, the one that last was so first.
 
     asyncpg itself gives all hosts one time-out together: the first that vanished without a word would use it up, and
-    no other would ever be tried.
+    no other would ever be tried. Here each may use its part of what is left.
     """
 
     def __init__(self, dsn: str, *, connect_timeout: timedelta) -> None:
-        """Take a DSN of `DatabaseSettings`, and how long each host may take."""
+        """Take a DSN of `DatabaseSettings`, and how long all hosts together may take."""
         query = make_url(dsn).query
         hosts, ports = (str(query.get(name, "")).split(",") for name in ("host", "port"))
         self._dsn = dsn
@@ -92,11 +93,13 @@ class Hosts:
         """
         settings = {**STEADY, **options.get("server_settings", {})}
         failures: list[str] = []
-        gone: set[tuple[str | None, int | None]] = set()
-        for target, place in product(self._targets, tuple(self._places)):
-            if place in gone:
-                continue
-            given = {"timeout": self._timeout, "target_session_attrs": target, **options, "server_settings": settings}
+        until = time.monotonic() + self._timeout
+        tries = [*product(self._targets, tuple(self._places))]
+        while tries:
+            (target, place), *rest = tries
+            # So that silent ones never use up what whoever waits has left (ADR-0012).
+            share = max(until - time.monotonic(), 0) / len(tries)  # guard: test_silent_hosts_share_one_time_out
+            given = {"timeout": share, "target_session_attrs": target, **options, "server_settings": settings}
             try:
                 return await self._connect(place, **given)
             except BaseException as error:
@@ -106,7 +109,10 @@ class Hosts:
                     raise
                 failures.append(f"{place[0] or 'the host'}: {str(error) or 'no answer in time'}")
                 if isinstance(error, OSError):
-                    gone.add(place)  # guard: test_a_standby_that_is_gone_is_waited_for_once
+                    rest = [
+                        each for each in rest if each[1] != place
+                    ]  # guard: test_a_standby_that_is_gone_is_waited_for_once
+            tries = rest
         raise ConnectionError("; ".join(failures))
 
     async def _connect(self, place: tuple[str | None, int | None], **options: Any) -> DriverConnection:

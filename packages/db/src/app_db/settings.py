@@ -135,7 +135,7 @@ class DatabaseSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     pool_timeout: Annotated[Wait, Field(gt=timedelta(0))] = timedelta(seconds=2)
     """For a connection of the pool to become free."""
     connect_timeout: Annotated[Wait, Field(gt=timedelta(0))] = timedelta(seconds=2)
-    """For each host."""
+    """For a connection; where there are several hosts, they share it."""
     command_timeout: Annotated[Wait, Field(gt=timedelta(0))] | None = timedelta(seconds=3)
     """The client's own limit: it holds even when the server is frozen."""
     statement_timeout: Wait = timedelta(seconds=2.5)
@@ -158,6 +158,20 @@ class DatabaseSettings(BaseModel, frozen=True, hide_input_in_errors=True):
         for url in filter(None, (self.url, self.direct_url, self.replica_url)):
             self._dsn(_read(url))  # what is wrong is said at the start
         return self
+
+    def misfits(self) -> Iterator[str]:
+        """Yield a line for each wait that does not end before the one around it, where all of them are set."""
+        together = self.pool_timeout + self.ping_timeout + self.connect_timeout
+        if together >= self.request_timeout:
+            yield (
+                "APP_DATABASE__REQUEST_TIMEOUT: must be longer than POOL_TIMEOUT, PING_TIMEOUT and CONNECT_TIMEOUT "
+                "together, or a connection that fell silent is not replaced in time"
+            )
+        if self.command_timeout and timedelta(0) < self.command_timeout <= self.statement_timeout:
+            yield (
+                "APP_DATABASE__COMMAND_TIMEOUT: must be longer than STATEMENT_TIMEOUT, or a slow statement is taken "
+                "for a server that fell silent"
+            )
 
     def weaknesses(self) -> Iterator[str]:
         """Yield a line for each variable whose password is no secret, without it."""

@@ -24,7 +24,7 @@ KINDS = ("damaged", "refused", "silent", "unreachable")
 
 def ping_when_idle(engine: AsyncEngine, *, after: timedelta, timeout: timedelta, failures: Counter[str]) -> None:
     """Ask on checkout, but only what was idle for `after`: `pool_pre_ping` costs every request three round trips."""
-    limit, patience = after.total_seconds(), timeout.total_seconds()
+    limit, patience, dialect = after.total_seconds(), timeout.total_seconds(), _dialect_of(engine)
 
     @event.listens_for(engine.sync_engine, "checkin")
     def note_time(connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
@@ -32,14 +32,16 @@ def ping_when_idle(engine: AsyncEngine, *, after: timedelta, timeout: timedelta,
 
     @event.listens_for(engine.sync_engine, "checkout")
     def ping_if_idle(connection: DBAPIConnection, entry: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:
-        if time.monotonic() - entry.info.get("idle_since", time.monotonic()) < limit:
+        now = time.monotonic()
+        idle_since = entry.info.get("idle_since", now)
+        if now - idle_since < limit and idle_since > dialect.suspected_at:
             return
         try:
             # One round trip, whatever the pooler; SQLAlchemy's own ping makes three, each of a command's length.
             proxy.run_async(lambda driver: driver.execute("SELECT", timeout=patience))
         except BaseException as error:
             # The server was restarted or cannot be heard: what was opened before now is as dead as this one.
-            _condemn(engine)
+            dialect.condemn()
             if not isinstance(error, Exception):
                 raise
             failures["silent"] += isinstance(error, TimeoutError)
@@ -48,12 +50,16 @@ def ping_when_idle(engine: AsyncEngine, *, after: timedelta, timeout: timedelta,
 
 def watch_errors(engine: AsyncEngine, *, failures: Counter[str], only_reads: bool) -> None:
     """Name what asyncpg lets through bare, and leave connections that are good for nothing any more."""
+    dialect = _dialect_of(engine)
 
     @event.listens_for(engine.sync_engine, "handle_error")
     def look(context: ExceptionContext) -> None:
         error = context.original_exception
+        if not isinstance(error, Exception):  # whoever is cancelled may have waited in vain
+            dialect.suspect()  # guard: test_after_a_wait_in_vain_each_connection_is_asked_before_it_is_used
+            return
         if isinstance(error, OSError):  # a command took too long, although the server has a shorter limit for it
-            _condemn(engine)
+            dialect.condemn()
             failures["silent"] += 1
             context.is_disconnect = True  # guard: test_a_connection_that_falls_silent_is_left_with_all_others
             with naming_no_answer():
@@ -73,10 +79,10 @@ def watch_errors(engine: AsyncEngine, *, failures: Counter[str], only_reads: boo
         driver.swallowed = Swallowed(error.__cause__ or error)  # guard: test_a_commit_names_the_error_that_was_caught
 
 
-def _condemn(engine: AsyncEngine) -> None:
+def _dialect_of(engine: AsyncEngine) -> Dialect:
     dialect = engine.sync_engine.dialect
     assert isinstance(dialect, Dialect), "what app_db.engine makes"
-    dialect.condemn()
+    return dialect
 
 
 def _driver_of(context: ExceptionContext) -> DriverConnection | None:

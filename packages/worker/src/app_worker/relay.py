@@ -21,6 +21,8 @@ from app_worker.metrics import Metrics
 log = structlog.get_logger(__name__)
 
 POLL = timedelta(seconds=1)
+ANSWER = timedelta(seconds=4)
+"""For what a relay asks of Postgres, a wait of 2 s for a lock included: handlers' statements may take far longer."""
 PAUSE_AFTER_OUTAGE = timedelta(seconds=1)
 
 
@@ -60,7 +62,7 @@ class Relay:
         if look.room == 0:
             self._behind = True
             return 0
-        async with asyncio.timeout(self.lease.total_seconds()):  # a Postgres that froze
+        async with self._in_time():  # a Postgres that froze
             claim = await self._claim(look.room, since)
             self._behind = claim.more_due
             await self._push(claim)
@@ -74,7 +76,7 @@ class Relay:
         What waits in the window of a paused queue is taken back.
         """
         self._since = None
-        async with asyncio.timeout(self.lease.total_seconds()), self.database.sessions.begin() as session:
+        async with self._in_time(), self.database.sessions.begin() as session:
             if await dispatch.is_paused(session, self.window.queue):
                 await dispatch.make_due(
                     session, await self.window.withdraw()
@@ -115,6 +117,9 @@ class Relay:
             return await asyncio.wait_for(self.woken.wait(), pause * random.uniform(0.5, 1))  # noqa: S311
         return False
 
+    def _in_time(self) -> asyncio.Timeout:
+        return asyncio.timeout(min(self.lease, ANSWER).total_seconds())
+
     async def _claim(self, room: int, since: datetime | None) -> Claim:
         queue = self.window.queue
         async with self.database.autocommit_sessions() as session:
@@ -133,7 +138,7 @@ class Relay:
         try:
             await self.window.push(claim.deliveries)
         except (RedisError, OSError, asyncio.CancelledError):
-            async with asyncio.timeout(self.lease.total_seconds()), self.database.sessions.begin() as session:
+            async with self._in_time(), self.database.sessions.begin() as session:
                 await dispatch.make_due(session, claim.deliveries)  # guard: test_an_unsent_job_is_due_at_once
             raise
 

@@ -1,0 +1,201 @@
+"""Connections that fall silent: a network that forgets them sends no FIN and no RST.
+
+Firewalls and address translation drop what was idle without telling either side (RFC 5382, 5).
+"""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import text
+
+from app_db import Database, open_database
+from app_db.hosts import Hosts
+from app_db.outage import DatabaseUnavailable
+from app_db.settings import DatabaseSettings
+
+type OpenWith = Callable[..., AbstractAsyncContextManager[Database]]
+
+ALWAYS = timedelta(0)
+NEVER = timedelta(hours=1)
+ONE = text("SELECT 1")
+SIZE = 4
+
+
+class Network:
+    """Carries connections to a server, and forgets all that there are when it is told to."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._place = (host, port)
+        self._forgotten = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.port = 0
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator["Network"]:
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def forget(self) -> None:
+        """Pass nothing on any more of what is open; what is opened from now on is carried."""
+        self._forgotten.set()
+        self._forgotten = asyncio.Event()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server_reader, server_writer = await asyncio.open_connection(*self._place)
+        both = [(reader, server_writer), (server_reader, writer)]
+        task = asyncio.gather(*(self._carry(*way, self._forgotten) for way in both))
+        self._tasks.add(asyncio.ensure_future(task))  # type: ignore[arg-type]  # what it returns is of no interest
+        with suppress(OSError, asyncio.CancelledError):
+            await task
+        for each in (writer, server_writer):
+            each.close()
+
+    async def _carry(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, forgotten: asyncio.Event
+    ) -> None:
+        while chunk := await reader.read(65536):
+            if not forgotten.is_set():
+                writer.write(chunk)
+        if forgotten.is_set():
+            await asyncio.Event().wait()  # nobody is told that the other side has left
+        writer.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def network(database: Database) -> AsyncIterator[Network]:
+    url = database.settings.sqlalchemy_url
+    async with Network(url.host or "", url.port or 5432).open() as network:
+        yield network
+
+
+@asynccontextmanager
+async def over(network: Network, database: Database, **changes: Any) -> AsyncIterator[Database]:
+    """Open the database by way of the network, with so many connections of each kind in use once."""
+    url = database.settings.sqlalchemy_url.set(host="127.0.0.1", port=network.port)
+    given = {"url": url.render_as_string(hide_password=False), "pool_size": SIZE, "read_pool_size": SIZE}
+    settings = DatabaseSettings.model_validate({**given, **changes})
+    async with open_database(settings, name="test") as opened:
+        for read_only in (True, False):
+            await use_all(opened, read_only=read_only)
+        yield opened
+
+
+async def use_all(database: Database, *, read_only: bool) -> None:
+    ready = asyncio.Barrier(SIZE)
+
+    async def use() -> None:
+        async with database.unit_of_work(read_only=read_only) as session:
+            await session.execute(ONE)
+            await ready.wait()
+
+    await asyncio.gather(*(use() for _ in range(SIZE)))
+
+
+async def seconds_of(database: Database, *, read_only: bool) -> float:
+    began = time.monotonic()
+    async with database.unit_of_work(read_only=read_only) as session:
+        await session.execute(ONE)
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+async def test_one_silent_connection_condemns_the_others(network: Network, database: Database, read_only: bool) -> None:
+    async with over(network, database, ping_after_idle=ALWAYS, ping_timeout=1, command_timeout=60) as opened:
+        network.forget()
+
+        took = [await seconds_of(opened, read_only=read_only) for _ in range(2 * SIZE)]
+
+    assert 1 <= took[0] < 5  # not 60, and no time for goodbyes
+    assert max(took[1:]) < 1, took  # whose connection has been silent as well
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+async def test_a_connection_that_falls_silent_is_left_with_all_others(
+    network: Network, database: Database, read_only: bool
+) -> None:
+    """It was in use a moment ago, so it is not asked before; the statement pays, and no other one does."""
+    async with over(network, database, ping_after_idle=NEVER, command_timeout=1) as opened:
+        network.forget()
+
+        with pytest.raises(DatabaseUnavailable):
+            await seconds_of(opened, read_only=read_only)
+        took = [await seconds_of(opened, read_only=read_only) for _ in range(2 * SIZE)]
+
+    assert max(took) < 1, took
+    assert opened.failures["silent"] == 1
+
+
+async def test_after_a_wait_in_vain_each_connection_is_asked_before_it_is_used(
+    network: Network, database: Database
+) -> None:
+    async with over(network, database, ping_after_idle=NEVER, ping_timeout=1, command_timeout=60) as opened:
+        network.forget()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5), opened.sessions() as session:
+                await session.execute(ONE)
+
+        took = [await seconds_of(opened, read_only=False) for _ in range(2 * SIZE)]
+
+    assert took[0] < 5
+    assert max(took[1:]) < 1, took
+
+
+async def test_requests_at_once_are_all_served_after_one_wait(network: Network, database: Database) -> None:
+    async with over(network, database, ping_after_idle=ALWAYS) as opened:
+        network.forget()
+
+        took = await asyncio.gather(*(seconds_of(opened, read_only=True) for _ in range(3 * SIZE)))
+
+    assert max(took) < opened.settings.request_timeout.total_seconds()
+
+
+async def test_a_network_that_acknowledges_nothing_is_noticed_by_the_system(database: Database) -> None:
+    async with database.engine.connect() as connection:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        own = driver._transport.get_extra_info("socket")
+
+        assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 3000
+        assert own.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+
+
+async def test_silent_hosts_share_one_time_out(database: Database) -> None:
+    """Else three of them take longer than whoever waits has, and the one behind them is never reached."""
+    url = database.settings.sqlalchemy_url
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        hosts = f"host=127.0.0.1:{port}&host=localhost:{port}&host={url.host}:{url.port}"
+        text_ = f"postgresql://{url.username}:{url.password}@/{url.database}?{hosts}&target_session_attrs=read-write"
+        dsn = DatabaseSettings.model_validate({"url": text_}).dsn
+        began = time.monotonic()
+
+        connection = await Hosts(dsn, connect_timeout=timedelta(seconds=3)).connect()
+
+    assert time.monotonic() - began < 3
+    await connection.close()
+
+
+async def test_all_hosts_that_say_nothing_are_given_up_together(database: Database) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        hosts = "&".join(f"host=127.0.0.1:{port}" for _ in range(5))
+        dsn = DatabaseSettings.model_validate({"url": f"postgresql:///x?{hosts}&target_session_attrs=primary"}).dsn
+        began = time.monotonic()
+
+        with pytest.raises(ConnectionError, match="no answer in time"):
+            await Hosts(dsn, connect_timeout=timedelta(seconds=1)).connect()
+
+    assert time.monotonic() - began < 2
