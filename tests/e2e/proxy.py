@@ -17,8 +17,11 @@ PATIENCE = 30.0
 
 
 @contextmanager
-def proxied(*upstreams: str, log: Path, metrics_port: int | None = None) -> Iterator[int]:
-    """Put HAProxy in front of each upstream (`127.0.0.1:8000`) and give its port; skips where it is not installed."""
+def proxied(*upstreams: str, log: Path, origins: str = "", metrics_port: int | None = None) -> Iterator[int]:
+    """Put HAProxy in front of each upstream (`127.0.0.1:8000`) and give its port; skips where it is not installed.
+
+    `origins` are those of pages that may read what it says itself, with blanks between them.
+    """
     haproxy = shutil.which("haproxy", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
     if haproxy is None:
         pytest.skip("HAProxy is not installed")
@@ -29,6 +32,7 @@ def proxied(*upstreams: str, log: Path, metrics_port: int | None = None) -> Iter
     environment = {
         **os.environ,
         "PROXY_LISTEN": f"127.0.0.1:{port}",
+        "PROXY_CORS_ORIGINS": origins,
         "PROXY_METRICS_LISTEN": f"127.0.0.1:{metrics_port or free_port()}",
     }
     with log.open("wb") as output:

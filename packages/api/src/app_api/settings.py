@@ -62,8 +62,8 @@ class HttpSettings(BaseModel, frozen=True):
     keep_alive: Annotated[Duration, Field(ge=timedelta(seconds=1), le=timedelta(hours=1))] = timedelta(seconds=75)
     """For so long an idle connection is kept: longer than whatever stands in front of the API keeps it.
 
-    Else it is closed here while a request is on its way. The shipped proxy gives up an idle one within 50 s, nginx and
-    the balancers of most clouds after 60.
+    Else it is closed here while a request is on its way. The shipped proxy gives up an idle one within a minute, as
+    nginx and the balancers of most clouds do.
     """
     max_body: Annotated[int, Field(ge=1024, le=1024**3)] = 1024 * 1024
     """Bytes."""
