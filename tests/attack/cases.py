@@ -16,6 +16,7 @@ LATER = {25: "algorithms with public keys: the ring holds HS256 only, one kid ha
 
 DIFFERENT = {
     9: "400, but 413 below /auth: a hundred thousand brackets are more than the 64 KiB that are read there at all",
+    47: "204 for the second verification with one link too: it says that it is done, and changes nothing",
     56: "400, but for a length beside chunks: HAProxy reads the chunks (RFC 9112, 6.3), passes on no length and closes "
     "the connection, so there is one reading and one answer, and nothing behind it is served",
     69: "there is no switch for debugging that could be on, and docs load nothing from elsewhere where they are on",

@@ -103,8 +103,11 @@ async def test_an_address_is_verified_once_and_only_if_it_is_the_accounts(
     ada, users = await make_user(), UserRepository(session)
 
     assert not await users.verify_email(ada.id, email="eve@example.test", now=NOW)
+    assert not await users.is_verified(ada.id, email=ada.email_canonical)
     assert await users.verify_email(ada.id, email=ada.email_canonical, now=NOW)
-    assert await users.verify_email(ada.id, email=ada.email_canonical, now=NOW + timedelta(days=1))
+    assert not await users.verify_email(ada.id, email=ada.email_canonical, now=NOW + timedelta(days=1))
+    assert await users.is_verified(ada.id, email=ada.email_canonical)
+    assert not await users.is_verified(ada.id, email="eve@example.test")
     assert (await session.get_one(User, ada.id)).email_verified_at == NOW
 
 

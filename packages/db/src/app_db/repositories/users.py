@@ -80,11 +80,19 @@ class UserRepository:
         return (await self.session.scalars(values.returning(User.id))).one_or_none() is not None
 
     async def verify_email(self, user_id: UUID, *, email: str, now: datetime) -> bool:
-        """Note that the owner of this canonical address has shown to be one; False when it is not the account's."""
-        statement = update(User).where(User.id == user_id, User.email_canonical == email)
-        verified_at = func.coalesce(User.email_verified_at, now)
-        values = statement.values(email_verified_at=verified_at).returning(User.id)
+        """Note that the owner of this canonical address has shown to be one; True for the first time only."""
+        statement = update(User).where(
+            User.id == user_id, User.email_canonical == email, User.email_verified_at.is_(None)
+        )
+        values = statement.values(email_verified_at=now).returning(User.id)
         return (await self.session.scalars(values)).one_or_none() is not None
+
+    async def is_verified(self, user_id: UUID, *, email: str) -> bool:
+        """Whether this canonical address is the account's, and its owner has shown to be one."""
+        statement = select(User.id).where(
+            User.id == user_id, User.email_canonical == email, User.email_verified_at.is_not(None)
+        )
+        return (await self.session.scalars(statement)).one_or_none() is not None
 
     async def find_id(self, email: str) -> UUID | None:
         """Return the id of the account with this canonical address."""
