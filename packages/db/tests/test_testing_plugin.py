@@ -11,6 +11,7 @@ import pytest
 
 from app_db import Database, Session
 from app_db.models import Role, User
+from app_db.testing.claim import Claim
 from app_db.testing.plugin import MakeUser
 from app_db.testing.servers import PostgresServer
 
@@ -57,6 +58,40 @@ def test_valkey_answers(valkey_url: str) -> None:
         answers = connection.makefile().read().splitlines()
 
     assert answers == ["+OK", "+PONG", "+OK"]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("options", [(), ("-n", "1")])
+def test_a_second_run_on_the_same_server_says_who_has_it(
+    options: tuple[str, ...], tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    """Their databases and roles have the same names: the second would drop those of the first."""
+    (tmp_path / "test_it.py").write_text("def test_it(database):\n    pass\n")
+    root = pytestconfig.rootpath
+    command: list[str | Path] = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options,
+               "--rootdir", root, "-c", root / "pyproject.toml", tmp_path]  # fmt: skip
+
+    with PostgresServer.temporary() as server:
+        environment = {**os.environ, "APP_DATABASE__URL": server.url("postgres")}
+        first = Claim(server.url("postgres"), who="pytest 4711 /home/ada/groundwork")
+        second = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
+        first.release()
+        third = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
+
+    assert second.returncode == 4, second.stdout
+    said = second.stdout + second.stderr
+    assert f"({socket.gethostname()}: pytest 4711 /home/ada/groundwork, since 20" in " ".join(said.split())
+    assert "INTERNALERROR" not in said
+    assert third.returncode == 0, third.stdout
+
+
+def test_a_claim_ends_with_its_server() -> None:
+    with PostgresServer.temporary() as server:
+        claim = Claim(server.url("postgres"), who="a test")
+
+    claim.release()
+    with pytest.raises(ConnectionRefusedError):
+        Claim(server.url("postgres"), who="a test")
 
 
 @pytest.mark.timeout(120)

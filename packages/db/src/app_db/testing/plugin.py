@@ -15,6 +15,7 @@ from app_db import Database, Session, open_database
 from app_db.models import User
 from app_db.settings import DatabaseSettings
 from app_db.testing import databases
+from app_db.testing.claim import Claim, ServerTaken
 from app_db.testing.databases import AppRole
 from app_db.testing.environment import for_tests
 from app_db.testing.servers import PostgresServer, ValkeyServer
@@ -22,6 +23,7 @@ from app_db.types import new_id
 
 SERVER_URL = "app_postgres_server_url"
 POSTGRES = pytest.StashKey[PostgresServer]()
+CLAIM = pytest.StashKey[Claim]()
 PREPARED_URL = pytest.StashKey[str]()
 
 type MakeUser = Callable[..., Awaitable[User]]
@@ -47,7 +49,9 @@ def pytest_configure_node(node: Any) -> None:  # Any: xdist's WorkerController
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Stop the server that was started for this run."""
+    """Stop the server that was started for this run, or let the next one have the one that was given."""
+    if CLAIM in config.stash:
+        config.stash[CLAIM].release()
     if POSTGRES in config.stash:
         config.stash[POSTGRES].stop()
 
@@ -58,6 +62,11 @@ def _server_url(config: pytest.Config) -> str:
         if (url := os.environ.get("APP_DATABASE__URL")) is None:
             config.stash[POSTGRES] = PostgresServer.temporary().start()
             url = config.stash[POSTGRES].url("postgres")
+        else:
+            try:
+                config.stash[CLAIM] = Claim(url, who=f"pytest {os.getpid()} {config.rootpath}")
+            except ServerTaken as taken:
+                pytest.exit(str(taken), returncode=pytest.ExitCode.USAGE_ERROR)
         asyncio.run(databases.create_template(url, root=config.rootpath))
         config.stash[PREPARED_URL] = url  # once: a second call would drop the template that another process clones
     return config.stash[PREPARED_URL]
