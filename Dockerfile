@@ -11,6 +11,10 @@ RUN pip install --quiet --no-cache-dir --disable-pip-version-check --root-user-a
 # Compiled here, for nobody can write there; by the hash of the source, so that the same source gives the same layer.
 ENV UV_PYTHON_DOWNLOADS=never UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1 PYC_INVALIDATION_MODE=UNCHECKED_HASH
 RUN uv venv --quiet /app
+# The kernel keeps from the first process of a container each signal that it has no handler for, and imports take a second:
+# Python runs this before all else.
+RUN mkdir /first && printf '%s\n' 'import os' 'import signal' 'if os.getpid() == 1:' \
+    '    signal.signal(signal.SIGTERM, lambda *_: os._exit(143))' > /first/sitecustomize.py
 
 # What the package needs from elsewhere: as long as its lock file stays, so does this layer.
 FROM builder AS dependencies
@@ -25,7 +29,8 @@ COPY packages/db packages/db
 COPY packages/auth packages/auth
 COPY packages/${PACKAGE} packages/${PACKAGE}
 RUN for package in db auth ${PACKAGE}; do uv build --quiet --offline --wheel --no-sources --out-dir /wheels packages/$package || exit 1; done \
- && uv pip install --quiet --python /app --target /code --no-deps /wheels/*.whl && rm /code/.lock
+ && uv pip install --quiet --python /app --target /code --no-deps /wheels/*.whl && rm /code/.lock \
+ && cp /first/sitecustomize.py /code && chmod -R a+rX /code
 
 FROM builder AS migrate-dependencies
 COPY migrations/requirements.lock ./
@@ -34,7 +39,18 @@ RUN uv pip install --quiet --python /app --require-hashes --no-deps -r requireme
 FROM builder AS migrate-code
 COPY packages/db packages/db
 RUN uv build --quiet --offline --wheel --no-sources --out-dir /wheels packages/db \
- && uv pip install --quiet --python /app --target /code --no-deps /wheels/*.whl && rm /code/.lock
+ && uv pip install --quiet --python /app --target /code --no-deps /wheels/*.whl && rm /code/.lock \
+ && cp /first/sitecustomize.py /code && chmod -R a+rX /code
+
+# What is copied as it is has the modes of the clone, which another user could not read after `umask 077`.
+FROM builder AS migrate-files
+COPY migrations /srv/migrations
+COPY pyproject.toml /srv/
+RUN chmod -R a+rX /srv
+
+FROM builder AS files
+COPY deploy/health.py /srv/
+RUN chmod -R a+rX /srv
 
 # Nothing is installed from here on: no uv, no compiler, no root, and nothing that has to be written but /tmp.
 FROM python:${PYTHON_VERSION}-slim AS base
@@ -46,8 +62,7 @@ STOPSIGNAL SIGTERM
 # Alembic and the revisions; the one image that is given the role that owns the tables.
 FROM base AS migrate
 COPY --from=migrate-dependencies /app /app
-COPY migrations migrations
-COPY pyproject.toml ./
+COPY --from=migrate-files /srv /srv
 COPY --from=migrate-code /code /code
 CMD ["alembic", "upgrade", "head"]
 ARG VERSION=0
@@ -61,7 +76,7 @@ LABEL org.opencontainers.image.title="app-migrate" \
 FROM base AS package
 ARG PACKAGE
 COPY --from=dependencies /app /app
-COPY deploy/health.py /srv/
+COPY --from=files /srv /srv
 COPY --from=code /code /code
 ARG VERSION=0
 ARG REVISION=unknown

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, repeat
@@ -259,6 +260,15 @@ async def run_online() -> None:
         await engine.dispose()
 
 
+def end_by_sigterm() -> None:
+    """Let the first process of a container end when it is told to; the kernel keeps from it what it has no handler for.
+
+    What is not committed is rolled back by the server.
+    """
+    if os.getpid() == 1 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+
+
 def run() -> None:
     """Choose the way: offline, on a connection that the caller passed in, or on one of our own."""
     if context.is_offline_mode():
@@ -266,6 +276,7 @@ def run() -> None:
     elif (connection := context.config.attributes.get("connection")) is not None:
         run_on(connection)
     else:
+        end_by_sigterm()
         # In a thread of its own, so that it also works when the caller's thread runs an event loop.
         with ThreadPoolExecutor(max_workers=1) as executor:
             executor.submit(asyncio.run, run_online()).result()

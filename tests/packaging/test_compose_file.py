@@ -2,7 +2,10 @@
 
 import os
 import re
+import shutil
+import subprocess
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,6 +106,22 @@ def test_what_a_container_mounts_of_the_checkout_is_there(service: str) -> None:
     files = [source for source in mounts(service) if source.startswith("./")]
 
     assert [file for file in files if not (ROOT / file).exists()] == []
+
+
+def test_what_is_mounted_of_the_checkout_can_be_read_whatever_umask_it_was_cloned_with(tmp_path: Path) -> None:
+    configuration = SERVICES["configuration"]
+    mounting = {name for name in SERVICES if any(source.startswith("./") for source in mounts(name))}
+    for name in mounting - {"configuration"}:
+        assert SERVICES[name]["depends_on"]["configuration"] == {"condition": "service_completed_successfully"}
+        assert all(source.startswith("./deploy") for source in mounts(name) if source.startswith("./"))
+    copy = shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
+    for path in (copy, *copy.rglob("*")):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+
+    subprocess.run([*configuration["command"][:-1], copy], check=True)
+
+    for path in (copy, *copy.rglob("*")):
+        assert path.stat().st_mode & 0o055 == (0o055 if path.is_dir() else 0o044), path
 
 
 def test_databases_are_reached_from_the_inner_network_alone() -> None:

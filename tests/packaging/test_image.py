@@ -192,6 +192,15 @@ def test_the_image_is_built_by_the_same_uv_as_the_checkout() -> None:
     assert f"\nuv=={pinned[1]} " in (ROOT / "deploy/requirements.lock").read_text()
 
 
+def test_no_file_of_the_clone_keeps_the_mode_that_it_was_cloned_with() -> None:
+    """After `umask 077` nobody but root could read it: what is copied is made readable before an image has it."""
+    _, *stages = re.split(r"^FROM ", RECIPE, flags=re.MULTILINE)
+    ours = [stage for stage in stages if re.search(r"^COPY (?!--from)(?!\S*requirements\.lock)", stage, re.MULTILINE)]
+
+    assert [stage.splitlines()[0] for stage in ours if "chmod -R a+rX" not in stage] == []
+    assert not [stage for stage in ours if stage.startswith(("base", "package"))]
+
+
 def test_every_installation_from_an_index_checks_hashes() -> None:
     installs = re.findall(r"pip install (.*)", RECIPE)
 
