@@ -29,6 +29,24 @@ def run(*arguments: str | Path, environ: Mapping[str, str] | None = None) -> lis
     return list(config.run(parser.parse_args([str(argument) for argument in arguments]), environ or {}))
 
 
+@pytest.mark.parametrize(
+    ("option", "url", "reason"),
+    [
+        ("--database", "postgresql://localhost/app?channel_binding=require", r"--database: .*\?channel_binding: "),
+        ("--database", "postgresql://localhost/app?sslmode=require", r"--database: \?sslmode says"),
+        ("--redis", "redis://localhost/0?socket_timeout=1", r"--redis: .*\?socket_timeout: "),
+        ("--redis", "redis://cache.example.test/0", "--redis: must be rediss:// to another machine"),
+    ],
+)
+def test_a_url_that_no_process_would_take_is_not_written(tmp_path: Path, option: str, url: str, reason: str) -> None:
+    path = tmp_path / "secrets.env"
+
+    with pytest.raises(Misconfigured, match=rf"^{reason}"):
+        run("init", path, option, url)
+
+    assert not path.exists()
+
+
 @pytest.fixture
 def secrets(tmp_path: Path) -> Path:
     """A file of secrets that `config init` has written."""

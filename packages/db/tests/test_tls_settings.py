@@ -75,9 +75,12 @@ def test_tls_to_the_database_is_what_is_said_wherever_it_is(url: str, tls: str, 
 
 
 @pytest.mark.parametrize("query", ["sslmode=disable", "sslmode=require", "sslrootcert=other.pem", "ssl=prefer"])
-def test_no_url_of_postgres_weakens_tls(query: str, ca: Path) -> None:
-    with pytest.raises(ValidationError, match="APP_DATABASE__TLS: a URL of the database says something else"):
-        DatabaseSettings.model_validate({"url": f"{ELSEWHERE[0]}?{query}", "ca_path": ca})
+@pytest.mark.parametrize("field", ["url", "direct_url", "replica_url"])
+def test_no_url_of_postgres_weakens_tls(query: str, field: str, ca: Path) -> None:
+    name = query.partition("=")[0]
+    line = rf"APP_DATABASE__{field.upper()}: \?{name} says something else than APP_DATABASE__TLS"
+    with pytest.raises(ValidationError, match=line):
+        DatabaseSettings.model_validate({"url": HERE[0], field: f"{ELSEWHERE[0]}?{query}", "ca_path": ca})
 
 
 def test_a_url_of_postgres_may_say_the_same_of_tls(ca: Path) -> None:

@@ -16,7 +16,8 @@ from app_auth.settings import Key, KeyRing, active
 from app_db.configuration import PREFIX, SECRETS_FILE, Environment, Misconfigured, lines_of, load, read, shown
 from app_db.outage import DatabaseUnavailable, Refused
 from app_db.roles import MIGRATOR_SUFFIX, Roles, require_modest_role, role_urls
-from app_db.settings import DatabaseSettings
+from app_db.settings import DatabaseSettings, ValkeySettings
+from app_db.tls import NO_CERTIFICATE
 from app_db.types import utcnow
 
 _RING: Final[TypeAdapter[tuple[Key, ...]]] = TypeAdapter(KeyRing)
@@ -88,6 +89,7 @@ def _init(parsed: argparse.Namespace) -> Iterator[str]:
     else:
         missing.append("APP_DATABASE__URL")
     if parsed.redis:
+        _check_redis(parsed.redis)
         lines.append(f"APP_REDIS__URL='{parsed.redis}'")
     else:
         missing.append("APP_REDIS__URL")
@@ -142,12 +144,36 @@ def _changed(ring: tuple[Key, ...], parsed: argparse.Namespace) -> tuple[tuple[K
 
 
 def _is_elsewhere(url: str) -> bool:
-    """Whether a database is on another machine, so that its certificate has to be checked."""
+    """Whether a database is on another machine, so that its certificate has to be checked.
+
+    Raises:
+        Misconfigured: the URL is not one that processes would take.
+    """
     try:
         DatabaseSettings.model_validate({"url": url})
-    except ValidationError:
+    except ValidationError as error:
+        for problem in error.errors(include_input=False):
+            if not problem["msg"].endswith(NO_CERTIFICATE):
+                raise Misconfigured(f"--database: {_reason(problem['msg'])}") from None
         return True
     return False
+
+
+def _check_redis(url: str) -> None:
+    """Refuse what no process would take.
+
+    Raises:
+        Misconfigured: says why, without the URL.
+    """
+    try:
+        ValkeySettings.model_validate({"url": url})
+    except ValidationError as error:
+        reasons = [_reason(problem["msg"]) for problem in error.errors(include_input=False)]
+        raise Misconfigured(*(f"--redis: {reason}" for reason in reasons)) from None
+
+
+def _reason(message: str) -> str:
+    return re.sub(r"^Value error, (APP_[A-Z_]+: )?", "", message)
 
 
 def migrator_file(path: Path) -> Path:

@@ -12,6 +12,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from app_db.hosts import spelled_for_all
+from app_db.parameters import check_valkey_parameters, without_granted
 from app_db.tls import Tls, secured, wants_tls
 from app_db.urls import PORTS, read_url
 
@@ -37,7 +38,7 @@ type Wait = Annotated[Duration, Field(le=timedelta(days=24))]
 
 
 def _read(url: SecretStr) -> URL:
-    return spelled_for_all(make_url(url.get_secret_value())).set(drivername="postgresql+asyncpg")
+    return spelled_for_all(without_granted(make_url(url.get_secret_value()))).set(drivername="postgresql+asyncpg")
 
 
 def _check_replica_url(url: SecretStr) -> SecretStr:
@@ -49,7 +50,7 @@ def _check_replica_url(url: SecretStr) -> SecretStr:
         raise ValueError("must look like postgresql://user:password@host:port/database")
     if parts.port is not None and parts.port not in PORTS:
         raise ValueError("has a port that is no number from 1 to 65535")
-    spelled_for_all(parts)
+    spelled_for_all(without_granted(parts))
     return url
 
 
@@ -68,8 +69,7 @@ def _check_valkey_url(url: SecretStr) -> SecretStr:
         parts = read_url(url.get_secret_value(), schemes=("redis", "rediss"))
         if not _DATABASE_NUMBER.fullmatch(parts.path):  # redis-py takes 0 for what it cannot read
             raise ValueError("must have the number of a database behind the host, or nothing: redis://host:port/0")
-    if any(name.startswith("ssl") for name in parse_qs(urlsplit(url.get_secret_value()).query)):
-        raise ValueError("must not speak of TLS beyond rediss://: APP_REDIS__TLS does")
+    check_valkey_parameters(parse_qs(urlsplit(url.get_secret_value()).query, keep_blank_values=True))
     return url
 
 
@@ -155,8 +155,10 @@ class DatabaseSettings(BaseModel, frozen=True, hide_input_in_errors=True):
 
     @model_validator(mode="after")
     def _check_tls(self) -> Self:
-        for url in filter(None, (self.url, self.direct_url, self.replica_url)):
-            self._dsn(_read(url))  # what is wrong is said at the start
+        for name in ("url", "direct_url", "replica_url"):
+            url: SecretStr | None = getattr(self, name)
+            if url is not None:  # what is wrong is said at the start
+                secured(_read(url), self.tls, self.ca_path, variable=f"APP_DATABASE__{name.upper()}")
         return self
 
     def misfits(self) -> Iterator[str]:

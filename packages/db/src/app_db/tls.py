@@ -10,6 +10,7 @@ from sqlalchemy import URL
 
 type Tls = Literal["verify-full", "off"]
 
+NO_CERTIFICATE = "APP_DATABASE__CA_PATH: has to be set to reach another machine, unless APP_DATABASE__TLS=off"
 _OFF = {"sslmode": "disable"}
 
 
@@ -18,25 +19,25 @@ def wants_tls(tls: Tls | None, hosts: Iterable[str]) -> bool:
     return any(map(_is_elsewhere, hosts)) if tls is None else tls == "verify-full"
 
 
-def secured(url: URL, tls: Tls | None, ca_path: Path | None) -> URL:
-    """Return a URL of Postgres that says what libpq and asyncpg are to do about TLS.
+def secured(url: URL, tls: Tls | None, ca_path: Path | None, *, variable: str = "APP_DATABASE__URL") -> URL:
+    """Return a URL of Postgres, that of this `variable`, that says what libpq and asyncpg are to do about TLS.
 
     Raises:
         ValueError: it wants TLS and there is nobody to trust, or it says something else by itself.
     """
     if not wants_tls(tls, _hosts(url)):
         # Said, too: asyncpg's own choice is what the server offers, verified by nobody.
-        return _said(url, _OFF)
+        return _said(url, _OFF, variable)
     if ca_path is None:
-        line = "APP_DATABASE__CA_PATH: has to be set to reach another machine, unless APP_DATABASE__TLS=off"
-        raise ValueError(line)  # guard: test_a_database_elsewhere_is_not_asked_without_a_certificate_to_trust
-    return _said(url, {"sslmode": "verify-full", "sslrootcert": str(ca_path)})
+        raise ValueError(NO_CERTIFICATE)  # guard: test_a_database_elsewhere_is_not_asked_without_a_certificate_to_trust
+    return _said(url, {"sslmode": "verify-full", "sslrootcert": str(ca_path)}, variable)
 
 
-def _said(url: URL, query: Mapping[str, str]) -> URL:
-    if any(name.startswith("ssl") and query.get(name) != said for name, said in url.query.items()):
-        line = "APP_DATABASE__TLS: a URL of the database says something else"
-        raise ValueError(line)  # guard: test_no_url_of_postgres_weakens_tls
+def _said(url: URL, query: Mapping[str, str], variable: str) -> URL:
+    for name, said in url.query.items():
+        if name.startswith("ssl") and query.get(name) != said:
+            line = f"{variable}: ?{name} says something else than APP_DATABASE__TLS, which decides: take it out"
+            raise ValueError(line)  # guard: test_no_url_of_postgres_weakens_tls
     return url.update_query_dict(query)
 
 
