@@ -19,6 +19,7 @@ from app_api.testing import SignedIn
 from app_auth.testing import PASSWORD
 from app_db import Database
 from app_db.models import Role, User
+from app_db.repositories.users import UserRepository
 from app_db.settings import DatabaseSettings
 
 ADA = "ada@example.test"
@@ -161,6 +162,21 @@ async def test_a_listed_account_is_a_line_and_the_next_page_is_below(
 
     assert account.endswith(f"email={operator.account.email}  role=operator  verified=True  disabled=True")
     assert more.startswith("more: --after ")
+
+
+async def test_accounts_that_no_mail_reaches_are_listed(
+    signed_in: SignedIn, operator: SignedIn, operate: Operate, database: Database
+) -> None:
+    async with database.unit_of_work() as session:
+        user = await session.get_one(User, operator.account.id)
+        await UserRepository(session).note_undeliverable(user.id, email=user.email_canonical, because="RCPT: 550 5.1.1")
+
+    listed = await as_json(operate, "list", "--undeliverable")
+
+    assert [(item["email"], item["undeliverable"]) for item in listed["items"]] == [
+        (operator.account.email, "RCPT: 550 5.1.1")
+    ]
+    assert "undeliverable=RCPT: 550 5.1.1" in await operate("list", "--undeliverable")
 
 
 async def test_the_audit_of_an_account_tells_what_was_done_from_the_shell(

@@ -28,10 +28,12 @@ from app_auth.principal import Principal
 from app_auth.sessions import IssuedTokens
 from app_auth.testing import PASSWORD, Account, MakeAccount, SignIn, busy_hashing, change_hash
 from app_db import Database, Session
+from app_db.jobs.catalog import AccountErasure
 from app_db.models import AuditEvent, Job, TokenPurpose
 from app_db.repositories.one_time_tokens import OneTimeTokenRepository
 from app_db.repositories.user_sessions import UserSessionRepository
 from app_db.repositories.users import UserRepository
+from app_db.testing.jobs import assert_enqueued
 from app_db.testing.queries import assert_queries
 from app_db.types import utcnow
 
@@ -236,6 +238,14 @@ async def test_all_sessions_go_with_the_account(
         assert await UserSessionRepository(session).of_user(ada.id) == []
     with pytest.raises(RefreshTokenNotFound):
         await refresh(tokens.refresh_token)
+
+
+async def test_deleting_an_account_takes_away_what_its_jobs_have_left(
+    delete_account: DeleteAccount, database: Database, ada: Account
+) -> None:
+    await delete_account()
+
+    await assert_enqueued(database, AccountErasure, user_id=ada.id)
 
 
 async def test_of_parallel_deletions_of_an_account_one_is_done_and_audited(

@@ -57,6 +57,8 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         if name in {"list", "audit"}:
             command.add_argument("--limit", type=_limit, default=50, help="lines; 50 if absent, at most 1000")
             command.add_argument("--after", type=_cursor, metavar="CURSOR", help="the `next` of the last page")
+        if name == "list":
+            command.add_argument("--undeliverable", action="store_true", help="only those that no mail reaches")
         if name == "create":
             command.add_argument("--operator", action="store_true", help="make it an operator")
         if name == "audit":
@@ -131,7 +133,9 @@ async def _sign_out(context: Context) -> Answer:
 
 async def _list(context: Context) -> Answer:
     arguments = context.arguments
-    page = await UserRepository(context.session).page(after=arguments.after, limit=arguments.limit)
+    page = await UserRepository(context.session).page(
+        after=arguments.after, limit=arguments.limit, undeliverable=arguments.undeliverable
+    )
     return _page(page, map(_account, page.items))
 
 
@@ -202,6 +206,7 @@ def _account(user: User) -> dict[str, Any]:  # Any: JSON
         "role": user.role,
         "verified": user.email_verified_at is not None,
         "disabled": user.disabled_at is not None,
+        "undeliverable": user.undeliverable_because,
     }
 
 

@@ -19,6 +19,7 @@ from app_auth.errors import (
 from app_auth.principal import Principal
 from app_db import Session
 from app_db.jobs.catalog import (
+    AccountErasure,
     Notice,
     OneTimeLink,
     RegistrationNotice,
@@ -138,7 +139,7 @@ async def enable(session: Session, *, email: str, client: Client = NOBODY) -> No
 
 
 async def delete_account(auth: Auth, session: Session, principal: Principal, *, client: Client, now: datetime) -> None:
-    """Delete the user with all their login sessions; the address may register anew.
+    """Delete the user with all their login sessions; a job takes away what theirs left. The address may register anew.
 
     Raises:
         ReauthenticationRequired: when the sign-in is older than `fresh_sign_in`.
@@ -151,6 +152,8 @@ async def delete_account(auth: Auth, session: Session, principal: Principal, *, 
     if not await UserRepository(session).delete(principal.user_id):
         raise UserRemoved  # guard: test_of_parallel_deletions_of_an_account_one_is_done_and_audited
     audit(session, Event.ACCOUNT_DELETED, client=client, user_id=principal.user_id, session_id=principal.session_id)
+    erasure = AccountErasure(user_id=principal.user_id)
+    await enqueue(session, erasure)  # guard: test_deleting_an_account_takes_away_what_its_jobs_have_left
 
 
 async def _new_user(auth: Auth, *, email: str, password: str, role: Role = Role.USER) -> User:

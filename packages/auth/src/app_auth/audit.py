@@ -25,6 +25,7 @@ class Event(StrEnum):
     PASSWORD_CHANGE_FAILED = "password_change_failed"  # noqa: S105  # the name of an event
     PASSWORD_RESET_REQUESTED = "password_reset_requested"  # noqa: S105  # the name of an event
     PASSWORD_RESET = "password_reset"  # noqa: S105  # the name of an event
+    MAIL_UNDELIVERABLE = "mail_undeliverable"
     ACCOUNT_DELETED = "account_deleted"
     ACCOUNT_DISABLED = "account_disabled"
     ACCOUNT_ENABLED = "account_enabled"

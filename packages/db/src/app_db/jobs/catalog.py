@@ -61,6 +61,13 @@ class AccountExport(JobPayload):
     user_id: UUID
 
 
+class AccountErasure(JobPayload):
+    """Take away what the jobs of an account have left that was deleted: results, progress and errors."""
+
+    kind = "account.erase"
+    user_id: UUID
+
+
 class PruneSessions(JobPayload):
     """Delete login sessions and one-time tokens that have expired."""
 
@@ -80,6 +87,7 @@ CATALOG: tuple[type[JobPayload], ...] = (
     OneTimeLink,
     OneTimeEmail,
     AccountExport,
+    AccountErasure,
     PruneSessions,
     PruneJobs,
 )

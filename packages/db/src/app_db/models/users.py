@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, Text, UniqueConstraint, func
+from sqlalchemy import ForeignKey, Index, Text, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app_db.base import Base, Timestamps
@@ -22,7 +22,12 @@ class User(Timestamps, Base):
     """An account. `email` is as the user wrote it, `email_canonical` is who they are."""
 
     __tablename__ = "users"
-    __table_args__ = (UniqueConstraint("email_canonical"), enum_check("role", Role))
+    __table_args__ = (
+        UniqueConstraint("email_canonical"),
+        enum_check("role", Role),
+        # Few: for operators who look for them.
+        Index("ix_users_undeliverable", "id", postgresql_where=text("undeliverable_at IS NOT NULL")),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     email: Mapped[str] = mapped_column(Text)
@@ -33,6 +38,10 @@ class User(Timestamps, Base):
     """NULL until the owner of the address has followed a link that was mailed to it."""
     disabled_at: Mapped[datetime | None]
     """Since when an operator lets nobody in."""
+    undeliverable_at: Mapped[datetime | None]
+    """When a mail server last refused mail to the address for good; NULL once it takes mail again."""
+    undeliverable_because: Mapped[str | None] = mapped_column(Text)
+    """Its answer, as numbers: `RCPT: 550 5.1.1`."""
 
 
 class UserSession(Base):

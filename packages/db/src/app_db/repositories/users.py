@@ -128,9 +128,22 @@ class UserRepository:
         with violation_as(taken, of="uq_users_email_canonical"):
             await self.session.flush()  # here, where the clash can still be named
 
-    async def page(self, *, after: Cursor | None, limit: int) -> Slice[User]:
-        """Return a page of all accounts, newest first."""
-        return await slice_after(self.session, select(User), after=after, limit=limit)
+    async def page(self, *, after: Cursor | None, limit: int, undeliverable: bool = False) -> Slice[User]:
+        """Return a page of all accounts, or of those that mail cannot be delivered to, newest first."""
+        accounts = select(User)
+        if undeliverable:
+            accounts = accounts.where(User.undeliverable_at.is_not(None))
+        return await slice_after(self.session, accounts, after=after, limit=limit)
+
+    async def note_undeliverable(self, user_id: UUID, *, email: str, because: str) -> None:
+        """Note that mail to this canonical address was refused for good, unless the account has another one by now."""
+        statement = update(User).where(User.id == user_id, User.email_canonical == email)
+        await self.session.execute(statement.values(undeliverable_at=func.now(), undeliverable_because=because))
+
+    async def note_deliverable(self, user_id: UUID, *, email: str) -> None:
+        """Note that mail to this canonical address was taken."""
+        statement = update(User).where(User.id == user_id, User.email_canonical == email)
+        await self.session.execute(statement.values(undeliverable_at=None, undeliverable_because=None))
 
     async def set_role(self, email: str, role: Role) -> UUID | None:
         """Give the account with this canonical address a role; return its id, None when there is none."""

@@ -7,6 +7,7 @@ from app_worker.handlers.email import (
     send_security_notice,
     send_welcome_email,
 )
+from app_worker.handlers.erasure import erase_account
 from app_worker.handlers.jobs import prune_jobs
 from app_worker.handlers.links import make_one_time_link
 from app_worker.handlers.sessions import prune_sessions
@@ -19,6 +20,7 @@ HANDLERS: tuple[Handler, ...] = (
     make_one_time_link,
     send_one_time_link,
     export_account,
+    erase_account,
     prune_sessions,
     prune_jobs,
 )

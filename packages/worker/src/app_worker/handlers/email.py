@@ -8,6 +8,7 @@ from app_db.repositories.one_time_tokens import OneTimeTokenRepository
 from app_db.repositories.users import UserRepository
 from app_db.types import utcnow
 from app_worker.context import JobContext
+from app_worker.correspondence import mail_to
 from app_worker.registry import Mode, handles
 
 TEMPLATES = {TokenPurpose.VERIFY_EMAIL: "verify", TokenPurpose.RESET_PASSWORD: "reset"}
@@ -20,7 +21,7 @@ async def send_welcome_email(job: JobContext, payload: WelcomeEmail) -> None:
     async with job.transaction() as session:
         user = await UserRepository(session).get(payload.user_id)
     if user is not None:
-        await job.mails.send("welcome", to=user.email, message_id=str(job.id), email=user.email)
+        await mail_to(job, user, "welcome")
 
 
 @handles(SecurityNotice, mode=Mode.LEASE, timeout=timedelta(seconds=30))
@@ -29,7 +30,7 @@ async def send_security_notice(job: JobContext, payload: SecurityNotice) -> None
     async with job.transaction() as session:
         user = await UserRepository(session).get(payload.user_id)
     if user is not None:
-        await job.mails.send("notice", to=user.email, message_id=str(job.id), email=user.email, what=payload.what)
+        await mail_to(job, user, "notice", what=payload.what)
 
 
 @handles(RegistrationNotice, mode=Mode.LEASE, timeout=timedelta(seconds=30))
@@ -40,7 +41,7 @@ async def send_registration_notice(job: JobContext, payload: RegistrationNotice)
     async with job.transaction() as session:
         user = await UserRepository(session).get(payload.user_id)
     if user is not None:
-        await job.mails.send("registration", to=user.email, message_id=str(job.id), email=user.email)
+        await mail_to(job, user, "registration")
 
 
 @handles(OneTimeEmail, mode=Mode.LEASE, timeout=timedelta(seconds=30))
@@ -52,11 +53,10 @@ async def send_one_time_link(job: JobContext, payload: OneTimeEmail) -> None:
     if token is None or user is None or utcnow() >= token.expires_at:
         return
     minutes = round((token.expires_at - token.created_at).total_seconds() / 60)
-    await job.mails.send(
+    await mail_to(
+        job,
+        user,
         TEMPLATES[token.purpose],
-        to=user.email,
-        message_id=str(job.id),
-        email=user.email,
         link=job.mails.link(token),
         lifetime=f"{minutes // 60} hours" if minutes > MINUTES_TOLD else f"{minutes} minutes",
     )

@@ -1,0 +1,53 @@
+"""Taking away what the jobs of an account have left, once the account is deleted (GDPR, article 17)."""
+
+from uuid import UUID
+
+from sqlalchemy import text
+
+from app_db.engine import Session
+from app_db.models import FINAL_STATES
+
+BATCH = 500
+
+# Of jobs that have not ended the errors alone: what they are writing now is theirs until they end.
+_ERASE_ERRORS = text("""
+    WITH batch AS (
+        SELECT id FROM job_errors
+        WHERE job_id = ANY (ARRAY(SELECT id FROM jobs WHERE owner_id = :owner_id)) LIMIT :limit FOR UPDATE SKIP LOCKED
+    ), gone AS (
+        DELETE FROM job_errors WHERE id = ANY (ARRAY(SELECT id FROM batch)) RETURNING id
+    )
+    SELECT count(*) FROM gone
+""")
+_ERASE_RESULTS = text("""
+    WITH batch AS (
+        SELECT id FROM jobs
+        WHERE owner_id = :owner_id AND state = ANY (:final) AND (result IS NOT NULL OR progress IS NOT NULL)
+        LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED
+    ), gone AS (
+        UPDATE jobs SET result = NULL, progress = NULL WHERE id = ANY (ARRAY(SELECT id FROM batch)) RETURNING id
+    )
+    SELECT count(*) FROM gone
+""")
+_STILL_TO_END = text("""
+    SELECT state IN ('executing', 'dispatched', 'available') FROM jobs
+    WHERE owner_id = :owner_id AND state <> ALL (:final) ORDER BY 1 DESC LIMIT 1
+""")
+
+
+async def erase_traces(session: Session, owner_id: UUID, *, limit: int = BATCH) -> int:
+    """Delete up to `limit` errors and results each of what this account has started, and return how many.
+
+    Call it again, in a transaction of its own, until it returns 0. The jobs themselves stay: they hold ids.
+    """
+    about = {"owner_id": owner_id, "limit": limit}
+    errors = (await session.scalars(_ERASE_ERRORS, about)).one()
+    results = (await session.scalars(_ERASE_RESULTS, {**about, "final": list(FINAL_STATES)})).one()
+    return int(errors + results)
+
+
+async def may_leave_traces(session: Session, owner_id: UUID) -> bool | None:
+    """Whether a job of this account runs or is about to; None if all have ended, False if they wait for their time."""
+    about = {"owner_id": owner_id, "final": list(FINAL_STATES)}
+    running: bool | None = (await session.scalars(_STILL_TO_END, about)).one_or_none()
+    return running

@@ -1,0 +1,67 @@
+"""Mail to the owner of an account, and what is noted of it at the account and about the job."""
+
+import structlog
+
+from app_auth.audit import Event, audit
+from app_auth.client import NOBODY
+from app_db.models import User
+from app_db.outage import is_outage
+from app_db.repositories.jobs import JobRepository
+from app_db.repositories.users import UserRepository
+from app_worker.context import Discard, JobContext
+from app_worker.mail_errors import MailUnanswered, MailUndeliverable
+
+log = structlog.get_logger(__name__)
+
+MOST_COPIES = 3
+"""So often a mail is handed over, at most, to a server that takes it and never says so."""
+
+
+async def mail_to(job: JobContext, user: User, template: str, **values: str) -> None:
+    """Send the owner of an account one mail, which every attempt of the job knows by the same Message-ID.
+
+    Where the address is refused for good, the account is marked for operators until a mail is taken again.
+
+    Raises:
+        MailUndeliverable: and the job is discarded.
+        Discard: nobody knows whether the mail has arrived, after `MOST_COPIES` of it.
+        MailError: it was not handed over, and may be another time.
+    """
+    try:
+        await job.mails.send(template, to=user.email, message_id=str(job.id), email=user.email, **values)
+    except MailUndeliverable as error:
+        await _note_undeliverable(job, user, str(error))
+        raise
+    except MailUnanswered as error:
+        if await _unanswered(job) + 1 >= MOST_COPIES:  # guard: test_a_server_that_never_answers_gets_three_copies
+            raise Discard(f"{error}; it has {MOST_COPIES} copies of this mail by now") from None
+        raise
+    if user.undeliverable_at is not None:
+        await _note_deliverable(job, user)  # guard: test_an_account_is_reached_again_once_a_mail_is_taken
+
+
+async def _note_undeliverable(job: JobContext, user: User, because: str) -> None:
+    async with job.transaction() as session:
+        users = UserRepository(session)
+        await users.note_undeliverable(
+            user.id, email=user.email_canonical, because=because
+        )  # guard: test_an_account_whose_mail_is_refused_is_marked
+        if user.undeliverable_because != because:
+            audit(session, Event.MAIL_UNDELIVERABLE, client=NOBODY, user_id=user.id, because=because)
+
+
+async def _note_deliverable(job: JobContext, user: User) -> None:
+    try:
+        async with job.transaction() as session:
+            await UserRepository(session).note_deliverable(user.id, email=user.email_canonical)
+    except Exception as error:
+        if not is_outage(error):
+            raise
+        log.warning("mail_not_noted")  # the next mail notes it; this one must not be sent again
+
+
+async def _unanswered(job: JobContext) -> int:
+    """Return how many attempts of this job have ended without an answer."""
+    async with job.transaction() as session:
+        errors = await JobRepository(session).errors_of(job.id)
+    return sum(MailUnanswered.__name__ in error.error.split(":", 1)[0] for error in errors)
