@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Mount
 
 from app_api.http_names import METHODS
+from app_api.response_fields import OF_ANY_ERROR, add_what_all_carry, describe_errors, describe_fields
 from app_auth.errors import InvalidGrant, InvalidToken, Throttled
 from app_auth.permissions import OperatorRequired
 from app_db.errors import AppError, BadRequest, Conflict, Forbidden, Invalid, NotFound, Unauthenticated, Unavailable
@@ -175,6 +176,7 @@ def problem_responses(*errors: type[AppError]) -> dict[int | str, dict[str, Any]
     return {
         status: _described(
             " / ".join(error.describe() for error in of_status),
+            describe_errors(of_status),  # guard: test_an_answer_carries_what_the_document_says
             examples={error.code: {"value": _example(error)} for error in of_status},
         )
         for status, of_status in by_status.items()
@@ -183,13 +185,14 @@ def problem_responses(*errors: type[AppError]) -> dict[int | str, dict[str, Any]
 
 def any_problem() -> dict[int | str, dict[str, Any]]:
     """Declare, for every route, that its other errors are problem documents too."""
-    return {"default": _described("Any other error"), **problem_responses(ValidationFailed)}
+    fields = describe_fields(OF_ANY_ERROR, required=False)
+    return {"default": _described("Any other error", fields), **problem_responses(ValidationFailed)}
 
 
-def _described(description: str, **members: Any) -> dict[str, Any]:
+def _described(description: str, headers: dict[str, Any], **members: Any) -> dict[str, Any]:
     # Not as a `model`: FastAPI would file it under application/json.
     schema = {"$ref": "#/components/schemas/Problem"}
-    return {"description": description, "content": {MEDIA_TYPE: {"schema": schema, **members}}}
+    return {"description": description, "headers": headers, "content": {MEDIA_TYPE: {"schema": schema, **members}}}
 
 
 def app_error_response(scope: Mapping[str, Any], error: AppError, **members: Any) -> ProblemResponse:
@@ -240,6 +243,7 @@ def add_problem_handlers(app: FastAPI) -> None:
         description = describe()
         _, schemas = models_json_schema([(Problem, "serialization")], ref_template="#/components/schemas/{model}")
         description["components"]["schemas"] |= schemas["$defs"]
+        add_what_all_carry(description)  # guard: test_an_answer_carries_what_the_document_says
         return description
 
     app.openapi = openapi  # type: ignore[method-assign]  # how FastAPI wants it extended

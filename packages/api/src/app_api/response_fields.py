@@ -1,0 +1,65 @@
+"""The header fields of answers as the description of the API has them: which answer carries which, and what for."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from app_auth.errors import Throttled
+from app_auth.permissions import OperatorRequired
+from app_db.errors import AppError, Unauthenticated, Unavailable
+
+_MEANINGS: Final = {
+    "Accept": "The media type that a body must have.",
+    "Accept-Encoding": "How a body may be coded.",
+    "Allow": "The methods that this path has.",
+    "Location": "Where to ask for what was begun.",
+    "Retry-After": "Seconds after which to try again.",
+    "WWW-Authenticate": "What the credentials lack (RFC 6750, 3).",
+    "X-Request-ID": "The id to ask with; yours, if the request had one.",
+}
+
+ALWAYS: Final = ("X-Request-ID",)
+"""What every answer carries."""
+OF_ANY_ERROR: Final = ("Accept", "Accept-Encoding", "Allow", "Retry-After", "WWW-Authenticate")
+"""What an error may carry that a route does not name."""
+
+
+def fields_of(error: type[AppError]) -> frozenset[str]:
+    """Return the fields that every answer for an error carries."""
+    names: set[str] = set()
+    if issubclass(error, Unauthenticated | OperatorRequired):
+        names.add("WWW-Authenticate")
+    if issubclass(error, Throttled | Unavailable):
+        names.add("Retry-After")
+    return frozenset(names)
+
+
+def describe_fields(names: Iterable[str], *, required: bool = True) -> dict[str, Any]:
+    """Return the `headers` of a response in OpenAPI.
+
+    Example:
+        >>> describe_fields(["Location"])["Location"]["required"]
+        True
+    """
+    return {
+        name: {
+            "description": _MEANINGS[name],
+            "required": required,
+            "schema": {"type": "integer" if name == "Retry-After" else "string"},
+        }
+        for name in sorted(names)
+    }
+
+
+def describe_errors(errors: Iterable[type[AppError]]) -> dict[str, Any]:
+    """Return the `headers` of a status that stands for several errors: required is what all of them carry."""
+    carried = [fields_of(error) for error in errors]
+    every, some = frozenset.intersection(*carried), frozenset.union(*carried)
+    return describe_fields(every) | describe_fields(some - every, required=False)
+
+
+def add_what_all_carry(description: dict[str, Any]) -> None:
+    """Add to a whole document what every answer of every operation carries."""
+    for operations in description["paths"].values():
+        for operation in operations.values():
+            for response in operation["responses"].values():
+                response["headers"] = response.get("headers", {}) | describe_fields(ALWAYS)
