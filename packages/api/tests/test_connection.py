@@ -1,5 +1,6 @@
 """Between a socket and a request: what a connection declines, refuses, hands on, and lets go."""
 
+import asyncio
 import gc
 import json
 import socket
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
+from fastapi.sse import EventSourceResponse
 
 from app_api.app import create_app
 from app_api.connection import HttpConnection
@@ -36,6 +38,18 @@ def add_routes(app: FastAPI) -> None:
             raise RuntimeError
 
         return StreamingResponse(pieces())
+
+    @app.get("/events", response_class=EventSourceResponse)
+    async def events(*, fail: bool) -> AsyncIterator[str]:
+        yield "one"
+        await asyncio.sleep(0.1)
+        if fail:
+            raise RuntimeError
+
+    @app.get("/lines", response_class=StreamingResponse)
+    async def lines() -> AsyncIterator[str]:
+        yield "one"
+        raise RuntimeError
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +218,23 @@ def test_half_a_stream_is_no_whole_one_for_a_proxy_that_speaks_http_1_0(port: in
     head, _, body = answer.partition(b"\r\n\r\n")
     assert b"transfer-encoding: chunked" in head
     assert body == b"4\r\nhalf\r\n"
+
+
+@pytest.mark.parametrize("path", [b"/half", b"/events?fail=1", b"/lines"])
+def test_a_stream_of_events_that_fails_has_no_end(port: int, path: bytes) -> None:
+    """RFC 9112, 8: a chunked answer without its last chunk is incomplete. FastAPI 0.165 ends failed events with one."""
+    answer = exchange(port, b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert not answer.endswith(b"0\r\n\r\n")
+
+
+def test_a_stream_of_events_that_is_whole_has_an_end_and_leaves_the_connection_usable(port: int) -> None:
+    answer = exchange(port, b"GET /events?fail=0 HTTP/1.1\r\nHost: localhost\r\n\r\n" + LAST)
+
+    first, _, second = answer.partition(b"0\r\n\r\n")
+    assert b'data: "one"' in first
+    assert second.startswith(b"HTTP/1.1 200 ")
 
 
 def living() -> int:

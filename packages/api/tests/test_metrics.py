@@ -7,7 +7,7 @@ import time
 from http.client import HTTPConnection
 
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from httpx2 import AsyncClient
 from structlog.testing import capture_logs
 
@@ -62,6 +62,48 @@ async def test_a_head_is_counted_under_its_route(client: AsyncClient, metrics: M
     await client.head("/probe/live")
 
     assert requests(metrics, "HEAD", "/probe/live", 200) == 1
+
+
+def versioned(app: FastAPI) -> None:
+    """Include one router twice, the second time within another one."""
+    inner, outer = APIRouter(prefix="/pets"), APIRouter(prefix="/v2")
+
+    @inner.get("/{name}")
+    async def pet(name: str) -> str:
+        if name == "broken":
+            raise RuntimeError
+        return name
+
+    outer.include_router(inner, prefix="/in")
+    app.include_router(inner, prefix="/v1")
+    app.include_router(outer)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(("path", "status"), [("rex", 200), ("broken", 500)])
+async def test_a_router_that_is_included_twice_is_two_routes(
+    app: FastAPI, client: AsyncClient, metrics: Metrics, method: str, path: str, status: int
+) -> None:
+    """FastAPI 0.165: `scope["route"].path` knows no prefix of its includes; the route's context does."""
+    versioned(app)
+
+    with capture_logs() as logs:
+        await client.request(method, f"/v1/pets/{path}")
+        await client.request(method, f"/v2/in/pets/{path}")
+
+    routes = [event["route"] for event in logs if event["event"] == "request_finished"]
+    assert routes == ["/v1/pets/{name}", "/v2/in/pets/{name}"]
+    assert [requests(metrics, method, route, status) for route in routes] == [1, 1]
+
+
+async def test_another_method_is_counted_under_the_route_with_its_prefix(
+    app: FastAPI, client: AsyncClient, metrics: Metrics
+) -> None:
+    versioned(app)
+
+    await client.post("/v1/pets/rex")
+
+    assert requests(metrics, "POST", "/v1/pets/{name}", 405) == 1
 
 
 async def test_paths_that_nothing_is_at_share_one_label(client: AsyncClient, metrics: Metrics) -> None:

@@ -1,5 +1,6 @@
 """Traces in the API: one span for each request, named by its route, and nothing of what users typed."""
 
+import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -11,6 +12,7 @@ from httpx2 import AsyncClient
 from app_api.app import create_app
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, assert_problem, open_client
+from app_auth.testing import new_key
 from app_db.telemetry.tracing import TracingSettings
 from app_db.testing.collector import CollectedSpan, Collector
 from app_db.types import new_id
@@ -57,6 +59,15 @@ async def test_a_request_is_a_span_of_its_route_with_its_sql(
     assert {(span.kind, span.parent_id) for span in spans[:-1]} == {("CLIENT", request.id)}
 
 
+async def test_a_span_has_the_path_as_it_came(tracing: Tracing, spans: list[CollectedSpan]) -> None:
+    """OpenTelemetry's HTTP conventions take `url.path` from the URI: decoded it is another one (RFC 9457, 3.1.5)."""
+    async with tracing() as client:
+        problem = assert_problem(await client.get("/x%3Fy%23z?secret=1"), 404, "not_found")
+
+    assert problem["instance"] == "/x%3Fy%23z"
+    assert spans[-1].attributes["url.path"] == "/x%3Fy%23z"
+
+
 async def test_no_span_holds_the_query_of_a_url(tracing: Tracing, spans: list[CollectedSpan]) -> None:
     async with tracing() as client:
         await client.get("/jobs?name=wellington")
@@ -98,6 +109,48 @@ async def test_a_traceparent_that_is_none_begins_a_trace(
         await client.get("/auth/me", headers={"traceparent": given})
 
     assert [span.parent_id for span in spans] == [""]
+
+
+GLOBAL = """
+import asyncio, sys
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from httpx2 import ASGITransport, AsyncClient
+from app_api.app import create_app
+from app_api.settings import ApiSettings
+
+exporter, provider = InMemorySpanExporter(), TracerProvider()
+provider.add_span_processor(SimpleSpanProcessor(exporter))
+trace.set_tracer_provider(provider)
+
+
+async def ask() -> None:
+    app = create_app(ApiSettings.model_validate_json(sys.argv[1]))
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://localhost") as client:
+        await client.get("/nowhere?secret=1")
+
+
+asyncio.run(ask())
+print([span.name for span in exporter.get_finished_spans()])
+"""
+
+
+@pytest.mark.parametrize("traces", [False, True])
+def test_a_global_provider_of_the_environment_gets_no_spans_of_ours(api_settings: ApiSettings, *, traces: bool) -> None:
+    """FastAPI 0.165 sends four spans a request, with the query, to a global TracerProvider that an agent has set."""
+    document = json.loads(api_settings.model_dump_json())
+    document["database"]["url"] = "postgresql://app@127.0.0.1:1/none_test"
+    document["redis"]["url"] = "redis://127.0.0.1:1/0"
+    for ring in ("keys", "refresh_keys", "token_keys", "peppers"):
+        document["auth"][ring] = [{"kid": "1", "secret": new_key().secret.get_secret_value()}]
+    document["tracing"]["endpoint"] = "http://127.0.0.1:1/v1/traces" if traces else None
+
+    run = subprocess.run([sys.executable, "-c", GLOBAL, json.dumps(document)], capture_output=True, text=True)
+
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[-1] == "[]"
 
 
 def test_an_api_that_does_not_trace_loads_nothing_that_would() -> None:

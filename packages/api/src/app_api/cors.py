@@ -12,19 +12,21 @@ from app_api.problems import ProblemResponse
 
 type RawHeaders = list[tuple[bytes, bytes]]
 
+VARY = (b"vary", b"Origin")
+
 
 class CorsHeaders:
     """What every answer says to pages of other origins, whoever gives it: refusals and faults too."""
 
     def __init__(self, origins: Sequence[str]) -> None:
-        vary = (b"vary", b"Origin")
-        self._other: RawHeaders = [vary] if origins else []
+        self.origins = origins
+        self._other: RawHeaders = [VARY] if origins else []
         self._by_origin: dict[bytes, RawHeaders] = {
             origin.encode(): [
                 (b"access-control-allow-origin", origin.encode()),
                 (b"access-control-allow-credentials", b"true"),
                 (b"access-control-expose-headers", ", ".join(RESPONSE_HEADERS).encode()),
-                vary,
+                VARY,
             ]
             for origin in origins
         }

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from secrets import token_hex
 from threading import Event
 
@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app_api.admission import PROBES, RequestTimedOut
-from app_api.cors import CorsHeaders, RawHeaders
+from app_api.cors import VARY, CorsHeaders, RawHeaders
 from app_api.host_names import ANY
 from app_api.http_names import METHODS
 from app_api.metrics import Metrics, name_of
@@ -66,35 +66,28 @@ class RequestContext:
         scope.setdefault("state", {})["request_id"] = request_id
         if self.traces is not None and b"%" in scope.get("raw_path", b""):
             self.traces.name_path(path_as_it_came(scope))  # guard: test_a_span_has_the_path_as_it_came
-        status, began = 0, time.perf_counter()
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = self._complete(scope, message["headers"])
-            await send(message)
-
+        answer, began = _Answer(send, lambda headers: self._complete(scope, headers)), time.perf_counter()
         self.metrics.in_flight += 1
         # get_principal adds the user when it knows them; both end here.
         with structlog.contextvars.bound_contextvars(request_id=request_id, user_id=None):
             try:
-                await self.app(scope, receive, send_with_id)
+                await self.app(scope, receive, answer.send)
+                await answer.finish()
             except asyncio.CancelledError:  # the server does that to what goes on for longer than `drain`
-                if status or not self.stopping.is_set():
+                if answer.status or not self.stopping.is_set():
                     raise
-                answer = app_error_response(scope, RequestTimedOut())
-                await answer(scope, receive, send_with_id)  # guard: test_what_the_end_cuts_off_is_told_to_come_back
+                refusal = app_error_response(scope, RequestTimedOut())
+                await refusal(scope, receive, answer.send)  # guard: test_what_the_end_cuts_off_is_told_to_come_back
             except Exception:
                 # Starlette would answer, too, but raise on: uvicorn then closes the socket under the next request.
                 log.exception("request_failed", method=scope["method"], path=path_as_it_came(scope))
-                if status:
+                if answer.status:
                     raise
-                answer = internal_error_response(scope)
-                await answer(scope, receive, send_with_id)  # guard: test_a_fault_of_ours_shows_nothing_of_itself
+                refusal = internal_error_response(scope)
+                await refusal(scope, receive, answer.send)  # guard: test_a_fault_of_ours_shows_nothing_of_itself
             finally:
                 self.metrics.in_flight -= 1  # guard: test_a_request_is_in_flight_until_it_is_answered
-                self._finish(scope, status, time.perf_counter() - began)
+                self._finish(scope, answer.status, time.perf_counter() - began)
 
     def _finish(self, scope: Scope, status: int, seconds: float) -> None:
         route = _route_of(scope)
@@ -118,8 +111,41 @@ class RequestContext:
         """Add ours to the headers of a response; where a page has a policy of its own, that one holds."""
         given = {name for name, _ in headers}
         ours = [header for header in (*self.headers, *self.cors.of(scope)) if header[0] not in given]
+        if b"vary" in given and self.cors.origins:
+            ours.append(VARY)
         closing = [(b"connection", b"close")] if self.stopping.is_set() and b"connection" not in given else []
         return [*headers, *ours, *closing, (b"x-request-id", scope["state"]["request_id"].encode())]
+
+
+class _Answer:
+    """One answer on its way out: its status, our header fields, and the end of a stream only when nothing has failed.
+
+    FastAPI ends a stream of events before it says that their generator has raised (0.165); without its end, and on a
+    connection that is closed, nobody takes half a stream for a whole one.
+    """
+
+    def __init__(self, send: Send, complete: Callable[[RawHeaders], RawHeaders]) -> None:
+        self.status = 0
+        self._send = send
+        self._complete = complete
+        self._streams = False
+        self._has_ended = False
+
+    async def send(self, message: Message) -> None:
+        """Send a message on; the end of what has no length waits for `finish`."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self._streams = all(name != b"content-length" for name, _ in message["headers"])
+            message["headers"] = self._complete(message["headers"])
+        elif self._streams and not message.get("more_body", False):
+            self._has_ended = True
+            message = {**message, "more_body": True}
+        await self._send(message)
+
+    async def finish(self) -> None:
+        """End the stream, if there is one that has not failed."""
+        if self._has_ended:
+            await self._send({"type": "http.response.body"})  # guard: test_a_stream_of_events_that_fails_has_no_end
 
 
 def _route_of(scope: Scope) -> str | None:
@@ -142,9 +168,10 @@ class HeadAsGet:
         """Handle one request."""
         if scope["type"] == "http" and scope["method"] == "HEAD":
             as_get = {**scope, "method": "GET"}
-            await self.app(as_get, receive, send)
-            # Also what FastAPI notes beside the route: guard: test_a_head_is_counted_under_its_route
-            scope.update((name, as_get[name]) for name in ("route", "fastapi") if name in as_get)
+            try:
+                await self.app(as_get, receive, send)
+            finally:  # with what FastAPI notes beside the route; guard: test_a_head_is_counted_under_its_route
+                scope.update((name, as_get[name]) for name in ("route", "fastapi") if name in as_get)
             return
         await self.app(scope, receive, send)
 
