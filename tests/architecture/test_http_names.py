@@ -12,7 +12,6 @@ from pydantic import AnyHttpUrl
 
 from app_api.app import ROUTERS
 from app_api.http_names import METHODS, REQUEST_HEADERS, RESPONSE_HEADERS
-from app_api.problems import METHODS as PROBLEM_METHODS
 from app_api.settings import HttpSettings
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +26,6 @@ def routes() -> list[Any]:
 
 def test_routes_offer_methods_of_the_list() -> None:
     assert {method for route in routes() for method in route.methods or ()} <= {*METHODS}
-    assert PROBLEM_METHODS is METHODS
 
 
 def test_routes_read_header_fields_of_the_list() -> None:

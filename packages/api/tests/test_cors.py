@@ -4,11 +4,10 @@ import asyncio
 from threading import Event
 
 import pytest
-from fastapi import APIRouter, FastAPI, Response
-from fastapi.routing import APIRoute, iter_route_contexts
+from fastapi import FastAPI, Response
 from httpx2 import ASGITransport, AsyncClient
 
-from app_api.app import ROUTERS, create_app
+from app_api.app import create_app
 from app_api.http_names import METHODS, RESPONSE_HEADERS
 from app_api.settings import ApiSettings
 from app_api.testing import assert_problem, open_client
@@ -126,12 +125,3 @@ async def test_a_preflight_for_another_host_is_refused_readably(cors_app: FastAP
 
     assert_problem(response, 400, "invalid_host")
     assert_readable(dict(response.headers))
-
-
-def test_every_route_has_methods_that_pages_may_ask_for() -> None:
-    routers: tuple[APIRouter, ...] = ROUTERS
-    routes = [context for router in routers for context in iter_route_contexts(router.routes)]
-
-    offered = {method for route in routes if isinstance(route.original_route, APIRoute) for method in route.methods}
-
-    assert offered <= {*METHODS}

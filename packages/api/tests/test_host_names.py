@@ -56,9 +56,7 @@ async def test_names_are_compared_as_names(api_settings: ApiSettings, given: str
             assert response.status_code == 200, host
 
 
-@pytest.mark.parametrize(
-    "host", ["localhost:x", "localhost:65536", "localhost:1:2", "local host", "[::g]", "[1.2.3.4]"]
-)
+@pytest.mark.parametrize("host", ["localhost:x", "localhost:65536", "local host", "[::g]", "[1.2.3.4]"])
 async def test_what_is_no_host_is_refused(client: AsyncClient, host: str) -> None:
     response = await client.get("/probe/live", headers={"Host": host})
 

@@ -147,9 +147,10 @@ def test_a_global_provider_of_the_environment_gets_no_spans_of_ours(api_settings
         document["auth"][ring] = [{"kid": "1", "secret": new_key().secret.get_secret_value()}]
     document["tracing"]["endpoint"] = "http://127.0.0.1:1/v1/traces" if traces else None
 
-    run = subprocess.run([sys.executable, "-c", GLOBAL, json.dumps(document)], capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", GLOBAL, json.dumps(document)], capture_output=True, text=True, check=True
+    )
 
-    assert run.returncode == 0, run.stderr
     assert run.stdout.splitlines()[-1] == "[]"
 
 
