@@ -9,6 +9,7 @@ from fastapi.responses import StreamingResponse
 from app_api.dependencies import AuthDep, PrincipalDep, SessionDep
 from app_api.features.auth.schemas import JobAccepted
 from app_api.problems import problem_responses
+from app_api.response_fields import describe_fields
 from app_auth import exports
 from app_auth.errors import InvalidToken, Throttled
 from app_auth.exports import ExportNotFound
@@ -22,7 +23,11 @@ router = APIRouter(
 )
 
 
-@router.post("/export", status_code=202, responses=problem_responses(Throttled))
+@router.post(
+    "/export",
+    status_code=202,
+    responses={202: {"headers": describe_fields(["Location"])}, **problem_responses(Throttled)},
+)
 async def export_current_user(
     principal: PrincipalDep, auth: AuthDep, session: SessionDep, response: Response
 ) -> JobAccepted:
