@@ -71,6 +71,14 @@ async def test_head_has_the_status_and_headers_of_get(client: AsyncClient, signe
     assert head.headers == get.headers
 
 
+@pytest.mark.parametrize("path", ["/x%3Fy%23z", "/caf%C3%A9", "/a%2Fb", "/auth/me/", "/%41"])
+async def test_the_instance_of_a_problem_is_the_path_as_it_came(client: AsyncClient, path: str) -> None:
+    """RFC 9457, 3.1.5: a URI reference; decoded, `/x%3Fy%23z` would be a path, a query and a fragment."""
+    response = await client.get(f"{path}?secret=1")
+
+    assert assert_problem(response, 404, "not_found")["instance"] == path
+
+
 async def test_invalid_values_are_named_but_not_repeated(client: AsyncClient) -> None:
     body = {"email": 5, SECRET: SECRET, "a/b~c": {"x": SECRET}}
 

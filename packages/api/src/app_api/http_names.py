@@ -2,6 +2,9 @@
 
 from typing import Final
 
+from fastapi import Request
+from starlette.routing import Match, Mount
+
 METHODS: Final = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 """What a route may offer; OPTIONS besides asks which. deploy/haproxy.cfg names the same to who asks for another."""
 
@@ -18,3 +21,13 @@ RESPONSE_HEADERS: Final = (
     "X-Request-ID",
 )
 """What such pages may read; the document says which answer carries which."""
+
+
+def allowed_methods(request: Request, stated: str) -> set[str]:
+    """Return what RFC 9110, 15.5.6 asks for; FastAPI states the methods of the first route with this path only."""
+    methods = {*stated.split(", ")}
+    for method in {*METHODS} - {"HEAD"} - methods:
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes if not isinstance(route, Mount)):
+            methods.add(method)
+    return methods | {"HEAD"} if "GET" in methods else methods

@@ -11,9 +11,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
-from starlette.routing import Match, Mount
 
-from app_api.http_names import METHODS
+from app_api.http_names import allowed_methods
 from app_api.response_fields import OF_ANY_ERROR, add_what_all_carry, describe_errors, describe_fields
 from app_auth.errors import InvalidGrant, InvalidToken, Throttled
 from app_auth.permissions import OperatorRequired
@@ -264,20 +263,10 @@ def add_problem_handlers(app: FastAPI) -> None:
         status = HTTPStatus(error.status_code)
         headers = dict(error.headers or {})
         if status is HTTPStatus.METHOD_NOT_ALLOWED:
-            headers["Allow"] = ", ".join(sorted(_allowed_methods(request, headers["Allow"])))
+            headers["Allow"] = ", ".join(sorted(allowed_methods(request, headers["Allow"])))
         return ProblemResponse(
             request.scope, status, code=status.name.lower(), detail=str(error.detail), headers=headers
         )
-
-
-def _allowed_methods(request: Request, stated: str) -> set[str]:
-    """Return what RFC 9110, 15.5.6 asks for; FastAPI states the methods of the first route with this path only."""
-    methods = {*stated.split(", ")}
-    for method in {*METHODS} - {"HEAD"} - methods:
-        scope = {**request.scope, "method": method}
-        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes if not isinstance(route, Mount)):
-            methods.add(method)
-    return methods | {"HEAD"} if "GET" in methods else methods
 
 
 def _detail(error: Mapping[str, Any]) -> str:
