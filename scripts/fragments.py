@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from members import ROOT, Member, ReleaseError, git, members_of
+from members import KINDS, ROOT, Member, ReleaseError, git, members_of
 
 
 def is_silent(member: Member, base: str) -> bool:
@@ -26,17 +26,21 @@ def main() -> int:
     parser.add_argument("base", help="what the change is to be merged into, such as origin/main")
     parser.add_argument("--root", type=Path, default=ROOT, help="the checkout (default: this one)")
     arguments = parser.parse_args()
+    members = members_of(arguments.root).values()
     try:
-        silent = [each for each in members_of(arguments.root).values() if is_silent(each, arguments.base)]
+        silent = [each for each in members if is_silent(each, arguments.base)]
     except ReleaseError as error:
         print(error, file=sys.stderr)
         return 1
+    misspelt = [path for each in members for path in each.misspelt]
+    for path in misspelt:
+        print(f"{path.relative_to(arguments.root)} has no kind, so no changelog will hold it: {', '.join(KINDS)}")
     for member in silent:
         print(
             f"{member.name} has changed and says nothing: add a sentence for its users to "
             f"packages/{member.folder}/changelog.d/ (CONTRIBUTING.md), a .misc.md where they notice nothing"
         )
-    return 1 if silent else 0
+    return 1 if silent or misspelt else 0
 
 
 if __name__ == "__main__":

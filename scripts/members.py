@@ -13,6 +13,8 @@ from packaging.version import Version
 from rename import renamer, rewrite
 
 ROOT = Path(__file__).resolve().parents[1]
+KINDS = ("feature", "bugfix", "doc", "removal", "misc")
+"""Of fragments, as towncrier knows them."""
 
 
 class ReleaseError(Exception):
@@ -67,6 +69,12 @@ class Member:
     def kinds(self) -> set[str]:
         """The kinds of its fragments, such as `feature` and `removal`."""
         return {part for path in self.fragments for part in path.name.split(".")[1:-1]}
+
+    @property
+    def misspelt(self) -> list[Path]:
+        """What towncrier would leave out of the changelog without a word: it is of no kind."""
+        found = (path for path in (self.path / "changelog.d").iterdir() if not path.name.startswith("."))
+        return sorted(path for path in found if set(KINDS).isdisjoint(path.name.split(".")[1:]))
 
     @property
     def released(self) -> str:

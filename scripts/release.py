@@ -105,6 +105,13 @@ def moves_of(members: Mapping[str, Member], released: Member, version: Version) 
                     yield move
 
 
+def run(folder: Path, *command: str | Path) -> None:
+    """Run a command whose output is shown only if it fails."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ReleaseError(f"{done.stdout}{done.stderr}".strip())
+
+
 def refuse_what_is_not_ready(member: Member, version: Version, bump: str) -> None:
     """Raise a ReleaseError unless there is something to release, all of it is committed, and the bump admits it."""
     if changes := git(member.root, "status", "--porcelain"):
@@ -113,6 +120,9 @@ def refuse_what_is_not_ready(member: Member, version: Version, bump: str) -> Non
         raise ReleaseError(f"the tag {member.tag(version)} is there already")
     if not member.fragments:
         raise ReleaseError(f"packages/{member.folder}/changelog.d/ has no fragment: there is nothing to release")
+    # What towncrier's build finds no kind for it leaves out, and succeeds.
+    check = ("towncrier", "check", "--dir", member.path, "--compare-with", member.released)
+    run(member.root, sys.executable, "-m", *check)
     needed = max(NEEDED.get(kind, 0) for kind in member.kinds) - (member.version.major == 0)
     if BUMPS.index(bump) < needed:
         raise ReleaseError(f"the fragments ({', '.join(sorted(member.kinds))}) need at least {BUMPS[needed]}")
@@ -140,13 +150,6 @@ def replace(path: Path, old: str, new: str) -> None:
     if old not in text:
         raise ReleaseError(f"{path} does not hold {old!r}")
     path.write_text(text.replace(old, new))
-
-
-def run(folder: Path, *command: str | Path) -> None:
-    """Run a command whose output is shown only if it fails."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise ReleaseError(f"{done.stdout}{done.stderr}".strip())
 
 
 def write(release: Plan) -> None:

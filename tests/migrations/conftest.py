@@ -15,6 +15,7 @@ from sqlalchemy import make_url
 
 from app_db.testing import databases
 from app_db.types import new_id
+from tests.migrations.catalog import CATALOG
 
 type RunAlembic = Callable[..., subprocess.Popen[str]]
 type Catalog = Callable[[], Awaitable[set[str]]]
@@ -34,40 +35,6 @@ def upgrade():
 
 def downgrade():
     pass
-"""
-
-# One line for each thing that a schema consists of. The order of columns is left out: a revision can only append.
-CATALOG = """
-WITH ours AS (
-    SELECT c.oid, c.relname, c.relkind, c.reloptions, c.relpersistence FROM pg_class AS c
-    WHERE c.relnamespace = 'public'::regnamespace AND c.relname NOT LIKE 'alembic_version%'
-)
-SELECT format('relation %s kind %s %s with %s', relname, relkind, relpersistence,
-              (SELECT string_agg(option, ', ' ORDER BY option) FROM unnest(reloptions) AS option)) FROM ours
-UNION ALL
-SELECT format('column %s.%s %s %s default %s identity %s generated %s collation %s comment %s', ours.relname, a.attname,
-              format_type(a.atttypid, a.atttypmod), CASE WHEN a.attnotnull THEN 'NOT NULL' END,
-              pg_get_expr(d.adbin, d.adrelid), a.attidentity, a.attgenerated, a.attcollation::regcollation,
-              col_description(ours.oid, a.attnum))
-FROM ours JOIN pg_attribute AS a ON a.attrelid = ours.oid AND a.attnum > 0 AND NOT a.attisdropped AND ours.relkind = 'r'
-LEFT JOIN pg_attrdef AS d ON d.adrelid = ours.oid AND d.adnum = a.attnum
-UNION ALL
-SELECT format('constraint %s on %s: %s', c.conname, ours.relname, pg_get_constraintdef(c.oid))
-FROM ours JOIN pg_constraint AS c ON c.conrelid = ours.oid
-UNION ALL
-SELECT format('index %s: %s valid %s', i.indexrelid::regclass, pg_get_indexdef(i.indexrelid), i.indisvalid)
-FROM ours JOIN pg_index AS i ON i.indrelid = ours.oid
-UNION ALL
-SELECT format('trigger on %s: %s', ours.relname, pg_get_triggerdef(t.oid))
-FROM ours JOIN pg_trigger AS t ON t.tgrelid = ours.oid AND NOT t.tgisinternal
-UNION ALL
-SELECT format('function %s: %s', p.proname, pg_get_functiondef(p.oid)) FROM pg_proc AS p
-WHERE p.pronamespace = 'public'::regnamespace
-UNION ALL
-SELECT format('type %s %s', t.typname, t.typtype) FROM pg_type AS t
-WHERE t.typnamespace = 'public'::regnamespace AND t.typtype IN ('e', 'd', 'r')
-UNION ALL
-SELECT format('extension %s', extname) FROM pg_extension
 """
 
 

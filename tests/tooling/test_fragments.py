@@ -48,6 +48,16 @@ def test_a_fragment_speaks_for_a_change(workspace: Workspace) -> None:
     assert fragments(workspace).returncode == 0
 
 
+def test_a_fragment_of_a_misspelt_kind_is_named(workspace: Workspace) -> None:
+    workspace.replace(workspace.source("db"), "LIMIT = 5", "LIMIT = 6")
+    workspace.fragment("db", "featrue")
+
+    run = fragments(workspace)
+
+    assert run.returncode == 1
+    assert run.stdout.startswith("packages/db/changelog.d/+featrue.featrue.md has no kind")
+
+
 def test_a_fragment_that_was_there_before_speaks_for_no_later_change(workspace: Workspace) -> None:
     workspace.replace(workspace.source("auth"), "LIMIT = 5", "LIMIT = 6")
 

@@ -109,6 +109,15 @@ def test_a_release_without_a_fragment_is_refused(workspace: Workspace) -> None:
         plan(workspace.root, "db", "minor")
 
 
+def test_a_release_with_a_fragment_of_a_misspelt_kind_is_refused(workspace: Workspace) -> None:
+    """towncrier 26.9: `build` leaves such a fragment out and succeeds, `check` does not."""
+    workspace.fragment("db")
+    workspace.fragment("db", "bugfx")
+
+    with pytest.raises(ReleaseError, match=r"\+bugfx\.bugfx\.md"):
+        plan(workspace.root, "db", "minor")
+
+
 def test_a_release_whose_tag_is_there_is_refused(workspace: Workspace) -> None:
     workspace.fragment("db")
     workspace.git("tag", "pet-db-v1.5.0")
