@@ -12,7 +12,7 @@ from app_db.jobs import ledger, workers
 from app_db.jobs.ledger import Delivery
 from app_db.jobs.workers import Held, WorkerRow
 from app_db.models import JobCancellation, JobWorker
-from app_db.types import new_id
+from app_db.types import new_id, utcnow
 
 from .ledger_steps import (
     LEASE,
@@ -173,3 +173,31 @@ async def test_what_a_worker_has_let_go_of_is_taken(session: Session, make_job: 
     await beat(session, [])
 
     assert [each.id for each in await claim(session)] == [delivery.id]
+
+
+@pytest.mark.parametrize(
+    ("said", "known"), [([], None), ([None], None), ([False], False), ([False, None], False), ([False, True], True)]
+)
+async def test_what_mail_servers_carry_is_what_the_workers_that_live_have_said(
+    session: Session, said: list[bool | None], known: bool | None
+) -> None:
+    for smtputf8 in said:
+        session.add(JobWorker(id=new_id(), host="h", pid=1, queues=[], concurrency=1, smtputf8=smtputf8))
+    session.add(
+        JobWorker(
+            id=new_id(), host="dead", pid=1, queues=[], concurrency=1, smtputf8=True,
+            beat_at=utcnow() - timedelta(minutes=5),
+        )
+    )  # fmt: skip
+    await session.flush()
+
+    assert await workers.has_smtputf8(session) is known
+
+
+async def test_a_worker_says_what_its_mail_server_carries_once_it_is_on_the_list(session: Session) -> None:
+    assert not await workers.note_smtputf8(session, WORKER.id, False)
+    await beat(session, [])
+    assert await workers.note_smtputf8(session, WORKER.id, False)
+    await beat(session, [])
+
+    assert await workers.has_smtputf8(session) is False

@@ -3,12 +3,13 @@
 import unicodedata
 from datetime import datetime, timedelta
 
-from app_auth.addresses import canonical_email, new_address
+from app_auth.addresses import Address, canonical_email, new_address
 from app_auth.audit import SHELL, Event, audit
 from app_auth.auth import Auth
 from app_auth.client import NOBODY, Client
 from app_auth.errors import (
     AccountNotFound,
+    AddressNotCarried,
     EmailTaken,
     InvalidCredentials,
     PasswordUnchanged,
@@ -29,6 +30,7 @@ from app_db.jobs.catalog import (
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.payload import JobPayload
 from app_db.jobs.unique import Unique
+from app_db.jobs.workers import has_smtputf8
 from app_db.models import Role, TokenPurpose, User
 from app_db.repositories.one_time_tokens import OneTimeTokenRepository
 from app_db.repositories.user_sessions import UserSessionRepository
@@ -64,6 +66,7 @@ async def register(auth: Auth, session: Session, *, email: str, password: str, c
 
     Raises:
         RegistrationClosed, Throttled: before anything else.
+        AddressNotCarried: as far as the workers know, no mail server of ours takes mail to it (RFC 6531).
         InvalidEmail, PasswordTooShort, PasswordTooLong, PasswordTooCommon: before any hash is computed.
         EmailTaken: without verification, as for `create`.
         HashingBusy: when the hashing pool is full.
@@ -71,6 +74,7 @@ async def register(auth: Auth, session: Session, *, email: str, password: str, c
     if auth.settings.registration == "closed":
         raise RegistrationClosed  # guard: test_a_closed_registration_makes_no_account
     await auth.throttle.register(client)  # guard: test_registrations_are_throttled
+    await _require_carried(session, new_address(email))
     user = await _new_user(auth, email=email, password=password)
     if auth.settings.verification:
         await _add_quietly(auth, session, user, client=client)
@@ -154,6 +158,12 @@ async def delete_account(auth: Auth, session: Session, principal: Principal, *, 
     audit(session, Event.ACCOUNT_DELETED, client=client, user_id=principal.user_id, session_id=principal.session_id)
     erasure = AccountErasure(user_id=principal.user_id)
     await enqueue(session, erasure)  # guard: test_deleting_an_account_takes_away_what_its_jobs_have_left
+
+
+async def _require_carried(session: Session, address: Address) -> None:
+    if address.needs_smtputf8 and await has_smtputf8(session) is False:
+        raise AddressNotCarried  # guard: test_an_address_that_no_mail_server_of_ours_carries_is_told_so
+    await session.release()  # hashing follows
 
 
 async def _new_user(auth: Auth, *, email: str, password: str, role: Role = Role.USER) -> User:

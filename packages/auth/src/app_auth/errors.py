@@ -115,6 +115,12 @@ class InvalidEmail(Invalid):
     code = "invalid_email"
 
 
+class AddressNotCarried(Invalid):
+    """No mail can be sent to this address from here: use one with ASCII before the @ (a to z, digits, . _ - +)."""
+
+    code = "email_not_carried"
+
+
 class PasswordTooShort(Invalid):
     """The password is too short."""
 

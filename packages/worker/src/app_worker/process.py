@@ -29,6 +29,7 @@ from app_worker.engine import Engine, Valkey, Window, connect
 from app_worker.handlers import HANDLERS
 from app_worker.heartbeat import Heartbeat
 from app_worker.mail import open_mails
+from app_worker.mail_server import tell_of_mail_server
 from app_worker.metrics import Metrics
 from app_worker.pruning import serve_retention
 from app_worker.registry import Handler, Registry
@@ -133,6 +134,7 @@ async def run_worker(
         serves = tuple(dict.fromkeys((*queues, RETENTION)))
         worker = WorkerRow(runner.worker_id, socket.gethostname(), os.getpid(), serves, settings.worker.concurrency)
         heartbeat = Heartbeat(database, runner, worker, settings.worker, vitals)
+        told = tell_of_mail_server(database, mails.mailer, runner.worker_id)
         opened, feeders = open_queues(
             settings, database=database, valkey=valkey, runner=runner, heartbeat=heartbeat, vitals=vitals
         )
@@ -142,7 +144,7 @@ async def run_worker(
                 log.info("worker_started", queues=list(queues))
                 await _run_until(
                     stopping,
-                    [run_schedule(database, crons), serve_retention(runner, lease=lease), *feeders],
+                    [run_schedule(database, crons), serve_retention(runner, lease=lease), told, *feeders],
                     heartbeat,
                     queues=opened,
                     grace=settings.worker.grace,

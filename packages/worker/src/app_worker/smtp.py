@@ -41,6 +41,18 @@ class SmtpMailer:
         self._settings = settings
         self._tls_context = settings.tls_context()
         self._parting: set[asyncio.Task[None]] = set()
+        self.smtputf8: bool | None = None
+        """Whether the server takes addresses beyond ASCII (RFC 6531), as it said last; None before it was asked."""
+
+    async def ask(self) -> None:
+        """Ask the server what it can do, and send nothing. What goes wrong is left to the next mail to tell."""
+        conversation = _Conversation(self._settings, self._tls_context)
+        try:
+            if await conversation.run(None) is None:
+                self._learn(conversation)
+                await conversation.quit()
+        finally:
+            conversation.close()
 
     async def send(self, message: EmailMessage) -> None:
         """Send it. Returning means that the server has said that it takes the message.
@@ -53,6 +65,7 @@ class SmtpMailer:
         conversation = _Conversation(self._settings, self._tls_context)
         try:
             error = await conversation.run(message)
+            self._learn(conversation)
             if error is not None:
                 raise error
         except BaseException:
@@ -63,12 +76,17 @@ class SmtpMailer:
         self._parting.add(parting)
         parting.add_done_callback(self._parting.discard)
 
+    def _learn(self, conversation: "_Conversation") -> None:
+        if conversation.smtputf8 is not None:
+            self.smtputf8 = conversation.smtputf8
+
 
 class _Conversation:
     """One connection; `step` is what we wait for, for whoever reads the error."""
 
     def __init__(self, settings: MailSettings, tls_context: ssl.SSLContext) -> None:
         self.step = "connect"
+        self.smtputf8: bool | None = None
         self._settings = settings
         self._is_sent = False
         """Whether the last line of the message was sent."""
@@ -83,14 +101,16 @@ class _Conversation:
             tls_context=tls_context,
         )
 
-    async def run(self, message: EmailMessage) -> MailError | None:
-        """Hand the message over; return what went wrong.
+    async def run(self, message: EmailMessage | None) -> MailError | None:
+        """Hand the message over, or only introduce ourselves; return what went wrong.
 
         Returned, so that the error of the library is not even its context: that shows addresses.
         """
         try:
             await self._open()
-            await self._hand_over(message)
+            self.smtputf8 = self._client.supports_extension("smtputf8")
+            if message is not None:
+                await self._hand_over(message)
         except MailError as error:
             return error
         except aiosmtplib.SMTPResponseException as failure:
@@ -128,7 +148,7 @@ class _Conversation:
         """Take the steps of one message. The answers are read as RFC 5321, 4.2.1, says: by their first digit."""
         (sender,), (recipient,) = message["From"].addresses, message["To"].addresses
         needs_utf8 = not f"{sender.addr_spec}{recipient.addr_spec}".isascii()
-        if needs_utf8 and not self._client.supports_extension("smtputf8"):
+        if needs_utf8 and not self.smtputf8:
             if recipient.addr_spec.isascii():
                 raise MailServerRefuses("MAIL", "SMTPUTF8 is not offered, and the sender needs it")
             raise MailUndeliverable("RCPT", "SMTPUTF8 is not offered")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import delete, text
+from sqlalchemy import delete, func, select, text, update
 
 from app_db.engine import Session
 from app_db.jobs.ledger import Delivery
@@ -30,6 +30,9 @@ _BEAT = text("""
     SELECT id, fence, EXISTS (SELECT FROM job_cancellations WHERE job_id = jobs.id) AS is_cancelled
     FROM jobs JOIN ours USING (id, fence) WHERE state = 'executing'
 """)
+
+
+_HAS_SMTPUTF8 = select(func.bool_or(JobWorker.smtputf8)).where(JobWorker.beat_at > func.now() - timedelta(minutes=2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,18 @@ async def beat(
     )  # fmt: skip
     found = {Delivery(row.id, row.fence): row.is_cancelled for row in rows}
     return Held(set(found), {delivery for delivery, is_cancelled in found.items() if is_cancelled})
+
+
+async def note_smtputf8(session: Session, worker_id: UUID, smtputf8: bool) -> bool:  # noqa: FBT001  # the value itself
+    """Keep whether the mail server of this worker takes addresses beyond ASCII; False while it is not on the list."""
+    statement = update(JobWorker).where(JobWorker.id == worker_id).values(smtputf8=smtputf8)
+    return (await session.scalars(statement.returning(JobWorker.id))).one_or_none() is not None
+
+
+async def has_smtputf8(session: Session) -> bool | None:
+    """Whether a worker that lives can send mail to addresses beyond ASCII; None when none of them has said."""
+    found: bool | None = (await session.scalars(_HAS_SMTPUTF8)).one()
+    return found
 
 
 async def sign_off(session: Session, worker_id: UUID) -> None:

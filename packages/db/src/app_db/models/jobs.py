@@ -167,6 +167,8 @@ class JobWorker(Base):
     holding: Mapped[list[UUID]] = mapped_column(ARRAY(Uuid), server_default="{}")
     """The jobs that it has in hand, which no relay takes from it until `holds_until`."""
     holds_until: Mapped[datetime] = mapped_column(server_default=func.now())
+    smtputf8: Mapped[bool | None]
+    """Whether its mail server takes addresses beyond ASCII (RFC 6531); NULL as long as that is not known."""
 
 
 class JobCancellation(Base):

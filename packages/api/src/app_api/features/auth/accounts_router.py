@@ -16,6 +16,7 @@ from app_api.features.auth.schemas import (
 from app_api.problems import problem_responses
 from app_auth import accounts, links
 from app_auth.errors import (
+    AddressNotCarried,
     EmailTaken,
     HashingBusy,
     InvalidCredentials,
@@ -44,7 +45,7 @@ CHANGE_PROBLEMS = (Unauthenticated, InvalidToken, InvalidCredentials, PasswordUn
     status_code=201,
     responses={
         202: {"model": MailAccepted, "description": "With verification, for every address: a mail is on its way"},
-        **problem_responses(EmailTaken, RegistrationClosed, InvalidEmail, *NEW_PASSWORD_PROBLEMS),
+        **problem_responses(EmailTaken, RegistrationClosed, InvalidEmail, AddressNotCarried, *NEW_PASSWORD_PROBLEMS),
     },
 )
 async def register_new_user(
