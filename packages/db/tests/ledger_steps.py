@@ -7,7 +7,8 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 
 from app_db import Session
-from app_db.jobs import crons, dispatch, ledger
+from app_db.clock import database_time
+from app_db.jobs import dispatch, ledger
 from app_db.jobs.dispatch import Claim
 from app_db.jobs.ledger import Delivery, Starter
 from app_db.models import Job, JobState
@@ -71,5 +72,5 @@ async def stored(session: Session, job_id: UUID) -> Job:
 
 
 async def is_due_within(session: Session, job: Job, duration: timedelta) -> bool:
-    now = await crons.database_time(session)
+    now = await database_time(session)
     return job.claim_at is not None and now < job.claim_at <= now + duration

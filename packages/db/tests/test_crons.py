@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from app_db import Database, Session
+from app_db.clock import database_time
 from app_db.jobs import crons
 from app_db.jobs.catalog import PruneSessions
 from app_db.jobs.outbox import enqueue
@@ -20,7 +21,7 @@ async def begin(database: Database, *names: str) -> datetime:
     """Let the crons be seen for the first time, and return when that was."""
     async with database.sessions.begin() as session:
         assert await crons.last_ticks(session, names or [NAME]) == {}
-        return await crons.database_time(session)
+        return await database_time(session)
 
 
 async def advance(database: Database, *, seen: datetime, tick: datetime) -> bool:
@@ -55,7 +56,7 @@ async def test_workers_that_look_for_the_first_time_together_agree_on_the_beginn
 
 
 async def test_a_cron_that_was_not_begun_cannot_be_advanced(database: Database, session: Session) -> None:
-    now = await crons.database_time(session)
+    now = await database_time(session)
 
     assert not await advance(database, seen=now, tick=now + MINUTE)
 

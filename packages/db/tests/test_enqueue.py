@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from sqlalchemy import func, select
 
 from app_db import Database, Session
+from app_db.clock import database_time
 from app_db.jobs.catalog import CATALOG, PruneSessions, WelcomeEmail
-from app_db.jobs.crons import database_time
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.payload import JobPayload
 from app_db.jobs.unique import Unique

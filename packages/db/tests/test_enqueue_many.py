@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from sqlalchemy import func, select
 
 from app_db import Database, Session
+from app_db.clock import database_time
 from app_db.jobs.catalog import PruneSessions, WelcomeEmail
-from app_db.jobs.crons import database_time
 from app_db.jobs.outbox import enqueue_many
 from app_db.jobs.payload import JobPayload
 from app_db.models import Job, JobState

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from app_db import Database, Session
 from app_db.models import Role, User, UserSession
@@ -64,19 +64,31 @@ async def test_session_and_user_are_found_together_in_one_query(
     theirs = await make_user_session(user)
 
     with assert_queries(database, max=1):
-        row = await find_authenticated(database, user_id=user.id, session_id=theirs.id)
+        row = await find_authenticated(database, user_id=user.id, session_id=theirs.id, now=NOW)
 
     assert row is not None
     assert row.signed_in_at is not None
-    assert row == AuthenticatedRow(user.id, user.email, Role.OPERATOR, theirs.id, row.signed_in_at, NOW + IDLE)
+    assert row == AuthenticatedRow(user.id, user.email, Role.OPERATOR, theirs.id, row.signed_in_at, NOW + IDLE, NOW)
+
+
+async def test_a_session_ends_by_the_clock_of_postgres(
+    database: Database, make_user: MakeUser, make_user_session: MakeUserSession
+) -> None:
+    user = await make_user()
+    ended = await make_user_session(user, idle_expires_at=func.now())
+    living = await make_user_session(user, idle_expires_at=func.now() + timedelta(minutes=1))
+
+    rows = [await find_authenticated(database, user_id=user.id, session_id=one.id) for one in (ended, living)]
+
+    assert [row and row.session_id for row in rows] == [None, living.id]
 
 
 async def test_a_session_that_has_ended_leaves_the_user_alone(database: Database, make_user: MakeUser) -> None:
     user = await make_user()
 
-    row = await find_authenticated(database, user_id=user.id, session_id=new_id())
+    row = await find_authenticated(database, user_id=user.id, session_id=new_id(), now=NOW)
 
-    assert row == AuthenticatedRow(user.id, user.email, Role.USER, None, None, None)
+    assert row == AuthenticatedRow(user.id, user.email, Role.USER, None, None, None, NOW)
 
 
 async def test_anothers_session_is_not_found(
@@ -85,7 +97,7 @@ async def test_anothers_session_is_not_found(
     user = await make_user()
     anothers = await make_user_session()
 
-    row = await find_authenticated(database, user_id=user.id, session_id=anothers.id)
+    row = await find_authenticated(database, user_id=user.id, session_id=anothers.id, now=NOW)
 
     assert row is not None
     assert row.session_id is None
@@ -97,13 +109,13 @@ async def test_a_disabled_user_has_no_session(
     user = await make_user(disabled_at=NOW)
     theirs = await make_user_session(user)
 
-    row = await find_authenticated(database, user_id=user.id, session_id=theirs.id)
+    row = await find_authenticated(database, user_id=user.id, session_id=theirs.id, now=NOW)
 
-    assert row == AuthenticatedRow(user.id, user.email, Role.USER, None, None, None)
+    assert row == AuthenticatedRow(user.id, user.email, Role.USER, None, None, None, NOW)
 
 
 async def test_a_user_who_is_gone_is_not_found(database: Database) -> None:
-    assert await find_authenticated(database, user_id=new_id(), session_id=new_id()) is None
+    assert await find_authenticated(database, user_id=new_id(), session_id=new_id(), now=NOW) is None
 
 
 async def test_a_session_is_found_by_its_id(session: Session, make_user_session: MakeUserSession) -> None:

@@ -18,7 +18,6 @@ from app_auth.principal import Principal
 from app_db import Database, Session
 from app_db.errors import AppError, Invalid, Unauthenticated
 from app_db.paging import Cursor
-from app_db.types import utcnow
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})  # RFC 9110, 9.2.1
 
@@ -111,7 +110,7 @@ async def get_principal(request: Request, token: Annotated[str | None, Depends(_
     """
     if token is None:
         raise Unauthenticated  # guard: test_a_request_without_a_bearer_token_is_not_authenticated
-    principal = await sessions.authenticate(request.state.auth, request.state.database, token=token, now=utcnow())
+    principal = await sessions.authenticate(request.state.auth, request.state.database, token=token)
     bind_contextvars(user_id=str(principal.user_id))  # guard: test_every_line_of_a_request_names_its_user
     return principal
 

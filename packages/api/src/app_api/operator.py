@@ -24,7 +24,6 @@ from app_db.models import AuditEvent, Role, User
 from app_db.paging import Cursor, Slice
 from app_db.repositories.audit import AuditRepository
 from app_db.repositories.users import UserRepository
-from app_db.types import utcnow
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +114,7 @@ async def _revoke(context: Context) -> Answer:
 
 async def _disable(context: Context) -> Answer:
     email = context.arguments.email
-    await accounts.disable(context.session, email=email, now=utcnow())
+    await accounts.disable(context.session, email=email)
     return Answer(f"{email} is disabled and signed out", {"email": email, "disabled": True})
 
 

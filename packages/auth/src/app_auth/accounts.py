@@ -19,6 +19,7 @@ from app_auth.errors import (
 )
 from app_auth.principal import Principal
 from app_db import Session
+from app_db.clock import database_time
 from app_db.jobs.catalog import (
     AccountErasure,
     Notice,
@@ -35,7 +36,7 @@ from app_db.models import Role, TokenPurpose, User
 from app_db.repositories.one_time_tokens import OneTimeTokenRepository
 from app_db.repositories.user_sessions import UserSessionRepository
 from app_db.repositories.users import Credentials, UserRepository
-from app_db.types import new_id, utcnow
+from app_db.types import new_id
 
 ONE_NOTICE = Unique(period=timedelta(hours=1))
 """Whoever registers somebody else's address again and again has one mail sent, not a hundred."""
@@ -52,7 +53,7 @@ async def create(
         HashingBusy: when the hashing pool is full.
     """
     user = await _new_user(auth, email=email, password=password, role=role)
-    user.email_verified_at = utcnow()
+    user.email_verified_at = await database_time(session)
     await _add(session, user)
     audit(session, Event.REGISTERED, client=client, user_id=user.id, by=SHELL, role=role.value)
     return user
@@ -116,13 +117,13 @@ async def change_password(
     await enqueue(session, SecurityNotice(user_id=user_id, what=Notice.PASSWORD_CHANGED), owner_id=user_id)
 
 
-async def disable(session: Session, *, email: str, now: datetime, client: Client = NOBODY) -> None:
+async def disable(session: Session, *, email: str, now: datetime | None = None, client: Client = NOBODY) -> None:
     """Let nobody into the account, from the next request on. May be repeated.
 
     Raises:
         InvalidEmail, AccountNotFound.
     """
-    user_id = await UserRepository(session).set_disabled(canonical_email(email), now)
+    user_id = await UserRepository(session).set_disabled(canonical_email(email), await database_time(session, now))
     if user_id is None:
         raise AccountNotFound
     ended = await UserSessionRepository(session).end_all(user_id)  # guard: test_disabling_an_account_ends_its_sessions
@@ -142,14 +143,17 @@ async def enable(session: Session, *, email: str, client: Client = NOBODY) -> No
     audit(session, Event.ACCOUNT_ENABLED, client=client, user_id=user_id, by=SHELL)
 
 
-async def delete_account(auth: Auth, session: Session, principal: Principal, *, client: Client, now: datetime) -> None:
+async def delete_account(
+    auth: Auth, session: Session, principal: Principal, *, client: Client, now: datetime | None = None
+) -> None:
     """Delete the user with all their login sessions; a job takes away what theirs left. The address may register anew.
 
     Raises:
         ReauthenticationRequired: when the sign-in is older than `fresh_sign_in`.
         UserRemoved: another request has deleted it a moment ago.
     """
-    if now - principal.signed_in_at > auth.settings.fresh_sign_in:
+    time = await database_time(session, now or principal.seen_at)
+    if time - principal.signed_in_at > auth.settings.fresh_sign_in:
         raise ReauthenticationRequired(
             max_age=auth.settings.fresh_sign_in
         )  # guard: test_deleting_an_account_needs_a_fresh_sign_in

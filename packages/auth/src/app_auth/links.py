@@ -8,6 +8,7 @@ from app_auth.auth import Auth
 from app_auth.client import Client
 from app_auth.errors import InvalidLink
 from app_db import Session
+from app_db.clock import database_time
 from app_db.jobs.catalog import Notice, OneTimeLink, SecurityNotice
 from app_db.jobs.outbox import enqueue
 from app_db.models import OneTimeToken, TokenPurpose
@@ -27,7 +28,9 @@ async def request_verification(auth: Auth, session: Session, *, email: str, clie
     await _request_link(auth, session, email, TokenPurpose.VERIFY_EMAIL, Event.VERIFICATION_REQUESTED, client=client)
 
 
-async def verify_email(auth: Auth, session: Session, *, token: str, client: Client, now: datetime) -> None:
+async def verify_email(
+    auth: Auth, session: Session, *, token: str, client: Client, now: datetime | None = None
+) -> None:
     """Note that the address belongs to whoever has got this token by mail.
 
     May be repeated while the token lives: a link is opened twice, and programs that look at mails open it first.
@@ -59,7 +62,7 @@ async def forgot_password(auth: Auth, session: Session, *, email: str, client: C
 
 
 async def reset_password(
-    auth: Auth, session: Session, *, token: str, new_password: str, client: Client, now: datetime
+    auth: Auth, session: Session, *, token: str, new_password: str, client: Client, now: datetime | None = None
 ) -> None:
     """Set a new password with a token that was mailed, end all login sessions and kill all other links of the user.
 
@@ -99,7 +102,11 @@ async def _request_link(
             await enqueue(session, OneTimeLink(user_id=user_id, purpose=purpose))
 
 
-async def _find(auth: Auth, session: Session, token: str, purpose: TokenPurpose, *, now: datetime) -> OneTimeToken:
+async def _find(
+    auth: Auth, session: Session, token: str, purpose: TokenPurpose, *, now: datetime | None
+) -> OneTimeToken:
     tokens = auth.one_time_tokens
     row = await OneTimeTokenRepository(session).get(tokens.parse(token))
-    return tokens.check(token, row, purpose, now=now)
+    if row is None:
+        raise InvalidLink
+    return tokens.check(token, row, purpose, now=await database_time(session, now))

@@ -1,6 +1,6 @@
 """Who is asking."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
@@ -16,3 +16,5 @@ class Principal:
     role: Role
     session_id: UUID
     signed_in_at: datetime
+    seen_at: datetime | None = field(default=None, compare=False)
+    """When they asked, by Postgres's clock."""

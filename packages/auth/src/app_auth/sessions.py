@@ -23,11 +23,12 @@ from app_auth.errors import (
 from app_auth.principal import Principal
 from app_auth.tokens import RefreshClaims
 from app_db import Database, Session
+from app_db.clock import database_time
 from app_db.errors import NotFound
 from app_db.models import UserSession
 from app_db.repositories.user_sessions import UserSessionRepository, find_authenticated
 from app_db.repositories.users import Credentials, UserRepository
-from app_db.types import new_id
+from app_db.types import new_id, utcnow
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class IssuedTokens:
 
 
 async def sign_in(
-    auth: Auth, session: Session, *, email: str, password: str, client: Client, now: datetime
+    auth: Auth, session: Session, *, email: str, password: str, client: Client, now: datetime | None = None
 ) -> IssuedTokens:
     """Start a login session; of those that the user has beyond `sessions_per_user`, the oldest end.
 
@@ -52,10 +53,11 @@ async def sign_in(
         Throttled: before any hash is computed, for the right password as well.
         HashingBusy: when the hashing pool is full.
     """
-    user_id = (await _proven(auth, session, email=email, password=password, client=client)).user_id
+    account, began = await _proven(auth, session, email=email, password=password, client=client)
+    user_id, began = account.user_id, now or began
     # The user is locked: of N parallel sign-ins, each sees the sessions of those before it.
-    ended = await UserSessionRepository(session).make_room(user_id, cap=auth.settings.sessions_per_user, now=now)
-    user_session = _new_session(auth, user_id, client=client, now=now)
+    ended = await UserSessionRepository(session).make_room(user_id, cap=auth.settings.sessions_per_user, now=began)
+    user_session = _new_session(auth, user_id, client=client, now=began)
     session.add(user_session)
     if ended:
         audit(session, Event.SESSIONS_REVOKED, client=client, user_id=user_id, count=ended, because="too_many")
@@ -88,8 +90,10 @@ def _new_session(auth: Auth, user_id: UUID, *, client: Client, now: datetime) ->
     )
 
 
-async def _proven(auth: Auth, session: Session, *, email: str, password: str, client: Client) -> Credentials:
-    """Return whose password this is, with the user locked for the rest of the transaction."""
+async def _proven(
+    auth: Auth, session: Session, *, email: str, password: str, client: Client
+) -> tuple[Credentials, datetime]:
+    """Return whose password this is, locked for the rest of the transaction, and the time by Postgres's clock."""
     users, canonical = UserRepository(session), _canonical(email)
     async with auth.throttle.login(client, canonical or email):
         account = await users.credentials_of(canonical) if canonical else None
@@ -105,13 +109,14 @@ async def _proven(auth: Auth, session: Session, *, email: str, password: str, cl
     new_hash = await auth.passwords.rehashed(password, account.password_hash)
     # Hashing took a while: a password that was changed meanwhile has ended all sessions, and would miss this one. It
     # may have been a parallel sign-in that rehashed the same password, so what is stored now is compared with.
-    if not await users.still_has(account):
+    began = await users.still_has(account)
+    if began is None:
         return await _proven(
             auth, session, email=email, password=password, client=client
         )  # guard: test_a_password_that_is_changed_while_it_signs_in_is_refused
     if new_hash is not None:
         await users.replace_password_hash(account, new_hash)  # guard: test_an_outdated_hash_is_replaced_at_sign_in
-    return account
+    return account, began
 
 
 def _canonical(email: str) -> str | None:
@@ -121,7 +126,9 @@ def _canonical(email: str) -> str | None:
         return None
 
 
-async def refresh(auth: Auth, session: Session, *, token: str, client: Client, now: datetime) -> IssuedTokens:
+async def refresh(
+    auth: Auth, session: Session, *, token: str, client: Client, now: datetime | None = None
+) -> IssuedTokens:
     """Exchange a refresh token for its successor and a new access token.
 
     N parallel calls with one token all get the same successor, and so does a repetition within the grace.
@@ -144,7 +151,8 @@ async def refresh(auth: Auth, session: Session, *, token: str, client: Client, n
         idle=auth.settings.refresh_idle,
     )
     if rotation is None:
-        raise _refusal(await sessions.get(claims.session_id), claims, client=client, now=now)
+        ended = await sessions.get(claims.session_id)
+        raise _refusal(ended, claims, client=client, now=await database_time(session, now))
     return _issue(
         auth,
         RefreshClaims(claims.session_id, rotation.counter),
@@ -165,19 +173,19 @@ def _refusal(user_session: UserSession | None, claims: RefreshClaims, *, client:
     return RefreshTokenUsed(claims.session_id, client, age=age, newer=newer)
 
 
-async def authenticate(auth: Auth, database: Database, *, token: str, now: datetime) -> Principal:
+async def authenticate(auth: Auth, database: Database, *, token: str, now: datetime | None = None) -> Principal:
     """Return who bears this access token: one query, so that an ended session is refused at once.
 
     Raises:
         InvalidToken: with UserRemoved and SessionEnded as its kinds.
     """
     claims = auth.access_tokens.verify(token)
-    row = await find_authenticated(database, user_id=claims.user_id, session_id=claims.session_id)
+    row = await find_authenticated(database, user_id=claims.user_id, session_id=claims.session_id, now=now)
     if row is None:
         raise UserRemoved
-    if row.session_id is None or row.signed_in_at is None or row.idle_expires_at is None or now >= row.idle_expires_at:
+    if row.session_id is None or row.signed_in_at is None:
         raise SessionEnded  # guard: test_signing_out_ends_the_access_token_at_once
-    return Principal(row.user_id, row.email, row.role, row.session_id, row.signed_in_at)
+    return Principal(row.user_id, row.email, row.role, row.session_id, row.signed_in_at, row.seen_at)
 
 
 async def sign_out(auth: Auth, session: Session, *, token: str, client: Client) -> None:
@@ -192,10 +200,11 @@ async def sign_out(auth: Auth, session: Session, *, token: str, client: Client) 
         audit(session, Event.SIGNED_OUT, client=client, user_id=user_id, session_id=claims.session_id)
 
 
-async def list_sessions(session: Session, principal: Principal, *, now: datetime) -> list[UserSession]:
+async def list_sessions(session: Session, principal: Principal, *, now: datetime | None = None) -> list[UserSession]:
     """Return the user's sessions that live, newest first: `sessions_per_user` at most."""
     sessions = await UserSessionRepository(session).of_user(principal.user_id)
-    return [user_session for user_session in sessions if not user_session.is_expired(now)]
+    time = await database_time(session, now or principal.seen_at)
+    return [user_session for user_session in sessions if not user_session.is_expired(time)]
 
 
 async def revoke(session: Session, principal: Principal, session_id: UUID, *, client: Client) -> None:
@@ -259,8 +268,11 @@ async def _held(session: Session, principal: Principal) -> UserSessionRepository
 
 
 def _issue(
-    auth: Auth, claims: RefreshClaims, *, user_id: UUID, key_id: str, expires_at: datetime, now: datetime
+    auth: Auth, claims: RefreshClaims, *, user_id: UUID, key_id: str, expires_at: datetime, now: datetime | None
 ) -> IssuedTokens:
-    access_token, access_expires_at = auth.access_tokens.issue(user_id=user_id, session_id=claims.session_id, now=now)
+    # By the clock of the process: an access token is no row, and processes are what read it.
+    access_token, access_expires_at = auth.access_tokens.issue(
+        user_id=user_id, session_id=claims.session_id, now=now or utcnow()
+    )
     refresh_token = auth.refresh_tokens.derive(claims.session_id, claims.counter, key_id=key_id)
     return IssuedTokens(access_token, access_expires_at, refresh_token, expires_at)

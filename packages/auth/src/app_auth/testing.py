@@ -28,7 +28,6 @@ from app_auth.throttle import Throttle
 from app_db import Database
 from app_db.models import Role
 from app_db.repositories.users import UserRepository
-from app_db.types import utcnow
 
 PASSWORD = "correct horse battery 42"  # noqa: S105  # of accounts that live as long as one test
 
@@ -100,9 +99,7 @@ def sign_in(auth: Auth, database: Database) -> SignIn:
     async def sign_in(account: Account, *, client: Client = NOBODY, now: datetime | None = None) -> IssuedTokens:
         email, password = account.email, account.password
         async with database.unit_of_work() as session:
-            return await sessions.sign_in(
-                auth, session, email=email, password=password, client=client, now=now or utcnow()
-            )
+            return await sessions.sign_in(auth, session, email=email, password=password, client=client, now=now)
 
     return sign_in
 

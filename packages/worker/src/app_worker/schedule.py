@@ -12,9 +12,10 @@ import structlog
 from cronsim import CronSimError
 
 from app_db import Database, Session
+from app_db.clock import database_time
 from app_db.jobs.bounds import SMALLINT, require_name
 from app_db.jobs.catalog import PruneJobs, PruneSessions
-from app_db.jobs.crons import advance_cron, database_time, join_open_job, last_ticks
+from app_db.jobs.crons import advance_cron, join_open_job, last_ticks
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.payload import JobPayload
 from app_db.jobs.retention import QUEUE as RETENTION

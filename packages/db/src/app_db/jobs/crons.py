@@ -95,9 +95,3 @@ async def advance_cron(session: Session, name: str, *, seen: datetime, tick: dat
     rolls back when its transaction waits five seconds for the next statement.
     """
     return (await session.execute(_ADVANCE, {"name": name, "seen": seen, "tick": tick})).one_or_none() is not None
-
-
-async def database_time(session: Session) -> datetime:
-    """Postgres's clock, the only one that decides when something is due."""
-    now: datetime = (await session.scalars(text("SELECT now()"))).one()
-    return now

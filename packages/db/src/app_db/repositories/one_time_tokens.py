@@ -6,6 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import delete, select
 
+from app_db.clock import time_or_now
 from app_db.engine import Session
 from app_db.models import OneTimeToken
 from app_db.repositories.expiry import BATCH, delete_batch, deletion_of_expired
@@ -29,9 +30,9 @@ class OneTimeTokenRepository:
         await self.session.execute(same)  # guard: test_a_new_link_is_the_only_one
         self.session.add(token)
 
-    async def use(self, token_id: UUID, *, now: datetime) -> bool:
+    async def use(self, token_id: UUID, *, now: datetime | None = None) -> bool:
         """Use the token up: True for exactly one caller, whoever tries, and only before it expires."""
-        statement = delete(OneTimeToken).where(OneTimeToken.id == token_id, OneTimeToken.expires_at > now)
+        statement = delete(OneTimeToken).where(OneTimeToken.id == token_id, OneTimeToken.expires_at > time_or_now(now))
         return (await self.session.scalars(statement.returning(OneTimeToken.id))).one_or_none() is not None
 
     async def delete_of(self, user_id: UUID) -> None:

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, DateTime, and_, bindparam, case, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Interval, and_, bindparam, case, delete, func, or_, select, update
 
+from app_db.clock import NOW
 from app_db.engine import Database, Session
 from app_db.models import Role, User, UserSession
 from app_db.repositories.expiry import BATCH, delete_batch, deletion_of_expired
@@ -22,6 +23,8 @@ class AuthenticatedRow:
     session_id: UUID | None
     signed_in_at: datetime | None
     idle_expires_at: datetime | None
+    seen_at: datetime
+    """Now, by Postgres's clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ _AUTHENTICATE = (
         _SESSIONS.id.label("session_id"),
         _SESSIONS.created_at,
         _SESSIONS.idle_expires_at,
+        NOW,
     )
     .select_from(User.__table__)
     .outerjoin(
@@ -52,13 +56,13 @@ _AUTHENTICATE = (
         and_(
             _SESSIONS.user_id == _USERS.id,
             _SESSIONS.id == bindparam("session_id"),
+            _SESSIONS.idle_expires_at > NOW,  # guard: test_a_session_ends_by_the_clock_of_postgres
             _USERS.disabled_at.is_(None),  # guard: test_a_disabled_user_has_no_session
         ),
     )
     .where(_USERS.id == bindparam("user_id"))
 )
 
-_NOW = bindparam("now", type_=DateTime(timezone=True))
 _IS_CURRENT = UserSession.refresh_counter == bindparam("counter")
 # A waiter on the row lock sees the row as its predecessor left it, so the same condition that rotates for the
 # first of N parallel refreshes finds the other N - 1 within the grace, and all get the same successor.
@@ -66,21 +70,21 @@ _ROTATE = (
     update(UserSession)
     .where(
         UserSession.id == bindparam("session_id"),
-        UserSession.idle_expires_at > _NOW,
+        UserSession.idle_expires_at > NOW,
         or_(
             _IS_CURRENT,
             and_(
                 UserSession.refresh_counter == bindparam("counter") + 1,
-                UserSession.rotated_at > bindparam("grace_since", type_=DateTime(timezone=True)),
+                UserSession.rotated_at > NOW - bindparam("grace", type_=Interval),
             ),
         ),
     )
     .values(
         refresh_counter=bindparam("counter") + 1,
         refresh_key_id=case((_IS_CURRENT, bindparam("key_id")), else_=UserSession.refresh_key_id),
-        rotated_at=case((_IS_CURRENT, _NOW), else_=UserSession.rotated_at),
-        last_used_at=_NOW,
-        idle_expires_at=func.least(bindparam("idle_until", type_=DateTime(timezone=True)), UserSession.expires_at),
+        rotated_at=case((_IS_CURRENT, NOW), else_=UserSession.rotated_at),
+        last_used_at=NOW,
+        idle_expires_at=func.least(NOW + bindparam("idle", type_=Interval), UserSession.expires_at),
     )
     .returning(
         UserSession.user_id, UserSession.refresh_counter, UserSession.refresh_key_id, UserSession.idle_expires_at
@@ -91,9 +95,11 @@ _ROTATE = (
 _DELETE_EXPIRED = deletion_of_expired("user_sessions", column="idle_expires_at")
 
 
-async def find_authenticated(database: Database, *, user_id: UUID, session_id: UUID) -> AuthenticatedRow | None:
+async def find_authenticated(
+    database: Database, *, user_id: UUID, session_id: UUID, now: datetime | None = None
+) -> AuthenticatedRow | None:
     """Return the user with their session, in one query by primary keys; None when the user is gone."""
-    row = await database.read_one(_AUTHENTICATE, {"user_id": user_id, "session_id": session_id})
+    row = await database.read_one(_AUTHENTICATE, {"user_id": user_id, "session_id": session_id, "now": now})
     return None if row is None else AuthenticatedRow(*row)
 
 
@@ -113,7 +119,7 @@ class UserSessionRepository:
         return list(await self.session.scalars(statement))
 
     async def rotate(
-        self, session_id: UUID, *, counter: int, key_id: str, now: datetime, grace: timedelta, idle: timedelta
+        self, session_id: UUID, *, counter: int, key_id: str, now: datetime | None, grace: timedelta, idle: timedelta
     ) -> Rotation | None:
         """Make the successor of refresh token `counter` the current one, atomically; within `grace`, again.
 
@@ -128,8 +134,8 @@ class UserSessionRepository:
                     "counter": counter,
                     "key_id": key_id,
                     "now": now,
-                    "grace_since": now - grace,
-                    "idle_until": now + idle,
+                    "grace": grace,
+                    "idle": idle,
                 },
             )
         ).one_or_none()

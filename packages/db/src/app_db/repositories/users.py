@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
+from app_db.clock import time_or_now
 from app_db.engine import Session
 from app_db.errors import AppError, violation_as
 from app_db.models import Role, User
@@ -52,18 +53,20 @@ class UserRepository:
         """Let nobody else start, end or outlaw sessions of this user until the transaction ends."""
         await self.session.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
 
-    async def still_has(self, credentials: Credentials) -> bool:
-        """Whether these credentials are still stored and let their owner in; the user is locked then (see `lock`).
+    async def still_has(self, credentials: Credentials) -> datetime | None:
+        """Return the time by Postgres's clock if these credentials are still stored and let their owner in, else None.
+
+        The user is locked then (see `lock`).
 
         The lock conflicts with itself, with a change of the password and with the deletion of the user.
         """
-        statement = select(User.id).where(
+        statement = select(func.now()).where(
             User.id == credentials.user_id,
             User.password_hash == credentials.password_hash,
             User.disabled_at.is_(None),  # guard: test_an_account_that_is_disabled_while_it_signs_in_is_refused
         )
         statement = statement.with_for_update(key_share=True)  # guard: test_sign_ins_at_once_stay_within_the_cap
-        return (await self.session.scalars(statement)).one_or_none() is not None
+        return (await self.session.scalars(statement)).one_or_none()
 
     async def replace_password_hash(self, stored: Credentials, new_hash: str) -> bool:
         """Replace the stored hash by a new one; False, and nothing is changed, when another is stored by now."""
@@ -72,19 +75,21 @@ class UserRepository:
             await self.session.scalars(statement.values(password_hash=new_hash).returning(User.id))
         ).one_or_none() is not None
 
-    async def reset_password(self, user_id: UUID, *, email: str, password_hash: str, now: datetime) -> bool:
+    async def reset_password(
+        self, user_id: UUID, *, email: str, password_hash: str, now: datetime | None = None
+    ) -> bool:
         """Replace the hash of the account with this canonical address, which is verified by that; False without it."""
         statement = update(User).where(User.id == user_id, User.email_canonical == email, User.disabled_at.is_(None))
-        verified_at = func.coalesce(User.email_verified_at, now)
+        verified_at = func.coalesce(User.email_verified_at, time_or_now(now))
         values = statement.values(password_hash=password_hash, email_verified_at=verified_at)
         return (await self.session.scalars(values.returning(User.id))).one_or_none() is not None
 
-    async def verify_email(self, user_id: UUID, *, email: str, now: datetime) -> bool:
+    async def verify_email(self, user_id: UUID, *, email: str, now: datetime | None = None) -> bool:
         """Note that the owner of this canonical address has shown to be one; True for the first time only."""
         statement = update(User).where(
             User.id == user_id, User.email_canonical == email, User.email_verified_at.is_(None)
         )
-        values = statement.values(email_verified_at=now).returning(User.id)
+        values = statement.values(email_verified_at=time_or_now(now)).returning(User.id)
         return (await self.session.scalars(values)).one_or_none() is not None
 
     async def is_verified(self, user_id: UUID, *, email: str) -> bool:

@@ -2,14 +2,18 @@
 
 from datetime import timedelta
 
+import structlog
+
+from app_db.clock import database_time
 from app_db.jobs.catalog import OneTimeEmail, RegistrationNotice, SecurityNotice, WelcomeEmail
 from app_db.models import TokenPurpose
 from app_db.repositories.one_time_tokens import OneTimeTokenRepository
 from app_db.repositories.users import UserRepository
-from app_db.types import utcnow
 from app_worker.context import JobContext
 from app_worker.correspondence import mail_to
 from app_worker.registry import Mode, handles
+
+log = structlog.get_logger(__name__)
 
 TEMPLATES = {TokenPurpose.VERIFY_EMAIL: "verify", TokenPurpose.RESET_PASSWORD: "reset"}
 MINUTES_TOLD = 120
@@ -50,7 +54,10 @@ async def send_one_time_link(job: JobContext, payload: OneTimeEmail) -> None:
     async with job.transaction() as session:
         token = await OneTimeTokenRepository(session).get(payload.token_id)
         user = None if token is None else await UserRepository(session).get(token.user_id)
-    if token is None or user is None or utcnow() >= token.expires_at:
+        time = await database_time(session)
+    if token is None or user is None or time >= token.expires_at:
+        because = "expired" if token is not None and user is not None else "used, replaced or without an account"
+        log.info("link_not_mailed", because=because)
         return
     minutes = round((token.expires_at - token.created_at).total_seconds() / 60)
     await mail_to(

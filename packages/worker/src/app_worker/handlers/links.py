@@ -1,11 +1,11 @@
 """Links for the owners of accounts: made here, where nobody waits who could see whether there is an account."""
 
+from app_db.clock import database_time
 from app_db.jobs.catalog import OneTimeEmail, OneTimeLink
 from app_db.jobs.outbox import enqueue
 from app_db.models import TokenPurpose
 from app_db.repositories.one_time_tokens import OneTimeTokenRepository
 from app_db.repositories.users import UserRepository
-from app_db.types import utcnow
 from app_worker.context import JobContext
 from app_worker.registry import handles
 
@@ -23,6 +23,6 @@ async def make_one_time_link(job: JobContext, payload: OneTimeLink) -> None:
         return
     if payload.purpose is TokenPurpose.VERIFY_EMAIL and user.email_verified_at is not None:
         return
-    token = job.mails.one_time_tokens.issue(user, payload.purpose, now=utcnow())
+    token = job.mails.one_time_tokens.issue(user, payload.purpose, now=await database_time(job.session))
     await OneTimeTokenRepository(job.session).replace(token)
     await enqueue(job.session, OneTimeEmail(token_id=token.id), owner_id=user.id)

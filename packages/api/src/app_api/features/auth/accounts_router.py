@@ -32,7 +32,6 @@ from app_auth.errors import (
 )
 from app_db.errors import Unauthenticated
 from app_db.outage import DatabaseUnavailable
-from app_db.types import utcnow
 
 router = APIRouter(prefix="/auth", tags=["auth"], responses=problem_responses(DatabaseUnavailable, Throttled))
 
@@ -64,7 +63,7 @@ async def register_new_user(
 @router.post("/email/verify", status_code=204, responses=problem_responses(InvalidLink))
 async def verify_email(body: LinkUse, auth: AuthDep, session: SessionDep, client: ClientDep) -> None:
     """Confirm an address with the token of the link that was mailed to it."""
-    await links.verify_email(auth, session, token=body.token, client=client, now=utcnow())
+    await links.verify_email(auth, session, token=body.token, client=client)
 
 
 @router.post("/email/verify/resend", status_code=202, responses=problem_responses(InvalidEmail))
@@ -85,7 +84,7 @@ async def forgot_password(body: EmailSubmit, auth: AuthDep, session: SessionDep,
 async def reset_password(body: PasswordReset, auth: AuthDep, session: SessionDep, client: ClientDep) -> None:
     """Set a new password with the token of the link that was mailed, and end all login sessions."""
     new = body.new_password.get_secret_value()
-    await links.reset_password(auth, session, token=body.token, new_password=new, client=client, now=utcnow())
+    await links.reset_password(auth, session, token=body.token, new_password=new, client=client)
 
 
 @router.post("/password/change", status_code=204, responses=problem_responses(*CHANGE_PROBLEMS))

@@ -24,7 +24,6 @@ from app_auth.errors import (
 )
 from app_db.errors import Unauthenticated
 from app_db.outage import DatabaseUnavailable
-from app_db.types import utcnow
 
 router = APIRouter(prefix="/auth", tags=["auth"], responses=problem_responses(DatabaseUnavailable))
 
@@ -37,7 +36,7 @@ async def login_access_token(
 ) -> AccessTokenRead:
     """Sign in with an e-mail address and a password."""
     email, password = form.username, form.password.get_secret_value()
-    tokens = await sessions.sign_in(auth, session, email=email, password=password, client=client, now=utcnow())
+    tokens = await sessions.sign_in(auth, session, email=email, password=password, client=client)
     return AccessTokenRead.of(tokens)
 
 
@@ -46,7 +45,7 @@ async def refresh_token(
     body: RefreshTokenCreate, auth: AuthDep, session: SessionDep, client: ClientDep
 ) -> AccessTokenRead:
     """Exchange a refresh token for its successor and a new access token."""
-    tokens = await sessions.refresh(auth, session, token=body.refresh_token, client=client, now=utcnow())
+    tokens = await sessions.refresh(auth, session, token=body.refresh_token, client=client)
     return AccessTokenRead.of(tokens)
 
 
@@ -65,4 +64,4 @@ async def read_current_user(principal: PrincipalDep) -> UserRead:
 @router.delete("/me", status_code=204, responses=problem_responses(*BEARER_PROBLEMS, ReauthenticationRequired))
 async def delete_current_user(principal: PrincipalDep, auth: AuthDep, session: SessionDep, client: ClientDep) -> None:
     """Delete the bearer's account."""
-    await accounts.delete_account(auth, session, principal, client=client, now=utcnow())
+    await accounts.delete_account(auth, session, principal, client=client)

@@ -11,7 +11,6 @@ from app_auth import sessions
 from app_auth.errors import InvalidToken
 from app_db.errors import NotFound, Unauthenticated
 from app_db.outage import DatabaseUnavailable
-from app_db.types import utcnow
 
 router = APIRouter(
     prefix="/auth/sessions",
@@ -23,7 +22,7 @@ router = APIRouter(
 @router.get("")
 async def list_sessions(principal: PrincipalDep, session: SessionDep) -> SessionList:
     """List the places where the bearer is signed in."""
-    living = await sessions.list_sessions(session, principal, now=utcnow())
+    living = await sessions.list_sessions(session, principal)
     return SessionList(items=[SessionRead.of(user_session, principal) for user_session in living])
 
 
