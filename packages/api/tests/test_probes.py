@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from threading import Event
+from typing import Any
 
 import asyncpg
 import pytest
 import pytest_asyncio
 from httpx2 import AsyncClient
+from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from app_api.app import create_app
@@ -20,6 +22,7 @@ from app_db.settings import DatabaseSettings
 from app_db.testing import databases
 from app_db.testing.processes import free_port
 from app_db.testing.queries import assert_queries
+from app_db.testing.servers import ValkeyServer
 
 
 def with_database(settings: ApiSettings, url: str) -> ApiSettings:
@@ -141,6 +144,20 @@ async def test_a_process_that_is_to_stop_wants_no_more_requests(api_settings: Ap
     assert "Connection" not in before.headers
     assert assert_problem(response, 503, "unready")["checks"] == {"process": "stopping"}
     assert response.headers["Connection"] == "close"
+
+
+async def test_a_valkey_that_only_reads_is_degraded(api_settings: ApiSettings) -> None:
+    """A demoted one answers a PING (Valkey, "Replication"), and takes neither a hit of a throttle nor a delivery."""
+    with ValkeyServer.temporary() as server:
+        redis = {"url": server.url, "timeout": 5}
+        settings = ApiSettings.model_validate(api_settings.model_dump() | {"redis": redis})
+        async with open_client(create_app(settings)) as client, Redis.from_url(server.url) as operator:
+            demoted: Any = operator  # Any: it has no types for this
+            await demoted.execute_command("REPLICAOF", "127.0.0.1", "1")
+
+            response = await client.get("/probe/ready")
+
+    assert response.json() == {"status": "degraded", "checks": {"database": "ok", "valkey": "failed"}}
 
 
 async def test_degraded_without_valkey(api_settings: ApiSettings) -> None:

@@ -47,6 +47,10 @@ class Proxy:
     async def __aexit__(self, *_: object) -> None:
         await self.cut()
 
+    def lead_to(self, url: str) -> None:
+        """Lead connections that are made from now on to another server; those that there are stay where they are."""
+        self._url = self._url._replace(netloc=urlsplit(url).netloc)
+
     async def cut(self) -> None:
         """Close all connections and accept none any more."""
         self._server.close()

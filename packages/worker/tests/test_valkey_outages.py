@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from structlog.testing import capture_logs
 
@@ -21,6 +22,7 @@ from app_worker.metrics import Metrics
 from app_worker.relay import Relay
 
 from .conftest import LEASE, Jobs, frozen, open_engine, running, until, working
+from .proxy import Proxy
 from .test_engine import Ran, deliveries
 
 CALL_TIMEOUT = timedelta(seconds=1)
@@ -206,3 +208,49 @@ async def test_jobs_run_again_after_each_outage(jobs: Jobs, mortal_valkey: Valke
 
 def has_run(ran: list[Delivery], job_id: UUID) -> bool:
     return job_id in {delivery.id for delivery in ran}
+
+
+async def test_a_worker_leaves_a_valkey_that_was_demoted(mortal_valkey: ValkeyServer) -> None:
+    """Its connections live on (Valkey, "Replication"), so nothing but READONLY tells that another took over."""
+    with ValkeyServer.temporary() as promoted:
+        async with Proxy(mortal_valkey.url) as proxy, connect(proxy.settings) as valkey:
+            window = Window(valkey, "default")
+            await window.push(deliveries(1))
+            await demote(valkey)
+            proxy.lead_to(promoted.url)
+            await take_the_password_of(mortal_valkey, promoted)
+
+            await window.push(deliveries(2))
+
+            assert len(await window.waiting()) == 2
+
+
+async def test_bells_leave_a_valkey_that_was_demoted(mortal_valkey: ValkeyServer) -> None:
+    rung = asyncio.Event()
+    with ValkeyServer.temporary() as promoted:
+        async with (
+            Proxy(mortal_valkey.url) as proxy,
+            connect(proxy.settings) as valkey,
+            running(Bells(valkey, {"one": rung.set}, call_timeout=POLL).run()),
+        ):
+            await until(rung.is_set)
+            rung.clear()
+            await demote(valkey)
+            proxy.lead_to(promoted.url)
+            await take_the_password_of(mortal_valkey, promoted)
+            await valkey.set("app:x", "1")  # as every look of an engine writes
+
+            await until(rung.is_set)  # it is heard again, on the other server
+            rung.clear()
+            async with Redis.from_url(promoted.url.replace(promoted.password, mortal_valkey.password)) as other:
+                await other.publish("one", "")
+            await until(rung.is_set)
+
+
+async def demote(valkey: Any) -> None:  # Any: it has no types for this
+    await valkey.execute_command("REPLICAOF", "127.0.0.1", "1")
+
+
+async def take_the_password_of(first: ValkeyServer, second: ValkeyServer) -> None:
+    async with Redis.from_url(second.url) as operator:
+        await operator.config_set("requirepass", first.password)

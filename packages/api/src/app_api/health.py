@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from app_api.problems import ProblemResponse, app_error_response, problem_responses
 from app_api.settings import RedisSettings
+from app_auth.valkey import LeavingPool, once_more
 from app_db import Database
 from app_db.configuration import Misconfigured
 from app_db.errors import Unavailable
@@ -27,6 +28,8 @@ router = APIRouter(prefix="/probe", tags=["probe"])
 
 CHECK_SECONDS = 1.0
 KEEP_SECONDS = 1.0
+PROBE_KEY = "app:probe"
+PROBE_MILLISECONDS = 60_000
 
 type Check = Literal["ok", "failed", "refused", "behind", "stopping", "stale"]
 """`refused`: the database answers, but its role may do more than an application in production should.
@@ -104,7 +107,10 @@ class ReadinessProbe:
     async def _check_valkey(self) -> Check:
         try:
             async with asyncio.timeout(CHECK_SECONDS):
-                await self._valkey.ping()
+                # As what is enqueued and counted: one that only reads, or is full, answers a PING.
+                await self._valkey.set(
+                    PROBE_KEY, "", px=PROBE_MILLISECONDS
+                )  # guard: test_a_valkey_that_only_reads_is_degraded
         except (RedisError, OSError, TimeoutError):
             return "failed"
         return "ok"
@@ -114,10 +120,11 @@ class ReadinessProbe:
 async def open_readiness_probe(
     settings: RedisSettings, database: Database, stopping: Event
 ) -> AsyncIterator[ReadinessProbe]:
-    """Open the connection pool for the PING."""
+    """Open the connection pool for what Valkey is asked."""
     timeout = settings.timeout.total_seconds()
-    url, tls = settings.url.get_secret_value(), settings.tls_options
-    async with Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout, **tls) as valkey:
+    url, options = settings.url.get_secret_value(), {**once_more(), **settings.tls_options}
+    pool = LeavingPool.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout, **options)
+    async with Redis.from_pool(pool) as valkey:
         yield ReadinessProbe(database, valkey, stopping)
 
 

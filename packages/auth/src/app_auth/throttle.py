@@ -16,12 +16,13 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from app_auth.client import Client
 from app_auth.errors import InvalidCredentials, Throttled
 from app_auth.limits import Hit, Limit, ThrottleSettings, network_of
+from app_auth.valkey import BlockingLeavingPool, once_more
 from app_auth.windows import LocalWindows
 from app_db.settings import ValkeySettings
 
@@ -218,11 +219,12 @@ async def open_throttle(
 ) -> AsyncIterator[Throttle]:
     """Open the connections to Valkey; it need not be there, and each call to it takes no longer than its `timeout`."""
     # Waiting for a free connection has no limit of its own: all of a call has one.
-    pool = BlockingConnectionPool.from_url(
+    pool = BlockingLeavingPool.from_url(
         valkey.url.get_secret_value(),
         max_connections=CONNECTIONS,
         timeout=None,
         socket_connect_timeout=valkey.timeout.total_seconds(),
+        **once_more(),
         **valkey.tls_options,
     )
     async with Redis.from_pool(pool) as client:

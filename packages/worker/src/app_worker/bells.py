@@ -1,6 +1,7 @@
 """Wake-ups inside the workers, through Valkey's pub/sub: from relays to engines, and from engines to relays."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -38,8 +39,11 @@ class Bells:
 
     async def _listen(self, pubsub: PubSub) -> None:
         """Never return. A frozen Valkey keeps its connections open, so silence is questioned."""
-        asked = False
+        asked, since = False, time.monotonic()
         while True:
+            if getattr(self._valkey.connection_pool, "left_at", 0.0) > since:
+                demoted = "Valkey takes no writes any more"
+                raise ConnectionError(demoted)  # guard: test_bells_leave_a_valkey_that_was_demoted
             message = await pubsub.get_message(timeout=self._timeout)
             if message is not None:
                 asked = False

@@ -17,13 +17,10 @@ from uuid import UUID
 
 import structlog
 from arq import ArqRedis, Worker, func
-from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as ValkeyGone
 from redis.exceptions import RedisError
 
+from app_auth.valkey import LeavingPool, once_more
 from app_db.jobs.ledger import Delivery
 from app_db.settings import ValkeySettings
 from app_db.types import new_id
@@ -58,7 +55,7 @@ return taken
 type Valkey = ArqRedis
 
 
-class _Pool(ConnectionPool):
+class _Pool(LeavingPool):
     """Connections that are not waited for longer than half of a call may take: while one connects, all others wait."""
 
     patience: float
@@ -73,8 +70,7 @@ class _Pool(ConnectionPool):
 async def connect(settings: ValkeySettings) -> AsyncIterator[Valkey]:
     """Open a client whose every call ends within `settings.timeout`; arq's own settings would wait for ever."""
     half = settings.timeout.total_seconds() / 2
-    # A connection that the server has closed is noticed when it is used: once more, on a new one.
-    options: dict[str, Any] = {"retry": Retry(NoBackoff(), 1), "retry_on_error": [ValkeyGone], **settings.tls_options}
+    options = {**once_more(), **settings.tls_options}  # guard: test_a_worker_leaves_a_valkey_that_was_demoted
     url = settings.url.get_secret_value()
     pool = _Pool.from_url(url, socket_timeout=half, socket_connect_timeout=half, socket_keepalive=True, **options)
     pool.patience = half
