@@ -14,9 +14,10 @@ from app_db.models import JobState
 from app_db.settings import DatabaseSettings
 from app_db.types import new_id
 from app_worker.arguments import parse
-from app_worker.commands import BATCH, JobNotFound, QueueNotFound, execute
+from app_worker.commands import BATCH, execute
 from app_worker.context import JobContext
 from app_worker.documents import Document
+from app_worker.known_names import JobNotFound, NameNotFound
 from app_worker.registry import handles
 from app_worker.settings import CommandSettings
 from app_worker.testing import drain, one_time_settings
@@ -242,7 +243,7 @@ async def test_a_queue_is_limited_and_shown(jobs: Jobs, command: Command) -> Non
 
 
 async def test_the_limit_of_a_queue_is_lifted(command: Command) -> None:
-    await command("limit", "mail", 3)
+    await command("limit", "mail", 3, "--new")
 
     (queue,) = (await document_of(command, "limit", "mail", "none"))["queues"]
 
@@ -250,7 +251,7 @@ async def test_the_limit_of_a_queue_is_lifted(command: Command) -> None:
 
 
 async def test_a_queue_that_nobody_knows_is_not_resumed(command: Command) -> None:
-    with pytest.raises(QueueNotFound):
+    with pytest.raises(NameNotFound):
         await command("resume", "typo")
 
 

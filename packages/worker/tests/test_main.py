@@ -236,7 +236,32 @@ async def test_a_setting_that_is_missing_is_named(environment: dict[str, str]) -
 
     stats = await run_command(environment, "stats")
 
-    assert stats.stderr == "error: APP_DATABASE__URL: has to be set\n"
+    error, hint = stats.stderr.splitlines()
+    assert error == "error: APP_DATABASE__URL: has to be set"
+    assert hint.startswith("hint: beside `make dev`, ")
+
+
+@pytest.mark.parametrize("command", ["stats", "drain"])
+async def test_ctrl_c_ends_a_command_with_one_line(environment: dict[str, str], tmp_path: Path, command: str) -> None:
+    """As a shell has it: 128 and the number of SIGINT."""
+    log = tmp_path / "log"
+    with socket.create_server(("127.0.0.1", 0)) as silent, log.open("wb") as output:
+        url = f"postgresql://app@127.0.0.1:{silent.getsockname()[1]}/app"
+        own = {**environment, "APP_DATABASE__URL": url, "APP_DATABASE__CONNECT_TIMEOUT": "PT20S"}
+        process = spawn([sys.executable, "-m", "app_worker", command], env=own, cwd=tmp_path, output=output)
+        try:
+            connection, _ = await asyncio.to_thread(silent.accept)
+            with connection:
+                process.send_signal(signal.SIGINT)
+
+                assert await asyncio.to_thread(process.wait, 30) == 130, log.read_text()
+        finally:
+            process.kill()
+            process.wait()
+    assert [line for line in log.read_text().splitlines() if not line.startswith("{")] in (
+        ["error: stopped by Ctrl-C"],
+        ["error: stopped by Ctrl-C; what was running has been given back"],
+    )
 
 
 async def test_what_the_api_reads_may_be_set_too(environment: dict[str, str]) -> None:

@@ -1,6 +1,7 @@
 """Which function runs which kind of job."""
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -58,3 +59,37 @@ def test_each_failure_waits_longer_up_to_a_day_give_or_take(attempt: int, second
 def test_rules_that_nobody_could_keep_are_refused(rules: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=f"test.note: {complaint}"):
         handles(Note, **rules)
+
+
+def plain(job: JobContext, payload: Note) -> None: ...
+
+
+async def generates(job: JobContext, payload: Note) -> Any:
+    yield 1
+
+
+class Plain:
+    def __call__(self, job: JobContext, payload: Note) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "function", [plain, generates, Plain(), partial(plain), lambda job, payload: None, None], ids=repr
+)
+def test_a_handler_that_is_no_async_function_is_refused(function: Any) -> None:
+    """It would have its effects in each attempt, and fail behind them (`'NoneType' can't be used in 'await'`)."""
+    with pytest.raises(TypeError, match=r"^test.note: the handler .* is no `async def`"):
+        handles(Note)(function)
+
+
+class Async:
+    async def __call__(self, job: JobContext, payload: Note) -> None: ...
+
+
+@pytest.mark.parametrize("function", [Async(), partial(note.function), Async().__call__], ids=repr)
+def test_whatever_is_async_may_be_a_handler(function: Any) -> None:
+    assert handles(Note)(function).function is function
+
+
+def test_a_back_off_that_is_no_function_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"^test.note: the back-off is a function"):
+        handles(Note, backoff=timedelta(seconds=1))(note.function)  # type: ignore[arg-type]  # that is the fault

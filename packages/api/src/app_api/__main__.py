@@ -1,6 +1,12 @@
 """`python -m app_api`."""
 
-from app_api import first_signal  # noqa: F401  # before what takes long to import
-from app_api.main import main
+import sys
 
-main()
+try:
+    from app_api import first_signal  # noqa: F401  # before what takes long to import
+    from app_api.main import main
+
+    main()
+except KeyboardInterrupt:  # while it was imported, too
+    sys.stderr.write("error: stopped by Ctrl-C\n")
+    sys.exit(130)

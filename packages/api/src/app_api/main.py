@@ -14,7 +14,7 @@ from app_api.app import create_app
 from app_api.seed import seed
 from app_api.serving import serve
 from app_api.settings import ELSEWHERE, ApiSettings
-from app_db.configuration import Environment, Misconfigured, load
+from app_db.configuration import Environment, Misconfigured, hints, load
 from app_db.outage import DatabaseUnavailable
 from app_db.output import write_out
 from app_db.roles import require_modest_role
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         _run(parsed)
     except Misconfigured as error:
-        sys.exit(str(error))
+        sys.exit("\n".join([str(error), *(f"hint: {line}" for line in hints(error))]))
 
 
 def _run(parsed: argparse.Namespace) -> None:

@@ -107,6 +107,14 @@ def load[S: BaseModel](model: type[S], environ: Mapping[str, str], *, elsewhere:
     raise Misconfigured(*wrong.values())
 
 
+def hints(error: Misconfigured) -> list[str]:
+    """Return what else to say to people on a command line: where an environment is to be had."""
+    if "APP_DATABASE__URL: has to be set" not in error.lines:
+        return []
+    shell = "beside `make dev`, `.venv/bin/python scripts/dev.py run bash` opens a shell that has all settings"
+    return [f"{shell}; elsewhere give them as docs/configuration.md says"]
+
+
 def read(known: Collection[str], environ: Mapping[str, str], *, elsewhere: Collection[str] = ()) -> Given:
     """Return what is set: by a variable, by a file that `<name>_FILE` names, or in the file of secrets.
 

@@ -15,6 +15,8 @@ from app_db.telemetry.outlet import Outlet
 log = structlog.get_logger(__name__)
 
 PATIENCE: Final = timedelta(seconds=0.5)
+INTERRUPTED: Final = 130
+"""The status of what Ctrl-C has ended, as a shell has it."""
 
 
 def end_soon(*, patience: timedelta = PATIENCE) -> None:

@@ -24,6 +24,11 @@ def utcnow() -> datetime:
     return datetime.now(UTC)
 
 
+def aware(moment: datetime) -> datetime:
+    """Return a moment that Postgres gave, in UTC where the driver left its zone out, as it does of infinite ones."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
 def new_id() -> UUID:
     """Return a UUIDv7: 48 bits of milliseconds, 12 bits of their fraction, 62 random bits (RFC 9562, 5.7 and 6.2).
 

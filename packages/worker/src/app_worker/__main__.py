@@ -1,6 +1,12 @@
 """`python -m app_worker`."""
 
-from app_worker import first_signal  # noqa: F401  # before what takes long to import
-from app_worker.main import main
+import sys
 
-main()
+try:
+    from app_worker import first_signal  # noqa: F401  # before what takes long to import
+    from app_worker.main import main
+
+    main()
+except KeyboardInterrupt:  # while it was imported, too
+    sys.stderr.write("error: stopped by Ctrl-C\n")
+    sys.exit(130)

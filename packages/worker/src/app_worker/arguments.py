@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 from app_db.jobs.bounds import INTEGER, require_name
@@ -9,7 +10,10 @@ from app_db.models import JobState
 from app_db.paging import Cursor
 
 DESCRIPTION = "Runs background jobs and cron, and shows and steers what is in the ledger."
-EPILOG = "`COMMAND --help` explains a command. Only `run` needs Valkey. Exit codes: 0 done, 1 it failed, 2 bad usage."
+EPILOG = (
+    "`COMMAND --help` explains a command. Only `run` needs Valkey. Exit codes: 0 done, 1 it failed, 2 bad usage, "
+    "130 Ctrl-C."
+)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -26,6 +30,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     _add_looking(commands, output)
     _add_acting(commands, output)
     _add_steering(commands, output)
+    _add_enqueueing(commands, output)
     options = root.parse_args(arguments)
     if options.command in _ACTIONS and (complaint := _ambiguity(options)):
         commands.choices[options.command].error(complaint)
@@ -84,17 +89,55 @@ def _add_steering(commands: Commands, output: argparse.ArgumentParser) -> None:
     for name, summary in _STEERING.items():
         command = commands.add_parser(name, parents=[output], help=summary, description=f"{summary.capitalize()}.")
         command.add_argument("queue", type=_name, metavar="QUEUE", help="the name of the queue")
+        command.add_argument("--new", action="store_true", help="the queue may be one that nobody has used yet")
         if name == "limit":
             command.add_argument("limit", type=_limit, metavar="N|none", help="jobs at once over all workers together")
+
+
+def _add_enqueueing(commands: Commands, output: argparse.ArgumentParser) -> None:
+    command = commands.add_parser("enqueue", parents=[output], help="enqueue one job", description=_ENQUEUE)
+    command.add_argument("kind", type=_name, metavar="KIND", help="as in sessions.prune")
+    command.add_argument("payload", nargs="?", default="{}", metavar="JSON", help="the fields of its payload")
+    command.add_argument("--queue", type=_name, default="default", metavar="QUEUE", help="(default: default)")
+    command.add_argument("--priority", type=int, default=2, metavar="N", help="the lowest is served first (default: 2)")
+    command.add_argument("--run-at", type=_moment, metavar="TIME", help="not before, as in 2026-12-24T18:00+01:00")
+    command.add_argument("--max-attempts", type=_count, metavar="N", help="instead of its handler's own limit")
+    crons = commands.add_parser("crons", help="list crons, or run one now", description="List crons, or run one now.")
+    actions = crons.add_subparsers(dest="cron_command", required=True, metavar="COMMAND")
+    listing = "list crons with their last and next ticks"
+    actions.add_parser("list", parents=[output], help=listing, description=f"{listing.capitalize()}.")
+    running = "enqueue now what a cron enqueues at its ticks"
+    run = actions.add_parser("run", parents=[output], help=running, description=f"{running.capitalize()}.")
+    run.add_argument("name", metavar="CRON", help="the name of the cron")
 
 
 def _filter() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
     chosen = options.add_argument_group("filter")
-    chosen.add_argument("--state", type=JobState, metavar="STATE", help=f"one of {', '.join(JobState)}")
+    chosen.add_argument("--state", type=_state, metavar="STATE", help=f"one of {', '.join(JobState)}")
     chosen.add_argument("--kind", type=_name, metavar="KIND", help="only this kind, as in email.welcome")
     chosen.add_argument("--queue", type=_name, metavar="QUEUE", help="only this queue")
     return options
+
+
+def _state(text: str) -> JobState:
+    try:
+        return JobState(text)
+    except ValueError:
+        meant = "; what is dead is discarded" if text in {"dead", "failed"} else ""
+        raise argparse.ArgumentTypeError(
+            f"there is no state {text!r}: choose from {', '.join(JobState)}{meant}"
+        ) from None
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time, as in 2026-12-24T18:00+01:00") from None
+    if moment.tzinfo is None:
+        raise argparse.ArgumentTypeError(f"{text!r} has no time zone, as in 2026-12-24T18:00+01:00")
+    return moment
 
 
 def _count(text: str) -> int:
@@ -128,6 +171,8 @@ second signal ends it at once. It needs APP_DATABASE__URL and APP_REDIS__URL."""
 
 _DRAIN = """Run what is due in these queues, one job after the other, until nothing is, and exit: for maintenance, or
 while Valkey is away. What is scheduled for later stays. Workers may run meanwhile; no job runs twice."""
+
+_ENQUEUE = """Enqueue one job. The kind and the fields are those of its payload class, in app_db/jobs/catalog.py."""
 
 _ACTIONS = {
     "retry": ("run jobs again", "Run again a job that has ended, or at once one that waits for its next attempt."),

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 from argparse import Namespace
 from collections import Counter
@@ -21,8 +22,10 @@ from app_db.repositories.jobs import JobRepository
 from app_db.types import new_id
 from app_worker import draining
 from app_worker.documents import Acted, Document, Drained, JobDetail, JobList, Queues, Stats
+from app_worker.enqueue_commands import enqueue_one, look_after_crons
 from app_worker.handlers import HANDLERS
 from app_worker.heartbeat import Heartbeat
+from app_worker.known_names import JobNotFound, require_names, require_queue
 from app_worker.mail import open_mails
 from app_worker.metrics import Metrics
 from app_worker.process import STOP_SIGNALS, database_settings
@@ -36,12 +39,8 @@ BATCH = 1000
 """Jobs that are acted on in one transaction."""
 
 
-class JobNotFound(NotFound):
-    """There is no job with this id."""
-
-
-class QueueNotFound(NotFound):
-    """No queue of this name has jobs, a worker or settings."""
+class Interrupted(Exception):
+    """Somebody pressed Ctrl-C, and what was running has been given back."""
 
 
 async def execute(settings: CommandSettings, options: Namespace) -> Document:
@@ -93,8 +92,10 @@ def _ended_by_signals() -> Iterator[None]:
     """Let the first SIGTERM or SIGINT cancel the current task; the next one ends the process."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None, "commands run in tasks"
+    received: list[signal.Signals] = []
 
-    def end() -> None:
+    def end(number: signal.Signals) -> None:
+        received.append(number)
         task.cancel()  # guard: test_a_drain_that_is_stopped_gives_its_job_back
         remove()
 
@@ -103,9 +104,13 @@ def _ended_by_signals() -> Iterator[None]:
             loop.remove_signal_handler(number)
 
     for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, end)
+        loop.add_signal_handler(number, end, number)
     try:
         yield
+    except asyncio.CancelledError:
+        if received == [signal.SIGINT]:
+            raise Interrupted from None
+        raise
     finally:
         remove()
 
@@ -113,6 +118,8 @@ def _ended_by_signals() -> Iterator[None]:
 async def _list(database: Database, options: Namespace) -> Document:
     async with database.unit_of_work(read_only=True) as session:
         page = await JobRepository(session).matching(_filter(options), after=options.after, limit=options.limit)
+        if not page.items:
+            await require_names(session, kind=options.kind, queue=options.queue)
         return JobList.model_validate(page)
 
 
@@ -124,6 +131,8 @@ async def _show(database: Database, options: Namespace) -> Document:
             raise JobNotFound
         columns = {name: getattr(job, name) for name in JobDetail.model_fields if hasattr(job, name)}
         cancel_requested, errors = await jobs.is_asked_to_end(job.id), await jobs.errors_of(job.id)
+        if job.max_attempts is None:
+            columns["max_attempts"] = _MAX_ATTEMPTS.get(job.kind)
         return JobDetail.model_validate({**columns, "cancel_requested": cancel_requested, "errors": errors})
 
 
@@ -150,37 +159,32 @@ async def _act(database: Database, options: Namespace) -> Document:
         async with database.unit_of_work() as session:
             count = await control.act_on_all(session, _filter(options), action, limit=BATCH)
         total += count
+    if total == 0:
+        async with database.unit_of_work(read_only=True) as session:
+            await require_names(session, kind=options.kind, queue=options.queue)
     return Acted(action=action, count=total)
 
 
-async def _pause(database: Database, options: Namespace) -> Document:
+async def _steer(database: Database, options: Namespace) -> Document:
     async with database.unit_of_work() as session:
-        await control.pause(session, options.queue)
-        return await _queue(session, options.queue)
-
-
-async def _resume(database: Database, options: Namespace) -> Document:
-    async with database.unit_of_work() as session:
-        await control.resume(session, options.queue)
-        return await _queue(session, options.queue)
-
-
-async def _limit(database: Database, options: Namespace) -> Document:
-    async with database.unit_of_work() as session:
-        await control.limit(session, options.queue, options.limit)
-        return await _queue(session, options.queue)
-
-
-async def _queue(session: Session, name: str) -> Queues:
-    queues = [queue for queue in await JobRepository(session).queues() if queue.name == name]
-    if not queues:
-        raise QueueNotFound
-    return Queues(queues=queues)
+        if not options.new:
+            await require_queue(session, options.queue)  # guard: test_a_queue_that_nobody_uses_is_not_made_by_a_slip
+        match options.command:
+            case "pause":
+                await control.pause(session, options.queue)
+            case "resume":
+                await control.resume(session, options.queue)
+            case _:
+                await control.limit(session, options.queue, options.limit)
+        return Queues(queues=[queue for queue in await JobRepository(session).queues() if queue.name == options.queue])
 
 
 def _filter(options: Namespace) -> JobFilter:
     return JobFilter(state=options.state, kind=options.kind, queue=options.queue)
 
+
+_MAX_ATTEMPTS: Final = {handler.payload_class.kind: handler.max_attempts for handler in HANDLERS}
+"""Of the handlers here, for jobs that have no limit of their own."""
 
 _ACT_ON_ONE: Final[Mapping[Action, Callable[[Session, UUID], Awaitable[None]]]] = {
     Action.RETRY: control.retry,
@@ -193,7 +197,7 @@ _COMMANDS: Final[Mapping[str, Callable[[Database, Namespace], Awaitable[Document
     "show": _show,
     "stats": _stats,
     **dict.fromkeys(Action, _act),
-    "pause": _pause,
-    "resume": _resume,
-    "limit": _limit,
+    **dict.fromkeys(("pause", "resume", "limit"), _steer),
+    "enqueue": enqueue_one,
+    "crons": look_after_crons,
 }

@@ -7,12 +7,13 @@ from textwrap import indent
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator
 
 from app_db.jobs.control import Action
 from app_db.models import OPEN_STATES, JobState
 from app_db.repositories.job_lists import MOST_LOOKED_AT
 from app_db.repositories.job_views import FinishedCount, JobCount, QueueOverview, WorkerOverview
+from app_db.types import aware
 from app_worker.tables import printable, sheet, table
 
 OPEN: Final = tuple(state for state in JobState if state in OPEN_STATES)
@@ -40,7 +41,7 @@ class JobRow(BaseModel, frozen=True, from_attributes=True):
     max_attempts: int | None
     owner_id: UUID | None
     created_at: datetime
-    run_at: datetime
+    run_at: Annotated[datetime, AfterValidator(aware)]
     started_at: datetime | None
     finished_at: datetime | None
     progress: Any | None  # Any: JSON
@@ -126,7 +127,7 @@ class Stats(Queues, frozen=True):
 
     workers: list[WorkerOverview]
     jobs: list[JobCount]
-    """Open ones and dead ones."""
+    """Open ones and discarded ones."""
     finished: list[FinishedCount]
     """In the last hour."""
 
@@ -170,6 +171,41 @@ class Drained(Document, frozen=True):
     def text(self) -> str:
         """Return one line for each state."""
         return "".join(f"{state}: {_jobs(count)}\n" for state, count in self.states.items()) or "nothing was due\n"
+
+
+class Enqueued(Document, frozen=True):
+    """The job that is there now; one like it may have been there before."""
+
+    id: UUID
+    kind: str
+    queue: str
+
+    def text(self) -> str:
+        """Return one line."""
+        return f"enqueued: {self.id}\n"
+
+
+class CronRow(BaseModel, frozen=True, from_attributes=True):
+    """A cron in a list."""
+
+    name: str
+    expression: str
+    timezone: str
+    queue: str
+    last_tick_at: datetime | None
+    """Up to when its ticks have been dealt with; null before a worker has seen it."""
+    next_tick_at: datetime
+
+
+class Crons(Document, frozen=True):
+    """What runs at which time."""
+
+    crons: list[CronRow]
+
+    def text(self) -> str:
+        """Return a table."""
+        headers = ("CRON", "EXPRESSION", "TIME ZONE", "QUEUE", "LAST TICK (UTC)", "NEXT TICK (UTC)")
+        return table(headers, [[value for _, value in row] for row in self.crons])
 
 
 def _counts(counts: Mapping[JobState, int]) -> list[int]:

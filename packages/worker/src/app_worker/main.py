@@ -10,8 +10,8 @@ from collections.abc import Awaitable
 import structlog
 import uvloop
 
-from app_db.configuration import Environment, Misconfigured, load
-from app_db.ending import end_soon
+from app_db.configuration import Environment, Misconfigured, hints, load
+from app_db.ending import INTERRUPTED, end_soon
 from app_db.errors import AppError
 from app_db.outage import DatabaseUnavailable
 from app_db.output import write_out
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Parse the command line and run the command.
 
     Raises:
-        SystemExit: 2 for bad usage; 1 with one line on standard error for what can be told to people.
+        SystemExit: 2 for bad usage; 130 after Ctrl-C; 1 with one line on standard error for what can be told to people.
     """
     options = parse(arguments)
     os.environ.setdefault("UV_THREADPOOL_SIZE", LOOKUPS)
@@ -48,7 +48,11 @@ def main(arguments: list[str] | None = None) -> None:
     except AppError as error:
         sys.exit(f"error: {error.reason()}")
     except Misconfigured as error:
-        sys.exit("\n".join(f"error: {line}" for line in error.lines))
+        lines = [f"error: {line}" for line in error.lines]
+        sys.exit("\n".join([*lines, *(f"hint: {line}" for line in hints(error))]))
+    except commands.Interrupted:
+        sys.stderr.write("error: stopped by Ctrl-C; what was running has been given back\n")
+        sys.exit(INTERRUPTED)
     except asyncio.CancelledError:
         sys.exit("error: stopped by a signal; what was running has been given back")
 

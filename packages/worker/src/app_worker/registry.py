@@ -1,5 +1,7 @@
 """Which function runs which kind of job, and how."""
 
+import functools
+import inspect
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -9,6 +11,7 @@ from typing import Any
 
 from app_db.jobs.bounds import LONGEST_DELAY, LONGEST_TIMEOUT, SMALLINT
 from app_db.jobs.payload import JobPayload
+from app_db.texts import safe_repr
 from app_worker.context import JobContext
 
 DAY = timedelta(days=1)
@@ -42,6 +45,15 @@ class Handler:
     backoff: Callable[[int], timedelta]
     keep: timedelta | None
 
+    def __post_init__(self) -> None:
+        if not _is_async(self.function):  # or its effects would happen in each attempt, before it fails
+            raise TypeError(
+                f"{self.payload_class.kind}: the handler {safe_repr(self.function, 200)} is no `async def`; make it "
+                "one, and let it call what blocks by `await asyncio.to_thread(…)`"
+            )  # guard: test_a_handler_that_is_no_async_function_is_refused
+        if not callable(self.backoff):
+            raise TypeError(f"{self.payload_class.kind}: the back-off is a function of the number of the attempt")
+
 
 def handles[P: JobPayload](
     payload_class: type[P],
@@ -64,6 +76,7 @@ def handles[P: JobPayload](
         keep: for so long its completed jobs are kept, instead of a day.
 
     Raises:
+        TypeError: for a function that is no `async def`.
         ValueError: for a timeout that Postgres could not keep to, attempts that could not be counted, or a retention
             of more than a hundred years.
     """
@@ -80,6 +93,14 @@ def handles[P: JobPayload](
         return Handler(payload_class, function, mode, timeout, max_attempts, backoff, keep)
 
     return decorate
+
+
+def _is_async(function: object) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    if inspect.iscoroutinefunction(function):
+        return True
+    return callable(function) and inspect.iscoroutinefunction(type(function).__call__)
 
 
 class Registry:

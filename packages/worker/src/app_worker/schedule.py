@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import islice, takewhile
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -151,14 +152,15 @@ async def _fire(database: Database, cron: Cron, *, seen: datetime, now: datetime
         if not await advance_cron(session, cron.name, seen=seen, tick=ticks[-1] if ticks else now):
             return cron.next_tick(now) - now  # guard: test_a_tick_fires_once
         for tick in ticks:
-            await _enqueue(session, cron, tick)
+            await enqueue_job_of(session, cron, tick)
     if cron.catch_up is not CatchUp.ONE and first not in ticks:
         log.warning("cron_ticks_passed_over", cron=cron.name, since=first.isoformat())
     log.info("cron_fired", cron=cron.name, ticks=[tick.isoformat() for tick in ticks])
     return timedelta(0) if len(ticks) == MOST_AT_ONCE else cron.next_tick(now) - now
 
 
-async def _enqueue(session: Session, cron: Cron, tick: datetime) -> None:
+async def enqueue_job_of(session: Session, cron: Cron, tick: datetime | None) -> UUID:
+    """Enqueue what the cron enqueues at a tick, or without one at once; return the id of the job that is there now."""
     unique = None if cron.overlap else Unique(key=f"cron:{cron.name}")
     job_id = await enqueue(
         session, cron.payload(), run_at=tick, queue=cron.queue, priority=cron.priority, unique=unique
@@ -166,6 +168,7 @@ async def _enqueue(session: Session, cron: Cron, tick: datetime) -> None:
     if unique is not None and (open_job := await join_open_job(session, job_id, queue=cron.queue)) is not None:
         about = {"job_id": str(job_id), "state": open_job.state, "attempt": open_job.attempt}
         log.warning("cron_job_still_open", cron=cron.name, **about)
+    return job_id
 
 
 async def run_schedule(database: Database, crons: tuple[Cron, ...] = CRONS) -> None:

@@ -110,7 +110,7 @@ async def retry(session: Session, job_id: UUID) -> None:
 
 
 async def discard(session: Session, job_id: UUID) -> None:
-    """Give up a job that waits; it stays on record among the dead and may be retried.
+    """Give up a job that waits; it stays on record as discarded and may be retried.
 
     Raises:
         NotFound: there is no such job.

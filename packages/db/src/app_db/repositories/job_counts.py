@@ -14,7 +14,7 @@ SILENCE = timedelta(seconds=15)
 MOST = 1000
 """So many jobs are counted of a state, queue and kind; beyond that it says "at least"."""
 
-# All open jobs and the dead ones, each from the index that has it. Without a limit, :most is NULL.
+# All open jobs and those discarded, each from the index that has it. Without a limit, :most is NULL.
 _OPEN = f"""
     {APART_GROUPS}, {LINES}, set_apart AS (
         SELECT state, queue, kind, jobs FROM apart, LATERAL (
@@ -58,7 +58,7 @@ _QUEUES = text(f"""
         UNION SELECT unnest(queues) FROM job_workers
     )
     SELECT name, paused_at, max_running, coalesce(counts, '{{}}') AS counts,
-        CAST(extract(epoch FROM now() - due_at) AS float) AS oldest_due_age,
+        CAST(extract(epoch FROM now() - greatest(due_at, '1970-01-01 00:00Z')) AS float) AS oldest_due_age,
         (SELECT count(*) FROM job_workers WHERE name = ANY (queues) AND now() - beat_at < :silence) AS workers,
         name IN (SELECT queue FROM full_lines) AS at_least
     FROM names LEFT JOIN counts USING (name) LEFT JOIN dues USING (name) LEFT JOIN job_queues USING (name)
@@ -99,7 +99,7 @@ async def queues(session: Session, *, most: int | None) -> list[QueueOverview]:
 
 
 async def stats(session: Session, *, within: timedelta, most: int | None) -> JobStats:
-    """Count the open jobs, the dead ones, and what has ended `within` this time."""
+    """Count the open jobs, those discarded, and what has ended `within` this time."""
     jobs = (await session.execute(_COUNTS, {"most": most})).all()
     finished = (await session.execute(_FINISHED, {"within": within, "most": most})).all()
     return JobStats(

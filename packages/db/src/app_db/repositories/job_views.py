@@ -69,7 +69,7 @@ class JobStats:
     """The first thing that an operator looks at."""
 
     jobs: Sequence[JobCount]
-    """All that are open, and the dead: those discarded and still on record."""
+    """All that are open, and those that were discarded and are still on record."""
     finished: Sequence[FinishedCount]
     at_least: bool = False
     """Whether there may be more: no count goes beyond its limit, nor does a mean take in more."""

@@ -73,7 +73,7 @@ class JobRepository:
         return [WorkerOverview(**row) for row in (await self.session.execute(statement)).mappings()]
 
     async def stats(self, *, within: timedelta = timedelta(hours=1), most: int | None = job_counts.MOST) -> JobStats:
-        """Count the open jobs, the dead ones, and what has ended `within` this time, each up to `most`."""
+        """Count the open jobs, those discarded, and what has ended `within` this time, each up to `most`."""
         return await job_counts.stats(self.session, within=within, most=most)
 
 

@@ -81,6 +81,6 @@ async def retry_job(job_id: UUID, operator: OperatorDep, session: SessionDep) ->
 
 @router.post("/{job_id}/discard", responses=problem_responses(NotFound, JobIsFinal, JobIsRunning))
 async def discard_job(job_id: UUID, operator: OperatorDep, session: SessionDep) -> JobDetail:
-    """Give up a job that waits; it stays on record among the dead, and may be retried."""
+    """Give up a job that waits; it stays on record as discarded, and may be retried."""
     await control.discard(session, job_id)
     return await service.show(session, operator, job_id)

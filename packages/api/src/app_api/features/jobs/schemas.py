@@ -5,11 +5,12 @@ from datetime import datetime
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from app_api.paging import Page
 from app_db.jobs.control import Action, JobFilter
 from app_db.models import Job, JobError, JobState
+from app_db.types import aware
 
 Name = Annotated[str, Field(max_length=200)]
 
@@ -26,7 +27,7 @@ class JobRead(BaseModel):
     owner_id: UUID | None
     attempt: int
     created_at: datetime
-    run_at: datetime
+    run_at: Annotated[datetime, AfterValidator(aware)]
     started_at: datetime | None
     finished_at: datetime | None
     progress: Any | None  # Any: JSON of the handler's own shape
@@ -197,7 +198,7 @@ class JobStatsRead(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     jobs: list[JobCountRead]
-    """All that are open, and the dead: those discarded and still on record."""
+    """All that are open, and those that were discarded and are still on record."""
     finished: list[FinishedCountRead]
     at_least: bool
     """Whether there may be more: of each kind in each state and queue no more than a thousand are counted."""

@@ -1,0 +1,87 @@
+"""Commands that enqueue: one job, or what a cron enqueues."""
+
+from argparse import Namespace
+
+from pydantic import ValidationError
+
+from app_db import Database
+from app_db.errors import Invalid
+from app_db.jobs.catalog import CATALOG
+from app_db.jobs.crons import database_time, recorded_ticks
+from app_db.jobs.outbox import enqueue
+from app_worker.documents import CronRow, Crons, Document, Enqueued
+from app_worker.known_names import NameNotFound
+from app_worker.schedule import CRONS, enqueue_job_of
+
+
+class NotEnqueued(Invalid):
+    """A job like this is not accepted."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self._why = why
+
+    def reason(self) -> str:
+        """Say why."""
+        return self._why
+
+
+async def enqueue_one(database: Database, options: Namespace) -> Document:
+    """Enqueue one job.
+
+    Raises:
+        NameNotFound: for a kind that nobody knows.
+        NotEnqueued: for fields and terms that `enqueue` refuses.
+    """
+    payload_classes = {payload_class.kind: payload_class for payload_class in CATALOG}
+    if options.kind not in payload_classes:
+        raise NameNotFound("kind of job", options.kind, payload_classes)
+    try:
+        payload = payload_classes[options.kind].model_validate_json(options.payload)
+        async with database.unit_of_work() as session:
+            job_id = await enqueue(
+                session,
+                payload,
+                run_at=options.run_at,
+                queue=options.queue,
+                priority=options.priority,
+                max_attempts=options.max_attempts,
+            )
+    except ValidationError as error:
+        problems = error.errors(include_input=False, include_url=False)
+        places = (f"{'.'.join(map(str, problem['loc'])) or 'payload'}: {problem['msg']}" for problem in problems)
+        raise NotEnqueued(f"the payload of {options.kind}: {'; '.join(places)}") from None
+    except ValueError as error:
+        raise NotEnqueued(str(error)) from None
+    return Enqueued(id=job_id, kind=options.kind, queue=options.queue)
+
+
+async def look_after_crons(database: Database, options: Namespace) -> Document:
+    """List the crons, or run one of them now.
+
+    Raises:
+        NameNotFound: for a cron that is not there.
+    """
+    by_name = {cron.name: cron for cron in CRONS}
+    if options.cron_command == "run":
+        if options.name not in by_name:
+            raise NameNotFound("cron", options.name, by_name)
+        cron = by_name[options.name]
+        async with database.unit_of_work() as session:
+            job_id = await enqueue_job_of(session, cron, None)
+        return Enqueued(id=job_id, kind=cron.payload().kind, queue=cron.queue)
+    async with database.unit_of_work(read_only=True) as session:
+        now = await database_time(session)
+        last = await recorded_ticks(session, list(by_name))
+    rows = [
+        CronRow(
+            name=cron.name,
+            expression=cron.expression,
+            timezone=cron.timezone,
+            queue=cron.queue,
+            last_tick_at=last.get(cron.name),
+            next_tick_at=cron.next_tick(now),
+        )
+        for cron in CRONS
+    ]
+    return Crons(crons=rows)

@@ -1,0 +1,58 @@
+"""Names that people type: of jobs, queues, kinds and crons. What is misspelt is refused, with what may be meant."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from app_db import Session
+from app_db.errors import NotFound
+from app_db.jobs.catalog import CATALOG
+from app_db.jobs.control import JobFilter
+from app_db.jobs.retention import QUEUE as RETENTION
+from app_db.repositories.jobs import JobRepository
+
+ALWAYS = ("default", RETENTION)
+"""Queues that are there before anybody has used them."""
+
+
+class JobNotFound(NotFound):
+    """There is no job with this id."""
+
+
+class NameNotFound(NotFound):
+    """There is nothing of this name."""
+
+    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+        super().__init__(name)
+        self._what, self._name, self._known = what, name, sorted(known)
+
+    def reason(self) -> str:
+        """Say what there is."""
+        near = get_close_matches(self._name, self._known, n=1)
+        there_is = f"did you mean {near[0]}?" if near else f"there is {', '.join(self._known) or 'none'}"
+        return f"There is no {self._what} {self._name!r}; {there_is}"
+
+
+async def require_queue(session: Session, name: str) -> None:
+    """Refuse the name of a queue that has no jobs, no worker and no settings.
+
+    Raises:
+        NameNotFound: says what there is.
+    """
+    jobs = JobRepository(session)
+    if name not in ALWAYS and not await jobs.has_queue(name):
+        raise NameNotFound("queue", name, {*ALWAYS, *(queue.name for queue in await jobs.queues())})
+
+
+async def require_names(session: Session, *, kind: str | None, queue: str | None) -> None:
+    """Refuse the names of a filter that found nothing, where no job could ever match.
+
+    Raises:
+        NameNotFound: as above.
+    """
+    if queue is not None:
+        await require_queue(session, queue)
+    kinds = [payload_class.kind for payload_class in CATALOG]
+    if kind is not None and kind not in kinds:
+        found = await JobRepository(session).matching(JobFilter(kind=kind), after=None, limit=1)
+        if not found.items:
+            raise NameNotFound("kind of job", kind, kinds)
