@@ -56,7 +56,7 @@ class HttpSettings(BaseModel, frozen=True):
     cors_origins: tuple[Origin, ...] = ()
     """Front ends on other origins whose browsers may ask."""
     trusted_proxies: TrustedProxies = ()
-    """Whose X-Forwarded-For is believed."""
+    """Whose X-Forwarded-For, or Forwarded where there is none, is believed."""
     https: bool = False
     """Whether clients reach us by HTTPS alone; browsers are then told to (Strict-Transport-Security)."""
     keep_alive: Annotated[Duration, Field(ge=timedelta(seconds=1), le=timedelta(hours=1))] = timedelta(seconds=75)
