@@ -223,6 +223,45 @@ def test_a_check_fails_where_production_would_not_start(secrets: Path, database_
         run("check", environ={SECRETS_FILE: str(secrets), "APP_DATABASE__URL": url})
 
 
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"APP_MAIL__URL": "smtp://u:n0tshown/x@mail.example.com"}, "APP_MAIL__URL: has / "),
+        ({"APP_MAIL__URL": "smtp://u:n0tshown@mail.example.com:x"}, "APP_MAIL__URL: has a port that is no number"),
+        ({"APP_MAIL__URL": "smtp://"}, "APP_MAIL__URL: names no host"),
+        ({"APP_MAIL__URL": "console://"}, "APP_MAIL__URL: would print mails"),
+        ({"APP_MAIL__FORM": "a@example.com"}, "APP_MAIL__FORM: is no setting; the closest one is APP_MAIL__FROM"),
+        ({"APP_MAIL__FROM": "a@example.com, b@example.com"}, "APP_MAIL__FROM: must be one mailbox"),
+        (
+            {"APP_MAIL__URL": "smtp://u:n0tshown@mail.example.com", "APP_MAIL__TLS": "off"},
+            "APP_MAIL__TLS: is off, so the password",
+        ),
+        ({"APP_PUBLIC_BASE_URL": "https://"}, "APP_PUBLIC_BASE_URL: "),
+        ({"APP_PUBLIC_BASE_URL": "http://app.example.com"}, "APP_PUBLIC_BASE_URL: must be https"),
+    ],
+)
+def test_a_check_reads_the_settings_of_mail_as_the_worker_does(secrets: Path, given: dict[str, str], line: str) -> None:
+    with pytest.raises(Misconfigured) as refused:
+        run("check", environ={**settings_of(secrets), "APP_HTTP__ALLOWED_HOSTS": '["app.example.com"]', **given})
+
+    assert str(refused.value).startswith(line)
+    assert "n0tshown" not in str(refused.value)
+
+
+def test_a_check_prints_what_is_given_of_mail(secrets: Path) -> None:
+    mail = {"APP_MAIL__URL": "smtp://u:n0tshown@mail.example.com:587", "APP_MAIL__FROM": "Acme, Inc. <a@example.com>"}
+    environ = {**settings_of(secrets), "APP_ENV": "test", "APP_WORKER__CONCURRENCY": "3", **mail}
+
+    lines = [
+        line for line in run("check", environ=environ) if line.startswith(("APP_MAIL", "APP_PUBLIC", "APP_WORKER"))
+    ]
+
+    assert lines == [
+        "APP_MAIL__URL=smtp://…@mail.example.com:587  # variable",
+        'APP_MAIL__FROM="Acme, Inc." <a@example.com>  # variable',
+    ]
+
+
 def test_a_check_fails_when_the_database_does_not_answer(secrets: Path) -> None:
     away = {SECRETS_FILE: str(secrets), "APP_DATABASE__URL": "postgresql://app@127.0.0.1:1/app"}
 

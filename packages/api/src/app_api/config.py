@@ -12,8 +12,19 @@ from pydantic import TypeAdapter, ValidationError
 
 from app_api.settings import ELSEWHERE, ApiSettings
 from app_auth.keys import RINGS, RingUnchanged, activated, added, new_key, retired
+from app_auth.mail import MailAndLinks
 from app_auth.settings import Key, KeyRing, active
-from app_db.configuration import PREFIX, SECRETS_FILE, Environment, Misconfigured, lines_of, load, read, shown
+from app_db.configuration import (
+    PREFIX,
+    SECRETS_FILE,
+    Environment,
+    Misconfigured,
+    lines_of,
+    load,
+    read,
+    shown,
+    variables,
+)  # fmt: skip
 from app_db.outage import DatabaseUnavailable, Refused
 from app_db.roles import MIGRATOR_SUFFIX, Roles, require_modest_role, role_urls
 from app_db.settings import DatabaseSettings, ValkeySettings
@@ -64,6 +75,7 @@ def run(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Iterator[str]
 def _check(environ: Mapping[str, str]) -> Iterator[str]:
     settings = load(ApiSettings, environ, elsewhere=ELSEWHERE)
     yield from shown(settings, environ, elsewhere=ELSEWHERE)
+    yield from _check_worker(environ, settings.env)
     if settings.env is not Environment.PRODUCTION:
         yield f"# Fit for {settings.env}. What only production refuses was not looked for."
         return
@@ -73,6 +85,18 @@ def _check(environ: Mapping[str, str]) -> Iterator[str]:
         said = error.reason() if isinstance(error.__cause__, Refused) else "the database does not answer"
         raise Misconfigured(f"APP_DATABASE__URL: {said}") from None
     yield "# Fit for production."
+
+
+def _check_worker(environ: Mapping[str, str], env: Environment) -> Iterator[str]:
+    """Read what is given for the worker of mail and links as it does, for most are given one file of settings."""
+    elsewhere = [*(variable.name for variable in variables(ApiSettings)), "APP_WORKER__"]
+    own = {variable.name for variable in variables(MailAndLinks)}
+    given = own & read(own, environ, elsewhere=elsewhere).texts.keys()
+    settings = load(MailAndLinks, environ, elsewhere=elsewhere)
+    yield from (line for line in shown(settings, environ, elsewhere=elsewhere) if line.partition("=")[0] in given)
+    lines = [line for line in settings.weaknesses() if line.partition(":")[0] in given]
+    if lines and env is Environment.PRODUCTION:
+        raise Misconfigured(*lines)  # guard: test_a_check_reads_the_settings_of_mail_as_the_worker_does
 
 
 def _init(parsed: argparse.Namespace) -> Iterator[str]:

@@ -8,9 +8,10 @@ from email.headerregistry import Address
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Annotated, Final, Self
 
-from pydantic import AfterValidator, BaseModel, Field, FilePath, SecretStr, model_validator
+from pydantic import AfterValidator, AnyHttpUrl, BaseModel, Field, FilePath, SecretStr, model_validator
 
 from app_auth.addresses import ascii_domain
+from app_auth.base_url import BaseAddress, base_url_weaknesses
 from app_auth.errors import InvalidEmail
 from app_db.settings import Duration
 from app_db.tls import Tls, wants_tls
@@ -158,3 +159,15 @@ class MailSettings(BaseModel, frozen=True, hide_input_in_errors=True):
         elif server.user is not None and not self.requires_tls and wants_tls(None, [server.host]):
             # RFC 8314, 3.3: that the network is private does not make the password everybody's in it.
             yield "APP_MAIL__TLS: is off, so the password in APP_MAIL__URL would be sent in the clear"
+
+
+class MailAndLinks(BaseModel, frozen=True, hide_input_in_errors=True):
+    """What `config check` of the API reads of the settings of the worker, which is given the same ones."""
+
+    mail: MailSettings = MailSettings()
+    public_base_url: BaseAddress = AnyHttpUrl("http://localhost:8000")
+
+    def weaknesses(self) -> Iterator[str]:
+        """Yield a line for each variable that a worker in production must not start with."""
+        yield from self.mail.weaknesses()
+        yield from base_url_weaknesses(self.public_base_url)

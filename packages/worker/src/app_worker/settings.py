@@ -1,11 +1,11 @@
 """What the worker reads from its environment (.env.example lists every name)."""
 
 from datetime import timedelta
-from ipaddress import ip_address
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, AnyHttpUrl, BaseModel, Field
 
+from app_auth.base_url import BaseAddress, base_url_weaknesses
 from app_auth.keys import weaknesses
 from app_auth.mail import MailSettings
 from app_auth.settings import OneTimeSettings
@@ -15,7 +15,6 @@ from app_db.settings import DatabaseSettings, Duration, ValkeySettings
 from app_db.telemetry.endpoint import MetricsSettings
 from app_db.telemetry.logs import LogSettings
 from app_db.telemetry.tracing import TracingSettings
-from app_db.urls import WebAddress
 
 ELSEWHERE: Final = ("APP_AUTH__", "APP_HTTP__", "APP_THROTTLE__")
 """What only the API reads: both may be given the same settings."""
@@ -59,18 +58,6 @@ class JobSettings(BaseModel, frozen=True):
         return self.lease * 2 / 3
 
 
-def _check_base(url: AnyHttpUrl) -> AnyHttpUrl:
-    """Refuse what a path cannot be put behind: `https://example.com/?x=1` would make links that lead nowhere."""
-    if url.query is not None or url.fragment is not None:
-        raise ValueError("must end with its path, without query (?…) or fragment (#…)")
-    if url.username is not None or url.password is not None:
-        raise ValueError("must be without a user: it is in every link")
-    return url
-
-
-type BaseAddress = Annotated[WebAddress, AfterValidator(_check_base)]
-
-
 class CommandSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     """What commands need that look into the ledger or run jobs without Valkey.
 
@@ -96,16 +83,6 @@ class WorkerSettings(CommandSettings):
     tracing: TracingSettings = TracingSettings()
 
 
-def _is_this_machine(host: str) -> bool:
-    """Whether a name is one that each machine has for itself, however it is written."""
-    name = host.removeprefix("[").removesuffix("]")
-    try:
-        address = ip_address(name)
-    except ValueError:
-        return name == "localhost"
-    return address.is_loopback or address.is_unspecified
-
-
 def require_safe(settings: CommandSettings) -> None:
     """Refuse what a worker in production must not start with.
 
@@ -115,10 +92,6 @@ def require_safe(settings: CommandSettings) -> None:
     lines = [f"APP_AUTH__{ring.upper()}: {weakness}" for ring, weakness in weaknesses(settings.auth)]
     lines += settings.database.weaknesses()  # guard: test_a_worker_in_production_refuses_a_published_password
     lines += settings.mail.weaknesses()  # guard: test_a_worker_in_production_sends_no_password_of_mail_in_the_clear
-    base, host = settings.public_base_url, (settings.public_base_url.host or "").removesuffix(".")
-    if _is_this_machine(host):
-        lines.append("APP_PUBLIC_BASE_URL: must be where people reach the pages")
-    elif base.scheme != "https" and not host.endswith(".localhost"):  # RFC 6761, 6.3: never another machine
-        lines.append("APP_PUBLIC_BASE_URL: must be https, for what links in mails open is worth a password")
+    lines += base_url_weaknesses(settings.public_base_url)
     if lines:
         raise Misconfigured(*lines)
