@@ -27,7 +27,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONWARNINGS MYPYP
 .PHONY: help install dev psql shell seed migrate revision test test-tools test-e2e test-attack test-slow test-isolated coverage check \
 	check-format check-lint check-types check-contracts check-dependencies check-sql check-lock guards bench bench-http \
 	bench-jobs bench-failover format lock reference clean \
-	api release check-api check-fragments
+	api release check-api check-fragments findings
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' Makefile
@@ -139,6 +139,12 @@ bench-failover: install ## Measure the loss of each host, 1 min; ONLY="--asynchr
 
 bench-jobs: install ## Measure the jobs, 5 min; LONG=1: what takes half an hour; ONLY=rates,idle (python -m bench.jobs -h)
 	$(VENV) -m bench.jobs $(if $(call on,LONG),--long) $(if $(call typed,ONLY),--only $(call quoted,ONLY))
+
+findings: ## Try again what surprised us in other people's libraries (findings/README.md); no workflow does
+	@failed=; for script in findings/*.sh; do \
+		[ -e "$$script" ] || continue; \
+		echo "=== $$script"; sh "$$script" || failed="$$failed $$script"; \
+	done; [ -z "$$failed" ] || { echo "No longer as described:$$failed"; exit 1; }
 
 ##@ Keep
 
