@@ -5,9 +5,10 @@ from argparse import Namespace
 from pydantic import ValidationError
 
 from app_db import Database
+from app_db.clock import database_time
 from app_db.errors import Invalid
 from app_db.jobs.catalog import CATALOG
-from app_db.jobs.crons import database_time, recorded_ticks
+from app_db.jobs.crons import recorded_ticks
 from app_db.jobs.outbox import enqueue
 from app_worker.documents import CronRow, Crons, Document, Enqueued
 from app_worker.known_names import NameNotFound
