@@ -7,7 +7,7 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +19,7 @@ from app_db import Database, open_database
 from app_db.hosts import Hosts
 from app_db.outage import DatabaseUnavailable
 from app_db.settings import DatabaseSettings
+from app_db.testing.network import Network
 
 type OpenWith = Callable[..., AbstractAsyncContextManager[Database]]
 
@@ -26,53 +27,6 @@ ALWAYS = timedelta(0)
 NEVER = timedelta(hours=1)
 ONE = text("SELECT 1")
 SIZE = 4
-
-
-class Network:
-    """Carries connections to a server, and forgets all that there are when it is told to."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._place = (host, port)
-        self._forgotten = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.port = 0
-
-    @asynccontextmanager
-    async def open(self) -> AsyncIterator["Network"]:
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
-            yield self
-        finally:
-            server.close()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def forget(self) -> None:
-        """Pass nothing on any more of what is open; what is opened from now on is carried."""
-        self._forgotten.set()
-        self._forgotten = asyncio.Event()
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        server_reader, server_writer = await asyncio.open_connection(*self._place)
-        both = [(reader, server_writer), (server_reader, writer)]
-        task = asyncio.gather(*(self._carry(*way, self._forgotten) for way in both))
-        self._tasks.add(asyncio.ensure_future(task))  # type: ignore[arg-type]  # what it returns is of no interest
-        with suppress(OSError, asyncio.CancelledError):
-            await task
-        for each in (writer, server_writer):
-            each.close()
-
-    async def _carry(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, forgotten: asyncio.Event
-    ) -> None:
-        while chunk := await reader.read(65536):
-            if not forgotten.is_set():
-                writer.write(chunk)
-        if forgotten.is_set():
-            await asyncio.Event().wait()  # nobody is told that the other side has left
-        writer.close()
 
 
 @pytest_asyncio.fixture(loop_scope="session")

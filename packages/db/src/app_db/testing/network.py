@@ -1,0 +1,54 @@
+"""A network between a test and a real server, which forgets connections without telling anybody."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+
+class Network:
+    """Carries connections to a server, and forgets all that there are when it is told to."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._place = (host, port)
+        self._forgotten = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.port = 0
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator["Network"]:
+        """Carry what comes to `port` of this machine, until the end of the block."""
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def forget(self) -> None:
+        """Pass nothing on any more of what is open; what is opened from now on is carried."""
+        self._forgotten.set()
+        self._forgotten = asyncio.Event()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server_reader, server_writer = await asyncio.open_connection(*self._place)
+        both = [(reader, server_writer), (server_reader, writer)]
+        tasks = {asyncio.create_task(self._carry(*way, self._forgotten)) for way in both}
+        self._tasks |= tasks
+        await asyncio.wait(tasks)
+        self._tasks -= tasks
+        for each in (writer, server_writer):
+            each.close()
+
+    async def _carry(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, forgotten: asyncio.Event
+    ) -> None:
+        with suppress(OSError):  # whoever was cut off has been told already
+            while chunk := await reader.read(65536):
+                if not forgotten.is_set():
+                    writer.write(chunk)
+        if forgotten.is_set():
+            await asyncio.Event().wait()  # nobody is told that the other side has left
+        writer.close()
