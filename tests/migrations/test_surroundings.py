@@ -1,6 +1,7 @@
 """What the migrations find: a schema that is newer or another branch's, an encoding, an order of text."""
 
 import asyncio
+import re
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -79,6 +80,24 @@ async def test_a_branch_that_was_switched_says_what_to_do(
     assert (status, output.count("\n")) == (1, 1), output
     assert f"`alembic downgrade {SCHEMA_REVISION}` where that revision is" in output
     assert "make dev RESET=1" in output
+
+
+async def test_a_schema_that_is_not_known_can_be_stamped(later: str, run_alembic: RunAlembic) -> None:
+    status, output = await ended(run_alembic("stamp", "--purge", "head"))
+
+    assert status == 0, output
+
+
+def test_a_migration_is_given_the_time_that_it_may_wait(root: Path) -> None:
+    source = (root / "migrations/env.py").read_text()
+    waits = re.findall(r'get_alembic_option\("lock_(?:tries|wait)_seconds", "(\d+)"\)', source)
+    kubernetes = re.search(r"activeDeadlineSeconds: (\d+)", (root / "deploy/kubernetes/migrate.yaml").read_text())
+    systemd = re.search(r"TimeoutStartSec=(\d+)min", (root / "deploy/systemd/app-migrate.service").read_text())
+
+    assert len(waits) == 2
+    assert kubernetes
+    assert systemd
+    assert sum(map(int, waits)) < min(int(kubernetes[1]), 60 * int(systemd[1]))
 
 
 async def test_a_database_of_somebody_else_is_refused(

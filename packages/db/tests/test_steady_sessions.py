@@ -24,6 +24,7 @@ ODD = {
     "datestyle": "German, DMY",
     "intervalstyle": "sql_standard",
     "bytea_output": "escape",
+    "standard_conforming_strings": "off",
 }
 
 
@@ -51,6 +52,7 @@ async def test_a_session_is_as_ours_are(odd: Database, engine: str) -> None:
         "timezone": "UTC",
         "search_path": "public",
         "default_transaction_isolation": "read committed",
+        "standard_conforming_strings": "on",
     }
 
 

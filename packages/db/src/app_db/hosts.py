@@ -55,6 +55,7 @@ STEADY = {
     "timezone": "UTC",
     "search_path": "public",
     "default_transaction_isolation": "read committed",
+    "standard_conforming_strings": "on",
 }
 """What our statements mean, whatever a database or a role has set for its sessions (`ALTER DATABASE … SET`).
 

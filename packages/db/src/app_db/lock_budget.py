@@ -15,16 +15,18 @@ from sqlalchemy.exc import DBAPIError
 _WORTH_REPEATING = frozenset({"55P03", "40P01"})  # lock timeout, deadlock
 _LEAST = 0.05  # seconds for one more statement where those before it have used up the rest
 
-_HOLDERS = text("""
+# A name is looked for as a word of the statement, whatever characters it has.
+_HOLDERS = text(r"""
     SELECT string_agg(DISTINCT format('%s (pid %s)', coalesce(nullif(application_name, ''), 'a client'), pid), ', ')
     FROM pg_locks JOIN pg_stat_activity USING (pid) JOIN pg_class ON pg_class.oid = relation
     WHERE granted AND pid <> pg_backend_pid() AND relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'm')
-        AND CAST(:statement AS text) ~* ('\\m' || relname || '\\M')
+        AND CAST(:statement AS text) ~* ('\m' || regexp_replace(relname, '(\W)', '\\\1', 'g') || '\M')
 """)
 # What an earlier try has left: IF NOT EXISTS would take it for the index.
-_UNFINISHED = """
+_UNFINISHED = r"""
     SELECT quote_ident(relname) FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
-    WHERE NOT indisvalid AND relnamespace = 'public'::regnamespace AND $1 ~* ('\\m' || relname || '\\M')
+    WHERE NOT indisvalid AND relnamespace = 'public'::regnamespace
+        AND $1 ~* ('\m' || regexp_replace(relname, '(\W)', '\\\1', 'g') || '\M')
 """
 
 
