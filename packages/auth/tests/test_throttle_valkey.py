@@ -262,3 +262,18 @@ async def test_a_valkey_that_refuses_us_is_as_good_as_none(valkey_server: Valkey
         answers = [await allowed(throttle) for _ in range(2)]
 
     assert answers == [True, False]
+
+
+async def test_what_was_counted_by_a_clock_that_was_ahead_refuses_nobody(
+    valkey_server: ValkeyServer, secret: bytes
+) -> None:
+    async with (
+        processes(valkey_server.url, secret, count=2, register_ip="1/h") as (first, second),
+        Redis.from_url(valkey_server.url) as valkey,
+    ):
+        await first.register(HOME)
+        (key,) = [key async for key in valkey.scan_iter("app:throttle:register_ip:*")]
+        in_a_year = int((await valkey.time())[0] + 365 * 86400) * 1000
+        await valkey.lset(key, 0, str(in_a_year))
+
+        await second.register(HOME)

@@ -228,6 +228,23 @@ async def test_a_cron_that_fails_keeps_its_tick_and_does_not_hold_up_the_others(
     assert timedelta(0) < idle <= LONGEST_SLEEP
 
 
+async def test_a_cron_whose_last_tick_lies_ahead_goes_on_from_now(jobs: Jobs, database: Database) -> None:
+    """The clock of the server was fast for a moment: it stood still until the clock had come there again."""
+    await set_last_tick(database, hours_ago=-24 * 365)
+    heard: list[str] = []
+
+    with capture_logs() as logs:
+        await fire_due(database, (HOURLY,), went_back=lambda: heard.append("back"))
+        await fire_due(database, (HOURLY,), went_back=lambda: heard.append("back"))
+
+    (warning,) = [log for log in logs if log["event"] == "database_clock_went_back"]
+    assert warning["crons"] == ["test.hourly"]
+    assert warning["seconds"] > 300 * 86400
+    assert heard == ["back"]
+    assert await count_jobs(jobs) == 0
+    assert await jobs.scalar("SELECT last_tick_at <= now() FROM job_crons") is True
+
+
 async def test_there_is_nothing_to_do_before_the_next_tick(database: Database) -> None:
     every_second = Cron("test.seconds", "* * * * * *", Note)
 

@@ -33,12 +33,15 @@ MAX_RETRY_AFTER = 300  # seconds: a longer wait may end earlier, and is nobody's
 PAUSE = timedelta(seconds=1)
 CONNECTIONS = 16
 
-# Newest first. Milliseconds, since Lua's numbers are doubles. Returns how long to wait, and when it was counted.
+# Newest first. Milliseconds, since Lua's numbers are doubles. Returns how long to wait, and when it was counted. What
+# was counted by a clock that was ahead would refuse until the clock has come there: it is forgotten.
 _HIT = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local wait = 0
 for i, key in ipairs(KEYS) do
+  local newest = redis.call('LINDEX', key, 0)
+  if newest and newest - now > 60000 then redis.call('DEL', key) end
   local last = redis.call('LINDEX', key, ARGV[2 * i - 1] - 1)
   if last then wait = math.max(wait, last + ARGV[2 * i] - now) end
 end

@@ -77,6 +77,11 @@ class Metrics:
         )  # fmt: skip
         self._window = Gauge("app_job_window", "Deliveries that wait in Valkey.", ["queue"], registry=self.registry)
         self._mails = Counter("app_mails", "Mails, by what became of them.", ["outcome"], registry=self.registry)
+        self._clock_steps = Counter(
+            "app_job_clock_steps",
+            "Times that the clock of Postgres was found to have gone back.",
+            registry=self.registry,
+        )
         self.ledger = LedgerCollector()
         self.registry.register(self.ledger)
         self._start_at_zero(queues)
@@ -101,6 +106,10 @@ class Metrics:
         self._dispatched.labels(queue).inc(count)
         self._redelivered.labels(queue).inc(redelivered)
         self._crashed.labels(queue).inc(crashed)
+
+    def clock_went_back(self) -> None:
+        """Count that Postgres's clock is behind what it has written."""
+        self._clock_steps.inc()
 
     def window(self, queue: str, size: int) -> None:
         """Show how many deliveries wait in Valkey for a worker."""

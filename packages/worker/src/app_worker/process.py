@@ -144,7 +144,12 @@ async def run_worker(
                 log.info("worker_started", queues=list(queues))
                 await _run_until(
                     stopping,
-                    [run_schedule(database, crons), serve_retention(runner, lease=lease), told, *feeders],
+                    [
+                        run_schedule(database, crons, went_back=metrics.clock_went_back),
+                        serve_retention(runner, lease=lease),
+                        told,
+                        *feeders,
+                    ],
                     heartbeat,
                     queues=opened,
                     grace=settings.worker.grace,

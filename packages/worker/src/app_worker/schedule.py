@@ -16,6 +16,7 @@ from app_db import Database, Session
 from app_db.clock import database_time
 from app_db.jobs.bounds import SMALLINT, require_name
 from app_db.jobs.catalog import PruneJobs, PruneSessions
+from app_db.jobs.clock_steps import is_ahead, set_right
 from app_db.jobs.crons import advance_cron, join_open_job, last_ticks
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.payload import JobPayload
@@ -122,14 +123,23 @@ CRONS: tuple[Cron, ...] = (
 )
 
 
-async def fire_due(database: Database, crons: tuple[Cron, ...]) -> timedelta:
+async def fire_due(
+    database: Database, crons: tuple[Cron, ...], *, went_back: Callable[[], None] = lambda: None
+) -> timedelta:
     """Enqueue the jobs of all ticks that are due, and return for how long there is nothing to do.
 
     Only Postgres's clock is asked. A cron that fails does not keep the others from firing; its tick is still due.
+    Where a last tick lies ahead, that clock has gone back: this calls `went_back`, and all goes on from now.
     """
     async with database.sessions.begin() as session:
         now = await database_time(session)
         seen = await last_ticks(session, [cron.name for cron in crons])
+        if ahead := [name for name, tick in seen.items() if is_ahead(tick, now)]:
+            by = max(seen[name] - now for name in ahead)
+            rows = await set_right(session)
+            seen |= dict.fromkeys(ahead, now)
+            log.warning("database_clock_went_back", crons=ahead, seconds=round(by.total_seconds()), rows=rows)
+            went_back()
     idle = LONGEST_SLEEP
     for cron in crons:
         try:
@@ -171,7 +181,9 @@ async def enqueue_job_of(session: Session, cron: Cron, tick: datetime | None) ->
     return job_id
 
 
-async def run_schedule(database: Database, crons: tuple[Cron, ...] = CRONS) -> None:
+async def run_schedule(
+    database: Database, crons: tuple[Cron, ...] = CRONS, *, went_back: Callable[[], None] = lambda: None
+) -> None:
     """Fire due crons until cancelled.
 
     Raises:
@@ -181,7 +193,7 @@ async def run_schedule(database: Database, crons: tuple[Cron, ...] = CRONS) -> N
         raise ValueError(f"crons share a name: {', '.join(sorted(cron.name for cron in crons))}")
     while True:
         try:
-            idle = await fire_due(database, crons)
+            idle = await fire_due(database, crons, went_back=went_back)
         except Exception as error:  # an outage: what is due still is at the next look
             log.warning("cron_failed", cause=repr(error))
             idle = LONGEST_SLEEP
