@@ -27,6 +27,7 @@ from app_worker.mail import MemoryMailer
 from app_worker.metrics import OUTCOMES, Metrics
 from app_worker.registry import Handler
 from app_worker.testing import drain
+from app_worker.threads import HandlerThreads
 from app_worker.vitals import Vitals
 from tests.docs.checkout import ROOT, reader_environment
 from tests.docs.explaining import Block, Names, blocks_of, run_python
@@ -161,6 +162,7 @@ def test_the_metrics_that_a_page_names_are_exported() -> None:
     metrics = Metrics(kinds=["email.welcome"], queues=["default"])
     metrics.ledger.dead_tuples = 0
     metrics.registry.register(Vitals())
+    metrics.registry.register(HandlerThreads(metrics.kinds))
     metrics.registry.register(EnqueuedCollector(["email.welcome"], {}))
     exported = {family.name for family in metrics.registry.collect()}
 
