@@ -67,7 +67,8 @@ class JobRepository:
     async def workers(self) -> list[WorkerOverview]:
         """Return every worker that has not signed off, those that were killed too, the oldest first."""
         beat_age = func.now() - JobWorker.beat_at
-        shown = [column for column in JobWorker.__table__.columns if column.name not in {"holding", "holds_until"}]
+        hidden = {"holding", "holds_until", "smtputf8"}
+        shown = [column for column in JobWorker.__table__.columns if column.name not in hidden]
         seconds = cast(func.extract("epoch", beat_age), Float).label("beat_age")
         statement = select(*shown, seconds, (beat_age < SILENCE).label("is_alive")).order_by(JobWorker.started_at)
         return [WorkerOverview(**row) for row in (await self.session.execute(statement)).mappings()]
