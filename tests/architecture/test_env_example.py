@@ -105,7 +105,7 @@ def written(folder: Path, text: str) -> str:
 
 @pytest.mark.parametrize(("application", "elsewhere"), APPLICATIONS)
 @pytest.mark.parametrize("empty", [make for _, make in EMPTY], ids=[name for name, _ in EMPTY])
-def test_what_is_empty_is_not_set(
+def test_no_setting_at_all_is_set_by_what_is_empty(
     empty: Callable[[str, Path], dict[str, str]], application: type[BaseModel], elsewhere: Sequence[str], tmp_path: Path
 ) -> None:
     """An empty host would be every address (socket.bind), so that the metrics were open to strangers."""

@@ -35,10 +35,9 @@ def copied_checkout() -> Iterator[Path]:
     `uv.lock` and mypy's cache come along where they are there, and packages come from uv's cache: it only saves time.
     At the end all is deleted.
     """
-    listed = _git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     with TemporaryDirectory(prefix="checkout-") as folder:
         copy = Path(folder).resolve()
-        for name in [*filter(None, listed.split("\0")), "uv.lock"]:
+        for name in [*_files(), "uv.lock"]:
             if (ROOT / name).is_file():  # a file that was deleted is listed until that is committed
                 (copy / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, copy / name)
@@ -52,6 +51,25 @@ def copied_checkout() -> Iterator[Path]:
             yield copy
         finally:
             PostgresServer(copy / ".data/postgres").erase()  # as root its data is kept elsewhere
+
+
+def _files() -> list[str]:
+    """What git would commit; all there is but caches where there is no git, as in a tarball."""
+    if (ROOT / ".git").exists():
+        listed = _git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+        return [name for name in listed.split("\0") if name]
+    made = shutil.ignore_patterns(*filter(None, (ROOT / ".gitignore").read_text().replace("/\n", "\n").splitlines()))
+    return [
+        (Path(folder) / name).relative_to(ROOT).as_posix()
+        for folder, folders, names in ROOT.walk()
+        for name in names
+        if not _forget(folders, made(str(folder), folders)) and name not in made(str(folder), names)
+    ]
+
+
+def _forget(folders: list[str], made: set[str]) -> None:
+    """Let a walk not go into these."""
+    folders[:] = [name for name in folders if name not in made]
 
 
 def _git(folder: Path, *arguments: str) -> str:

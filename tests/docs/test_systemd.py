@@ -39,7 +39,8 @@ def stop_timeout(name: str) -> timedelta:
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed here")
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     for path in UNITS:
-        programs_that_exist = re.sub(r"(?m)^ExecStart=\S+", f"ExecStart={sys.executable}", path.read_text())
+        program = f'ExecStart="{sys.executable.replace("%", "%%")}"'  # systemd.service(5), Command lines
+        programs_that_exist = re.sub(r"(?m)^ExecStart=\S+", program.replace("\\", r"\\"), path.read_text())
         instance = path.name.replace("@.", "@8000.")
         (tmp_path / instance).write_text(programs_that_exist)
 

@@ -1,7 +1,7 @@
 """docs/testing-jobs.md works as it is written."""
 
+import shlex
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -11,8 +11,9 @@ from tests.docs.performing import reader
 
 @pytest.mark.timeout(180)
 def test_the_page_about_testing_jobs_works_as_it_is_written() -> None:
-    pytest_here = f"{Path(sys.executable).parent / 'pytest'} -p no:cacheprovider"  # the page adds tests, no packages
-    ruff = Path(sys.executable).parent / "ruff"
+    python = shlex.quote(sys.executable)
+    pytest_here = f"{python} -m pytest -p no:cacheprovider"  # the page adds tests, no packages
+    ruff = f"{python} -m ruff"
 
     with (
         copied_checkout() as copy,

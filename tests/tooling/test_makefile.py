@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -148,7 +149,7 @@ def show_arguments(folder: Path, *arguments: str) -> list[str]:
     """Return the arguments that the recipe's last program is given; nothing of it is run."""
     show = folder / "show.py"
     show.write_text("import json, sys\nprint(json.dumps(sys.argv[1:]))\n")
-    program = f"{sys.executable} {show}"
+    program = shlex.join([sys.executable, str(show)])
     run = make("--silent", *arguments, f"VENV={program}", f"IN_DEV={program}", "--assume-old=install")
     assert run.returncode == 0, run.stderr
     found: list[str] = json.loads(run.stdout.splitlines()[-1])
