@@ -14,6 +14,7 @@ from sqlalchemy.util import greenlet_spawn
 from app_db import dialect
 from app_db.deadline import piece_of_work
 from app_db.driver import DriverConnection, Limits, TransactionDivided
+from app_db.hidden_values import hide_values
 from app_db.hosts import Hosts
 from app_db.jobs.commits import TELL
 from app_db.jobs.wake import Waker
@@ -227,6 +228,7 @@ def _engine(
     )
     ping_when_idle(engine, after=settings.ping_after_idle, timeout=settings.ping_timeout, failures=failures)
     watch_errors(engine, failures=failures, only_reads=read_only)
+    hide_values(engine)
     return engine
 
 
