@@ -3,9 +3,11 @@
 from typing import Annotated, Literal
 
 import pytest
+import structlog
 from fastapi import FastAPI, Form
 from httpx2 import AsyncClient
 from pydantic import BaseModel
+from structlog.testing import capture_logs
 
 from app_api.app import create_app
 from app_api.settings import ApiSettings
@@ -140,6 +142,19 @@ async def test_a_fault_of_ours_shows_nothing_of_itself(app: FastAPI, client: Asy
     problem = assert_problem(response, 500, "internal_error")
     assert set(problem) == {"type", "title", "status", "detail", "instance", "code", "request_id"}
     assert SECRET not in response.text
+
+
+async def test_an_answer_of_the_wrong_form_is_not_shown_in_the_log(app: FastAPI, client: AsyncClient) -> None:
+    @app.get("/wrong", response_model=dict[str, int])
+    async def wrong() -> dict[str, str]:
+        return {"email": SECRET}
+
+    with capture_logs(processors=[structlog.processors.format_exc_info]) as logs:
+        await client.get("/wrong")
+
+    (failed,) = [line for line in logs if line["event"] == "request_failed"]
+    assert "int_parsing" in failed["exception"]
+    assert SECRET not in failed["exception"]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from secrets import token_hex
 from threading import Event
 
 import structlog
+from fastapi.exceptions import ValidationException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -78,7 +79,8 @@ class RequestContext:
                     raise
                 refusal = app_error_response(scope, RequestTimedOut())
                 await refusal(scope, receive, answer.send)  # guard: test_what_the_end_cuts_off_is_told_to_come_back
-            except Exception:
+            except Exception as error:
+                _hide_values(error)
                 # Starlette would answer, too, but raise on: uvicorn then closes the socket under the next request.
                 log.exception("request_failed", method=scope["method"], path=path_as_it_came(scope))
                 if answer.status:
@@ -146,6 +148,14 @@ class _Answer:
         """End the stream, if there is one that has not failed."""
         if self._has_ended:
             await self._send({"type": "http.response.body"})  # guard: test_a_stream_of_events_that_fails_has_no_end
+
+
+def _hide_values(error: Exception) -> None:
+    """Take what somebody typed out of an error that is about to be logged: FastAPI shows what an answer held."""
+    if isinstance(error, ValidationException):
+        for problem in error.errors():
+            problem.pop("input", None)  # guard: test_an_answer_of_the_wrong_form_is_not_shown_in_the_log
+            problem.pop("ctx", None)
 
 
 def _route_of(scope: Scope) -> str | None:
