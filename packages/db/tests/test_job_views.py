@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import func, insert
+from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import InvalidRequestError
 
 from app_db import Database, Session
@@ -15,7 +15,7 @@ from app_db.models import Job, JobCancellation, JobError, JobQueue, JobState, Jo
 from app_db.repositories.job_counts import SILENCE
 from app_db.repositories.job_views import FinishedCount, JobCount
 from app_db.repositories.jobs import MAX_ERRORS, JobRepository
-from app_db.types import new_id
+from app_db.types import aware, new_id
 
 type MakeJob = Callable[..., Awaitable[UUID]]
 
@@ -157,6 +157,20 @@ async def test_a_queue_shows_for_how_long_its_oldest_job_has_been_due(session: S
 
     assert queue.oldest_due_age is not None
     assert 120 <= queue.oldest_due_age < 180
+
+
+async def test_a_job_that_is_due_since_ever_is_due(session: Session, make_job: MakeJob) -> None:
+    """Rows of before `run_at` had bounds: asyncpg 0.32 stores the first and the last datetime as infinite."""
+    await make_job()
+    await session.execute(text("UPDATE jobs SET run_at = '-infinity', claim_at = '-infinity'"))
+
+    (queue,) = await JobRepository(session).queues()
+    job = (await session.scalars(select(Job))).one()
+
+    assert queue.oldest_due_age is not None
+    assert 10**9 < queue.oldest_due_age < 10**10
+    assert aware(job.run_at).utcoffset() == timedelta(0)
+    assert aware(aware(job.run_at)) == aware(job.run_at)
 
 
 async def test_a_queue_in_which_nothing_is_due_has_no_age(session: Session, make_job: MakeJob) -> None:

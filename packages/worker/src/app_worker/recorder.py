@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -111,11 +110,19 @@ class Recorder:
             say("job_ended", outcome=outcome, attempt=attempt.job and attempt.job.attempt, exc_info=error)
 
 
-@contextmanager
-def harmless(event: str) -> Iterator[None]:
+class harmless:  # noqa: N801  # a class, and no generator, since each job goes through it
     """Let what fails in the block be a line in the log at most: the attempt is more than what is told of it."""
-    try:
-        yield
-    except Exception as error:
+
+    __slots__ = ("_event",)
+
+    def __init__(self, event: str) -> None:
+        self._event = event
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> bool:
+        if error is None or not isinstance(error, Exception):
+            return False
         with suppress(Exception):  # the log itself may be what failed
-            log.warning(event, cause=safe_repr(error))
+            log.warning(self._event, cause=safe_repr(error))
+        return True

@@ -43,18 +43,22 @@ class HandlerExited(Exception):
         super().__init__(f"{type(error).__name__}: {error}")
 
 
-@contextmanager
-def in_hand(kind: str) -> Iterator[None]:
+class in_hand:  # noqa: N801  # a class, and no generator, since each job goes through it
     """Let the threads that are started in the block count for a job of this kind."""
-    hand = Hand(kind)
-    token = _hand.set(hand)
-    try:
-        yield
-    finally:
-        _hand.reset(token)
-        hand.has_ended = True
-        if hand.threads:
-            log.warning("job_threads_outlived", threads=hand.threads)
+
+    __slots__ = ("_hand", "_token")
+
+    def __init__(self, kind: str) -> None:
+        self._hand = Hand(kind)
+
+    def __enter__(self) -> None:
+        self._token = _hand.set(self._hand)
+
+    def __exit__(self, *_: object) -> None:
+        _hand.reset(self._token)
+        self._hand.has_ended = True
+        if self._hand.threads:
+            log.warning("job_threads_outlived", threads=self._hand.threads)
 
 
 @contextmanager

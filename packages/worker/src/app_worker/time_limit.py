@@ -1,10 +1,11 @@
 """The time limit of a handler, which stands still while something runs that has limits of its own."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
+from types import TracebackType
 
 
 class _Limit:
@@ -42,21 +43,30 @@ class _Limit:
 _running: ContextVar[_Limit | None] = ContextVar("time_limit", default=None)
 
 
-@asynccontextmanager
-async def time_limit(limit: timedelta) -> AsyncIterator[asyncio.Timeout]:
+class time_limit:  # noqa: N801  # a class, and no generator, since each job goes through it
     """End the block after this time, but for what is spent in `own_limits`; gives what knows whether it was too long.
 
     Raises:
         TimeoutError: it took longer.
     """
-    async with asyncio.timeout(limit.total_seconds()) as timeout:
-        running = _Limit(timeout)
-        token = _running.set(running)
-        try:
-            yield timeout
-        finally:
-            running.end()
-            _running.reset(token)
+
+    __slots__ = ("_running", "_timeout", "_token")
+
+    def __init__(self, limit: timedelta) -> None:
+        self._timeout = asyncio.timeout(limit.total_seconds())
+        self._running = _Limit(self._timeout)
+
+    async def __aenter__(self) -> asyncio.Timeout:
+        await self._timeout.__aenter__()
+        self._token = _running.set(self._running)
+        return self._timeout
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._running.end()
+        _running.reset(self._token)
+        await self._timeout.__aexit__(kind, error, trace)
 
 
 @contextmanager

@@ -58,7 +58,9 @@ _QUEUES = text(f"""
         UNION SELECT unnest(queues) FROM job_workers
     )
     SELECT name, paused_at, max_running, coalesce(counts, '{{}}') AS counts,
-        CAST(extract(epoch FROM now() - greatest(due_at, '1970-01-01 00:00Z')) AS float) AS oldest_due_age,
+        CAST(extract(epoch FROM now() - CASE
+            WHEN isfinite(due_at) THEN due_at WHEN due_at < now() THEN '1970-01-01 00:00Z'  -- of before, without bounds
+        END) AS float) AS oldest_due_age,
         (SELECT count(*) FROM job_workers WHERE name = ANY (queues) AND now() - beat_at < :silence) AS workers,
         name IN (SELECT queue FROM full_lines) AS at_least
     FROM names LEFT JOIN counts USING (name) LEFT JOIN dues USING (name) LEFT JOIN job_queues USING (name)
