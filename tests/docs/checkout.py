@@ -58,18 +58,13 @@ def _files() -> list[str]:
     if (ROOT / ".git").exists():
         listed = _git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
         return [name for name in listed.split("\0") if name]
-    made = shutil.ignore_patterns(*filter(None, (ROOT / ".gitignore").read_text().replace("/\n", "\n").splitlines()))
-    return [
-        (Path(folder) / name).relative_to(ROOT).as_posix()
-        for folder, folders, names in ROOT.walk()
-        for name in names
-        if not _forget(folders, made(str(folder), folders)) and name not in made(str(folder), names)
-    ]
-
-
-def _forget(folders: list[str], made: set[str]) -> None:
-    """Let a walk not go into these."""
-    folders[:] = [name for name in folders if name not in made]
+    lines = (ROOT / ".gitignore").read_text().splitlines()
+    made = shutil.ignore_patterns(*(line.rstrip("/") for line in lines if line and not line.startswith("#")))
+    found = []
+    for folder, folders, names in ROOT.walk():
+        folders[:] = sorted(set(folders) - made(str(folder), folders))  # the walk goes into these alone
+        found += [(folder / name).relative_to(ROOT).as_posix() for name in set(names) - made(str(folder), names)]
+    return found
 
 
 def _git(folder: Path, *arguments: str) -> str:
