@@ -24,8 +24,10 @@ type Headers = Callable[[], Awaitable[dict[str, str]]]
 type Json = Mapping[str, Any]  # Any: of an OpenAPI description
 
 ROUTES = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
-OPERATIONS = sorted((method, route.path) for route in ROUTES for method in route.methods or ())
-WITH_BODY = sorted((method, route.path) for route in ROUTES if route.body_field for method in route.methods or ())
+OPERATIONS = sorted((method, route.path_format) for route in ROUTES for method in route.methods or ())
+WITH_BODY = sorted(
+    (method, route.path_format) for route in ROUTES if route.body_field for method in route.methods or ()
+)
 BEFORE_ANY_ROUTE = {HTTPStatus.BAD_REQUEST, HTTPStatus.CONTENT_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE}
 """What the guards in front of all routes answer."""
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from functools import partial
 from threading import Event
 from typing import TypedDict
 
@@ -46,12 +47,6 @@ def lifespan_of(
     settings: ApiSettings, stopping: Event, metrics: Metrics, traces: Tracing
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
     """Return the lifespan of an application with these settings."""
-
-    def health() -> Health:
-        lag = metrics.loop.seconds
-        signs = {"requests": metrics.in_flight, "stopping": stopping.is_set(), "loop_lag_seconds": round(lag, 3)}
-        return Health(signs, "The event loop is blocked." if lag > BLOCKED else None)
-
     vet = None
     if settings.env is Environment.PRODUCTION:  # main.py asks as well, but the database may be away then
         vet = refuse_powers  # guard: test_production_serves_nothing_with_a_role_that_may_do_anything
@@ -59,7 +54,7 @@ def lifespan_of(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         async with (
-            exporting(settings.metrics, metrics.registry, health),
+            exporting(settings.metrics, metrics.registry, partial(_health, metrics, stopping)),
             metrics.loop.watched(),
             open_database(settings.database, name="api", vet=vet) as database,
             traces.sending(database) if traces else nullcontext(),
@@ -84,3 +79,9 @@ def lifespan_of(
         log.info("api_stopped")
 
     return lifespan
+
+
+def _health(metrics: Metrics, stopping: Event) -> Health:
+    lag = metrics.loop.seconds
+    signs = {"requests": metrics.in_flight, "stopping": stopping.is_set(), "loop_lag_seconds": round(lag, 3)}
+    return Health(signs, "The event loop is blocked." if lag > BLOCKED else None)
