@@ -56,3 +56,9 @@ def test_a_process_without_such_threads_ends_by_itself() -> None:
     process, _ = run("pass")
 
     assert (process.returncode, process.stdout, process.stderr) == (0, "by itself\n", "")
+
+
+def test_a_process_that_is_only_slow_ends_by_itself() -> None:
+    process, _ = run("import atexit; atexit.register(lambda: (time.sleep(2), print('slow', flush=True)))")
+
+    assert (process.returncode, process.stdout, process.stderr) == (0, "by itself\nslow\n", "")

@@ -33,7 +33,9 @@ def end_soon(*, patience: timedelta = PATIENCE) -> None:
 
 def _end(seconds: float, failure: BaseException | None) -> None:
     time.sleep(seconds)
-    log.warning("threads_left_behind", threads=_others(), exc_info=failure)
+    while not (others := _others()):  # it is only slow: Python waits for nobody
+        time.sleep(seconds)  # guard: test_a_process_that_is_only_slow_ends_by_itself
+    log.warning("threads_left_behind", threads=others, exc_info=failure)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.drain() if isinstance(stream, Outlet) else stream.flush()
