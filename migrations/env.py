@@ -176,7 +176,7 @@ def is_known(revision: str) -> bool:
 
 
 def running() -> str:
-    """Return which command of Alembic runs: `upgrade`, `downgrade`, `do_stamp`, or one that compares or shows."""
+    """Return which function of Alembic's commands runs: of `check` and `revision` it is `retrieve_migrations`."""
     return getattr(context.get_context().opts["fn"], "__name__", "")
 
 
@@ -200,7 +200,7 @@ def vet(connection: Connection) -> None:
             f"The encoding of the database is {encoding}, and has to be UTF8: "
             "CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8'."
         )
-    if running() == "upgrade" and (stale := connection.scalars(STALE_INDEXES).all()):
+    if running() in {"upgrade", "retrieve_migrations"} and (stale := connection.scalars(STALE_INDEXES).all()):
         raise SystemExit(
             f"The server sorts text otherwise than when these indexes were made, and they may miss rows: "
             f"{', '.join(stale)}. Type REINDEX DATABASE CONCURRENTLY, then ALTER DATABASE … REFRESH COLLATION VERSION, "
