@@ -182,6 +182,21 @@ async def test_a_standby_that_is_gone_is_waited_for_once(database_settings: Data
     assert str(error.value).count("Connect call failed") == 1
 
 
+async def test_what_the_shell_has_for_other_programs_leads_nowhere_else(
+    database_settings: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncpg asks these where a URL says nothing (connect_utils.py of 0.32)."""
+    exported = {"PGTARGETSESSIONATTRS": "standby", "PGPORT": "1", "PGSSLMODE": "require", "PGSERVICE": "prod"}
+    for name, value in exported.items():
+        monkeypatch.setenv(name, value)
+
+    connection = await Hosts(database_settings.dsn, connect_timeout=LATE).connect()
+
+    assert await connection.fetchval("SELECT 1") == 1
+    await connection.close()
+    assert Hosts("postgresql://app@127.0.0.1/app", connect_timeout=LATE)._places == [(None, 5432)]
+
+
 async def test_a_password_that_is_wrong_is_so_on_every_host(database_settings: DatabaseSettings, here: Place) -> None:
     hosts = hosts_of(database_settings, here, here, password="wrong", timeout=LATE)
 

@@ -73,17 +73,20 @@ class Hosts:
 
     def __init__(self, dsn: str, *, connect_timeout: timedelta) -> None:
         """Take a DSN of `DatabaseSettings`, and how long all hosts together may take."""
-        query = make_url(dsn).query
+        url = make_url(dsn)
+        query = url.query
         hosts, ports = (str(query.get(name, "")).split(",") for name in ("host", "port"))
         self._dsn = dsn
         self._timeout = connect_timeout.total_seconds()
-        target = query.get("target_session_attrs")
+        # Said, too: else asyncpg asks PGTARGETSESSIONATTRS and PGPORT, which a shell has for other programs.
+        target = query.get("target_session_attrs", "any")
         # Asked for one host at a time, asyncpg prefers whatever it is: see all of them first.
         self._targets = (
             ("standby", "any") if target == "prefer-standby" else (target,)
         )  # guard: test_a_route_that_says_so_reads_on_the_standby
         # Of none in the query asyncpg finds the one before the path.
-        self._places = [(host or None, int(port or 0) or None) for host, port in zip(hosts, ports, strict=True)]
+        usual = url.port or 5432
+        self._places = [(host or None, int(port or usual)) for host, port in zip(hosts, ports, strict=True)]
 
     async def connect(self, **options: Any) -> DriverConnection:
         """Return a new connection; `options` are those of `asyncpg.connect`.
@@ -116,7 +119,7 @@ class Hosts:
             tries = rest
         raise ConnectionError("; ".join(failures))
 
-    async def _connect(self, place: tuple[str | None, int | None], **options: Any) -> DriverConnection:
+    async def _connect(self, place: tuple[str | None, int], **options: Any) -> DriverConnection:
         host, port = place
         connection: DriverConnection = await asyncpg.connect(
             self._dsn, host=host, port=port, connection_class=DriverConnection, **options
