@@ -12,7 +12,11 @@ IDLE_LIMIT = "idle_in_transaction_session_timeout"
 TOTAL_LIMIT = "transaction_timeout"
 PATIENCE_WITH_A_GOODBYE = 0.5
 """Seconds to end a statement that nobody waits for any more, and to say goodbye: somebody waits behind it."""
-_UNACKNOWLEDGED = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_USER_TIMEOUT": 3000}
+_UNACKNOWLEDGED = [
+    (getattr(socket, name), value)
+    for name, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_USER_TIMEOUT", 3000))
+    if hasattr(socket, name)  # macOS calls some of them otherwise; pings find it there
+]
 """Seconds, and milliseconds: idle before it is asked for a sign, between two, and without any before it is given up."""
 _TICK = timedelta(milliseconds=50)
 """By so much our clock and the server's may differ about a limit."""
@@ -139,12 +143,10 @@ def _notice_silence(transport: asyncio.Transport) -> None:
     Whatever a statement may take: a server that works, and one that is frozen, acknowledges at once what it is sent.
     """
     own = transport.get_extra_info("socket")
-    if own is None or own.family == socket.AF_UNIX:
-        return
-    own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _UNACKNOWLEDGED.items():
-        if hasattr(socket, name):  # macOS calls some of them otherwise; pings find it there
-            own.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    if own.family != socket.AF_UNIX:
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _UNACKNOWLEDGED:
+            own.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _note_loss(connection: Any) -> None:  # Any: what asyncpg hands over

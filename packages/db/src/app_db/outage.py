@@ -93,7 +93,7 @@ def blame(error: BaseException, *, read_only: bool = False) -> Blame:
     """
     match error:
         case TransactionFailed():
-            return _blame_for(error.swallowed.sqlstate, "") if error.swallowed else Blame.STATEMENT
+            return _blame_for(error.swallowed.sqlstate or "", "") if error.swallowed else Blame.STATEMENT
         case TransactionEnded() | PoolTimeoutError():
             return Blame.MOMENT
         case NoAnswer():
@@ -162,9 +162,7 @@ def _blame_in(error: DBAPIError, *, read_only: bool) -> Blame:
     return Blame.SERVER if is_storage(cause) else _blame_for(state, str(cause))
 
 
-def _blame_for(state: str | None, text: str) -> Blame:
-    if state is None:
-        return Blame.STATEMENT
+def _blame_for(state: str, text: str) -> Blame:
     if state in _MOMENT_CODES or state.startswith(_MOMENT_CLASSES):
         return Blame.MOMENT
     if state.startswith("08") and text.endswith(_LIMITS_OF_A_POOLER):

@@ -86,9 +86,6 @@ def _dialect_of(engine: AsyncEngine) -> Dialect:
 
 
 def _driver_of(context: ExceptionContext) -> DriverConnection | None:
-    connection = context.connection
-    if connection is None or connection.closed or connection.invalidated:
-        return None
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, DriverConnection), "what app_db.hosts makes"
-    return driver
+    """Return the connection that failed; None where none had been made."""
+    driver = context.connection and context.connection.connection.driver_connection
+    return driver if isinstance(driver, DriverConnection) else None
