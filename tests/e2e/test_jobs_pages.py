@@ -43,7 +43,7 @@ OPERATING = ROOT / "docs/operating-jobs.md"
 COMPARED = ROOT / "docs/jobs-compared.md"
 PAGES = (WRITING, OPERATING, COMPARED)
 
-METRIC = re.compile(r"\b(?!test_)(?:[a-z0-9]+_)+(?:jobs?|worker)_\w*[a-z]\b")
+METRIC = re.compile(r"\b(?!test_)(?:[a-z0-9]+_)+(?:jobs?|worker|mails)_\w*[a-z]\b")
 OUTCOME = re.compile(r'outcome="(\w+)"')
 SETTING = re.compile(r"\bAPP_[A-Z]+(?:_[A-Z]+)*(?:__[A-Z]+(?:_[A-Z]+)*)?\b")
 TEST = re.compile(r"def (test_\w+)")
