@@ -10,9 +10,11 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import product
 from math import inf
+from pathlib import Path
 from typing import Any
 
 import asyncpg
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from app_db import Database, Session, open_database
@@ -68,23 +70,31 @@ def _act(action: Action, job_filter: JobFilter) -> Ask:
 
 async def measure(database: Database, name: str, ask: Ask, *, times: int, writes: bool = False) -> float:
     """Ask so often, print a line, and return the milliseconds that one in a hundred exceeds."""
-    took, answer = [], None
+    took, used, answer = [], [], None
     for _ in range(times + 1):
         async with (database.sessions if writes else database.read_sessions)() as session:
-            before = time.perf_counter()
+            pid = await session.scalar(text("SELECT pg_backend_pid()"))
+            before, cpu = time.perf_counter(), _cpu(pid)
             try:
                 answer = await ask(session)
             except DBAPIError as error:
                 print(f"{name:60} no answer: {str(error.orig).rpartition(': ')[2]}", flush=True)
                 return inf
             took.append((time.perf_counter() - before) * 1000)
+            used.append(_cpu(pid) - cpu)
             if writes:
                 await session.rollback()
     rows = getattr(answer, "items", None)
     found = "" if rows is None else f"{len(rows):3} rows{', ended early' if getattr(answer, 'partial', False) else ''}"
     p50, p99 = quantile(took[1:], 0.5), quantile(took[1:], 0.99)
-    print(f"{name:60} p50 {p50:8.2f} ms  p99 {p99:8.2f} ms  {found}", flush=True)
+    cpu_ms = quantile(used[1:], 0.5)
+    print(f"{name:60} p50 {p50:8.2f} ms  p99 {p99:8.2f} ms  CPU {cpu_ms:7.2f} ms  {found}", flush=True)
     return p99
+
+
+def _cpu(pid: int) -> float:
+    """Return the milliseconds that a session of Postgres has been on a CPU: it does not depend on who else is."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e6
 
 
 async def ask_all(url: str, *, times: int) -> None:

@@ -12,7 +12,8 @@ import pytest_asyncio
 from sqlalchemy import ColumnElement, select, text
 
 from app_db import Database, Session, open_database
-from app_db.jobs.control import JobFilter
+from app_db.jobs import control
+from app_db.jobs.control import Action, JobFilter
 from app_db.models import Job, JobState
 from app_db.paging import Cursor
 from app_db.repositories.job_counts import MOST
@@ -180,6 +181,19 @@ async def test_no_question_about_jobs_has_a_plan_that_reads_the_table(patient: D
     for statement in set(statements):
         plan = await explained(large, statement)
         assert "Seq Scan on jobs" not in plan, plan
+
+
+@pytest.mark.parametrize("plan", ["force_custom_plan", "force_generic_plan"])
+async def test_retrying_the_few_that_match_does_not_read_the_table(large: Session, plan: str) -> None:
+    await large.execute(text(f"SET LOCAL plan_cache_mode = {plan}"))
+    for job_filter in (JobFilter(kind="misspelt"), JobFilter(queue="empty"), JobFilter(kind="seldom")):
+        whole_before, index_before = await rows_read(large)
+
+        await control.act_on_all(large, job_filter, Action.RETRY)
+
+        whole, index = await rows_read(large)
+        assert whole == whole_before, job_filter
+        assert index - index_before < ROWS / 2, job_filter
 
 
 async def explained(session: Session, statement: str) -> str:

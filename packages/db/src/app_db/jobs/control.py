@@ -11,8 +11,10 @@ from sqlalchemy.orm import aliased
 
 from app_db.engine import Session
 from app_db.errors import Conflict, Invalid, NotFound, violation_as
+from app_db.jobs import parts
 from app_db.jobs.bounds import INTEGER, SMALLINT, require_name
 from app_db.jobs.commits import wake_after_commit
+from app_db.jobs.parts import Part
 from app_db.models import FINAL_STATES, OPEN_STATES, Job, JobCancellation, JobState
 
 QUEUED = frozenset({JobState.SCHEDULED, JobState.AVAILABLE, JobState.DISPATCHED, JobState.RETRYABLE})
@@ -133,14 +135,15 @@ async def act_on_all(session: Session, job_filter: JobFilter, action: Action, *,
     conditions = job_filter.conditions()
     if not conditions:
         raise FilterTooWide  # guard: test_acting_on_every_job_there_is_is_refused
-    if action is Action.CANCEL:
-        ended = await _end(session, JobState.CANCELLED, conditions, limit=limit)
-        return ended + await _ask(session, conditions, limit=limit - ended)
+    if action is Action.RETRY:
+        states = FAILED if job_filter.state is None else RETRIABLE & {job_filter.state}
+        part = parts.ENDED if JobState.COMPLETED in states else parts.SET_APART
+        revivable = [_is_in(states), _has_no_double(), *conditions]
+        return await _revive(session, revivable, limit=limit, skip_locked=True, part=part)
     if action is Action.DISCARD:
         return await _end(session, JobState.DISCARDED, conditions, limit=limit)
-    states = FAILED if job_filter.state is None else RETRIABLE
-    revivable = [_is_in(states), _has_no_double(), *conditions]
-    return await _revive(session, revivable, limit=limit, skip_locked=True)
+    ended = await _end(session, JobState.CANCELLED, conditions, limit=limit)
+    return ended + await _ask(session, conditions, limit=limit - ended)
 
 
 async def pause(session: Session, queue: str) -> None:
@@ -233,9 +236,16 @@ async def _ask(session: Session, conditions: Sequence[ColumnElement[bool]], *, l
     return len(asked)
 
 
-async def _revive(session: Session, conditions: Sequence[ColumnElement[bool]], *, limit: int, skip_locked: bool) -> int:
+async def _revive(
+    session: Session,
+    conditions: Sequence[ColumnElement[bool]],
+    *,
+    limit: int,
+    skip_locked: bool,
+    part: Part | None = None,
+) -> int:
     """Make jobs due now, as if they had never been given up, and return how many."""
-    locked = _lock(conditions, limit=limit, skip_locked=skip_locked)
+    locked = _lock(conditions, limit=limit, skip_locked=skip_locked, part=part)
     # Of two that are unique in the same way only one can wait; the other must not cost the rest theirs.
     chosen = select(locked.c.id).ext(distinct_on(func.coalesce(locked.c.unique_key, cast(locked.c.id, Text)))).cte()
     statement = update(Job).where(Job.id == chosen.c.id).returning(Job.id).values(_REVIVED)
@@ -254,10 +264,11 @@ async def _state_of(session: Session, job_id: UUID) -> JobState:
     return state
 
 
-def _lock(conditions: Sequence[ColumnElement[bool]], *, limit: int, skip_locked: bool) -> CTE:
+def _lock(conditions: Sequence[ColumnElement[bool]], *, limit: int, skip_locked: bool, part: Part | None = None) -> CTE:
     """Return up to `limit` jobs that still match once their rows are locked; as a CTE it is evaluated once."""
     # NO KEY: a request to cancel refers to the row, and must not wait.
-    jobs = select(Job.id, Job.unique_key).where(*conditions).limit(limit)
+    jobs = select(Job.id, Job.unique_key).where(*conditions)
+    jobs = (jobs if part is None else part.of(jobs)).limit(limit)
     return jobs.with_for_update(key_share=True, skip_locked=skip_locked).cte("locked")
 
 
