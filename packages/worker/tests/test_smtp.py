@@ -1,13 +1,16 @@
 """The conversation with a mail server: its steps, its limits, and what each refusal means."""
 
 import asyncio
+import base64
 import gc
 import ssl
 import traceback
 from datetime import timedelta
+from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import trustme
@@ -164,6 +167,19 @@ async def test_a_line_that_is_a_dot_does_not_end_the_mail() -> None:
         ("message", "550 5.7.26 DKIM and SPF failed", MailServerRefuses, "the message: 550 5.7.26"),
         # No mail server.
         ("greeting", "HTTP/1.1 400 Bad Request", MailServerLost, "connect: what answers does not speak SMTP"),
+        # vert-x3/vertx-mail-client #81: the codes of one answer differ, and the last one counts.
+        ("greeting", "220-hello\n521 5.7.1 you are listed", MailServerRefuses, "connect: 521 5.7.1"),
+        ("RCPT", "550-no\n550 5.1.1 such user", MailUndeliverable, "RCPT: 550 5.1.1"),
+        # RFC 1870, 6.1: the size is the message's.
+        ("MAIL", "552 5.3.4 too large", MailUndeliverable, "MAIL: 552 5.3.4"),
+        # BytemarkHosting/docker-smtp #5: what Postfix has against our name it says at RCPT.
+        (
+            "RCPT",
+            "504 5.5.2 <x>: need fully-qualified hostname",
+            MailServerRefuses,
+            "RCPT: 504 5.5.2",
+        ),
+        ("RCPT", "221 bye", MailServerRefuses, "RCPT: 221"),
         ("RCPT", "999 what", MailServerLost, "RCPT: what answers does not speak SMTP"),
     ],
 )
@@ -201,6 +217,46 @@ async def test_a_server_that_is_gone_with_the_mail_may_have_taken_it(answer: str
     raised = await refused(server({"message": answer}), timeout=60, final_timeout=0.2)
 
     assert (type(raised), str(raised)) == (MailUnanswered, f"the message: {reason}")
+
+
+@pytest.mark.parametrize("answer", ["\n250 OK", "hello", "999 what", f"250 {'x' * 40_000}"])
+async def test_what_cannot_be_read_behind_the_message_is_no_answer(answer: str) -> None:
+    """PHPMailer #1072: an empty line before `250`; it was sent again each time, and had been taken."""
+    raised = await refused(server({"message": answer}))
+
+    assert (type(raised), str(raised)) == (MailUnanswered, "the message: what answers does not speak SMTP")
+
+
+@pytest.mark.parametrize("user", ["us%C3%B6r:p%C3%A4ss%E2%82%AC@", "u%5C:p%2F%25%22%27%20@"])
+async def test_user_and_password_may_hold_any_character(user: str) -> None:
+    """mealie-recipes/mealie #8397, dani-garcia/vaultwarden #3335, louislam/uptime-kuma #4777; RFC 4616 says UTF-8."""
+    async with server({"EHLO": offering("AUTH PLAIN")}).serving() as to:
+        await mailer(to, user=user).send(a_mail())
+
+    (line,) = [line for line in to.lines if line.startswith("AUTH PLAIN ")]
+    name, _, password = user.removesuffix("@").partition(":")
+    assert base64.b64decode(line.split()[2]).decode() == f"\0{unquote(name)}\0{unquote(password)}"
+
+
+async def test_over_tls_a_password_is_not_hashed(our_ca: Path) -> None:
+    """pretix #1347, python/cpython #136134: a server that keeps hashes refuses CRAM-MD5, and some have no MD5."""
+    to = server({"EHLO": offering("AUTH CRAM-MD5 LOGIN PLAIN")}, tls=speaking_tls(OURS), is_tls_from_the_start=True)
+    async with to.serving():
+        await mailer(to, scheme="smtps", ca_path=our_ca, user="user:password@").send(a_mail())
+
+    assert [line.split()[1] for line in to.lines if line.startswith("AUTH")] == ["PLAIN"]
+
+
+async def test_a_long_name_beyond_ascii_keeps_its_commas() -> None:
+    """python/cpython #87720: a name loses its quotes where it is folded, and becomes several mailboxes."""
+    name = "Müller, Söhne & Töchter der langen Namen GmbH und Co. KG, Niederlassung Ost"
+    values = {"product": "Groundwork", "base_url": "https://groundwork.test/", "email": ADDRESS}
+    message = compose("welcome", sender=f"{name} <h@acme.example>", to=ADDRESS, message_id="1", values=values)
+    async with server().serving() as to:
+        await mailer(to).send(message)
+
+    (sender,) = message_from_bytes(to.messages[0], policy=policy.default)["From"].addresses
+    assert (sender.display_name, sender.addr_spec) == (name, "h@acme.example")
 
 
 async def test_a_slow_server_gets_one_copy() -> None:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-_STATUS = re.compile(r"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?![0-9])")
+_STATUS = re.compile(r"^([245])\.([0-9]{1,3})\.([0-9]{1,3})(?![0-9])", re.MULTILINE)
 _RELAY = re.compile(r"\brelay", re.IGNORECASE)
 
 TEMPORARY, PERMANENT = 4, 5
@@ -40,7 +40,7 @@ class Reply:
     @classmethod
     def read(cls, code: int, text: str) -> Self:
         """Keep of an answer what names nobody."""
-        found = _STATUS.match(text)
+        found = _STATUS.search(text)
         is_status = found is not None and int(found[1]) == code // 100
         return cls(code, found[0] if found and is_status else None, bool(_RELAY.search(text)))
 
@@ -108,12 +108,17 @@ class MailUnanswered(MailError):
     outcome = "unanswered"
 
 
+def speaks_smtp(reply: Reply) -> bool:
+    """Whether it is an answer that a mail server may give; aiosmtplib has -1 for what it cannot read."""
+    return MINIMUM <= reply.code <= MAXIMUM
+
+
 def refusal(step: str, reply: Reply, *, is_of_message: bool | None = None) -> MailError:
     """Return what an answer means that is not what the protocol goes on with.
 
     `is_of_message` is True for answers to the message, False for those to the recipient, None for all others.
     """
-    if not MINIMUM <= reply.code <= MAXIMUM:
+    if not speaks_smtp(reply):
         return MailServerLost(step, "what answers does not speak SMTP")
     if reply.code // 100 == TEMPORARY:
         return MailDeferred(step, reply)

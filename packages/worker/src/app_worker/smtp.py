@@ -22,13 +22,19 @@ from app_worker.mail_errors import (
     MailUndeliverable,
     Reply,
     refusal,
+    speaks_smtp,
 )
+from app_worker.reaching import connect_to
 
 FAREWELL: Final = 5.0
 """Seconds that a server has to answer QUIT. Nobody waits for it."""
 UNSAFE: Final = re.compile(r"[\s<>\x00-\x1f\x7f]")
 GOES_ON: Final = 3
 DONE: Final = 2
+CONSENT: Final = 25
+SMTP_PORT: Final = 25
+SMTPS_PORT: Final = 465
+TOO_LARGE: Final = 552
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _DOT_FIRST = re.compile(rb"(?m)^\.")
@@ -93,7 +99,6 @@ class _Conversation:
         server = settings.server
         self._client = aiosmtplib.SMTP(
             hostname=server.host,
-            port=server.port,
             local_hostname="localhost",  # any, or it is looked up; `_greet` says which
             timeout=settings.timeout.total_seconds(),
             use_tls=server.scheme == "smtps",
@@ -114,7 +119,7 @@ class _Conversation:
         except MailError as error:
             return error
         except aiosmtplib.SMTPResponseException as failure:
-            return refusal(self.step, Reply.read(failure.code, failure.message))
+            return self._refused(Reply.read(failure.code, failure.message))
         except (aiosmtplib.SMTPException, OSError) as failure:
             return self._without_answer(failure)
         return None
@@ -134,7 +139,9 @@ class _Conversation:
     async def _open(self) -> None:
         """Connect, with TLS and sign-in as the settings say."""
         server, client = self._settings.server, self._client
-        await client.connect()
+        port = server.port or (SMTPS_PORT if server.scheme == "smtps" else SMTP_PORT)
+        limit = self._settings.timeout.total_seconds()
+        await client.connect(sock=await connect_to(server.host, port, timeout=limit))
         await self._greet()
         if server.scheme == "smtp" and self._settings.tls != "off":
             await self._start_tls()
@@ -142,6 +149,9 @@ class _Conversation:
             self.step = "AUTH"
             if not client.supported_auth_methods:
                 raise MailServerRefuses(self.step, "is not offered")
+            if client.get_transport_info("sslcontext") is not None:
+                # A server that keeps hashes of passwords offers CRAM-MD5 and refuses each: that counts as guessing.
+                client.AUTH_METHODS = ("plain", "login", "cram-md5")
             await client.login(server.user, server.password)
 
     async def _hand_over(self, message: EmailMessage) -> None:
@@ -157,7 +167,8 @@ class _Conversation:
         parameters = [f"SIZE={len(data)}"] if self._client.supports_extension("size") else []
         parameters += ["BODY=8BITMIME"] if takes_8bit else []
         parameters += ["SMTPUTF8"] if needs_utf8 else []
-        self._expect(await self._say("MAIL", f"FROM:<{_safe(sender)}>", *parameters), DONE)
+        taken = await self._say("MAIL", f"FROM:<{_safe(sender)}>", *parameters)
+        self._expect(taken, DONE, is_of_message=True if taken.code == TOO_LARGE else None)  # RFC 1870, 6.1
         self._expect(await self._say("RCPT", f"TO:<{_safe(recipient)}>"), DONE, is_of_message=False)
         self._expect(await self._say("DATA"), GOES_ON, is_of_message=True)
         self._expect(await self._transfer(data), DONE, is_of_message=True)
@@ -201,16 +212,22 @@ class _Conversation:
         return Reply.read(answer.code, answer.message)
 
     def _expect(self, reply: Reply, digit: int, *, is_of_message: bool | None = None) -> None:
-        if reply.code // 100 != digit:
-            raise refusal(self.step, reply, is_of_message=is_of_message)
+        # 221 and 220 are no consent: they are ahead of their time.
+        if reply.code // 100 != digit or (digit == DONE and reply.code // 10 != CONSENT):
+            raise self._refused(reply, is_of_message=is_of_message)
+
+    def _refused(self, reply: Reply, *, is_of_message: bool | None = None) -> MailError:
+        if self._is_sent and not speaks_smtp(reply):
+            return MailUnanswered(self.step, "what answers does not speak SMTP")
+        return refusal(self.step, reply, is_of_message=is_of_message)
 
     def _without_answer(self, failure: Exception) -> MailError:
         cause = failure if isinstance(failure, ssl.SSLError) else failure.__cause__
         if isinstance(cause, ssl.SSLError):
             return MailServerRefuses("TLS", getattr(cause, "verify_message", None) or cause.reason or "failed")
         reason = "no answer in time" if isinstance(failure, TimeoutError) else "the connection is lost"
-        if self.step == "connect" and isinstance(cause, OSError) and cause.strerror:
-            reason = cause.strerror
+        if self.step == "connect" and isinstance(failure, OSError) and failure.strerror:
+            reason = failure.strerror
         return (MailUnanswered if self._is_sent else MailServerLost)(self.step, reason)
 
 
