@@ -36,8 +36,8 @@ async def delete_all(job: JobContext, delete: Callable[[Session], Awaitable[int]
 
 
 async def note_done(job: JobContext, payload: JobPayload) -> None:
-    """Complete the job, and put on record that its cron has done its work, for the alert on its age."""
-    async with job.last_transaction() as session:
+    """Put on record that the cron of this job has done its work, for the alert on its age."""
+    async with job.transaction() as session:
         await crons.note_done(session, payload.kind)
 
 

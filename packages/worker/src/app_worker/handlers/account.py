@@ -63,7 +63,7 @@ async def export_account(job: JobContext, payload: AccountExport) -> dict[str, A
     shown, total = await _write_jobs(job, payload, file)
     await file.write("]}", at_least=0)
     await job.set_progress({"done": 3, "of": 3, "step": "done"})
-    async with job.last_transaction() as session:
+    async with job.transaction() as session:
         await ExportRepository(session).keep_only(job.id, user_id=payload.user_id)
     return {**begin, "jobs": shown, "jobs_total": total, "download": f"/auth/me/exports/{job.id}"}
 
