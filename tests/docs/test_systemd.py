@@ -3,7 +3,6 @@
 import re
 import shutil
 import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -39,8 +38,8 @@ def stop_timeout(name: str) -> timedelta:
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed here")
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     for path in UNITS:
-        program = f'ExecStart="{sys.executable.replace("%", "%%")}"'  # systemd.service(5), Command lines
-        programs_that_exist = re.sub(r"(?m)^ExecStart=\S+", program.replace("\\", r"\\"), path.read_text())
+        # Not the Python of the checkout, whose path may be one that systemd takes from nobody.
+        programs_that_exist = re.sub(r"(?m)^ExecStart=\S+", "ExecStart=/bin/sh", path.read_text())
         instance = path.name.replace("@.", "@8000.")
         (tmp_path / instance).write_text(programs_that_exist)
 
