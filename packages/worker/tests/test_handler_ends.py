@@ -156,6 +156,19 @@ async def test_a_snooze_is_a_second_long_at_least(jobs: Jobs, make_runner: MakeR
     assert await jobs.scalar("SELECT claim_at > now() + interval '0.5 s' FROM jobs")
 
 
+async def test_a_time_out_of_the_handler_itself_stays_its_own(jobs: Jobs, make_runner: MakeRunner) -> None:
+    @handles(Note)
+    async def waits_for_others(job: JobContext, payload: Note) -> None:
+        raise TimeoutError("the other side is silent")
+
+    delivery = await jobs.deliver()
+
+    await make_runner(waits_for_others).run(delivery)
+
+    (recorded,) = await jobs.errors(delivery)
+    assert recorded.error == "TimeoutError: the other side is silent"
+
+
 async def test_a_time_limit_is_named(jobs: Jobs, make_runner: MakeRunner) -> None:
     @handles(Note, mode=Mode.LEASE, timeout=timedelta(seconds=0.05))
     async def is_slow(job: JobContext, payload: Note) -> None:

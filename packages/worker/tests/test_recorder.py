@@ -149,8 +149,20 @@ class Hostile(Exception):
         raise KeyError
 
 
+class Odd(ExceptionGroup[Exception]):
+    @property
+    def exceptions(self) -> Any:
+        raise KeyError
+
+
 @pytest.mark.parametrize(
-    ("error", "kept"), [(Unprintable(), "<exception str() failed>"), (Hostile(), "Hostile")], ids=["str", "notes"]
+    ("error", "kept"),
+    [
+        (Unprintable(), "<exception str() failed>"),
+        (Hostile(), "Hostile"),
+        (Odd("odd", [ValueError()]), "Odd, which cannot be shown: KeyError"),
+    ],
+    ids=["str", "notes", "group"],
 )
 async def test_an_error_that_cannot_be_shown_is_named(
     jobs: Jobs, make_runner: MakeRunner, error: Exception, kept: str

@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from email.message import EmailMessage
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -22,7 +23,7 @@ from app_worker.context import JobContext
 from app_worker.mail import Mails, MemoryMailer
 from app_worker.registry import Mode, handles
 from app_worker.testing import one_time_settings
-from app_worker.threads import THREADS_PER_KIND, HandlerThreads, in_hand, use_threads
+from app_worker.threads import THREADS_PER_KIND, HandlerExited, HandlerThreads, in_hand, use_threads
 
 from .conftest import Jobs, MakeRunner, Note, until
 
@@ -147,3 +148,26 @@ async def test_shutting_down_waits_for_no_thread(threads: HandlerThreads) -> Non
     assert not hung.done()
     release.set()
     await hung
+
+
+async def test_a_task_of_a_handler_that_exits_when_it_is_cancelled_ends_nothing_else(threads: HandlerThreads) -> None:
+    async def exits_at_its_end() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise SystemExit(4)
+
+    async def returns() -> int:
+        return 3
+
+    with in_hand("test.note"):
+        task = asyncio.get_running_loop().create_task(exits_at_its_end())
+        other = asyncio.get_running_loop().create_task(returns())
+    await asyncio.sleep(0)
+    task.cancel()
+
+    with pytest.raises(HandlerExited, match="SystemExit: 4"):
+        await task
+    wrapper: Any = other.get_coro()
+    assert await type(wrapper)(returns()) == await other == 3
+    wrapper.close()

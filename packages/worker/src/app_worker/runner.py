@@ -94,8 +94,6 @@ class Runner:
         with structlog.contextvars.bound_contextvars(job_id=str(delivery.id), **UNKNOWN), attempt.spans:
             try:
                 verdict = await self._start(attempt)
-            except GeneratorExit:  # nobody runs this coroutine any more
-                raise
             except BaseException as error:
                 await self._fail(attempt, error)
                 if is_cancelled():

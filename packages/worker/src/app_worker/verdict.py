@@ -89,16 +89,15 @@ def _failed(error: BaseException, attempt: Attempt) -> Verdict:
 
 def _wait(error: BaseException, number: int, handler: Handler | None) -> timedelta:
     """Return how long to wait after a failed attempt; a back-off that cannot say is named beside the error."""
-    if handler is None:
-        return default_backoff(number)
+    backoff = handler.backoff if handler else default_backoff
     try:
-        wait: object = handler.backoff(number)  # whatever it is that code of others returns
+        wait: object = backoff(number)  # whatever it is that code of others returns
         if isinstance(wait, timedelta) and timedelta(0) <= wait <= LONGEST_DELAY:
             return wait
         complaint = f"it returned {safe_repr(wait)}, and not a timedelta from 0 to {LONGEST_DELAY.days} days"
     except BaseException as failure:  # whatever it is, the attempt has failed of something else
         complaint = safe_repr(failure)  # guard: test_a_back_off_that_fails_does_not_lose_the_attempt
-    log.warning("backoff_failed", kind=handler.payload_class.kind, cause=complaint)
+    log.warning("backoff_failed", cause=complaint)
     error.add_note(f"Its back-off failed too, so the default one was taken: {complaint}")
     return default_backoff(number)
 
