@@ -77,7 +77,7 @@ class PasswordHasher:
 
     def close(self) -> None:
         """Stop the threads; nobody waits for the hashes that run, since nobody waits for their results."""
-        self._pool.shutdown(wait=False, cancel_futures=True)  # guard: test_closing_waits_for_no_hash
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def check_strength(self, password: str, *, email: str) -> None:
         """Refuse a new password by its length after normalisation (NIST SP 800-63B-4, 3.1.1.2), or as easy to guess.

@@ -82,8 +82,9 @@ def _of_items(given: Mapping[Any, Any], restored: Mapping[Any, Any], where: str)
 
 
 def _class_of(value: Any) -> type:
-    # asyncpg reads ids as a class of its own, which is the standard one in all but name.
-    return UUID if isinstance(value, UUID) else type(value)  # guard: test_an_id_as_the_driver_reads_it_is_an_id
+    if isinstance(value, UUID):  # asyncpg reads ids as a class of its own, the standard one in all but name
+        return UUID  # guard: test_an_id_as_the_driver_reads_it_is_an_id
+    return type(value)
 
 
 def _equal(given: Any, restored: Any) -> bool:
