@@ -269,4 +269,4 @@ def test_an_idle_connection_is_kept_for_its_time(api_settings: ApiSettings) -> N
 
         assert client.recv(1) == b""
 
-    assert 0.8 < time.monotonic() - began < 10
+    assert 0.8 < time.monotonic() - began < 4.5  # uvicorn's own time is 5 s
