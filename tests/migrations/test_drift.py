@@ -68,8 +68,8 @@ UNSEEN = [
     "DROP INDEX ix_job_errors_job_id; CREATE INDEX ix_job_errors_job_id ON job_errors USING hash (job_id)",
     OTHER_OPERATORS,
     # check and exclusion constraints, valid or not, enforced or not
-    "ALTER TABLE users DROP CONSTRAINT ck_users_role",
     "ALTER TABLE users DROP CONSTRAINT ck_users_role, ADD CONSTRAINT ck_users_role CHECK (role <> '')",
+    "ALTER TABLE users DROP CONSTRAINT ck_users_role",
     "ALTER TABLE users ADD CHECK (email <> '') NOT VALID",
     "ALTER TABLE users ADD CHECK (email <> '') NOT ENFORCED",
     "ALTER TABLE job_workers ADD EXCLUDE (pid WITH =)",
@@ -112,12 +112,10 @@ async def test_a_planted_drift_is_seen(migrated_url: str, dsn: str, catalog: Cat
 
 
 @pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning")  # NOT VALID, NOT ENFORCED: it cannot read them
-@pytest.mark.parametrize("drift", UNSEEN)
-async def test_what_alembic_does_not_see_is_on_the_page(
-    migrated_url: str, dsn: str, config: Config, drift: str
-) -> None:
+async def test_what_alembic_does_not_see_is_on_the_page(migrated_url: str, dsn: str, config: Config) -> None:
     """Alembic 1.20: what fails here is seen by now, and can be taken off the list in migrations/README.md."""
-    await execute(dsn, drift)
+    for drift in UNSEEN:
+        await execute(dsn, drift)
 
     command.check(config)
 
