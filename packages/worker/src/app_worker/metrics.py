@@ -58,6 +58,13 @@ class Metrics:
         self._run = Histogram(
             "app_job_run_seconds", "From start to end.", ["kind"], buckets=RUN_SECONDS, registry=self.registry
         )
+        self._mails = Counter("app_mails", "Mails, by what became of them.", ["outcome"], registry=self.registry)
+        self._count_deliveries()
+        self.ledger = LedgerCollector()
+        self.registry.register(self.ledger)
+        self._start_at_zero(queues)
+
+    def _count_deliveries(self) -> None:
         self._stale = Counter(
             "app_job_deliveries_stale", "Deliveries dropped: the job had moved on.", registry=self.registry
         )
@@ -76,15 +83,11 @@ class Metrics:
             registry=self.registry,
         )  # fmt: skip
         self._window = Gauge("app_job_window", "Deliveries that wait in Valkey.", ["queue"], registry=self.registry)
-        self._mails = Counter("app_mails", "Mails, by what became of them.", ["outcome"], registry=self.registry)
         self._clock_steps = Counter(
             "app_job_clock_steps",
             "Times that the clock of Postgres was found to have gone back.",
             registry=self.registry,
         )
-        self.ledger = LedgerCollector()
-        self.registry.register(self.ledger)
-        self._start_at_zero(queues)
 
     def started(self, kind: str) -> None:
         """Count a job that starts to run."""
