@@ -141,13 +141,13 @@ class _Answer:
             message["headers"] = self._complete(message["headers"])
         elif self._streams and not message.get("more_body", False):
             self._has_ended = True
-            message = {**message, "more_body": True}
+            message = {**message, "more_body": True}  # guard: test_a_stream_of_events_that_fails_has_no_end
         await self._send(message)
 
     async def finish(self) -> None:
         """End the stream, if there is one that has not failed."""
         if self._has_ended:
-            await self._send({"type": "http.response.body"})  # guard: test_a_stream_of_events_that_fails_has_no_end
+            await self._send({"type": "http.response.body"})
 
 
 def _hide_values(error: Exception) -> None:
@@ -180,8 +180,9 @@ class HeadAsGet:
             as_get = {**scope, "method": "GET"}
             try:
                 await self.app(as_get, receive, send)
-            finally:  # with what FastAPI notes beside the route; guard: test_a_head_is_counted_under_its_route
-                scope.update((name, as_get[name]) for name in ("route", "fastapi") if name in as_get)
+            finally:
+                noted = {name: as_get[name] for name in ("route", "fastapi") if name in as_get}
+                scope.update(noted)  # guard: test_a_head_is_counted_under_its_route
             return
         await self.app(scope, receive, send)
 
