@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from secrets import token_hex
 from threading import Event
+from typing import Any
 
 import structlog
 from fastapi.exceptions import ValidationException
@@ -181,7 +182,7 @@ class HeadAsGet:
             try:
                 await self.app(as_get, receive, send)
             finally:
-                noted = {name: as_get[name] for name in ("route", "fastapi") if name in as_get}
+                noted: dict[str, Any] = {name: as_get[name] for name in ("route", "fastapi") if name in as_get}
                 scope.update(noted)  # guard: test_a_head_is_counted_under_its_route
             return
         await self.app(scope, receive, send)
