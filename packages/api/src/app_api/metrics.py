@@ -30,6 +30,13 @@ class Metrics(Collector):
         """Whether each of them answers as it should, as far as somebody looks."""
         self.loop = LoopLag()
         """Whether the event loop turns."""
+        self._count_requests()
+        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self.registry.register(self)
+        for error in _kinds(AppError):
+            self._errors.labels(name_of(error))  # a rate needs the zero that it rises from
+
+    def _count_requests(self) -> None:
         self._requests = Counter(
             "app_http_requests", "Requests that have ended.", ["method", "route", "status"], registry=self.registry
         )
@@ -44,10 +51,6 @@ class Metrics(Collector):
             "app_http_proxy_unnamed_clients", "Requests of a trusted proxy that named no address.",
             registry=self.registry,
         )  # fmt: skip
-        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
-        self.registry.register(self)
-        for error in _kinds(AppError):
-            self._errors.labels(name_of(error))  # a rate needs the zero that it rises from
 
     def finished(self, method: str, route: str | None, status: int, seconds: float) -> None:
         """Count a request that was answered; 0 is the status of one that was not, since its client went away."""

@@ -36,7 +36,7 @@ from app_worker.registry import Handler, Registry
 from app_worker.relay import Relay, keep_leading
 from app_worker.runner import Runner
 from app_worker.schedule import CRONS, Cron, run_schedule
-from app_worker.settings import CommandSettings, WorkerSettings
+from app_worker.settings import CommandSettings, JobSettings, WorkerSettings
 from app_worker.telemetry import telemetry
 from app_worker.threads import use_threads
 from app_worker.vitals import Vitals
@@ -131,9 +131,7 @@ async def run_worker(
         metrics.registry.register(use_threads(registry.by_kind))
         lease, trace = settings.worker.running_lease, traces.job if traces else None
         runner = Runner(database, registry, mails, new_id(), lease, metrics, trace=trace)
-        serves = tuple(dict.fromkeys((*queues, RETENTION)))
-        worker = WorkerRow(runner.worker_id, socket.gethostname(), os.getpid(), serves, settings.worker.concurrency)
-        heartbeat = Heartbeat(database, runner, worker, settings.worker, vitals)
+        heartbeat = _heartbeat_of(runner, settings.worker, vitals)
         told = tell_of_mail_server(database, mails.mailer, runner.worker_id)
         opened, feeders = open_queues(
             settings, database=database, valkey=valkey, runner=runner, heartbeat=heartbeat, vitals=vitals
@@ -142,20 +140,17 @@ async def run_worker(
         async with telemetry(settings, database, metrics, vitals):
             with _stop_signals() as stopping:
                 log.info("worker_started", queues=list(queues))
-                await _run_until(
-                    stopping,
-                    [
-                        run_schedule(database, crons, went_back=metrics.clock_went_back),
-                        serve_retention(runner, lease=lease),
-                        told,
-                        *feeders,
-                    ],
-                    heartbeat,
-                    queues=opened,
-                    grace=settings.worker.grace,
-                )
+                feeders += [run_schedule(database, crons, went_back=metrics.clock_went_back),
+                            serve_retention(runner, lease=lease), told]  # fmt: skip
+                await _run_until(stopping, feeders, heartbeat, queues=opened, grace=settings.worker.grace)
             await heartbeat.sign_off()
     log.info("worker_stopped")
+
+
+def _heartbeat_of(runner: Runner, settings: JobSettings, vitals: Vitals) -> Heartbeat:
+    serves = tuple(dict.fromkeys((*settings.queues, RETENTION)))
+    row = WorkerRow(runner.worker_id, socket.gethostname(), os.getpid(), serves, settings.concurrency)
+    return Heartbeat(runner.database, runner, row, settings, vitals)
 
 
 async def _run_until(
