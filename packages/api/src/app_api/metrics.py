@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -11,6 +11,7 @@ from app_api.http_names import METHODS
 from app_auth.auth import Auth
 from app_db.errors import AppError
 from app_db.telemetry.lag import LoopLag
+from app_db.telemetry.series import Counter, Histogram
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 COUNTED = frozenset({*METHODS, "OPTIONS"})

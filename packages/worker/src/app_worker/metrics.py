@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from app_db.models import OPEN_STATES
 from app_db.repositories.job_views import QueueOverview
+from app_db.telemetry.series import Counter, Histogram
 
 UNKNOWN_KIND = "unknown"
 """The label of all kinds without a handler: their names come from the rows, so there may be any number of them."""

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
 
 from app_db.telemetry.endpoint import Endpoint, Health, MetricsSettings
+from app_db.telemetry.series import Counter
 
 log = structlog.get_logger(__name__)
 

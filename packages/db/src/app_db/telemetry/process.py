@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-from prometheus_client import disable_created_metrics as _disable_created_metrics
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -13,8 +12,6 @@ from app_db import Database
 from app_db.pool import CountingPool
 from app_db.supervision import KINDS
 from app_db.telemetry.outlet import OutletCollector
-
-_disable_created_metrics()  # type: ignore[no-untyped-call]  # no types of its own; nothing here needs its second series
 
 
 def describe_process(
