@@ -165,5 +165,6 @@ reference: install ## Write docs/configuration.md anew, from the settings classe
 	@$(VENV) scripts/reference.py
 
 clean: ## Remove what was installed and built; the development data stays (make dev RESET=1 empties it)
-	rm -rf .venv .uv dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv 2>/dev/null || find .venv -mindepth 1 -delete  # a mount can only be emptied
+	rm -rf .uv dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find packages migrations scripts tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -7,7 +7,8 @@ cd "$checkout"
 
 # What is installed names the folder that it was installed in: a copy of it would run the code of the original.
 if [ -e .venv ] && [ "$(cat .venv/checkout 2>/dev/null)" != "$checkout" ]; then
-    rm -rf .venv
+    # A mount, as development containers have here, can only be emptied.
+    rm -rf .venv 2>/dev/null || find .venv -mindepth 1 -delete
 fi
 # Compiled now rather than at the first start, which it would make three times as long.
 UV_COMPILE_BYTECODE=${UV_COMPILE_BYTECODE:-1} sh scripts/uv.sh sync

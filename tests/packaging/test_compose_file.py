@@ -108,8 +108,12 @@ def test_what_a_container_mounts_of_the_checkout_is_there(service: str) -> None:
     assert [file for file in files if not (ROOT / file).exists()] == []
 
 
+def made_readable(folder: Path) -> list[str | Path]:
+    """What the service `configuration` runs, for a folder of this machine."""
+    return [folder if word == "/deploy" else word for word in SERVICES["configuration"]["command"]]
+
+
 def test_what_is_mounted_of_the_checkout_can_be_read_whatever_umask_it_was_cloned_with(tmp_path: Path) -> None:
-    configuration = SERVICES["configuration"]
     mounting = {name for name in SERVICES if any(source.startswith("./") for source in mounts(name))}
     for name in mounting - {"configuration"}:
         assert SERVICES[name]["depends_on"]["configuration"] == {"condition": "service_completed_successfully"}
@@ -118,10 +122,22 @@ def test_what_is_mounted_of_the_checkout_can_be_read_whatever_umask_it_was_clone
     for path in (copy, *copy.rglob("*")):
         path.chmod(0o700 if path.is_dir() else 0o600)
 
-    subprocess.run([*configuration["command"][:-1], copy], check=True)
+    subprocess.run(made_readable(copy), check=True)
 
     for path in (copy, *copy.rglob("*")):
         assert path.stat().st_mode & 0o055 == (0o055 if path.is_dir() else 0o044), path
+
+
+def test_what_can_be_read_already_is_not_touched(tmp_path: Path) -> None:
+    """bigin/Scriptor PR #68, wodby/php #162: on a read-only disk, or for a root that owns nothing there, it cannot be."""
+    copy = shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
+    for path in (copy, *copy.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    before = {path: path.stat().st_ctime_ns for path in (copy, *copy.rglob("*"))}
+
+    subprocess.run(made_readable(copy), check=True)
+
+    assert {path: path.stat().st_ctime_ns for path in (copy, *copy.rglob("*"))} == before
 
 
 def test_databases_are_reached_from_the_inner_network_alone() -> None:

@@ -54,6 +54,22 @@ def test_an_environment_that_is_right_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / ".venv/kept").exists()
 
 
+def test_an_environment_that_is_a_mount_is_emptied_and_filled_anew(tmp_path: Path) -> None:
+    """A development container mounts a volume at .venv (astral-sh/uv #16218, #14815): it cannot be removed."""
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts/install.sh", tmp_path / "scripts")
+    (tmp_path / "scripts/uv.sh").write_text("touch .venv/new\n")
+    (tmp_path / ".venv").mkdir()
+    alone = ("unshare", "--mount", "--map-root-user", "sh", "-euc")
+    if not shutil.which("unshare") or run(*alone, "mount -t tmpfs none .venv", cwd=tmp_path).returncode:
+        pytest.skip("nothing can be mounted here")
+    lines = ("mount -t tmpfs none .venv", "mkdir -p .venv/bin/.old", "sh scripts/install.sh", "ls -A .venv")
+
+    listed = must(*alone, "; ".join(lines), cwd=tmp_path)
+
+    assert listed.split() == ["checkout", "new"]
+
+
 @pytest.mark.parametrize(
     "name", ["UV_PROJECT_ENVIRONMENT", "UV_NO_DEV", "UV_FROZEN", "UV_NO_EDITABLE", "UV_EXCLUDE_NEWER"]
 )
