@@ -110,14 +110,19 @@ def has_commit(root: Path, commit: str) -> bool:
     return subprocess.run(lookup, cwd=root, capture_output=True, check=False).returncode == 0
 
 
+def require_commit(root: Path, commit: str) -> None:
+    """Raise a ReleaseError if this clone does not go back to the commit."""
+    if not has_commit(root, commit):
+        raise ReleaseError(f"{commit} is not in this clone: fetch its whole history (git fetch --unshallow)")
+
+
 def unpack(root: Path, commit: str, folder: Path) -> None:
     """Put the files of an earlier commit into an empty folder; if the checkout was renamed since, with the new name.
 
     Raises:
         ReleaseError: if the clone does not go back that far.
     """
-    if not has_commit(root, commit):
-        raise ReleaseError(f"{commit} is not in this clone: fetch its whole history (git fetch --unshallow)")
+    require_commit(root, commit)
     archive = subprocess.run(["git", "archive", commit], cwd=root, capture_output=True, check=True).stdout
     with tarfile.open(fileobj=io.BytesIO(archive)) as files:
         files.extractall(folder, filter="data")

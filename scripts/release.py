@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from members import ROOT, Member, ReleaseError, git, members_of
+from members import ROOT, Member, ReleaseError, git, members_of, require_commit
 from packaging.requirements import Requirement
 from packaging.version import Version
 from public_api import text_of, unannounced
@@ -120,6 +120,7 @@ def refuse_what_is_not_ready(member: Member, version: Version, bump: str) -> Non
         raise ReleaseError(f"the tag {member.tag(version)} is there already")
     if not member.fragments:
         raise ReleaseError(f"packages/{member.folder}/changelog.d/ has no fragment: there is nothing to release")
+    require_commit(member.root, member.released)
     # What towncrier's build finds no kind for it leaves out, and succeeds.
     check = ("towncrier", "check", "--dir", member.path, "--compare-with", member.released)
     run(member.root, sys.executable, "-m", *check)

@@ -70,6 +70,15 @@ def test_an_environment_that_is_a_mount_is_emptied_and_filled_anew(tmp_path: Pat
     assert listed.split() == ["checkout", "new"]
 
 
+def test_a_clone_for_windows_has_the_line_ends_that_shells_take(tmp_path: Path) -> None:
+    """rust-lang/rustc_codegen_cranelift PR #1073: git for Windows clones it, and WSL runs it."""
+    must("git", "-c", "core.autocrlf=true", "clone", "--quiet", ROOT, "clone", cwd=tmp_path)
+
+    listed = must("git", "ls-files", "--eol", cwd=tmp_path / "clone").splitlines()
+
+    assert [line for line in listed if "w/crlf" in line or "w/mixed" in line] == []
+
+
 @pytest.mark.parametrize(
     "name", ["UV_PROJECT_ENVIRONMENT", "UV_NO_DEV", "UV_FROZEN", "UV_NO_EDITABLE", "UV_EXCLUDE_NEWER"]
 )

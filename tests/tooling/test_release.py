@@ -118,6 +118,17 @@ def test_a_release_with_a_fragment_of_a_misspelt_kind_is_refused(workspace: Work
         plan(workspace.root, "db", "minor")
 
 
+def test_a_release_in_a_clone_that_does_not_go_back_to_the_last_one_is_refused(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    """forkline/ingress-nginx PR #67, rash-sh/rash PR #1754: a clone of depth 1 knows no earlier release."""
+    workspace.fragment("db")
+    workspace.git("clone", "--quiet", "--depth", "1", workspace.root.as_uri(), str(tmp_path / "shallow"))
+
+    with pytest.raises(ReleaseError, match=r"is not in this clone: fetch its whole history"):
+        plan(tmp_path / "shallow", "db", "minor")
+
+
 def test_a_release_whose_tag_is_there_is_refused(workspace: Workspace) -> None:
     workspace.fragment("db")
     workspace.git("tag", "pet-db-v1.5.0")
