@@ -129,7 +129,7 @@ def test_what_is_mounted_of_the_checkout_can_be_read_whatever_umask_it_was_clone
 
 
 def test_what_can_be_read_already_is_not_touched(tmp_path: Path) -> None:
-    """bigin/Scriptor PR #68, wodby/php #162: on a read-only disk, or for a root that owns nothing there, it cannot be."""
+    """bigin/Scriptor PR #68, wodby/php #162: on a read-only disk, or for a root that owns nothing, it cannot be."""
     copy = shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
     for path in (copy, *copy.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
