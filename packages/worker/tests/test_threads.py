@@ -6,7 +6,8 @@ Seen as a report about a worker whose mails waited for 30 s: eight jobs with a l
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from email.message import EmailMessage
 from typing import Any
@@ -171,3 +172,38 @@ async def test_a_task_of_a_handler_that_exits_when_it_is_cancelled_ends_nothing_
     wrapper: Any = other.get_coro()
     assert await type(wrapper)(returns()) == await other == 3
     wrapper.close()
+
+
+def test_a_thread_that_the_system_does_not_give_is_none_of_the_pool() -> None:
+    """python/cpython PR #17615: where no thread could be started, that call waited for ever, and so did later ones."""
+    threads = HandlerThreads([], size=2)
+
+    with no_more_threads():
+        for _ in range(3):
+            with pytest.raises(RuntimeError, match="new thread"):
+                threads.submit(int)
+
+    assert threads.submit(lambda: "done").result(timeout=10) == "done"
+
+
+def test_a_call_for_which_there_is_no_new_thread_waits_for_one_that_is_there() -> None:
+    threads = HandlerThreads([], size=2)
+    release = threading.Event()
+    first = threads.submit(release.wait, 60)
+
+    with no_more_threads():
+        second = threads.submit(lambda: "done")
+    release.set()
+
+    assert first.result(timeout=10)
+    assert second.result(timeout=10) == "done"
+
+
+@contextmanager
+def no_more_threads() -> Iterator[None]:
+    """Let the system refuse threads, as at the limit of a container: none has room for such a stack."""
+    before = threading.stack_size(2**46)
+    try:
+        yield
+    finally:
+        threading.stack_size(before)

@@ -83,10 +83,18 @@ class _Pool:
 
     def put(self, call: Callable[[], None]) -> None:
         """Run it in a thread; called by one thread at a time."""
-        self._calls.put(call)
         if not self._idle.acquire(blocking=False) and self._threads < self._size:
-            self._threads += 1
+            self._start()
+        self._calls.put(call)
+
+    def _start(self) -> None:
+        try:
             threading.Thread(target=self._work, name=f"handler-{self._name}", daemon=True).start()
+        except RuntimeError:  # the system gives no more: those that are there do it
+            if not self._threads:
+                raise
+        else:
+            self._threads += 1
 
     def _work(self) -> None:
         while True:
