@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
 from app_db import Database, Session
 from app_db.driver import TransactionEnded
-from app_db.outage import Blame, DatabaseUnavailable, Refused, blame, is_connection_lost, is_damage, is_outage
+from app_db.outage import Blame, DatabaseUnavailable, NoAnswer, Refused, blame, is_connection_lost, is_damage, is_outage
 
 type OpenWith = Callable[..., AbstractAsyncContextManager[Database]]
 
@@ -132,6 +132,15 @@ def test_a_pooler_is_understood_by_its_text(message: str, fault: Blame) -> None:
 def test_going_on_without_a_connection_that_was_lost_is_an_outage() -> None:
     assert is_outage(PendingRollbackError("Can't reconnect", code="8s2b"))
     assert not is_outage(PendingRollbackError("a flush has failed", code="7s2a"))
+
+
+def test_a_group_of_errors_is_the_fault_of_its_worst() -> None:
+    """modelcontextprotocol/python-sdk #2114: what tasks raise comes in groups, even a single error."""
+    lost, late, ours = NoAnswer("gone"), TransactionEnded("idle"), ValueError("odd")
+
+    assert blame(ExceptionGroup("tasks", [ExceptionGroup("tasks", [lost])])) is Blame.SERVER
+    assert blame(ExceptionGroup("tasks", [lost, late])) is Blame.MOMENT
+    assert blame(ExceptionGroup("tasks", [late, ours, lost])) is Blame.STATEMENT
 
 
 def test_a_reason_is_told_where_the_server_gave_one() -> None:

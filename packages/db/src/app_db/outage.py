@@ -96,12 +96,13 @@ def blame(error: BaseException, *, read_only: bool = False) -> Blame:
             return _blame_for(error.swallowed.sqlstate or "", "") if error.swallowed else Blame.STATEMENT
         case TransactionEnded() | PoolTimeoutError():
             return Blame.MOMENT
-        case NoAnswer():
-            return Blame.SERVER
-        case PendingRollbackError(code="8s2b"):  # its connection was lost, and somebody went on
+        case NoAnswer() | PendingRollbackError(code="8s2b"):  # that is: its connection was lost, and somebody went on
             return Blame.SERVER
         case DBAPIError():
             return _blame_in(error, read_only=read_only)
+        case BaseExceptionGroup():  # one fault of ours is enough to make it fail again
+            faults = {blame(each, read_only=read_only) for each in error.exceptions}
+            return next(fault for fault in Blame if fault in faults)
         case _:
             return Blame.STATEMENT
 

@@ -3,6 +3,7 @@
 import json
 import traceback
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final
 
 from app_db import Session
@@ -22,7 +23,7 @@ async def record(session: Session, delivery: Delivery, *, attempt: int, error: B
         session,
         delivery,
         attempt=attempt,
-        error=_storable(traceback.format_exception_only, error, LONGEST_ERROR),
+        error=_storable(partial(traceback.format_exception_only, show_group=True), error, LONGEST_ERROR),
         trace=_storable(traceback.format_exception, error, LONGEST_TRACE),
     )
 

@@ -20,6 +20,7 @@ from app_db.outage import is_connection_lost
 from app_db.texts import safe_repr
 from app_worker.attempt import Attempt, Told
 from app_worker.context import Fenced, JobContext, Snooze
+from app_worker.error_groups import as_one
 from app_worker.history import kept
 from app_worker.invocation import call
 from app_worker.mail import Mails
@@ -108,7 +109,7 @@ class Runner:
         if attempt.job is not None:
             losses = self.losses.pop(attempt.delivery.id, 0)
             verdict = judge(error, attempt, is_ours=self._is_ours(attempt.delivery), losses=losses)
-            if is_connection_lost(error):
+            if is_connection_lost(as_one(error)):
                 self.losses[attempt.delivery.id] = losses + 1
             await self.recorder.settle(attempt, verdict)
         elif attempt.may_have_started:  # or the end of its lease would count as a crash

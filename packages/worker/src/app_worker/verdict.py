@@ -15,6 +15,7 @@ from app_db.outage import is_connection_lost
 from app_db.texts import safe_repr
 from app_worker.attempt import Attempt
 from app_worker.context import Discard, Snooze
+from app_worker.error_groups import as_one
 from app_worker.mail_errors import MailUndeliverable
 from app_worker.registry import DEFAULT_MAX_ATTEMPTS, Handler, default_backoff
 
@@ -57,16 +58,17 @@ def judge(error: BaseException, attempt: Attempt, *, is_ours: bool = False, loss
         is_ours: whether the worker has asked for the end: it stops, or the job is lost or shall be cancelled.
         losses: how often in a row the job has lost its connection to Postgres here, before this time.
     """
-    match error:
+    decisive = as_one(error)
+    match decisive:
         case Snooze():
-            return Verdict("snoozed", JobState.SCHEDULED, error.delay, costs_attempt=False)
+            return Verdict("snoozed", JobState.SCHEDULED, decisive.delay, costs_attempt=False)
         case Discard() | MailUndeliverable():  # guard: test_a_recipient_that_is_refused_for_good_is_not_tried_again
             return Verdict("discarded", JobState.DISCARDED, error=error)
         case NoHandler() | UnknownPayload() if not attempt.was_called:
             return Verdict("unknown", JobState.RETRYABLE, NEWER_WORKER, costs_attempt=False, error=error)
         case asyncio.CancelledError() if is_ours:
             return Verdict("given_back", JobState.AVAILABLE, NOW, costs_attempt=False)
-        case _ if is_connection_lost(error):
+        case _ if is_connection_lost(decisive):
             due_in = a_moment() * 2 ** min(max(0, losses - 1), MOST_DOUBLINGS)
             return Verdict("given_back", JobState.RETRYABLE, due_in, costs_attempt=False, error=error)
         case _:
