@@ -55,7 +55,7 @@ class Site:
         self.environment = {**ENVIRONMENT, "APP_SECRETS_FILE": secrets, "APP_MAIL__URL": mails.url}
         self._here = {
             "db.internal:5432": f"127.0.0.1:{postgres.port}",
-            "redis://valkey.internal:6379/0": valkey.url,
+            "rediss://valkey.internal:6379/0": valkey.url,
             "secrets.env": secrets,
             "app.dump": str(folder / "app.dump"),
         }

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,15 @@ def test_a_container_can_write_nothing_and_is_allowed_nothing(service: str) -> N
 )
 def test_a_secret_is_mounted_by_those_alone_who_need_it(volume: str, services: set[str]) -> None:
     assert {service for service in SERVICES if volume in mounts(service)} == services
+
+
+def test_the_secrets_can_be_made_as_the_service_makes_them(tmp_path: Path) -> None:
+    script, environment = SERVICES["secrets"]["command"][-1], SERVICES["secrets"].get("environment", {})
+    options = re.search(r"app_api config init \S+ \\\s+(--database \S+ --redis \S+)$", script, re.MULTILINE)
+    assert options
+
+    command = (sys.executable, "-m", "app_api", "config", "init", tmp_path / "secrets.env", *options[1].split())
+    run(*command, env={"PATH": os.environ["PATH"], **environment})
 
 
 def test_the_database_sorts_as_that_of_the_tests_does() -> None:

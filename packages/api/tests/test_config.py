@@ -47,6 +47,15 @@ def test_a_url_that_no_process_would_take_is_not_written(tmp_path: Path, option:
     assert not path.exists()
 
 
+def test_a_valkey_without_tls_is_written_where_the_processes_are_told_the_same(tmp_path: Path) -> None:
+    """compose.yaml: nothing but its containers is in that network."""
+    path = tmp_path / "secrets.env"
+
+    run("init", path, "--redis", "redis://valkey:6379/0", environ={"APP_REDIS__TLS": "off"})
+
+    assert lines_of(path.read_text())["APP_REDIS__URL"] == "redis://valkey:6379/0"
+
+
 @pytest.fixture
 def secrets(tmp_path: Path) -> Path:
     """A file of secrets that `config init` has written."""

@@ -67,7 +67,7 @@ def run(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Iterator[str]
         case "check":
             yield from _check(environ)
         case "init":
-            yield from _init(parsed)
+            yield from _init(parsed, environ)
         case _:
             yield from _rotate(parsed, environ)
 
@@ -99,7 +99,7 @@ def _check_worker(environ: Mapping[str, str], env: Environment) -> Iterator[str]
         raise Misconfigured(*lines)  # guard: test_a_check_reads_the_settings_of_mail_as_the_worker_does
 
 
-def _init(parsed: argparse.Namespace) -> Iterator[str]:
+def _init(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Iterator[str]:
     today = utcnow().date()
     lines = [f"APP_AUTH__{ring.upper()}='{_text((new_key(today),))}'" for ring in RINGS]
     missing = ["APP_PUBLIC_BASE_URL", "APP_HTTP__ALLOWED_HOSTS", "APP_MAIL__URL", "APP_MAIL__FROM"]
@@ -113,7 +113,7 @@ def _init(parsed: argparse.Namespace) -> Iterator[str]:
     else:
         missing.append("APP_DATABASE__URL")
     if parsed.redis:
-        _check_redis(parsed.redis)
+        _check_redis(parsed.redis, tls=environ.get("APP_REDIS__TLS", "").strip() or None)
         lines.append(f"APP_REDIS__URL='{parsed.redis}'")
     else:
         missing.append("APP_REDIS__URL")
@@ -183,14 +183,14 @@ def _is_elsewhere(url: str) -> bool:
     return False
 
 
-def _check_redis(url: str) -> None:
-    """Refuse what no process would take.
+def _check_redis(url: str, *, tls: str | None) -> None:
+    """Refuse what no process would take that is told the same of TLS.
 
     Raises:
         Misconfigured: says why, without the URL.
     """
     try:
-        ValkeySettings.model_validate({"url": url})
+        ValkeySettings.model_validate({"url": url, "tls": tls})
     except ValidationError as error:
         reasons = [_reason(problem["msg"]) for problem in error.errors(include_input=False)]
         raise Misconfigured(*(f"--redis: {reason}" for reason in reasons)) from None
