@@ -117,6 +117,33 @@ async def test_a_preflight_for_what_routes_take_is_granted(cors_app: FastAPI, me
     assert response.headers.get_list("Access-Control-Allow-Origin") == [ORIGIN]
 
 
+@pytest.mark.parametrize("lines", [[""], [" , "], ["content-type,"], ["authorization", "content-type"]])
+async def test_the_fields_that_a_preflight_names_are_a_list(cors_app: FastAPI, lines: list[str]) -> None:
+    """RFC 9110, 5.3 and 5.6.1: on several lines, and with empty elements (whatwg/fetch #459, asm89/stack-cors #30)."""
+    asked = [("Origin", ORIGIN), ("Access-Control-Request-Method", "GET")]
+
+    async with open_client(cors_app) as client:
+        fields = [("Access-Control-Request-Headers", line) for line in lines]
+        granted = await client.options("/auth/me", headers=[*asked, *fields])
+        refused = await client.options(
+            "/auth/me", headers=[*asked, *fields, ("Access-Control-Request-Headers", "x-other")]
+        )
+
+    assert granted.status_code == 200
+    assert_problem(refused, 400, "cors_refused")
+
+
+async def test_a_preflight_that_asks_for_a_private_network_too_is_answered(cors_app: FastAPI) -> None:
+    """The browser decides (Private Network Access, 3.1.2): 400 fails what it only warns of (Kludex/starlette #3065)."""
+    asked = {"Origin": ORIGIN, "Access-Control-Request-Method": "GET", "Access-Control-Request-Private-Network": "true"}
+
+    async with open_client(cors_app) as client:
+        response = await client.options("/auth/me", headers=asked)
+
+    assert response.status_code == 200
+    assert "Access-Control-Allow-Private-Network" not in response.headers
+
+
 async def test_a_preflight_for_another_host_is_refused_readably(cors_app: FastAPI) -> None:
     asked = {"Origin": ORIGIN, "Access-Control-Request-Method": "GET", "Host": "evil.test"}
 

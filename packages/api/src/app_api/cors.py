@@ -57,7 +57,7 @@ class Preflights(CORSMiddleware):
         if not ("origin" in headers and "access-control-request-method" in headers):
             await self.app(scope, receive, send)
             return
-        response = self.preflight_response(Headers(scope=scope))
+        response = self.preflight_response(_asked_for(Headers(scope=scope)))
         if response.status_code >= HTTPStatus.BAD_REQUEST:
             response = ProblemResponse(
                 scope,
@@ -67,3 +67,16 @@ class Preflights(CORSMiddleware):
                 headers={name: text for name, text in response.headers.items() if not name.startswith("content-")},
             )
         await response(scope, receive, send)
+
+
+def _asked_for(headers: Headers) -> Headers:
+    """Return what a preflight asks for, as Starlette reads it.
+
+    The fields are one list on however many lines, whose empty elements count for nothing (RFC 9110, 5.3 and 5.6.1.2).
+    Whether a page may reach a private network is left to the browser, which may only warn: it is not granted here.
+    """
+    names = ("origin", "access-control-request-method")
+    lines = headers.getlist("access-control-request-headers")
+    fields = [field for line in lines for part in line.split(",") if (field := part.strip(" \t"))]
+    listed = {"access-control-request-headers": ",".join(fields)} if fields else {}
+    return Headers({name: headers[name] for name in names} | listed)
