@@ -1,4 +1,4 @@
-"""A disk that is really full: a small one, for one table of the API's database."""
+"""A disk that is really full, or really read-only: a small one, for one table of the API's database."""
 
 import os
 import shutil
@@ -39,6 +39,12 @@ def small_disk(http_site: HttpSite) -> Iterator[Path]:
         yield disk
     finally:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)  # Postgres may still look at it
+        disk.rmdir()
+
+
+def let_write(disk: Path, *, allowed: bool) -> None:
+    """Remount it, as a kernel does read-only with a file system that it has met errors on."""
+    subprocess.run(["mount", "-o", f"remount,{'rw' if allowed else 'ro'}", str(disk)], check=True)
 
 
 @asynccontextmanager
@@ -80,3 +86,21 @@ async def test_a_disk_that_is_full_is_an_outage_for_writes_until_it_has_room(
     assert_problem(refused, 503, "database_unavailable")
     assert refused.elapsed.total_seconds() <= UNAVAILABLE_SECONDS
     assert (read.status_code, afterwards.status_code) == (200, 201)
+
+
+async def test_a_file_system_that_became_read_only_is_an_outage(http_site: HttpSite, small_disk: Path) -> None:
+    """PostgreSQL says 42501 of EROFS, as of a missing GRANT (errcode_for_file_access)."""
+    async with users_on(http_site, small_disk):
+        await http_site.do("CHECKPOINT")
+        let_write(small_disk, allowed=False)
+        try:
+            refused, read = await refused_registration(http_site), await http_site.me()
+        finally:
+            let_write(small_disk, allowed=True)
+        afterwards = await http_site.register()
+
+    assert_problem(refused, 503, "database_unavailable")
+    assert refused.elapsed.total_seconds() <= UNAVAILABLE_SECONDS
+    # Postgres opens files to read and write: who has not done so yet cannot read either.
+    assert read.status_code in {200, 503}
+    assert afterwards.status_code == 201

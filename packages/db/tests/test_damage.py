@@ -29,6 +29,12 @@ def opened(server: PostgresServer) -> DatabaseSettings:
     return DatabaseSettings.model_validate({"url": server.url("postgres"), "pool_size": 1})
 
 
+def overwrite(file: Path) -> None:
+    """Make the header of its first page nonsense, as a disk that forgets does."""
+    with file.open("r+b") as pages:
+        pages.write(b"\xff" * 4096)
+
+
 async def file_of_things(database: Database) -> Path:
     async with database.sessions.begin() as session:
         await session.execute(text("CREATE TABLE things AS SELECT generate_series(1, 1000) AS a"))
@@ -38,8 +44,8 @@ async def file_of_things(database: Database) -> Path:
 
 @pytest.mark.parametrize(
     ("break_it", "sqlstate"),
-    [(lambda file: file.chmod(0), "42501"), (lambda file: file.unlink(), "58P01")],
-    ids=["may not be read", "has gone"],
+    [(lambda file: file.chmod(0), "42501"), (lambda file: file.unlink(), "58P01"), (overwrite, "XX001")],
+    ids=["may not be read", "has gone", "is damaged"],
 )
 async def test_a_file_that_the_server_cannot_use_is_an_outage(
     server: PostgresServer, break_it: Break, sqlstate: str

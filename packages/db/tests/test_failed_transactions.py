@@ -209,6 +209,21 @@ async def test_an_outage_that_was_caught_is_one(open_with: OpenWith) -> None:
             await commit_by_unit_of_work(second, partial(swallow, statement="SELECT pg_sleep(5)"))
 
 
+async def test_an_outage_that_was_caught_at_a_flush_is_one(open_with: OpenWith, session: Session) -> None:
+    """SQLAlchemy says of it "has been rolled back due to a previous exception during flush", without a cause."""
+
+    async def work(own: Session) -> None:
+        own.add(JobQueue(name="mail"))
+        with suppress(DBAPIError):
+            await own.flush()
+        await own.execute(text("SELECT 1"))
+
+    await session.execute(MAIL)  # not committed yet: who inserts the same waits
+    async with open_with(lock_timeout=timedelta(milliseconds=50)) as second:
+        with pytest.raises(DatabaseUnavailable):
+            await commit_by_unit_of_work(second, work)
+
+
 async def test_a_connection_whose_loss_was_caught_is_an_outage(database: Database) -> None:
     async def work(session: Session) -> None:
         await swallow(session, "SELECT pg_terminate_backend(pg_backend_pid())")

@@ -226,6 +226,29 @@ async def test_a_server_that_only_reads_is_left(database: Database, database_set
             assert await session.scalar(BACKEND) != demoted
 
 
+async def test_reads_leave_a_server_that_only_reads_with_the_writes(
+    database: Database, database_settings: DatabaseSettings
+) -> None:
+    """A read never learns that it is answered by a standby: a session that was ended would live on (gpustack #6105)."""
+    settings = database_settings.model_copy(update={"pool_size": 1, "read_pool_size": 1})
+    async with open_database(settings, name="second") as second:
+        async with second.unit_of_work(read_only=True) as session:
+            demoted = await session.scalar(BACKEND)
+        async with second.unit_of_work() as session:
+            await session.execute(text("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"))
+        with pytest.raises(DBAPIError, match="read-only"):
+            async with second.sessions.begin() as session:
+                session.add(JobQueue(name="mail"))
+
+        pids = []
+        for _ in range(2):
+            async with second.unit_of_work(read_only=True) as session:
+                pids.append(await session.scalar(BACKEND))
+
+    assert pids[0] != demoted
+    assert pids[1] == pids[0]
+
+
 async def test_a_stale_read_is_made_where_the_replicas_are(
     database: Database, database_settings: DatabaseSettings
 ) -> None:

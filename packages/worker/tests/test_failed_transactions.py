@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from app_db import Session
-from app_db.models import JobState
+from app_db import Database, Session
+from app_db.models import JobQueue, JobState
 from app_worker.context import JobContext
 from app_worker.registry import Handler, Mode, handles
 
@@ -56,6 +56,39 @@ async def test_a_job_whose_commit_rolled_back_is_a_failed_attempt_that_names_the
     (error,) = await jobs.errors(delivery)
     assert "caught outside of a savepoint: UniqueViolationError: duplicate key" in error.error
     assert await jobs.scalar("SELECT count(*) FROM job_queues WHERE name = 'mail'") == 0
+
+
+async def lose_the_connection(session: Session, database: Database) -> None:
+    """Catch that a flush finds no connection any more; SQLAlchemy says of it in words alone what it was."""
+    pid = await session.scalar(text("SELECT pg_backend_pid()"))
+    async with database.sessions() as other:
+        await other.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+    session.add(JobQueue(name="mail"))
+    with suppress(DBAPIError):
+        await session.flush()
+
+
+@handles(Note)
+async def loses_it_in_tx_mode(job: JobContext, payload: Note) -> None:
+    await lose_the_connection(job.session, job.database)
+
+
+@handles(Note, mode=Mode.LEASE)
+async def loses_it_in_a_transaction(job: JobContext, payload: Note) -> None:
+    async with job.transaction() as session:
+        await lose_the_connection(session, job.database)
+
+
+@pytest.mark.parametrize("handler", [loses_it_in_tx_mode, loses_it_in_a_transaction])
+async def test_a_job_that_catches_the_loss_of_its_connection_at_a_flush_pays_no_attempt(
+    jobs: Jobs, make_runner: MakeRunner, handler: Handler
+) -> None:
+    delivery = await jobs.deliver()
+
+    await make_runner(handler).run(delivery)
+
+    job = await jobs.get(delivery)
+    assert (job.state, job.attempt) == (JobState.RETRYABLE, 0)
 
 
 async def test_an_error_in_a_savepoint_may_be_caught(jobs: Jobs, make_runner: MakeRunner) -> None:

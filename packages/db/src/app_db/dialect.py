@@ -28,6 +28,8 @@ class Dialect(PGDialect_asyncpg):  # Any below: what SQLAlchemy gives no types
         self._only_reads = only_reads
         self.suspected_at = 0.0
         """When a statement last ended without an answer: what has not been used since is asked before it is."""
+        self.left_at = 0.0
+        """When its server was found to be no primary any more: what was opened before is not used again."""
         self._condemned_at = 0.0
 
     def do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
@@ -55,6 +57,10 @@ class Dialect(PGDialect_asyncpg):  # Any below: what SQLAlchemy gives no types
     def suspect(self) -> None:
         """Remember that somebody has waited in vain; whoever is cancelled may have."""
         self.suspected_at = time.monotonic()
+
+    def leave(self) -> None:
+        """Use nothing of what is open now: another server may have taken over from the one it leads to."""
+        self.left_at = time.monotonic()
 
     def _forget_plans(self) -> None:
         self._invalidate_schema_cache()  # type: ignore[no-untyped-call]  # as above

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Row, Select, TextualSelect
+from sqlalchemy import Row, Select, TextualSelect, orm
+from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.util import greenlet_spawn
 
@@ -21,15 +22,41 @@ from app_db.jobs.wake import Waker
 from app_db.outage import DatabaseUnavailable, NoAnswer, Refused, is_outage, naming_refusals
 from app_db.pool import CountingPool
 from app_db.settings import DatabaseSettings
-from app_db.supervision import ping_when_idle, watch_errors
+from app_db.supervision import leave_together, ping_when_idle, watch_errors
 
 type Connection = DriverConnection
 type Vet = Callable[[Connection], Awaitable[None]]
 """Looks at a new connection, and raises unless it may be used."""
 
 
+class _Flushing(orm.Session):
+    """SQLAlchemy's, which remembers at what a flush has failed; it says of that in words alone what it was."""
+
+    failed_at: Exception | None = None
+
+    def flush(self, objects: Sequence[Any] | None = None) -> None:
+        try:
+            super().flush(objects)
+        except Exception as error:
+            self.failed_at = error
+            raise
+
+
 class Session(AsyncSession):
     """A unit of work. Whoever opened it commits it; nobody else does."""
+
+    sync_session_class = _Flushing
+    sync_session: _Flushing
+
+    @contextmanager
+    def naming_failed_flush(self) -> Iterator[None]:
+        """Give the error of whoever goes on after a flush has failed its cause, by which `outage.blame` judges."""
+        try:
+            yield
+        except PendingRollbackError as error:
+            cause = error.__cause__ or self.sync_session.failed_at  # that of another session has its cause already
+            error.__cause__ = cause  # guard: test_an_outage_that_was_caught_at_a_flush_is_one
+            raise
 
     async def release(self) -> None:
         """Give the connection back before slow work that needs none, such as hashing a password.
@@ -69,6 +96,7 @@ class Database:
         self.engine = _engine(settings, settings.dsn, name, vet=vet, failures=self.failures)
         reads: dict[str, Any] = {"vet": vet, "failures": self.failures, "read_only": True}
         self.read_engine = _engine(settings, settings.read_dsn, f"{name}-read", **reads)
+        leave_together(self.engine, self.read_engine)
         replica = settings.replica_dsn
         self.replica_engine = _engine(settings, replica, f"{name}-replica", **reads) if replica else self.read_engine
         """For reads that may be stale: a standby's, where there is one."""
@@ -106,8 +134,9 @@ class Database:
         with piece_of_work(self.settings.request_timeout) as deadline:
             try:
                 async with deadline:
-                    yield session
-                    await session.commit()  # guard: test_a_unit_of_work_that_ends_well_is_kept
+                    with session.naming_failed_flush():
+                        yield session
+                        await session.commit()  # guard: test_a_unit_of_work_that_ends_well_is_kept
             except BaseException as error:
                 # A commit gives the connection back by itself. Shielded, so that a second cancellation cannot keep it.
                 await asyncio.shield(

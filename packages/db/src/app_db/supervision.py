@@ -32,6 +32,8 @@ def ping_when_idle(engine: AsyncEngine, *, after: timedelta, timeout: timedelta,
 
     @event.listens_for(engine.sync_engine, "checkout")
     def ping_if_idle(connection: DBAPIConnection, entry: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:
+        if _opened_at(connection) <= dialect.left_at:
+            raise InvalidatePoolError  # guard: test_reads_leave_a_server_that_only_reads_with_the_writes
         now = time.monotonic()
         idle_since = entry.info.get("idle_since", now)
         if now - idle_since < limit and idle_since > dialect.suspected_at:
@@ -79,10 +81,26 @@ def watch_errors(engine: AsyncEngine, *, failures: Counter[str], only_reads: boo
         driver.swallowed = Swallowed(error.__cause__ or error)  # guard: test_a_commit_names_the_error_that_was_caught
 
 
+def leave_together(engine: AsyncEngine, reads: AsyncEngine) -> None:
+    """Let an engine that reads what the other one writes leave a server with it: no read is refused by a standby."""
+    dialect = _dialect_of(reads)
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def look(context: ExceptionContext) -> None:
+        if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
+            dialect.leave()
+
+
 def _dialect_of(engine: AsyncEngine) -> Dialect:
     dialect = engine.sync_engine.dialect
     assert isinstance(dialect, Dialect), "what app_db.engine makes"
     return dialect
+
+
+def _opened_at(connection: DBAPIConnection) -> float:
+    driver = connection.driver_connection
+    assert isinstance(driver, DriverConnection), "what app_db.hosts makes"
+    return driver.opened_at
 
 
 def _driver_of(context: ExceptionContext) -> DriverConnection | None:

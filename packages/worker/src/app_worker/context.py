@@ -148,9 +148,11 @@ class JobContext:
     @asynccontextmanager
     async def _held(self) -> AsyncIterator[Session]:
         assert self.tx_session is None, IN_TX_MODE
-        async with self.database.sessions.begin() as session:
+        async with self.database.sessions() as session:
             session.info["request_id"] = self.job.request_id
-            if not await ledger.hold(session, self.delivery, idle=IDLE, total=self.timeout):
-                raise Fenced  # guard: test_a_zombie_cannot_write
-            with session.undivided():
-                yield session
+            with session.naming_failed_flush():
+                if not await ledger.hold(session, self.delivery, idle=IDLE, total=self.timeout):
+                    raise Fenced  # guard: test_a_zombie_cannot_write
+                with session.undivided():
+                    yield session
+                await session.commit()

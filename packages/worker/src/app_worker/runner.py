@@ -125,7 +125,8 @@ class Runner:
     async def _session(self) -> AsyncIterator[Session]:
         session = self.database.sessions()
         try:
-            yield session
+            with session.naming_failed_flush():
+                yield session
         finally:
             if session.in_transaction():  # a commit has given the connection back, and closing costs a task
                 await session.close()
