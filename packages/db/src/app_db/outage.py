@@ -91,15 +91,15 @@ def blame(error: BaseException, *, read_only: bool = False) -> Blame:
 
     A refusal to write means that a fail-over is under way; on the read engine it is a fault of ours.
     """
+    if isinstance(error, PendingRollbackError) and error.__cause__ is not None:
+        error = error.__cause__  # a flush had failed, and somebody went on (Session.naming_failed_flush)
     match error:
         case TransactionFailed():
             return _blame_for(error.swallowed.sqlstate or "", "") if error.swallowed else Blame.STATEMENT
         case TransactionEnded() | PoolTimeoutError():
             return Blame.MOMENT
-        case NoAnswer():
+        case NoAnswer() | PendingRollbackError(code="8s2b"):  # that is: its connection was lost, and somebody went on
             return Blame.SERVER
-        case PendingRollbackError():
-            return _blame_before(error, read_only=read_only)
         case DBAPIError():
             return _blame_in(error, read_only=read_only)
         case BaseExceptionGroup():  # one fault of ours is enough to make it fail again
@@ -148,13 +148,6 @@ def is_out_of_date(cause: BaseException | None, *, was_known: bool) -> bool:
     is_argument = type(cause) is asyncpg.DataError  # of the driver: it was not sent
     is_ours = state.startswith("42") and state != "42501" and getattr(cause, "context", None) is None
     return was_known and (is_argument or is_ours)
-
-
-def _blame_before(error: PendingRollbackError, *, read_only: bool) -> Blame:
-    """Return who is to blame for what somebody caught, and went on: a lost connection, or a flush that failed."""
-    if error.code == "8s2b":
-        return Blame.SERVER
-    return Blame.STATEMENT if error.__cause__ is None else blame(error.__cause__, read_only=read_only)
 
 
 def _blame_in(error: DBAPIError, *, read_only: bool) -> Blame:
