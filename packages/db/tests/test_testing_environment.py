@@ -29,6 +29,7 @@ def test_what_is_seen():
 """
 
 
+@pytest.mark.timeout(180)  # a run of tests by itself
 def test_what_a_shell_exports_for_others_does_not_reach_the_tests(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     (tmp_path / "test_it.py").write_text(TEST % (list(FOREIGN),))
 
