@@ -16,11 +16,12 @@ async def erase_account(job: JobContext, payload: AccountErasure) -> None:
 
     Results hold what an export has collected, and errors what a handler of yours has put into its exception.
     """
+    # First, so that what a job leaves that ends meanwhile is taken away as well.
+    async with job.transaction() as session:
+        running = await may_leave_traces(session, payload.user_id)
     erased = 1
     while erased:
         async with job.transaction() as session:
             erased = await erase_traces(session, payload.user_id)
-    async with job.transaction() as session:
-        running = await may_leave_traces(session, payload.user_id)
     if running is not None:
         raise Snooze(SOON if running else LATER)  # guard: test_what_a_job_leaves_after_the_deletion_goes_too
