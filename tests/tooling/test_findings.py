@@ -1,5 +1,6 @@
 """findings/: each is a script that can be run by itself, and `make findings` runs them all."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -44,7 +45,19 @@ def test_a_finding_says_what_it_is_about_and_can_be_run_by_itself(script: Path) 
     head = script.read_text().partition("\n\n")[0]
 
     assert len([line for line in head.splitlines() if line.startswith("#")]) > 3
+    assert "Expected" in head
+    assert "Seen:" in head
     subprocess.run(["sh", "-n", script], check=True)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=[script.stem for script in SCRIPTS])
+def test_a_finding_needs_nothing_of_this_checkout_and_pins_what_it_installs(script: Path) -> None:
+    text = script.read_text()
+    installed = re.findall(r"/pip\" install --quiet (.*)", text)
+
+    assert not re.search(r"\bapp_(api|auth|db|worker)\b|\.\./|dirname|uv\.sh", text)
+    assert installed
+    assert all("==" in package for line in installed for package in line.split())
 
 
 def test_no_workflow_runs_them() -> None:
