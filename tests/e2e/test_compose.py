@@ -115,13 +115,13 @@ def test_a_tick_fires_once_however_many_containers_run_the_schedule(stack: Stack
     assert len(ticks) == len(set(ticks))
 
 
-def test_prometheus_scrapes_every_api_and_every_worker(stack: Stack) -> None:
+def test_prometheus_scrapes_every_api_every_worker_and_the_proxy(stack: Stack) -> None:
     def scraped() -> dict[str, str]:
         with Client(base_url=stack.prometheus, timeout=10) as http:
             targets = http.get("/api/v1/targets").raise_for_status().json()["data"]["activeTargets"]
         return {target["scrapeUrl"]: target["health"] for target in targets}
 
-    expected = len(stack.containers("api")) + len(stack.containers("worker"))
+    expected = sum(len(stack.containers(service)) for service in ("api", "worker", "proxy"))
 
     until(lambda: [*scraped().values()].count("up") >= expected, f"{expected} of them are up")
 
