@@ -94,6 +94,7 @@ INVALID_FORMS = {
     "101 fields": b"&".join(b"f%d=1" % number for number in range(101)),
     "2000 fields": b"&".join(b"f%d=1" % number for number in range(2000)),
     "invalid UTF-8": b"username=\xff&password=x",
+    "escapes of Latin-1": b"username=a%40b.test&password=%FC%FC%FC%FC%FC%FC%FC%FC%FC%FC%FC%FC%FC%FC%FC",
 }
 
 

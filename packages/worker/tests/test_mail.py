@@ -122,6 +122,11 @@ async def test_a_server_without_smtputf8_is_not_given_a_local_part_that_it_canno
     assert sink.envelopes == []
 
 
+def test_a_mail_says_that_no_person_wrote_it() -> None:
+    """RFC 3834, 5: or whoever is away answers to the sender of each (mastodon/mastodon #23597)."""
+    assert welcome(to="ada@example.test")["Auto-Submitted"] == "auto-generated"
+
+
 async def test_mails_of_one_job_have_one_message_id() -> None:
     mailer = MemoryMailer()
     mails = Mails(mailer, "a@example.test", "https://groundwork.test/", OneTimeTokens(one_time_settings()))

@@ -158,7 +158,7 @@ def _check_framing(scope: Scope, headers: Mapping[bytes, bytes]) -> None:
 
 def _check_form(body: bytes) -> None:
     try:
-        fields = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=100)
+        fields = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=100)
     except ValueError:
         raise InvalidForm from None
     if len({name for name, _ in fields}) != len(fields):  # RFC 6749, 3.2

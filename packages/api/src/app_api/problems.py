@@ -74,7 +74,7 @@ class ValidationFailed(Invalid):
 
 
 class InvalidText(Invalid):
-    """Text must not contain U+0000 or half of a surrogate pair."""
+    """Text must be UTF-8, without U+0000 or half of a surrogate pair."""
 
     code = "invalid_text"
 
@@ -175,7 +175,7 @@ def problem_responses(*errors: type[AppError]) -> dict[int | str, dict[str, Any]
     return {
         status: _described(
             " / ".join(error.describe() for error in of_status),
-            describe_errors(of_status),  # guard: test_an_answer_carries_what_the_document_says
+            headers=describe_errors(of_status),  # guard: test_an_answer_carries_what_the_document_says
             examples={error.code: {"value": _example(error)} for error in of_status},
         )
         for status, of_status in by_status.items()
@@ -185,13 +185,17 @@ def problem_responses(*errors: type[AppError]) -> dict[int | str, dict[str, Any]
 def any_problem() -> dict[int | str, dict[str, Any]]:
     """Declare, for every route, that its other errors are problem documents too."""
     fields = describe_fields(OF_ANY_ERROR, required=False)
-    return {"default": _described("Any other error", fields), **problem_responses(ValidationFailed)}
+    return {"default": _described("Any other error", headers=fields), **problem_responses(ValidationFailed)}
 
 
-def _described(description: str, headers: dict[str, Any], **members: Any) -> dict[str, Any]:
+def _described(description: str, *, headers: dict[str, Any] | None = None, **members: Any) -> dict[str, Any]:
     # Not as a `model`: FastAPI would file it under application/json.
     schema = {"$ref": "#/components/schemas/Problem"}
-    return {"description": description, "headers": headers, "content": {MEDIA_TYPE: {"schema": schema, **members}}}
+    return {
+        "description": description,
+        "headers": headers or {},
+        "content": {MEDIA_TYPE: {"schema": schema, **members}},
+    }
 
 
 def app_error_response(scope: Mapping[str, Any], error: AppError, **members: Any) -> ProblemResponse:

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from starlette.routing import BaseRoute
 from starlette.types import Scope
 
-from app_api.problems import FieldProblem, ValidationFailed
+from app_api.problems import FieldProblem, InvalidText, ValidationFailed
 
 MOST_NAMED: Final = 20
 MOST_CHARACTERS: Final = 100
@@ -47,6 +47,7 @@ class QueryGuard:
         """Check the query of one request; `authorized` is whether it brings credentials of whatever kind.
 
         Raises:
+            InvalidText: it is not UTF-8, escaped: readers keep, drop or replace such bytes, and the filter is another.
             ValidationFailed: with each name that is not known here, or is given more than once.
         """
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
@@ -54,7 +55,11 @@ class QueryGuard:
         rule = next(matching, None)
         if rule is None or (rule.secured and not authorized):  # a 404, 405 or 401 that comes anyway
             return
-        names = [name for name, _ in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)]
+        try:
+            pairs = parse_qsl(scope["query_string"].decode("ascii"), keep_blank_values=True, errors="strict")
+        except UnicodeDecodeError:
+            raise InvalidText from None  # guard: test_a_query_that_is_no_utf_8_is_refused
+        names = [name for name, _ in pairs]
         if fields := [*_problems(names, rule)]:
             raise ValidationFailed(errors=fields[:MOST_NAMED])
 

@@ -149,6 +149,8 @@ def compose(template: str, *, sender: str, to: str, message_id: str, values: Map
     message["Subject"] = subject
     message["Date"] = localtime()
     message["Message-ID"] = f"<{message_id}@{mailbox.domain}>"  # RFC 5322, 3.6.4: a domain of ours
+    # RFC 3834, 5: no person wrote it, so none who is away answers to it.
+    message["Auto-Submitted"] = "auto-generated"  # guard: test_a_mail_says_that_no_person_wrote_it
     message.set_content(text.lstrip("\n"))
     message.add_alternative(_TEMPLATES.get_template(f"{template}.html").render(values), subtype="html")
     return message
