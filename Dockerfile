@@ -16,11 +16,13 @@ RUN uv venv --quiet /app
 RUN mkdir /first && printf '%s\n' 'import os' 'import signal' 'if os.getpid() == 1:' \
     '    signal.signal(signal.SIGTERM, lambda *_: os._exit(143))' > /first/sitecustomize.py
 
-# What the package needs from elsewhere: as long as its lock file stays, so does this layer.
+# What the package needs from elsewhere: as long as its lock file stays, so does this layer. Our code is found by a file for
+# Python itself (.pth), not by PYTHONPATH: who sets that for a container, as operators of tracing do, would hide it.
 FROM builder AS dependencies
 ARG PACKAGE
 COPY packages/${PACKAGE}/requirements.lock ./
 RUN uv pip install --quiet --python /app --require-hashes --no-deps -r requirements.lock && rm /app/.lock
+RUN echo /code > "$(echo /app/lib/python*/site-packages)/code.pth"
 
 # Wheels of ours, as a release builds them: each without the workspace, and by uv's own backend, so nothing is fetched.
 FROM builder AS code
@@ -35,6 +37,7 @@ RUN for package in db auth ${PACKAGE}; do uv build --quiet --offline --wheel --n
 FROM builder AS migrate-dependencies
 COPY migrations/requirements.lock ./
 RUN uv pip install --quiet --python /app --require-hashes --no-deps -r requirements.lock && rm /app/.lock
+RUN echo /code > "$(echo /app/lib/python*/site-packages)/code.pth"
 
 FROM builder AS migrate-code
 COPY packages/db packages/db
@@ -54,7 +57,7 @@ RUN chmod -R a+rX /srv
 
 # Nothing is installed from here on: no uv, no compiler, no root, and nothing that has to be written but /tmp.
 FROM python:${PYTHON_VERSION}-slim AS base
-ENV PATH=/app/bin:$PATH PYTHONPATH=/code PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PATH=/app/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /srv
 USER 10001:10001
 STOPSIGNAL SIGTERM

@@ -167,6 +167,16 @@ def test_an_image_works_where_nothing_can_be_written(image: str, command: list[s
     assert shown in inside(image, *command)
 
 
+@images
+def test_an_image_finds_its_code_whoever_sets_the_path_of_python(image: str) -> None:
+    """open-telemetry/opentelemetry-operator #1884: its value takes the place of the image's."""
+    code = "import app_db, json, sitecustomize; print(json.dumps(sitecustomize.__file__))"
+
+    found = docker("run", "--rm", "--env", "PYTHONPATH=/other", built(image), "python", "-c", code)
+
+    assert json.loads(found) == "/code/sitecustomize.py"
+
+
 def test_a_change_of_our_code_changes_the_last_layer_alone(tmp_path: Path) -> None:
     before = inspected(built("api"))["RootFS"]["Layers"]
     for name in ("Dockerfile", ".dockerignore", "pyproject.toml", "deploy/health.py", "deploy/requirements.lock"):
