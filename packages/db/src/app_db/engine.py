@@ -80,6 +80,17 @@ class Session(AsyncSession):
             raise TransactionDivided  # guard: test_a_handler_cannot_end_the_transaction_of_its_job
 
 
+def _sessions_of(engine: AsyncEngine, *, info: dict[Any, Any] | None = None) -> async_sessionmaker[Session]:
+    # Closed for good: a task that outlives its request or its job would open a transaction that nobody ends.
+    return async_sessionmaker(
+        engine,
+        class_=Session,
+        expire_on_commit=False,
+        close_resets_only=False,  # guard: test_a_task_that_outlives_its_job_takes_no_connection
+        info=info,
+    )
+
+
 class Database:
     """The engines and session factories of one process, over fixed pools without overflow.
 
@@ -105,13 +116,11 @@ class Database:
         )
         """By name, for the figures of their pools."""
         autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-        self.sessions = async_sessionmaker(
-            self.engine, class_=Session, expire_on_commit=False, info={TELL: self._jobs_committed}
-        )
-        self.autocommit_sessions = async_sessionmaker(autocommit, class_=Session, expire_on_commit=False)
+        self.sessions = _sessions_of(self.engine, info={TELL: self._jobs_committed})
+        self.autocommit_sessions = _sessions_of(autocommit)
         """For a statement that is a whole transaction by itself: one round trip instead of three."""
-        self.read_sessions = async_sessionmaker(self.read_engine, class_=Session, expire_on_commit=False)
-        self.replica_sessions = async_sessionmaker(self.replica_engine, class_=Session, expire_on_commit=False)
+        self.read_sessions = _sessions_of(self.read_engine)
+        self.replica_sessions = _sessions_of(self.replica_engine)
 
     @asynccontextmanager
     async def unit_of_work(

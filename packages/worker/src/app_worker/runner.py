@@ -128,8 +128,10 @@ class Runner:
             with session.naming_failed_flush():
                 yield session
         finally:
-            if session.in_transaction():  # a commit has given the connection back, and closing costs a task
+            if session.in_transaction():
                 await session.close()
+            else:  # a commit has given the connection back, and closing in the other way costs a task
+                session.sync_session.close()
 
     async def _start(self, attempt: Attempt) -> Verdict | None:
         """Take the job and run its handler; return what is left to put on record."""
