@@ -52,7 +52,7 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
         "test_a_mail_is_sent_although_the_worker_was_killed_while_sending_it",
         "test_a_stopped_worker_gives_its_job_back_with_the_attempt",
     ),
-    68: ("test_a_dropped_column_is_a_fault_after_which_the_connection_goes_on",),
+    68: ("test_a_constraint_that_nobody_knows_is_a_fault_after_which_the_connection_goes_on",),
     69: (
         "test_production_refuses_weak_secrets",
         "test_production_refuses_every_host",

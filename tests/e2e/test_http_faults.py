@@ -161,20 +161,20 @@ async def test_wrong_passwords_are_limited_without_valkey(site: HttpSite) -> Non
     api.kill()
 
 
-async def test_a_dropped_column_is_a_fault_after_which_the_connection_goes_on(site: HttpSite) -> None:
+async def test_a_constraint_that_nobody_knows_is_a_fault_after_which_the_connection_goes_on(site: HttpSite) -> None:
     async with AsyncClient(base_url=site.api.url, timeout=NO_HANG) as client:
-        await site.do("ALTER TABLE users RENAME COLUMN password_hash TO dropped")
+        await site.do("ALTER TABLE user_sessions ADD CONSTRAINT nobody_knows CHECK (false) NOT VALID")
         try:
             fault = await site.login(client=client)
             before = connection_of(fault)
         finally:
-            await site.do("ALTER TABLE users RENAME COLUMN dropped TO password_hash")
+            await site.do("ALTER TABLE user_sessions DROP CONSTRAINT nobody_knows")
         afterwards = await site.login(client=client)
         after = connection_of(afterwards)
 
     problem = assert_problem(fault, 500, "internal_error")
     assert site.api.has_logged(problem["request_id"])
-    assert "password_hash" not in fault.text
+    assert "nobody_knows" not in fault.text
     assert (afterwards.status_code, after) == (200, before)
 
 
