@@ -73,7 +73,9 @@ class Plain:
 
 
 @pytest.mark.parametrize(
-    "function", [plain, generates, Plain(), partial(plain), lambda job, payload: None, None], ids=repr
+    "function",
+    [plain, generates, Plain(), partial(plain), lambda job, payload: None, None],
+    ids=["plain", "generator", "object", "partial", "lambda", "none"],
 )
 def test_a_handler_that_is_no_async_function_is_refused(function: Any) -> None:
     """It would have its effects in each attempt, and fail behind them (`'NoneType' can't be used in 'await'`)."""
@@ -85,7 +87,9 @@ class Async:
     async def __call__(self, job: JobContext, payload: Note) -> None: ...
 
 
-@pytest.mark.parametrize("function", [Async(), partial(note.function), Async().__call__], ids=repr)
+@pytest.mark.parametrize(
+    "function", [Async(), partial(note.function), Async().__call__], ids=["object", "partial", "bound"]
+)
 def test_whatever_is_async_may_be_a_handler(function: Any) -> None:
     assert handles(Note)(function).function is function
 
