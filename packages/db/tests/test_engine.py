@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import insert, select, text
@@ -81,6 +82,28 @@ async def test_a_connection_that_died_while_idle_is_replaced(open_with: OpenWith
     assert alive != dead
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+async def test_a_connection_that_was_closed_while_idle_is_not_used(
+    open_with: OpenWith, end_backend: EndBackend, until: Until, read_only: bool
+) -> None:
+    """A proxy, `idle_session_timeout`, a restart: the driver knows before somebody asks (lion-reader PR #336)."""
+    async with open_with(pool_size=1, read_pool_size=1, ping_after_idle=NEVER) as second:
+        async with second.unit_of_work(read_only=read_only) as session:
+            driver: Any = (await (await session.connection()).get_raw_connection()).driver_connection
+            dead = await backend_of(session)
+        await end_backend(dead)
+
+        async def is_closed() -> bool:
+            return bool(driver.is_closed())
+
+        await until(is_closed)
+
+        async with second.unit_of_work(read_only=read_only) as session:
+            alive = await backend_of(session)
+
+    assert alive != dead
+
+
 async def test_an_idle_connection_that_lives_is_kept(open_with: OpenWith) -> None:
     async with open_with(pool_size=1, ping_after_idle=ALWAYS) as second:
         async with second.unit_of_work() as session:
@@ -92,26 +115,30 @@ async def test_an_idle_connection_that_lives_is_kept(open_with: OpenWith) -> Non
     assert after == before
 
 
-async def test_a_busy_connection_is_not_pinged(open_with: OpenWith, end_backend: EndBackend) -> None:
+async def test_a_busy_connection_is_not_pinged(open_with: OpenWith) -> None:
+    asked: list[Any] = []
     async with open_with(pool_size=1, ping_after_idle=NEVER) as second:
         async with second.unit_of_work() as session:
-            dead = await backend_of(session)
-        await end_backend(dead)
+            driver: Any = (await (await session.connection()).get_raw_connection()).driver_connection
+            driver.add_query_logger(asked.append)
 
-        # A ping would have found the death out; that there was none shows in the failure of the first statement.
-        with pytest.raises(DatabaseUnavailable):
-            async with second.unit_of_work() as session:
-                await backend_of(session)
+        async with second.unit_of_work() as session:
+            await backend_of(session)
+
+    assert asked[0].query.startswith("BEGIN")
 
 
 async def test_a_death_that_a_statement_found_does_not_come_back(open_with: OpenWith, end_backend: EndBackend) -> None:
+    async def die(session: Session, dead: int) -> None:
+        await end_backend(dead)
+        await backend_of(session)
+
     async with open_with(pool_size=1, ping_after_idle=NEVER) as second:
         async with second.unit_of_work() as session:
             dead = await backend_of(session)
-        await end_backend(dead)
         with pytest.raises(DatabaseUnavailable):
             async with second.unit_of_work() as session:
-                await backend_of(session)
+                await die(session, await backend_of(session))
 
         async with second.unit_of_work() as session:
             assert await backend_of(session) != dead

@@ -29,7 +29,7 @@ class Dialect(PGDialect_asyncpg):  # Any below: what SQLAlchemy gives no types
         self.suspected_at = 0.0
         """When a statement last ended without an answer: what has not been used since is asked before it is."""
         self.left_at = 0.0
-        """When its server was found to be no primary any more: what was opened before is not used again."""
+        """When its server was found to be silent, or no primary any more: what was opened before is not used again."""
         self._condemned_at = 0.0
 
     def do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
@@ -59,7 +59,7 @@ class Dialect(PGDialect_asyncpg):  # Any below: what SQLAlchemy gives no types
         self.suspected_at = time.monotonic()
 
     def leave(self) -> None:
-        """Use nothing of what is open now: another server may have taken over from the one it leads to."""
+        """Use nothing of what is open now: it is silent, or another server may have taken over."""
         self.left_at = time.monotonic()
 
     def _forget_plans(self) -> None:

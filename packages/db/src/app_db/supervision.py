@@ -7,7 +7,7 @@ from datetime import timedelta
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
@@ -23,7 +23,10 @@ KINDS = ("damaged", "refused", "silent", "unreachable")
 
 
 def ping_when_idle(engine: AsyncEngine, *, after: timedelta, timeout: timedelta, failures: Counter[str]) -> None:
-    """Ask on checkout, but only what was idle for `after`: `pool_pre_ping` costs every request three round trips."""
+    """Ask on checkout, but only what was idle for `after`: `pool_pre_ping` costs every request three round trips.
+
+    What is known to be closed, or to lead elsewhere, is replaced without a question.
+    """
     limit, patience, dialect = after.total_seconds(), timeout.total_seconds(), _dialect_of(engine)
 
     @event.listens_for(engine.sync_engine, "checkin")
@@ -32,7 +35,11 @@ def ping_when_idle(engine: AsyncEngine, *, after: timedelta, timeout: timedelta,
 
     @event.listens_for(engine.sync_engine, "checkout")
     def ping_if_idle(connection: DBAPIConnection, entry: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:
-        if _opened_at(connection) <= dialect.left_at:
+        driver = connection.driver_connection
+        assert isinstance(driver, DriverConnection), "what app_db.hosts makes"
+        if driver.lost_at is not None:  # the server, or a proxy, has said goodbye
+            raise DisconnectionError  # guard: test_a_connection_that_was_closed_while_idle_is_not_used
+        if driver.opened_at <= dialect.left_at:
             raise InvalidatePoolError  # guard: test_reads_leave_a_server_that_only_reads_with_the_writes
         now = time.monotonic()
         idle_since = entry.info.get("idle_since", now)
@@ -62,8 +69,9 @@ def watch_errors(engine: AsyncEngine, *, failures: Counter[str], only_reads: boo
             return
         if isinstance(error, OSError):  # a command took too long, although the server has a shorter limit for it
             dialect.condemn()
+            dialect.leave()  # guard: test_a_connection_that_falls_silent_is_left_with_all_others
             failures["silent"] += 1
-            context.is_disconnect = True  # guard: test_a_connection_that_falls_silent_is_left_with_all_others
+            context.is_disconnect = True
             with naming_no_answer():
                 raise error
         state: str | None = getattr(error, "sqlstate", None)
@@ -95,12 +103,6 @@ def _dialect_of(engine: AsyncEngine) -> Dialect:
     dialect = engine.sync_engine.dialect
     assert isinstance(dialect, Dialect), "what app_db.engine makes"
     return dialect
-
-
-def _opened_at(connection: DBAPIConnection) -> float:
-    driver = connection.driver_connection
-    assert isinstance(driver, DriverConnection), "what app_db.hosts makes"
-    return driver.opened_at
 
 
 def _driver_of(context: ExceptionContext) -> DriverConnection | None:
