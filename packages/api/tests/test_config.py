@@ -357,3 +357,13 @@ def test_a_file_of_secrets_is_whole_or_not_there(tmp_path: Path, room: int) -> N
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_file_of_secrets_stays_without_the_other(tmp_path: Path) -> None:
+    """The second has a name that is too long: NAME_MAX is 255 (limits.h)."""
+    name = "s" * 250
+
+    with pytest.raises(Misconfigured, match="File name too long"):
+        run("init", tmp_path / name, "--database", DATABASE)
+
+    assert list(tmp_path.iterdir()) == []

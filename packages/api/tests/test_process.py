@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -183,6 +184,21 @@ def test_a_thread_that_goes_on_does_not_keep_the_api(start: Start, tmp_path: Pat
 
     assert process.wait() == 0
     assert process.events[-1]["threads"] == ["busy"]
+
+
+def test_ctrl_c_ends_a_command_with_one_line(start: Start) -> None:
+    """As a shell has it: 128 and the number of SIGINT."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://app@127.0.0.1:{silent.getsockname()[1]}/app"
+        process = start("app_api", "operator", "audit", APP_DATABASE__URL=url, APP_DATABASE__CONNECT_TIMEOUT="PT20S")
+        silent.settimeout(PATIENCE)
+        connection, _ = silent.accept()
+        with connection:
+            process.signal(signal.SIGINT)
+
+            assert process.wait() == 130
+
+    assert process.output == "error: stopped by Ctrl-C\n"
 
 
 def test_uvicorn_can_start_it_by_its_factory(start: Start) -> None:

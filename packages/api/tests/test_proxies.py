@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from app_api.app import create_app
 from app_api.dependencies import AuthDep, ClientDep
+from app_api.forwarding import hops_of
 from app_api.metrics import Metrics
 from app_api.proxies import EVERYBODY, client_address
 from app_api.settings import ApiSettings, HttpSettings
@@ -95,6 +96,19 @@ FORWARDED = [
 def test_a_proxy_may_write_forwarded_instead(lines: list[str], address: str) -> None:
     """RFC 7239, 4: pairs joined by ";" and hops by ",", quoted or not; over several lines it is one list."""
     assert client_address("10.0.0.1", [], forwarded=lines, trusted=PROXIES) == address
+
+
+@pytest.mark.parametrize(
+    ("line", "hops"),
+    [
+        ("for=10.0.0.1, for=10.0.0.2", ["10.0.0.2", "10.0.0.1"]),
+        ("for 10.0.0.1, for=10.0.0.2", ["10.0.0.2", ""]),
+        ('for=10.0.0.1, for="' + "," * 20 + '"', [""]),
+    ],
+)
+def test_the_way_ends_where_it_cannot_be_read(line: str, hops: list[str]) -> None:
+    """RFC 7239, 4: where a hop ends is known only where it is read; what is left of it is anybody's word."""
+    assert list(hops_of([], [line])) == hops
 
 
 def test_forwarded_is_not_read_where_a_proxy_writes_x_forwarded_for() -> None:

@@ -252,6 +252,18 @@ def test_a_class_that_the_ledger_cannot_name_is_refused_when_it_is_made(
         type("Made", (JobPayload,), attributes)
 
 
+def test_a_base_of_several_kinds_needs_no_kind() -> None:
+    class AboutSomebody(JobPayload):
+        user_id: UUID
+
+    class Greet(AboutSomebody):
+        kind: ClassVar[str] = "test.greet"
+
+    greeting = Greet(user_id=UUID(int=1))
+    assert checked_json(greeting) == f'{{"user_id":"{greeting.user_id}"}}'
+    assert not hasattr(AboutSomebody, "kind")
+
+
 async def test_an_id_as_the_driver_reads_it_is_an_id(session: Session) -> None:
     """asyncpg reads a uuid as a subclass of uuid.UUID (asyncpg.pgproto), and SQLAlchemy hands it on."""
     read = (await session.execute(text("SELECT gen_random_uuid()"))).scalar_one()

@@ -24,6 +24,8 @@ def test_every_cron_has_a_name_of_its_own() -> None:
         ({"expression": "* 0 */31 2 MON#5"}, "has no ticks: no such day"),
         ({"timezone": "Europe/Atlantis"}, "no time zone 'Europe/Atlantis'"),
         ({"timezone": "../etc/localtime"}, "no time zone"),
+        ({"priority": 32768}, "priority 32768 is not between -32768 and 32767"),
+        ({"priority": -32769}, "priority -32769 is not between"),
         ({"catch_up": CatchUp.ALL, "overlap": False}, "must not overlap"),
     ],
 )

@@ -56,6 +56,12 @@ def test_a_stale_delivery_is_counted(metrics: Metrics) -> None:
     assert value(metrics, "app_job_deliveries_stale_total") == 1
 
 
+def test_a_clock_that_went_back_is_counted(metrics: Metrics) -> None:
+    metrics.clock_went_back()
+
+    assert value(metrics, "app_job_clock_steps_total") == 1
+
+
 def test_a_dispatch_counts_what_came_back_apart(metrics: Metrics) -> None:
     metrics.dispatched("default", 5, redelivered=2, crashed=1)
 

@@ -117,7 +117,7 @@ def _init(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Iterator[st
         lines.append(f"APP_REDIS__URL='{parsed.redis}'")
     else:
         missing.append("APP_REDIS__URL")
-    if there := [path.name for path in secret_files if path.exists()]:
+    if there := [path.name for path in secret_files if os.path.lexists(path)]:
         raise Misconfigured(f"{' and '.join(there)}: there already, and left as it is")
     _write_all(secret_files)
     for path in secret_files:

@@ -8,9 +8,10 @@ from email import policy
 from email.headerregistry import Address
 from email.message import EmailMessage
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, cast
 
 import aiosmtplib
+from aiosmtplib.protocol import SMTPProtocol
 
 from app_auth.mail import MailSettings
 from app_worker.mail_errors import (
@@ -201,9 +202,7 @@ class _Conversation:
 
     async def _transfer(self, data: bytes) -> Reply:
         self.step = "the message"
-        protocol = self._client.protocol
-        if protocol is None:
-            raise aiosmtplib.SMTPServerDisconnected("gone")
+        protocol = cast("SMTPProtocol", self._client.protocol)  # it has just read the answer to DATA
         protocol.write(_DOT_FIRST.sub(b"..", data) + b".\r\n")
         self._is_sent = True
         # Ten minutes, for the server sees to the message before it answers, and delivers it although we have left.

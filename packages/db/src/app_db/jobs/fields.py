@@ -66,9 +66,8 @@ def _types_in(annotation: Any, seen: set[Any]) -> Iterator[Any]:  # Any: types
     inner = get_args(annotation)[:1] if origin is Annotated else get_args(annotation)
     if isinstance(origin, type) and issubclass(origin, BaseModel):
         inner = (*inner, *(field.annotation for field in origin.model_fields.values()))
-    for each in inner:
-        if not isinstance(each, list):  # of a Callable, which is yielded
-            yield from _types_in(each, seen)
+    for each in inner:  # of a Callable, the parameters are a list: nobody asks on, for it is lossy
+        yield from _types_in(each, seen)
 
 
 def _is_plain(annotation: Any) -> bool:  # Any: a type
