@@ -57,8 +57,6 @@ class BackgroundCommand:
 
     def __init__(self, command: str, cwd: Path, env: Mapping[str, str]) -> None:
         self.output = ""
-        # Whoever runs the tests in the background may have SIGINT ignored, and what they start would never hear Ctrl-C.
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         self._process = subprocess.Popen(
             ["bash", "--noprofile", "--norc", "-c", command],
             cwd=cwd,
@@ -68,7 +66,6 @@ class BackgroundCommand:
             text=True,
             start_new_session=True,
         )
-        signal.signal(signal.SIGINT, before)
         self._reader = threading.Thread(target=self._collect, daemon=True)
         self._reader.start()
 

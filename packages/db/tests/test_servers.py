@@ -196,10 +196,7 @@ def test_an_abandoned_folder_of_a_dead_owner_is_swept(monkeypatch: pytest.Monkey
     (base / "young").mkdir()
     (base / "begun").mkdir()
     FolderLock(base / "begun").release()
-    # Whoever runs the tests in the background may have had SIGINT ignored, and a child would inherit that.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     left_behind = spawn(["/bin/sleep", "60"], env={}, cwd=tmp_path, output=subprocess.DEVNULL)
-    signal.signal(signal.SIGINT, before)
     lock = FolderLock(base / "old")
     lock.remember([i for i in [ProcessIdentity.of(left_behind.pid)] if i])
     lock.release()

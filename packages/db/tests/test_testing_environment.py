@@ -1,6 +1,7 @@
 """What tests and `make dev` take from the shell: nothing that was exported for somebody else."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,14 @@ def test_what_is_seen():
 """
 
 
+CTRL_C = """
+import signal
+
+def test_it_is_heard():
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+"""
+
+
 @pytest.mark.timeout(180)  # a run of tests by itself
 def test_what_a_shell_exports_for_others_does_not_reach_the_tests(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     (tmp_path / "test_it.py").write_text(TEST % (list(FOREIGN),))
@@ -44,6 +53,24 @@ def test_what_a_shell_exports_for_others_does_not_reach_the_tests(tmp_path: Path
         text=True,
         check=False,
     )  # fmt: skip
+
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.timeout(180)  # a run of tests by itself
+def test_programs_of_a_test_hear_ctrl_c(tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    """A shell without job control starts what runs in the background with SIGINT ignored (POSIX, 2.11)."""
+    (tmp_path / "test_it.py").write_text(CTRL_C)
+    root = pytestconfig.rootpath
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+         "--rootdir", root, "-c", root / "pyproject.toml",
+         tmp_path],
+        cwd=root, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    signal.signal(signal.SIGINT, before)
 
     assert run.returncode == 0, run.stdout + run.stderr
 

@@ -87,11 +87,12 @@ def test_a_second_run_on_the_same_server_says_who_has_it(
 
 def test_a_claim_ends_with_its_server() -> None:
     with PostgresServer.temporary() as server:
-        claim = Claim(server.url("postgres"), who="a test")
+        url = server.url("postgres")
+        claim = Claim(url, who="a test")
 
     claim.release()
     with pytest.raises(ConnectionRefusedError):
-        Claim(server.url("postgres"), who="a test")
+        Claim(url, who="a test")
 
 
 @pytest.mark.timeout(120)

@@ -135,7 +135,7 @@ async def test_a_trace_that_cannot_be_told_the_outcome_does_not_lose_it(jobs: Jo
         await runner.run(delivery)
 
     assert (await jobs.get(delivery)).state is JobState.COMPLETED
-    assert [line["event"] for line in logs] == ["outcome_not_traced", "job_ended"]
+    assert "outcome_not_traced" in [line["event"] for line in logs]
 
 
 class Unprintable(Exception):

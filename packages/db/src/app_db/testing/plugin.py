@@ -5,6 +5,7 @@ Tests use the application's own engines and really commit; there is no session t
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -40,6 +41,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     kept = for_tests(os.environ, more=session.config.getini("let_through"))
     os.environ.clear()
     os.environ.update(kept)  # guard: test_what_a_shell_exports_for_others_does_not_reach_the_tests
+    # Who runs the tests in the background may have SIGINT ignored, and what they start would never hear Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # guard: test_programs_of_a_test_hear_ctrl_c
 
 
 @pytest.hookimpl(optionalhook=True)
