@@ -1,4 +1,4 @@
-"""`APP_MAIL__…`: the mail server and the sender. The worker sends by them; `config check` of the API reads them too."""
+"""`APP_MAIL__…`: the mail server and the sender, for the worker, and for `config check` of the API."""
 
 import re
 import ssl

@@ -34,7 +34,7 @@ def end_soon(*, patience: timedelta = PATIENCE) -> None:
 def _end(seconds: float, failure: BaseException | None) -> None:
     time.sleep(seconds)
     while not (others := _others()):  # it is only slow: Python waits for nobody
-        time.sleep(seconds)  # guard: test_a_process_that_is_only_slow_ends_by_itself
+        time.sleep(seconds)
     log.warning("threads_left_behind", threads=others, exc_info=failure)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
