@@ -22,11 +22,11 @@ async def test_a_worker_hands_one_copy_to_a_slow_server_and_asks_nobody_twice_wh
     """RFC 5321, 4.5.3.2 and 4.2.1."""
     ada, bob = await make_user(email="ada@example.test"), await make_user(email="bob@example.test")
     log = tmp_path / "log"
-    slow, gone = server(delays={"message": 2}), server({"RCPT": "550 5.1.1 <bob@example.test>: unknown"})
+    slow, gone = server(delays={"message": 6}), server({"RCPT": "550 5.1.1 <bob@example.test>: unknown"})
     async with slow.serving(), gone.serving():
         for to, user, state in ((slow, ada, JobState.COMPLETED), (gone, bob, JobState.DISCARDED)):
             job_id = await jobs.enqueue(WelcomeEmail(user_id=user.id))
-            own = {**environment, "APP_MAIL__URL": f"smtp://127.0.0.1:{to.port}", "APP_MAIL__TIMEOUT": "1"}
+            own = {**environment, "APP_MAIL__URL": f"smtp://127.0.0.1:{to.port}", "APP_MAIL__TIMEOUT": "5"}
             with worker_process(own, log):
                 await eventually(lambda: jobs.scalar("SELECT bool_and(finished_at IS NOT NULL) FROM jobs"))
             assert (await jobs.get(job_id)).state is state
