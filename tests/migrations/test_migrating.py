@@ -194,7 +194,7 @@ async def downgrade_while_users_are_read(config: Config, connection: "asyncpg.Co
 async def test_a_migration_gives_up_on_a_locked_table(
     migrated_url: str, config: Config, connection: "asyncpg.Connection[asyncpg.Record]", revisions: list[str]
 ) -> None:
-    with pytest.raises(SystemExit, match=r"users.* cannot have its lock.*: given up after 0 s"):
+    with pytest.raises(SystemExit, match=r"cannot have its lock.*: given up after 0 s"):
         await downgrade_while_users_are_read(config, connection)
 
     # Those that touch no users are undone, each in a transaction of its own; the first that does is whole.
