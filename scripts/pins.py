@@ -26,7 +26,7 @@ PREFERRED = """
 [[package]]
 name = "{name}"
 version = "{version}"
-source = {{ registry = "https://index.invalid/simple" }}
+source = {{ registry = "." }}
 """
 
 

@@ -45,7 +45,7 @@ def checkout(tmp_path: Path) -> Path:
 def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody can be asked: whatever starts uv finds no index, and no cache."""
     for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9/simple")
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("UV_NO_CACHE", "1")
 
 
