@@ -10,7 +10,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from app_db import open_database
 from app_db.configuration import Misconfigured
-from app_db.engine import Connection
+from app_db.connections import Connection
 from app_db.models import AuditEvent, User
 from app_db.outage import DatabaseUnavailable
 from app_db.roles import Roles, make_roles, refuse_powers, require_modest_role, role_urls, roles_sql, user_of

@@ -2,31 +2,23 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Row, Select, TextualSelect, orm
 from sqlalchemy.exc import PendingRollbackError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.util import greenlet_spawn
 
-from app_db import dialect
+from app_db.connections import Vet, make_engine
 from app_db.deadline import piece_of_work
-from app_db.driver import DriverConnection, Limits, TransactionDivided
-from app_db.hidden_values import hide_values
-from app_db.hosts import Hosts
+from app_db.driver import TransactionDivided
 from app_db.jobs.commits import TELL
 from app_db.jobs.wake import Waker
-from app_db.outage import DatabaseUnavailable, NoAnswer, Refused, is_outage, naming_refusals
-from app_db.pool import CountingPool
+from app_db.outage import DatabaseUnavailable, is_outage
 from app_db.settings import DatabaseSettings
-from app_db.supervision import leave_together, ping_when_idle, watch_errors
-
-type Connection = DriverConnection
-type Vet = Callable[[Connection], Awaitable[None]]
-"""Looks at a new connection, and raises unless it may be used."""
+from app_db.supervision import leave_together
 
 
 class _Flushing(orm.Session):
@@ -104,12 +96,14 @@ class Database:
         self.failures: Counter[str] = Counter()
         """How often the database could not be used, by `supervision.KINDS`."""
         self.waker = Waker(settings.direct_dsn, connect_timeout=settings.connect_timeout)
-        self.engine = _engine(settings, settings.dsn, name, vet=vet, failures=self.failures)
+        self.engine = make_engine(settings, settings.dsn, name, vet=vet, failures=self.failures)
         reads: dict[str, Any] = {"vet": vet, "failures": self.failures, "read_only": True}
-        self.read_engine = _engine(settings, settings.read_dsn, f"{name}-read", **reads)
+        self.read_engine = make_engine(settings, settings.read_dsn, f"{name}-read", **reads)
         leave_together(self.engine, self.read_engine)
         replica = settings.replica_dsn
-        self.replica_engine = _engine(settings, replica, f"{name}-replica", **reads) if replica else self.read_engine
+        self.replica_engine = (
+            make_engine(settings, replica, f"{name}-replica", **reads) if replica else self.read_engine
+        )
         """For reads that may be stale: a standby's, where there is one."""
         self.engines = {"write": self.engine, "read": self.read_engine} | (
             {"replica": self.replica_engine} if replica else {}
@@ -225,84 +219,3 @@ async def script_session(settings: DatabaseSettings) -> AsyncIterator[Session]:
     async with open_database(settings, name="script") as database, database.sessions() as session:
         yield session
         await session.commit()  # guard: test_a_script_keeps_what_it_wrote
-
-
-# Its locks, the leases of its tx jobs among them, are free after 20 s instead of two hours.
-_NOTICE_A_VANISHED_HOST = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "2"}
-
-
-def _engine(
-    settings: DatabaseSettings,
-    dsn: str,
-    name: str,
-    *,
-    vet: Vet | None,
-    failures: Counter[str],
-    read_only: bool = False,
-) -> AsyncEngine:
-    server = {
-        "application_name": name,
-        "jit": "off",  # it costs more than our short statements take
-        "statement_timeout": _milliseconds(settings.statement_timeout),
-        "lock_timeout": _milliseconds(settings.lock_timeout),
-        "idle_in_transaction_session_timeout": _milliseconds(settings.idle_in_transaction_timeout),
-        "transaction_timeout": _milliseconds(settings.transaction_timeout),
-        **_NOTICE_A_VANISHED_HOST,
-        **({"default_transaction_read_only": "on"} if read_only else {}),
-    }
-    engine = create_async_engine(
-        dialect.URL,
-        async_creator=_connecting(dsn, settings, vet, failures, server_settings=server),
-        only_reads=read_only,
-        hide_parameters=True,  # they hold password hashes and addresses, and errors are logged
-        poolclass=CountingPool,
-        isolation_level="AUTOCOMMIT" if read_only else "READ COMMITTED",
-        pool_size=settings.read_pool_size if read_only else settings.pool_size,
-        max_overflow=0,
-        pool_timeout=settings.pool_timeout.total_seconds(),
-        # In autocommit there is nothing to roll back when a connection is given back.
-        pool_reset_on_return=None if read_only else "rollback",
-        pool_use_lifo=True,  # the busy few stay warm, the rest may be closed by the server
-    )
-    ping_when_idle(engine, after=settings.ping_after_idle, timeout=settings.ping_timeout, failures=failures)
-    watch_errors(engine, failures=failures, only_reads=read_only)
-    hide_values(engine)
-    return engine
-
-
-def _connecting(
-    dsn: str, settings: DatabaseSettings, vet: Vet | None, failures: Counter[str], **options: Any
-) -> Callable[[], Awaitable[Connection]]:
-    """Return what makes the connections of an engine."""
-    hosts = Hosts(dsn, connect_timeout=settings.connect_timeout)
-    command_timeout = settings.command_timeout and settings.command_timeout.total_seconds()
-    limits = Limits(settings.idle_in_transaction_timeout, settings.transaction_timeout)
-
-    async def connect() -> Connection:
-        nonlocal vet
-        with _counting(failures), naming_refusals():
-            connection = await hosts.connect(command_timeout=command_timeout, **options)
-            connection.session_limits = limits
-            if vet is not None:
-                try:
-                    await vet(connection)  # guard: test_nothing_is_asked_with_a_role_that_may_do_anything
-                except BaseException:
-                    connection.terminate()  # guard: test_a_connection_that_is_refused_is_closed
-                    raise
-                vet = None  # guard: test_a_role_is_looked_at_once
-            return connection
-
-    return connect
-
-
-@contextmanager
-def _counting(failures: Counter[str]) -> Iterator[None]:
-    try:
-        yield
-    except NoAnswer as error:
-        failures["refused" if isinstance(error, Refused) else "unreachable"] += 1
-        raise
-
-
-def _milliseconds(duration: timedelta) -> str:
-    return str(round(duration / timedelta(milliseconds=1)))

@@ -21,7 +21,8 @@ from sqlalchemy import literal, make_url, select
 from sqlalchemy.exc import ArgumentError
 
 from app_db.configuration import Misconfigured
-from app_db.engine import Connection, open_database
+from app_db.connections import Connection
+from app_db.engine import open_database
 from app_db.hosts import Hosts
 from app_db.settings import DatabaseSettings
 

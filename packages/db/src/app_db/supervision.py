@@ -101,7 +101,7 @@ def leave_together(engine: AsyncEngine, reads: AsyncEngine) -> None:
 
 def _dialect_of(engine: AsyncEngine) -> Dialect:
     dialect = engine.sync_engine.dialect
-    assert isinstance(dialect, Dialect), "what app_db.engine makes"
+    assert isinstance(dialect, Dialect), "what app_db.connections makes"
     return dialect
 
 

@@ -57,7 +57,7 @@ class PoolCollector(Collector):
         waited = CounterMetricFamily("app_db_pool_wait_seconds", "Waited for one, in all.", labels=["pool"])
         for name, engine in self._engines.items():
             pool = engine.pool
-            assert isinstance(pool, CountingPool), "what app_db.engine makes"
+            assert isinstance(pool, CountingPool), "what app_db.connections makes"
             size.add_metric([name], pool.size())
             used.add_metric([name], pool.checkedout())
             waiting.add_metric([name], pool.waiting)

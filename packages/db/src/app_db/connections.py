@@ -1,0 +1,112 @@
+"""How the connections of an engine are made: with which limits, by whom they are watched, and who may use them."""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from app_db import dialect
+from app_db.driver import DriverConnection, Limits
+from app_db.hidden_values import hide_values
+from app_db.hosts import Hosts
+from app_db.outage import NoAnswer, Refused, naming_refusals
+from app_db.pool import CountingPool
+from app_db.settings import DatabaseSettings
+from app_db.supervision import ping_when_idle, watch_errors
+
+type Connection = DriverConnection
+type Vet = Callable[[Connection], Awaitable[None]]
+"""Looks at a new connection, and raises unless it may be used."""
+
+# Its locks, the leases of its tx jobs among them, are free after 20 s instead of two hours.
+_NOTICE_A_VANISHED_HOST = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "2"}
+
+
+def make_engine(
+    settings: DatabaseSettings,
+    dsn: str,
+    name: str,
+    *,
+    vet: Vet | None,
+    failures: Counter[str],
+    read_only: bool = False,
+) -> AsyncEngine:
+    """Return an engine called `name` on a fixed pool; no connection is made yet.
+
+    Args:
+        settings: the limits.
+        dsn: where it connects to.
+        name: seen in pg_stat_activity.
+        vet: looks at the first connection.
+        failures: where it is counted how often the database could not be used, by `supervision.KINDS`.
+        read_only: whether Postgres refuses its writes; then it works in autocommit.
+    """
+    server = {
+        "application_name": name,
+        "jit": "off",  # it costs more than our short statements take
+        "statement_timeout": _milliseconds(settings.statement_timeout),
+        "lock_timeout": _milliseconds(settings.lock_timeout),
+        "idle_in_transaction_session_timeout": _milliseconds(settings.idle_in_transaction_timeout),
+        "transaction_timeout": _milliseconds(settings.transaction_timeout),
+        **_NOTICE_A_VANISHED_HOST,
+        **({"default_transaction_read_only": "on"} if read_only else {}),
+    }
+    engine = create_async_engine(
+        dialect.URL,
+        async_creator=_connecting(dsn, settings, vet, failures, server_settings=server),
+        only_reads=read_only,
+        hide_parameters=True,  # they hold password hashes and addresses, and errors are logged
+        poolclass=CountingPool,
+        isolation_level="AUTOCOMMIT" if read_only else "READ COMMITTED",
+        pool_size=settings.read_pool_size if read_only else settings.pool_size,
+        max_overflow=0,
+        pool_timeout=settings.pool_timeout.total_seconds(),
+        # In autocommit there is nothing to roll back when a connection is given back.
+        pool_reset_on_return=None if read_only else "rollback",
+        pool_use_lifo=True,  # the busy few stay warm, the rest may be closed by the server
+    )
+    ping_when_idle(engine, after=settings.ping_after_idle, timeout=settings.ping_timeout, failures=failures)
+    watch_errors(engine, failures=failures, only_reads=read_only)
+    hide_values(engine)
+    return engine
+
+
+def _connecting(
+    dsn: str, settings: DatabaseSettings, vet: Vet | None, failures: Counter[str], **options: Any
+) -> Callable[[], Awaitable[Connection]]:
+    """Return what makes the connections of an engine."""
+    hosts = Hosts(dsn, connect_timeout=settings.connect_timeout)
+    command_timeout = settings.command_timeout and settings.command_timeout.total_seconds()
+    limits = Limits(settings.idle_in_transaction_timeout, settings.transaction_timeout)
+
+    async def connect() -> Connection:
+        nonlocal vet
+        with _counting(failures), naming_refusals():
+            connection = await hosts.connect(command_timeout=command_timeout, **options)
+            connection.session_limits = limits
+            if vet is not None:
+                try:
+                    await vet(connection)  # guard: test_nothing_is_asked_with_a_role_that_may_do_anything
+                except BaseException:
+                    connection.terminate()  # guard: test_a_connection_that_is_refused_is_closed
+                    raise
+                vet = None  # guard: test_a_role_is_looked_at_once
+            return connection
+
+    return connect
+
+
+@contextmanager
+def _counting(failures: Counter[str]) -> Iterator[None]:
+    try:
+        yield
+    except NoAnswer as error:
+        failures["refused" if isinstance(error, Refused) else "unreachable"] += 1
+        raise
+
+
+def _milliseconds(duration: timedelta) -> str:
+    return str(round(duration / timedelta(milliseconds=1)))
