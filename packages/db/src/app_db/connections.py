@@ -44,19 +44,11 @@ def make_engine(
         failures: where it is counted how often the database could not be used, by `supervision.KINDS`.
         read_only: whether Postgres refuses its writes; then it works in autocommit.
     """
-    server = {
-        "application_name": name,
-        "jit": "off",  # it costs more than our short statements take
-        "statement_timeout": _milliseconds(settings.statement_timeout),
-        "lock_timeout": _milliseconds(settings.lock_timeout),
-        "idle_in_transaction_session_timeout": _milliseconds(settings.idle_in_transaction_timeout),
-        "transaction_timeout": _milliseconds(settings.transaction_timeout),
-        **_NOTICE_A_VANISHED_HOST,
-        **({"default_transaction_read_only": "on"} if read_only else {}),
-    }
     engine = create_async_engine(
         dialect.URL,
-        async_creator=_connecting(dsn, settings, vet, failures, server_settings=server),
+        async_creator=_connecting(
+            dsn, settings, vet, failures, server_settings=_server_settings(settings, name, read_only=read_only)
+        ),
         only_reads=read_only,
         hide_parameters=True,  # they hold password hashes and addresses, and errors are logged
         poolclass=CountingPool,
@@ -72,6 +64,19 @@ def make_engine(
     watch_errors(engine, failures=failures, only_reads=read_only)
     hide_values(engine)
     return engine
+
+
+def _server_settings(settings: DatabaseSettings, name: str, *, read_only: bool) -> dict[str, str]:
+    return {
+        "application_name": name,
+        "jit": "off",  # it costs more than our short statements take
+        "statement_timeout": _milliseconds(settings.statement_timeout),
+        "lock_timeout": _milliseconds(settings.lock_timeout),
+        "idle_in_transaction_session_timeout": _milliseconds(settings.idle_in_transaction_timeout),
+        "transaction_timeout": _milliseconds(settings.transaction_timeout),
+        **_NOTICE_A_VANISHED_HOST,
+        **({"default_transaction_read_only": "on"} if read_only else {}),
+    }
 
 
 def _connecting(
