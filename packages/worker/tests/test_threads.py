@@ -199,6 +199,25 @@ def test_a_call_for_which_there_is_no_new_thread_waits_for_one_that_is_there() -
     assert second.result(timeout=10) == "done"
 
 
+def test_a_thread_counts_as_idle_once_however_many_calls_it_has_made() -> None:
+    """Else a call waits behind one that hangs although another thread may be started."""
+    threads = HandlerThreads([], size=2)
+    release, hung = threading.Event(), threading.Event()
+    first = threads.submit(release.wait, 60)
+    with no_more_threads():
+        waiting = [threads.submit(int) for _ in range(3)]
+    release.set()
+    assert first.result(timeout=10)
+    assert [call.result(timeout=10) for call in waiting] == [0, 0, 0]
+
+    hanging = threads.submit(hung.wait, 60)
+    try:
+        assert threads.submit(lambda: "done").result(timeout=10) == "done"
+    finally:
+        hung.set()
+    assert hanging.result(timeout=10)
+
+
 @contextmanager
 def no_more_threads() -> Iterator[None]:
     """Let the system refuse threads, as at the limit of a container: none has room for such a stack."""

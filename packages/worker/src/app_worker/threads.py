@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import structlog
@@ -83,23 +83,29 @@ class _Pool:
 
     def put(self, call: Callable[[], None]) -> None:
         """Run it in a thread; called by one thread at a time."""
+        # First the call, or a thread that is new would find nothing and count as idle while it makes this one.
+        self._calls.put(call)
         if not self._idle.acquire(blocking=False) and self._threads < self._size:
             self._start()
-        self._calls.put(call)
 
     def _start(self) -> None:
         try:
             threading.Thread(target=self._work, name=f"handler-{self._name}", daemon=True).start()
         except RuntimeError:  # the system gives no more: those that are there do it
             if not self._threads:
+                self._calls.get_nowait()  # nobody will make it
                 raise
         else:
             self._threads += 1
 
     def _work(self) -> None:
         while True:
-            self._calls.get()()
-            self._idle.release()
+            try:
+                call = self._calls.get_nowait()
+            except Empty:
+                self._idle.release()
+                call = self._calls.get()
+            call()
 
 
 class HandlerThreads(ThreadPoolExecutor, Collector):
