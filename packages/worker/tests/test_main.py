@@ -116,9 +116,11 @@ def test_a_thread_of_a_handler_does_not_keep_the_worker(environment: dict[str, s
     assert json.loads(log.read_text().splitlines()[-1])["threads"] == ["busy"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_second_signal_ends_a_worker_that_waits_for_its_jobs(
-    environment: dict[str, str], tmp_path: Path, jobs: Jobs, make_user: MakeUser
+    environment: dict[str, str], tmp_path: Path, jobs: Jobs, make_user: MakeUser, number: signal.Signals
 ) -> None:
+    """By the system, not by an exception that a handler could catch."""
     user = await make_user()
     log = tmp_path / "log"
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -126,12 +128,12 @@ async def test_a_second_signal_ends_a_worker_that_waits_for_its_jobs(
         with worker_process({**environment, "APP_MAIL__URL": mail_url, "APP_MAIL__TIMEOUT": "PT1H"}, log) as process:
             await jobs.enqueue(WelcomeEmail(user_id=user.id))
             await eventually(lambda: jobs.scalar("SELECT state = 'executing' FROM jobs"))
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(number)
             await until(lambda: "worker_stopping" in log.read_text())
 
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(number)
 
-            assert await asyncio.to_thread(process.wait, 30) == -signal.SIGTERM
+            assert await asyncio.to_thread(process.wait, 30) == -number
 
 
 async def test_a_failed_attempt_is_logged_with_its_trace_but_without_its_values(

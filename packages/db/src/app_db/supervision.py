@@ -54,7 +54,7 @@ def ping_when_idle(engine: AsyncEngine, *, after: timedelta, timeout: timedelta,
             if not isinstance(error, Exception):
                 raise
             failures["silent"] += isinstance(error, TimeoutError)
-            raise InvalidatePoolError from error  # guard: test_a_connection_that_died_while_idle_is_replaced
+            raise InvalidatePoolError from error  # guard: test_requests_at_once_are_all_served_after_one_wait
 
 
 def watch_errors(engine: AsyncEngine, *, failures: Counter[str], only_reads: bool) -> None:
