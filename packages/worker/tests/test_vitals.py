@@ -3,6 +3,9 @@
 import time
 from datetime import timedelta
 
+import pytest
+from pydantic import ValidationError
+
 from app_db.telemetry.lag import LoopLag
 from app_worker.settings import JobSettings
 from app_worker.vitals import Vitals
@@ -39,3 +42,10 @@ def test_a_worker_whose_loop_stands_still_for_a_beat_is_not_well() -> None:
     vitals = Vitals(loop=LoopLag(time.monotonic() - SETTINGS.beat.total_seconds() - 2))
 
     assert vitals.health(SETTINGS).complaint == "The event loop is blocked."
+
+
+@pytest.mark.parametrize("lease", ["PT0.5S", "PT61M"])
+def test_a_lease_is_as_long_as_the_ledger_believes(lease: str) -> None:
+    """A lease that ends further ahead is taken for one that a fast clock wrote, and ended (app_db.jobs.clock_steps)."""
+    with pytest.raises(ValidationError, match="lease"):
+        JobSettings.model_validate({"lease": lease})

@@ -10,7 +10,7 @@ from app_auth.keys import weaknesses
 from app_auth.mail import MailSettings
 from app_auth.settings import OneTimeSettings
 from app_db.configuration import Environment, Misconfigured
-from app_db.jobs.bounds import require_name
+from app_db.jobs.bounds import LONGEST_LEASE, require_name
 from app_db.settings import DatabaseSettings, Duration, ValkeySettings
 from app_db.telemetry.endpoint import MetricsSettings
 from app_db.telemetry.logs import LogSettings
@@ -37,7 +37,7 @@ class JobSettings(BaseModel, frozen=True):
     """Whose jobs this process runs."""
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 10
     """Jobs that run at once, per queue."""
-    lease: Annotated[Duration, Field(ge=timedelta(seconds=1), le=timedelta(days=1))] = timedelta(seconds=15)
+    lease: Annotated[Duration, Field(ge=timedelta(seconds=1), le=LONGEST_LEASE)] = timedelta(seconds=15)
     """Within this time of its worker's death a job is started again."""
     grace: Annotated[Duration, Field(le=timedelta(days=1))] = timedelta(seconds=10)
     """For so long after SIGTERM running jobs may finish; then they are given back, with their attempt."""

@@ -9,6 +9,8 @@ LAST_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 """Python knows no time after this year; asyncpg stores the last one as infinity."""
 LONGEST_TIMEOUT = timedelta(days=24)
 """Postgres counts the milliseconds of a time limit in 31 bits."""
+LONGEST_LEASE = timedelta(hours=1)
+"""Of a worker; the end of a lease that lies further ahead was written by a clock that was ahead."""
 LONGEST_DELAY = timedelta(days=36_500)
 """How far away a retry or the end of retention may be: from now on it is a date that Python can read."""
 LONGEST_NAME = 200

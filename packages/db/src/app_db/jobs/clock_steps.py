@@ -10,11 +10,11 @@ from typing import Any
 from sqlalchemy import TextClause, text
 
 from app_db.engine import Session
+from app_db.jobs.bounds import LONGEST_LEASE
 from app_db.repositories.job_groups import ENDED_GROUPS
 
 AHEAD = timedelta(minutes=1)
 """What lies further ahead was written by another clock; what lies nearer is reached soon."""
-LONGEST_LEASE = timedelta(hours=1)
 MOST = 50_000
 """Jobs that are set right at once."""
 
