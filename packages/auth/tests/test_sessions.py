@@ -232,7 +232,7 @@ async def test_signing_out_everywhere_waits_for_a_sign_in_and_ends_it(
 # --- how many ------------------------------------------------------------------------------------------------------
 
 
-async def test_one_sign_in_too_many_ends_the_oldest(
+async def test_one_sign_in_alone_many_ends_the_oldest(
     database: Database, make_account: MakeAccount, principals: Principals
 ) -> None:
     account = await make_account()
@@ -249,13 +249,22 @@ async def test_sign_ins_at_once_stay_within_the_cap(
     account = await make_account()
     tight = replace(auth, settings=auth_settings.model_copy(update={"sessions_per_user": 3}))
 
-    async def sign_in() -> IssuedTokens:
-        async with database.unit_of_work() as session:
-            return await sessions.sign_in(
-                tight, session, email=account.email, password=PASSWORD, client=NOBODY, now=utcnow()
-            )
+    async def sign_in(session: Session) -> IssuedTokens:
+        return await sessions.sign_in(
+            tight, session, email=account.email, password=PASSWORD, client=NOBODY, now=utcnow()
+        )
 
-    await asyncio.gather(*(sign_in() for _ in range(AT_ONCE)))
+    async def sign_in_alone() -> None:
+        async with database.unit_of_work() as session:
+            await sign_in(session)
+
+    await sign_in_alone()
+    await sign_in_alone()
+    async with database.unit_of_work() as session:
+        await sign_in(session)
+        one_too_many = asyncio.create_task(sign_in_alone())
+        await until_it_waits(one_too_many, session)
+    await one_too_many
 
     assert len(await living(database, account)) == 3
 

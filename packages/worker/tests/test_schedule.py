@@ -46,6 +46,12 @@ async def count_jobs(jobs: Jobs) -> int:
     return int(await jobs.scalar("SELECT count(*) FROM jobs"))
 
 
+async def are_waiting(jobs: Jobs, count: int) -> bool:
+    """Whether so many transactions wait for a lock."""
+    waiting = "datname = current_database() AND wait_event_type = 'Lock'"
+    return int(await jobs.scalar(f"SELECT count(*) FROM pg_stat_activity WHERE {waiting}")) == count
+
+
 async def hours_ago(jobs: Jobs) -> list[int]:
     """Return which ticks became jobs, in the order of the jobs: how many hours before the newest there was."""
     ticks = f"extract(epoch FROM {NEWEST_TICK} - run_at) / 3600 ORDER BY id"
@@ -62,7 +68,11 @@ async def other_database(database_settings: DatabaseSettings) -> AsyncIterator[D
 async def test_a_tick_fires_once(jobs: Jobs, database: Database, other_database: Database) -> None:
     await set_last_tick(database, hours_ago=2)
 
-    await asyncio.gather(*(fire_due(one, (HOURLY,)) for one in (database, other_database) * 5))
+    async with database.sessions.begin() as session:
+        await session.execute(text("SELECT FROM job_crons WHERE name = 'test.hourly' FOR UPDATE"))
+        firing = [asyncio.create_task(fire_due(one, (HOURLY,))) for one in (database, other_database)]
+        await eventually(lambda: are_waiting(jobs, 2))
+    await asyncio.gather(*firing)
 
     assert await count_jobs(jobs) == 1
 
