@@ -161,7 +161,7 @@ api: install ## Write anew what each package offers to others (packages/*/API.tx
 release: install ## Plan a release: make release PACKAGE=db BUMP=minor; YES=1 makes its commits, tag and wheel
 	@$(VENV) scripts/release.py $(call listed,PACKAGE,$(PACKAGES)) $(call listed,BUMP,patch minor major) $(if $(call on,YES),--yes)
 
-reference: install ## Write docs/configuration.md anew, from the settings classes
+reference: install ## Write docs/reference/configuration.md anew, from the settings classes
 	@$(VENV) scripts/reference.py
 
 clean: ## Remove what was installed and built; the development data stays (make dev RESET=1 empties it)

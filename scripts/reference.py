@@ -1,4 +1,4 @@
-"""Write docs/configuration.md from the settings classes: `python scripts/reference.py`; `--check` only compares."""
+"""Write docs/reference/configuration.md from the settings classes; `--check` only compares."""
 
 import argparse
 import ast
@@ -23,18 +23,18 @@ from app_api.settings import ApiSettings
 from app_db.configuration import Variable, variables
 from app_worker.settings import WorkerSettings
 
-PAGE: Final = Path(__file__).parents[1] / "docs/configuration.md"
+PAGE: Final = Path(__file__).parents[1] / "docs/reference/configuration.md"
 INTRODUCTION: Final = """\
 # Configuration
 
 Every setting of the applications, written by `make reference` from the classes that read them. `.env.example` is the
-same list to copy from; [operations](operations.md) says what to set where.
+same list to copy from; [operations](../how-to/operations.md) says what to set where.
 
 - **Durations** are seconds (`2.5`) or ISO 8601 (`PT2.5S`, `P14D`); lists are JSON.
 - **Secrets** and all others may come from a file: `NAME_FILE=/run/secrets/name`; or all together from the file that
   `APP_SECRETS_FILE` names, which holds lines `NAME=value`. Variables come first.
 - **A name that is not here is refused**, and so is a value that is not safe in production
-  ([ADR-0043](decisions/0043-configuration.md)). `python -m app_api config check` says what is in force.
+  ([ADR-0043](../decisions/0043-configuration.md)). `python -m app_api config check` says what is in force.
 - **Read by**: a process lets pass what another one reads, so all may be given the same. The migrations read
   `APP_DATABASE__…` and nothing else.
 """

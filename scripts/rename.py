@@ -1,4 +1,4 @@
-"""Give packages, settings and databases a team's own name, once: `python scripts/rename.py acme` (docs/upgrading.md).
+"""Give packages, settings and databases a team's own name, once (docs/how-to/upgrading.md): `scripts/rename.py acme`.
 
 `app-db` becomes `acme-db`, `app_db` `acme_db`, `APP_ENV` `ACME_ENV`, all over the checkout and in one commit. Words
 that merely contain "app" stay. What git does not track, such as `.env`, is yours to change.

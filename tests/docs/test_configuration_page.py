@@ -1,4 +1,4 @@
-"""docs/configuration.md says what the settings classes say."""
+"""docs/reference/configuration.md says what the settings classes say."""
 
 import pytest
 import reference

@@ -31,7 +31,7 @@ MANIFESTS: list[Manifest] = [
 ]
 # The oldest that is supported when this is written, and the newest that the validator knows.
 VERSIONS = ("1.34", kubernetes_validate.latest_version())
-OPERATIONS = (ROOT / "docs/operations.md").read_text()
+OPERATIONS = (ROOT / "docs/how-to/operations.md").read_text()
 MARGIN = timedelta(seconds=5)
 """To close connections, and for the interpreter to end."""
 MOUNTED = "/run/secrets/groundwork"

@@ -7,7 +7,7 @@ import yaml
 
 from tests.docs.checkout import ROOT
 
-PAGE = ROOT / "docs/operations.md"
+PAGE = ROOT / "docs/how-to/operations.md"
 TEXT = PAGE.read_text()
 SETTING = re.compile(r"\bAPP_[A-Z]+(?:_[A-Z]+)*(?:__[A-Z]+(?:_[A-Z]+)*)?\b")
 MANIFESTS = [

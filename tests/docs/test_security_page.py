@@ -13,7 +13,7 @@ from app_db import Session
 from tests.docs.checkout import ROOT
 from tests.docs.explaining import blocks_of
 
-PAGE = ROOT / "docs/security.md"
+PAGE = ROOT / "docs/reference/security.md"
 TEXT = PAGE.read_text()
 
 TEST = re.compile(r"\btest_\w+")

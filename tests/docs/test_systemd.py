@@ -87,7 +87,7 @@ def test_only_the_migrations_read_the_file_of_the_role_that_owns_the_tables() ->
 
 
 def test_the_page_starts_the_units_that_there_are() -> None:
-    page = (ROOT / "docs/operations.md").read_text()
+    page = (ROOT / "docs/how-to/operations.md").read_text()
 
     started = {f"{name}@.service" for name in re.findall(r"[ `](\w+-\w+)@\d+", page)}
 

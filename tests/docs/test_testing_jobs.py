@@ -1,4 +1,4 @@
-"""docs/testing-jobs.md works as it is written."""
+"""docs/how-to/testing-jobs.md works as it is written."""
 
 import shlex
 import sys
@@ -19,7 +19,7 @@ def test_the_page_about_testing_jobs_works_as_it_is_written() -> None:
         copied_checkout() as copy,
         reader(copy, env=reader_environment(), replace={"uv run pytest": pytest_here}) as performer,
     ):
-        performer.perform(ROOT / "docs/testing-jobs.md")
+        performer.perform(ROOT / "docs/how-to/testing-jobs.md")
         performer.run(
             f"{ruff} check --quiet tests/test_welcome.py && {ruff} format --check --quiet tests/test_welcome.py"
         )

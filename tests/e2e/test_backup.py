@@ -1,4 +1,4 @@
-"""The database is dumped, lost and restored by the commands of docs/operations.md, and everything goes on."""
+"""The database is dumped, lost and restored by the commands of docs/how-to/operations.md, and everything goes on."""
 
 import os
 import sys
@@ -29,7 +29,7 @@ from tests.docs.performing import reader
 from .processes import Api, MailSink, Worker, connected, eventually, until
 
 ADA, BOB = "ada@example.test", "bob@example.test"
-PAGE = ROOT / "docs/operations.md"
+PAGE = ROOT / "docs/how-to/operations.md"
 ENVIRONMENT = {
     "APP_ENV": "test",
     "APP_AUTH__VERIFICATION": "off",

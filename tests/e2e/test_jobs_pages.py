@@ -38,9 +38,9 @@ from .conftest import Environment, key_ring
 from .processes import Api, MailSink
 from .test_readme import PATH, comparable, found_in_source, perform
 
-WRITING = ROOT / "docs/jobs.md"
-OPERATING = ROOT / "docs/operating-jobs.md"
-COMPARED = ROOT / "docs/jobs-compared.md"
+WRITING = ROOT / "docs/how-to/jobs.md"
+OPERATING = ROOT / "docs/how-to/operating-jobs.md"
+COMPARED = ROOT / "docs/explanation/jobs-compared.md"
 PAGES = (WRITING, OPERATING, COMPARED)
 
 METRIC = re.compile(r"\b(?!test_)(?:[a-z0-9]+_)+(?:jobs?|worker|mails)_\w*[a-z]\b")

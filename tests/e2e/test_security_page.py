@@ -17,7 +17,7 @@ from tests.docs.explaining import blocks_of
 from tests.docs.pages import Step, commands_of
 from tests.docs.performing import Performer, reader
 
-PAGE = ROOT / "docs/security.md"
+PAGE = ROOT / "docs/reference/security.md"
 
 # What differs from run to run, and the columns that move with it: ids, keys, times, addresses, blanks.
 VOLATILE = re.compile(

@@ -133,11 +133,11 @@ def test_an_alert_says_how_urgent_it_is_and_where_to_read_on(rules: list[dict[st
 
     assert {rule["labels"]["severity"] for rule in rules} == {"page", "ticket"}
     assert all(rule["annotations"]["summary"] for rule in rules)
-    assert pages == {"docs/operations.md"}
+    assert pages == {"docs/how-to/operations.md"}
 
 
 def test_each_alert_has_its_runbook(rules: list[dict[str, Any]]) -> None:
-    page = (ROOT / "docs/operations.md").read_text()
+    page = (ROOT / "docs/how-to/operations.md").read_text()
     headings = {title.lower() for title in re.findall(r"^#+ (\w+)$", page, flags=re.MULTILINE)}
 
     missing = [rule["alert"] for rule in rules if rule["annotations"]["runbook"].partition("#")[2] not in headings]
@@ -146,7 +146,7 @@ def test_each_alert_has_its_runbook(rules: list[dict[str, Any]]) -> None:
 
 
 def test_the_page_about_jobs_has_the_expressions_of_the_alerts(rules: list[dict[str, Any]]) -> None:
-    page = (ROOT / "docs/operating-jobs.md").read_text()
+    page = (ROOT / "docs/how-to/operating-jobs.md").read_text()
 
     jobs = [" ".join(rule["expr"].split()) for rule in rules if "app_job" in rule["expr"]]
 

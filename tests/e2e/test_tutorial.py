@@ -1,4 +1,4 @@
-"""docs/tutorial.md works as it is written: every block of it, on a copy of the checkout."""
+"""docs/tutorial/first-feature.md works as it is written: every block of it, on a copy of the checkout."""
 
 import pytest
 
@@ -13,4 +13,4 @@ def test_the_tutorial_works_as_it_is_written() -> None:
     env = reader_environment(APP_HTTP__PORT=str(port), APP_AUTH__BCRYPT_ROUNDS="4")
 
     with copied_checkout() as copy, reader(copy, env=env, replace={"localhost:8000": f"localhost:{port}"}) as performer:
-        performer.perform(ROOT / "docs/tutorial.md")
+        performer.perform(ROOT / "docs/tutorial/first-feature.md")

@@ -1,4 +1,4 @@
-"""docs/upgrading.md works as it is written: a renamed clone takes a later version without conflict."""
+"""docs/how-to/upgrading.md works as it is written: a renamed clone takes a later version without conflict."""
 
 import subprocess
 from pathlib import Path
@@ -9,7 +9,7 @@ from tests.docs.checkout import ROOT, copied_checkout, reader_environment
 from tests.docs.pages import steps_of
 from tests.docs.performing import reader
 
-PAGE = ROOT / "docs/upgrading.md"
+PAGE = ROOT / "docs/how-to/upgrading.md"
 URL = "https://git.example.com/groundwork"
 AUTHOR = {f"GIT_{role}_{what}": "ada@example.test" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 ENVIRONMENT = reader_environment(**AUTHOR)

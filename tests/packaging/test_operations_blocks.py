@@ -1,4 +1,4 @@
-"""What docs/operations.md says of building and of the first steps works as it stands there, typed into a shell."""
+"""What docs/how-to/operations.md says of building and of the first steps works as it stands, typed into a shell."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from tests.docs.performing import reader
 
 from .engine import docker, require_engine
 
-PAGE = ROOT / "docs/operations.md"
+PAGE = ROOT / "docs/how-to/operations.md"
 IMAGES = ("api", "worker", "migrate")
 HERE = f"blocks-{os.getpid()}"
 """In place of the registry, and the name of what is started."""

@@ -121,7 +121,7 @@ def test_a_parameter_that_asks_for_what_is_done_anyway_is_taken(query: str) -> N
         ("channel_binding=prefer&channel_binding=require", "it is not spoken"),
         ("connect_timeout=10", "APP_DATABASE__CONNECT_TIMEOUT"),
         ("connection_limit=1", "APP_DATABASE__POOL_SIZE"),
-        ("pgbouncer=true", "PgBouncer in docs/operations.md"),
+        ("pgbouncer=true", "PgBouncer in docs/how-to/operations.md"),
         ("options=endpoint%3Dep-cool-1", "in the name of its host"),
         ("schema=shop", "ALTER ROLE"),
         ("keepalives=0", "take it out"),

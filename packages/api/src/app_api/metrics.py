@@ -1,4 +1,4 @@
-"""What the API counts, for Prometheus (docs/operations.md says what to alert on)."""
+"""What the API counts, for Prometheus (docs/how-to/operations.md says what to alert on)."""
 
 import re
 from collections.abc import Iterator, Mapping

@@ -112,7 +112,7 @@ def hints(error: Misconfigured) -> list[str]:
     if "APP_DATABASE__URL: has to be set" not in error.lines:
         return []
     shell = "beside `make dev`, `.venv/bin/python scripts/dev.py run bash` opens a shell that has all settings"
-    return [f"{shell}; elsewhere give them as docs/configuration.md says"]
+    return [f"{shell}; elsewhere give them as docs/reference/configuration.md says"]
 
 
 def read(known: Collection[str], environ: Mapping[str, str], *, elsewhere: Collection[str] = ()) -> Given:

@@ -24,7 +24,7 @@ _GRANTED: Mapping[str, frozenset[str]] = {
 _CREDENTIALS = "user, password and database go before the ?"
 _ROLE = "give the role what it sets: ALTER ROLE … SET …"
 _OURS = "what keeps a connection alive is decided here: take it out"
-_POOLER = "see PgBouncer in docs/operations.md, and take it out"
+_POOLER = "see PgBouncer in docs/how-to/operations.md, and take it out"
 _INSTEAD: Mapping[str, str] = {
     "channel_binding": "it is not spoken; APP_DATABASE__TLS=verify-full proves who the server is",
     "gssencmode": "encryption by GSSAPI is not spoken; APP_DATABASE__TLS is",

@@ -1,4 +1,4 @@
-"""What a worker counts, for Prometheus (docs/jobs.md says what to alert on)."""
+"""What a worker counts, for Prometheus (docs/how-to/jobs.md says what to alert on)."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 

@@ -19,7 +19,7 @@ DEFAULT_MAX_ATTEMPTS = 20
 
 
 class Mode(StrEnum):
-    """How a handler and the end of its job belong together (docs/jobs.md)."""
+    """How a handler and the end of its job belong together (docs/how-to/jobs.md)."""
 
     TX = "tx"
     """One transaction: the handler's writes and the completion commit together. For short work in the database."""

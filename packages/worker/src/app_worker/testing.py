@@ -1,4 +1,4 @@
-"""For tests of your own jobs: see what is enqueued, run what is due in this process, or run jobs inline (docs/jobs.md).
+"""For tests of your own jobs: see what is enqueued, run what is due in this process, or run jobs inline.
 
 pytest loads it as a plugin, on top of the fixtures of `app_db.testing.plugin`: real rows, the real runner, no Valkey.
 """

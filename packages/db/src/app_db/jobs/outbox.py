@@ -111,7 +111,7 @@ async def enqueue(
 ) -> UUID:
     """Accept a job as part of the caller's transaction and return its id: one INSERT, nothing sent anywhere.
 
-    It is rolled back with the transaction; once committed it runs, whatever dies in between (docs/jobs.md).
+    It is rolled back with the transaction; once committed it runs, whatever dies in between (docs/how-to/jobs.md).
 
     Args:
         session: whose transaction it joins.
