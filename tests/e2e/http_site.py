@@ -25,6 +25,7 @@ NO_HANG = 10.0
 EMAIL = "ada@example.test"
 READER = "grace@example.test"
 """Whose session no sign-in of the tests pushes out: a user has fifty at most."""
+DATABASE = "app_http_test"
 ROLE = "api"  # no superuser: those are exempt from the limits that are tested
 CREATE_ROLE = f"""
     CREATE ROLE {ROLE} LOGIN PASSWORD '{{password}}';
@@ -50,7 +51,7 @@ class HttpSite:
     async def __aenter__(self) -> Self:
         self.postgres.start()
         self.valkey.start()
-        url = await databases.recreate(self.postgres.url("postgres"), "app_http_test")
+        url = await databases.recreate(self.postgres.url("postgres"), DATABASE)
         await databases.migrate(url, root=ROOT)
         self.dsn = url.replace("+asyncpg", "")
         await self.do(CREATE_ROLE.format(password=self.postgres.password))

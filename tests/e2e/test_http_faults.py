@@ -18,11 +18,17 @@ from httpx2 import AsyncClient, Response
 
 from app_api.testing import assert_problem
 
-from .http_site import END_SESSIONS, NO_HANG, ROLE, HttpSite
+from .http_site import DATABASE, END_SESSIONS, NO_HANG, ROLE, HttpSite
 from .processes import until
 
-NO_MORE = f"ALTER ROLE {ROLE} CONNECTION LIMIT 0"
-AGAIN = f"ALTER ROLE {ROLE} CONNECTION LIMIT -1"
+LETS_NOBODY_IN = {
+    "53300": (f"ALTER ROLE {ROLE} CONNECTION LIMIT 0", f"ALTER ROLE {ROLE} CONNECTION LIMIT -1"),
+    "42501": (
+        f"REVOKE CONNECT ON DATABASE {DATABASE} FROM PUBLIC",
+        f"GRANT CONNECT ON DATABASE {DATABASE} TO PUBLIC",
+    ),
+}
+"""By what PostgreSQL answers to who connects: how it is done, and undone."""
 READ_ONLY = f"ALTER ROLE {ROLE} SET default_transaction_read_only = on"
 WRITABLE = f"ALTER ROLE {ROLE} RESET default_transaction_read_only"
 
@@ -86,14 +92,18 @@ async def test_no_sign_in_hangs_on_a_table_that_is_locked(site: HttpSite) -> Non
     await site.nothing_is_left_open()
 
 
-async def test_a_database_that_lets_nobody_in_is_said_to_be_away_until_it_does(site: HttpSite) -> None:
-    await site.do(f"{NO_MORE}; {END_SESSIONS}")
+@pytest.mark.parametrize(("no_more", "again"), LETS_NOBODY_IN.values(), ids=LETS_NOBODY_IN)
+async def test_a_database_that_lets_nobody_in_is_said_to_be_away_until_it_does(
+    site: HttpSite, no_more: str, again: str
+) -> None:
+    await site.do(no_more)
+    await site.do(END_SESSIONS)
 
     try:
         assert_unavailable(await site.login())
         assert_unavailable(await site.me())
     finally:
-        await site.do(AGAIN)
+        await site.do(again)
 
     assert (await site.login()).status_code == 200
     assert (await site.me()).status_code == 200

@@ -1,13 +1,17 @@
 """What the database cannot do costs a job no attempt (ADR-0034; SQLSTATEs of PostgreSQL, appendix A)."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import pytest
 from sqlalchemy import text
 
 from app_db import open_database
 from app_db.models import JobState
 from app_db.settings import DatabaseSettings
+from app_db.testing.databases import AppRole
 from app_worker.context import JobContext
-from app_worker.registry import handles
+from app_worker.registry import Mode, handles
 
 from .conftest import Jobs, MakeRunner, Note
 
@@ -69,3 +73,45 @@ async def test_a_job_under_which_the_schema_changed_is_given_back_and_then_done(
     assert (given_back.state, given_back.attempt) == (JobState.RETRYABLE, 0)
     assert sizes == [7, "7"]
     assert (await jobs.get(delivery)).state is JobState.COMPLETED
+
+
+@asynccontextmanager
+async def shut_out(modest_role: AppRole) -> AsyncIterator[None]:
+    """Let the role into its database no more, and end what it has open; in again behind the block."""
+    name, role = modest_role.administrator.sqlalchemy_url.database, modest_role.roles.app
+    goodbyes = text("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = :role")
+    async with open_database(modest_role.administrator, name="test") as administrator:
+        async with administrator.sessions.begin() as session:
+            await session.execute(text(f'REVOKE CONNECT ON DATABASE "{name}" FROM {role}'))
+        async with administrator.sessions.begin() as session:
+            await session.execute(goodbyes, {"role": role})
+        try:
+            yield
+        finally:
+            async with administrator.sessions.begin() as session:
+                await session.execute(text(f'GRANT CONNECT ON DATABASE "{name}" TO {role}'))
+
+
+async def test_a_job_whose_role_is_shut_out_of_its_database_is_given_back(
+    make_runner: MakeRunner, modest_role: AppRole
+) -> None:
+    """PostgreSQL answers 42501 to who connects then (InitPostgres), as to a statement without a GRANT."""
+
+    @handles(Note, max_attempts=1, mode=Mode.LEASE)
+    async def writes(job: JobContext, payload: Note) -> None:
+        async with shut_out(modest_role), job.transaction():
+            pass
+
+    async with open_database(modest_role.settings, name="worker") as database:
+        jobs = Jobs(database)
+        delivery = await jobs.deliver()
+
+        await make_runner(writes, database=database).run(delivery)
+
+        job, errors = await jobs.get(delivery), await jobs.errors(delivery)
+        async with database.sessions.begin() as session:
+            await session.execute(text("DELETE FROM jobs"))  # nobody else empties this database
+
+    assert (job.state, job.attempt) == (JobState.RETRYABLE, 0)
+    assert "permission denied for database" in errors[0].error
+    assert database.failures["refused"] == 1
