@@ -8,8 +8,8 @@ import pytest
 
 from app_db.jobs.ledger import Delivery
 from app_db.types import new_id
-from app_worker.bells import Bells
 from app_worker.engine import Window
+from app_worker.notifications import NotificationListener
 
 from .conftest import eventually, open_engine, running, until, working
 
@@ -91,9 +91,9 @@ async def test_nothing_is_left_in_valkey_when_all_is_done(window: Window) -> Non
 async def test_a_new_delivery_starts_before_the_next_look(window: Window) -> None:
     ran = Ran()
     engine = open_engine(window, ran, poll=NEVER)
-    bells = Bells(window.valkey, {window.pushed: engine.wake}, call_timeout=timedelta(seconds=10))
+    listener = NotificationListener(window.valkey, {window.pushed: engine.wake}, call_timeout=timedelta(seconds=10))
 
-    async with running(bells.run()), working(engine):
+    async with running(listener.run()), working(engine):
         await eventually(lambda: offers(window, 1))
         await window.push(deliveries(1))
 
@@ -110,9 +110,9 @@ async def test_a_slot_that_is_free_again_is_filled_before_the_next_look(window: 
 
 async def test_an_engine_that_finds_too_little_says_so(window: Window) -> None:
     heard = asyncio.Event()
-    bells = Bells(window.valkey, {window.hungry: heard.set}, call_timeout=timedelta(seconds=10))
-    async with running(bells.run()):
-        await heard.wait()  # rung once when the bells are up
+    listener = NotificationListener(window.valkey, {window.hungry: heard.set}, call_timeout=timedelta(seconds=10))
+    async with running(listener.run()):
+        await heard.wait()  # called once when the channel is subscribed
         heard.clear()
 
         await window.take("engine", 1)

@@ -16,9 +16,9 @@ from app_db.jobs import control
 from app_db.jobs.ledger import Delivery
 from app_db.jobs.wake import Leadership
 from app_db.models import JobState
-from app_worker.bells import Bells
 from app_worker.engine import Valkey, Window, connect
 from app_worker.metrics import Metrics
+from app_worker.notifications import NotificationListener
 from app_worker.relay import Relay, keep_leading
 
 from .conftest import LEASE, Jobs, eventually, open_engine, running, until, working
@@ -350,12 +350,12 @@ async def test_a_backlog_is_worked_off_without_waiting_for_the_next_look(jobs: J
 
     engine = open_engine(window, run, poll=NEVER)
     relay = open_relay(jobs, window)
-    bells = Bells(
+    listener = NotificationListener(
         window.valkey, {window.pushed: engine.wake, window.hungry: relay.hungry}, call_timeout=timedelta(seconds=1)
     )
     wanted = {await jobs.enqueue() for _ in range(20)}
 
-    async with running(bells.run(), relay.run()), working(engine):
+    async with running(listener.run(), relay.run()), working(engine):
         await until(lambda: len(ran) == len(wanted))
 
     assert set(ran) == wanted

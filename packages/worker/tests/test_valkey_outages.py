@@ -16,9 +16,9 @@ from structlog.testing import capture_logs
 from app_db.jobs.ledger import Delivery
 from app_db.settings import ValkeySettings
 from app_db.testing.servers import ValkeyServer
-from app_worker.bells import Bells
 from app_worker.engine import Window, connect
 from app_worker.metrics import Metrics
+from app_worker.notifications import NotificationListener
 from app_worker.relay import Relay
 
 from .conftest import LEASE, Jobs, frozen, open_engine, running, until, working
@@ -194,9 +194,9 @@ async def test_jobs_run_again_after_each_outage(jobs: Jobs, mortal_valkey: Valke
         metrics = Metrics(kinds=(), queues=["default"])
         relay = Relay(jobs.database, window, LEASE, lambda: True, metrics, poll=POLL)
         engine = open_engine(window, run, slots=2, poll=POLL)
-        rings = {window.pushed: engine.wake, window.hungry: relay.hungry}
-        bells = Bells(window.valkey, rings, call_timeout=CALL_TIMEOUT)
-        async with running(relay.run(), bells.run()), working(engine):
+        callbacks = {window.pushed: engine.wake, window.hungry: relay.hungry}
+        listener = NotificationListener(window.valkey, callbacks, call_timeout=CALL_TIMEOUT)
+        async with running(relay.run(), listener.run()), working(engine):
             for _ in range(3):
                 job_id = await jobs.enqueue()
                 await until(partial(has_run, ran, job_id))
@@ -225,13 +225,13 @@ async def test_a_worker_leaves_a_valkey_that_was_demoted(mortal_valkey: ValkeySe
             assert len(await window.waiting()) == 2
 
 
-async def test_bells_leave_a_valkey_that_was_demoted(mortal_valkey: ValkeyServer) -> None:
+async def test_notifications_leave_a_valkey_that_was_demoted(mortal_valkey: ValkeyServer) -> None:
     rung = asyncio.Event()
     with ValkeyServer.temporary() as promoted:
         async with (
             Proxy(mortal_valkey.url) as proxy,
             connect(proxy.settings) as valkey,
-            running(Bells(valkey, {"one": rung.set}, call_timeout=POLL).run()),
+            running(NotificationListener(valkey, {"one": rung.set}, call_timeout=POLL).run()),
         ):
             await until(rung.is_set)
             rung.clear()

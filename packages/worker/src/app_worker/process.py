@@ -24,13 +24,13 @@ from app_db.roles import refuse_powers
 from app_db.settings import DatabaseSettings
 from app_db.telemetry.tracing import traces_of
 from app_db.types import new_id
-from app_worker.bells import Bells
 from app_worker.engine import Engine, Valkey, Window, connect
 from app_worker.handlers import HANDLERS
 from app_worker.heartbeat import Heartbeat
 from app_worker.mail import open_mails
 from app_worker.mail_server import tell_of_mail_server
 from app_worker.metrics import Metrics
+from app_worker.notifications import NotificationListener
 from app_worker.pruning import serve_retention
 from app_worker.registry import Handler, Registry
 from app_worker.relay import Relay, keep_leading
@@ -90,8 +90,8 @@ def open_queues(
         )
         for window in (Window(valkey, name) for name in names)
     ]
-    bells = Bells(valkey, _rings(queues), call_timeout=settings.redis.timeout)
-    return queues, [keep_leading(leadership), bells.run(), *(queue.relay.run() for queue in queues)]
+    listener = NotificationListener(valkey, _callbacks(queues), call_timeout=settings.redis.timeout)
+    return queues, [keep_leading(leadership), listener.run(), *(queue.relay.run() for queue in queues)]
 
 
 def database_settings(settings: CommandSettings, registry: Registry) -> DatabaseSettings:
@@ -180,12 +180,12 @@ async def _run_until(
             task.result()  # guard: test_what_no_loop_expects_ends_the_worker_with_an_error
 
 
-def _rings(queues: Iterable[Queue]) -> dict[str, Callable[[], None]]:
-    rings: dict[str, Callable[[], None]] = {}
+def _callbacks(queues: Iterable[Queue]) -> dict[str, Callable[[], None]]:
+    callbacks: dict[str, Callable[[], None]] = {}
     for queue in queues:
-        rings[queue.relay.window.pushed] = queue.engine.wake
-        rings[queue.relay.window.hungry] = queue.relay.hungry
-    return rings
+        callbacks[queue.relay.window.pushed] = queue.engine.wake
+        callbacks[queue.relay.window.hungry] = queue.relay.hungry
+    return callbacks
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:

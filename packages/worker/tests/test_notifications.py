@@ -1,4 +1,4 @@
-"""Wake-ups through Valkey."""
+"""Notifications through Valkey."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,8 +9,8 @@ from structlog.testing import capture_logs
 
 from app_db.settings import ValkeySettings
 from app_db.testing.servers import ValkeyServer
-from app_worker.bells import Bells
 from app_worker.engine import Valkey, connect
+from app_worker.notifications import NotificationListener
 
 from .conftest import frozen, running, until
 
@@ -18,7 +18,7 @@ TIMEOUT = timedelta(seconds=10)
 
 
 class Heard:
-    """Counts how often it was rung."""
+    """Counts its calls."""
 
     def __init__(self) -> None:
         self.times = 0
@@ -27,9 +27,9 @@ class Heard:
         self.times += 1
 
 
-async def test_a_message_rings_the_bell_of_its_channel(valkey: Valkey) -> None:
+async def test_a_message_calls_the_callback_of_its_channel(valkey: Valkey) -> None:
     one, other = Heard(), Heard()
-    async with running(Bells(valkey, {"one": one, "other": other}, call_timeout=TIMEOUT).run()):
+    async with running(NotificationListener(valkey, {"one": one, "other": other}, call_timeout=TIMEOUT).run()):
         await until(lambda: one.times and other.times)
 
         await valkey.publish("one", "")
@@ -38,9 +38,9 @@ async def test_a_message_rings_the_bell_of_its_channel(valkey: Valkey) -> None:
     assert other.times == 1
 
 
-async def test_whoever_listens_again_is_rung_for_what_was_missed(valkey: Valkey) -> None:
+async def test_a_new_subscription_calls_back_for_messages_that_were_lost(valkey: Valkey) -> None:
     heard = Heard()
-    async with running(Bells(valkey, {"one": heard}, call_timeout=TIMEOUT).run()):
+    async with running(NotificationListener(valkey, {"one": heard}, call_timeout=TIMEOUT).run()):
         await until(lambda: heard.times == 1)
 
         await valkey.client_kill_filter(_type="pubsub")
@@ -51,7 +51,9 @@ async def test_whoever_listens_again_is_rung_for_what_was_missed(valkey: Valkey)
 async def test_silence_is_no_loss(valkey: Valkey) -> None:
     heard = Heard()
     with capture_logs() as logs:
-        async with running(Bells(valkey, {"one": heard}, call_timeout=timedelta(milliseconds=100)).run()):
+        async with running(
+            NotificationListener(valkey, {"one": heard}, call_timeout=timedelta(milliseconds=100)).run()
+        ):
             await until(lambda: heard.times)
             await asyncio.sleep(0.5)  # several questions, and their answers
             await valkey.publish("one", "")
@@ -71,7 +73,7 @@ async def test_a_frozen_valkey_is_noticed_and_heard_again_when_it_thaws(mortal_v
         heard.times = 0
 
         await until(lambda: heard.times)
-    assert logs[0]["event"] == "bells_lost"
+    assert logs[0]["event"] == "notifications_lost"
 
 
 async def test_a_valkey_that_was_restarted_is_heard_again(mortal_valkey: ValkeyServer) -> None:
@@ -93,6 +95,6 @@ async def hearing(server: ValkeyServer, heard: Heard, call_timeout: timedelta) -
     """Listen to the channel `one` during the block."""
     async with (
         connect(ValkeySettings.model_validate({"url": server.url, "timeout": call_timeout})) as valkey,
-        running(Bells(valkey, {"one": heard}, call_timeout=call_timeout).run()),
+        running(NotificationListener(valkey, {"one": heard}, call_timeout=call_timeout).run()),
     ):
         yield
