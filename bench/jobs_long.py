@@ -85,7 +85,7 @@ async def reader(
         with place.processes("bench.jobs_worker", environment=environment):
             await warm_up(place, "bench.effect", 1)
             await place.seed("bench.effect", backlog)
-            await place.wake()
+            await place.notify()
             alone = await _loaded(place, database, min(BASELINE, seconds), backlog, "alone")
             other = await asyncpg.connect(place.settings.direct_dsn)
             snapshot = other.transaction(isolation="repeatable_read", readonly=True)

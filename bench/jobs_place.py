@@ -105,7 +105,7 @@ class Place:
         state = "scheduled" if due_in > NOW else "available"
         await self.connection.execute(_SEED, kind, state, due_in, count, timeout=PATIENCE)
 
-    async def wake(self) -> None:
+    async def notify(self) -> None:
         """Tell the relays, as a commit through the application's engine would."""
         await self.connection.execute("NOTIFY jobs")
 

@@ -127,7 +127,7 @@ async def ours(place: Place, name: str, kind: str, *, jobs: int, count: int, env
             await place.seed(kind, jobs)
             wal = await connection.fetchval("SELECT pg_current_wal_insert_lsn()")
             before = place.cpu(workers)
-        await place.wake()
+        await place.notify()
         await drained(place)
         used = place.cpu(workers).since(before)
         written = await connection.fetchval("SELECT pg_current_wal_insert_lsn() - $1::pg_lsn", wal)
@@ -149,7 +149,7 @@ async def warm_up(place: Place, kind: str, count: int) -> None:
     async with asyncio.timeout(WARM_UP_SECONDS):
         while await place.connection.fetchval(seen) < count:
             await place.seed(kind, WARM_UP)
-            await place.wake()
+            await place.notify()
             await drained(place)
 
 

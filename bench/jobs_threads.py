@@ -21,7 +21,7 @@ async def threads(place: Place, *, environment: dict[str, str]) -> float:
         with place.processes("bench.jobs_worker", environment=environment):
             await warm_up(place, "bench.effect", 1)
             await place.seed("bench.hang", HUNG)
-            await place.wake()
+            await place.notify()
             over = "SELECT count(*) FROM jobs WHERE kind = 'bench.hang' AND state = 'discarded'"
             while await place.connection.fetchval(over) < HUNG:  # noqa: ASYNC110  # nobody tells us
                 await asyncio.sleep(0.1)

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import async_sessionmaker
 
 from app_db import Database, Session
 from app_db.jobs.catalog import PruneSessions, WelcomeEmail
-from app_db.jobs.commits import count_after_commit, wake_after_commit
+from app_db.jobs.commits import count_after_commit, notify_after_commit
 from app_db.jobs.outbox import enqueue
 from app_db.types import new_id
 
@@ -92,9 +92,9 @@ async def test_jobs_of_a_savepoint_that_is_rolled_back_do_not_count(database: Da
     assert database.enqueued - before == {"sessions.prune": 1}
 
 
-async def test_a_wake_counts_no_jobs(database: Database, session: Session) -> None:
+async def test_a_notification_counts_no_jobs(database: Database, session: Session) -> None:
     before = database.enqueued.copy()
-    wake_after_commit(session)
+    notify_after_commit(session)
 
     await session.commit()
 

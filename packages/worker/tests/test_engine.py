@@ -91,7 +91,7 @@ async def test_nothing_is_left_in_valkey_when_all_is_done(window: Window) -> Non
 async def test_a_new_delivery_starts_before_the_next_look(window: Window) -> None:
     ran = Ran()
     engine = open_engine(window, ran, poll=NEVER)
-    listener = NotificationListener(window.valkey, {window.pushed: engine.wake}, call_timeout=timedelta(seconds=10))
+    listener = NotificationListener(window.valkey, {window.pushed: engine.notify}, call_timeout=timedelta(seconds=10))
 
     async with running(listener.run()), working(engine):
         await eventually(lambda: offers(window, 1))

@@ -213,24 +213,24 @@ async def test_a_running_job_is_cancelled_at_the_next_beat(jobs: Jobs, make_runn
         await eventually(is_cancelled)
 
 
-async def test_a_worker_that_is_woken_looks_at_once_for_what_shall_end(jobs: Jobs, make_runner: MakeRunner) -> None:
+async def test_a_worker_that_is_notified_looks_at_once_for_cancelled_jobs(jobs: Jobs, make_runner: MakeRunner) -> None:
     runner = make_runner(endless)
     rare = JobSettings(lease=timedelta(hours=1))
     async with running(runner, await jobs.deliver()) as delivery, beating(runner, rare) as heartbeat:
         async with jobs.database.sessions.begin() as session:
             await control.cancel(session, delivery.id)
 
-        heartbeat.wake()
+        heartbeat.notify()
 
         await until(lambda: not runner.held)
 
 
-async def test_a_worker_without_jobs_is_not_woken(jobs: Jobs, make_runner: MakeRunner) -> None:
+async def test_a_worker_without_jobs_ignores_notifications(jobs: Jobs, make_runner: MakeRunner) -> None:
     rare = JobSettings(lease=timedelta(hours=1))
     async with beating(make_runner(endless), rare) as heartbeat:
         await eventually(lambda: has_beaten(jobs, 1))
         await jobs.scalar("SELECT pg_sleep(0.3)")  # the pause after a beat
-        heartbeat.wake()
+        heartbeat.notify()
         await jobs.scalar("SELECT pg_sleep(0.3)")
 
         assert await has_beaten(jobs, 1)

@@ -13,8 +13,8 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from app_db.jobs import control
+from app_db.jobs.leadership import Leadership
 from app_db.jobs.ledger import Delivery
-from app_db.jobs.wake import Leadership
 from app_db.models import JobState
 from app_worker.engine import Valkey, Window, connect
 from app_worker.metrics import Metrics
@@ -278,14 +278,14 @@ async def test_a_relay_that_does_not_lead_leaves_everything_to_others(jobs: Jobs
 # --- waking --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_commit_wakes_the_relay(jobs: Jobs, relay: Relay) -> None:
+async def test_a_commit_notifies_the_relay(jobs: Jobs, relay: Relay) -> None:
     async with leading(jobs, relay):
         await jobs.enqueue()
 
         await eventually(lambda: is_in_state(jobs, JobState.DISPATCHED))
 
 
-async def test_a_job_whose_wake_up_was_lost_is_found_by_the_next_look(jobs: Jobs, relay: Relay) -> None:
+async def test_a_job_whose_notification_was_lost_is_found_by_the_next_poll(jobs: Jobs, relay: Relay) -> None:
     relay.poll = timedelta(milliseconds=10)
     async with running(relay.run()):
         await insert_silently(jobs, "now()")
@@ -302,7 +302,9 @@ async def test_a_job_that_is_due_since_long_ago_is_found_by_the_next_look(jobs: 
         await eventually(lambda: is_in_state(jobs, JobState.DISPATCHED))
 
 
-async def test_a_relay_that_is_woken_looks_no_further_back_than_the_oldest_due_job(jobs: Jobs, window: Window) -> None:
+async def test_a_relay_that_is_notified_looks_no_further_back_than_the_oldest_due_job(
+    jobs: Jobs, window: Window
+) -> None:
     await offer(window, 5)
     async with leading(jobs, open_relay(jobs, window, lease=NEVER)):
         first = await jobs.enqueue()
@@ -351,7 +353,7 @@ async def test_a_backlog_is_worked_off_without_waiting_for_the_next_look(jobs: J
     engine = open_engine(window, run, poll=NEVER)
     relay = open_relay(jobs, window)
     listener = NotificationListener(
-        window.valkey, {window.pushed: engine.wake, window.hungry: relay.hungry}, call_timeout=timedelta(seconds=1)
+        window.valkey, {window.pushed: engine.notify, window.hungry: relay.hungry}, call_timeout=timedelta(seconds=1)
     )
     wanted = {await jobs.enqueue() for _ in range(20)}
 
@@ -361,13 +363,13 @@ async def test_a_backlog_is_worked_off_without_waiting_for_the_next_look(jobs: J
     assert set(ran) == wanted
 
 
-async def test_a_hungry_engine_wakes_nobody_when_no_job_was_left_behind(jobs: Jobs, relay: Relay) -> None:
+async def test_an_idle_engine_notifies_nobody_when_no_job_was_left_behind(jobs: Jobs, relay: Relay) -> None:
     await jobs.enqueue()
     await relay.dispatch()
 
     relay.hungry()
 
-    assert not relay.woken.is_set()
+    assert not relay.notified.is_set()
 
 
 LEADERS = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'worker-leader'"
@@ -377,7 +379,9 @@ LEADERS = "FROM pg_stat_activity WHERE datname = current_database() AND applicat
 async def leading(jobs: Jobs, relay: Relay) -> AsyncIterator[None]:
     """Let a relay run that leads as soon as it has the lock."""
     settings = jobs.database.settings
-    leadership = Leadership(settings.direct_dsn, ["default"], connect_timeout=TIMEOUT, woken=relay.woken.set)
+    leadership = Leadership(
+        settings.direct_dsn, ["default"], connect_timeout=TIMEOUT, on_notification=relay.notified.set
+    )
     relay.leads = lambda: leadership.leads("default")
     async with running(keep_leading(leadership), relay.run()):
         await until(lambda: leadership.leads("default"))
@@ -411,7 +415,7 @@ async def lease_runs_out(jobs: Jobs) -> None:
 
 
 async def insert_silently(jobs: Jobs, due: str) -> None:
-    """Add a job as plain SQL does, which wakes nobody."""
+    """Add a job as plain SQL does, which notifies nobody."""
     async with jobs.database.sessions.begin() as session:
         await session.execute(
             text(

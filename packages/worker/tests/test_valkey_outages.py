@@ -194,7 +194,7 @@ async def test_jobs_run_again_after_each_outage(jobs: Jobs, mortal_valkey: Valke
         metrics = Metrics(kinds=(), queues=["default"])
         relay = Relay(jobs.database, window, LEASE, lambda: True, metrics, poll=POLL)
         engine = open_engine(window, run, slots=2, poll=POLL)
-        callbacks = {window.pushed: engine.wake, window.hungry: relay.hungry}
+        callbacks = {window.pushed: engine.notify, window.hungry: relay.hungry}
         listener = NotificationListener(window.valkey, callbacks, call_timeout=CALL_TIMEOUT)
         async with running(relay.run(), listener.run()), working(engine):
             for _ in range(3):

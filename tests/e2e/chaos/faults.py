@@ -26,7 +26,7 @@ async def kill_worker(site: Site, chance: Random) -> None:
 
 
 async def kill_producer(site: Site, chance: Random) -> None:
-    """kill -9 at any moment: before COMMIT, while it is under way, or before the wake-up is sent."""
+    """kill -9 at any moment: before COMMIT, while it is under way, or before the notification is sent."""
     site.kill_producer()
     site.start_producer()
 

@@ -63,7 +63,7 @@ async def accept_for_ever(database: Database) -> NoReturn:
 
 
 async def accept_and_die(database: Database) -> None:
-    """The commit is all that is left of us: the wake-up is sent some milliseconds later."""
+    """The commit is all that is left of us: the notification is sent some milliseconds later."""
     async with database.sessions.begin() as session:
         await accept(session, TxEffect())
     os.kill(os.getpid(), signal.SIGKILL)

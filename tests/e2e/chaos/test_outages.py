@@ -31,7 +31,7 @@ END_SESSIONS = """
 RECOVERY = 5
 """Seconds from Postgres's return to the first job that was accepted since."""
 POLL = 1
-"""Seconds within which a job starts whose wake-up was lost."""
+"""Seconds within which a job starts whose notification was lost."""
 MARGIN = 1
 """Seconds for the machine, which has other things to do."""
 SHORT_JOBS, SLOTS, FLUSHES = 300, 2, 10

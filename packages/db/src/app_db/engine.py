@@ -15,7 +15,7 @@ from app_db.connections import Vet, make_engine
 from app_db.deadline import piece_of_work
 from app_db.driver import TransactionDivided
 from app_db.jobs.commits import TELL
-from app_db.jobs.wake import Waker
+from app_db.jobs.notifier import Notifier
 from app_db.outage import DatabaseUnavailable, is_outage
 from app_db.settings import DatabaseSettings
 from app_db.supervision import leave_together
@@ -95,7 +95,7 @@ class Database:
         """How many jobs of each kind this process has committed."""
         self.failures: Counter[str] = Counter()
         """How often the database could not be used, by `supervision.KINDS`."""
-        self.waker = Waker(settings.direct_dsn, connect_timeout=settings.connect_timeout)
+        self.notifier = Notifier(settings.direct_dsn, connect_timeout=settings.connect_timeout)
         self.engine = make_engine(settings, settings.dsn, name, vet=vet, failures=self.failures)
         reads: dict[str, Any] = {"vet": vet, "failures": self.failures, "read_only": True}
         self.read_engine = make_engine(settings, settings.read_dsn, f"{name}-read", **reads)
@@ -191,11 +191,11 @@ class Database:
 
     def _jobs_committed(self, kinds: Counter[str]) -> None:
         self.enqueued.update(kinds)  # guard: test_committed_jobs_are_counted_by_kind
-        self.waker.wake()  # guard: test_a_commit_with_jobs_wakes_the_relays
+        self.notifier.notify()  # guard: test_a_commit_with_jobs_notifies_the_relays
 
     async def close(self) -> None:
-        """Close all connections; a wake-up that is still due is sent first."""
-        await self.waker.close()  # guard: test_a_wake_that_is_due_is_sent_before_the_database_closes
+        """Close all connections; a notification that is still due is sent first."""
+        await self.notifier.close()  # guard: test_a_notification_that_is_due_is_sent_before_the_database_closes
         for engine in self.engines.values():
             await engine.dispose()
 

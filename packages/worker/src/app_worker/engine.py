@@ -169,14 +169,14 @@ class Engine:
         run: Callable[[Delivery], Awaitable[None]],
         poll: timedelta = POLL,
     ) -> None:
-        """End what runs longer than `timeout`; look for deliveries once in `poll`, if nobody calls `wake` before."""
+        """End what runs longer than `timeout`; look for deliveries once in `poll`, if nobody calls `notify` before."""
         self._id = str(new_id())
         self._window = window
         self._slots = slots
         self._poll = poll
         self._running: set[asyncio.Task[None]] = set()
         self._stopping = False
-        self._woken = asyncio.Event()
+        self._notified = asyncio.Event()
 
         async def deliver(ctx: dict[Any, Any], job_id: str, fence: int) -> None:  # named as arq's protocol names it
             await run(Delivery(UUID(job_id), fence))
@@ -193,14 +193,14 @@ class Engine:
             log_results=False,
         )
 
-    def wake(self) -> None:
+    def notify(self) -> None:
         """Look at once: there are new deliveries."""
-        self._woken.set()
+        self._notified.set()
 
     def stop(self) -> None:
         """Start nothing more; `work` returns when what runs has ended."""
         self._stopping = True
-        self._woken.set()
+        self._notified.set()
 
     async def work(self, *, grace: timedelta) -> None:
         """Run deliveries until `stop`; a Valkey that goes away and comes back does not end it.
@@ -209,10 +209,10 @@ class Engine:
         """
         try:
             while not self._stopping:
-                self._woken.clear()
+                self._notified.clear()
                 pause = await self._try_to_take()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._woken.wait(), pause.total_seconds())
+                    await asyncio.wait_for(self._notified.wait(), pause.total_seconds())
         finally:
             with contextlib.suppress(RedisError, OSError):  # then they are forgotten in a moment
                 await self._window.leave(self._id)
@@ -250,7 +250,7 @@ class Engine:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        self._woken.set()
+        self._notified.set()
 
 
 def _as_it_is(job: Any) -> dict[str, Any]:  # Any: what Answers gives

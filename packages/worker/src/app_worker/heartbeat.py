@@ -18,7 +18,7 @@ from app_worker.vitals import Vitals
 log = structlog.get_logger(__name__)
 
 EARLIEST = 0.25
-"""Seconds between two beats at least, however often somebody is woken."""
+"""Seconds between two beats at least, however often somebody is notified."""
 
 
 class Heartbeat:
@@ -32,18 +32,18 @@ class Heartbeat:
         self._worker = worker
         self._settings = settings
         self._vitals = vitals
-        self._woken = asyncio.Event()
+        self._notified = asyncio.Event()
 
     def drain(self) -> None:
         """Say from now on that this worker takes no more jobs."""
         self._vitals.draining = True
         self._runner.stop()
-        self._woken.set()
+        self._notified.set()
 
-    def wake(self) -> None:
+    def notify(self) -> None:
         """Beat soon: a running job may have been cancelled."""
         if self._runner.held:
-            self._woken.set()
+            self._notified.set()
 
     async def run(self) -> None:
         """Beat until cancelled."""
@@ -52,8 +52,8 @@ class Heartbeat:
             pause = self._at_most
             await asyncio.sleep(min(EARLIEST, pause))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), pause - EARLIEST)
-            self._woken.clear()
+                await asyncio.wait_for(self._notified.wait(), pause - EARLIEST)
+            self._notified.clear()
 
     async def beat(self) -> None:
         """Show that we live; end the jobs that are lost or shall be cancelled, or all when nobody has heard us."""

@@ -16,9 +16,9 @@ import structlog
 from app_db import Database, open_database
 from app_db.configuration import Environment
 from app_db.jobs.catalog import CATALOG
+from app_db.jobs.leadership import Leadership
 from app_db.jobs.ledger import Delivery
 from app_db.jobs.retention import QUEUE as RETENTION
-from app_db.jobs.wake import Leadership
 from app_db.jobs.workers import WorkerRow
 from app_db.roles import refuse_powers
 from app_db.settings import DatabaseSettings
@@ -75,14 +75,14 @@ def open_queues(
         finally:
             vitals.running -= 1
 
-    def woken() -> None:
-        heartbeat.wake()
+    def notified() -> None:
+        heartbeat.notify()
         for queue in queues:
-            queue.relay.woken.set()
+            queue.relay.notified.set()
 
     names, lease = settings.worker.queues, settings.worker.running_lease
     timeout = settings.database.connect_timeout
-    leadership = Leadership(settings.database.direct_dsn, names, connect_timeout=timeout, woken=woken)
+    leadership = Leadership(settings.database.direct_dsn, names, connect_timeout=timeout, on_notification=notified)
     queues = [
         Queue(
             Relay(database, window, lease, partial(leadership.leads, window.queue), runner.metrics),
@@ -183,7 +183,7 @@ async def _run_until(
 def _callbacks(queues: Iterable[Queue]) -> dict[str, Callable[[], None]]:
     callbacks: dict[str, Callable[[], None]] = {}
     for queue in queues:
-        callbacks[queue.relay.window.pushed] = queue.engine.wake
+        callbacks[queue.relay.window.pushed] = queue.engine.notify
         callbacks[queue.relay.window.hungry] = queue.relay.hungry
     return callbacks
 

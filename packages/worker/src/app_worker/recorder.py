@@ -10,7 +10,7 @@ import structlog
 
 from app_db import Database
 from app_db.jobs import ledger
-from app_db.jobs.commits import wake_after_commit
+from app_db.jobs.commits import notify_after_commit
 from app_db.models import JobState
 from app_db.outage import is_outage
 from app_db.texts import safe_repr
@@ -88,7 +88,7 @@ class Recorder:
             if state is not None and verdict.error is not None and attempt.job is not None:
                 await record(session, delivery, attempt=attempt.job.attempt, error=verdict.error)
             if verdict.due_in == NOW:
-                wake_after_commit(session)
+                notify_after_commit(session)
             return state
 
     def started(self, attempt: Attempt) -> None:

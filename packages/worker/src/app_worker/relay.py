@@ -14,7 +14,8 @@ from redis.exceptions import RedisError
 from app_db import Database
 from app_db.jobs import dispatch
 from app_db.jobs.dispatch import Claim
-from app_db.jobs.wake import LOST, Leadership
+from app_db.jobs.leadership import Leadership
+from app_db.jobs.notifier import CONNECTION_LOST
 from app_worker.engine import Window
 from app_worker.metrics import Metrics
 
@@ -39,8 +40,8 @@ class Relay:
     leads: Callable[[], bool]
     metrics: Metrics
     poll: timedelta = POLL
-    """The longest that a lost wake-up can delay a job."""
-    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    """The longest that a lost notification can delay a job."""
+    notified: asyncio.Event = field(default_factory=asyncio.Event)
     _behind: bool = True
     _since: datetime | None = None
     _tend_at: float = 0
@@ -49,7 +50,7 @@ class Relay:
     def hungry(self) -> None:
         """Look again at once if the last look left due jobs behind."""
         if self._behind:
-            self.woken.set()
+            self.notified.set()
 
     async def dispatch(self, *, since: datetime | None = None) -> int:
         """Claim as many due jobs as there is room for, commit, then push them; return how many.
@@ -86,10 +87,10 @@ class Relay:
             self._since = await dispatch.oldest_due(session, self.window.queue)
 
     async def run(self) -> None:
-        """Dispatch at every wake-up and at least once in `poll`, until cancelled."""
+        """Dispatch at every notification and at least once in `poll`, until cancelled."""
         since = None
         while True:
-            self.woken.clear()
+            self.notified.clear()
             try:
                 if self.leads():
                     await self._tend_in_time()  # guard: test_a_relay_that_runs_tends_what_waits
@@ -97,7 +98,7 @@ class Relay:
             except Exception as error:  # an outage of either server: the next look finds the same jobs
                 log.warning("dispatch_failed", queue=self.window.queue, cause=repr(error))
                 await asyncio.sleep(PAUSE_AFTER_OUTAGE.total_seconds())
-            since = self._since if await self._is_woken() else None
+            since = self._since if await self._is_notified() else None
 
     async def _tend_in_time(self) -> None:
         """Before anything is dispatched, or a new leader would dispatch again what waits since the last one died."""
@@ -109,12 +110,12 @@ class Relay:
     def _tend_every(self) -> float:
         return self.lease.total_seconds() / 5
 
-    async def _is_woken(self) -> bool:
+    async def _is_notified(self) -> bool:
         """Return False if nobody has called for so long that it is time to look at everything."""
         pause = min(self.poll.total_seconds(), self._tend_every)
         with suppress(TimeoutError):
             # Not in step with the relays of other queues and processes.
-            return await asyncio.wait_for(self.woken.wait(), pause * random.uniform(0.5, 1))  # noqa: S311
+            return await asyncio.wait_for(self.notified.wait(), pause * random.uniform(0.5, 1))  # noqa: S311
         return False
 
     def _in_time(self) -> asyncio.Timeout:
@@ -144,10 +145,10 @@ class Relay:
 
 
 async def keep_leading(leadership: Leadership) -> None:
-    """Hear wake-ups and hold the locks of queues until cancelled, whatever becomes of Postgres."""
+    """Hear notifications and hold the locks of queues until cancelled, whatever becomes of Postgres."""
     while True:
         try:
             await leadership.run()
-        except LOST as error:
+        except CONNECTION_LOST as error:
             log.warning("listen_failed", cause=repr(error))
         await asyncio.sleep(PAUSE_AFTER_OUTAGE.total_seconds())

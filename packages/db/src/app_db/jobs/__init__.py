@@ -1,1 +1,1 @@
-"""How a job is accepted: payload classes, their catalog, `enqueue`, and the wake-up after the commit."""
+"""How a job is accepted: payload classes, their catalog, `enqueue`, and the notification after the commit."""

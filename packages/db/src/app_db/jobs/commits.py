@@ -1,4 +1,4 @@
-"""What a transaction owes the job system once it has committed: a wake-up for the relays, and a count of its jobs."""
+"""What happens after a commit that made jobs due: relays are notified, and new jobs are counted."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -17,16 +17,16 @@ type _Owed = WeakKeyDictionary[SessionTransaction, Counter[str]]
 """By transaction or savepoint: what one that was rolled back owed is forgotten with it."""
 
 
-def wake_after_commit(session: AsyncSession) -> None:
+def notify_after_commit(session: AsyncSession) -> None:
     """Wake the relays when this transaction has committed: call it for every job that it makes due.
 
-    `enqueue` does it by itself. A transaction that is rolled back wakes nobody.
+    `enqueue` does it by itself. A transaction that is rolled back notifies nobody.
     """
     count_after_commit(session, ())
 
 
 def count_after_commit(session: AsyncSession, kinds: Iterable[str]) -> None:
-    """Add `kinds`, one for each job, to `Database.enqueued` when this transaction has committed; wakes as well."""
+    """Add `kinds`, one for each job, to `Database.enqueued` when this transaction has committed; notifies as well."""
     sync = session.sync_session
     transaction = sync.get_nested_transaction() or sync.get_transaction() or sync.begin()
     owed: _Owed = sync.info.setdefault(_OWED, WeakKeyDictionary())

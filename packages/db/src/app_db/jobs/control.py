@@ -13,7 +13,7 @@ from app_db.engine import Session
 from app_db.errors import Conflict, Invalid, NotFound, violation_as
 from app_db.jobs import parts
 from app_db.jobs.bounds import INTEGER, SMALLINT, require_name
-from app_db.jobs.commits import wake_after_commit
+from app_db.jobs.commits import notify_after_commit
 from app_db.jobs.parts import Part
 from app_db.models import FINAL_STATES, OPEN_STATES, Job, JobCancellation, JobState
 
@@ -91,7 +91,7 @@ async def cancel(session: Session, job_id: UUID) -> None:
         raise NotFound
     if state in FINAL_STATES and state != JobState.CANCELLED:
         raise JobIsFinal
-    wake_after_commit(session)  # guard: test_workers_look_at_once_when_there_is_something_for_them
+    notify_after_commit(session)  # guard: test_workers_look_at_once_when_there_is_something_for_them
 
 
 async def retry(session: Session, job_id: UUID) -> None:
@@ -162,7 +162,7 @@ async def pause(session: Session, queue: str) -> None:
 async def resume(session: Session, queue: str) -> None:
     """End the pause of the queue; its jobs are delivered as soon as this is committed. Idempotent."""
     await session.execute(_RESUME, {"queue": queue})
-    wake_after_commit(session)  # guard: test_workers_look_at_once_when_there_is_something_for_them
+    notify_after_commit(session)  # guard: test_workers_look_at_once_when_there_is_something_for_them
 
 
 async def limit(session: Session, queue: str, max_running: int | None) -> None:
@@ -175,7 +175,7 @@ async def limit(session: Session, queue: str, max_running: int | None) -> None:
         raise ValueError(f"a limit is between 1 and {INTEGER - 1}; to stop a queue, pause it")
     require_name(queue, "the queue")
     await session.execute(_LIMIT, {"queue": queue, "max_running": max_running})
-    wake_after_commit(session)  # guard: test_workers_look_at_once_when_there_is_something_for_them
+    notify_after_commit(session)  # guard: test_workers_look_at_once_when_there_is_something_for_them
 
 
 # In one statement, so that what it says about the job is what it has acted on.
@@ -232,7 +232,7 @@ async def _ask(session: Session, conditions: Sequence[ColumnElement[bool]], *, l
     statement = insert(JobCancellation).from_select(["job_id"], wanted).on_conflict_do_nothing()
     asked = (await session.scalars(statement.returning(JobCancellation.job_id))).all()
     if asked:
-        wake_after_commit(session)  # guard: test_workers_look_at_once_when_there_is_something_for_them
+        notify_after_commit(session)  # guard: test_workers_look_at_once_when_there_is_something_for_them
     return len(asked)
 
 
@@ -253,7 +253,7 @@ async def _revive(
         revived = (await session.scalars(statement, execution_options=NO_SYNC)).all()
     if revived:
         await session.execute(delete(JobCancellation).where(JobCancellation.job_id.in_(revived)))
-        wake_after_commit(session)  # guard: test_workers_look_at_once_when_there_is_something_for_them
+        notify_after_commit(session)  # guard: test_workers_look_at_once_when_there_is_something_for_them
     return len(revived)
 
 

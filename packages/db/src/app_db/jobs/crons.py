@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from app_db.engine import Session
-from app_db.jobs.commits import wake_after_commit
+from app_db.jobs.commits import notify_after_commit
 
 # The rows are written once, at the first look of the first worker; what this statement inserts it does not return.
 _LAST_TICKS = text("""
@@ -67,7 +67,7 @@ async def join_open_job(session: Session, job_id: UUID, *, queue: str) -> OpenJo
     if row is None or not row.is_older:
         return None
     if row.is_hastened:
-        wake_after_commit(session)
+        notify_after_commit(session)
     return OpenJob(row.state, row.attempt)
 
 

@@ -1,4 +1,4 @@
-"""The wake-up after a commit."""
+"""The notification after a commit, and who leads a queue."""
 
 import asyncio
 import os
@@ -13,8 +13,9 @@ from sqlalchemy import URL, make_url, text
 
 from app_db import Database
 from app_db.jobs.catalog import PruneSessions
+from app_db.jobs.leadership import Leadership
+from app_db.jobs.notifier import CHANNEL, CONNECTION_LOST, Notifier
 from app_db.jobs.outbox import enqueue
-from app_db.jobs.wake import CHANNEL, LOST, Leadership, Waker
 from app_db.models import JobQueue
 from app_db.settings import DatabaseSettings
 
@@ -33,7 +34,7 @@ class Listener:
         self._heard: asyncio.Queue[str] = asyncio.Queue()
 
     def hear(self, connection: object, pid: int, channel: str, payload: object) -> None:
-        self._heard.put_nowait(str(payload) or "wake")
+        self._heard.put_nowait(str(payload) or "notified")
 
     async def until_now(self) -> list[str]:
         """Return what was sent before this moment, in its order."""
@@ -82,10 +83,10 @@ async def listener(database: Database) -> AsyncIterator[Listener]:
 
 
 @pytest.fixture
-async def waker(database: Database) -> AsyncIterator[Waker]:
-    waker = Waker(database.settings.direct_dsn, connect_timeout=TIMEOUT)
-    yield waker
-    await waker.close()
+async def notifier(database: Database) -> AsyncIterator[Notifier]:
+    notifier = Notifier(database.settings.direct_dsn, connect_timeout=TIMEOUT)
+    yield notifier
+    await notifier.close()
 
 
 async def backend_that_said(database: Database, statement: str) -> int:
@@ -98,161 +99,163 @@ async def backend_that_said(database: Database, statement: str) -> int:
         return int((await session.scalars(asked, {"statement": statement})).one())
 
 
-async def test_a_commit_with_jobs_wakes_the_relays(open_with: OpenWith, listener: Listener) -> None:
+async def test_a_commit_with_jobs_notifies_the_relays(open_with: OpenWith, listener: Listener) -> None:
     async with open_with() as second:
         async with second.unit_of_work() as session:
             await enqueue(session, PruneSessions())
 
-        await second.waker.close()  # sends what is due
+        await second.notifier.close()  # sends what is due
 
-    assert await listener.until_now() == ["wake"]
+    assert await listener.until_now() == ["notified"]
 
 
-async def test_a_wake_that_is_due_is_sent_before_the_database_closes(open_with: OpenWith, listener: Listener) -> None:
+async def test_a_notification_that_is_due_is_sent_before_the_database_closes(
+    open_with: OpenWith, listener: Listener
+) -> None:
     async with open_with() as second, second.unit_of_work() as session:
         await enqueue(session, PruneSessions())
 
-    assert await listener.until_now() == ["wake"]
+    assert await listener.until_now() == ["notified"]
 
 
-async def test_nobody_is_woken_before_the_commit(open_with: OpenWith, listener: Listener) -> None:
+async def test_nobody_is_notified_before_the_commit(open_with: OpenWith, listener: Listener) -> None:
     async with open_with() as second, second.unit_of_work() as session:
         await enqueue(session, PruneSessions())
 
-        await second.waker.close()
+        await second.notifier.close()
 
         assert await listener.until_now() == []
 
 
-async def test_nobody_is_woken_by_a_rollback(open_with: OpenWith, listener: Listener) -> None:
+async def test_nobody_is_notified_by_a_rollback(open_with: OpenWith, listener: Listener) -> None:
     async with open_with() as second:
         async with second.sessions() as session:
             await enqueue(session, PruneSessions())
 
-        await second.waker.close()
+        await second.notifier.close()
 
     assert await listener.until_now() == []
 
 
-async def test_nobody_is_woken_by_a_commit_without_jobs(open_with: OpenWith, listener: Listener) -> None:
+async def test_nobody_is_notified_by_a_commit_without_jobs(open_with: OpenWith, listener: Listener) -> None:
     async with open_with() as second:
         async with second.unit_of_work() as session:
             session.add(JobQueue(name="mail"))
 
-        await second.waker.close()
+        await second.notifier.close()
 
     assert await listener.until_now() == []
 
 
-async def test_the_next_commit_of_a_session_wakes_nobody_again(open_with: OpenWith, listener: Listener) -> None:
+async def test_the_next_commit_of_a_session_notifies_nobody_again(open_with: OpenWith, listener: Listener) -> None:
     async with open_with() as second, second.sessions() as session:
         await enqueue(session, PruneSessions())
         await session.commit()
-        await second.waker.close()
+        await second.notifier.close()
         session.add(JobQueue(name="mail"))
         await session.commit()
 
-        await second.waker.close()
+        await second.notifier.close()
 
-        assert await listener.until_now() == ["wake"]
+        assert await listener.until_now() == ["notified"]
 
 
-async def test_many_wakes_at_once_are_one(waker: Waker, listener: Listener) -> None:
+async def test_many_notifications_at_once_are_one(notifier: Notifier, listener: Listener) -> None:
     for _ in range(100):
-        waker.wake()
+        notifier.notify()
 
-    await waker.close()
+    await notifier.close()
 
-    assert await listener.until_now() == ["wake"]
+    assert await listener.until_now() == ["notified"]
 
 
-async def test_a_later_wake_is_another_one(waker: Waker, listener: Listener, until: Until) -> None:
+async def test_a_later_notification_is_another_one(notifier: Notifier, listener: Listener, until: Until) -> None:
     heard = []
 
-    async def woken() -> bool:
+    async def notified() -> bool:
         heard.extend(await listener.until_now())
         return bool(heard)
 
-    waker.wake()
-    await until(woken)
-    waker.wake()
-    await waker.close()
+    notifier.notify()
+    await until(notified)
+    notifier.notify()
+    await notifier.close()
 
-    assert heard + await listener.until_now() == ["wake", "wake"]
+    assert heard + await listener.until_now() == ["notified", "notified"]
 
 
-async def test_a_wake_while_another_is_being_sent_is_sent_too(database: Database, listener: Listener) -> None:
+async def test_a_notification_while_another_is_being_sent_is_sent_too(database: Database, listener: Listener) -> None:
     link = SlowLink(make_url(database.settings.direct_dsn))
     async with asyncio.timeout(10), await asyncio.start_server(link.relay, "127.0.0.1", 0) as server:
-        waker = Waker(link.dsn(server), connect_timeout=TIMEOUT)
-        waker.wake()
+        notifier = Notifier(link.dsn(server), connect_timeout=TIMEOUT)
+        notifier.notify()
         await link.asked.wait()
 
-        waker.wake()
+        notifier.notify()
 
         link.may_answer.set()
-        await waker.close()
-    assert await listener.until_now() == ["wake", "wake"]
+        await notifier.close()
+    assert await listener.until_now() == ["notified", "notified"]
 
 
-async def test_a_waker_that_lost_its_connection_connects_again(
-    database: Database, waker: Waker, listener: Listener, end_backend: EndBackend, until: Until
+async def test_a_notifier_that_lost_its_connection_connects_again(
+    database: Database, notifier: Notifier, listener: Listener, end_backend: EndBackend, until: Until
 ) -> None:
-    async def woken() -> bool:
-        waker.wake()
+    async def notified() -> bool:
+        notifier.notify()
         return await listener.until_now() != []
 
-    await until(woken)
+    await until(notified)
     await end_backend(await backend_that_said(database, f"NOTIFY {CHANNEL}"))
     await listener.until_now()
 
-    await until(woken)
+    await until(notified)
 
 
-async def test_a_waker_leaves_a_server_that_takes_no_notify(
+async def test_a_notifier_leaves_a_server_that_takes_no_notify(
     database: Database, listener: Listener, until: Until
 ) -> None:
     link = SlowLink(make_url(database.settings.direct_dsn))
     async with await asyncio.start_server(link.relay, "127.0.0.1", 0) as server:
-        waker = Waker(link.dsn(server), connect_timeout=timedelta(milliseconds=100))
-        waker.wake()
-        await waker.close()
+        notifier = Notifier(link.dsn(server), connect_timeout=timedelta(milliseconds=100))
+        notifier.notify()
+        await notifier.close()
         link.asked.clear()
 
-        waker.wake()
+        notifier.notify()
 
         await asyncio.wait_for(link.asked.wait(), TIMEOUT.total_seconds())
-        await waker.close()
+        await notifier.close()
         link.may_answer.set()
 
 
-async def test_a_wake_that_cannot_be_sent_is_dropped(refusing_url: str) -> None:
-    waker = Waker(refusing_url, connect_timeout=TIMEOUT)
+async def test_a_notification_that_cannot_be_sent_is_dropped(refusing_url: str) -> None:
+    notifier = Notifier(refusing_url, connect_timeout=TIMEOUT)
 
-    waker.wake()
+    notifier.notify()
 
-    await waker.close()
+    await notifier.close()
 
 
-async def test_a_waker_that_was_never_used_closes(database_settings: DatabaseSettings) -> None:
-    await Waker(database_settings.direct_dsn, connect_timeout=TIMEOUT).close()
+async def test_a_notifier_that_was_never_used_closes(database_settings: DatabaseSettings) -> None:
+    await Notifier(database_settings.direct_dsn, connect_timeout=TIMEOUT).close()
 
 
 # --- leadership ----------------------------------------------------------------------------------------------------
 
 
 class Leader:
-    """What a worker process does for its queues; `woken` counts."""
+    """What a worker process does for its queues; `notified` counts."""
 
     def __init__(self, dsn: str, *queues: str, **options: timedelta) -> None:
-        self.woken = 0
+        self.notified = 0
         options = {"connect_timeout": TIMEOUT, **options}
-        self._leadership = Leadership(dsn, queues, woken=self.wake, **options)
+        self._leadership = Leadership(dsn, queues, on_notification=self.notify, **options)
         self.leads = self._leadership.leads
         self.task = asyncio.create_task(self._leadership.run())
 
-    def wake(self) -> None:
-        self.woken += 1
+    def notify(self) -> None:
+        self.notified += 1
 
     async def stop(self) -> None:
         self.task.cancel()
@@ -324,40 +327,40 @@ async def test_who_lost_the_connection_leads_nothing(
     await end_backend(await one_leader(database))
     await asyncio.wait([leader.task])
 
-    assert isinstance(leader.task.exception(), LOST)
+    assert isinstance(leader.task.exception(), CONNECTION_LOST)
     assert not leader.leads("default")
 
 
-async def test_a_leader_is_woken_by_each_notification(lead: Lead, waker: Waker, until: Until) -> None:
+async def test_a_leader_hears_each_notification(lead: Lead, notifier: Notifier, until: Until) -> None:
     leader = lead("default")
     await until(now(lambda: leader.leads("default")))
     for _ in range(2):
-        leader.woken = 0
-        waker.wake()
+        leader.notified = 0
+        notifier.notify()
 
-        await until(now(lambda: leader.woken))
+        await until(now(lambda: leader.notified))
 
 
-async def test_a_process_that_does_not_lead_is_woken_as_well(lead: Lead, waker: Waker, until: Until) -> None:
+async def test_a_process_that_does_not_lead_hears_them_as_well(lead: Lead, notifier: Notifier, until: Until) -> None:
     first = lead("default")
     await until(now(lambda: first.leads("default")))
     second = lead("default")
-    await until(now(lambda: second.woken == 1))  # when it began to listen
+    await until(now(lambda: second.notified == 1))  # when it began to listen
 
-    waker.wake()
+    notifier.notify()
 
-    await until(now(lambda: second.woken == 2))
+    await until(now(lambda: second.notified == 2))
 
 
-async def test_a_new_leader_is_woken_for_what_was_missed(lead: Lead, until: Until) -> None:
+async def test_a_new_leader_is_notified_in_case_it_missed_something(lead: Lead, until: Until) -> None:
     first = lead("default")
     await until(now(lambda: first.leads("default")))
     second = lead("default")
-    await until(now(lambda: second.woken == 1))
+    await until(now(lambda: second.notified == 1))
 
     await first.stop()
 
-    await until(now(lambda: second.woken == 2))
+    await until(now(lambda: second.notified == 2))
 
 
 async def test_the_server_hangs_up_on_a_leader_that_says_nothing(database: Database, until: Until) -> None:
@@ -365,7 +368,7 @@ async def test_the_server_hangs_up_on_a_leader_that_says_nothing(database: Datab
 
     await until(now(leader.task.done))
 
-    assert isinstance(leader.task.exception(), LOST)
+    assert isinstance(leader.task.exception(), CONNECTION_LOST)
 
 
 async def test_a_frozen_server_ends_leadership(database: Database, until: Until) -> None:
@@ -379,7 +382,7 @@ async def test_a_frozen_server_ends_leadership(database: Database, until: Until)
     finally:
         os.kill(pid, signal.SIGCONT)
 
-    assert isinstance(leader.task.exception(), LOST)
+    assert isinstance(leader.task.exception(), CONNECTION_LOST)
     assert not leader.leads("default")
 
 

@@ -1,0 +1,93 @@
+"""Which worker process leads a queue: the holder of its advisory lock."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from hashlib import sha256
+
+import asyncpg
+
+from app_db.hosts import Hosts
+from app_db.jobs.notifier import CHANNEL
+
+RETRY_LOCKS = timedelta(seconds=1)
+
+
+class Leadership:
+    """One connection of a worker process: it listens for notifications, and holds the locks of the queues it leads.
+
+    Of all processes that serve a queue, one leads it and claims its jobs. When the leader's connection ends, another
+    process takes over within seconds. For a moment two processes may both believe that they lead: two leaders must do
+    no harm. Having one only saves work.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        queues: Iterable[str],
+        *,
+        connect_timeout: timedelta,
+        on_notification: Callable[[], None],
+        patience: timedelta = timedelta(seconds=10),
+    ) -> None:
+        """Lead nothing yet.
+
+        Args:
+            dsn: past any pooler.
+            queues: those that this process serves.
+            connect_timeout: also for each statement: while a server is frozen, this process must not believe that it
+                leads.
+            on_notification: called at each NOTIFY, and whenever one may have been missed.
+            patience: the server closes a connection that was silent for so long, because the process is frozen or its
+                host is gone. Another process can lead then.
+        """
+        self._hosts = Hosts(dsn, connect_timeout=connect_timeout)
+        self._timeout = connect_timeout.total_seconds()
+        self._queues = {_lock_key(queue): queue for queue in queues}
+        self._on_notification = on_notification
+        self._patience = patience
+        self._led: set[str] = set()
+
+    def leads(self, queue: str) -> bool:
+        """Return whether this process claims the jobs of `queue`."""
+        return queue in self._led
+
+    async def run(self) -> None:
+        """Listen, and try each second for the locks that other processes hold; never return.
+
+        Raises:
+            OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError: when the server cannot be reached, or
+                the connection was lost. The process leads nothing then; call again.
+        """
+        connection = await self._connect()
+        try:
+            await connection.add_listener(CHANNEL, lambda *_: self._on_notification())
+            self._on_notification()
+            while True:
+                await self._try_to_lead(connection)
+                await asyncio.sleep(RETRY_LOCKS.total_seconds())
+        finally:
+            self._led.clear()  # guard: test_who_lost_the_connection_leads_nothing
+            connection.terminate()  # a regular close would wait for a frozen server
+
+    async def _connect(self) -> "asyncpg.Connection[asyncpg.Record]":
+        patience = f"{self._patience / timedelta(milliseconds=1):.0f}"
+        return await self._hosts.connect(
+            command_timeout=self._timeout,
+            server_settings={"application_name": "worker-leader", "idle_session_timeout": patience},
+        )
+
+    async def _try_to_lead(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        """Try for the missing locks; the statement also shows server and client that the other side is alive."""
+        missing = [key for key, queue in self._queues.items() if queue not in self._led]
+        won = await connection.fetch(
+            "SELECT key FROM unnest($1::bigint[]) AS key WHERE pg_try_advisory_lock(key)", missing
+        )
+        if won:
+            self._led.update(self._queues[row["key"]] for row in won)
+            self._on_notification()
+
+
+def _lock_key(queue: str) -> int:
+    """Return a number that is the same in every process, and that no other lock of the application has."""
+    return int.from_bytes(sha256(f"app.jobs.queue:{queue}".encode()).digest()[:8], signed=True)
