@@ -1,8 +1,8 @@
 """The README works as it is written, and what the pages about the design say of the source is still so.
 
-Every block of README.md that a reader types is performed on a copy of the checkout, `make dev` included, and its output
-compared with the one shown. One is not: `make test` is the command that runs the tests, so it would run for a minute
-what runs beside this anyway; tests/e2e/test_dev.py covers how `make dev` starts, stops and fails.
+Every block of README.md and of the tour after it that a reader types is performed on a copy of the checkout, `make dev`
+included, and its output compared with the one shown. Two are not: the copy stands for the clone, and `make test` is the
+command that runs the tests; tests/e2e/test_dev.py covers how `make dev` starts, stops and fails.
 """
 
 import re
@@ -19,11 +19,13 @@ from tests.docs.pages import BLOCK, EDITS, Action, PageError, Step, commands_of,
 from tests.docs.performing import Performer, reader
 
 README = ROOT / "README.md"
+TOUR = ROOT / "docs/tutorial/accounts-and-jobs.md"
 ARCHITECTURE = ROOT / "docs/explanation/architecture.md"
 DECISIONS = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
 INDEX = ROOT / "docs/decisions/README.md"
 PAGES = (README, *sorted((ROOT / "docs").rglob("*.md")))
-NOT_PERFORMED = {"make test"}
+NOT_PERFORMED = {"make test", "git clone https://git.example.com/groundwork && cd groundwork"}
+MOST_WORDS_OF_THE_README = 1200
 PATIENCE = 30.0
 """Seconds that a reader waits for a job to be done. A reader is slower than a test, and so finds it done at once."""
 
@@ -120,8 +122,18 @@ def test_the_readme_works_as_it_is_written() -> None:
     env = reader_environment(APP_HTTP__PORT=str(port))
 
     with copied_checkout() as copy, reader(copy, env=env, replace={":8000": f":{port}"}) as performer:
-        for step in commands_one_by_one(README):
+        for step in [*commands_one_by_one(README), *commands_one_by_one(TOUR)]:
             perform(performer, step)
+
+
+def test_the_readme_is_read_in_five_minutes() -> None:
+    assert len(README.read_text().split()) <= MOST_WORDS_OF_THE_README
+
+
+def test_each_picture_is_shown_on_a_page() -> None:
+    shown = {name for page in PAGES for name in re.findall(r"images/([\w.-]+)", page.read_text())}
+
+    assert shown == {picture.name for picture in (ROOT / "docs/images").iterdir()}
 
 
 def test_what_is_not_performed_is_still_on_the_page() -> None:
