@@ -19,15 +19,15 @@ listed = $(foreach each,$(call typed,$(1)),$(if $(filter $(2),$(each)),$(each),'
 PACKAGES := $(notdir $(wildcard packages/*))
 
 # Make hands what was typed to every program, and runs what looks like a call of its own in it; these go by the above.
-unexport BASE BUMP CHANGED COVERAGE LONG ONLY PACKAGE RESET UNTIL YES m
+unexport ARGS BASE BUMP CHANGED COVERAGE LONG ONLY PACKAGE RESET UNTIL YES m
 # What others have exported for their own programs decides what these ones import.
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONWARNINGS MYPYPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev psql shell seed migrate revision test test-tools test-e2e test-attack test-slow test-isolated coverage check \
+.PHONY: help install dev psql shell seed jobs api migrate revision test test-tools test-e2e test-attack test-slow test-isolated coverage check \
 	check-format check-lint check-types check-contracts check-dependencies check-sql check-lock guards bench bench-http \
 	bench-jobs bench-failover format lock reference clean \
-	api release check-api check-fragments findings
+	public-api release check-public-api check-fragments findings
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,17 @@ shell: ## Open IPython with `session`, a database session (while `make dev` runs
 
 seed: ## Put a first operator and sample data into the development database
 	@$(IN_DEV) python -m app_api seed
+
+# Their arguments are one text, with the quotes of a shell; no shell reads it.
+jobs api: export ARGUMENTS = $(call typed,ARGS)
+jobs: .venv/bin/python ## Look into background jobs and steer them: make jobs ARGS="list --state discarded"; without ARGS: help
+	@$(VENV) scripts/dev.py jobs "--arguments=$$ARGUMENTS"
+
+api: .venv/bin/python ## Look after accounts and settings: make api ARGS="operator list"; without ARGS: help
+	@$(VENV) scripts/dev.py api "--arguments=$$ARGUMENTS"
+
+.venv/bin/python:
+	@echo 'Nothing is installed in this checkout: type `make dev` in another terminal first'; exit 1
 
 ##@ Database schema
 
@@ -93,7 +104,7 @@ coverage: install ## After `make test COVERAGE=1`: every line and branch of pack
 	@$(RUN) coverage combine --quiet
 	$(RUN) coverage report
 
-check: check-format check-lint check-types check-contracts check-dependencies check-sql check-lock check-api ## All that follow
+check: check-format check-lint check-types check-contracts check-dependencies check-sql check-lock check-public-api ## All that follow
 
 check-format: install ## Formatting (make format mends it)
 	$(RUN) ruff format --check
@@ -120,7 +131,7 @@ check-sql: install ## The SQL of the revisions: what would lock a table for long
 check-lock: install ## requirements.lock files hold what is declared, and no more; no index is asked
 	$(VENV) scripts/lock.py --check
 
-check-api: install ## Each API.txt is what its package offers, and nothing it has released is gone unsaid
+check-public-api: install ## Each API.txt is what its package offers, and nothing it has released is gone unsaid
 	@$(VENV) scripts/public_api.py --check
 
 check-fragments: install ## Each package that differs from BASE=origin/main tells its users so
@@ -155,7 +166,7 @@ format: install ## Format, and mend what the linter can
 lock: install ## Add what is newly declared to the requirements.lock files; UNTIL=2026-12-01 moves all to that day
 	$(VENV) scripts/lock.py $(if $(call typed,UNTIL),--until $(call quoted,UNTIL))
 
-api: install ## Write anew what each package offers to others (packages/*/API.txt)
+public-api: install ## Write anew what each package offers to others (packages/*/API.txt)
 	@$(VENV) scripts/public_api.py
 
 release: install ## Plan a release: make release PACKAGE=db BUMP=minor; YES=1 makes its commits, tag and wheel

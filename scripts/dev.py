@@ -3,11 +3,13 @@
 dev.py up [--reset]     start everything, until Ctrl-C
 dev.py run COMMAND …    run a command in the environment of the running `up`
 dev.py psql             open its database
+dev.py jobs | api       run a command line of ours there, with the arguments in one text (`make jobs ARGS="list"`)
 """
 
 import argparse
 import http.client
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -33,6 +35,8 @@ from app_db.testing.servers import FolderInUse, PostgresServer, ServerError, Val
 
 MAIL_URL = "APP_MAIL__URL"
 MAIL_FOLDER = DATA / "mail"
+MODULES = {"jobs": "app_worker", "api": "app_api"}
+"""The command lines of ours, by what `make` calls them."""
 PSQL = ("PSQLRC", "PSQL_EDITOR", "PSQL_EDITOR_LINENUMBER_ARG", "PSQL_HISTORY", "PSQL_PAGER", "PSQL_WATCH_PAGER")
 """What psql reads of the environment that leads to no database."""
 
@@ -205,6 +209,22 @@ def run(command: list[str]) -> NoReturn:
     os.execvpe(command[0], command, environment)  # noqa: S606  a shell would read the arguments once more
 
 
+def run_module(module: str, text: str) -> NoReturn:
+    """Become a command line of ours; one that is asked for help needs nothing that runs.
+
+    Raises:
+        ServerError: when the text cannot be split into arguments, or nothing runs.
+    """
+    try:
+        arguments = shlex.split(text) or ["--help"]
+    except ValueError as error:
+        raise ServerError(f"ARGS cannot be read: {str(error).lower()}") from None
+    command = [sys.executable, "-m", module, *arguments]
+    if {"--help", "-h"} & set(arguments):
+        os.execv(command[0], command)  # noqa: S606  a shell would read the arguments once more
+    run(command)
+
+
 def psql() -> NoReturn:
     """Become psql: yours, for it has TLS, or the wheel's. The password is not on its command line.
 
@@ -232,12 +252,16 @@ def main() -> int:
     commands.add_parser("up").add_argument("--reset", action="store_true")
     commands.add_parser("run").add_argument("rest", nargs=argparse.REMAINDER)
     commands.add_parser("psql")
+    for name in MODULES:
+        commands.add_parser(name).add_argument("--arguments", required=True)
     arguments = parser.parse_args()
     try:
         if arguments.command == "run":
             run(arguments.rest)
         if arguments.command == "psql":
             psql()
+        if arguments.command in MODULES:
+            run_module(MODULES[arguments.command], arguments.arguments)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, stop)
         up(reset=arguments.reset)

@@ -1,7 +1,7 @@
-"""Write packages/*/API.txt, what others may import, and name what a change takes from them (`make api`, ADR-0052).
+"""Write packages/*/API.txt, what others may import, and name what a change takes from them (ADR-0052).
 
-Public is what has no leading underscore and was not imported; in a module with `__all__`, what that names. The sources
-are read, never run.
+`make public-api` writes, `make check-public-api` compares. Public is what has no leading underscore and was not
+imported; in a module with `__all__`, what that names. The sources are read, never run.
 """
 
 import argparse
@@ -80,7 +80,8 @@ def check(members: list[Member]) -> Iterator[str]:
     """Yield what is wrong: a listing that is not fresh, a change that breaks and is not announced."""
     for member in members:
         if not (path := member.path / "API.txt").exists() or path.read_text() != text_of(member):
-            yield f"{path.relative_to(member.root)} is not what the sources offer: type `make api`, and read the diff"
+            stale = f"{path.relative_to(member.root)} is not what the sources offer"
+            yield f"{stale}: type `make public-api`, and read the diff"
         if not has_commit(member.root, member.released):
             print(f"{member.name}: the clone does not go back to its last release, nothing is compared")
         elif lines := unannounced(member):

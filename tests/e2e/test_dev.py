@@ -112,7 +112,11 @@ def processes_of(checkout: Path) -> list[str]:
 
 
 def current_revision(checkout: Path) -> subprocess.CompletedProcess[str]:
-    ask = [sys.executable, str(checkout / "scripts/dev.py"), "run", "python", "-m", "alembic", "current"]
+    return run_beside(checkout, "run", "python", "-m", "alembic", "current")
+
+
+def run_beside(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    ask = [sys.executable, str(checkout / "scripts/dev.py"), *arguments]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("APP_")}
     return subprocess.run(ask, env=environment, capture_output=True, text=True, check=False)
 
@@ -183,6 +187,11 @@ def test_while_it_runs_a_second_start_is_refused_and_other_commands_use_its_data
     assert second.wait() == 1
     assert second.lines == ["make dev: `make dev` already runs in this checkout: press Ctrl-C in its terminal first"]
     assert "(head)" in current_revision(checkout).stdout
+    enqueued = run_beside(checkout, "jobs", "--arguments=enqueue sessions.prune '{}' --run-at 2999-01-01T00:00Z --json")
+    assert json.loads(enqueued.stdout)["kind"] == "sessions.prune", enqueued.stderr
+    listed = run_beside(checkout, "jobs", "--arguments=list --state scheduled")
+    assert json.loads(enqueued.stdout)["id"] in listed.stdout
+    assert run_beside(checkout, "api", "--arguments=operator list").returncode == 0
     assert dev.stop(signal.SIGINT) == 0
     assert processes_of(checkout) == []
 
@@ -192,6 +201,9 @@ def test_other_commands_say_so_when_nothing_runs(checkout: Path) -> None:
 
     assert refused.stderr == "make run: nothing runs in this checkout: type `make dev` in another terminal first\n"
     assert refused.returncode == 1
+    for door in ("jobs", "api"):
+        asked = run_beside(checkout, door, "--arguments=list")
+        assert asked.stderr.startswith(f"make {door}: nothing runs in this checkout: type `make dev`")
 
 
 def test_the_death_of_one_part_stops_all(checkout: Path, launch: Launch) -> None:

@@ -83,7 +83,7 @@ def test_every_variable_that_somebody_may_set_goes_through_the_functions_that_as
 
     assert used - own - {"1", "2", "each"} == set()
     typed = set(re.findall(r"\$\(call (?:typed|quoted|on|listed),(\w+)", MAKEFILE)) - {"1"}
-    (unexported,) = re.findall(r"^unexport (BASE .*)$", MAKEFILE, re.MULTILINE)
+    (unexported,) = re.findall(r"^unexport (ARGS .*)$", MAKEFILE, re.MULTILINE)
     assert typed <= set(unexported.split()), "make runs calls of its own that stand in a variable that it exports"
 
 
@@ -143,6 +143,36 @@ def test_a_message_is_what_the_revision_says_of_itself(message: str) -> None:
     )
 
     assert (ast.get_docstring(ast.parse(text)) or "").startswith(message)
+
+
+@pytest.mark.parametrize("door", ["jobs", "api"])
+@pytest.mark.parametrize("text", [*MESSAGES, "enqueue jobs.prune '{}'", ""])
+def test_a_door_to_a_command_line_is_given_its_arguments_as_they_were_typed(
+    door: str, text: str, tmp_path: Path
+) -> None:
+    shown = show_arguments(tmp_path, door, f"ARGS={text}")
+
+    assert shown == ["scripts/dev.py", door, f"--arguments={text}"]
+    assert not (ROOT / "pwned").exists()
+
+
+@pytest.mark.parametrize(("door", "module"), [("jobs", "app_worker"), ("api", "app_api")])
+def test_a_door_without_arguments_shows_what_there_is(door: str, module: str) -> None:
+    run = make(door, ARGS="run")
+
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith(f"usage: python -m {module} [-h] COMMAND ...")
+
+
+def test_a_command_line_is_asked_for_help_where_nothing_runs() -> None:
+    assert "--state STATE" in make("jobs", "ARGS=list --help").stdout
+
+
+def test_arguments_whose_quotes_do_not_close_are_refused_in_a_sentence() -> None:
+    run = make("jobs", "ARGS=enqueue jobs.prune '{}")
+
+    assert run.returncode != 0
+    assert run.stderr.startswith("make jobs: ARGS cannot be read: no closing quotation\n")
 
 
 def show_arguments(folder: Path, *arguments: str) -> list[str]:

@@ -87,7 +87,8 @@ def test_a_stale_listing_is_named_with_what_to_type(workspace: Workspace) -> Non
     run = public_api(workspace.root, "--check")
 
     assert run.returncode == 1
-    assert run.stdout == "packages/auth/API.txt is not what the sources offer: type `make api`, and read the diff\n"
+    stale = "packages/auth/API.txt is not what the sources offer"
+    assert run.stdout == f"{stale}: type `make public-api`, and read the diff\n"
 
 
 def test_a_listing_that_was_written_is_fresh(workspace: Workspace) -> None:

@@ -111,8 +111,8 @@ def hints(error: Misconfigured) -> list[str]:
     """Return what else to say to people on a command line: where an environment is to be had."""
     if "APP_DATABASE__URL: has to be set" not in error.lines:
         return []
-    shell = "beside `make dev`, `.venv/bin/python scripts/dev.py run bash` opens a shell that has all settings"
-    return [f"{shell}; elsewhere give them as docs/reference/configuration.md says"]
+    doors = "beside `make dev`, type `make jobs ARGS=…` or `make api ARGS=…`, which have all settings"
+    return [f"{doors}; elsewhere set APP_DATABASE__URL and the others that .env.example lists"]
 
 
 def read(known: Collection[str], environ: Mapping[str, str], *, elsewhere: Collection[str] = ()) -> Given:
