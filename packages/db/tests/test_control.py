@@ -12,7 +12,7 @@ from sqlalchemy import func, insert, select, update
 from app_db import Database, Session
 from app_db.errors import NotFound
 from app_db.jobs import control, ledger
-from app_db.jobs.commits import TELL
+from app_db.jobs.after_commit import ON_COMMIT
 from app_db.jobs.control import Action, DuplicateJob, FilterTooWide, JobFilter, JobIsFinal, JobIsRunning
 from app_db.jobs.ledger import Delivery, Starter
 from app_db.models import Job, JobCancellation, JobQueue, JobState
@@ -428,7 +428,7 @@ async def test_workers_look_at_once_when_there_is_something_for_them(
     session: Session, make_job: MakeJob, act: Callable[[Session, MakeJob], Awaitable[None]]
 ) -> None:
     heard: list[object] = []
-    session.info[TELL] = heard.append
+    session.info[ON_COMMIT] = heard.append
     await act(session, make_job)
 
     await session.commit()

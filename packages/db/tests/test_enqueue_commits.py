@@ -6,8 +6,8 @@ from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import async_sessionmaker
 
 from app_db import Database, Session
+from app_db.jobs.after_commit import count_after_commit, notify_after_commit
 from app_db.jobs.catalog import PruneSessions, WelcomeEmail
-from app_db.jobs.commits import count_after_commit, notify_after_commit
 from app_db.jobs.outbox import enqueue
 from app_db.types import new_id
 

@@ -14,7 +14,7 @@ from sqlalchemy.util import greenlet_spawn
 from app_db.connections import Vet, make_engine
 from app_db.deadline import piece_of_work
 from app_db.driver import TransactionDivided
-from app_db.jobs.commits import TELL
+from app_db.jobs.after_commit import ON_COMMIT
 from app_db.jobs.notifier import Notifier
 from app_db.outage import DatabaseUnavailable, is_outage
 from app_db.settings import DatabaseSettings
@@ -110,7 +110,7 @@ class Database:
         )
         """By name, for the figures of their pools."""
         autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-        self.sessions = _sessions_of(self.engine, info={TELL: self._jobs_committed})
+        self.sessions = _sessions_of(self.engine, info={ON_COMMIT: self._jobs_committed})
         self.autocommit_sessions = _sessions_of(autocommit)
         """For a statement that is a whole transaction by itself: one round trip instead of three."""
         self.read_sessions = _sessions_of(self.read_engine)

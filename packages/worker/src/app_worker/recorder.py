@@ -10,7 +10,7 @@ import structlog
 
 from app_db import Database
 from app_db.jobs import ledger
-from app_db.jobs.commits import notify_after_commit
+from app_db.jobs.after_commit import notify_after_commit
 from app_db.models import JobState
 from app_db.outage import is_outage
 from app_db.texts import safe_repr

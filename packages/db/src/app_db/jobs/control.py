@@ -12,8 +12,8 @@ from sqlalchemy.orm import aliased
 from app_db.engine import Session
 from app_db.errors import Conflict, Invalid, NotFound, violation_as
 from app_db.jobs import parts
+from app_db.jobs.after_commit import notify_after_commit
 from app_db.jobs.bounds import INTEGER, SMALLINT, require_name
-from app_db.jobs.commits import notify_after_commit
 from app_db.jobs.parts import Part
 from app_db.models import FINAL_STATES, OPEN_STATES, Job, JobCancellation, JobState
 

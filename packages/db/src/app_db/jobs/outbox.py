@@ -11,8 +11,8 @@ from sqlalchemy import Row, column, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from app_db.engine import Session
+from app_db.jobs.after_commit import count_after_commit
 from app_db.jobs.bounds import FIRST_TIME, LAST_TIME, SMALLINT, require_name
-from app_db.jobs.commits import count_after_commit
 from app_db.jobs.payload import JobPayload, checked_json
 from app_db.jobs.unique import Unique
 from app_db.types import new_id
