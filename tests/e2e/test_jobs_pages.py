@@ -23,12 +23,12 @@ from app_db.telemetry.process import EnqueuedCollector
 from app_db.testing.plugin import MakeUser
 from app_db.testing.processes import free_port
 from app_worker.handlers import HANDLERS
+from app_worker.health import WorkerHealth
 from app_worker.mail import MemoryMailer
 from app_worker.metrics import OUTCOMES, Metrics
 from app_worker.registry import Handler
 from app_worker.testing import drain
 from app_worker.threads import HandlerThreads
-from app_worker.vitals import Vitals
 from tests.docs.checkout import ROOT, reader_environment
 from tests.docs.explaining import Block, Names, blocks_of, run_python
 from tests.docs.pages import Step, commands_of
@@ -161,7 +161,7 @@ def test_an_excerpt_of_a_page_about_jobs_is_still_in_the_source(block: Block) ->
 def test_the_metrics_that_a_page_names_are_exported() -> None:
     metrics = Metrics(kinds=["email.welcome"], queues=["default"])
     metrics.ledger.dead_tuples = 0
-    metrics.registry.register(Vitals())
+    metrics.registry.register(WorkerHealth())
     metrics.registry.register(HandlerThreads(metrics.kinds))
     metrics.registry.register(EnqueuedCollector(["email.welcome"], {}))
     exported = {family.name for family in metrics.registry.collect()}

@@ -14,11 +14,11 @@ from app_db.jobs.workers import WorkerRow
 from app_db.models import JobState
 from app_db.settings import DatabaseSettings
 from app_worker.context import JobContext
+from app_worker.health import WorkerHealth
 from app_worker.heartbeat import EARLIEST, Heartbeat
 from app_worker.registry import Mode, handles
 from app_worker.runner import Runner
 from app_worker.settings import JobSettings
-from app_worker.vitals import Vitals
 
 from .conftest import Jobs, MakeRunner, Note, endless, eventually, until
 from .proxy import Proxy, over
@@ -27,9 +27,9 @@ SETTINGS = JobSettings(lease=timedelta(seconds=2))
 SHORT = timedelta(seconds=1)
 
 
-def make_heartbeat(runner: Runner, settings: JobSettings = SETTINGS, vitals: Vitals | None = None) -> Heartbeat:
+def make_heartbeat(runner: Runner, settings: JobSettings = SETTINGS, health: WorkerHealth | None = None) -> Heartbeat:
     worker = WorkerRow(runner.worker_id, "host", 1, ["default"], 10)
-    return Heartbeat(runner.database, runner, worker, settings, vitals or Vitals())
+    return Heartbeat(runner.database, runner, worker, settings, health or WorkerHealth())
 
 
 @asynccontextmanager
@@ -46,10 +46,10 @@ async def running(runner: Runner, delivery: Delivery) -> AsyncIterator[Delivery]
 
 @asynccontextmanager
 async def beating(
-    runner: Runner, settings: JobSettings = SETTINGS, vitals: Vitals | None = None
+    runner: Runner, settings: JobSettings = SETTINGS, health: WorkerHealth | None = None
 ) -> AsyncIterator[Heartbeat]:
     """Beat during the block."""
-    heartbeat = make_heartbeat(runner, settings, vitals)
+    heartbeat = make_heartbeat(runner, settings, health)
     task = asyncio.create_task(heartbeat.run())
     try:
         yield heartbeat
@@ -157,16 +157,16 @@ async def test_a_worker_lets_go_before_its_leases_end(
     jobs: Jobs, make_runner: MakeRunner, database_settings: DatabaseSettings
 ) -> None:
     # A lease whose fifths do not add up to the patience: beats alone would come too late.
-    settings, vitals = JobSettings(lease=timedelta(seconds=6)), Vitals()
+    settings, health = JobSettings(lease=timedelta(seconds=6)), WorkerHealth()
     async with Proxy(database_settings.url.get_secret_value()) as proxy, over(proxy) as database:
         runner = make_runner(endless, database=database, lease=SHORT)
-        async with running(runner, await jobs.deliver()), beating(runner, settings, vitals):
-            await until(lambda: vitals.beat_age < EARLIEST)
+        async with running(runner, await jobs.deliver()), beating(runner, settings, health):
+            await until(lambda: health.beat_age < EARLIEST)
             await proxy.cut()
 
             await until(lambda: not runner.held)
 
-            assert vitals.beat_age < settings.running_lease.total_seconds()
+            assert health.beat_age < settings.running_lease.total_seconds()
             await proxy.mend()
 
 

@@ -21,11 +21,11 @@ from app_db.repositories.jobs import JobRepository
 from app_db.settings import DatabaseSettings
 from app_db.telemetry.lag import LoopLag
 from app_db.testing.processes import port_is_free
+from app_worker.health import WorkerHealth
 from app_worker.metrics import Metrics
 from app_worker.settings import WorkerSettings
 from app_worker.telemetry import keep_looking, pause_after, telemetry
 from app_worker.testing import one_time_settings
-from app_worker.vitals import Vitals
 
 from .conftest import PATIENCE, Jobs, until
 
@@ -68,18 +68,18 @@ async def test_nothing_listens_that_nobody_asked_for(database: Database, metrics
     settings = settings_for(database.settings, enabled=False)
 
     with capture_logs() as logs:
-        async with telemetry(settings, database, metrics, Vitals()):
+        async with telemetry(settings, database, metrics, WorkerHealth()):
             pass
 
     assert logs == []
 
 
 async def test_a_loop_that_turns_is_seen_to_turn(database: Database, metrics: Metrics) -> None:
-    vitals = Vitals(loop=LoopLag(time.monotonic() - 60))
+    health = WorkerHealth(loop=LoopLag(time.monotonic() - 60))
 
     with capture_logs() as logs:
-        async with telemetry(settings_for(database.settings), database, metrics, vitals):
-            await until(lambda: vitals.loop.seconds == 0)
+        async with telemetry(settings_for(database.settings), database, metrics, health):
+            await until(lambda: health.loop.seconds == 0)
             status, _ = await asyncio.to_thread(get, port_in(logs), "/health")
 
     assert status == 200
@@ -87,10 +87,10 @@ async def test_a_loop_that_turns_is_seen_to_turn(database: Database, metrics: Me
 
 async def test_a_worker_whose_loop_is_blocked_says_so_itself(database: Database, metrics: Metrics) -> None:
     status, body, give_up = 0, b"", time.monotonic() + PATIENCE
-    vitals = Vitals(beat_at=give_up)  # a missing heartbeat is another matter
+    health = WorkerHealth(beat_at=give_up)  # a missing heartbeat is another matter
 
     with capture_logs() as logs:
-        async with telemetry(settings_for(database.settings), database, metrics, vitals):
+        async with telemetry(settings_for(database.settings), database, metrics, health):
             while status != 503 and time.monotonic() < give_up:
                 status, body = get(port_in(logs), "/health")  # without `await`: nothing else in this loop can run
 
@@ -99,7 +99,7 @@ async def test_a_worker_whose_loop_is_blocked_says_so_itself(database: Database,
 
 async def test_the_signs_of_life_are_metrics_too(database: Database, metrics: Metrics) -> None:
     with capture_logs() as logs:
-        async with telemetry(settings_for(database.settings), database, metrics, Vitals(running=3)):
+        async with telemetry(settings_for(database.settings), database, metrics, WorkerHealth(running=3)):
             _, body = await asyncio.to_thread(get, port_in(logs), "/metrics")
 
     lines = body.decode().splitlines()
@@ -110,7 +110,10 @@ async def test_the_signs_of_life_are_metrics_too(database: Database, metrics: Me
 
 async def test_a_worker_that_has_stopped_does_not_listen(database: Database, metrics: Metrics) -> None:
     with capture_logs() as logs:
-        async with asyncio.timeout(PATIENCE), telemetry(settings_for(database.settings), database, metrics, Vitals()):
+        async with (
+            asyncio.timeout(PATIENCE),
+            telemetry(settings_for(database.settings), database, metrics, WorkerHealth()),
+        ):
             client = socket.create_connection(("127.0.0.1", port_in(logs)))
 
     # In a moment: a program that another test starts just then holds all sockets until it is executed.
@@ -189,7 +192,7 @@ def test_looking_at_a_large_ledger_is_rare(seconds: float, pause: float) -> None
 
 async def test_a_worker_says_what_it_is_made_of(database: Database, metrics: Metrics) -> None:
     with capture_logs():
-        async with telemetry(settings_for(database.settings), database, metrics, Vitals()):
+        async with telemetry(settings_for(database.settings), database, metrics, WorkerHealth()):
             version = {"package": "app-worker", "version": importlib.metadata.version("app-worker")}
 
     assert metrics.registry.get_sample_value("app_build_info", version) == 1

@@ -24,6 +24,7 @@ from app_worker import draining
 from app_worker.documents import Acted, Document, Drained, JobDetail, JobList, Queues, Stats
 from app_worker.enqueue_commands import enqueue_one, look_after_crons
 from app_worker.handlers import HANDLERS
+from app_worker.health import WorkerHealth
 from app_worker.heartbeat import Heartbeat
 from app_worker.known_names import JobNotFound, require_names, require_queue
 from app_worker.mail import open_mails
@@ -33,7 +34,6 @@ from app_worker.registry import Registry
 from app_worker.runner import Runner
 from app_worker.settings import CommandSettings, JobSettings
 from app_worker.threads import use_threads
-from app_worker.vitals import Vitals
 
 BATCH = 1000
 """Jobs that are acted on in one transaction."""
@@ -72,7 +72,7 @@ async def drain(settings: CommandSettings) -> Drained:
         metrics = Metrics(kinds=registry.by_kind, queues=queues)
         runner = Runner(database, registry, mails, new_id(), settings.worker.running_lease, metrics)
         worker = WorkerRow(runner.worker_id, socket.gethostname(), os.getpid(), queues, concurrency=1)
-        heartbeat = Heartbeat(database, runner, worker, settings.worker, Vitals(running=1))
+        heartbeat = Heartbeat(database, runner, worker, settings.worker, WorkerHealth(running=1))
         with _ended_by_signals():
             return Drained(states=await _drain(runner, heartbeat, settings.worker))
 

@@ -11,9 +11,9 @@ from app_db import Database
 from app_db.jobs import workers
 from app_db.jobs.ledger import Delivery
 from app_db.jobs.workers import WorkerRow
+from app_worker.health import WorkerHealth
 from app_worker.runner import Runner
 from app_worker.settings import JobSettings
-from app_worker.vitals import Vitals
 
 log = structlog.get_logger(__name__)
 
@@ -25,18 +25,18 @@ class Heartbeat:
     """One statement every `settings.beat`, for all jobs of the process."""
 
     def __init__(
-        self, database: Database, runner: Runner, worker: WorkerRow, settings: JobSettings, vitals: Vitals
+        self, database: Database, runner: Runner, worker: WorkerRow, settings: JobSettings, health: WorkerHealth
     ) -> None:
         self._database = database
         self._runner = runner
         self._worker = worker
         self._settings = settings
-        self._vitals = vitals
+        self._health = health
         self._notified = asyncio.Event()
 
     def drain(self) -> None:
         """Say from now on that this worker takes no more jobs."""
-        self._vitals.draining = True
+        self._health.draining = True
         self._runner.stop()
         self._notified.set()
 
@@ -63,15 +63,15 @@ class Heartbeat:
                 await self._beat()
         except Exception as error:  # an outage: the leases outlast some beats
             log.warning("beat_failed", cause=repr(error))
-            if self._vitals.beat_age >= self._settings.patience.total_seconds():
+            if self._health.beat_age >= self._settings.patience.total_seconds():
                 self._end(list(self._runner.held), "job_let_go")  # guard: test_a_worker_that_nobody_hears_lets_go
         else:
-            self._vitals.beat_at = began
+            self._health.beat_at = began
 
     @property
     def _at_most(self) -> float:
         """Seconds for a beat, or for the pause behind it: neither goes past the moment at which jobs are let go."""
-        left = self._settings.patience.total_seconds() - self._vitals.beat_age
+        left = self._settings.patience.total_seconds() - self._health.beat_age
         beat = self._settings.beat.total_seconds()
         return min(beat, left) if left > 0 else beat  # guard: test_a_worker_lets_go_before_its_leases_end
 
@@ -83,8 +83,8 @@ class Heartbeat:
                 self._worker,
                 holding=[delivery.id for delivery in self._runner.running],
                 held=held,
-                running=self._vitals.running,
-                draining=self._vitals.draining,
+                running=self._health.running,
+                draining=self._health.draining,
                 lease=self._settings.running_lease,
             )
         self._end(set(held) - found.ours, "job_lost")  # guard: test_a_job_that_was_lost_is_cancelled

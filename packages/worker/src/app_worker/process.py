@@ -26,6 +26,7 @@ from app_db.telemetry.tracing import traces_of
 from app_db.types import new_id
 from app_worker.engine import Engine, Valkey, Window, connect
 from app_worker.handlers import HANDLERS
+from app_worker.health import WorkerHealth
 from app_worker.heartbeat import Heartbeat
 from app_worker.mail import open_mails
 from app_worker.mail_server import tell_of_mail_server
@@ -39,7 +40,6 @@ from app_worker.schedule import CRONS, Cron, run_schedule
 from app_worker.settings import CommandSettings, JobSettings, WorkerSettings
 from app_worker.telemetry import telemetry
 from app_worker.threads import use_threads
-from app_worker.vitals import Vitals
 
 log = structlog.get_logger(__name__)
 
@@ -63,17 +63,17 @@ def open_queues(
     valkey: Valkey,
     runner: Runner,
     heartbeat: Heartbeat,
-    vitals: Vitals,
+    health: WorkerHealth,
 ) -> tuple[list[Queue], list[Coroutine[Any, Any, None]]]:
     """Return the queues of this process, and what has to run beside their engines to feed them."""
 
     async def run(queue: str, delivery: Delivery) -> None:
         structlog.contextvars.bind_contextvars(queue=queue)  # each delivery has a task of its own
-        vitals.running += 1
+        health.running += 1
         try:
             await runner.run(delivery)
         finally:
-            vitals.running -= 1
+            health.running -= 1
 
     def notified() -> None:
         heartbeat.notify()
@@ -118,7 +118,7 @@ async def run_worker(
     queues = settings.worker.queues
     metrics = Metrics(kinds=registry.by_kind, queues=queues)
     mails = open_mails(settings, count=metrics.mail)
-    vitals = Vitals()
+    health = WorkerHealth()
     traces = traces_of(settings.tracing, service="app-worker")
     vet = None
     if settings.env is Environment.PRODUCTION:  # main.py asks as well, but the database may be away then
@@ -131,13 +131,13 @@ async def run_worker(
         metrics.registry.register(use_threads(registry.by_kind))
         lease, trace = settings.worker.running_lease, traces.job if traces else None
         runner = Runner(database, registry, mails, new_id(), lease, metrics, trace=trace)
-        heartbeat = _heartbeat_of(runner, settings.worker, vitals)
+        heartbeat = _heartbeat_of(runner, settings.worker, health)
         told = tell_of_mail_server(database, mails.mailer, runner.worker_id)
         opened, feeders = open_queues(
-            settings, database=database, valkey=valkey, runner=runner, heartbeat=heartbeat, vitals=vitals
+            settings, database=database, valkey=valkey, runner=runner, heartbeat=heartbeat, health=health
         )
         structlog.contextvars.bind_contextvars(worker_id=str(runner.worker_id))
-        async with telemetry(settings, database, metrics, vitals):
+        async with telemetry(settings, database, metrics, health):
             with _stop_signals() as stopping:
                 log.info("worker_started", queues=list(queues))
                 feeders += [run_schedule(database, crons, went_back=metrics.clock_went_back),
@@ -147,10 +147,10 @@ async def run_worker(
     log.info("worker_stopped")
 
 
-def _heartbeat_of(runner: Runner, settings: JobSettings, vitals: Vitals) -> Heartbeat:
+def _heartbeat_of(runner: Runner, settings: JobSettings, health: WorkerHealth) -> Heartbeat:
     serves = tuple(dict.fromkeys((*settings.queues, RETENTION)))
     row = WorkerRow(runner.worker_id, socket.gethostname(), os.getpid(), serves, settings.concurrency)
-    return Heartbeat(runner.database, runner, row, settings, vitals)
+    return Heartbeat(runner.database, runner, row, settings, health)
 
 
 async def _run_until(

@@ -15,9 +15,9 @@ from app_db.jobs.retention import PRUNES
 from app_db.repositories.jobs import JobRepository
 from app_db.telemetry.exporting import exporting
 from app_db.telemetry.process import describe_process
+from app_worker.health import WorkerHealth
 from app_worker.metrics import Metrics
 from app_worker.settings import WorkerSettings
-from app_worker.vitals import Vitals
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +29,7 @@ LOOK = timedelta(seconds=15)
 
 @asynccontextmanager
 async def telemetry(
-    settings: WorkerSettings, database: Database, metrics: Metrics, vitals: Vitals
+    settings: WorkerSettings, database: Database, metrics: Metrics, health: WorkerHealth
 ) -> AsyncIterator[None]:
     """Serve metrics and health during the block, if the settings ask for it.
 
@@ -39,11 +39,11 @@ async def telemetry(
     if not settings.metrics.enabled:
         yield
         return
-    metrics.registry.register(vitals)
+    metrics.registry.register(health)
     describe_process(metrics.registry, database, packages=PACKAGES, kinds=metrics.kinds)
     async with (
-        exporting(settings.metrics, metrics.registry, partial(vitals.health, settings.worker)),
-        vitals.loop.watched(),
+        exporting(settings.metrics, metrics.registry, partial(health.report, settings.worker)),
+        health.loop.watched(),
     ):
         looking = asyncio.create_task(keep_looking(database, metrics))
         try:

@@ -7,17 +7,17 @@ import pytest
 from pydantic import ValidationError
 
 from app_db.telemetry.lag import LoopLag
+from app_worker.health import WorkerHealth
 from app_worker.settings import JobSettings
-from app_worker.vitals import Vitals
 
 SETTINGS = JobSettings(lease=timedelta(seconds=15))
 
 
 def test_a_worker_that_beats_is_well() -> None:
-    health = Vitals(running=3).health(SETTINGS)
+    report = WorkerHealth(running=3).report(SETTINGS)
 
-    assert health.complaint is None
-    assert {**health.signs, "beat_age_seconds": None} == {
+    assert report.complaint is None
+    assert {**report.signs, "beat_age_seconds": None} == {
         "queues": ("default",),
         "running": 3,
         "draining": False,
@@ -27,21 +27,21 @@ def test_a_worker_that_beats_is_well() -> None:
 
 
 def test_a_worker_that_drains_is_well() -> None:
-    health = Vitals(draining=True).health(SETTINGS)
+    report = WorkerHealth(draining=True).report(SETTINGS)
 
-    assert (health.complaint, health.signs["draining"]) == (None, True)
+    assert (report.complaint, report.signs["draining"]) == (None, True)
 
 
 def test_a_worker_without_a_heartbeat_for_a_lease_is_not_well() -> None:
-    vitals = Vitals(beat_at=time.monotonic() - SETTINGS.lease.total_seconds() - 1)
+    health = WorkerHealth(beat_at=time.monotonic() - SETTINGS.lease.total_seconds() - 1)
 
-    assert vitals.health(SETTINGS).complaint == "No heartbeat has reached the database for longer than a lease."
+    assert health.report(SETTINGS).complaint == "No heartbeat has reached the database for longer than a lease."
 
 
 def test_a_worker_whose_loop_stands_still_for_a_beat_is_not_well() -> None:
-    vitals = Vitals(loop=LoopLag(time.monotonic() - SETTINGS.beat.total_seconds() - 2))
+    health = WorkerHealth(loop=LoopLag(time.monotonic() - SETTINGS.beat.total_seconds() - 2))
 
-    assert vitals.health(SETTINGS).complaint == "The event loop is blocked."
+    assert health.report(SETTINGS).complaint == "The event loop is blocked."
 
 
 @pytest.mark.parametrize("lease", ["PT0.5S", "PT61M"])

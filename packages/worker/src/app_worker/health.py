@@ -1,4 +1,4 @@
-"""Whether a worker is well: it can keep the leases of its jobs, and its event loop turns."""
+"""Whether a worker is healthy: it can renew the leases of its jobs, and its event loop runs."""
 
 import time
 from collections.abc import Iterator
@@ -13,20 +13,20 @@ from app_worker.settings import JobSettings
 
 
 @dataclass(slots=True, eq=False)
-class Vitals(Collector):
-    """The signs of life of this process; its times are seconds of `time.monotonic()`.
+class WorkerHealth(Collector):
+    """The health of this process; its times are seconds of `time.monotonic()`.
 
-    The event loop writes them and the threads of the endpoint read them, one field at a time: nobody waits.
+    The event loop writes the fields, and the threads of the endpoint read them one at a time, without a lock.
     """
 
     beat_at: float = field(default_factory=time.monotonic)
-    """When Postgres last took a heartbeat. A worker that starts has the time of a lease for its first."""
+    """When Postgres last took a heartbeat. A worker has one lease of time for its first heartbeat."""
     loop: LoopLag = field(default_factory=LoopLag)
-    """Whether the event loop turns."""
+    """How long the event loop has been blocked."""
     running: int = 0
     """Jobs that run now."""
     draining: bool = False
-    """Whether the worker was told to stop and only finishes what runs."""
+    """Whether the worker is stopping: it finishes its running jobs and starts no others."""
 
     @property
     def beat_age(self) -> float:
@@ -41,8 +41,8 @@ class Vitals(Collector):
             return "No heartbeat has reached the database for longer than a lease."
         return None
 
-    def health(self, settings: JobSettings) -> Health:
-        """Return what /health answers."""
+    def report(self, settings: JobSettings) -> Health:
+        """Return the reply of `/health`."""
         signs = {
             "queues": settings.queues,
             "running": self.running,
