@@ -14,9 +14,9 @@ from app_db.models import JobState
 from app_db.settings import DatabaseSettings
 from app_worker import context
 from app_worker.context import JobContext, Snooze
+from app_worker.outcome import NoHandler
 from app_worker.registry import Mode, handles
 from app_worker.threads import use_threads
-from app_worker.verdict import NoHandler
 
 from .conftest import Jobs, MakeRunner, Note, until
 

@@ -62,7 +62,7 @@ async def test_a_back_off_that_fails_does_not_lose_the_attempt(
     assert (job.state, job.attempt) == (JobState.RETRYABLE, 1)
     assert await jobs.scalar("SELECT claim_at BETWEEN now() + interval '10 s' AND now() + interval '20 s' FROM jobs")
     (error,) = await jobs.errors(delivery)
-    assert error.error.startswith("RuntimeError: its own error\nIts back-off failed too, so the default one was taken:")
+    assert error.error.startswith("RuntimeError: its own error\nThe back-off failed too, so the default one was used:")
     assert cause in error.error
     assert [line["event"] for line in logs] == ["backoff_failed", "job_ended"]
     assert runner.metrics.registry.get_sample_value(

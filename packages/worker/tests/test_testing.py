@@ -14,6 +14,7 @@ from app_db.models import JobState
 from app_db.types import utcnow
 from app_worker.context import JobContext, Snooze
 from app_worker.mail import MemoryMailer
+from app_worker.outcome import NoHandler
 from app_worker.registry import Handler, Mode, handles
 from app_worker.testing import (
     DrainJobs,
@@ -24,7 +25,6 @@ from app_worker.testing import (
     pytest_configure,
     refute_enqueued,
 )
-from app_worker.verdict import NoHandler
 
 from .conftest import Jobs, Note
 

@@ -174,7 +174,7 @@ async def test_a_job_of_an_unknown_kind_waits_for_a_newer_worker_and_loses_no_at
         delivery = await jobs.dispatch(delivery.id)
 
     (error,) = await jobs.errors(delivery)
-    assert error.error == "app_worker.verdict.NoHandler: test.note"
+    assert error.error == "app_worker.outcome.NoHandler: test.note"
     await make_runner(add_user).run(delivery)
     assert (await jobs.get(delivery)).state is JobState.COMPLETED
 

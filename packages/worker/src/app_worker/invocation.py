@@ -7,11 +7,11 @@ from typing import Any
 
 from app_worker.attempt import Attempt
 from app_worker.context import JobContext
+from app_worker.outcome import this_task
 from app_worker.registry import Handler
 from app_worker.results import require_storable
 from app_worker.threads import HandlerExited, in_hand
 from app_worker.time_limit import time_limit
-from app_worker.verdict import this_task
 
 
 class HandlerTimeout(TimeoutError):

@@ -17,7 +17,7 @@ from app_db.texts import safe_repr
 from app_worker.attempt import Attempt
 from app_worker.history import kept, record
 from app_worker.metrics import Metrics
-from app_worker.verdict import NOW, Verdict, judge
+from app_worker.outcome import NOW, Outcome, outcome_of
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +32,7 @@ class Recorder:
     lease: timedelta
     metrics: Metrics
 
-    async def settle(self, attempt: Attempt, verdict: Verdict) -> None:
+    async def settle(self, attempt: Attempt, outcome: Outcome) -> None:
         """Put the end of an attempt on record, again and again while the database is away.
 
         When the lease is over it is given up: then the job comes back by itself. What Postgres does not take (JSON may
@@ -40,22 +40,22 @@ class Recorder:
         """
         try:
             async with asyncio.timeout(self.lease.total_seconds()):
-                while not await self._try_to_settle(attempt, verdict):  # noqa: ASYNC110  # it is another process
+                while not await self._try_to_settle(attempt, outcome):  # noqa: ASYNC110  # it is another process
                     await asyncio.sleep(PAUSE.total_seconds())
         except TimeoutError:
             log.warning("job_outcome_not_recorded")
             self.ended(attempt, "given_back")
         except Exception as failure:
-            if attempt.job is None or (verdict.error is not None and attempt.progress is None):
+            if attempt.job is None or (outcome.error is not None and attempt.progress is None):
                 log.warning("job_outcome_not_recorded", exc_info=failure)  # not even its failure: see the lease
                 return
             attempt.progress = None  # guard: test_an_error_is_on_record_although_the_last_progress_cannot_be
-            await self.settle(attempt, verdict if verdict.error else judge(failure, attempt))
+            await self.settle(attempt, outcome if outcome.error else outcome_of(failure, attempt))
 
-    async def _try_to_settle(self, attempt: Attempt, verdict: Verdict) -> bool:
+    async def _try_to_settle(self, attempt: Attempt, outcome: Outcome) -> bool:
         """Return False if the database did not answer."""
         try:
-            state = await self._finish(attempt, verdict)
+            state = await self._finish(attempt, outcome)
         except Exception as failure:
             if is_outage(failure):
                 return False
@@ -63,31 +63,31 @@ class Recorder:
         if state is None:
             self.ended(attempt, "fenced")  # another delivery has the job: nothing was written
         else:
-            outcome = {JobState.CANCELLED: "cancelled", JobState.COMPLETED: "completed"}.get(state, verdict.outcome)
-            self.ended(attempt, outcome, error=verdict.error)
+            name = {JobState.CANCELLED: "cancelled", JobState.COMPLETED: "completed"}.get(state, outcome.name)
+            self.ended(attempt, name, error=outcome.error)
         return True
 
-    async def _finish(self, attempt: Attempt, verdict: Verdict) -> JobState | None:
+    async def _finish(self, attempt: Attempt, outcome: Outcome) -> JobState | None:
         delivery, progress = attempt.delivery, kept(attempt.progress)
-        if verdict.state is JobState.COMPLETED and not attempt.completed.is_set():
-            held = await ledger.complete(self.database, delivery, result=verdict.result, progress=progress)
+        if outcome.state is JobState.COMPLETED and not attempt.completed.is_set():
+            held = await ledger.complete(self.database, delivery, result=outcome.result, progress=progress)
             return JobState.COMPLETED if held else None
         async with self.database.sessions.begin() as session:
             if attempt.completed.is_set():
-                if verdict.result is not None:
-                    await ledger.set_result(session, delivery, verdict.result)
+                if outcome.result is not None:
+                    await ledger.set_result(session, delivery, outcome.result)
                 return JobState.COMPLETED
             state = await ledger.finish(
                 session,
                 delivery,
-                state=verdict.state,
-                costs_attempt=verdict.costs_attempt,
-                due_in=verdict.due_in,
+                state=outcome.state,
+                costs_attempt=outcome.costs_attempt,
+                due_in=outcome.due_in,
                 progress=progress,
             )
-            if state is not None and verdict.error is not None and attempt.job is not None:
-                await record(session, delivery, attempt=attempt.job.attempt, error=verdict.error)
-            if verdict.due_in == NOW:
+            if state is not None and outcome.error is not None and attempt.job is not None:
+                await record(session, delivery, attempt=attempt.job.attempt, error=outcome.error)
+            if outcome.due_in == NOW:
                 notify_after_commit(session)
             return state
 

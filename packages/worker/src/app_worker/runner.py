@@ -25,10 +25,10 @@ from app_worker.history import kept
 from app_worker.invocation import call
 from app_worker.mail import Mails
 from app_worker.metrics import Metrics
+from app_worker.outcome import NoHandler, Outcome, is_cancelled, never_started, outcome_of, short_wait, this_task
 from app_worker.progress import Progress
 from app_worker.recorder import Recorder, harmless
 from app_worker.registry import Handler, Mode, Registry
-from app_worker.verdict import NoHandler, Verdict, a_moment, is_cancelled, judge, never_started, this_task
 
 log = structlog.get_logger(__name__)
 
@@ -94,24 +94,24 @@ class Runner:
         # The runner adds the rest when it knows it; all of it ends here.
         with structlog.contextvars.bound_contextvars(job_id=str(delivery.id), **UNKNOWN), attempt.spans:
             try:
-                verdict = await self._start(attempt)
+                outcome = await self._start(attempt)
             except BaseException as error:
                 await self._fail(attempt, error)
                 if is_cancelled():
                     raise
             else:
                 self.losses.pop(delivery.id, None)
-                if verdict is not None:
-                    await self.recorder.settle(attempt, verdict)
+                if outcome is not None:
+                    await self.recorder.settle(attempt, outcome)
 
     async def _fail(self, attempt: Attempt, error: BaseException) -> None:
         """Put on record that an attempt, or its start, was ended by an error."""
         if attempt.job is not None:
             losses = self.losses.pop(attempt.delivery.id, 0)
-            verdict = judge(error, attempt, is_ours=self._is_ours(attempt.delivery), losses=losses)
+            outcome = outcome_of(error, attempt, is_ours=self._is_ours(attempt.delivery), losses=losses)
             if is_connection_lost(as_one(error)):
                 self.losses[attempt.delivery.id] = losses + 1
-            await self.recorder.settle(attempt, verdict)
+            await self.recorder.settle(attempt, outcome)
         elif attempt.may_have_started:  # or the end of its lease would count as a crash
             await self.recorder.settle(attempt, never_started())  # guard: test_a_start_that_was_lost_is_no_crash
         else:  # nothing is on record, so the lease brings the job back
@@ -133,7 +133,7 @@ class Runner:
             else:  # a commit has given the connection back, and closing in the other way costs a task
                 session.sync_session.close()
 
-    async def _start(self, attempt: Attempt) -> Verdict | None:
+    async def _start(self, attempt: Attempt) -> Outcome | None:
         """Take the job and run its handler; return what is left to put on record."""
         # What kind it is only the ledger knows. Most come after one of the same mode, and this way is one round trip
         # where the other is three; a wrong guess costs one more.
@@ -151,7 +151,7 @@ class Runner:
                 return None
             return await self._run(session, attempt, attempt.job)
 
-    async def _run(self, session: Session | None, attempt: Attempt, job: StartedJob) -> Verdict | None:
+    async def _run(self, session: Session | None, attempt: Attempt, job: StartedJob) -> Outcome | None:
         """Run the handler; the start is on record if there is no session, else a part of its transaction."""
         structlog.contextvars.bind_contextvars(
             kind=job.kind, attempt=job.attempt, request_id=job.request_id, user_id=job.owner_id and str(job.owner_id)
@@ -171,7 +171,7 @@ class Runner:
                 await session.commit()  # guard: test_the_start_of_a_leased_job_is_on_record_before_its_handler_runs
             if session is None or handler.mode is Mode.LEASE:
                 result = await self._lease(attempt, job, handler, payload)
-                return Verdict("completed", JobState.COMPLETED, result=result)
+                return Outcome("completed", JobState.COMPLETED, result=result)
             await self._transact(session, attempt, job, handler, payload)
             return None
 
@@ -181,7 +181,7 @@ class Runner:
             yield
             return
         if self.suspects:
-            raise Snooze(a_moment())  # guard: test_a_worker_runs_one_suspicious_job_at_a_time
+            raise Snooze(short_wait())  # guard: test_a_worker_runs_one_suspicious_job_at_a_time
         self.suspects.add(delivery)
         try:
             yield

@@ -33,10 +33,10 @@ from app_worker.draining import run_due
 from app_worker.handlers import HANDLERS
 from app_worker.mail import Mailer, Mails, MemoryMailer
 from app_worker.metrics import Metrics
+from app_worker.outcome import NoHandler
 from app_worker.progress import Progress
 from app_worker.registry import Handler, Mode, Registry
 from app_worker.runner import Runner
-from app_worker.verdict import NoHandler
 
 __all__ = [
     "DrainJobs",
