@@ -15,10 +15,10 @@ KNOWN: dict[Callable[..., object], tuple[str, str]] = {
     ),
     Worker.run_job: (
         "589a19059ff84ee7",
-        "what it asks of a client, and in which order: Answers answers exactly that",
+        "what it asks of a client, and in which order: FakeArqClient answers exactly that",
     ),
     Worker.finish_job: ("903f09c92830d3fd", "what it asks of a client, and that it needs no answer"),
-    deserialize_job_raw: ("f330dfaff8e2160f", "the terms in which Answers describes a job"),
+    deserialize_job_raw: ("f330dfaff8e2160f", "the terms in which FakeArqClient describes a job"),
 }
 
 
@@ -29,8 +29,8 @@ def test_what_we_use_of_arq_is_what_we_have_read(function: Callable[..., object]
     found = sha256(inspect.getsource(function).encode()).hexdigest()[:16]
 
     assert found == known, (
-        f"arq's {function.__qualname__} has changed. engine.py and answers.py rely on {why}: read it again, then write "
-        f"{found} here."
+        f"arq's {function.__qualname__} has changed. The executor and its fake client rely on {why}: read it again, "
+        f"then write {found} here."
     )
 
 

@@ -24,7 +24,7 @@ from app_auth.valkey import LeavingPool, once_more
 from app_db.jobs.ledger import Delivery
 from app_db.settings import ValkeySettings
 from app_db.types import new_id
-from app_worker.answers import FUNCTION, Answers
+from app_worker.fake_arq_client import FUNCTION, FakeArqClient
 
 log = structlog.get_logger(__name__)
 
@@ -184,7 +184,7 @@ class Engine:
         self._worker = Worker(
             functions=[func(deliver, name=FUNCTION)],
             queue_name=window.key,
-            redis_pool=cast("ArqRedis", Answers()),  # all that `run_job` asks of a client
+            redis_pool=cast("ArqRedis", FakeArqClient()),  # all that `run_job` asks of a client
             job_deserializer=_as_it_is,  # arq's own choice would load pickles
             handle_signals=False,
             job_timeout=timeout,
@@ -253,7 +253,7 @@ class Engine:
         self._notified.set()
 
 
-def _as_it_is(job: Any) -> dict[str, Any]:  # Any: what Answers gives
+def _as_it_is(job: Any) -> dict[str, Any]:  # Any: what FakeArqClient returns
     assert isinstance(job, dict), "nothing that was serialized comes this way"
     return job
 
