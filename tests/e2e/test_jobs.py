@@ -19,7 +19,7 @@ from app_db.jobs.outbox import enqueue
 from app_db.settings import ValkeySettings
 from app_db.testing.plugin import MakeUser
 from app_db.testing.servers import ValkeyServer
-from app_worker.engine import Window, connect
+from app_worker.delivery_queue import DeliveryQueue, connect
 from app_worker.metrics import Metrics
 from app_worker.relay import Relay
 
@@ -82,7 +82,7 @@ async def test_a_mail_is_sent_although_valkey_was_down(
 ) -> None:
     os.kill(valkey.pid, signal.SIGKILL)
     await register(http, "ada@example.test")
-    await until(lambda: worker.has_logged("dispatch_failed"), "the worker has noticed")
+    await until(lambda: worker.has_logged("claim_failed"), "the worker has noticed")
 
     valkey.stop()
     valkey.start()
@@ -215,11 +215,11 @@ async def dispatch_and_die(database: Database, valkey_url: str) -> None:
     """Do what a worker does that dies when it has moved a job from Postgres to Valkey."""
 
     async with connect(ValkeySettings.model_validate({"url": valkey_url, "timeout": timedelta(seconds=5)})) as valkey:
-        window = Window(valkey, "default")
-        await window.take("an engine with a free slot", 1)
+        delivery_queue = DeliveryQueue(valkey, "default")
+        await delivery_queue.take("an executor with a free slot", 1)
         metrics = Metrics(kinds=(), queues=())
-        relay = Relay(database, window, timedelta(seconds=LEASE_SECONDS), lambda: True, metrics)
-        assert await relay.dispatch() == 1
+        relay = Relay(database, delivery_queue, timedelta(seconds=LEASE_SECONDS), lambda: True, metrics)
+        assert await relay.claim_and_push() == 1
 
 
 async def all_jobs_end(database: Database) -> None:

@@ -27,7 +27,8 @@ from app_db.testing.processes import free_port
 from app_db.testing.servers import ValkeyServer
 from app_db.types import new_id
 from app_worker.context import JobContext
-from app_worker.engine import Engine, Valkey, Window, connect
+from app_worker.delivery_queue import DeliveryQueue, Valkey, connect
+from app_worker.executor import Executor
 from app_worker.mail import Mails, MemoryMailer
 from app_worker.metrics import Metrics
 from app_worker.registry import Handler, Mode, Registry, handles
@@ -116,9 +117,9 @@ async def valkey(valkey_url: str) -> AsyncIterator[Valkey]:
 
 
 @pytest.fixture
-def window(valkey: Valkey) -> Window:
-    """The empty window of the queue `default`."""
-    return Window(valkey, "default")
+def delivery_queue(valkey: Valkey) -> DeliveryQueue:
+    """The empty delivery queue of the queue `default`."""
+    return DeliveryQueue(valkey, "default")
 
 
 @pytest.fixture
@@ -138,15 +139,15 @@ def frozen(server: Server) -> Iterator[None]:
         os.kill(server.pid, signal.SIGCONT)
 
 
-def open_engine(
-    window: Window,
+def open_executor(
+    delivery_queue: DeliveryQueue,
     run: Callable[[Delivery], Awaitable[None]],
     *,
     slots: int = 1,
     timeout: timedelta = timedelta(seconds=30),
     poll: timedelta = timedelta(milliseconds=10),
-) -> Engine:
-    return Engine(window, slots=slots, timeout=timeout, run=run, poll=poll)
+) -> Executor:
+    return Executor(delivery_queue, slots=slots, timeout=timeout, run=run, poll=poll)
 
 
 @asynccontextmanager
@@ -162,14 +163,14 @@ async def running(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def working(*engines: Engine) -> AsyncIterator[None]:
-    """Let engines run their deliveries during the block."""
-    tasks = [asyncio.create_task(engine.work(grace=timedelta(0))) for engine in engines]
+async def working(*executors: Executor) -> AsyncIterator[None]:
+    """Let executors run their deliveries during the block."""
+    tasks = [asyncio.create_task(executor.work(grace=timedelta(0))) for executor in executors]
     try:
         yield
     finally:
-        for engine in engines:
-            engine.stop()
+        for executor in executors:
+            executor.stop()
         await asyncio.gather(*tasks)
 
 

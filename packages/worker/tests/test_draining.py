@@ -1,4 +1,4 @@
-"""Running what is due without an engine."""
+"""Running what is due without an executor."""
 
 import asyncio
 

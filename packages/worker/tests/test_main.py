@@ -29,7 +29,7 @@ from app_db.testing.databases import AppRole
 from app_db.testing.plugin import MakeUser
 from app_db.testing.processes import spawn, wait_until
 from app_db.types import new_id
-from app_worker.engine import Valkey
+from app_worker.delivery_queue import Valkey
 from app_worker.main import check_role, main
 
 from .conftest import Jobs, eventually, until

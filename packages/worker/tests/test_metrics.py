@@ -78,9 +78,9 @@ def test_how_many_jobs_a_dispatch_takes_can_be_told(metrics: Metrics) -> None:
     assert value(metrics, "app_jobs_dispatched_total", queue="default") == 15
 
 
-def test_the_window_shows_its_last_size(metrics: Metrics) -> None:
+def test_the_delivery_queue_shows_its_last_size(metrics: Metrics) -> None:
     for size in (7, 3):
-        metrics.window("default", size)
+        metrics.deliveries_waiting("default", size)
 
     assert value(metrics, "app_job_window", queue="default") == 3
 

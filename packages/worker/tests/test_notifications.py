@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from app_db.settings import ValkeySettings
 from app_db.testing.servers import ValkeyServer
-from app_worker.engine import Valkey, connect
+from app_worker.delivery_queue import Valkey, connect
 from app_worker.notifications import NotificationListener
 
 from .conftest import frozen, running, until

@@ -15,7 +15,7 @@ from app_db.jobs.catalog import PruneSessions
 from app_db.models import JobState
 from app_db.settings import DatabaseSettings
 from app_worker.context import JobContext
-from app_worker.engine import Valkey
+from app_worker.delivery_queue import Valkey
 from app_worker.handlers import HANDLERS
 from app_worker.process import database_settings as worker_database_settings
 from app_worker.process import run_worker

@@ -1,4 +1,4 @@
-"""From the ledger into the window."""
+"""From the ledger into the delivery_queue."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -16,12 +16,12 @@ from app_db.jobs import control
 from app_db.jobs.leadership import Leadership
 from app_db.jobs.ledger import Delivery
 from app_db.models import JobState
-from app_worker.engine import Valkey, Window, connect
+from app_worker.delivery_queue import DeliveryQueue, Valkey, connect
 from app_worker.metrics import Metrics
 from app_worker.notifications import NotificationListener
 from app_worker.relay import Relay, keep_leading
 
-from .conftest import LEASE, Jobs, eventually, open_engine, running, until, working
+from .conftest import LEASE, Jobs, eventually, open_executor, running, until, working
 from .proxy import Proxy
 
 NEVER = timedelta(hours=1)
@@ -33,144 +33,157 @@ def always() -> bool:
 
 
 def open_relay(
-    jobs: Jobs, window: Window, *, leads: Callable[[], bool] = always, poll: timedelta = NEVER, lease: timedelta = LEASE
+    jobs: Jobs,
+    delivery_queue: DeliveryQueue,
+    *,
+    leads: Callable[[], bool] = always,
+    poll: timedelta = NEVER,
+    lease: timedelta = LEASE,
 ) -> Relay:
     metrics = Metrics(kinds=(), queues=["default"])
-    return Relay(jobs.database, window, lease, leads, metrics, poll=poll)
+    return Relay(jobs.database, delivery_queue, lease, leads, metrics, poll=poll)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def relay(jobs: Jobs, window: Window) -> Relay:
+async def relay(jobs: Jobs, delivery_queue: DeliveryQueue) -> Relay:
     """A relay that finds two free slots."""
-    await offer(window, 2)
-    return open_relay(jobs, window)
+    await offer(delivery_queue, 2)
+    return open_relay(jobs, delivery_queue)
 
 
-async def test_due_jobs_are_dispatched_as_far_as_there_is_room(jobs: Jobs, relay: Relay, window: Window) -> None:
+async def test_due_jobs_are_dispatched_as_far_as_there_is_room(
+    jobs: Jobs, relay: Relay, delivery_queue: DeliveryQueue
+) -> None:
     for _ in range(5):
         await jobs.enqueue()
 
-    assert await relay.dispatch() == 4
+    assert await relay.claim_and_push() == 4
 
-    assert len(await window.waiting()) == 4
+    assert len(await delivery_queue.waiting()) == 4
     assert await jobs.scalar("SELECT count(*) FROM jobs WHERE state = 'available'") == 1
 
 
-async def test_a_full_window_takes_nothing_more(jobs: Jobs, relay: Relay, window: Window) -> None:
+async def test_a_full_delivery_queue_takes_nothing_more(
+    jobs: Jobs, relay: Relay, delivery_queue: DeliveryQueue
+) -> None:
     for _ in range(5):
         await jobs.enqueue()
-    await relay.dispatch()
+    await relay.claim_and_push()
 
-    assert await relay.dispatch() == 0
+    assert await relay.claim_and_push() == 0
 
-    assert len(await window.waiting()) == 4
+    assert len(await delivery_queue.waiting()) == 4
 
 
-async def test_nothing_is_dispatched_while_every_slot_is_busy(jobs: Jobs, window: Window) -> None:
+async def test_nothing_is_dispatched_while_every_slot_is_busy(jobs: Jobs, delivery_queue: DeliveryQueue) -> None:
     await jobs.enqueue()
 
-    assert await open_relay(jobs, window).dispatch() == 0
+    assert await open_relay(jobs, delivery_queue).claim_and_push() == 0
 
     assert await is_in_state(jobs, JobState.AVAILABLE)
 
 
-async def test_urgent_jobs_are_dispatched_first(jobs: Jobs, relay: Relay, window: Window) -> None:
+async def test_urgent_jobs_are_dispatched_first(jobs: Jobs, relay: Relay, delivery_queue: DeliveryQueue) -> None:
     last, second, first = [await jobs.enqueue(priority=priority) for priority in (3, 2, 0)]
 
-    await relay.dispatch()
+    await relay.claim_and_push()
 
-    assert await window.waiting() == [Delivery(job_id, 1) for job_id in (first, second, last)]
+    assert await delivery_queue.waiting() == [Delivery(job_id, 1) for job_id in (first, second, last)]
 
 
 async def test_jobs_of_other_queues_are_left_alone(jobs: Jobs, relay: Relay) -> None:
     await jobs.enqueue(queue="other")
 
-    assert await relay.dispatch() == 0
+    assert await relay.claim_and_push() == 0
 
 
 async def test_no_more_is_dispatched_than_the_limit_of_the_queue_allows(
-    jobs: Jobs, relay: Relay, window: Window
+    jobs: Jobs, relay: Relay, delivery_queue: DeliveryQueue
 ) -> None:
     async with jobs.database.sessions.begin() as session:
         await session.execute(text("INSERT INTO job_queues (name, max_running) VALUES ('default', 1)"))
     for _ in range(3):
         await jobs.enqueue()
 
-    assert [await relay.dispatch(), await relay.dispatch()] == [1, 0]
+    assert [await relay.claim_and_push(), await relay.claim_and_push()] == [1, 0]
 
-    assert len(await window.waiting()) == 1
+    assert len(await delivery_queue.waiting()) == 1
 
 
-async def test_two_relays_get_different_jobs(jobs: Jobs, window: Window) -> None:
-    relays = [open_relay(jobs, window) for _ in range(2)]
-    await offer(window, 10)
+async def test_two_relays_get_different_jobs(jobs: Jobs, delivery_queue: DeliveryQueue) -> None:
+    relays = [open_relay(jobs, delivery_queue) for _ in range(2)]
+    await offer(delivery_queue, 10)
     wanted = {await jobs.enqueue() for _ in range(8)}
 
-    assert sum(await asyncio.gather(*(relay.dispatch() for relay in relays))) == 8
+    assert sum(await asyncio.gather(*(relay.claim_and_push() for relay in relays))) == 8
 
-    waiting = await window.waiting()
+    waiting = await delivery_queue.waiting()
     assert ({delivery.id for delivery in waiting}, {delivery.fence for delivery in waiting}) == (wanted, {1})
 
 
-async def test_two_relays_that_both_believe_to_lead_run_each_job_once(jobs: Jobs, window: Window) -> None:
+async def test_two_relays_that_both_believe_to_lead_run_each_job_once(
+    jobs: Jobs, delivery_queue: DeliveryQueue
+) -> None:
     ran: list[Delivery] = []
 
     async def run(delivery: Delivery) -> None:
         ran.append(delivery)
 
-    relays = [open_relay(jobs, window, poll=timedelta(milliseconds=5)) for _ in range(2)]
+    relays = [open_relay(jobs, delivery_queue, poll=timedelta(milliseconds=5)) for _ in range(2)]
     wanted = {await jobs.enqueue() for _ in range(100)}
 
-    async with running(*(relay.run() for relay in relays)), working(open_engine(window, run, slots=5)):
+    async with running(*(relay.run() for relay in relays)), working(open_executor(delivery_queue, run, slots=5)):
         await until(lambda: len(ran) >= len(wanted))
-        await until_idle(window)
+        await until_idle(delivery_queue)
 
     assert sorted(ran, key=lambda delivery: delivery.id) == [Delivery(job_id, 1) for job_id in sorted(wanted)]
 
 
 async def test_a_relay_that_died_before_it_sent_a_job_delays_it_by_a_lease(jobs: Jobs, relay: Relay) -> None:
     delivery = await jobs.deliver()  # claimed, and committed; then it is dead
-    assert await relay.dispatch() == 0
+    assert await relay.claim_and_push() == 0
 
     await lease_runs_out(jobs)
-    assert await relay.dispatch() == 1
+    assert await relay.claim_and_push() == 1
 
     job = await jobs.get(delivery)
     assert (job.fence, job.redeliveries, job.attempt, job.crashes) == (2, 1, 0, 0)
 
 
-async def test_a_job_is_committed_as_dispatched_before_it_is_sent(jobs: Jobs, relay: Relay, window: Window) -> None:
+async def test_a_job_is_committed_as_dispatched_before_it_is_sent(
+    jobs: Jobs, relay: Relay, delivery_queue: DeliveryQueue
+) -> None:
     job_id = await jobs.enqueue()
 
-    async with writes_hang(window.valkey):
-        task = asyncio.create_task(relay.dispatch())
+    async with writes_hang(delivery_queue.valkey):
+        task = asyncio.create_task(relay.claim_and_push())
 
         await eventually(lambda: is_in_state(jobs, JobState.DISPATCHED))
         assert not task.done()
     await task
 
-    assert await window.waiting() == [Delivery(job_id, 1)]
+    assert await delivery_queue.waiting() == [Delivery(job_id, 1)]
 
 
-async def test_an_unsent_job_is_due_at_once(jobs: Jobs, relay: Relay, window: Window) -> None:
+async def test_an_unsent_job_is_due_at_once(jobs: Jobs, relay: Relay, delivery_queue: DeliveryQueue) -> None:
     job_id = await jobs.enqueue()
 
-    async with memory_is_full(window.valkey):
+    async with memory_is_full(delivery_queue.valkey):
         with pytest.raises(RedisError, match="maxmemory"):
-            await relay.dispatch()
+            await relay.claim_and_push()
 
     job = await jobs.get(job_id)
     assert (job.state, job.fence) == (JobState.AVAILABLE, 1)
-    assert await relay.dispatch() == 1
+    assert await relay.claim_and_push() == 1
 
 
 async def test_a_job_that_a_stopping_relay_has_not_sent_is_due_at_once(
-    jobs: Jobs, relay: Relay, window: Window
+    jobs: Jobs, relay: Relay, delivery_queue: DeliveryQueue
 ) -> None:
     await jobs.enqueue()
 
-    async with writes_hang(window.valkey):
-        task = asyncio.create_task(relay.dispatch())
+    async with writes_hang(delivery_queue.valkey):
+        task = asyncio.create_task(relay.claim_and_push())
         await eventually(lambda: is_in_state(jobs, JobState.DISPATCHED))
         task.cancel()
         await asyncio.wait([task])
@@ -187,15 +200,15 @@ async def test_nothing_is_dispatched_while_valkey_is_away(jobs: Jobs, valkey_url
         await proxy.cut()
 
         with pytest.raises(RedisError):
-            await open_relay(jobs, Window(valkey, "default")).dispatch()
+            await open_relay(jobs, DeliveryQueue(valkey, "default")).claim_and_push()
 
     job = await jobs.get(job_id)
     assert (job.state, job.fence) == (JobState.AVAILABLE, 0)
 
 
 async def test_a_queue_is_on_record_once_it_was_served(jobs: Jobs, relay: Relay) -> None:
-    await relay.dispatch()
-    await relay.dispatch()
+    await relay.claim_and_push()
+    await relay.claim_and_push()
 
     assert await jobs.scalar("SELECT name FROM job_queues") == "default"
 
@@ -205,16 +218,16 @@ async def test_what_a_relay_dispatches_is_counted(jobs: Jobs, relay: Relay) -> N
     await lease_runs_out(jobs)
     await jobs.enqueue()
 
-    await relay.dispatch()
+    await relay.claim_and_push()
 
     assert figures(relay) == {"app_jobs_dispatched": 2, "app_job_redeliveries": 1, "app_job_crashes": 0}
 
 
-async def test_what_waits_in_the_window_is_shown(jobs: Jobs, relay: Relay) -> None:
+async def test_what_waits_in_the_delivery_queue_is_shown(jobs: Jobs, relay: Relay) -> None:
     await jobs.enqueue()
-    await relay.dispatch()
+    await relay.claim_and_push()
 
-    await relay.dispatch()
+    await relay.claim_and_push()
 
     assert relay.metrics.registry.get_sample_value("app_job_window", {"queue": "default"}) == 1
 
@@ -224,18 +237,18 @@ async def test_what_waits_in_the_window_is_shown(jobs: Jobs, relay: Relay) -> No
 
 async def test_what_waits_behind_slow_jobs_is_not_delivered_twice(jobs: Jobs, relay: Relay) -> None:
     job_id = await jobs.enqueue()
-    await relay.dispatch()
+    await relay.claim_and_push()
     await lease_runs_out(jobs)
 
-    await relay.tend()
+    await relay.renew_waiting()
 
-    assert await relay.dispatch() == 0
+    assert await relay.claim_and_push() == 0
     assert (await jobs.get(job_id)).fence == 1
 
 
-async def test_a_relay_that_runs_tends_what_waits(jobs: Jobs, relay: Relay) -> None:
+async def test_a_relay_that_runs_renews_the_leases_of_waiting_deliveries(jobs: Jobs, relay: Relay) -> None:
     await jobs.enqueue()
-    await relay.dispatch()
+    await relay.claim_and_push()
     await lease_runs_out(jobs)
 
     async with running(relay.run()):
@@ -244,30 +257,32 @@ async def test_a_relay_that_runs_tends_what_waits(jobs: Jobs, relay: Relay) -> N
     assert await jobs.scalar("SELECT redeliveries FROM jobs") == 0
 
 
-async def test_what_waits_in_the_window_of_a_paused_queue_is_taken_back(
-    jobs: Jobs, relay: Relay, window: Window
+async def test_what_waits_in_the_delivery_queue_of_a_paused_queue_is_taken_back(
+    jobs: Jobs, relay: Relay, delivery_queue: DeliveryQueue
 ) -> None:
     job_id = await jobs.enqueue()
-    await relay.dispatch()
+    await relay.claim_and_push()
     async with jobs.database.sessions.begin() as session:
         await control.pause(session, "default")
 
-    await relay.tend()
+    await relay.renew_waiting()
 
-    assert await window.waiting() == []
+    assert await delivery_queue.waiting() == []
     assert (await jobs.get(job_id)).state is JobState.AVAILABLE
 
 
-async def test_a_relay_that_does_not_lead_leaves_everything_to_others(jobs: Jobs, window: Window) -> None:
+async def test_a_relay_that_does_not_lead_leaves_everything_to_others(
+    jobs: Jobs, delivery_queue: DeliveryQueue
+) -> None:
     asked = []
 
     def never() -> bool:
         asked.append(True)
         return False
 
-    await offer(window, 2)
+    await offer(delivery_queue, 2)
     await jobs.enqueue()
-    relay = open_relay(jobs, window, leads=never, poll=timedelta(0), lease=timedelta(0))
+    relay = open_relay(jobs, delivery_queue, leads=never, poll=timedelta(0), lease=timedelta(0))
 
     async with running(relay.run()):
         await until(lambda: len(asked) > 10)
@@ -294,7 +309,7 @@ async def test_a_job_whose_notification_was_lost_is_found_by_the_next_poll(jobs:
 
 
 async def test_a_job_that_is_due_since_long_ago_is_found_by_the_next_look(jobs: Jobs, relay: Relay) -> None:
-    await relay.tend()  # so it knows that nothing is due for so long
+    await relay.renew_waiting()  # so it knows that nothing is due for so long
     relay.poll = timedelta(milliseconds=10)
     async with running(relay.run()):
         await insert_silently(jobs, "now() - interval '1 day'")
@@ -303,18 +318,18 @@ async def test_a_job_that_is_due_since_long_ago_is_found_by_the_next_look(jobs: 
 
 
 async def test_a_relay_that_is_notified_looks_no_further_back_than_the_oldest_due_job(
-    jobs: Jobs, window: Window
+    jobs: Jobs, delivery_queue: DeliveryQueue
 ) -> None:
-    await offer(window, 5)
-    async with leading(jobs, open_relay(jobs, window, lease=NEVER)):
+    await offer(delivery_queue, 5)
+    async with leading(jobs, open_relay(jobs, delivery_queue, lease=NEVER)):
         first = await jobs.enqueue()
-        await eventually(lambda: is_waiting(window, first))
+        await eventually(lambda: is_waiting(delivery_queue, first))
         await insert_silently(jobs, "now() - interval '1 day'")  # in the place of what vacuum cannot remove yet
 
         second = await jobs.enqueue()
 
-        await eventually(lambda: is_waiting(window, second))
-        assert len(await window.waiting()) == 2
+        await eventually(lambda: is_waiting(delivery_queue, second))
+        assert len(await delivery_queue.waiting()) == 2
 
 
 async def test_a_relay_listens_again_when_its_connection_was_lost(jobs: Jobs, relay: Relay) -> None:
@@ -330,44 +345,48 @@ async def test_a_relay_listens_again_when_its_connection_was_lost(jobs: Jobs, re
     assert logs[0]["event"] == "listen_failed"
 
 
-async def test_a_relay_goes_on_after_an_outage(jobs: Jobs, relay: Relay, window: Window) -> None:
+async def test_a_relay_goes_on_after_an_outage(jobs: Jobs, relay: Relay, delivery_queue: DeliveryQueue) -> None:
     await jobs.enqueue()
     relay.poll = timedelta(0)
 
     with capture_logs() as logs:
-        async with running(relay.run()), working(open_engine(window, ignore)):
-            async with memory_is_full(window.valkey):
+        async with running(relay.run()), working(open_executor(delivery_queue, ignore)):
+            async with memory_is_full(delivery_queue.valkey):
                 await until(lambda: logs)
 
             await eventually(lambda: is_in_state(jobs, JobState.DISPATCHED))
 
-    assert logs[0]["event"] == "dispatch_failed"
+    assert logs[0]["event"] == "claim_failed"
 
 
-async def test_a_backlog_is_worked_off_without_waiting_for_the_next_look(jobs: Jobs, window: Window) -> None:
+async def test_a_backlog_is_worked_off_without_waiting_for_the_next_look(
+    jobs: Jobs, delivery_queue: DeliveryQueue
+) -> None:
     ran = []
 
     async def run(delivery: Delivery) -> None:
         ran.append(delivery.id)
 
-    engine = open_engine(window, run, poll=NEVER)
-    relay = open_relay(jobs, window)
+    executor = open_executor(delivery_queue, run, poll=NEVER)
+    relay = open_relay(jobs, delivery_queue)
     listener = NotificationListener(
-        window.valkey, {window.pushed: engine.notify, window.hungry: relay.hungry}, call_timeout=timedelta(seconds=1)
+        delivery_queue.valkey,
+        {delivery_queue.pushed_channel: executor.notify, delivery_queue.idle_channel: relay.notify_idle},
+        call_timeout=timedelta(seconds=1),
     )
     wanted = {await jobs.enqueue() for _ in range(20)}
 
-    async with running(listener.run(), relay.run()), working(engine):
+    async with running(listener.run(), relay.run()), working(executor):
         await until(lambda: len(ran) == len(wanted))
 
     assert set(ran) == wanted
 
 
-async def test_an_idle_engine_notifies_nobody_when_no_job_was_left_behind(jobs: Jobs, relay: Relay) -> None:
+async def test_an_idle_executor_notifies_nobody_when_no_job_was_left_behind(jobs: Jobs, relay: Relay) -> None:
     await jobs.enqueue()
-    await relay.dispatch()
+    await relay.claim_and_push()
 
-    relay.hungry()
+    relay.notify_idle()
 
     assert not relay.notified.is_set()
 
@@ -388,23 +407,23 @@ async def leading(jobs: Jobs, relay: Relay) -> AsyncIterator[None]:
         yield
 
 
-async def offer(window: Window, slots: int) -> None:
-    """Offer slots as an engine does, but for as long as the test takes."""
-    async with window.valkey.pipeline() as pipe:
-        pipe.hset("app:queue:default:free", "engine", str(slots))
+async def offer(delivery_queue: DeliveryQueue, slots: int) -> None:
+    """Offer slots as an executor does, but for as long as the test takes."""
+    async with delivery_queue.valkey.pipeline() as pipe:
+        pipe.hset("app:queue:default:free", "executor", str(slots))
         await pipe.execute()
 
 
 async def ignore(delivery: Delivery) -> None: ...
 
 
-async def is_waiting(window: Window, job_id: UUID) -> bool:
-    return Delivery(job_id, 1) in await window.waiting()
+async def is_waiting(delivery_queue: DeliveryQueue, job_id: UUID) -> bool:
+    return Delivery(job_id, 1) in await delivery_queue.waiting()
 
 
-async def until_idle(window: Window) -> None:
+async def until_idle(delivery_queue: DeliveryQueue) -> None:
     async def is_idle() -> bool:
-        return (await window.look()).waiting == 0
+        return (await delivery_queue.occupancy()).waiting == 0
 
     await eventually(is_idle)
 

@@ -16,14 +16,14 @@ from structlog.testing import capture_logs
 from app_db.jobs.ledger import Delivery
 from app_db.settings import ValkeySettings
 from app_db.testing.servers import ValkeyServer
-from app_worker.engine import Window, connect
+from app_worker.delivery_queue import DeliveryQueue, connect
 from app_worker.metrics import Metrics
 from app_worker.notifications import NotificationListener
 from app_worker.relay import Relay
 
-from .conftest import LEASE, Jobs, frozen, open_engine, running, until, working
+from .conftest import LEASE, Jobs, frozen, open_executor, running, until, working
 from .proxy import Proxy
-from .test_engine import Ran, deliveries
+from .test_executor import Ran, deliveries
 
 CALL_TIMEOUT = timedelta(seconds=1)
 POLL = timedelta(milliseconds=100)
@@ -32,29 +32,31 @@ LONGEST_CALL = 1.5
 
 
 @asynccontextmanager
-async def window_of(server: ValkeyServer) -> AsyncIterator[Window]:
+async def delivery_queue_of(server: ValkeyServer) -> AsyncIterator[DeliveryQueue]:
     async with connect(ValkeySettings.model_validate({"url": server.url, "timeout": CALL_TIMEOUT})) as valkey:
-        yield Window(valkey, "default")
+        yield DeliveryQueue(valkey, "default")
 
 
-@pytest.mark.parametrize("call", ["look", "push", "waiting", "take", "leave"])
+@pytest.mark.parametrize("call", ["occupancy", "push", "waiting", "take", "leave"])
 async def test_every_call_to_a_frozen_valkey_ends(mortal_valkey: ValkeyServer, call: str) -> None:
-    async with window_of(mortal_valkey) as window:
-        some: dict[str, list[Any]] = {"push": [deliveries(1)], "take": ["engine", 1], "leave": ["engine"]}
+    async with delivery_queue_of(mortal_valkey) as delivery_queue:
+        some: dict[str, list[Any]] = {"push": [deliveries(1)], "take": ["executor", 1], "leave": ["executor"]}
         arguments = some.get(call, [])
-        await getattr(window, call)(*arguments)
+        await getattr(delivery_queue, call)(*arguments)
 
         with frozen(mortal_valkey):
             async with asyncio.timeout(LONGEST_CALL):
                 with pytest.raises((RedisError, OSError)):
-                    await getattr(window, call)(*arguments)
+                    await getattr(delivery_queue, call)(*arguments)
 
 
 async def test_calls_to_a_frozen_valkey_do_not_wait_for_each_other(mortal_valkey: ValkeyServer) -> None:
-    async with window_of(mortal_valkey) as window:
+    async with delivery_queue_of(mortal_valkey) as delivery_queue:
         with frozen(mortal_valkey):
             async with asyncio.timeout(LONGEST_CALL):  # one by one they would take longer
-                outcomes = await asyncio.gather(*(window.look() for _ in range(100)), return_exceptions=True)
+                outcomes = await asyncio.gather(
+                    *(delivery_queue.occupancy() for _ in range(100)), return_exceptions=True
+                )
 
     assert all(isinstance(outcome, RedisError | OSError) for outcome in outcomes)
 
@@ -62,9 +64,9 @@ async def test_calls_to_a_frozen_valkey_do_not_wait_for_each_other(mortal_valkey
 async def test_jobs_end_while_valkey_is_frozen_and_work_goes_on_when_it_thaws(mortal_valkey: ValkeyServer) -> None:
     ran = Ran(waits=True)
     before, after = deliveries(2), deliveries(2)
-    async with window_of(mortal_valkey) as window:
-        await window.push(before)
-        async with working(open_engine(window, ran, slots=2)):
+    async with delivery_queue_of(mortal_valkey) as delivery_queue:
+        await delivery_queue.push(before)
+        async with working(open_executor(delivery_queue, ran, slots=2)):
             await until(lambda: len(ran.started) == 2)
 
             with frozen(mortal_valkey), capture_logs() as logs:
@@ -72,7 +74,7 @@ async def test_jobs_end_while_valkey_is_frozen_and_work_goes_on_when_it_thaws(mo
                 await until(lambda: len(ran.ended) == 2)
                 await until(lambda: logs)
 
-            await window.push(after)
+            await delivery_queue.push(after)
             await until(lambda: len(ran.ended) == 4)
     assert ran.ended == [*before, *after]
 
@@ -80,17 +82,17 @@ async def test_jobs_end_while_valkey_is_frozen_and_work_goes_on_when_it_thaws(mo
 async def test_work_goes_on_with_all_slots_when_valkey_comes_back(mortal_valkey: ValkeyServer) -> None:
     ran = Ran(waits=True)
     first, later = deliveries(2)
-    async with window_of(mortal_valkey) as window:
-        await window.push([first])
+    async with delivery_queue_of(mortal_valkey) as delivery_queue:
+        await delivery_queue.push([first])
 
-        async with working(open_engine(window, ran)):
+        async with working(open_executor(delivery_queue, ran)):
             await until(lambda: ran.started)
             mortal_valkey.stop()
             with capture_logs() as logs:
                 ran.go.set()
                 await until(lambda: logs)  # the next cannot be fetched
             mortal_valkey.start()
-            await window.push([later])
+            await delivery_queue.push([later])
             await until(lambda: len(ran.ended) == 2)
 
     assert {event["event"] for event in logs} == {"valkey_lost"}
@@ -99,64 +101,66 @@ async def test_work_goes_on_with_all_slots_when_valkey_comes_back(mortal_valkey:
 
 async def test_what_comes_right_after_a_restart_is_not_lost_on_dead_connections(mortal_valkey: ValkeyServer) -> None:
     ran = Ran()
-    async with window_of(mortal_valkey) as window:
-        await asyncio.gather(*(window.look() for _ in range(10)))  # ten connections, which the restart closes
+    async with delivery_queue_of(mortal_valkey) as delivery_queue:
+        await asyncio.gather(
+            *(delivery_queue.occupancy() for _ in range(10))
+        )  # ten connections, which the restart closes
         mortal_valkey.stop()
         mortal_valkey.start()
 
         wanted = deliveries(10)
-        await window.push(wanted)
-        async with working(open_engine(window, ran, slots=10)):
+        await delivery_queue.push(wanted)
+        async with working(open_executor(delivery_queue, ran, slots=10)):
             await until(lambda: len(ran.ended) == 10)
 
     assert set(ran.ended) == set(wanted)
 
 
-async def test_connections_that_are_killed_are_replaced(window: Window) -> None:
+async def test_connections_that_are_killed_are_replaced(delivery_queue: DeliveryQueue) -> None:
     ran = Ran()
-    await asyncio.gather(*(window.look() for _ in range(5)))
-    await window.valkey.client_kill_filter(_type="normal", skipme=True)
+    await asyncio.gather(*(delivery_queue.occupancy() for _ in range(5)))
+    await delivery_queue.valkey.client_kill_filter(_type="normal", skipme=True)
 
     wanted = deliveries(5)
-    await window.push(wanted)
-    async with working(open_engine(window, ran, slots=5)):
+    await delivery_queue.push(wanted)
+    async with working(open_executor(delivery_queue, ran, slots=5)):
         await until(lambda: len(ran.ended) == 5)
 
     assert set(ran.ended) == set(wanted)
 
 
-async def test_a_running_job_does_not_notice_that_valkey_forgets_everything(window: Window) -> None:
+async def test_a_running_job_does_not_notice_that_valkey_forgets_everything(delivery_queue: DeliveryQueue) -> None:
     ran = Ran(waits=True)
     first, later = deliveries(2)
-    await window.push([first])
+    await delivery_queue.push([first])
 
-    async with working(open_engine(window, ran)):
+    async with working(open_executor(delivery_queue, ran)):
         await until(lambda: ran.started)
-        await window.valkey.flushall()
+        await delivery_queue.valkey.flushall()
         ran.go.set()
         await until(lambda: ran.ended)
-        await window.push([later])
+        await delivery_queue.push([later])
         await until(lambda: len(ran.ended) == 2)
 
     assert ran.ended == [first, later]
 
 
-async def test_a_valkey_that_forgot_our_script_is_told_again(window: Window) -> None:
-    await window.take("engine", 1)
-    await window.valkey.script_flush()
+async def test_a_valkey_that_forgot_our_script_is_told_again(delivery_queue: DeliveryQueue) -> None:
+    await delivery_queue.take("executor", 1)
+    await delivery_queue.valkey.script_flush()
 
-    await window.take("engine", 2)
+    await delivery_queue.take("executor", 2)
 
-    assert (await window.look()).free_slots == 2
+    assert (await delivery_queue.occupancy()).free_slots == 2
 
 
 async def test_a_full_memory_loses_nothing_that_is_taken(mortal_valkey: ValkeyServer) -> None:
     pushed = deliveries(2)
-    async with window_of(mortal_valkey) as window:
-        await window.push(pushed)
-        await window.valkey.config_set("maxmemory", "1")
+    async with delivery_queue_of(mortal_valkey) as delivery_queue:
+        await delivery_queue.push(pushed)
+        await delivery_queue.valkey.config_set("maxmemory", "1")
 
-        taken = await window.take("engine", 3)
+        taken = await delivery_queue.take("executor", 3)
 
         assert taken == pushed
 
@@ -167,18 +171,18 @@ async def test_a_full_memory_leaves_the_backlog_in_the_ledger(jobs: Jobs, mortal
     async def run(delivery: Delivery) -> None:
         ran.append(delivery)
 
-    async with window_of(mortal_valkey) as window:
+    async with delivery_queue_of(mortal_valkey) as delivery_queue:
         metrics = Metrics(kinds=(), queues=["default"])
-        relay = Relay(jobs.database, window, LEASE, lambda: True, metrics, poll=POLL)
-        async with running(relay.run()), working(open_engine(window, run, slots=2)):
-            await window.valkey.config_set("maxmemory", "1")
+        relay = Relay(jobs.database, delivery_queue, LEASE, lambda: True, metrics, poll=POLL)
+        async with running(relay.run()), working(open_executor(delivery_queue, run, slots=2)):
+            await delivery_queue.valkey.config_set("maxmemory", "1")
             with capture_logs() as logs:
                 wanted = {await jobs.enqueue() for _ in range(10)}
                 await until(lambda: len(logs) >= 2)
             assert await jobs.scalar("SELECT count(*) FROM jobs WHERE fence = 0") > 0
-            assert await window.waiting() == []
+            assert await delivery_queue.waiting() == []
 
-            await window.valkey.config_set("maxmemory", "0")
+            await delivery_queue.valkey.config_set("maxmemory", "0")
             await until(lambda: len(ran) == 10)
 
     assert {delivery.id for delivery in ran} == wanted
@@ -190,13 +194,13 @@ async def test_jobs_run_again_after_each_outage(jobs: Jobs, mortal_valkey: Valke
     async def run(delivery: Delivery) -> None:
         ran.append(delivery)
 
-    async with window_of(mortal_valkey) as window:
+    async with delivery_queue_of(mortal_valkey) as delivery_queue:
         metrics = Metrics(kinds=(), queues=["default"])
-        relay = Relay(jobs.database, window, LEASE, lambda: True, metrics, poll=POLL)
-        engine = open_engine(window, run, slots=2, poll=POLL)
-        callbacks = {window.pushed: engine.notify, window.hungry: relay.hungry}
-        listener = NotificationListener(window.valkey, callbacks, call_timeout=CALL_TIMEOUT)
-        async with running(relay.run(), listener.run()), working(engine):
+        relay = Relay(jobs.database, delivery_queue, LEASE, lambda: True, metrics, poll=POLL)
+        executor = open_executor(delivery_queue, run, slots=2, poll=POLL)
+        callbacks = {delivery_queue.pushed_channel: executor.notify, delivery_queue.idle_channel: relay.notify_idle}
+        listener = NotificationListener(delivery_queue.valkey, callbacks, call_timeout=CALL_TIMEOUT)
+        async with running(relay.run(), listener.run()), working(executor):
             for _ in range(3):
                 job_id = await jobs.enqueue()
                 await until(partial(has_run, ran, job_id))
@@ -214,15 +218,15 @@ async def test_a_worker_leaves_a_valkey_that_was_demoted(mortal_valkey: ValkeySe
     """Its connections live on (Valkey, "Replication"), so nothing but READONLY tells that another took over."""
     with ValkeyServer.temporary() as promoted:
         async with Proxy(mortal_valkey.url) as proxy, connect(proxy.settings) as valkey:
-            window = Window(valkey, "default")
-            await window.push(deliveries(1))
+            delivery_queue = DeliveryQueue(valkey, "default")
+            await delivery_queue.push(deliveries(1))
             await demote(valkey)
             proxy.lead_to(promoted.url)
             await take_the_password_of(mortal_valkey, promoted)
 
-            await window.push(deliveries(2))
+            await delivery_queue.push(deliveries(2))
 
-            assert len(await window.waiting()) == 2
+            assert len(await delivery_queue.waiting()) == 2
 
 
 async def test_notifications_leave_a_valkey_that_was_demoted(mortal_valkey: ValkeyServer) -> None:
@@ -238,7 +242,7 @@ async def test_notifications_leave_a_valkey_that_was_demoted(mortal_valkey: Valk
             await demote(valkey)
             proxy.lead_to(promoted.url)
             await take_the_password_of(mortal_valkey, promoted)
-            await valkey.set("app:x", "1")  # as every look of an engine writes
+            await valkey.set("app:x", "1")  # as every look of an executor writes
 
             await until(rung.is_set)  # it is heard again, on the other server
             rung.clear()

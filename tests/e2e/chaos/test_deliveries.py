@@ -15,7 +15,7 @@ from app_db.jobs.outbox import enqueue
 from app_db.jobs.unique import Unique
 from app_db.settings import ValkeySettings
 from app_db.testing.servers import ValkeyServer
-from app_worker.engine import Window, connect
+from app_worker.delivery_queue import DeliveryQueue, connect
 from app_worker.metrics import Metrics
 from app_worker.relay import Relay
 from tests.e2e.chaos.conftest import StartWorker
@@ -48,10 +48,10 @@ async def test_each_job_has_one_effect_although_three_relays_believe_to_lead(  #
     database: Database, start_worker: StartWorker, valkey: ValkeyServer
 ) -> None:
     start_worker()
-    async with window_of(valkey) as window:
+    async with delivery_queue_of(valkey) as delivery_queue:
         metrics = Metrics(kinds=(), queues=["default"])
         poll = timedelta(milliseconds=5)
-        relays = [Relay(database, window, LEASE, lambda: True, metrics, poll=poll) for _ in range(2)]
+        relays = [Relay(database, delivery_queue, LEASE, lambda: True, metrics, poll=poll) for _ in range(2)]
         tasks = [asyncio.create_task(relay.run()) for relay in relays]
         await accept_jobs(database)
 
@@ -91,12 +91,12 @@ async def test_what_does_not_fit_into_valkey_waits_and_then_runs_once(  # fault 
     database: Database, start_worker: StartWorker, valkey: ValkeyServer
 ) -> None:
     worker = start_worker()
-    async with window_of(valkey) as window:
-        await window.valkey.config_set("maxmemory", "1")
+    async with delivery_queue_of(valkey) as delivery_queue:
+        await delivery_queue.valkey.config_set("maxmemory", "1")
         await accept_jobs(database)
-        await until(lambda: worker.has_logged("dispatch_failed"), "the worker has noticed")
+        await until(lambda: worker.has_logged("claim_failed"), "the worker has noticed")
 
-        await window.valkey.config_set("maxmemory", "0")
+        await delivery_queue.valkey.config_set("maxmemory", "0")
 
     await all_jobs_end(database)
     assert await found_wrong(database) == {}
@@ -110,8 +110,8 @@ async def test_a_job_whose_worker_died_right_after_its_commit_does_not_run_again
     await until(lambda: not mortal.is_running(), "it is gone")
     another = start_worker()
 
-    async with window_of(valkey) as window:
-        await window.push([Delivery(job_id, 1)])
+    async with delivery_queue_of(valkey) as delivery_queue:
+        await delivery_queue.push([Delivery(job_id, 1)])
 
     await until(lambda: another.has_logged("job_delivery_stale"), "it was dropped")
     await all_jobs_end(database)
@@ -124,8 +124,8 @@ async def accept_jobs(database: Database) -> None:
 
 
 @asynccontextmanager
-async def window_of(valkey: ValkeyServer) -> AsyncIterator[Window]:
-    """What relays write to and engines take from."""
+async def delivery_queue_of(valkey: ValkeyServer) -> AsyncIterator[DeliveryQueue]:
+    """What relays write to and executors take from."""
     settings = ValkeySettings.model_validate({"url": valkey.url, "timeout": timedelta(seconds=5)})
     async with connect(settings) as client:
-        yield Window(client, "default")
+        yield DeliveryQueue(client, "default")

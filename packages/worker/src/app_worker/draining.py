@@ -1,4 +1,4 @@
-"""Running what is due without an engine: one job after the other, in this process. Valkey is not needed."""
+"""Running what is due without an executor: one job after the other, in this process. Valkey is not needed."""
 
 import asyncio
 from collections import Counter

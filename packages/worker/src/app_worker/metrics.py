@@ -70,10 +70,10 @@ class Metrics:
             "app_job_deliveries_stale", "Deliveries dropped: the job had moved on.", registry=self.registry
         )
         self._dispatched = Counter(
-            "app_jobs_dispatched", "Jobs put into the window.", ["queue"], registry=self.registry
+            "app_jobs_dispatched", "Jobs put into the delivery queue.", ["queue"], registry=self.registry
         )
         self._dispatches = Counter(
-            "app_job_dispatches", "Times that jobs were put there.", ["queue"], registry=self.registry
+            "app_job_dispatches", "Times that jobs were put into it.", ["queue"], registry=self.registry
         )
         self._redelivered = Counter(
             "app_job_redeliveries", "Dispatched again: the last delivery was never started.", ["queue"],
@@ -83,7 +83,7 @@ class Metrics:
             "app_job_crashes", "Dispatched again: their worker vanished while they ran.", ["queue"],
             registry=self.registry,
         )  # fmt: skip
-        self._window = Gauge("app_job_window", "Deliveries that wait in Valkey.", ["queue"], registry=self.registry)
+        self._waiting = Gauge("app_job_window", "Deliveries that wait in Valkey.", ["queue"], registry=self.registry)
         self._clock_steps = Counter(
             "app_job_clock_steps",
             "Times that the clock of Postgres was found to have gone back.",
@@ -105,7 +105,7 @@ class Metrics:
         self._stale.inc()
 
     def dispatched(self, queue: str, count: int, *, redelivered: int = 0, crashed: int = 0) -> None:
-        """Count jobs that went into the window; of these, those that had been there before, and those that crashed."""
+        """Count jobs put into the delivery queue; among them those delivered before, and those whose worker died."""
         self._dispatches.labels(queue).inc(count > 0)
         self._dispatched.labels(queue).inc(count)
         self._redelivered.labels(queue).inc(redelivered)
@@ -115,9 +115,9 @@ class Metrics:
         """Count that Postgres's clock is behind what it has written."""
         self._clock_steps.inc()
 
-    def window(self, queue: str, size: int) -> None:
+    def deliveries_waiting(self, queue: str, size: int) -> None:
         """Show how many deliveries wait in Valkey for a worker."""
-        self._window.labels(queue).set(size)
+        self._waiting.labels(queue).set(size)
 
     def mail(self, outcome: str) -> None:
         """Count a mail that was to be sent; `outcome` is one of MAIL_OUTCOMES."""

@@ -1,4 +1,4 @@
-"""One worker process: engines, relays, heartbeat and schedule, from start to a graceful stop."""
+"""One worker process: executors, relays, heartbeat and schedule, from start to a graceful stop."""
 
 import asyncio
 import os
@@ -24,7 +24,8 @@ from app_db.roles import refuse_powers
 from app_db.settings import DatabaseSettings
 from app_db.telemetry.tracing import traces_of
 from app_db.types import new_id
-from app_worker.engine import Engine, Valkey, Window, connect
+from app_worker.delivery_queue import DeliveryQueue, Valkey, connect
+from app_worker.executor import Executor
 from app_worker.handlers import HANDLERS
 from app_worker.health import WorkerHealth
 from app_worker.heartbeat import Heartbeat
@@ -53,7 +54,7 @@ class Queue:
     """One queue in this process: who fetches its jobs and who runs them."""
 
     relay: Relay
-    engine: Engine
+    executor: Executor
 
 
 def open_queues(
@@ -65,7 +66,7 @@ def open_queues(
     heartbeat: Heartbeat,
     health: WorkerHealth,
 ) -> tuple[list[Queue], list[Coroutine[Any, Any, None]]]:
-    """Return the queues of this process, and what has to run beside their engines to feed them."""
+    """Return the queues of this process, and what has to run beside their executors to feed them."""
 
     async def run(queue: str, delivery: Delivery) -> None:
         structlog.contextvars.bind_contextvars(queue=queue)  # each delivery has a task of its own
@@ -85,10 +86,12 @@ def open_queues(
     leadership = Leadership(settings.database.direct_dsn, names, connect_timeout=timeout, on_notification=notified)
     queues = [
         Queue(
-            Relay(database, window, lease, partial(leadership.leads, window.queue), runner.metrics),
-            Engine(window, slots=settings.worker.concurrency, timeout=NEVER, run=partial(run, window.queue)),
+            Relay(database, delivery_queue, lease, partial(leadership.leads, delivery_queue.queue), runner.metrics),
+            Executor(
+                delivery_queue, slots=settings.worker.concurrency, timeout=NEVER, run=partial(run, delivery_queue.queue)
+            ),
         )
-        for window in (Window(valkey, name) for name in names)
+        for delivery_queue in (DeliveryQueue(valkey, name) for name in names)
     ]
     listener = NotificationListener(valkey, _callbacks(queues), call_timeout=settings.redis.timeout)
     return queues, [keep_leading(leadership), listener.run(), *(queue.relay.run() for queue in queues)]
@@ -164,17 +167,17 @@ async def _run_until(
     create = asyncio.get_running_loop().create_task
     stop = create(stopping.wait())
     feeders = [create(feeder) for feeder in feeding]
-    engines = [create(queue.engine.work(grace=grace)) for queue in queues]
+    executors = [create(queue.executor.work(grace=grace)) for queue in queues]
     beat = create(heartbeat.run())
-    await asyncio.wait([stop, beat, *feeders, *engines], return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait([stop, beat, *feeders, *executors], return_when=asyncio.FIRST_COMPLETED)
     log.info("worker_stopping")
     heartbeat.drain()
     await _cancel(feeders)
     for queue in queues:
-        queue.engine.stop()
-    await asyncio.gather(*engines, return_exceptions=True)
+        queue.executor.stop()
+    await asyncio.gather(*executors, return_exceptions=True)
     await _cancel([beat, stop])  # leases were kept until the last job had ended
-    for task in (beat, *feeders, *engines):
+    for task in (beat, *feeders, *executors):
         if not task.cancelled():
             # What none of them can handle ends the process with a trace.
             task.result()  # guard: test_what_no_loop_expects_ends_the_worker_with_an_error
@@ -183,8 +186,8 @@ async def _run_until(
 def _callbacks(queues: Iterable[Queue]) -> dict[str, Callable[[], None]]:
     callbacks: dict[str, Callable[[], None]] = {}
     for queue in queues:
-        callbacks[queue.relay.window.pushed] = queue.engine.notify
-        callbacks[queue.relay.window.hungry] = queue.relay.hungry
+        callbacks[queue.relay.delivery_queue.pushed_channel] = queue.executor.notify
+        callbacks[queue.relay.delivery_queue.idle_channel] = queue.relay.notify_idle
     return callbacks
 
 

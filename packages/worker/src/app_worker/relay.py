@@ -1,4 +1,4 @@
-"""Moves due jobs from the ledger into the window of the engines."""
+"""The relay moves due jobs from the ledger into the delivery queue in Valkey."""
 
 import asyncio
 import random
@@ -16,136 +16,136 @@ from app_db.jobs import dispatch
 from app_db.jobs.dispatch import Claim
 from app_db.jobs.leadership import Leadership
 from app_db.jobs.notifier import CONNECTION_LOST
-from app_worker.engine import Window
+from app_worker.delivery_queue import DeliveryQueue
 from app_worker.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
 POLL = timedelta(seconds=1)
-ANSWER = timedelta(seconds=4)
-"""For what a relay asks of Postgres, a wait of 2 s for a lock included: handlers' statements may take far longer."""
+LONGEST_TRANSACTION = timedelta(seconds=4)
+"""Limit of a relay's transaction, with up to 2 s for a lock: the statement timeout is that of the longest handler."""
 PAUSE_AFTER_OUTAGE = timedelta(seconds=1)
 
 
 @dataclass
 class Relay:
-    """The relay of one queue in one process: it works while `leads` says so.
+    """The relay of one queue in one process; it works while `leads()` is true.
 
-    Several at once do no harm, each claims different jobs; one at a time asks the database less often.
+    Several relays at once do no harm, because each claims different jobs; one at a time asks the database less often.
     """
 
     database: Database
-    window: Window
+    delivery_queue: DeliveryQueue
     lease: timedelta
     leads: Callable[[], bool]
     metrics: Metrics
     poll: timedelta = POLL
     """The longest that a lost notification can delay a job."""
     notified: asyncio.Event = field(default_factory=asyncio.Event)
-    _behind: bool = True
+    _has_backlog: bool = True
     _since: datetime | None = None
-    _tend_at: float = 0
+    _renew_at: float = 0
     _is_on_record: bool = False
 
-    def hungry(self) -> None:
-        """Look again at once if the last look left due jobs behind."""
-        if self._behind:
+    def notify_idle(self) -> None:
+        """An executor has free slots: claim again at once if the last claim left due jobs behind."""
+        if self._has_backlog:
             self.notified.set()
 
-    async def dispatch(self, *, since: datetime | None = None) -> int:
-        """Claim as many due jobs as there is room for, commit, then push them; return how many.
+    async def claim_and_push(self, *, since: datetime | None = None) -> int:
+        """Claim as many due jobs as the delivery queue has capacity for, commit, then push them; return how many.
 
-        The commit comes first, so a worker never sees a delivery that might be rolled back. Dying in between costs
-        the length of a lease, a push that fails or is cancelled nothing.
+        The commit comes first, so that no executor sees a delivery that might be rolled back. If the process dies
+        before the push, the jobs start a lease later; if the push fails or is cancelled, they are due at once.
         """
-        look = await self.window.look()
-        self.metrics.window(self.window.queue, look.waiting)
-        if look.room == 0:
-            self._behind = True
+        occupancy = await self.delivery_queue.occupancy()
+        self.metrics.deliveries_waiting(self.delivery_queue.queue, occupancy.waiting)
+        if occupancy.capacity == 0:
+            self._has_backlog = True
             return 0
-        async with self._in_time():  # a Postgres that froze
-            claim = await self._claim(look.room, since)
-            self._behind = claim.more_due
+        async with self._time_limit():  # Postgres may be frozen
+            claim = await self._claim(occupancy.capacity, since)
+            self._has_backlog = claim.more_due
             await self._push(claim)
         counts = {"redelivered": claim.redelivered, "crashed": claim.crashed}
-        self.metrics.dispatched(self.window.queue, len(claim.deliveries), **counts)
+        self.metrics.dispatched(self.delivery_queue.queue, len(claim.deliveries), **counts)
         return len(claim.deliveries)
 
-    async def tend(self) -> None:
-        """Renew the leases of what waits in the window, and see how far back claims have to look.
+    async def renew_waiting(self) -> None:
+        """Renew the leases of the deliveries that wait in Valkey, and read since when the oldest due job is due.
 
-        What waits in the window of a paused queue is taken back.
+        If the queue is paused, withdraw these deliveries instead.
         """
         self._since = None
-        async with self._in_time(), self.database.sessions.begin() as session:
-            if await dispatch.is_paused(session, self.window.queue):
+        async with self._time_limit(), self.database.sessions.begin() as session:
+            if await dispatch.is_paused(session, self.delivery_queue.queue):
                 await dispatch.make_due(
-                    session, await self.window.withdraw()
-                )  # guard: test_what_waits_in_the_window_of_a_paused_queue_is_taken_back
+                    session, await self.delivery_queue.withdraw()
+                )  # guard: test_what_waits_in_the_delivery_queue_of_a_paused_queue_is_taken_back
             else:
-                await dispatch.extend_waiting(session, await self.window.waiting(), lease=self.lease)
-            self._since = await dispatch.oldest_due(session, self.window.queue)
+                await dispatch.extend_waiting(session, await self.delivery_queue.waiting(), lease=self.lease)
+            self._since = await dispatch.oldest_due(session, self.delivery_queue.queue)
 
     async def run(self) -> None:
-        """Dispatch at every notification and at least once in `poll`, until cancelled."""
+        """Claim and push at each notification, and at least once in `poll`, until cancelled."""
         since = None
         while True:
             self.notified.clear()
             try:
                 if self.leads():
-                    await self._tend_in_time()  # guard: test_a_relay_that_runs_tends_what_waits
-                    await self.dispatch(since=since)
-            except Exception as error:  # an outage of either server: the next look finds the same jobs
-                log.warning("dispatch_failed", queue=self.window.queue, cause=repr(error))
+                    await self._renew_if_due()  # guard: test_a_relay_that_runs_renews_the_leases_of_waiting_deliveries
+                    await self.claim_and_push(since=since)
+            except Exception as error:  # an outage of Postgres or Valkey: the next claim finds the same jobs
+                log.warning("claim_failed", queue=self.delivery_queue.queue, cause=repr(error))
                 await asyncio.sleep(PAUSE_AFTER_OUTAGE.total_seconds())
             since = self._since if await self._is_notified() else None
 
-    async def _tend_in_time(self) -> None:
-        """Before anything is dispatched, or a new leader would dispatch again what waits since the last one died."""
-        if time.monotonic() >= self._tend_at:
-            await self.tend()
-            self._tend_at = time.monotonic() + self._tend_every
+    async def _renew_if_due(self) -> None:
+        """Renew before the first claim: else a new leader would claim again what its predecessor has pushed."""
+        if time.monotonic() >= self._renew_at:
+            await self.renew_waiting()
+            self._renew_at = time.monotonic() + self._renewal_interval
 
     @property
-    def _tend_every(self) -> float:
+    def _renewal_interval(self) -> float:
         return self.lease.total_seconds() / 5
 
     async def _is_notified(self) -> bool:
-        """Return False if nobody has called for so long that it is time to look at everything."""
-        pause = min(self.poll.total_seconds(), self._tend_every)
+        """Wait for a notification; return False if none came in time, so that the next claim looks at all due jobs."""
+        pause = min(self.poll.total_seconds(), self._renewal_interval)
         with suppress(TimeoutError):
-            # Not in step with the relays of other queues and processes.
+            # At random, so that the relays of all queues and processes do not poll in step.
             return await asyncio.wait_for(self.notified.wait(), pause * random.uniform(0.5, 1))  # noqa: S311
         return False
 
-    def _in_time(self) -> asyncio.Timeout:
-        return asyncio.timeout(min(self.lease, ANSWER).total_seconds())
+    def _time_limit(self) -> asyncio.Timeout:
+        return asyncio.timeout(min(self.lease, LONGEST_TRANSACTION).total_seconds())
 
-    async def _claim(self, room: int, since: datetime | None) -> Claim:
-        queue = self.window.queue
+    async def _claim(self, max_jobs: int, since: datetime | None) -> Claim:
+        queue = self.delivery_queue.queue
         async with self.database.autocommit_sessions() as session:
             if not self._is_on_record:
                 await dispatch.add_queue(session, queue)
                 self._is_on_record = True
-            claim = await dispatch.claim(session, queue=queue, room=room, lease=self.lease, since=since)
+            claim = await dispatch.claim(session, queue=queue, room=max_jobs, lease=self.lease, since=since)
         if claim.has_limit:
             async with self.database.sessions.begin() as session:
-                claim = await dispatch.claim_within_limit(session, queue=queue, room=room, lease=self.lease)
+                claim = await dispatch.claim_within_limit(session, queue=queue, room=max_jobs, lease=self.lease)
         return claim
 
     async def _push(self, claim: Claim) -> None:
         if not claim.deliveries:
             return
         try:
-            await self.window.push(claim.deliveries)
+            await self.delivery_queue.push(claim.deliveries)
         except (RedisError, OSError, asyncio.CancelledError):
-            async with self._in_time(), self.database.sessions.begin() as session:
+            async with self._time_limit(), self.database.sessions.begin() as session:
                 await dispatch.make_due(session, claim.deliveries)  # guard: test_an_unsent_job_is_due_at_once
             raise
 
 
 async def keep_leading(leadership: Leadership) -> None:
-    """Hear notifications and hold the locks of queues until cancelled, whatever becomes of Postgres."""
+    """Listen for notifications and hold the locks of queues until cancelled, through all outages of Postgres."""
     while True:
         try:
             await leadership.run()

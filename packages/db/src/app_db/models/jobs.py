@@ -1,4 +1,4 @@
-"""The job ledger. Postgres is the truth about every job; Valkey holds a disposable window of deliveries (ADR-0008)."""
+"""The job ledger. Postgres is the truth about every job; Valkey holds a disposable queue of deliveries (ADR-0008)."""
 
 from datetime import datetime
 from enum import StrEnum
