@@ -23,6 +23,7 @@ from app_api.lifespan import lifespan_of
 from app_api.link_page import add_link_page
 from app_api.metrics import Metrics
 from app_api.middleware import AllowedHosts, HeadAsGet, RequestContext
+from app_api.operation_ids import operation_id
 from app_api.problems import add_problem_handlers, any_problem
 from app_api.reading import BodyLimits
 from app_api.settings import ApiSettings, HttpSettings
@@ -55,6 +56,7 @@ def create_app(settings: ApiSettings, *, stopping: Event | None = None) -> FastA
         redoc_url=None,
         redirect_slashes=False,
         responses=any_problem(),
+        generate_unique_id_function=operation_id,
         telemetry=_telemetry(traces),
     )
     for router in ROUTERS:

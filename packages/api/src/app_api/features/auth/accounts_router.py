@@ -41,6 +41,7 @@ CHANGE_PROBLEMS = (Unauthenticated, InvalidToken, InvalidCredentials, PasswordUn
 
 @router.post(
     "/register",
+    operation_id="auth_register",
     status_code=201,
     responses={
         202: {"model": MailAccepted, "description": "With verification, for every address: a mail is on its way"},

@@ -26,6 +26,7 @@ router = APIRouter(
 @router.post(
     "/export",
     status_code=202,
+    operation_id="auth_export_me",
     responses={202: {"headers": describe_fields(["Location"])}, **problem_responses(Throttled)},
 )
 async def export_current_user(

@@ -30,7 +30,11 @@ router = APIRouter(prefix="/auth", tags=["auth"], responses=problem_responses(Da
 BEARER_PROBLEMS = (Unauthenticated, InvalidToken)
 
 
-@router.post("/access-token", responses=problem_responses(InvalidCredentials, EmailNotVerified, Throttled, HashingBusy))
+@router.post(
+    "/access-token",
+    operation_id="auth_login",
+    responses=problem_responses(InvalidCredentials, EmailNotVerified, Throttled, HashingBusy),
+)
 async def login_access_token(
     form: Annotated[AccessTokenForm, Form()], auth: AuthDep, session: SessionDep, client: ClientDep
 ) -> AccessTokenRead:
@@ -40,7 +44,7 @@ async def login_access_token(
     return AccessTokenRead.of(tokens)
 
 
-@router.post("/refresh-token", responses=problem_responses(InvalidGrant, Throttled))
+@router.post("/refresh-token", operation_id="auth_refresh", responses=problem_responses(InvalidGrant, Throttled))
 async def refresh_token(
     body: RefreshTokenCreate, auth: AuthDep, session: SessionDep, client: ClientDep
 ) -> AccessTokenRead:
@@ -55,13 +59,18 @@ async def logout(token: BearerDep, auth: AuthDep, session: SessionDep, client: C
     await sessions.sign_out(auth, session, token=token, client=client)
 
 
-@router.get("/me", responses=problem_responses(*BEARER_PROBLEMS))
+@router.get("/me", operation_id="auth_read_me", responses=problem_responses(*BEARER_PROBLEMS))
 async def read_current_user(principal: PrincipalDep) -> UserRead:
     """Return the bearer's account."""
     return UserRead(user_id=principal.user_id, email=principal.email)
 
 
-@router.delete("/me", status_code=204, responses=problem_responses(*BEARER_PROBLEMS, ReauthenticationRequired))
+@router.delete(
+    "/me",
+    status_code=204,
+    operation_id="auth_delete_me",
+    responses=problem_responses(*BEARER_PROBLEMS, ReauthenticationRequired),
+)
 async def delete_current_user(principal: PrincipalDep, auth: AuthDep, session: SessionDep, client: ClientDep) -> None:
     """Delete the bearer's account."""
     await accounts.delete_account(auth, session, principal, client=client)

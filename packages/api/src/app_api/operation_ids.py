@@ -1,0 +1,19 @@
+"""What operations are called in the description of the API: `feature_verb`, as the functions of a client are."""
+
+import re
+
+from fastapi.routing import APIRoute
+
+
+def operation_id(route: APIRoute) -> str:
+    """Return `sessions_list` for a function `list_sessions` whose tag is `sessions`.
+
+    A tag may have a part behind a colon: what is below `jobs: operators` belongs to `jobs`.
+    """
+    tag = str(route.tags[0]) if route.tags else ""
+    feature = re.sub(r"\W+", "_", tag.partition(":")[0].strip().lower())
+    if not feature:
+        return route.name
+    one = re.sub(r"ies$", "y", feature).removesuffix("s")
+    verb = re.sub(rf"(?<![a-z])({feature}|{one})(?![a-z])", "", route.name)
+    return "_".join([feature, *filter(None, verb.split("_"))])
