@@ -27,10 +27,11 @@ RUN echo /code > "$(echo /app/lib/python*/site-packages)/code.pth"
 # Wheels of ours, as a release builds them: each without the workspace, and by uv's own backend, so nothing is fetched.
 FROM builder AS code
 ARG PACKAGE
+COPY packages/runtime packages/runtime
 COPY packages/db packages/db
 COPY packages/auth packages/auth
 COPY packages/${PACKAGE} packages/${PACKAGE}
-RUN for package in db auth ${PACKAGE}; do uv build --quiet --offline --wheel --no-sources --out-dir /wheels packages/$package || exit 1; done \
+RUN for package in runtime db auth ${PACKAGE}; do uv build --quiet --offline --wheel --no-sources --out-dir /wheels packages/$package || exit 1; done \
  && uv pip install --quiet --python /app --target /code --no-deps /wheels/*.whl && rm /code/.lock \
  && cp /first/sitecustomize.py /code && chmod -R a+rX /code
 
@@ -40,8 +41,9 @@ RUN uv pip install --quiet --python /app --require-hashes --no-deps -r requireme
 RUN echo /code > "$(echo /app/lib/python*/site-packages)/code.pth"
 
 FROM builder AS migrate-code
+COPY packages/runtime packages/runtime
 COPY packages/db packages/db
-RUN uv build --quiet --offline --wheel --no-sources --out-dir /wheels packages/db \
+RUN for package in runtime db; do uv build --quiet --offline --wheel --no-sources --out-dir /wheels packages/$package || exit 1; done \
  && uv pip install --quiet --python /app --target /code --no-deps /wheels/*.whl && rm /code/.lock \
  && cp /first/sitecustomize.py /code && chmod -R a+rX /code
 

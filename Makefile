@@ -95,7 +95,7 @@ test-slow: install ## Test what is too slow for test-e2e and no attack: the whol
 	$(RUN) pytest tests/e2e -m slow
 
 test-isolated: ## Test each package with what it declares and no more; PACKAGE=db only that one
-	@for package in $(or $(call listed,PACKAGE,$(PACKAGES)),db auth api worker); do \
+	@for package in $(or $(call listed,PACKAGE,$(PACKAGES)),runtime db auth api worker); do \
 		echo "pytest packages/$$package"; \
 		$(UV) run --quiet --package "app-$$package" --isolated --group test python -m pytest -q "packages/$$package" || exit 1; \
 	done

@@ -17,7 +17,7 @@ from fastapi.security import OAuth2PasswordBearer
 from app_api.features.auth.schemas import UserRead
 from app_api.settings import ELSEWHERE, ApiSettings
 from app_auth.tokens import AccessTokens
-from app_db.configuration import load
+from app_runtime.configuration import load
 
 QUERY = """
     SELECT users.id, users.email, users.role, user_sessions.id, user_sessions.created_at, user_sessions.idle_expires_at

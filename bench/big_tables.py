@@ -24,7 +24,7 @@ from app_db.models import JobState
 from app_db.repositories.jobs import JobRepository
 from app_db.settings import DatabaseSettings
 from app_db.testing import databases
-from app_db.testing.servers import PostgresServer
+from app_runtime.testing.servers import PostgresServer
 from bench.big_tables_seed import seed
 from bench.jobs_place import ROOT, quantile, say
 

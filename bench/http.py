@@ -25,8 +25,8 @@ from importlib.metadata import version
 
 from app_auth.limits import ThrottleSettings
 from app_db.testing import databases
-from app_db.testing.processes import free_port
-from app_db.testing.servers import PostgresServer, ValkeyServer
+from app_runtime.testing.processes import free_port
+from app_runtime.testing.servers import PostgresServer, ValkeyServer
 from bench.load import Connection, Figures, Request, json_request, load, wrk
 
 PASSWORD = "correct horse battery 42"

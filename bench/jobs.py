@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from app_db.testing.servers import PostgresServer, ValkeyServer
+from app_runtime.testing.servers import PostgresServer, ValkeyServer
 from bench.jobs_costs import claiming, enqueueing, idling, latency
 from bench.jobs_long import reader, storage, ticks
 from bench.jobs_place import Place

@@ -18,8 +18,8 @@ from redis import Redis
 from app_auth.testing import new_key
 from app_db.settings import DatabaseSettings
 from app_db.testing import databases
-from app_db.testing.processes import spawn
-from app_db.testing.servers import PostgresServer, ValkeyServer
+from app_runtime.testing.processes import spawn
+from app_runtime.testing.servers import PostgresServer, ValkeyServer
 from bench.load import CLOCK_TICKS
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -17,9 +17,9 @@ from uuid import UUID
 import uvloop
 from sqlalchemy import text
 
-from app_db.configuration import load
 from app_db.jobs.payload import JobPayload
-from app_db.telemetry.logs import configure_logging
+from app_runtime.configuration import load
+from app_runtime.telemetry.logs import configure_logging
 from app_worker.context import JobContext
 from app_worker.handlers import HANDLERS
 from app_worker.process import run_worker

@@ -9,9 +9,9 @@ import statistics
 from contextlib import ExitStack
 
 from app_db.testing import databases
-from app_db.testing.collector import Collector
-from app_db.testing.processes import free_port
-from app_db.testing.servers import PostgresServer, ValkeyServer
+from app_runtime.testing.collector import Collector
+from app_runtime.testing.processes import free_port
+from app_runtime.testing.servers import PostgresServer, ValkeyServer
 from bench.http import ROOT, environment_of, get, served, sign_in
 from bench.load import Request
 

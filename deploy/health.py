@@ -9,7 +9,7 @@ LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # who listens on
 
 
 def setting(name: str, default: str) -> str:
-    """Return a setting as the application reads it, by app_db.configuration: what is empty is not set."""
+    """Return a setting as the application reads it, by app_runtime.configuration: what is empty is not set."""
     text = os.environ.get(name, "").strip()
     if not text and (path := os.environ.get(f"{name}_FILE", "").strip()):
         text = Path(path).read_text(encoding="utf-8-sig").strip()

@@ -22,7 +22,6 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app_db.base import Base
-from app_db.configuration import PREFIX, Misconfigured, load
 from app_db.driver import DriverConnection
 from app_db.hosts import Hosts
 from app_db.lock_budget import LockBudget
@@ -31,6 +30,7 @@ from app_db.outage import NoAnswer, naming_refusals
 from app_db.repositories.schema import STALE_INDEXES
 from app_db.settings import DatabaseSettings
 from app_db.types import StrEnumText
+from app_runtime.configuration import PREFIX, Misconfigured, load
 
 LOCK_KEY = 0x67726F756E64  # any number, as long as it is ours in this database
 LOCK_POLL_SECONDS = 0.25

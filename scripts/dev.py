@@ -26,12 +26,12 @@ from dev_processes import Parts, say
 from pydantic import BaseModel
 from sqlalchemy import make_url
 
-from app_db.configuration import PREFIX, Misconfigured, load
 from app_db.settings import DatabaseSettings
-from app_db.testing.binaries import postgres_programs
-from app_db.testing.environment import let_through
-from app_db.testing.processes import FolderLock, free_port, port_is_free
-from app_db.testing.servers import FolderInUse, PostgresServer, ServerError, ValkeyServer, WrongPostgresVersion
+from app_runtime.configuration import PREFIX, Misconfigured, load
+from app_runtime.testing.binaries import postgres_programs
+from app_runtime.testing.environment import let_through
+from app_runtime.testing.processes import FolderLock, free_port, port_is_free
+from app_runtime.testing.servers import FolderInUse, PostgresServer, ServerError, ValkeyServer, WrongPostgresVersion
 
 MAIL_URL = "APP_MAIL__URL"
 MAIL_FOLDER = DATA / "mail"

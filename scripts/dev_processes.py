@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
-from app_db.testing.processes import FolderLock, ProcessIdentity, spawn
+from app_runtime.testing.processes import FolderLock, ProcessIdentity, spawn
 
 COLOURS = cycle((36, 33, 32, 35, 34, 96))
 STOP_SECONDS = 8.0

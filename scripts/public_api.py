@@ -59,7 +59,9 @@ def breakages(member: Member) -> list[str]:
     """
     with TemporaryDirectory(prefix="released-") as folder:
         unpack(member.root, member.released, Path(folder))
-        before = load(Path(folder, "packages", member.folder, "src"), member.module)
+        if not (sources := Path(folder, "packages", member.folder, "src")).is_dir():
+            return []  # it has never been released, so nothing is taken from anybody
+        before = load(sources, member.module)
         after = load(member.path / "src", member.module)
         found = [each for each in griffe.find_breaking_changes(before, after) if each.kind not in HARMLESS]
         return list(dict.fromkeys(line_of(each) for each in found))  # a property can be found twice

@@ -20,7 +20,7 @@ from pydantic import AnyHttpUrl, BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from app_api.settings import ApiSettings
-from app_db.configuration import Variable, variables
+from app_runtime.configuration import Variable, variables
 from app_worker.settings import WorkerSettings
 
 PAGE: Final = Path(__file__).parents[1] / "docs/reference/configuration.md"

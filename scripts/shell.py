@@ -8,8 +8,8 @@ from pydantic import BaseModel
 from sqlalchemy import select
 
 from app_db import Database, models
-from app_db.configuration import PREFIX, load
 from app_db.settings import DatabaseSettings
+from app_runtime.configuration import PREFIX, load
 
 BANNER = """
 session   a database session: (await session.scalars(select(models.User))).all()

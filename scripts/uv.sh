@@ -19,7 +19,7 @@ for name in UV_PROJECT UV_PROJECT_ENVIRONMENT UV_WORKING_DIR UV_WORKING_DIRECTOR
     unset "$name"
 done
 
-# Tests do not see the proxy of this machine; uv has to (app_db.testing.environment).
+# Tests do not see the proxy of this machine; uv has to (app_runtime.testing.environment).
 for name in HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY; do
     eval "value=\${UV_SH_$name-}"
     [ -z "$value" ] || export "$name=$value"

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from app_api import settings as api
 from app_auth.keys import RINGS
 from app_auth.settings import AuthSettings, KeyRing
-from app_db.configuration import SECRETS_FILE, Misconfigured, load, variables
+from app_runtime.configuration import SECRETS_FILE, Misconfigured, load, variables
 from app_worker import settings as worker
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("db", "auth", "api", "worker")
+PACKAGES = ("runtime", "db", "auth", "api", "worker")
 
 
 class Fault(NamedTuple):
@@ -24,6 +24,7 @@ class Fault(NamedTuple):
 
 FAULTS = (
     Fault("layers", "db/src/app_db/paging.py", "import app_auth.errors"),
+    Fault("layers", "runtime/src/app_runtime/tls.py", "import app_db.errors"),
     Fault("layers", "auth/src/app_auth/accounts.py", "import app_api.problems"),
     Fault("layers", "auth/src/app_auth/accounts.py", "import app_worker.mail"),
     Fault("layers", "api/src/app_api/features/auth/router.py", "import app_worker.mail"),
@@ -31,6 +32,8 @@ FAULTS = (
     Fault("http", "auth/src/app_auth/errors.py", "from fastapi import HTTPException"),
     Fault("http", "worker/src/app_worker/mail.py", "from starlette.datastructures import URL"),
     Fault("http", "db/src/app_db/errors.py", "import uvicorn"),
+    Fault("sql", "runtime/src/app_runtime/configuration.py", "import asyncpg"),
+    Fault("sql", "runtime/src/app_runtime/testing/servers.py", "from sqlalchemy import make_url"),
     Fault("sql", "auth/src/app_auth/sessions.py", "from sqlalchemy import select"),
     Fault("sql", "api/src/app_api/features/jobs/router.py", "from sqlalchemy.orm import Session"),
     Fault("sql", "worker/src/app_worker/handlers/email.py", "import asyncpg"),
@@ -40,11 +43,14 @@ FAULTS = (
     Fault("redis", "auth/src/app_auth/sessions.py", "from redis.asyncio import Redis"),
     Fault("redis", "api/src/app_api/features/auth/router.py", "from redis.asyncio import Redis"),
     Fault("log", "db/src/app_db/engine.py", "import structlog"),
+    Fault("log", "db/src/app_db/telemetry/tracing.py", "from structlog.typing import Processor"),
+    Fault("telemetry", "runtime/src/app_runtime/configuration.py", "import prometheus_client"),
     Fault("telemetry", "auth/src/app_auth/passwords.py", "import prometheus_client"),
     Fault("traces", "db/src/app_db/jobs/outbox.py", "from opentelemetry.trace import get_current_span"),
     Fault("traces", "worker/src/app_worker/runner.py", "import opentelemetry.sdk"),
+    Fault("testing", "runtime/src/app_runtime/output.py", "import app_runtime.testing.processes"),
     Fault("testing", "db/src/app_db/engine.py", "import app_db.testing.queries"),
-    Fault("testing", "worker/src/app_worker/main.py", "from app_db.testing.servers import ValkeyServer"),
+    Fault("testing", "worker/src/app_worker/main.py", "from app_runtime.testing.servers import ValkeyServer"),
     Fault("testing", "worker/src/app_worker/process.py", "import app_worker.testing"),
     Fault("testing", "api/src/app_api/lifespan.py", "from app_auth.testing import Account"),
 )

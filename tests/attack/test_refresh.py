@@ -12,7 +12,7 @@ import pytest
 from app_auth.testing import PASSWORD, Account
 from app_db import Database
 from app_db.settings import DatabaseSettings
-from app_db.testing.binaries import postgres_programs
+from app_runtime.testing.binaries import postgres_programs
 from tests.attack.conftest import Connect, StartApi
 from tests.attack.mails import token_mailed_to, told
 from tests.attack.wire import Wire, at_once

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from app_db.testing.servers import PostgresServer
+from app_runtime.testing.servers import PostgresServer
 
 ROOT = Path(__file__).parents[2]
 

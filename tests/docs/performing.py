@@ -10,7 +10,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Self
 
-from app_db.testing.processes import wait_until
+from app_runtime.testing.processes import wait_until
 from tests.docs.pages import Action, Command, PageError, Step, apply_edit, commands_of, pattern_of, steps_of
 
 START_SECONDS = 120.0

@@ -15,8 +15,8 @@ from app_api import health
 from app_api import settings as api
 from app_api.database_roles import AdministratorSettings
 from app_api.main import main
-from app_db.configuration import load
 from app_db.jobs.catalog import CATALOG
+from app_runtime.configuration import load
 from app_worker import settings as worker
 from app_worker.handlers import HANDLERS
 from app_worker.process import database_settings

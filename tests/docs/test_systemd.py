@@ -10,7 +10,7 @@ import pytest
 
 from app_api import settings as api
 from app_api.settings import HttpSettings
-from app_db.configuration import NO_SETTINGS, variables
+from app_runtime.configuration import NO_SETTINGS, variables
 from app_worker import settings as worker
 from tests.docs.checkout import ROOT
 

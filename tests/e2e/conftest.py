@@ -17,8 +17,8 @@ from httpx2 import AsyncClient
 from app_auth.testing import new_key
 from app_db import Database
 from app_db.settings import DatabaseSettings
-from app_db.testing.processes import free_port
-from app_db.testing.servers import ValkeyServer
+from app_runtime.testing.processes import free_port
+from app_runtime.testing.servers import ValkeyServer
 
 from .http_site import NO_LIMITS, HttpSite
 from .processes import Api, MailSink, Worker

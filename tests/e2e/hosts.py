@@ -18,8 +18,8 @@ from httpx2 import AsyncClient
 
 from app_auth.testing import PASSWORD
 from app_db.testing import databases
-from app_db.testing.processes import free_port
 from app_db.types import new_id
+from app_runtime.testing.processes import free_port
 from tests.docs.checkout import ROOT
 from tests.e2e.chaos.figures import counted, wrong
 from tests.e2e.chaos.fire import drain

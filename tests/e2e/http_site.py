@@ -13,9 +13,9 @@ from httpx2 import AsyncClient, Response
 from app_auth.limits import ThrottleSettings
 from app_auth.testing import PASSWORD
 from app_db.testing import databases
-from app_db.testing.processes import free_port
-from app_db.testing.servers import PostgresServer, ValkeyServer
 from app_db.types import new_id
+from app_runtime.testing.processes import free_port
+from app_runtime.testing.servers import PostgresServer, ValkeyServer
 from tests.docs.checkout import ROOT
 from tests.e2e.processes import Api, connected, eventually
 

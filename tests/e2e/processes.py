@@ -22,7 +22,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope
 from aiosmtpd.smtp import Session as SmtpSession
 
-from app_db.testing.processes import free_port, spawn, wait_until
+from app_runtime.testing.processes import free_port, spawn, wait_until
 
 PATIENCE = 30.0
 """Seconds after which a test gives up waiting. No test asserts how long anything took, unless a time is promised."""

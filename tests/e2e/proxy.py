@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app_db.testing.processes import free_port, port_is_free, spawn, wait_until
+from app_runtime.testing.processes import free_port, port_is_free, spawn, wait_until
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "haproxy.cfg"
 ONE_SERVER = '    server api1 "${PROXY_UPSTREAM}"\n'

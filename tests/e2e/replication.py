@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 from shutil import chown
 
-from app_db.testing.base import ENVIRONMENT
-from app_db.testing.processes import spawn
-from app_db.testing.servers import PostgresServer, ServerDied
+from app_runtime.testing.base import ENVIRONMENT
+from app_runtime.testing.processes import spawn
+from app_runtime.testing.servers import PostgresServer, ServerDied
 
 from .processes import connected
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from app_db.testing.processes import free_port, wait_until
+from app_runtime.testing.processes import free_port, wait_until
 from tests.packaging.engine import compose, docker, require_engine, run
 
 PATIENCE = 60.0

@@ -20,8 +20,8 @@ from app_db.engine import script_session
 from app_db.jobs.catalog import WelcomeEmail
 from app_db.jobs.outbox import enqueue
 from app_db.settings import DatabaseSettings
-from app_db.testing.servers import PostgresServer, ValkeyServer
 from app_db.types import utcnow
+from app_runtime.testing.servers import PostgresServer, ValkeyServer
 from tests.docs.checkout import ROOT, reader_environment
 from tests.docs.pages import Action, steps_of
 from tests.docs.performing import reader

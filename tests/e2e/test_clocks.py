@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from app_db import Database
 from app_db.jobs.outbox import enqueue
-from app_db.testing.processes import wait_until
+from app_runtime.testing.processes import wait_until
 from tests.docs.checkout import ROOT
 from tests.e2e.chaos.figures import counted_ticks, show
 from tests.e2e.clock_worker import Alarm, LatestSecond, PunctualSecond, Second

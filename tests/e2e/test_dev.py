@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from app_db.testing.processes import free_port, wait_until
-from app_db.testing.servers import PostgresServer, ValkeyServer
+from app_runtime.testing.processes import free_port, wait_until
+from app_runtime.testing.servers import PostgresServer, ValkeyServer
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")

@@ -18,7 +18,7 @@ import pytest
 
 from app_db.settings import DatabaseSettings
 from app_db.testing import databases
-from app_db.testing.processes import spawn, wait_until
+from app_runtime.testing.processes import spawn, wait_until
 
 from .conftest import Environment, api_environment
 

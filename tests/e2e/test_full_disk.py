@@ -12,7 +12,7 @@ import pytest
 from httpx2 import Response
 
 from app_api.testing import assert_problem
-from app_db.testing.binaries import UNPRIVILEGED_USER
+from app_runtime.testing.binaries import UNPRIVILEGED_USER
 
 from .http_site import HttpSite
 

@@ -16,9 +16,9 @@ from app_auth.testing import PASSWORD
 from app_db import Database
 from app_db.jobs.catalog import WelcomeEmail
 from app_db.jobs.outbox import enqueue
-from app_db.settings import ValkeySettings
 from app_db.testing.plugin import MakeUser
-from app_db.testing.servers import ValkeyServer
+from app_runtime.testing.servers import ValkeyServer
+from app_runtime.valkey import ValkeySettings
 from app_worker.delivery_queue import DeliveryQueue, connect
 from app_worker.metrics import Metrics
 from app_worker.relay import Relay

@@ -19,9 +19,9 @@ from sqlalchemy import text
 from app_api.app import ROUTERS
 from app_auth.testing import PASSWORD, MakeAccount, SignIn
 from app_db import Database, Session
-from app_db.telemetry.process import EnqueuedCollector
+from app_db.telemetry.collectors import EnqueuedCollector
 from app_db.testing.plugin import MakeUser
-from app_db.testing.processes import free_port
+from app_runtime.testing.processes import free_port
 from app_worker.handlers import HANDLERS
 from app_worker.health import WorkerHealth
 from app_worker.mail import MemoryMailer

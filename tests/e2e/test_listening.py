@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app_db.settings import DatabaseSettings
-from app_db.testing.processes import free_port
+from app_runtime.testing.processes import free_port
 
 from .conftest import StartWorker, api_environment
 from .processes import Api

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from app_db.testing.processes import free_port
+from app_runtime.testing.processes import free_port
 from tests.docs.checkout import ROOT, copied_checkout, reader_environment
 from tests.docs.pages import BLOCK, EDITS, Action, PageError, Step, commands_of, steps_of
 from tests.docs.performing import Performer, reader

@@ -29,7 +29,7 @@ ENVIRONMENT: Mapping[str, str] = (
 READ_BY_NAME = (
     "tests/architecture",
     "tests/migrations/test_drift.py",
-    "packages/db/tests/test_configuration.py",
+    "packages/runtime/tests/test_configuration.py",
     "packages/api/tests/test_config.py",
     "packages/worker/tests/test_main.py",
     "tests/e2e/test_jobs.py::test_registering_sends_a_mail_in_text_and_html",

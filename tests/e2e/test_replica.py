@@ -14,9 +14,9 @@ from app_api.dependencies import ReplicaSessionDep
 from app_api.settings import ApiSettings
 from app_api.testing import open_client
 from app_db import Database, Session, open_database
-from app_db.configuration import load
 from app_db.outage import DatabaseUnavailable
-from app_db.testing.processes import free_port
+from app_runtime.configuration import load
+from app_runtime.testing.processes import free_port
 
 from .conftest import Environment, api_environment
 from .processes import connected, eventually

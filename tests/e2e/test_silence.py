@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from httpx2 import AsyncClient, Response
 
-from app_db.testing.network import Network
+from app_runtime.testing.network import Network
 
 from .http_site import NO_HANG, HttpSite
 

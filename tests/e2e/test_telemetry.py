@@ -11,7 +11,7 @@ from sqlalchemy import text
 from app_db import Database
 from app_db.jobs.catalog import PruneSessions
 from app_db.jobs.outbox import enqueue
-from app_db.testing.processes import free_port
+from app_runtime.testing.processes import free_port
 
 from .conftest import StartWorker
 from .processes import Worker, eventually

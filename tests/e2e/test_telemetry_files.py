@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app_db import Database
 from app_db.settings import DatabaseSettings
-from app_db.testing.processes import free_port
+from app_runtime.testing.processes import free_port
 
 from .conftest import StartWorker, api_environment
 from .processes import Api, eventually

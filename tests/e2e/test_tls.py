@@ -14,7 +14,7 @@ from httpx2 import AsyncClient
 from app_auth.testing import PASSWORD
 from app_db import Database
 from app_db.settings import DatabaseSettings
-from app_db.testing.servers import ValkeyServer
+from app_runtime.testing.servers import ValkeyServer
 
 from .conftest import Environment, StartWorker, api_environment
 from .processes import Api, MailSink, until

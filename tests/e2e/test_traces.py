@@ -12,7 +12,7 @@ from httpx2 import AsyncClient
 from app_auth.testing import PASSWORD
 from app_db import Database
 from app_db.settings import DatabaseSettings
-from app_db.testing.collector import CollectedSpan, Collector
+from app_runtime.testing.collector import CollectedSpan, Collector
 
 from .conftest import Environment, StartWorker, api_environment
 from .http_site import NO_LIMITS

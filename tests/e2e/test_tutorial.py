@@ -2,7 +2,7 @@
 
 import pytest
 
-from app_db.testing.processes import free_port
+from app_runtime.testing.processes import free_port
 from tests.docs.checkout import ROOT, copied_checkout, reader_environment
 from tests.docs.performing import reader
 

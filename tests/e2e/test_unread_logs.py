@@ -25,7 +25,7 @@ from app_db.jobs.catalog import PruneSessions
 from app_db.jobs.outbox import enqueue_many
 from app_db.models import Job, JobState
 from app_db.settings import DatabaseSettings
-from app_db.testing.processes import free_port, spawn
+from app_runtime.testing.processes import free_port, spawn
 
 from .conftest import Environment, api_environment
 from .http_site import NO_LIMITS

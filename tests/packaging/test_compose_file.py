@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from app_api.settings import HttpSettings
-from app_db.testing.servers import BY_CODE_POINTS
+from app_runtime.testing.servers import BY_CODE_POINTS
 from app_worker.settings import JobSettings
 
 from .engine import ROOT, compose, run

@@ -26,7 +26,11 @@ LOCKS = {
     "worker": "packages/worker/requirements.lock",
     "migrate": "migrations/requirements.lock",
 }
-OURS = {"api": {"app_db", "app_auth", "app_api"}, "worker": {"app_db", "app_auth", "app_worker"}, "migrate": {"app_db"}}
+OURS = {
+    "api": {"app_runtime", "app_db", "app_auth", "app_api"},
+    "worker": {"app_runtime", "app_db", "app_auth", "app_worker"},
+    "migrate": {"app_runtime", "app_db"},
+}
 BUDGET = {"api": 111, "worker": 105, "migrate": 64}
 """Millions of bytes on top of the public Python image, uncompressed: what was measured, and a tenth."""
 BASE = "python:3.13-slim"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app_db.testing.processes import wait_until
+from app_runtime.testing.processes import wait_until
 from tests.docs.checkout import ROOT, reader_environment
 from tests.docs.pages import Action, steps_of
 from tests.docs.performing import reader
@@ -87,4 +87,4 @@ def test_the_wheels_that_the_units_run_are_built(tmp_path: Path) -> None:
     type_block("rm -rf dist", ROOT, {"dist": str(tmp_path / "dist")})
 
     packages = {path.name.partition("-")[0] for path in (tmp_path / "dist").glob("*.whl")}
-    assert packages == {"app_db", "app_auth", "app_api", "app_worker"}
+    assert packages == {"app_runtime", "app_db", "app_auth", "app_api", "app_worker"}

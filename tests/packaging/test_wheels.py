@@ -17,12 +17,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 UV = ("sh", ROOT / "scripts" / "uv.sh")
-PACKAGES = ("db", "auth", "api", "worker")
+PACKAGES = ("runtime", "db", "auth", "api", "worker")
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV", "COVERAGE_", "APP_"))}
 
-NEEDS = {"db": (), "auth": ("db",), "api": ("db", "auth"), "worker": ("db", "auth")}
+NEEDS = {"api": ("runtime", "db", "auth"), "worker": ("runtime", "db", "auth")}
 
 ENTRY = {
+    "runtime": "import app_runtime.configuration, app_runtime.valkey",
     "db": "from app_db.models import User",
     "auth": "import app_auth.accounts",
     "api": "from app_api.main import build",
@@ -58,7 +59,7 @@ def exclude_newer() -> str:
 
 @pytest.fixture(scope="session")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheels of all four, built as a release builds them: without the workspace."""
+    """The wheels of all packages, built as a release builds them: without the workspace."""
     folder = tmp_path_factory.mktemp("wheels")
     for package in PACKAGES:
         must(uv("build", "--quiet", "--wheel", "--no-sources", "--out-dir", folder, f"packages/{package}", cwd=ROOT))

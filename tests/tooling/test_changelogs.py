@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("db", "auth", "api", "worker")
+PACKAGES = ("runtime", "db", "auth", "api", "worker")
 
 
 def draft(package: Path) -> str:

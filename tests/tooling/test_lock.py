@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("db", "auth", "api", "worker")
+PACKAGES = ("runtime", "db", "auth", "api", "worker")
 LOCKS = (
     "packages/api/requirements.lock",
     "packages/worker/requirements.lock",

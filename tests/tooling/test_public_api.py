@@ -122,6 +122,16 @@ def test_a_clone_without_the_last_release_compares_nothing_and_says_so(workspace
     assert "pet-db: the clone does not go back to its last release, nothing is compared" in run.stdout
 
 
+def test_a_package_that_was_never_released_takes_nothing_from_anybody(workspace: Workspace) -> None:
+    first = workspace.git("rev-list", "--max-parents=0", "HEAD")
+    workspace.write("packages/cats/pyproject.toml", '[project]\nname = "pet-cats"\nversion = "1.4.2"\n')
+    workspace.write("packages/cats/RELEASED", f"1.4.2 {first}")
+    workspace.write(workspace.source("cats"), '"""Cats."""\n')
+    workspace.commit()
+
+    assert breakages(members_of(workspace.root)["cats"]) == []
+
+
 def test_a_renamed_checkout_is_compared_with_its_release_under_the_new_name(workspace: Workspace) -> None:
     rename(workspace, "pet", "app")
     workspace.write("packages/db/RELEASED", f"1.4.2 {workspace.git('rev-parse', 'HEAD')}")

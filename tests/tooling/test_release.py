@@ -215,6 +215,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkout = tmp_path_factory.mktemp("release") / "clone"
     must("git", "clone", "--quiet", ROOT, checkout, cwd=ROOT)
     (checkout / "packages/db/changelog.d/+rehearsal.removal.md").write_text("Pets have no names any more.\n")
+    for fragment in (checkout / "packages/runtime/changelog.d").glob("*.md"):  # as if it was released before
+        fragment.unlink()
     must("git", "add", "--all", cwd=checkout)
     must("git", "commit", "--quiet", "--message", "Take away the names", cwd=checkout)
     return checkout
@@ -288,7 +290,8 @@ def test_a_release_moves_the_bounds_of_dependents_and_tells_their_users(released
 def test_a_released_wheel_installs_and_its_dependents_accept_it(released: Path, version: str, tmp_path: Path) -> None:
     uv = ("sh", ROOT / "scripts" / "uv.sh")
     wheel = next((released / "dist").glob(f"app_db-{version}-*.whl"))
-    must(*uv, "build", "-q", "--wheel", "--no-sources", "-o", tmp_path, "packages/auth", cwd=released)
+    for package in ("runtime", "auth"):
+        must(*uv, "build", "-q", "--wheel", "--no-sources", "-o", tmp_path, f"packages/{package}", cwd=released)
     must(*uv, "venv", "--quiet", "--python", sys.executable, tmp_path / "environment", cwd=released)
     python = tmp_path / "environment/bin/python"
 

@@ -9,7 +9,7 @@ from rename import renamer
 
 ROOT = Path(__file__).parents[2]
 
-PACKAGES = ["api", "auth", "db", "worker"]
+PACKAGES = ["api", "auth", "db", "runtime", "worker"]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from app_auth.testing import MakeAccount, SignIn
 from app_db import Database
 from app_db.models import Role
 from app_db.settings import DatabaseSettings
-from app_db.telemetry.logs import configure_logging
+from app_runtime.telemetry.logs import configure_logging
 
 
 @pytest.fixture(scope="session")

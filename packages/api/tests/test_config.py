@@ -13,11 +13,11 @@ from app_api import config, database_roles
 from app_api.settings import ELSEWHERE, ApiSettings
 from app_auth.keys import RINGS
 from app_auth.settings import Key
-from app_db.configuration import SECRETS_FILE, Misconfigured, lines_of, load
 from app_db.roles import make_roles as restore
 from app_db.roles import roles_sql, user_of
 from app_db.settings import DatabaseSettings
 from app_db.testing.databases import AppRole
+from app_runtime.configuration import SECRETS_FILE, Misconfigured, lines_of, load
 
 DATABASE = "postgresql://db.example.test/shop"
 REDIS = "rediss://cache.example.test/0"

@@ -19,7 +19,7 @@ from app_api.app import create_app
 from app_api.connection import HttpConnection
 from app_api.settings import ApiSettings, HttpSettings
 from app_api.testing import served
-from app_db.testing.processes import wait_until
+from app_runtime.testing.processes import wait_until
 
 PATIENCE = 30
 LAST = b"GET /probe/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"

@@ -18,7 +18,7 @@ from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, open_client
 from app_auth.errors import RefreshTokenUsed
 from app_auth.passwords import HashFlaw
-from app_db.telemetry.endpoint import MetricsSettings
+from app_runtime.telemetry.endpoint import MetricsSettings
 
 
 def metrics_of(app: FastAPI) -> Metrics:

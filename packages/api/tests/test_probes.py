@@ -16,13 +16,13 @@ from app_api.app import create_app
 from app_api.lifespan import State
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, assert_problem, open_client
-from app_db.configuration import Environment
 from app_db.models.schema import SCHEMA_REVISION
 from app_db.settings import DatabaseSettings
 from app_db.testing import databases
-from app_db.testing.processes import free_port
 from app_db.testing.queries import assert_queries
-from app_db.testing.servers import ValkeyServer
+from app_runtime.configuration import Environment
+from app_runtime.testing.processes import free_port
+from app_runtime.testing.servers import ValkeyServer
 
 
 def with_database(settings: ApiSettings, url: str) -> ApiSettings:

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from app_api.app import create_app
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, assert_problem, open_client
-from app_db.testing.processes import free_port
+from app_runtime.testing.processes import free_port
 
 SECRET = "do-not-repeat-me"
 

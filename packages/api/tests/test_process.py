@@ -18,7 +18,7 @@ from app_api.main import main
 from app_api.settings import ApiSettings
 from app_db import Database
 from app_db.testing.databases import AppRole
-from app_db.testing.processes import free_port, port_is_free, spawn, wait_until
+from app_runtime.testing.processes import free_port, port_is_free, spawn, wait_until
 
 PATIENCE = 30.0
 PASSWORD = "correct horse battery 42"

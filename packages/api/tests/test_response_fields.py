@@ -12,7 +12,7 @@ from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, open_client
 from app_auth.limits import ThrottleSettings
 from app_auth.testing import new_key
-from app_db.testing.processes import free_port
+from app_runtime.testing.processes import free_port
 
 JSON = {"Content-Type": "application/json"}
 ANYBODY, USER, OPERATOR = "anybody", "user", "operator"

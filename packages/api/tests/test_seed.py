@@ -5,7 +5,7 @@ from httpx2 import AsyncClient
 
 from app_api.seed import OPERATOR, SAMPLES, seed
 from app_api.settings import ApiSettings
-from app_db.configuration import Environment
+from app_runtime.configuration import Environment
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from app_api.settings import ELSEWHERE, ApiSettings
-from app_db.configuration import Environment, Misconfigured, load
+from app_runtime.configuration import Environment, Misconfigured, load
 
 PASSWORD = "pa55-of-the-database"
 # The same in every process: they are part of the names of tests.

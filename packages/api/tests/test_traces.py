@@ -13,9 +13,9 @@ from app_api.app import create_app
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, assert_problem, open_client
 from app_auth.testing import new_key
-from app_db.telemetry.tracing import TracingSettings
-from app_db.testing.collector import CollectedSpan, Collector
 from app_db.types import new_id
+from app_runtime.telemetry.tracing import TracingSettings
+from app_runtime.testing.collector import CollectedSpan, Collector
 
 type Tracing = Callable[[], AbstractAsyncContextManager[AsyncClient]]
 

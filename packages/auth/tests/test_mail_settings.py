@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from app_auth.mail import MailSettings, read_mailbox
-from app_db.configuration import Misconfigured, load
+from app_runtime.configuration import Misconfigured, load
 
 
 class Settings(BaseModel):

@@ -16,8 +16,8 @@ from app_auth.client import Client
 from app_auth.errors import InvalidCredentials, Throttled
 from app_auth.limits import ThrottleSettings
 from app_auth.throttle import SharedWindows, Throttle, open_throttle
-from app_db.settings import ValkeySettings
-from app_db.testing.servers import ValkeyServer
+from app_runtime.testing.servers import ValkeyServer
+from app_runtime.valkey import ValkeySettings
 
 ADA = "ada@example.test"
 HOME, CAFE = Client("192.0.2.1"), Client("198.51.100.7")

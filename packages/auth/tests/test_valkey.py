@@ -13,8 +13,8 @@ from app_auth.client import Client
 from app_auth.limits import ThrottleSettings
 from app_auth.throttle import open_throttle
 from app_auth.valkey import BlockingLeavingPool, LeavingPool, once_more
-from app_db.settings import ValkeySettings
-from app_db.testing.servers import ValkeyServer
+from app_runtime.testing.servers import ValkeyServer
+from app_runtime.valkey import ValkeySettings
 
 NOWHERE = ("127.0.0.1", "1")
 

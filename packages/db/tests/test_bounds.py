@@ -17,8 +17,9 @@ from app_db.jobs import control, dispatch, ledger
 from app_db.jobs.control import Action, JobFilter
 from app_db.jobs.ledger import Starter
 from app_db.models import Job, JobState
-from app_db.settings import DatabaseSettings, ValkeySettings
+from app_db.settings import DatabaseSettings
 from app_db.types import new_id
+from app_runtime.valkey import ValkeySettings
 
 from .ledger_steps import LEASE
 

@@ -10,8 +10,8 @@ from sqlalchemy.exc import DBAPIError
 from app_db import Database, open_database
 from app_db.outage import Blame, DatabaseUnavailable, blame, is_damage
 from app_db.settings import DatabaseSettings
-from app_db.testing.processes import free_port
-from app_db.testing.servers import PostgresServer
+from app_runtime.testing.processes import free_port
+from app_runtime.testing.servers import PostgresServer
 
 type Break = Callable[[Path], object]
 

@@ -1,17 +1,16 @@
 """Parameters behind the `?` of a URL: taken, or refused by name before anybody connects.
 
 libpq's are those of PostgreSQL 18, 32.1.2; the others are what Neon, Supabase, Prisma, Heroku and Railway put there.
-asyncpg sends an unknown one to the server (42704), redis-py raises TypeError at the first call.
+asyncpg sends an unknown one to the server (42704).
 """
 
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from app_db.configuration import Misconfigured, load
-from app_db.settings import DatabaseSettings, ValkeySettings
+from app_db.settings import DatabaseSettings
+from app_runtime.configuration import Misconfigured, load
 
 HERE = "postgresql://app:pa55word@localhost/app"
-CACHE = "redis://app:pa55word@localhost:6379"
 OF_LIBPQ = [
     "hostaddr",
     "passfile",
@@ -56,30 +55,11 @@ OF_OTHERS = [
     "statement_cache_size",
     "supa",
 ]
-OF_VALKEY = [
-    "socket_timeout",
-    "socket_connect_timeout",
-    "socket_keepalive",
-    "retry_on_timeout",
-    "max_connections",
-    "health_check_interval",
-    "protocol",
-    "client_name",
-    "decode_responses",
-    "username",
-    "password",
-    "family",
-    "timeout",
-    "tls",
-    "url",
-]
 
 
 def refusal(name: str, url: str) -> str:
-    model = ValkeySettings if name == "redis" else DatabaseSettings
-    given = {"url": url} if name == "redis" else {"url": HERE, name: url}
     with pytest.raises(ValidationError) as error:
-        model.model_validate(given)
+        DatabaseSettings.model_validate({"url": HERE, name: url})
     assert "pa55word" not in str(error.value)
     (problem,) = error.value.errors()
     return problem["msg"]
@@ -150,26 +130,3 @@ def test_the_variable_is_named() -> None:
 
     with pytest.raises(Misconfigured, match=r"^APP_DATABASE__DIRECT_URL: has the parameter \?pgbouncer: "):
         load(Settings, environ)
-
-
-@pytest.mark.parametrize("name", OF_VALKEY)
-def test_a_parameter_of_valkey_is_refused_by_name(name: str) -> None:
-    line = refusal("redis", f"{CACHE}?{name}=secret-value")
-
-    assert f"?{name}: " in line
-    assert "secret-value" not in line
-
-
-def test_a_parameter_of_valkey_about_tls_is_refused_by_name() -> None:
-    assert "as ?ssl_cert_reqs does" in refusal("redis", f"{CACHE}?ssl_cert_reqs=none")
-
-
-@pytest.mark.parametrize("query", ["db=x", "db=1&db=2", "db=", "db=-1"])
-def test_a_database_of_valkey_that_is_no_number_is_refused(query: str) -> None:
-    assert "the number of one database" in refusal("redis", f"{CACHE}?{query}")
-
-
-def test_the_database_of_valkey_may_be_named() -> None:
-    read = ValkeySettings.model_validate({"url": "unix:///run/valkey.sock?db=2"})
-
-    assert read.url.get_secret_value().endswith("?db=2")

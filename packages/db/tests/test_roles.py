@@ -9,7 +9,6 @@ from sqlalchemy import literal, select, text
 from sqlalchemy.exc import ProgrammingError
 
 from app_db import open_database
-from app_db.configuration import Misconfigured
 from app_db.connections import Connection
 from app_db.models import AuditEvent, User
 from app_db.outage import DatabaseUnavailable
@@ -17,6 +16,7 @@ from app_db.roles import Roles, make_roles, refuse_powers, require_modest_role, 
 from app_db.settings import DatabaseSettings
 from app_db.testing import databases
 from app_db.testing.databases import AppRole
+from app_runtime.configuration import Misconfigured
 
 
 async def run_as(settings: DatabaseSettings, statement: str) -> None:

@@ -21,7 +21,7 @@ from app_db.driver import PATIENCE_WITH_A_GOODBYE
 from app_db.hosts import Hosts
 from app_db.outage import DatabaseUnavailable
 from app_db.settings import DatabaseSettings
-from app_db.testing.network import Network
+from app_runtime.testing.network import Network
 
 type OpenWith = Callable[..., AbstractAsyncContextManager[Database]]
 

@@ -5,7 +5,6 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -13,7 +12,7 @@ from app_db import Database, Session
 from app_db.models import Role, User
 from app_db.testing.claim import Claim
 from app_db.testing.plugin import MakeUser
-from app_db.testing.servers import PostgresServer
+from app_runtime.testing.servers import PostgresServer
 
 TWO_TESTS = """
 import os
@@ -48,16 +47,6 @@ async def test_users_have_addresses_of_their_own(make_user: MakeUser) -> None:
 
 async def test_the_database_is_one_that_may_be_emptied(database: Database) -> None:
     assert str(database.settings.sqlalchemy_url.database).endswith("_test")
-
-
-def test_valkey_answers(valkey_url: str) -> None:
-    url = urlsplit(valkey_url)
-
-    with socket.create_connection((url.hostname, url.port), timeout=5) as connection:
-        connection.sendall(f"AUTH {url.password}\r\nPING\r\nQUIT\r\n".encode())
-        answers = connection.makefile().read().splitlines()
-
-    assert answers == ["+OK", "+PONG", "+OK"]
 
 
 @pytest.mark.timeout(120)

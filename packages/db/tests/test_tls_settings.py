@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from app_db.settings import DatabaseSettings, ValkeySettings
+from app_db.settings import DatabaseSettings
 
 HERE = [
     "postgresql:///app",
@@ -24,7 +24,6 @@ ELSEWHERE = [
     "postgresql:///app?host=127.0.0.1,2001:db8::1&port=5433,5434&target_session_attrs=primary",
 ]
 NO_CA = "APP_DATABASE__CA_PATH: has to be set"
-NOT_HERE = "APP_REDIS__URL: must be rediss://"
 
 
 @pytest.fixture
@@ -89,38 +88,3 @@ def test_a_url_of_postgres_may_say_the_same_of_tls(ca: Path) -> None:
     again = DatabaseSettings.model_validate({"url": read.direct_dsn, "ca_path": ca})
 
     assert again.direct_dsn == read.direct_dsn
-
-
-@pytest.mark.parametrize(
-    ("url", "tls", "message"),
-    [
-        ("redis://127.0.0.1:6379/0", None, None),
-        ("unix:///run/valkey.sock", None, None),
-        ("rediss://cache.example.test/0", None, None),
-        ("redis://cache.example.test/0", None, NOT_HERE),
-        ("redis://cache.example.test/0", "off", None),
-        ("redis://127.0.0.1:6379/0", "verify-full", NOT_HERE),
-    ],
-)
-def test_valkey_elsewhere_is_not_asked_in_the_clear(url: str, tls: str | None, message: str | None) -> None:
-    with refused(message):
-        ValkeySettings.model_validate({"url": url, "tls": tls})
-
-
-def test_no_url_of_valkey_weakens_tls() -> None:
-    with pytest.raises(ValidationError, match="APP_REDIS__TLS does"):
-        ValkeySettings.model_validate({"url": "rediss://cache.example.test/0?ssl_cert_reqs=none"})
-
-
-def test_a_plain_valkey_is_asked_without_options_of_tls(ca: Path) -> None:
-    assert ValkeySettings.model_validate({"url": "redis://localhost", "ca_path": ca}).tls_options == {}
-
-
-def test_valkey_has_to_prove_its_name(ca: Path) -> None:
-    read = ValkeySettings.model_validate({"url": "rediss://cache.example.test", "ca_path": ca})
-
-    assert read.tls_options == {"ssl_check_hostname": True, "ssl_ca_certs": str(ca)}
-
-
-def test_without_certificates_of_its_own_valkey_is_vouched_for_by_those_of_the_system() -> None:
-    assert "ssl_ca_certs" not in ValkeySettings.model_validate({"url": "rediss://cache.example.test"}).tls_options

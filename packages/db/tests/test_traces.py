@@ -1,7 +1,6 @@
 """Traces: what a span is made of, what is in none, and what becomes of them when nobody takes them."""
 
 import asyncio
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -11,15 +10,6 @@ from textwrap import dedent
 from uuid import UUID
 
 import pytest
-from opentelemetry.trace import (
-    NonRecordingSpan,
-    SpanContext,
-    SpanKind,
-    TraceFlags,
-    format_trace_id,
-    get_current_span,
-    set_span_in_context,
-)
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
@@ -31,12 +21,14 @@ from app_db.jobs.outbox import enqueue, enqueue_many
 from app_db.jobs.unique import Unique
 from app_db.models import Job
 from app_db.outage import NoAnswer
-from app_db.telemetry.traces import ASKED_PER_SECOND, Traces, add_trace_id
-from app_db.telemetry.tracing import TracingSettings, log_processors, traces_of
-from app_db.testing.collector import Collector
+from app_db.telemetry.traces import DatabaseTraces
+from app_db.telemetry.tracing import traces_of
 from app_db.testing.jobs import dispatch
 from app_db.testing.queries import assert_queries
 from app_db.types import new_id
+from app_runtime.telemetry.traces import add_trace_id
+from app_runtime.telemetry.tracing import TracingSettings, log_processors
+from app_runtime.testing.collector import Collector
 
 from .conftest import OpenWith
 
@@ -49,7 +41,7 @@ type Tracing = Callable[..., AbstractAsyncContextManager[Traced]]
 class Traced:
     """A process that traces, and what it sends."""
 
-    def __init__(self, traces: Traces, database: Database) -> None:
+    def __init__(self, traces: DatabaseTraces, database: Database) -> None:
         self.database = database
         self.traces = traces
         self.tracer = traces.provider.get_tracer("test")
@@ -67,8 +59,8 @@ def tracing(collector: Collector, open_with: OpenWith) -> Tracing:
 
     @asynccontextmanager
     async def trace(*, sample: float = 1.0) -> AsyncIterator[Traced]:
-        traces = Traces(collector.endpoint, sample, "app-db")
-        async with open_with() as database, traces.sending(database):
+        traces = DatabaseTraces(collector.endpoint, sample, "app-db")
+        async with open_with() as database, traces.tracing(database):
             yield Traced(traces, database)
 
     return trace
@@ -119,9 +111,9 @@ async def test_a_statement_that_fails_for_nobody_leaves_no_span(collector: Colle
 async def test_a_connection_that_cannot_be_made_leaves_no_span(
     collector: Collector, open_with: OpenWith, refusing_url: str
 ) -> None:
-    traces = Traces(collector.endpoint, 1.0, "app-db")
+    traces = DatabaseTraces(collector.endpoint, 1.0, "app-db")
 
-    async with open_with(url=refusing_url) as database, traces.sending(database):
+    async with open_with(url=refusing_url) as database, traces.tracing(database):
         with traces.provider.get_tracer("test").start_as_current_span("work"), pytest.raises(NoAnswer):
             async with database.sessions() as session:
                 await session.execute(text("SELECT 1"))
@@ -234,49 +226,6 @@ async def test_a_job_that_carries_no_trace_begins_one(
     assert run.parent_id == ""
 
 
-async def test_callers_get_only_so_many_traces_in_a_second(tracing: Tracing) -> None:
-    asks = SpanContext(1, 1, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
-    parent = set_span_in_context(NonRecordingSpan(asks))
-    async with tracing() as traced:
-        traced_requests = sum(
-            traced.tracer.start_span("GET", parent, SpanKind.SERVER).is_recording()
-            for _ in range(100 * ASKED_PER_SECOND)
-        )
-
-    assert ASKED_PER_SECOND <= traced_requests < 50 * ASKED_PER_SECOND
-
-
-async def test_a_request_that_nobody_asks_to_trace_is_sampled_as_set(tracing: Tracing) -> None:
-    async with tracing(sample=0) as none, tracing(sample=1) as every:
-        sampled = [
-            [process.tracer.start_span("GET", kind=SpanKind.SERVER).is_recording() for _ in range(100)]
-            for process in (none, every)
-        ]
-
-    assert sampled == [[False] * 100, [True] * 100]
-
-
-async def test_a_line_of_a_trace_names_it(tracing: Tracing) -> None:
-    async with tracing() as traced:
-        with traced.tracer.start_as_current_span("work") as span:
-            line = add_trace_id(None, "info", {"event": "seen"})
-
-    assert line == {"event": "seen", "trace_id": format_trace_id(span.get_span_context().trace_id)}
-
-
-def test_a_line_of_no_trace_names_none() -> None:
-    assert not get_current_span().is_recording()
-    assert add_trace_id(None, "info", {"event": "seen"}) == {"event": "seen"}
-
-
-async def test_a_frozen_collector_does_not_hold_up_the_end(open_with: OpenWith) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as frozen:  # it accepts, and says nothing
-        traces = Traces(f"http://127.0.0.1:{frozen.getsockname()[1]}/v1/traces", 1.0, "app-db")
-        async with asyncio.timeout(8):  # it promises two seconds more; OpenTelemetry's own patience is ten and thirty
-            async with open_with() as database, traces.sending(database):
-                traces.provider.get_tracer("test").start_span("work").end()
-
-
 def test_nothing_traces_unless_a_collector_is_named() -> None:
     settings = TracingSettings()
 
@@ -297,8 +246,9 @@ def test_a_named_collector_is_where_spans_go(collector: Collector) -> None:
 def test_whoever_wants_traces_without_the_extra_is_told_what_to_install() -> None:
     error = output_of("""
         import sys
-        from app_db.configuration import Misconfigured
-        from app_db.telemetry.tracing import TracingSettings, traces_of
+        from app_runtime.configuration import Misconfigured
+        from app_runtime.telemetry.tracing import TracingSettings
+        from app_db.telemetry.tracing import traces_of
         sys.modules["opentelemetry"] = None  # as Python marks what is not there
         try:
             traces_of(TracingSettings(endpoint="http://127.0.0.1:4318/v1/traces"), service="app-db")
@@ -312,8 +262,9 @@ def test_whoever_wants_traces_without_the_extra_is_told_what_to_install() -> Non
 def test_opentelemetry_is_not_imported_where_nothing_traces() -> None:
     imported = output_of("""
         import sys
-        import app_db.jobs.outbox, app_db.telemetry.logs
-        from app_db.telemetry.tracing import TracingSettings, log_processors, traces_of
+        import app_db.jobs.outbox, app_runtime.telemetry.logs
+        from app_runtime.telemetry.tracing import TracingSettings, log_processors
+        from app_db.telemetry.tracing import traces_of
         traces_of(TracingSettings(), service="app-db"), log_processors(TracingSettings(), service="app-db")
         print([name for name in sys.modules if name.startswith("opentelemetry")])
     """)

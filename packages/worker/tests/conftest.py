@@ -21,11 +21,11 @@ from app_db.jobs.ledger import Delivery
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.payload import JobPayload
 from app_db.models import Job, JobError
-from app_db.settings import ValkeySettings
-from app_db.testing.base import Server
-from app_db.testing.processes import free_port
-from app_db.testing.servers import ValkeyServer
 from app_db.types import new_id
+from app_runtime.testing.base import Server
+from app_runtime.testing.processes import free_port
+from app_runtime.testing.servers import ValkeyServer
+from app_runtime.valkey import ValkeySettings
 from app_worker.context import JobContext
 from app_worker.delivery_queue import DeliveryQueue, Valkey, connect
 from app_worker.executor import Executor

@@ -6,8 +6,9 @@ from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
 from app_db import Database, open_database
-from app_db.settings import DatabaseSettings, ValkeySettings
-from app_db.testing.processes import free_port, port_is_free
+from app_db.settings import DatabaseSettings
+from app_runtime.testing.processes import free_port, port_is_free
+from app_runtime.valkey import ValkeySettings
 
 PATIENCE = 10.0  # seconds
 

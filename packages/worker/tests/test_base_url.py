@@ -2,8 +2,8 @@
 
 import pytest
 
-from app_db.configuration import Misconfigured
 from app_db.settings import DatabaseSettings
+from app_runtime.configuration import Misconfigured
 from app_worker.settings import CommandSettings, require_safe
 from app_worker.testing import one_time_settings
 

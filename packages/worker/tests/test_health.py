@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from pydantic import ValidationError
 
-from app_db.telemetry.lag import LoopLag
+from app_runtime.telemetry.lag import LoopLag
 from app_worker.health import WorkerHealth
 from app_worker.settings import JobSettings
 

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from app_auth.mail import MailSettings
 from app_auth.one_time import OneTimeTokens
-from app_db.testing.processes import free_port
+from app_runtime.testing.processes import free_port
 from app_worker.mail import (
     ConsoleMailer,
     Mailer,

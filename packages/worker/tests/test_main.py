@@ -27,8 +27,8 @@ from app_db.repositories.jobs import JobRepository
 from app_db.settings import DatabaseSettings
 from app_db.testing.databases import AppRole
 from app_db.testing.plugin import MakeUser
-from app_db.testing.processes import spawn, wait_until
 from app_db.types import new_id
+from app_runtime.testing.processes import spawn, wait_until
 from app_worker.delivery_queue import Valkey
 from app_worker.main import check_role, main
 

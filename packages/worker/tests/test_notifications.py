@@ -7,8 +7,8 @@ from datetime import timedelta
 
 from structlog.testing import capture_logs
 
-from app_db.settings import ValkeySettings
-from app_db.testing.servers import ValkeyServer
+from app_runtime.testing.servers import ValkeyServer
+from app_runtime.valkey import ValkeySettings
 from app_worker.delivery_queue import Valkey, connect
 from app_worker.notifications import NotificationListener
 

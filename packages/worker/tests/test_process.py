@@ -10,10 +10,10 @@ from datetime import timedelta
 import pytest
 from structlog.testing import capture_logs
 
-from app_db.configuration import Environment
 from app_db.jobs.catalog import PruneSessions
 from app_db.models import JobState
 from app_db.settings import DatabaseSettings
+from app_runtime.configuration import Environment
 from app_worker.context import JobContext
 from app_worker.delivery_queue import Valkey
 from app_worker.handlers import HANDLERS

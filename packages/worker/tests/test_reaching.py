@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app_db.testing.processes import free_port
+from app_runtime.testing.processes import free_port
 from app_worker.reaching import Place, connect_to, connect_to_one
 
 

@@ -19,8 +19,8 @@ from app_db.jobs import crons
 from app_db.jobs.retention import PRUNES
 from app_db.repositories.jobs import JobRepository
 from app_db.settings import DatabaseSettings
-from app_db.telemetry.lag import LoopLag
-from app_db.testing.processes import port_is_free
+from app_runtime.telemetry.lag import LoopLag
+from app_runtime.testing.processes import port_is_free
 from app_worker.health import WorkerHealth
 from app_worker.metrics import Metrics
 from app_worker.settings import WorkerSettings

@@ -11,8 +11,8 @@ from sqlalchemy import text
 from app_db import Database, open_database
 from app_db.jobs.ledger import Delivery
 from app_db.settings import DatabaseSettings
-from app_db.telemetry.traces import Traces
-from app_db.testing.collector import CollectedSpan, Collector
+from app_db.telemetry.traces import DatabaseTraces
+from app_runtime.testing.collector import CollectedSpan, Collector
 from app_worker.context import JobContext
 from app_worker.registry import Handler, Mode, handles
 from app_worker.schedule import Cron, fire_due
@@ -25,7 +25,7 @@ class TracedWorker:
     """A worker whose traces are read after it has stopped."""
 
     database: Database
-    traces: Traces
+    traces: DatabaseTraces
     make_runner: MakeRunner
 
     @property
@@ -52,8 +52,8 @@ def tracing(
     @asynccontextmanager
     async def trace() -> AsyncIterator[TracedWorker]:
         with Collector() as collector:
-            traces = Traces(collector.endpoint, 1.0, "app-worker")
-            async with open_database(database_settings, name="traced") as second, traces.sending(second):
+            traces = DatabaseTraces(collector.endpoint, 1.0, "app-worker")
+            async with open_database(database_settings, name="traced") as second, traces.tracing(second):
                 yield TracedWorker(second, traces, make_runner)
             spans.extend(collector.spans)
 

@@ -14,8 +14,8 @@ from redis.exceptions import RedisError
 from structlog.testing import capture_logs
 
 from app_db.jobs.ledger import Delivery
-from app_db.settings import ValkeySettings
-from app_db.testing.servers import ValkeyServer
+from app_runtime.testing.servers import ValkeyServer
+from app_runtime.valkey import ValkeySettings
 from app_worker.delivery_queue import DeliveryQueue, connect
 from app_worker.metrics import Metrics
 from app_worker.notifications import NotificationListener

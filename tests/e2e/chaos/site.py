@@ -10,8 +10,8 @@ from typing import Any, Self
 from app_auth.testing import new_key
 from app_db.settings import DatabaseSettings
 from app_db.testing import databases
-from app_db.testing.processes import free_port
-from app_db.testing.servers import PostgresServer, ValkeyServer
+from app_runtime.testing.processes import free_port
+from app_runtime.testing.servers import PostgresServer, ValkeyServer
 from tests.docs.checkout import ROOT
 from tests.e2e.chaos.jobs import CREATE_TABLES
 from tests.e2e.processes import Process, connected, eventually

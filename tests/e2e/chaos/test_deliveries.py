@@ -13,8 +13,8 @@ from app_db.jobs import dispatch
 from app_db.jobs.ledger import Delivery
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.unique import Unique
-from app_db.settings import ValkeySettings
-from app_db.testing.servers import ValkeyServer
+from app_runtime.testing.servers import ValkeyServer
+from app_runtime.valkey import ValkeySettings
 from app_worker.delivery_queue import DeliveryQueue, connect
 from app_worker.metrics import Metrics
 from app_worker.relay import Relay

@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from app_db import Database
-from app_db.testing.servers import PostgresServer, ValkeyServer
+from app_runtime.testing.servers import PostgresServer, ValkeyServer
 from tests.e2e.chaos.conftest import StartWorker
 from tests.e2e.chaos.figures import counted, show, wrong
 from tests.e2e.chaos.fire import drain

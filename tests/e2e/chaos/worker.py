@@ -5,8 +5,8 @@ import os
 
 import uvloop
 
-from app_db.configuration import load
-from app_db.telemetry.logs import configure_logging
+from app_runtime.configuration import load
+from app_runtime.telemetry.logs import configure_logging
 from app_worker.handlers import HANDLERS
 from app_worker.process import run_worker
 from app_worker.settings import ELSEWHERE, WorkerSettings

@@ -14,7 +14,12 @@ from app_api.settings import ELSEWHERE, ApiSettings
 from app_auth.keys import RINGS, RingUnchanged, activated, added, new_key, retired
 from app_auth.mail import MailAndLinks
 from app_auth.settings import Key, KeyRing, active
-from app_db.configuration import (
+from app_db.outage import DatabaseUnavailable, Refused
+from app_db.roles import MIGRATOR_SUFFIX, Roles, require_modest_role, role_urls
+from app_db.settings import DatabaseSettings
+from app_db.tls import NO_CERTIFICATE
+from app_db.types import utcnow
+from app_runtime.configuration import (
     PREFIX,
     SECRETS_FILE,
     Environment,
@@ -25,11 +30,7 @@ from app_db.configuration import (
     shown,
     variables,
 )  # fmt: skip
-from app_db.outage import DatabaseUnavailable, Refused
-from app_db.roles import MIGRATOR_SUFFIX, Roles, require_modest_role, role_urls
-from app_db.settings import DatabaseSettings, ValkeySettings
-from app_db.tls import NO_CERTIFICATE
-from app_db.types import utcnow
+from app_runtime.valkey import ValkeySettings
 
 _RING: Final[TypeAdapter[tuple[Key, ...]]] = TypeAdapter(KeyRing)
 _RETIRE: Final = {

@@ -7,9 +7,9 @@ from pathlib import Path
 from pydantic import BaseModel, SecretStr
 
 from app_api.config import migrator_file
-from app_db.configuration import PREFIX, Misconfigured, lines_of, load
 from app_db.roles import Roles, make_roles, roles_sql, user_of
 from app_db.settings import DatabaseSettings
+from app_runtime.configuration import PREFIX, Misconfigured, lines_of, load
 
 
 class AdministratorSettings(BaseModel, frozen=True):

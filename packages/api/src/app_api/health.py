@@ -17,10 +17,10 @@ from app_api.problems import ProblemResponse, app_error_response, problem_respon
 from app_api.settings import RedisSettings
 from app_auth.valkey import LeavingPool, once_more
 from app_db import Database
-from app_db.configuration import Misconfigured
 from app_db.errors import Unavailable
 from app_db.outage import DatabaseUnavailable
 from app_db.repositories.schema import SchemaRepository
+from app_runtime.configuration import Misconfigured
 
 log = structlog.get_logger(__name__)
 

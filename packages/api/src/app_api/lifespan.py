@@ -18,18 +18,19 @@ from app_auth.auth import Auth, open_auth
 from app_auth.settings import active
 from app_auth.throttle import open_throttle
 from app_db import Database, open_database
-from app_db.configuration import Environment
 from app_db.jobs.catalog import CATALOG
 from app_db.roles import refuse_powers
-from app_db.telemetry.endpoint import Health
-from app_db.telemetry.exporting import exporting
-from app_db.telemetry.process import describe_process
+from app_db.telemetry.collectors import describe_database
 from app_db.telemetry.tracing import Tracing
+from app_runtime.configuration import Environment
+from app_runtime.telemetry.endpoint import Health
+from app_runtime.telemetry.exporting import exporting
+from app_runtime.telemetry.process import describe_process
 
 log = structlog.get_logger(__name__)
 
 KINDS = tuple(payload.kind for payload in CATALOG)
-PACKAGES = ("app-db", "app-auth", "app-api")
+PACKAGES = ("app-runtime", "app-db", "app-auth", "app-api")
 BLOCKED = 3.0
 """Seconds without a turn of the event loop after which nobody is served: the port for metrics says so."""
 
@@ -57,7 +58,7 @@ def lifespan_of(
             exporting(settings.metrics, metrics.registry, partial(_health, metrics, stopping)),
             metrics.loop.watched(),
             open_database(settings.database, name="api", vet=vet) as database,
-            traces.sending(database) if traces else nullcontext(),
+            traces.tracing(database) if traces else nullcontext(),
             open_readiness_probe(settings.redis, database, stopping) as readiness_probe,
             watching(readiness_probe, metrics) if settings.metrics.enabled else nullcontext(),
             open_throttle(
@@ -67,7 +68,8 @@ def lifespan_of(
             ) as throttle,
         ):
             with open_auth(settings.auth, throttle=throttle) as auth:
-                describe_process(metrics.registry, database, packages=PACKAGES, kinds=KINDS)
+                describe_process(metrics.registry, packages=PACKAGES)
+                describe_database(metrics.registry, database, kinds=KINDS)
                 metrics.registry.register(AuthCollector(auth))
                 log.info("api_started", env=settings.env.value)
                 yield {

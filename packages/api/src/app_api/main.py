@@ -14,13 +14,13 @@ from app_api.app import create_app
 from app_api.seed import seed
 from app_api.serving import serve
 from app_api.settings import ELSEWHERE, ApiSettings
-from app_db.configuration import Environment, Misconfigured, hints, load
 from app_db.outage import DatabaseUnavailable
-from app_db.output import write_out
 from app_db.roles import require_modest_role
-from app_db.telemetry.logs import configure_logging
-from app_db.telemetry.outlet import never_wait_for_readers
-from app_db.telemetry.tracing import log_processors
+from app_runtime.configuration import Environment, Misconfigured, hints, load
+from app_runtime.output import write_out
+from app_runtime.telemetry.logs import configure_logging
+from app_runtime.telemetry.outlet import never_wait_for_readers
+from app_runtime.telemetry.tracing import log_processors
 
 log = structlog.get_logger(__name__)
 

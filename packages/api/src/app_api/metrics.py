@@ -10,8 +10,8 @@ from prometheus_client.registry import Collector
 from app_api.http_names import METHODS
 from app_auth.auth import Auth
 from app_db.errors import AppError
-from app_db.telemetry.lag import LoopLag
-from app_db.telemetry.series import Counter, Histogram
+from app_runtime.telemetry.lag import LoopLag
+from app_runtime.telemetry.series import Counter, Histogram
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 COUNTED = frozenset({*METHODS, "OPTIONS"})

@@ -7,8 +7,8 @@ from app_auth import accounts
 from app_auth.auth import Auth, open_auth
 from app_auth.errors import EmailTaken
 from app_db import Database, open_database
-from app_db.configuration import Environment
 from app_db.models import Role
+from app_runtime.configuration import Environment
 
 OPERATOR = "operator@example.com"
 SAMPLES = ("ada@example.com", "grace@example.com", "linus@example.com")

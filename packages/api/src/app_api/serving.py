@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 from app_api.app import create_app
 from app_api.connection import HttpConnection
 from app_api.settings import ApiSettings, HttpSettings
-from app_db.ending import end_soon
+from app_runtime.ending import end_soon
 
 
 class Server(uvicorn.Server):

@@ -12,11 +12,13 @@ from app_api.proxies import EVERYBODY, Network
 from app_auth.keys import weaknesses
 from app_auth.limits import ThrottleSettings
 from app_auth.settings import AuthSettings
-from app_db.configuration import Environment
-from app_db.settings import DatabaseSettings, Duration, ValkeySettings
-from app_db.telemetry.endpoint import MetricsSettings
-from app_db.telemetry.logs import LogSettings
-from app_db.telemetry.tracing import TracingSettings
+from app_db.settings import DatabaseSettings
+from app_runtime.configuration import Environment
+from app_runtime.durations import Duration
+from app_runtime.telemetry.endpoint import MetricsSettings
+from app_runtime.telemetry.logs import LogSettings
+from app_runtime.telemetry.tracing import TracingSettings
+from app_runtime.valkey import ValkeySettings
 
 ELSEWHERE: Final = ("APP_WORKER__", "APP_MAIL__", "APP_PUBLIC_BASE_URL")
 """What only the worker reads: both may be given the same settings."""

@@ -17,7 +17,7 @@ from app_api.serving import server_config
 from app_api.settings import HttpSettings
 from app_auth.sessions import IssuedTokens
 from app_auth.testing import Account
-from app_db.testing.processes import wait_until
+from app_runtime.testing.processes import wait_until
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, AnyHttpUrl
 
-from app_db.urls import WebAddress
+from app_runtime.urls import WebAddress
 
 
 def _check_base(url: AnyHttpUrl) -> AnyHttpUrl:

@@ -13,9 +13,9 @@ from pydantic import AfterValidator, AnyHttpUrl, BaseModel, Field, FilePath, Sec
 from app_auth.addresses import ascii_domain
 from app_auth.base_url import BaseAddress, base_url_weaknesses
 from app_auth.errors import InvalidEmail
-from app_db.settings import Duration
-from app_db.tls import Tls, wants_tls
-from app_db.urls import UrlParts, read_url
+from app_runtime.durations import Duration
+from app_runtime.tls import Tls, wants_tls
+from app_runtime.urls import UrlParts, read_url
 
 SCHEMES: Final = ("smtp", "smtps", "console")
 LONGEST_LOCAL_PART: Final = 64  # RFC 5321, 4.5.3.1.1

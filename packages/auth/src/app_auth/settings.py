@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
-from app_db.settings import Duration
+from app_runtime.durations import Duration
 
 MIN_ROUNDS, MAX_ROUNDS = 4, 14  # of bcrypt: 14 is a second of one core
 MIN_KEY_BYTES = 32  # RFC 7518, 3.2: a key as long as the hash output or longer

@@ -24,7 +24,7 @@ from app_auth.errors import InvalidCredentials, Throttled
 from app_auth.limits import Hit, Limit, ThrottleSettings, network_of
 from app_auth.valkey import BlockingLeavingPool, once_more
 from app_auth.windows import LocalWindows
-from app_db.settings import ValkeySettings
+from app_runtime.valkey import ValkeySettings
 
 log = structlog.get_logger(__name__)
 

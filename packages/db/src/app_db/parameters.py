@@ -1,13 +1,14 @@
-"""What may stand behind the `?` of a URL: asyncpg and redis-py know other parameters than libpq and providers write.
+"""What may stand behind the `?` of a URL of Postgres: asyncpg knows other parameters than libpq and providers write.
 
-asyncpg sends what it does not know to the server as a setting, which refuses the connection, and redis-py passes it to
-a constructor that does not take it: both only when somebody asks something. So each is taken, or refused by its name.
+asyncpg sends what it does not know to the server as a setting, which refuses the connection, and only when somebody
+asks something. So each is taken, or refused by its name.
 """
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from sqlalchemy import URL
+
+from app_runtime.urls import refuse_parameter
 
 _HOSTS = frozenset({"host", "port", "target_session_attrs"})
 """Those that app_db.hosts reads; what begins with `ssl` is compared with APP_DATABASE__TLS by app_db.tls."""
@@ -50,17 +51,6 @@ _INSTEAD: Mapping[str, str] = {
     **dict.fromkeys(("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"), _OURS),
     "tcp_user_timeout": _OURS,
 }
-_INSTEAD_FOR_VALKEY: Mapping[str, str] = {
-    "username": "user and password go before the host",
-    "password": "user and password go before the host",
-    **dict.fromkeys(
-        ("timeout", "socket_timeout", "socket_connect_timeout", "connect_timeout"), "APP_REDIS__TIMEOUT is the setting"
-    ),
-    **dict.fromkeys(("tls", "tls_verify"), "rediss:// and APP_REDIS__TLS are the settings"),
-}
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}")
-_NUMBER = re.compile(r"[0-9]{1,5}")
-_UNKNOWN = "it is not known here: take it out"
 
 
 def without_granted(url: URL) -> URL:
@@ -74,31 +64,7 @@ def without_granted(url: URL) -> URL:
         if name in _GRANTED and _GRANTED[name].issuperset(value.lower() for value in values):
             continue
         if name not in _HOSTS and not name.startswith("ssl"):
-            raise _refusal(name, _INSTEAD)  # guard: test_a_parameter_that_asyncpg_does_not_know_is_refused_by_name
+            refuse_parameter(name, _INSTEAD)  # guard: test_a_parameter_that_asyncpg_does_not_know_is_refused_by_name
         if name == "target_session_attrs" and len(values) > 1:
             raise ValueError("names target_session_attrs more than once")
     return url.difference_update_query(_GRANTED)
-
-
-def check_valkey_parameters(query: Mapping[str, Sequence[str]]) -> None:
-    """Let a URL of Valkey name its database, and nothing else.
-
-    Raises:
-        ValueError: as above.
-    """
-    for name, values in query.items():
-        if name.startswith("ssl"):
-            raise ValueError(f"must not speak of TLS beyond rediss://, as ?{_shown(name)} does: APP_REDIS__TLS does")
-        if name != "db":
-            raise _refusal(name, _INSTEAD_FOR_VALKEY)  # guard: test_a_parameter_of_valkey_is_refused_by_name
-        if len(values) > 1 or not _NUMBER.fullmatch(values[0]):
-            raise ValueError("takes as ?db the number of one database")
-
-
-def _refusal(name: str, instead: Mapping[str, str]) -> ValueError:
-    return ValueError(f"has the parameter ?{_shown(name)}: {instead.get(name, _UNKNOWN)}")
-
-
-def _shown(name: str) -> str:
-    """Return a name as it is, unless it may be a piece of a password that holds a question mark."""
-    return name if _NAME.fullmatch(name) else "…"

@@ -20,11 +20,11 @@ from pydantic import SecretStr
 from sqlalchemy import literal, make_url, select
 from sqlalchemy.exc import ArgumentError
 
-from app_db.configuration import Misconfigured
 from app_db.connections import Connection
 from app_db.engine import open_database
 from app_db.hosts import Hosts
 from app_db.settings import DatabaseSettings
+from app_runtime.configuration import Misconfigured
 
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _SCRAM_ITERATIONS = 4096  # as Postgres itself; passwords of ours are random, and nobody guesses those

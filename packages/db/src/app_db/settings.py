@@ -1,40 +1,21 @@
 """Where the database is and how long anybody waits for it."""
 
-import re
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import timedelta
-from typing import Annotated, Any, Self
-from urllib.parse import parse_qs, urlsplit
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, FilePath, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, Field, FilePath, SecretStr, model_validator
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from app_db.hosts import spelled_for_all
-from app_db.parameters import check_valkey_parameters, without_granted
-from app_db.tls import Tls, secured, wants_tls
-from app_db.urls import PORTS, read_url
+from app_db.parameters import without_granted
+from app_db.tls import secured
+from app_runtime.durations import Wait
+from app_runtime.tls import Tls
+from app_runtime.urls import PORTS
 
 _GUESSABLE = frozenset({"", "admin", "app", "example", "password", "passwd-change-me", "postgres", "secret"})
-
-
-_DATABASE_NUMBER = re.compile(r"(/[0-9]{0,5})?")
-
-
-def _plain_seconds(value: object) -> object:
-    """Read `2.5` as seconds, also when it comes from the environment as text; Pydantic itself reads ISO 8601."""
-    with suppress(ValueError):
-        return float(value) if isinstance(value, str) else value
-    return value
-
-
-type Duration = Annotated[
-    timedelta, BeforeValidator(_plain_seconds), Field(ge=timedelta(0), le=timedelta(days=3650))
-]  # ten years: whatever is added to it is a date
-"""A setting in seconds or in ISO 8601: `2.5`, `PT2.5S`, `P14D`."""
-type Wait = Annotated[Duration, Field(le=timedelta(days=24))]
-"""How long anybody waits, which Postgres counts in milliseconds of 31 bits."""
 
 
 def _read(url: SecretStr) -> URL:
@@ -62,17 +43,6 @@ def _check_database_url(url: SecretStr) -> SecretStr:
     return url
 
 
-def _check_valkey_url(url: SecretStr) -> SecretStr:
-    if not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("must look like redis://user:password@host:port/0, or rediss:// for TLS")
-    if not url.get_secret_value().startswith("unix://"):
-        parts = read_url(url.get_secret_value(), schemes=("redis", "rediss"))
-        if not _DATABASE_NUMBER.fullmatch(parts.path):  # redis-py takes 0 for what it cannot read
-            raise ValueError("must have the number of a database behind the host, or nothing: redis://host:port/0")
-    check_valkey_parameters(parse_qs(urlsplit(url.get_secret_value()).query, keep_blank_values=True))
-    return url
-
-
 def _is_guessable(url: SecretStr) -> bool:
     """Whether everybody would try the password of this URL, or has read it in an example."""
     password = make_url(url.get_secret_value()).password
@@ -81,38 +51,6 @@ def _is_guessable(url: SecretStr) -> bool:
 
 type DatabaseUrl = Annotated[SecretStr, AfterValidator(_check_database_url)]
 type ReplicaUrl = Annotated[SecretStr, AfterValidator(_check_replica_url)]
-type ValkeyUrl = Annotated[SecretStr, AfterValidator(_check_valkey_url)]
-
-
-class ValkeySettings(BaseModel, frozen=True, hide_input_in_errors=True):
-    """`APP_REDIS__…`."""
-
-    url: ValkeyUrl
-    """Of Valkey 9 or Redis 7.4; `rediss://` for TLS."""
-    timeout: Annotated[Wait, Field(gt=timedelta(0))] = timedelta(seconds=1)
-    """For one call: nobody hangs because it is frozen."""
-    tls: Tls | None = None
-    """If absent: verified TLS to another machine, anything to this one. `off` allows `redis://` to anywhere."""
-    ca_path: FilePath | None = None
-    """Certificates (PEM) that vouch for the server, besides the system's."""
-
-    @model_validator(mode="after")
-    def _check_tls(self) -> Self:
-        parts = urlsplit(self.url.get_secret_value())
-        if parts.scheme != "rediss" and wants_tls(self.tls, [parts.hostname or ""]):
-            line = "APP_REDIS__URL: must be rediss:// to another machine, unless APP_REDIS__TLS=off"
-            raise ValueError(line)  # guard: test_valkey_elsewhere_is_not_asked_in_the_clear
-        return self
-
-    @property
-    def tls_options(self) -> dict[str, Any]:  # Any: arguments of redis-py
-        """What redis-py takes besides the URL: by itself it does not compare the certificate with the host."""
-        if not self.url.get_secret_value().startswith("rediss://"):
-            return {}
-        options: dict[str, Any] = {"ssl_check_hostname": True}  # guard: test_valkey_has_to_prove_its_name
-        if self.ca_path is not None:
-            options["ssl_ca_certs"] = str(self.ca_path)
-        return options
 
 
 class DatabaseSettings(BaseModel, frozen=True, hide_input_in_errors=True):

@@ -1,22 +1,14 @@
-"""When what we say to Postgres and to Valkey is encrypted, and to whom: the same rule for both (ADR-0046)."""
+"""When what we say to Postgres is encrypted, and to whom (ADR-0046)."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
-from ipaddress import ip_address
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
 
 from sqlalchemy import URL
 
-type Tls = Literal["verify-full", "off"]
+from app_runtime.tls import Tls, wants_tls
 
 NO_CERTIFICATE = "APP_DATABASE__CA_PATH: has to be set to reach another machine, unless APP_DATABASE__TLS=off"
 _OFF = {"sslmode": "disable"}
-
-
-def wants_tls(tls: Tls | None, hosts: Iterable[str]) -> bool:
-    """Whether to encrypt: as it is said, else where one of the hosts is another machine."""
-    return any(map(_is_elsewhere, hosts)) if tls is None else tls == "verify-full"
 
 
 def secured(url: URL, tls: Tls | None, ca_path: Path | None, *, variable: str = "APP_DATABASE__URL") -> URL:
@@ -45,12 +37,3 @@ def _hosts(url: URL) -> Iterator[str]:
     """Yield the hosts of a URL, as `app_db.hosts` spells several: `?host=a,b`."""
     yield url.host or ""
     yield from str(url.query.get("host", "")).split(",")
-
-
-def _is_elsewhere(host: str) -> bool:
-    """Whether what is said to this host, or to this folder of a socket, leaves the machine."""
-    if host.startswith("/") or host in {"", "localhost"}:
-        return False
-    with suppress(ValueError):
-        return not ip_address(host).is_loopback
-    return True

@@ -18,7 +18,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from app_auth.valkey import LeavingPool, once_more
 from app_db.jobs.ledger import Delivery
-from app_db.settings import ValkeySettings
+from app_runtime.valkey import ValkeySettings
 
 log = structlog.get_logger(__name__)
 

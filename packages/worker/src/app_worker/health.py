@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from app_db.telemetry.endpoint import Health
-from app_db.telemetry.lag import LoopLag
+from app_runtime.telemetry.endpoint import Health
+from app_runtime.telemetry.lag import LoopLag
 from app_worker.settings import JobSettings
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from app_db import Session
 from app_db.jobs import ledger
 from app_db.jobs.ledger import Delivery
-from app_db.texts import cut
+from app_runtime.texts import cut
 
 LONGEST_ERROR: Final = 8 * 1024
 LONGEST_TRACE: Final = 32 * 1024

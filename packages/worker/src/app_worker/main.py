@@ -10,16 +10,16 @@ from collections.abc import Awaitable
 import structlog
 import uvloop
 
-from app_db.configuration import Environment, Misconfigured, hints, load
-from app_db.ending import INTERRUPTED, end_soon
 from app_db.errors import AppError
 from app_db.outage import DatabaseUnavailable
-from app_db.output import write_out
 from app_db.roles import require_modest_role
 from app_db.settings import DatabaseSettings
-from app_db.telemetry.logs import configure_logging
-from app_db.telemetry.outlet import never_wait_for_readers
-from app_db.telemetry.tracing import log_processors
+from app_runtime.configuration import Environment, Misconfigured, hints, load
+from app_runtime.ending import INTERRUPTED, end_soon
+from app_runtime.output import write_out
+from app_runtime.telemetry.logs import configure_logging
+from app_runtime.telemetry.outlet import never_wait_for_readers
+from app_runtime.telemetry.tracing import log_processors
 from app_worker import commands
 from app_worker.arguments import parse
 from app_worker.process import run_worker

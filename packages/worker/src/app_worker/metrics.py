@@ -8,7 +8,7 @@ from prometheus_client.registry import Collector
 
 from app_db.models import OPEN_STATES
 from app_db.repositories.job_views import QueueOverview
-from app_db.telemetry.series import Counter, Histogram
+from app_runtime.telemetry.series import Counter, Histogram
 
 UNKNOWN_KIND = "unknown"
 """The label of all kinds without a handler: their names come from the rows, so there may be any number of them."""

@@ -12,7 +12,7 @@ from app_db.jobs.bounds import LONGEST_DELAY
 from app_db.jobs.payload import UnknownPayload
 from app_db.models import JobState
 from app_db.outage import is_connection_lost
-from app_db.texts import safe_repr
+from app_runtime.texts import safe_repr
 from app_worker.attempt import Attempt
 from app_worker.context import Discard, Snooze
 from app_worker.error_groups import as_one

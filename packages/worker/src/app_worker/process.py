@@ -14,7 +14,6 @@ from typing import Any
 import structlog
 
 from app_db import Database, open_database
-from app_db.configuration import Environment
 from app_db.jobs.catalog import CATALOG
 from app_db.jobs.leadership import Leadership
 from app_db.jobs.ledger import Delivery
@@ -24,6 +23,7 @@ from app_db.roles import refuse_powers
 from app_db.settings import DatabaseSettings
 from app_db.telemetry.tracing import traces_of
 from app_db.types import new_id
+from app_runtime.configuration import Environment
 from app_worker.delivery_queue import DeliveryQueue, Valkey, connect
 from app_worker.executor import Executor
 from app_worker.handlers import HANDLERS
@@ -128,7 +128,7 @@ async def run_worker(
         vet = refuse_powers  # guard: test_no_job_starts_with_a_role_that_may_do_anything
     async with (
         open_database(database_settings(settings, registry), name="worker", vet=vet) as database,
-        traces.sending(database) if traces else nullcontext(),
+        traces.tracing(database) if traces else nullcontext(),
         connect(settings.redis) as valkey,
     ):
         metrics.registry.register(use_threads(registry.by_kind))

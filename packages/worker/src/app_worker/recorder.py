@@ -13,7 +13,7 @@ from app_db.jobs import ledger
 from app_db.jobs.after_commit import notify_after_commit
 from app_db.models import JobState
 from app_db.outage import is_outage
-from app_db.texts import safe_repr
+from app_runtime.texts import safe_repr
 from app_worker.attempt import Attempt
 from app_worker.history import kept, record
 from app_worker.metrics import Metrics

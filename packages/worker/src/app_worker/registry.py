@@ -11,7 +11,7 @@ from typing import Any
 
 from app_db.jobs.bounds import LONGEST_DELAY, LONGEST_TIMEOUT, SMALLINT
 from app_db.jobs.payload import JobPayload
-from app_db.texts import safe_repr
+from app_runtime.texts import safe_repr
 from app_worker.context import JobContext
 
 DAY = timedelta(days=1)

@@ -17,7 +17,7 @@ from app_db.jobs import ledger
 from app_db.jobs.ledger import Delivery, StartedJob, Starter
 from app_db.models import JobState
 from app_db.outage import is_connection_lost
-from app_db.texts import safe_repr
+from app_runtime.texts import safe_repr
 from app_worker.attempt import Attempt, Told
 from app_worker.context import Fenced, JobContext, Snooze
 from app_worker.error_groups import as_one

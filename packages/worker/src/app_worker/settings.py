@@ -9,12 +9,14 @@ from app_auth.base_url import BaseAddress, base_url_weaknesses
 from app_auth.keys import weaknesses
 from app_auth.mail import MailSettings
 from app_auth.settings import OneTimeSettings
-from app_db.configuration import Environment, Misconfigured
 from app_db.jobs.bounds import LONGEST_LEASE, require_name
-from app_db.settings import DatabaseSettings, Duration, ValkeySettings
-from app_db.telemetry.endpoint import MetricsSettings
-from app_db.telemetry.logs import LogSettings
-from app_db.telemetry.tracing import TracingSettings
+from app_db.settings import DatabaseSettings
+from app_runtime.configuration import Environment, Misconfigured
+from app_runtime.durations import Duration
+from app_runtime.telemetry.endpoint import MetricsSettings
+from app_runtime.telemetry.logs import LogSettings
+from app_runtime.telemetry.tracing import TracingSettings
+from app_runtime.valkey import ValkeySettings
 
 ELSEWHERE: Final = ("APP_AUTH__", "APP_HTTP__", "APP_THROTTLE__")
 """What only the API reads: both may be given the same settings."""

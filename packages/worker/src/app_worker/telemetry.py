@@ -13,15 +13,16 @@ from app_db import Database
 from app_db.jobs import crons
 from app_db.jobs.retention import PRUNES
 from app_db.repositories.jobs import JobRepository
-from app_db.telemetry.exporting import exporting
-from app_db.telemetry.process import describe_process
+from app_db.telemetry.collectors import describe_database
+from app_runtime.telemetry.exporting import exporting
+from app_runtime.telemetry.process import describe_process
 from app_worker.health import WorkerHealth
 from app_worker.metrics import Metrics
 from app_worker.settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
 
-PACKAGES = ("app-db", "app-auth", "app-worker")
+PACKAGES = ("app-runtime", "app-db", "app-auth", "app-worker")
 
 LOOK = timedelta(seconds=15)
 """How often the ledger is asked, unless that takes long: the one statement reads all open jobs."""
@@ -40,7 +41,8 @@ async def telemetry(
         yield
         return
     metrics.registry.register(health)
-    describe_process(metrics.registry, database, packages=PACKAGES, kinds=metrics.kinds)
+    describe_process(metrics.registry, packages=PACKAGES)
+    describe_database(metrics.registry, database, kinds=metrics.kinds)
     async with (
         exporting(settings.metrics, metrics.registry, partial(health.report, settings.worker)),
         health.loop.watched(),

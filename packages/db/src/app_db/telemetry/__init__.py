@@ -1,1 +1,1 @@
-"""How a process is seen from outside: logs, metrics and health; `app-db[telemetry]` installs what they need."""
+"""How the database is seen from outside: figures of its pools, spans of statements and jobs."""

@@ -1,28 +1,14 @@
-"""Whether this process traces. Only `traces` imports OpenTelemetry, and only where a collector is named."""
+"""Whether this process traces its SQL and its jobs; OpenTelemetry is imported only where a collector is named."""
 
-from types import ModuleType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, Field
-from structlog.typing import Processor
-
-from app_db.configuration import Misconfigured
-from app_db.urls import WebAddress
+from app_runtime.telemetry.tracing import TracingSettings, naming_extra
 
 if TYPE_CHECKING:
-    from app_db.telemetry.traces import Traces
+    from app_db.telemetry.traces import DatabaseTraces
 
-type Tracing = Traces | None
+type Tracing = DatabaseTraces | None
 """What traces this process; None where nothing does."""
-
-
-class TracingSettings(BaseModel, frozen=True):
-    """`APP_TRACING__…`."""
-
-    endpoint: WebAddress | None = None
-    """Where spans go, by OTLP over HTTP, such as `http://collector:4318/v1/traces`; if absent, nothing is traced."""
-    sample: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """The part of what begins here that is traced; what a traced request leads to is traced with it."""
 
 
 def traces_of(settings: TracingSettings, *, service: str) -> Tracing:
@@ -33,22 +19,6 @@ def traces_of(settings: TracingSettings, *, service: str) -> Tracing:
     """
     if settings.endpoint is None:
         return None
-    traces: Traces = _traces(service).Traces(str(settings.endpoint), settings.sample, service)
-    return traces
-
-
-def log_processors(settings: TracingSettings, *, service: str) -> list[Processor]:
-    """Return what gives each line of the log the id of its trace, if the settings ask for traces.
-
-    Raises:
-        Misconfigured: as for `traces_of`.
-    """
-    return [] if settings.endpoint is None else [_traces(service).add_trace_id]
-
-
-def _traces(service: str) -> ModuleType:
-    try:
-        from app_db.telemetry import traces  # noqa: PLC0415  # only who traces pays for it
-    except ImportError as error:
-        raise Misconfigured(f"APP_TRACING__ENDPOINT: needs {service}[tracing]; {error.name} is missing") from error
-    return traces
+    with naming_extra(service):
+        from app_db.telemetry.traces import DatabaseTraces  # noqa: PLC0415  # only who traces pays for it
+    return DatabaseTraces(str(settings.endpoint), settings.sample, service)

@@ -1,12 +1,11 @@
-"""pytest fixtures for every package: a real database that is emptied after each test, and a real Valkey.
+"""pytest fixtures for every package: a real database that is emptied after each test.
 
 Tests use the application's own engines and really commit; there is no session that they share with it (ADR-0010).
 """
 
 import asyncio
 import os
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -18,9 +17,8 @@ from app_db.settings import DatabaseSettings
 from app_db.testing import databases
 from app_db.testing.claim import Claim, ServerTaken
 from app_db.testing.databases import AppRole
-from app_db.testing.environment import for_tests
-from app_db.testing.servers import PostgresServer, ValkeyServer
 from app_db.types import new_id
+from app_runtime.testing.servers import PostgresServer
 
 SERVER_URL = "app_postgres_server_url"
 POSTGRES = pytest.StashKey[PostgresServer]()
@@ -28,21 +26,6 @@ CLAIM = pytest.StashKey[Claim]()
 PREPARED_URL = pytest.StashKey[str]()
 
 type MakeUser = Callable[..., Awaitable[User]]
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let a product name what its own tests read of the environment."""
-    parser.addini("let_through", "variables that tests see besides those of app_db.testing.environment", type="args")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionstart(session: pytest.Session) -> None:
-    """Take away what the shell exported for others, before a test module is imported or a server is started."""
-    kept = for_tests(os.environ, more=session.config.getini("let_through"))
-    os.environ.clear()
-    os.environ.update(kept)  # guard: test_what_a_shell_exports_for_others_does_not_reach_the_tests
-    # Who runs the tests in the background may have SIGINT ignored, and what they start would never hear Ctrl-C.
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # guard: test_programs_of_a_test_hear_ctrl_c
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -130,10 +113,3 @@ def make_user(database: Database) -> MakeUser:
         return user
 
     return make
-
-
-@pytest.fixture(scope="session")
-def valkey_url() -> Iterator[str]:
-    """Return the URL of a Valkey of this test process alone."""
-    with ValkeyServer.temporary() as valkey:
-        yield valkey.url

@@ -1,0 +1,74 @@
+"""What every process counts of its database: how its pools are used, what it enqueued, what failed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app_db import Database
+from app_db.pool import CountingPool
+from app_db.supervision import KINDS
+
+
+def describe_database(registry: CollectorRegistry, database: Database, *, kinds: Sequence[str]) -> None:
+    """Export how the pools of a database are used, the jobs of these `kinds` that were enqueued, and failures."""
+    registry.register(PoolCollector(database.engines))
+    registry.register(EnqueuedCollector(kinds, database.enqueued))
+    registry.register(FailuresCollector(database.failures))
+
+
+class PoolCollector(Collector):
+    """Exports how much the database pools are used, and how long they were waited for."""
+
+    def __init__(self, engines: Mapping[str, AsyncEngine]) -> None:
+        self._engines = engines
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield `app_db_pool_…`."""
+        size = GaugeMetricFamily("app_db_pool_size", "Connections at most.", labels=["pool"])
+        used = GaugeMetricFamily("app_db_pool_in_use", "Connections that are in use.", labels=["pool"])
+        waiting = GaugeMetricFamily("app_db_pool_waiting", "Who waits for a connection.", labels=["pool"])
+        waits = CounterMetricFamily("app_db_pool_waits", "How often none was free.", labels=["pool"])
+        waited = CounterMetricFamily("app_db_pool_wait_seconds", "Waited for one, in all.", labels=["pool"])
+        for name, engine in self._engines.items():
+            pool = engine.pool
+            assert isinstance(pool, CountingPool), "what app_db.connections makes"
+            size.add_metric([name], pool.size())
+            used.add_metric([name], pool.checkedout())
+            waiting.add_metric([name], pool.waiting)
+            waits.add_metric([name], pool.waits)
+            waited.add_metric([name], pool.waited)
+        yield from (size, used, waiting, waits, waited)
+
+
+class EnqueuedCollector(Collector):
+    """Exports what the database counts itself."""
+
+    def __init__(self, kinds: Sequence[str], enqueued: Mapping[str, int]) -> None:
+        self._zeros = dict.fromkeys(kinds, 0)
+        self._enqueued = enqueued
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield `app_jobs_enqueued_total`."""
+        family = CounterMetricFamily("app_jobs_enqueued", "Jobs enqueued by this process.", labels=["kind"])
+        # One call copies all: the process goes on counting while this thread is served.
+        for kind, count in {**self._zeros, **dict(self._enqueued)}.items():
+            family.add_metric([kind], count)
+        yield family
+
+
+class FailuresCollector(Collector):
+    """Exports how often the database could not be used, and how."""
+
+    def __init__(self, failures: Mapping[str, int]) -> None:
+        self._zeros = dict.fromkeys(KINDS, 0)
+        self._failures = failures
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield `app_db_failures_total`."""
+        family = CounterMetricFamily("app_db_failures", "Times that the database could not be used.", labels=["kind"])
+        for kind, count in {**self._zeros, **dict(self._failures)}.items():
+            family.add_metric([kind], count)
+        yield family

@@ -1,0 +1,46 @@
+"""Whether this process traces. OpenTelemetry is imported only where a collector is named."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+from structlog.typing import Processor
+
+from app_runtime.configuration import Misconfigured
+from app_runtime.urls import WebAddress
+
+
+class TracingSettings(BaseModel, frozen=True):
+    """`APP_TRACING__…`."""
+
+    endpoint: WebAddress | None = None
+    """Where spans go, by OTLP over HTTP, such as `http://collector:4318/v1/traces`; if absent, nothing is traced."""
+    sample: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """The part of what begins here that is traced; what a traced request leads to is traced with it."""
+
+
+def log_processors(settings: TracingSettings, *, service: str) -> list[Processor]:
+    """Return what gives each line of the log the id of its trace, if the settings ask for traces.
+
+    Raises:
+        Misconfigured: when the extra `tracing` is not installed.
+    """
+    if settings.endpoint is None:
+        return []
+    with naming_extra(service):
+        from app_runtime.telemetry.traces import add_trace_id  # noqa: PLC0415  # only who traces pays for it
+    return [add_trace_id]
+
+
+@contextmanager
+def naming_extra(service: str) -> Iterator[None]:
+    """Name the extra of the distribution `service` that an import in the block needs, where it is not installed.
+
+    Raises:
+        Misconfigured: says so.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise Misconfigured(f"APP_TRACING__ENDPOINT: needs {service}[tracing]; {error.name} is missing") from error

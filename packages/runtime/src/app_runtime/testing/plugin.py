@@ -1,0 +1,34 @@
+"""What every test run begins with: nothing that a shell exported for others, and a real Valkey for tests that ask."""
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from app_runtime.testing.environment import for_tests
+from app_runtime.testing.servers import ValkeyServer
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a product name what its own tests read of the environment."""
+    parser.addini(
+        "let_through", "variables that tests see besides those of app_runtime.testing.environment", type="args"
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Take away what the shell exported for others, before a test module is imported or a server is started."""
+    kept = for_tests(os.environ, more=session.config.getini("let_through"))
+    os.environ.clear()
+    os.environ.update(kept)  # guard: test_what_a_shell_exports_for_others_does_not_reach_the_tests
+    # Who runs the tests in the background may have SIGINT ignored, and what they start would never hear Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # guard: test_programs_of_a_test_hear_ctrl_c
+
+
+@pytest.fixture(scope="session")
+def valkey_url() -> Iterator[str]:
+    """Return the URL of a Valkey of this test process alone."""
+    with ValkeyServer.temporary() as valkey:
+        yield valkey.url

@@ -1,0 +1,86 @@
+"""Where Valkey is, and how long anybody waits for it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Annotated, Any, Self
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import AfterValidator, BaseModel, Field, FilePath, SecretStr, model_validator
+
+from app_runtime.durations import Wait
+from app_runtime.tls import Tls, wants_tls
+from app_runtime.urls import read_url, refuse_parameter, shown_parameter
+
+_INSTEAD: Mapping[str, str] = {
+    "username": "user and password go before the host",
+    "password": "user and password go before the host",
+    **dict.fromkeys(
+        ("timeout", "socket_timeout", "socket_connect_timeout", "connect_timeout"), "APP_REDIS__TIMEOUT is the setting"
+    ),
+    **dict.fromkeys(("tls", "tls_verify"), "rediss:// and APP_REDIS__TLS are the settings"),
+}
+_NUMBER = re.compile(r"[0-9]{1,5}")
+_DATABASE_NUMBER = re.compile(r"(/[0-9]{0,5})?")
+
+
+def _check_parameters(query: Mapping[str, Sequence[str]]) -> None:
+    """Let a URL of Valkey name its database, and nothing else.
+
+    Raises:
+        ValueError: names a parameter that is not understood, and what to do instead; no value is shown.
+    """
+    for name, values in query.items():
+        if name.startswith("ssl"):
+            raise ValueError(
+                f"must not speak of TLS beyond rediss://, as ?{shown_parameter(name)} does: APP_REDIS__TLS does"
+            )
+        if name != "db":
+            refuse_parameter(name, _INSTEAD)  # guard: test_a_parameter_of_valkey_is_refused_by_name
+        if len(values) > 1 or not _NUMBER.fullmatch(values[0]):
+            raise ValueError("takes as ?db the number of one database")
+
+
+def _check_valkey_url(url: SecretStr) -> SecretStr:
+    if not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("must look like redis://user:password@host:port/0, or rediss:// for TLS")
+    if not url.get_secret_value().startswith("unix://"):
+        parts = read_url(url.get_secret_value(), schemes=("redis", "rediss"))
+        if not _DATABASE_NUMBER.fullmatch(parts.path):  # redis-py takes 0 for what it cannot read
+            raise ValueError("must have the number of a database behind the host, or nothing: redis://host:port/0")
+    _check_parameters(parse_qs(urlsplit(url.get_secret_value()).query, keep_blank_values=True))
+    return url
+
+
+type ValkeyUrl = Annotated[SecretStr, AfterValidator(_check_valkey_url)]
+
+
+class ValkeySettings(BaseModel, frozen=True, hide_input_in_errors=True):
+    """`APP_REDIS__…`."""
+
+    url: ValkeyUrl
+    """Of Valkey 9 or Redis 7.4; `rediss://` for TLS."""
+    timeout: Annotated[Wait, Field(gt=timedelta(0))] = timedelta(seconds=1)
+    """For one call: nobody hangs because it is frozen."""
+    tls: Tls | None = None
+    """If absent: verified TLS to another machine, anything to this one. `off` allows `redis://` to anywhere."""
+    ca_path: FilePath | None = None
+    """Certificates (PEM) that vouch for the server, besides the system's."""
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        parts = urlsplit(self.url.get_secret_value())
+        if parts.scheme != "rediss" and wants_tls(self.tls, [parts.hostname or ""]):
+            line = "APP_REDIS__URL: must be rediss:// to another machine, unless APP_REDIS__TLS=off"
+            raise ValueError(line)  # guard: test_valkey_elsewhere_is_not_asked_in_the_clear
+        return self
+
+    @property
+    def tls_options(self) -> dict[str, Any]:  # Any: arguments of redis-py
+        """What redis-py takes besides the URL: by itself it does not compare the certificate with the host."""
+        if not self.url.get_secret_value().startswith("rediss://"):
+            return {}
+        options: dict[str, Any] = {"ssl_check_hostname": True}  # guard: test_valkey_has_to_prove_its_name
+        if self.ca_path is not None:
+            options["ssl_ca_certs"] = str(self.ca_path)
+        return options
