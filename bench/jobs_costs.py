@@ -13,7 +13,7 @@ from arq import ArqRedis
 from sqlalchemy import event
 
 from app_db import Database, open_database
-from app_db.jobs import dispatch
+from app_db.jobs import claims
 from app_db.jobs.outbox import enqueue, enqueue_many
 from bench.jobs_arq import push
 from bench.jobs_place import Cpu, Place, quantile, say
@@ -169,7 +169,7 @@ async def claiming(place: Place, *, scheduled: int, samples: int) -> Times:
             plan = plan or await explained(database)
             before = time.perf_counter()
             async with database.autocommit_sessions() as session:
-                claimed = await dispatch.claim(session, queue="default", room=CLAIM, lease=LEASE)
+                claimed = await claims.claim(session, queue="default", max_jobs=CLAIM, lease=LEASE)
             found.append((time.perf_counter() - before) * 1e3)
             assert len(claimed.deliveries) == CLAIM, claimed
             await end(place, [delivery.id for delivery in claimed.deliveries])
@@ -195,7 +195,7 @@ async def explained(database: Database) -> str:
 
     event.listen(engine, "before_cursor_execute", see)
     async with database.sessions() as session:
-        await dispatch.claim(session, queue="default", room=CLAIM, lease=LEASE)
+        await claims.claim(session, queue="default", max_jobs=CLAIM, lease=LEASE)
     event.remove(engine, "before_cursor_execute", see)
     statement, parameters = seen[-1]
     async with database.engine.connect() as connection:

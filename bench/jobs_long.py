@@ -12,7 +12,7 @@ from datetime import datetime
 import asyncpg
 
 from app_db import Database, open_database
-from app_db.jobs import dispatch
+from app_db.jobs import claims
 from bench.jobs_costs import CLAIM, DAY, LEASE, Times
 from bench.jobs_place import Place, say
 from bench.jobs_rates import HEADER, ours, warm_up
@@ -104,26 +104,26 @@ async def reader(
 
 async def _loaded(place: Place, database: Database, seconds: float, backlog: int, name: str) -> Span:
     """Keep the backlog full; each quarter of a second, time a claim as the relay makes it, and roll it back."""
-    claims: list[float] = []
+    taken: list[float] = []
     since: datetime | None = None
     done = before = int(await place.connection.fetchval(_DONE))
     start = time.monotonic()
     while time.monotonic() - start < seconds:
         await asyncio.sleep(0.25)
         async with database.sessions() as session:
-            if len(claims) % 12 == 0:  # three seconds, which is how often a relay looks how far back it has to
-                since = await dispatch.oldest_due(session, "default")
+            if len(taken) % 12 == 0:  # three seconds, which is how often a relay looks how far back it has to
+                since = await claims.oldest_due(session, "default")
             _ = await session.connection()  # so that the time is that of the claim alone
             began = time.perf_counter()
-            await dispatch.claim(session, queue="default", room=CLAIM, lease=LEASE, since=since)
-            claims.append((time.perf_counter() - began) * 1e3)
-        if len(claims) % 20 == 0:
+            await claims.claim(session, queue="default", max_jobs=CLAIM, lease=LEASE, since=since)
+            taken.append((time.perf_counter() - began) * 1e3)
+        if len(taken) % 20 == 0:
             now_done = int(await place.connection.fetchval(_DONE))
             await place.seed("bench.effect", now_done - done)
             done = now_done
     per_second = (int(await place.connection.fetchval(_DONE)) - before) / (time.monotonic() - start)
     dead = await place.connection.fetchval("SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 'jobs'")
-    times = Times(claims)
+    times = Times(taken)
     print(f"{name:10} {per_second:6.0f} jobs/s, claim of {CLAIM}: {times}; {dead} dead rows of jobs", flush=True)
     return Span(per_second, times)
 

@@ -8,8 +8,8 @@ from sqlalchemy import func, select, update
 
 from app_db import Session
 from app_db.clock import database_time
-from app_db.jobs import dispatch, ledger
-from app_db.jobs.dispatch import Claim
+from app_db.jobs import claims, ledger
+from app_db.jobs.claims import Claim
 from app_db.jobs.ledger import Delivery, Starter
 from app_db.models import Job, JobState
 from app_db.types import new_id
@@ -21,17 +21,17 @@ PAST = timedelta(seconds=-1)
 FINAL = [JobState.COMPLETED, JobState.DISCARDED, JobState.CANCELLED]
 
 
-async def take(session: Session, *, queue: str = "default", room: int = 10) -> Claim:
+async def take(session: Session, *, queue: str = "default", max_jobs: int = 10) -> Claim:
     """Claim as a relay does, and commit."""
-    claim = await dispatch.claim(session, queue=queue, room=room, lease=LEASE)
+    claim = await claims.claim(session, queue=queue, max_jobs=max_jobs, lease=LEASE)
     if claim.has_limit:
-        claim = await dispatch.claim_within_limit(session, queue=queue, room=room, lease=LEASE)
+        claim = await claims.claim_within_limit(session, queue=queue, max_jobs=max_jobs, lease=LEASE)
     await session.commit()
     return claim
 
 
-async def claim(session: Session, *, queue: str = "default", room: int = 10) -> list[Delivery]:
-    return list((await take(session, queue=queue, room=room)).deliveries)
+async def claim(session: Session, *, queue: str = "default", max_jobs: int = 10) -> list[Delivery]:
+    return list((await take(session, queue=queue, max_jobs=max_jobs)).deliveries)
 
 
 async def start(session: Session, delivery: Delivery, *, leased: bool = True) -> ledger.StartedJob | None:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from sqlalchemy import func, select
 
 from app_db import Database, Session
-from app_db.jobs import control, dispatch, ledger
+from app_db.jobs import claims, control, ledger
 from app_db.jobs.control import Action, JobFilter
 from app_db.jobs.ledger import Starter
 from app_db.models import Job, JobState
@@ -66,7 +66,7 @@ async def test_a_job_that_has_used_all_attempts_there_can_be_does_not_stop_the_r
 
 async def test_a_job_that_has_used_all_attempts_there_can_be_starts_again(session: Session, add_job: MakeJob) -> None:
     await add_job(JobState.AVAILABLE, attempt=32767, max_attempts=32767)
-    claim = await dispatch.claim(session, queue="default", room=1, lease=LEASE)
+    claim = await claims.claim(session, queue="default", max_jobs=1, lease=LEASE)
 
     started = await ledger.start(session, claim.deliveries[0], Starter(new_id(), ["test"], LEASE))
 
@@ -81,7 +81,7 @@ async def test_a_counter_at_its_end_does_not_stop_the_claim_of_others(
     worn = await add_job(JobState.DISPATCHED, **{counter: 2**31 - 1})
     other = await add_job(JobState.AVAILABLE)
 
-    claim = await dispatch.claim(session, queue="default", room=10, lease=LEASE)
+    claim = await claims.claim(session, queue="default", max_jobs=10, lease=LEASE)
 
     assert {delivery.id for delivery in claim.deliveries} == {worn, other}
     assert all(delivery.fence > 0 for delivery in claim.deliveries)
@@ -107,7 +107,7 @@ async def test_the_longest_name_and_the_largest_limit_are_kept(session: Session)
     await control.limit(session, longest, 2**31 - 1)
     await control.pause(session, longest)
 
-    assert await dispatch.is_paused(session, longest)
+    assert await claims.is_paused(session, longest)
 
 
 POSTGRES = "postgresql://app:secret-0123456789@localhost/app"

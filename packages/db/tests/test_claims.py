@@ -1,4 +1,4 @@
-"""Which jobs a relay gets, and what it counts."""
+"""Which jobs a claim returns, and what it counts."""
 
 import asyncio
 from datetime import timedelta
@@ -6,8 +6,8 @@ from datetime import timedelta
 from sqlalchemy import func, select
 
 from app_db import Database, Session
-from app_db.jobs import dispatch
-from app_db.jobs.dispatch import MAX_CRASHES
+from app_db.jobs import claims
+from app_db.jobs.claims import MAX_CRASHES
 from app_db.jobs.ledger import Delivery
 from app_db.models import JobCancellation, JobError, JobState
 
@@ -30,7 +30,7 @@ async def test_a_claim_takes_the_most_urgent_first_and_then_the_oldest(session: 
     later = await make_job(priority=2, due_in=timedelta(seconds=-5))
     urgent = await make_job(priority=0, due_in=timedelta(seconds=-1))
 
-    first, others = await claim(session, room=1), await claim(session)
+    first, others = await claim(session, max_jobs=1), await claim(session)
 
     assert [delivery.id for delivery in first + others] == [urgent, late, later]
 
@@ -52,7 +52,7 @@ async def test_a_claim_takes_no_more_than_there_is_room_for(session: Session, ma
     for _ in range(3):
         await make_job()
 
-    assert len(await claim(session, room=2)) == 2
+    assert len(await claim(session, max_jobs=2)) == 2
 
 
 async def test_what_was_claimed_is_not_due_before_its_lease_has_run_out(session: Session, make_job: MakeJob) -> None:
@@ -72,9 +72,9 @@ async def test_relays_that_claim_at_once_do_not_wait_and_get_different_jobs(
     jobs = {await make_job() for _ in range(4)}
 
     async with database.sessions() as one, database.sessions() as other:
-        first = (await dispatch.claim(one, queue="default", room=2, lease=LEASE)).deliveries
+        first = (await claims.claim(one, queue="default", max_jobs=2, lease=LEASE)).deliveries
         # While the first is not committed:
-        second = (await dispatch.claim(other, queue="default", room=10, lease=LEASE)).deliveries
+        second = (await claims.claim(other, queue="default", max_jobs=10, lease=LEASE)).deliveries
 
     assert (len(first), len(second)) == (2, 2)
     assert {delivery.id for delivery in [*first, *second]} == jobs
@@ -85,7 +85,7 @@ async def test_no_job_is_delivered_twice_by_many_relays(database: Database, make
 
     async def relay() -> list[Delivery]:
         async with database.sessions() as session:
-            return [delivery for _ in range(10) for delivery in await claim(session, room=1)]
+            return [delivery for _ in range(10) for delivery in await claim(session, max_jobs=1)]
 
     deliveries = [delivery for some in await asyncio.gather(*(relay() for _ in range(5))) for delivery in some]
 
@@ -159,7 +159,7 @@ async def test_a_delivery_that_could_not_be_sent_is_due_at_once(session: Session
     job_id = await make_job()
     delivery = await claimed(session)
 
-    await dispatch.make_due(session, [delivery])
+    await claims.make_due(session, [delivery])
     await session.commit()
 
     assert await claim(session) == [Delivery(job_id, delivery.fence + 1)]
@@ -169,7 +169,7 @@ async def test_a_delivery_that_was_started_after_all_is_not_made_due(session: Se
     job_id = await make_job()
     delivery = await executing(session)
 
-    await dispatch.make_due(session, [delivery])
+    await claims.make_due(session, [delivery])
 
     assert (await stored(session, job_id)).state is JobState.EXECUTING
 
@@ -180,6 +180,6 @@ async def test_an_older_delivery_makes_nothing_due(session: Session, make_job: M
     await let_lease_run_out(session, job_id)
     await claimed(session)
 
-    await dispatch.make_due(session, [old])
+    await claims.make_due(session, [old])
 
     assert (await stored(session, job_id)).state is JobState.DISPATCHED

@@ -16,7 +16,7 @@ from sqlalchemy import select, text
 
 from app_auth.one_time import OneTimeTokens
 from app_db import Database
-from app_db.jobs import dispatch
+from app_db.jobs import claims
 from app_db.jobs.ledger import Delivery
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.payload import JobPayload
@@ -73,7 +73,7 @@ class Jobs:
         """Make a job due, whatever became of its last delivery, and dispatch it (again)."""
         async with self.database.sessions.begin() as session:
             await session.execute(text("UPDATE jobs SET claim_at = now() WHERE id = :id"), {"id": job_id})
-            (delivery,) = (await dispatch.claim(session, queue="default", room=1, lease=LEASE)).deliveries
+            (delivery,) = (await claims.claim(session, queue="default", max_jobs=1, lease=LEASE)).deliveries
             return delivery
 
     async def get(self, job: UUID | Delivery) -> Job:

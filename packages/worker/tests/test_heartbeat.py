@@ -8,7 +8,7 @@ from datetime import timedelta
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from app_db.jobs import control, dispatch
+from app_db.jobs import claims, control
 from app_db.jobs.ledger import Delivery
 from app_db.jobs.workers import WorkerRow
 from app_db.models import JobState
@@ -188,7 +188,7 @@ async def test_a_failure_is_recorded_before_anybody_else_takes_the_job(
         await proxy.held.wait()
 
         async with jobs.database.sessions.begin() as session:
-            claim = await dispatch.claim(session, queue="default", room=1, lease=SHORT)
+            claim = await claims.claim(session, queue="default", max_jobs=1, lease=SHORT)
 
         assert claim.deliveries == ()
         proxy.may_pass.set()

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from app_db import Database, open_database
-from app_db.jobs import dispatch
+from app_db.jobs import claims
 from app_db.jobs.ledger import Delivery
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.unique import Unique
@@ -34,7 +34,7 @@ async def test_jobs_whose_relay_died_before_it_sent_them_run_when_their_lease_en
 ) -> None:
     await accept_jobs(database)
     async with database.sessions.begin() as session:
-        claimed = await dispatch.claim(session, queue="default", room=JOBS, lease=LEASE)
+        claimed = await claims.claim(session, queue="default", max_jobs=JOBS, lease=LEASE)
 
     start_worker()
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from app_db import Database
-from app_db.jobs.dispatch import MAX_CRASHES
+from app_db.jobs.claims import MAX_CRASHES
 from tests.e2e.chaos.conftest import StartWorker
 from tests.e2e.chaos.jobs import LeaseEffect, LeasePoison, Owed, TxEffect, TxPoison
 from tests.e2e.chaos.observing import accepted, found_wrong, none_is_open, seen

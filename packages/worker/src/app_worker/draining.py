@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
-from app_db.jobs import dispatch
+from app_db.jobs import claims
 from app_db.jobs.ledger import Delivery
 from app_db.models import JobState
 from app_db.repositories.jobs import JobRepository
@@ -54,9 +54,9 @@ async def _next(runner: Runner, queues: Sequence[str], lease: timedelta) -> Deli
     for queue in queues:
         while True:
             async with runner.database.unit_of_work() as session:
-                claim = await dispatch.claim(session, queue=queue, room=1, lease=lease)
+                claim = await claims.claim(session, queue=queue, max_jobs=1, lease=lease)
                 if claim.has_limit:  # guard: test_draining_runs_what_the_limit_of_its_queue_allows
-                    claim = await dispatch.claim_within_limit(session, queue=queue, room=1, lease=lease)
+                    claim = await claims.claim_within_limit(session, queue=queue, max_jobs=1, lease=lease)
             if claim.deliveries:
                 return claim.deliveries[0]
             if not claim.redelivered + claim.crashed:

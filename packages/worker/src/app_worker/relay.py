@@ -12,8 +12,8 @@ import structlog
 from redis.exceptions import RedisError
 
 from app_db import Database
-from app_db.jobs import dispatch
-from app_db.jobs.dispatch import Claim
+from app_db.jobs import claims
+from app_db.jobs.claims import Claim
 from app_db.jobs.leadership import Leadership
 from app_db.jobs.notifier import CONNECTION_LOST
 from app_worker.delivery_queue import DeliveryQueue
@@ -78,13 +78,13 @@ class Relay:
         """
         self._since = None
         async with self._time_limit(), self.database.sessions.begin() as session:
-            if await dispatch.is_paused(session, self.delivery_queue.queue):
-                await dispatch.make_due(
+            if await claims.is_paused(session, self.delivery_queue.queue):
+                await claims.make_due(
                     session, await self.delivery_queue.withdraw()
                 )  # guard: test_what_waits_in_the_delivery_queue_of_a_paused_queue_is_taken_back
             else:
-                await dispatch.extend_waiting(session, await self.delivery_queue.waiting(), lease=self.lease)
-            self._since = await dispatch.oldest_due(session, self.delivery_queue.queue)
+                await claims.extend_waiting(session, await self.delivery_queue.waiting(), lease=self.lease)
+            self._since = await claims.oldest_due(session, self.delivery_queue.queue)
 
     async def run(self) -> None:
         """Claim and push at each notification, and at least once in `poll`, until cancelled."""
@@ -125,12 +125,12 @@ class Relay:
         queue = self.delivery_queue.queue
         async with self.database.autocommit_sessions() as session:
             if not self._is_on_record:
-                await dispatch.add_queue(session, queue)
+                await claims.add_queue(session, queue)
                 self._is_on_record = True
-            claim = await dispatch.claim(session, queue=queue, room=max_jobs, lease=self.lease, since=since)
+            claim = await claims.claim(session, queue=queue, max_jobs=max_jobs, lease=self.lease, since=since)
         if claim.has_limit:
             async with self.database.sessions.begin() as session:
-                claim = await dispatch.claim_within_limit(session, queue=queue, room=max_jobs, lease=self.lease)
+                claim = await claims.claim_within_limit(session, queue=queue, max_jobs=max_jobs, lease=self.lease)
         return claim
 
     async def _push(self, claim: Claim) -> None:
@@ -140,7 +140,7 @@ class Relay:
             await self.delivery_queue.push(claim.deliveries)
         except (RedisError, OSError, asyncio.CancelledError):
             async with self._time_limit(), self.database.sessions.begin() as session:
-                await dispatch.make_due(session, claim.deliveries)  # guard: test_an_unsent_job_is_due_at_once
+                await claims.make_due(session, claim.deliveries)  # guard: test_an_unsent_job_is_due_at_once
             raise
 
 

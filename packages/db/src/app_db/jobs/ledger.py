@@ -19,7 +19,7 @@ UNMARKED_REDELIVERIES = 2
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One dispatch of one job: what is sent through Valkey, and what every later statement is fenced by."""
+    """One claim of one job: what is sent through Valkey, and the fence of every later statement."""
 
     id: UUID
     fence: int

@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import func, select, text, update
 
 from app_db import Database, Session
-from app_db.jobs import dispatch, ledger
-from app_db.jobs.dispatch import LATENESS, Claim
+from app_db.jobs import claims, ledger
+from app_db.jobs.claims import LATENESS, Claim
 from app_db.jobs.ledger import Delivery, Starter
 from app_db.models import Job, JobQueue, JobState
 from app_db.types import new_id
@@ -51,7 +51,7 @@ async def test_a_pause_waits_for_the_claim_that_is_in_progress(
     await make_job()
     await set_queue(session)
     async with database.sessions() as relay:
-        await dispatch.claim(relay, queue="default", room=1, lease=LEASE)
+        await claims.claim(relay, queue="default", max_jobs=1, lease=LEASE)
 
         pause = asyncio.create_task(set_queue(session, **PAUSED))
         await asyncio.wait([pause], timeout=0.2)
@@ -67,7 +67,7 @@ async def test_a_claim_that_was_frozen_lets_the_operator_in(
 ) -> None:
     await set_queue(session, max_running=1)
     async with database.sessions() as relay:
-        await dispatch.claim_within_limit(relay, queue="default", room=1, lease=LEASE)
+        await claims.claim_within_limit(relay, queue="default", max_jobs=1, lease=LEASE)
 
         limit = (await relay.scalars(text("SHOW idle_in_transaction_session_timeout"))).one()
 
@@ -79,7 +79,7 @@ async def test_only_the_claim_itself_does_not_wait_for_the_disk(database: Databa
 
     async with database.autocommit_sessions() as relay:
         await relay.execute(text("SET synchronous_commit = on"))  # servers of tests have it off
-        await dispatch.claim(relay, queue="default", room=1, lease=LEASE)
+        await claims.claim(relay, queue="default", max_jobs=1, lease=LEASE)
         later = (await relay.scalars(text("SHOW synchronous_commit"))).one()
         await relay.execute(text("RESET synchronous_commit"))
 
@@ -89,8 +89,8 @@ async def test_only_the_claim_itself_does_not_wait_for_the_disk(database: Databa
 async def test_a_queue_is_put_on_record_once_and_keeps_its_limits(session: Session) -> None:
     await set_queue(session, max_running=3)
 
-    await dispatch.add_queue(session, "default")
-    await dispatch.add_queue(session, "mail")
+    await claims.add_queue(session, "default")
+    await claims.add_queue(session, "mail")
 
     rows = await session.execute(select(JobQueue.name, JobQueue.max_running).order_by(JobQueue.name))
     assert [tuple(row) for row in rows] == [("default", 3), ("mail", None)]
@@ -108,7 +108,7 @@ async def test_without_counting_nothing_is_taken_from_a_queue_with_a_limit(sessi
     await make_job()
     await set_queue(session, max_running=2)
 
-    claim = await dispatch.claim(session, queue="default", room=1, lease=LEASE)
+    claim = await claims.claim(session, queue="default", max_jobs=1, lease=LEASE)
 
     assert (claim.deliveries, claim.has_limit) == ((), True)
 
@@ -117,7 +117,7 @@ async def test_a_limit_that_was_taken_away_meanwhile_limits_nothing(session: Ses
     await make_job()
     await set_queue(session, max_running=None)
 
-    claim = await dispatch.claim_within_limit(session, queue="default", room=5, lease=LEASE)
+    claim = await claims.claim_within_limit(session, queue="default", max_jobs=5, lease=LEASE)
 
     assert (len(claim.deliveries), claim.has_limit) == (1, False)
 
@@ -181,7 +181,7 @@ async def test_a_claim_says_whether_it_may_have_left_due_jobs_behind(session: Se
     for _ in range(2):
         await make_job()
 
-    assert [(await take(session, room=room)).more_due for room in (1, 2)] == [True, False]
+    assert [(await take(session, max_jobs=max_jobs)).more_due for max_jobs in (1, 2)] == [True, False]
 
 
 async def test_a_claim_that_is_limited_may_have_left_due_jobs_behind(session: Session, make_job: MakeJob) -> None:
@@ -221,7 +221,7 @@ async def test_a_claim_looks_no_further_back_than_it_is_told(session: Session, m
     recent = await make_job(due_in=timedelta(seconds=-1))
     since = (await session.scalars(select(func.now() - timedelta(minutes=1)))).one()
 
-    claim = await dispatch.claim(session, queue="default", room=10, lease=LEASE, since=since)
+    claim = await claims.claim(session, queue="default", max_jobs=10, lease=LEASE, since=since)
 
     assert claim.deliveries == (Delivery(recent, 1),)
 
@@ -231,13 +231,13 @@ async def test_claims_have_to_look_back_as_far_as_the_oldest_due_job(session: Se
     await make_job(due_in=timedelta(minutes=-1), priority=0)
     await make_job(due_in=timedelta(hours=-2), queue="mail")
 
-    assert await dispatch.oldest_due(session, "default") == (await stored(session, oldest)).claim_at
+    assert await claims.oldest_due(session, "default") == (await stored(session, oldest)).claim_at
 
 
 async def test_claims_always_look_back_as_far_as_a_commit_may_be_late(session: Session, make_job: MakeJob) -> None:
     await make_job(due_in=timedelta(seconds=-1))
 
-    since = await dispatch.oldest_due(session, "default")
+    since = await claims.oldest_due(session, "default")
 
     assert since == (await session.scalars(select(func.now() - LATENESS))).one()
 
@@ -251,8 +251,8 @@ async def test_orphans_are_found_by_the_index_of_what_runs(session: Session, mak
     )
     await session.execute(text("ANALYZE jobs"))
 
-    statement = "EXPLAIN " + str(dispatch._CLAIM_ORPHANS)
-    parameters = {"queue": "default", "room": 10, "lease": LEASE, "max_crashes": 5, "is_counted": True}
+    statement = "EXPLAIN " + str(claims._CLAIM_ORPHANS)
+    parameters = {"queue": "default", "max_jobs": 10, "lease": LEASE, "max_crashes": 5, "is_counted": True}
     plan = await session.scalars(text(statement), parameters)
 
     assert "ix_jobs_on_their_way" in "\n".join(plan)
@@ -267,9 +267,9 @@ async def test_a_claim_of_few_of_many_due_jobs_reads_few(session: Session) -> No
     )
     await session.execute(text("ANALYZE jobs"))
 
-    statement = text("EXPLAIN " + str(dispatch._CLAIM_DUE))
+    statement = text("EXPLAIN " + str(claims._CLAIM_DUE))
     parameters = {
-        "queue": "default", "room": 10, "lease": LEASE, "max_crashes": 5, "is_counted": False, "since": None,
+        "queue": "default", "max_jobs": 10, "lease": LEASE, "max_crashes": 5, "is_counted": False, "since": None,
     }  # fmt: skip
     plan = "\n".join(await session.scalars(statement, parameters))
 
@@ -318,7 +318,7 @@ async def test_what_waits_is_not_due_while_it_is_renewed(session: Session, make_
     delivery = await claimed(session)
     await let_lease_run_out(session, job_id)
 
-    await dispatch.extend_waiting(session, [delivery], lease=LEASE)
+    await claims.extend_waiting(session, [delivery], lease=LEASE)
 
     assert await claim(session) == []
 
@@ -327,7 +327,7 @@ async def test_the_lease_of_a_job_that_was_started_is_its_workers(session: Sessi
     delivery = await make_executing(session, make_job)
     before = (await stored(session, delivery.id)).claim_at
 
-    await dispatch.extend_waiting(session, [delivery], lease=LEASE * 2)
+    await claims.extend_waiting(session, [delivery], lease=LEASE * 2)
 
     assert (await stored(session, delivery.id)).claim_at == before
 
@@ -339,7 +339,7 @@ async def test_an_older_delivery_renews_nothing(session: Session, make_job: Make
     await claimed(session)
     await let_lease_run_out(session, job_id)
 
-    await dispatch.extend_waiting(session, [old], lease=LEASE)
+    await claims.extend_waiting(session, [old], lease=LEASE)
 
     assert len(await claim(session)) == 1
 
@@ -357,9 +357,9 @@ async def test_a_relay_does_not_wait_for_a_job_that_runs_in_a_transaction(
     async with database.sessions() as runner:
         await ledger.start(runner, running, Starter(new_id(), [], LEASE))
         if what == "make_due":
-            await dispatch.make_due(session, [running, waiting])
+            await claims.make_due(session, [running, waiting])
         else:
-            await dispatch.extend_waiting(session, [running, waiting], lease=LEASE)
+            await claims.extend_waiting(session, [running, waiting], lease=LEASE)
         await session.commit()
 
         state = JobState.AVAILABLE if what == "make_due" else JobState.DISPATCHED
