@@ -9,10 +9,10 @@ import pytest
 from app_db.jobs.catalog import PruneSessions
 from app_db.models import JobState
 from app_db.settings import DatabaseSettings
-from app_worker.arguments import parse
-from app_worker.commands import execute
-from app_worker.enqueue_commands import NotEnqueued
-from app_worker.known_names import NameNotFound
+from app_worker.command_line.arguments import parse
+from app_worker.command_line.commands import execute
+from app_worker.command_line.enqueue_commands import NotEnqueued
+from app_worker.command_line.known_names import NameNotFound
 from app_worker.schedule import CRONS, fire_due
 from app_worker.settings import CommandSettings
 from app_worker.testing import one_time_settings
@@ -91,7 +91,7 @@ def test_a_state_that_is_none_is_answered_with_those_that_are(capsys: pytest.Cap
 
     complaint = capsys.readouterr().err
     assert f"there is no state '{state}': choose from {', '.join(JobState)}" in complaint
-    assert ("what is dead is discarded" in complaint) is (state != "finished")
+    assert ("a job that failed for good is discarded" in complaint) is (state != "finished")
 
 
 @pytest.mark.parametrize(("own", "shown"), [(None, 20), (3, 3)])

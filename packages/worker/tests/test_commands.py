@@ -13,11 +13,11 @@ from app_db.jobs.workers import WorkerRow, beat
 from app_db.models import JobState
 from app_db.settings import DatabaseSettings
 from app_db.types import new_id
-from app_worker.arguments import parse
-from app_worker.commands import BATCH, execute
+from app_worker.command_line.arguments import parse
+from app_worker.command_line.commands import BATCH, execute
+from app_worker.command_line.known_names import JobNotFound, NameNotFound
+from app_worker.command_line.output import Output
 from app_worker.context import JobContext
-from app_worker.documents import Document
-from app_worker.known_names import JobNotFound, NameNotFound
 from app_worker.registry import handles
 from app_worker.settings import CommandSettings
 from app_worker.testing import drain, one_time_settings
@@ -26,7 +26,7 @@ from .conftest import LEASE, Jobs, Note
 
 SOME_ID = "0199f0de-0000-7000-8000-000000000000"
 
-type Command = Callable[..., Awaitable[Document]]
+type Command = Callable[..., Awaitable[Output]]
 
 
 @handles(Note)
@@ -44,7 +44,7 @@ def command(jobs: Jobs, database_settings: DatabaseSettings) -> Command:
     """Run a command line on the database of the test."""
     settings = CommandSettings.model_validate({"database": database_settings, "auth": one_time_settings()})
 
-    async def command(*arguments: object) -> Document:
+    async def command(*arguments: object) -> Output:
         return await execute(settings, parse([str(argument) for argument in arguments]))
 
     return command

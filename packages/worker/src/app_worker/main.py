@@ -20,8 +20,8 @@ from app_runtime.output import write_out
 from app_runtime.telemetry.logs import configure_logging
 from app_runtime.telemetry.outlet import never_wait_for_readers
 from app_runtime.telemetry.tracing import log_processors
-from app_worker import commands
-from app_worker.arguments import parse
+from app_worker.command_line import commands
+from app_worker.command_line.arguments import parse
 from app_worker.process import run_worker
 from app_worker.settings import ELSEWHERE, FOR_RUN, CommandSettings, WorkerSettings, require_safe
 
@@ -91,8 +91,8 @@ def _execute(options: Namespace) -> None:
 
 
 async def _print(settings: CommandSettings, options: Namespace) -> None:
-    document = await commands.execute(settings, options)
-    write_out(f"{document.model_dump_json(indent=2)}\n" if options.json else document.text())
+    output = await commands.execute(settings, options)
+    write_out(f"{output.model_dump_json(indent=2)}\n" if options.json else output.text())
 
 
 async def _then_end(work: Awaitable[None]) -> None:

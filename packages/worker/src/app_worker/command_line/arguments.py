@@ -9,7 +9,7 @@ from app_db.jobs.bounds import INTEGER, require_name
 from app_db.models import JobState
 from app_db.paging import Cursor
 
-DESCRIPTION = "Runs background jobs and cron, and shows and steers what is in the ledger."
+DESCRIPTION = "Runs background jobs and cron, and shows and controls the jobs in the ledger."
 EPILOG = (
     "`COMMAND --help` explains a command. Only `run` needs Valkey. Exit codes: 0 done, 1 it failed, 2 bad usage, "
     "130 Ctrl-C."
@@ -17,7 +17,7 @@ EPILOG = (
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Return the `command`, and one attribute for each of its arguments; `None` means those of the process.
+    """Return the `command`, and one attribute for each of its arguments; `None` means `sys.argv`.
 
     Raises:
         SystemExit: 2 for bad usage, 0 after `--help`.
@@ -27,9 +27,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     output = argparse.ArgumentParser(add_help=False)
     output.add_argument("--json", action="store_true", help="print one JSON document instead of text")
     _add_running(commands, output)
-    _add_looking(commands, output)
+    _add_showing(commands, output)
     _add_acting(commands, output)
-    _add_steering(commands, output)
+    _add_queue_control(commands, output)
     _add_enqueueing(commands, output)
     options = root.parse_args(arguments)
     if options.command in _ACTIONS and (complaint := _ambiguity(options)):
@@ -40,7 +40,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _ambiguity(options: argparse.Namespace) -> str:
     is_filtered = any((options.state, options.kind, options.queue))
     if options.id is None and not is_filtered:
-        return "name a job, or choose some with --state, --kind or --queue: this would act on every job there is"
+        return "name a job, or choose jobs with --state, --kind or --queue: this would act on every job"
     return "name a job or filter, not both" if options.id is not None and is_filtered else ""
 
 
@@ -60,12 +60,12 @@ def _add_running(commands: Commands, output: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _add_looking(commands: Commands, output: argparse.ArgumentParser) -> None:
+def _add_showing(commands: Commands, output: argparse.ArgumentParser) -> None:
     listing = commands.add_parser(
         "list", parents=[output, _filter()], help="list jobs, newest first", description="List jobs, newest first."
     )
-    listing.add_argument("--limit", type=_count, default=20, metavar="N", help="so many at most (default: 20)")
-    listing.add_argument("--after", type=_cursor, metavar="CURSOR", help="go on where the last page ended")
+    listing.add_argument("--limit", type=_count, default=20, metavar="N", help="at most so many jobs (default: 20)")
+    listing.add_argument("--after", type=_cursor, metavar="CURSOR", help="continue after the last page")
     show = commands.add_parser(
         "show", parents=[output], help="show one job with its attempts",
         description="Show one job: its payload, progress and result, and each attempt that failed, with its trace.",
@@ -73,7 +73,7 @@ def _add_looking(commands: Commands, output: argparse.ArgumentParser) -> None:
     show.add_argument("id", type=UUID, metavar="ID", help="the id of the job")
     commands.add_parser(
         "stats", parents=[output], help="show queues, workers and counts",
-        description="Show how many jobs there are in each state, every queue, and every worker that lives.",
+        description="Show how many jobs are in each state, all queues, and all live workers.",
     )  # fmt: skip
 
 
@@ -85,13 +85,13 @@ def _add_acting(commands: Commands, output: argparse.ArgumentParser) -> None:
         command.add_argument("id", nargs="?", type=UUID, metavar="ID", help="the id of the job")
 
 
-def _add_steering(commands: Commands, output: argparse.ArgumentParser) -> None:
-    for name, summary in _STEERING.items():
+def _add_queue_control(commands: Commands, output: argparse.ArgumentParser) -> None:
+    for name, summary in _QUEUE_CONTROL.items():
         command = commands.add_parser(name, parents=[output], help=summary, description=f"{summary.capitalize()}.")
         command.add_argument("queue", type=_name, metavar="QUEUE", help="the name of the queue")
-        command.add_argument("--new", action="store_true", help="the queue may be one that nobody has used yet")
+        command.add_argument("--new", action="store_true", help="allow a queue that has never been used")
         if name == "limit":
-            command.add_argument("limit", type=_limit, metavar="N|none", help="jobs at once over all workers together")
+            command.add_argument("limit", type=_limit, metavar="N|none", help="jobs that run at once, over all workers")
 
 
 def _add_enqueueing(commands: Commands, output: argparse.ArgumentParser) -> None:
@@ -99,14 +99,14 @@ def _add_enqueueing(commands: Commands, output: argparse.ArgumentParser) -> None
     command.add_argument("kind", type=_name, metavar="KIND", help="as in sessions.prune")
     command.add_argument("payload", nargs="?", default="{}", metavar="JSON", help="the fields of its payload")
     command.add_argument("--queue", type=_name, default="default", metavar="QUEUE", help="(default: default)")
-    command.add_argument("--priority", type=int, default=2, metavar="N", help="the lowest is served first (default: 2)")
+    command.add_argument("--priority", type=int, default=2, metavar="N", help="the lowest runs first (default: 2)")
     command.add_argument("--run-at", type=_moment, metavar="TIME", help="not before, as in 2026-12-24T18:00+01:00")
-    command.add_argument("--max-attempts", type=_count, metavar="N", help="instead of its handler's own limit")
+    command.add_argument("--max-attempts", type=_count, metavar="N", help="replaces the limit of its handler")
     crons = commands.add_parser("crons", help="list crons, or run one now", description="List crons, or run one now.")
     actions = crons.add_subparsers(dest="cron_command", required=True, metavar="COMMAND")
     listing = "list crons with their last and next ticks"
     actions.add_parser("list", parents=[output], help=listing, description=f"{listing.capitalize()}.")
-    running = "enqueue now what a cron enqueues at its ticks"
+    running = "enqueue the job of a cron now"
     run = actions.add_parser("run", parents=[output], help=running, description=f"{running.capitalize()}.")
     run.add_argument("name", metavar="CRON", help="the name of the cron")
 
@@ -124,7 +124,7 @@ def _state(text: str) -> JobState:
     try:
         return JobState(text)
     except ValueError:
-        meant = "; what is dead is discarded" if text in {"dead", "failed"} else ""
+        meant = "; a job that failed for good is discarded" if text in {"dead", "failed"} else ""
         raise argparse.ArgumentTypeError(
             f"there is no state {text!r}: choose from {', '.join(JobState)}{meant}"
         ) from None
@@ -166,26 +166,24 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_name(name.strip()) for name in text.split(",")))
 
 
-_RUN = """Run jobs and cron until SIGTERM or SIGINT; wait APP_WORKER__GRACE for what runs, give the rest back. A
-second signal ends it at once. It needs APP_DATABASE__URL and APP_REDIS__URL."""
+_RUN = """Run jobs and cron until SIGTERM or SIGINT; then wait APP_WORKER__GRACE for running jobs, and give the others
+back. A second signal ends the process at once. It needs APP_DATABASE__URL and APP_REDIS__URL."""
 
-_DRAIN = """Run what is due in these queues, one job after the other, until nothing is, and exit: for maintenance, or
-while Valkey is away. What is scheduled for later stays. Workers may run meanwhile; no job runs twice."""
+_DRAIN = """Run the due jobs of these queues, one after the other, until none is due, and exit: for maintenance, or
+while Valkey is away. Jobs that are scheduled for later stay. Workers may run meanwhile; no job runs twice."""
 
 _ENQUEUE = """Enqueue one job. The kind and the fields are those of its payload class, in app_db/jobs/catalog.py."""
 
 _ACTIONS = {
-    "retry": ("run jobs again", "Run again a job that has ended, or at once one that waits for its next attempt."),
-    "cancel": ("end jobs", "End a job: at once if it waits, and within a heartbeat if it runs."),
-    "discard": ("give jobs up", "Give up a job that waits: it is kept among the discarded, and can be retried."),
+    "retry": ("run jobs again", "Run a job again that has ended, or run a job now that waits for its next attempt."),
+    "cancel": ("cancel jobs", "Cancel a job: at once if it waits, and within a heartbeat if it runs."),
+    "discard": ("discard jobs", "Discard a job that waits: it is kept as discarded, and can be retried."),
 }
 
-_ONE_OR_MANY = (
-    "Name one job, or choose all that a filter finds; a filter that chooses nothing in particular is refused."
-)
+_ONE_OR_MANY = "Name one job, or choose all jobs that a filter finds; an empty filter is refused."
 
-_STEERING = {
-    "pause": "start nothing more of a queue; what runs goes on",
+_QUEUE_CONTROL = {
+    "pause": "start no more jobs of a queue; running jobs continue",
     "resume": "end the pause of a queue",
     "limit": "limit how many jobs of a queue run at once, over all workers",
 }

@@ -1,4 +1,4 @@
-"""Names that people type: of jobs, queues, kinds and crons. What is misspelt is refused, with what may be meant."""
+"""Names that people type, of jobs, queues, kinds and crons: an unknown one is refused, with the closest known one."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -11,7 +11,7 @@ from app_db.jobs.retention import QUEUE as RETENTION
 from app_db.repositories.jobs import JobRepository
 
 ALWAYS = ("default", RETENTION)
-"""Queues that are there before anybody has used them."""
+"""Queues that exist before they have jobs."""
 
 
 class JobNotFound(NotFound):
@@ -19,14 +19,14 @@ class JobNotFound(NotFound):
 
 
 class NameNotFound(NotFound):
-    """There is nothing of this name."""
+    """Nothing has this name."""
 
     def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
         super().__init__(name)
         self._what, self._name, self._known = what, name, sorted(known)
 
     def reason(self) -> str:
-        """Say what there is."""
+        """Return what exists, or the closest name."""
         near = get_close_matches(self._name, self._known, n=1)
         there_is = f"did you mean {near[0]}?" if near else f"there is {', '.join(self._known) or 'none'}"
         return f"There is no {self._what} {self._name!r}; {there_is}"
@@ -36,7 +36,7 @@ async def require_queue(session: Session, name: str) -> None:
     """Refuse the name of a queue that has no jobs, no worker and no settings.
 
     Raises:
-        NameNotFound: says what there is.
+        NameNotFound: with the known names.
     """
     jobs = JobRepository(session)
     if name not in ALWAYS and not await jobs.has_queue(name):
@@ -44,7 +44,7 @@ async def require_queue(session: Session, name: str) -> None:
 
 
 async def require_names(session: Session, *, kind: str | None, queue: str | None) -> None:
-    """Refuse the names of a filter that found nothing, where no job could ever match.
+    """Refuse unknown names in a filter that found no job.
 
     Raises:
         NameNotFound: as above.

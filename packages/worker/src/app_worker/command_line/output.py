@@ -1,8 +1,9 @@
-"""What commands answer: one document each, as JSON with names that stay, or as text for people."""
+"""The output of commands: JSON whose names are stable, or text for people."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from json import dumps
 from textwrap import indent
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -14,19 +15,20 @@ from app_db.models import OPEN_STATES, JobState
 from app_db.repositories.job_lists import MOST_LOOKED_AT
 from app_db.repositories.job_views import FinishedCount, JobCount, QueueOverview, WorkerOverview
 from app_db.types import aware
-from app_worker.tables import printable, sheet, table
 
 OPEN: Final = tuple(state for state in JobState if state in OPEN_STATES)
-"""In the order in which a job goes through them: these are columns."""
+"""The columns of a table of queues, in the order in which a job passes through the states."""
+GAP: Final = "  "
+"""Between two columns."""
 PAST: Final = {Action.RETRY: "retried", Action.CANCEL: "cancelled", Action.DISCARD: "discarded"}
 
 
-class Document(BaseModel, ABC, frozen=True, from_attributes=True):
-    """The answer of a command."""
+class Output(BaseModel, ABC, frozen=True, from_attributes=True):
+    """The output of a command."""
 
     @abstractmethod
     def text(self) -> str:
-        """Return it for people."""
+        """Return the output as text for people."""
 
 
 class JobRow(BaseModel, frozen=True, from_attributes=True):
@@ -47,14 +49,14 @@ class JobRow(BaseModel, frozen=True, from_attributes=True):
     progress: Any | None  # Any: JSON
 
 
-class JobList(Document, frozen=True):
+class JobList(Output, frozen=True):
     """One page of jobs, newest first."""
 
     items: list[JobRow]
     next: Annotated[str | None, BeforeValidator(lambda cursor: cursor and str(cursor))]
     """The cursor of the next page, null on the last."""
     partial: bool = False
-    """Whether it ended before it was full, because enough jobs were looked at that do not match."""
+    """Whether the page is not full because the search stopped after many jobs that do not match."""
 
     def text(self) -> str:
         """Return a table, and below it how to get the next page."""
@@ -64,12 +66,12 @@ class JobList(Document, frozen=True):
         ]
         more = f"more: --after {self.next}\n" if self.next else ""
         if self.partial:
-            more = f"that is what was found among {MOST_LOOKED_AT:,} jobs; {more}"
+            more = f"found among the {MOST_LOOKED_AT:,} jobs that were searched; {more}"
         return table(headers, rows) + more
 
 
 class FailedAttempt(BaseModel, frozen=True, from_attributes=True):
-    """What went wrong in one attempt."""
+    """An attempt that failed."""
 
     attempt: int
     failed_at: datetime
@@ -77,8 +79,8 @@ class FailedAttempt(BaseModel, frozen=True, from_attributes=True):
     trace: str | None
 
 
-class JobDetail(JobRow, Document, frozen=True):
-    """All that is known of one job."""
+class JobDetail(JobRow, Output, frozen=True):
+    """Everything the ledger has about one job."""
 
     payload: dict[str, Any]  # Any: JSON
     payload_version: int
@@ -90,9 +92,9 @@ class JobDetail(JobRow, Document, frozen=True):
     request_id: str | None
     traceparent: str | None
     cancel_requested: bool
-    """Whether it has been asked to end, and has not yet."""
+    """Whether the job has a cancellation request, and has not ended yet."""
     errors: list[FailedAttempt]
-    """The last first."""
+    """The newest first."""
 
     def text(self) -> str:
         """Return a line for each of its columns, then its failed attempts with their traces."""
@@ -100,8 +102,8 @@ class JobDetail(JobRow, Document, frozen=True):
         return sheet(columns) + "".join(map(_attempt, self.errors))
 
 
-class Queues(Document, frozen=True):
-    """Queues and what is set for them."""
+class Queues(Output, frozen=True):
+    """Queues with their settings."""
 
     queues: list[QueueOverview]
 
@@ -127,9 +129,9 @@ class Stats(Queues, frozen=True):
 
     workers: list[WorkerOverview]
     jobs: list[JobCount]
-    """Open ones and discarded ones."""
+    """Counts of open and of discarded jobs."""
     finished: list[FinishedCount]
-    """In the last hour."""
+    """Counts of jobs that ended in the last hour."""
 
     def text(self) -> str:
         """Return four tables."""
@@ -152,8 +154,8 @@ class Stats(Queues, frozen=True):
         ])  # fmt: skip
 
 
-class Acted(Document, frozen=True):
-    """What was done, and to how many jobs."""
+class Acted(Output, frozen=True):
+    """The action of a command, and the number of jobs."""
 
     action: Action
     count: int
@@ -163,8 +165,8 @@ class Acted(Document, frozen=True):
         return f"{PAST[self.action]}: {_jobs(self.count)}\n"
 
 
-class Drained(Document, frozen=True):
-    """How many runs ended in which state."""
+class Drained(Output, frozen=True):
+    """How many runs ended in each state."""
 
     states: dict[JobState, int]
 
@@ -173,8 +175,8 @@ class Drained(Document, frozen=True):
         return "".join(f"{state}: {_jobs(count)}\n" for state, count in self.states.items()) or "nothing was due\n"
 
 
-class Enqueued(Document, frozen=True):
-    """The job that is there now; one like it may have been there before."""
+class Enqueued(Output, frozen=True):
+    """The enqueued job, or a unique job that existed already."""
 
     id: UUID
     kind: str
@@ -193,12 +195,12 @@ class CronRow(BaseModel, frozen=True, from_attributes=True):
     timezone: str
     queue: str
     last_tick_at: datetime | None
-    """Up to when its ticks have been dealt with; null before a worker has seen it."""
+    """The last tick for which a job was enqueued or skipped; null before a worker has seen the cron."""
     next_tick_at: datetime
 
 
-class Crons(Document, frozen=True):
-    """What runs at which time."""
+class Crons(Output, frozen=True):
+    """All crons."""
 
     crons: list[CronRow]
 
@@ -219,3 +221,54 @@ def _attempt(failed: FailedAttempt) -> str:
 
 def _jobs(count: int) -> str:
     return "1 job" if count == 1 else f"{count} jobs"
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:  # Any: whatever `cell` takes
+    """Return the rows below their headers, or the line `none`. Numbers are aligned right."""
+    rows = list(rows)
+    if not rows:
+        return "none\n"
+    numeric = [all(isinstance(value, int | float | None) for value in column) for column in zip(*rows, strict=True)]
+    lines = [list(headers), *([cell(value) for value in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "".join(_line(line, widths, numeric) for line in lines)
+
+
+def sheet(entries: Iterable[tuple[str, Any]]) -> str:  # Any: as above
+    """Return one line for each entry, its name and its value."""
+    shown = [(name, cell(value)) for name, value in entries]
+    width = max(len(name) for name, _ in shown)
+    return "".join(f"{name:<{width}}{GAP}{value}\n" for name, value in shown)
+
+
+def cell(value: Any) -> str:  # Any: as above
+    """Return a value as people read it: times in UTC to the second, objects as JSON, None as a dash."""
+    match value:
+        case None:
+            shown = "-"
+        case bool():
+            shown = "yes" if value else "no"
+        case datetime():
+            shown = f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+        case float():
+            shown = f"{value:.1f}"
+        case dict():
+            shown = dumps(value, ensure_ascii=False)
+        case list() | tuple():
+            shown = ", ".join(map(cell, value))
+        case _:
+            shown = str(value)
+    return printable(shown).replace("\n", "\\n")
+
+
+def printable(text: str) -> str:
+    """Return a text without control characters, which a terminal would obey; line breaks and tabs stay."""
+    return "".join(char if char.isprintable() or char in "\n\t" else f"\\x{ord(char):02x}" for char in text)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:
+    aligned = (
+        text.rjust(width) if right else text.ljust(width)
+        for text, width, right in zip(cells, widths, numeric, strict=True)
+    )
+    return GAP.join(aligned).rstrip() + "\n"

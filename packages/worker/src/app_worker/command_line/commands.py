@@ -1,4 +1,4 @@
-"""What the command line does besides `run`: looking into the ledger, acting on jobs and queues, draining."""
+"""The commands besides `run`: they show the ledger, act on jobs and queues, and drain."""
 
 import asyncio
 import os
@@ -21,12 +21,12 @@ from app_db.models import JobState
 from app_db.repositories.jobs import JobRepository
 from app_db.types import new_id
 from app_worker import draining
-from app_worker.documents import Acted, Document, Drained, JobDetail, JobList, Queues, Stats
-from app_worker.enqueue_commands import enqueue_one, look_after_crons
+from app_worker.command_line.enqueue_commands import enqueue_one, list_or_run_crons
+from app_worker.command_line.known_names import JobNotFound, require_names, require_queue
+from app_worker.command_line.output import Acted, Drained, JobDetail, JobList, Output, Queues, Stats
 from app_worker.handlers import HANDLERS
 from app_worker.health import WorkerHealth
 from app_worker.heartbeat import Heartbeat
-from app_worker.known_names import JobNotFound, require_names, require_queue
 from app_worker.mail import open_mails
 from app_worker.metrics import Metrics
 from app_worker.process import STOP_SIGNALS, database_settings
@@ -36,18 +36,18 @@ from app_worker.settings import CommandSettings, JobSettings
 from app_worker.threads import use_threads
 
 BATCH = 1000
-"""Jobs that are acted on in one transaction."""
+"""How many jobs one transaction acts on."""
 
 
 class Interrupted(Exception):
-    """Somebody pressed Ctrl-C, and what was running has been given back."""
+    """The user pressed Ctrl-C, and the running job was given back."""
 
 
-async def execute(settings: CommandSettings, options: Namespace) -> Document:
-    """Do what the parsed command line asks for.
+async def execute(settings: CommandSettings, options: Namespace) -> Output:
+    """Run the command of the parsed command line.
 
     Raises:
-        AppError: one that people can be told about; the database may be away, too.
+        AppError: with a reason for people; among these, that the database is away.
     """
     if options.command == "drain":
         return await drain(settings)
@@ -56,13 +56,14 @@ async def execute(settings: CommandSettings, options: Namespace) -> Document:
 
 
 async def drain(settings: CommandSettings) -> Drained:
-    """Run what is due in the queues of the settings until nothing is, as a worker with one slot.
+    """Run the due jobs of the configured queues until none is due, as a worker with one slot.
 
-    SIGTERM and SIGINT give the running job back and end it.
+    SIGTERM and SIGINT give the running job back and end the drain.
 
     Raises:
-        asyncio.CancelledError: after a signal.
-        DatabaseUnavailable: when nobody can say what is due.
+        asyncio.CancelledError: after SIGTERM.
+        Interrupted: after SIGINT.
+        DatabaseUnavailable: when Postgres is away.
     """
     registry = Registry(HANDLERS, catalog=CATALOG)
     mails = open_mails(settings)
@@ -73,7 +74,7 @@ async def drain(settings: CommandSettings) -> Drained:
         runner = Runner(database, registry, mails, new_id(), settings.worker.running_lease, metrics)
         worker = WorkerRow(runner.worker_id, socket.gethostname(), os.getpid(), queues, concurrency=1)
         heartbeat = Heartbeat(database, runner, worker, settings.worker, WorkerHealth(running=1))
-        with _ended_by_signals():
+        with _cancelled_by_signals():
             return Drained(states=await _drain(runner, heartbeat, settings.worker))
 
 
@@ -88,7 +89,7 @@ async def _drain(runner: Runner, heartbeat: Heartbeat, settings: JobSettings) ->
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
+def _cancelled_by_signals() -> Iterator[None]:
     """Let the first SIGTERM or SIGINT cancel the current task; the next one ends the process."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None, "commands run in tasks"
@@ -115,7 +116,7 @@ def _ended_by_signals() -> Iterator[None]:
         remove()
 
 
-async def _list(database: Database, options: Namespace) -> Document:
+async def _list(database: Database, options: Namespace) -> Output:
     async with database.unit_of_work(read_only=True) as session:
         page = await JobRepository(session).matching(_filter(options), after=options.after, limit=options.limit)
         if not page.items:
@@ -123,7 +124,7 @@ async def _list(database: Database, options: Namespace) -> Document:
         return JobList.model_validate(page)
 
 
-async def _show(database: Database, options: Namespace) -> Document:
+async def _show(database: Database, options: Namespace) -> Output:
     async with database.unit_of_work(read_only=True) as session:
         jobs = JobRepository(session)
         job = await jobs.get(options.id)
@@ -136,7 +137,7 @@ async def _show(database: Database, options: Namespace) -> Document:
         return JobDetail.model_validate({**columns, "cancel_requested": cancel_requested, "errors": errors})
 
 
-async def _stats(database: Database, options: Namespace) -> Document:
+async def _stats(database: Database, options: Namespace) -> Output:
     async with database.unit_of_work(read_only=True) as session:
         jobs = JobRepository(session)
         stats = await jobs.stats()
@@ -145,7 +146,7 @@ async def _stats(database: Database, options: Namespace) -> Document:
         )
 
 
-async def _act(database: Database, options: Namespace) -> Document:
+async def _act(database: Database, options: Namespace) -> Output:
     action = Action(options.command)
     if options.id is not None:
         async with database.unit_of_work() as session:
@@ -155,7 +156,7 @@ async def _act(database: Database, options: Namespace) -> Document:
                 raise JobNotFound from None
         return Acted(action=action, count=1)
     total, count = 0, BATCH
-    while count == BATCH:  # not until there are none: what is retried may fail, and match again
+    while count == BATCH:  # not until 0, because a job that was retried may fail and match again
         async with database.unit_of_work() as session:
             count = await control.act_on_all(session, _filter(options), action, limit=BATCH)
         total += count
@@ -165,7 +166,7 @@ async def _act(database: Database, options: Namespace) -> Document:
     return Acted(action=action, count=total)
 
 
-async def _steer(database: Database, options: Namespace) -> Document:
+async def _control_queue(database: Database, options: Namespace) -> Output:
     async with database.unit_of_work() as session:
         if not options.new:
             await require_queue(session, options.queue)  # guard: test_a_queue_that_nobody_uses_is_not_made_by_a_slip
@@ -184,7 +185,7 @@ def _filter(options: Namespace) -> JobFilter:
 
 
 _MAX_ATTEMPTS: Final = {handler.payload_class.kind: handler.max_attempts for handler in HANDLERS}
-"""Of the handlers here, for jobs that have no limit of their own."""
+"""The limits of the handlers, for jobs that were enqueued without a limit."""
 
 _ACT_ON_ONE: Final[Mapping[Action, Callable[[Session, UUID], Awaitable[None]]]] = {
     Action.RETRY: control.retry,
@@ -192,12 +193,12 @@ _ACT_ON_ONE: Final[Mapping[Action, Callable[[Session, UUID], Awaitable[None]]]] 
     Action.DISCARD: control.discard,
 }
 
-_COMMANDS: Final[Mapping[str, Callable[[Database, Namespace], Awaitable[Document]]]] = {
+_COMMANDS: Final[Mapping[str, Callable[[Database, Namespace], Awaitable[Output]]]] = {
     "list": _list,
     "show": _show,
     "stats": _stats,
     **dict.fromkeys(Action, _act),
-    **dict.fromkeys(("pause", "resume", "limit"), _steer),
+    **dict.fromkeys(("pause", "resume", "limit"), _control_queue),
     "enqueue": enqueue_one,
-    "crons": look_after_crons,
+    "crons": list_or_run_crons,
 }

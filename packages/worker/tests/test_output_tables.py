@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from app_worker.documents import JobList
-from app_worker.tables import cell, sheet, table
+from app_worker.command_line.output import JobList, cell, sheet, table
 
 
 def test_columns_are_as_wide_as_their_widest_cell() -> None:
@@ -49,4 +48,4 @@ def test_a_value_is_shown_as_people_read_it(value: Any, text: str) -> None:
 def test_a_page_that_ended_early_says_how_far_it_looked() -> None:
     page = JobList(items=[], next="AZ", partial=True)
 
-    assert page.text() == "none\nthat is what was found among 20,000 jobs; more: --after AZ\n"
+    assert page.text() == "none\nfound among the 20,000 jobs that were searched; more: --after AZ\n"

@@ -1,4 +1,4 @@
-"""Commands that enqueue: one job, or what a cron enqueues."""
+"""Commands that enqueue: one job, or the job of a cron."""
 
 from argparse import Namespace
 
@@ -10,29 +10,29 @@ from app_db.errors import Invalid
 from app_db.jobs.catalog import CATALOG
 from app_db.jobs.crons import recorded_ticks
 from app_db.jobs.outbox import enqueue
-from app_worker.documents import CronRow, Crons, Document, Enqueued
-from app_worker.known_names import NameNotFound
+from app_worker.command_line.known_names import NameNotFound
+from app_worker.command_line.output import CronRow, Crons, Enqueued, Output
 from app_worker.schedule import CRONS, enqueue_job_of
 
 
 class NotEnqueued(Invalid):
-    """A job like this is not accepted."""
+    """`enqueue` refused the job."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
         self._why = why
 
     def reason(self) -> str:
-        """Say why."""
+        """Return why."""
         return self._why
 
 
-async def enqueue_one(database: Database, options: Namespace) -> Document:
+async def enqueue_one(database: Database, options: Namespace) -> Output:
     """Enqueue one job.
 
     Raises:
-        NameNotFound: for a kind that nobody knows.
-        NotEnqueued: for fields and terms that `enqueue` refuses.
+        NameNotFound: for an unknown kind.
+        NotEnqueued: for fields and options that `enqueue` refuses.
     """
     payload_classes = {payload_class.kind: payload_class for payload_class in CATALOG}
     if options.kind not in payload_classes:
@@ -57,11 +57,11 @@ async def enqueue_one(database: Database, options: Namespace) -> Document:
     return Enqueued(id=job_id, kind=options.kind, queue=options.queue)
 
 
-async def look_after_crons(database: Database, options: Namespace) -> Document:
+async def list_or_run_crons(database: Database, options: Namespace) -> Output:
     """List the crons, or run one of them now.
 
     Raises:
-        NameNotFound: for a cron that is not there.
+        NameNotFound: for an unknown cron.
     """
     by_name = {cron.name: cron for cron in CRONS}
     if options.cron_command == "run":
