@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, DateTime, bindparam, func, select
 
-from app_db.engine import Session
+from app_db.session import Session
 
 NOW_SQL = "coalesce(CAST(:now AS timestamptz), now())"
 """For a `text()` with the parameter `now`: Postgres's time where that is None."""

@@ -2,74 +2,22 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import Row, Select, TextualSelect, orm
-from sqlalchemy.exc import PendingRollbackError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy import Row, Select, TextualSelect
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from sqlalchemy.util import greenlet_spawn
 
 from app_db.connections import Vet, make_engine
 from app_db.deadline import piece_of_work
-from app_db.driver import TransactionDivided
 from app_db.jobs.after_commit import ON_COMMIT
 from app_db.jobs.notifier import Notifier
 from app_db.outage import DatabaseUnavailable, is_outage
+from app_db.session import Session
 from app_db.settings import DatabaseSettings
 from app_db.supervision import leave_together
-
-
-class _Flushing(orm.Session):
-    """SQLAlchemy's, which remembers at what a flush has failed; it says of that in words alone what it was."""
-
-    failed_at: Exception | None = None
-
-    def flush(self, objects: Sequence[Any] | None = None) -> None:
-        try:
-            super().flush(objects)
-        except Exception as error:
-            self.failed_at = error
-            raise
-
-
-class Session(AsyncSession):
-    """A unit of work. Whoever opened it commits it; nobody else does."""
-
-    sync_session_class = _Flushing
-    sync_session: _Flushing
-
-    @contextmanager
-    def naming_failed_flush(self) -> Iterator[None]:
-        """Give the error of whoever goes on after a flush has failed its cause, by which `outage.blame` judges."""
-        try:
-            yield
-        except PendingRollbackError as error:
-            cause = error.__cause__ or self.sync_session.failed_at  # that of another session has its cause already
-            error.__cause__ = cause  # guard: test_an_outage_that_was_caught_at_a_flush_is_one
-            raise
-
-    async def release(self) -> None:
-        """Give the connection back before slow work that needs none, such as hashing a password.
-
-        For use before the first write only. Entities that were read have expired afterwards, so read plain columns;
-        the next statement takes a connection again.
-        """
-        assert not any((self.new, self.dirty, self.deleted)), "release() would lose what was not written yet"
-        await self.rollback()  # guard: test_a_released_session_holds_no_connection
-
-    @contextmanager
-    def undivided(self) -> Iterator[None]:
-        """Let a block neither commit nor roll back the transaction that is open, which is its caller's to end.
-
-        Raises:
-            TransactionDivided: at the end of a block that did.
-        """
-        transaction = self.sync_session.get_transaction()
-        yield
-        if self.sync_session.get_transaction() is not transaction:
-            raise TransactionDivided  # guard: test_a_handler_cannot_end_the_transaction_of_its_job
 
 
 def _sessions_of(engine: AsyncEngine, *, info: dict[Any, Any] | None = None) -> async_sessionmaker[Session]:

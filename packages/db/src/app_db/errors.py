@@ -4,12 +4,11 @@ import inspect
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-if TYPE_CHECKING:
-    from app_db.engine import Session
+from app_db.session import Session
 
 _LONGEST_NAME = 63
 """Bytes that PostgreSQL keeps of a name."""
@@ -39,7 +38,7 @@ class AppError(Exception):
         """Return what operators are told on a command line: more than clients where more is known."""
         return self.explain()
 
-    async def aftermath(self, session: "Session") -> None:
+    async def aftermath(self, session: Session) -> None:
         """Write what must be kept although this error rolls its transaction back.
 
         The edge calls it in a transaction of its own, after the rollback and before the answer.

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Select
 
-from app_db.engine import Session
+from app_db.session import Session
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import TextClause, text
 
-from app_db.engine import Session
 from app_db.jobs.ledger import Delivery
 from app_db.models import JobState
+from app_db.session import Session
 
 MAX_CRASHES = 5
 """A job is discarded after so many crashes of its workers: it would crash all of them, one by one (ADR-0008)."""

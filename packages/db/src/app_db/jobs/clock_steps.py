@@ -9,9 +9,9 @@ from typing import Any
 
 from sqlalchemy import TextClause, text
 
-from app_db.engine import Session
 from app_db.jobs.bounds import LONGEST_LEASE
 from app_db.repositories.job_groups import ENDED_GROUPS
+from app_db.session import Session
 
 AHEAD = timedelta(minutes=1)
 """What lies further ahead was written by another clock; what lies nearer is reached soon."""

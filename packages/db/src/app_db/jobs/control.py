@@ -9,13 +9,13 @@ from sqlalchemy import CTE, ColumnElement, Text, and_, case, cast, delete, exist
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.orm import aliased
 
-from app_db.engine import Session
 from app_db.errors import Conflict, Invalid, NotFound, violation_as
 from app_db.jobs import parts
 from app_db.jobs.after_commit import notify_after_commit
 from app_db.jobs.bounds import INTEGER, SMALLINT, require_name
 from app_db.jobs.parts import Part
 from app_db.models import FINAL_STATES, OPEN_STATES, Job, JobCancellation, JobState
+from app_db.session import Session
 
 QUEUED = frozenset({JobState.SCHEDULED, JobState.AVAILABLE, JobState.DISPATCHED, JobState.RETRYABLE})
 """States in which a job has not begun; but a tx job that runs shows `dispatched` too, with its row locked."""

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from app_db.engine import Session
 from app_db.jobs.after_commit import notify_after_commit
+from app_db.session import Session
 
 # The rows are written once, at the first look of the first worker; what this statement inserts it does not return.
 _LAST_TICKS = text("""

@@ -4,8 +4,8 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from app_db.engine import Session
 from app_db.models import FINAL_STATES
+from app_db.session import Session
 
 BATCH = 500
 

@@ -9,8 +9,9 @@ from sqlalchemy import bindparam, column, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from app_db.driver import DriverConnection
-from app_db.engine import Database, Session
+from app_db.engine import Database
 from app_db.models import JobState
+from app_db.session import Session
 
 MILLISECOND = timedelta(milliseconds=1)
 UNMARKED_REDELIVERIES = 2

@@ -10,11 +10,11 @@ from uuid import UUID
 from sqlalchemy import Row, column, text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from app_db.engine import Session
 from app_db.jobs.after_commit import count_after_commit
 from app_db.jobs.bounds import FIRST_TIME, LAST_TIME, SMALLINT, require_name
 from app_db.jobs.payload import JobPayload, checked_json
 from app_db.jobs.unique import Unique
+from app_db.session import Session
 from app_db.types import new_id
 
 type Trace = Callable[[Sequence[str]], AbstractContextManager[str]]

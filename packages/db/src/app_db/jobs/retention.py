@@ -5,10 +5,10 @@ from datetime import timedelta
 
 from sqlalchemy import text
 
-from app_db.engine import Session
 from app_db.jobs.catalog import PruneJobs, PruneSessions
 from app_db.models import JobState
 from app_db.repositories.expiry import BATCH
+from app_db.session import Session
 
 RETENTION: Mapping[JobState, timedelta] = {
     JobState.COMPLETED: timedelta(hours=24),

@@ -7,9 +7,9 @@ from uuid import UUID
 
 from sqlalchemy import delete, func, select, text, update
 
-from app_db.engine import Session
 from app_db.jobs.ledger import Delivery
 from app_db.models import JobWorker
+from app_db.session import Session
 
 # A job whose handler is in a transaction has its row locked: waiting for it would cost all the others their leases.
 _BEAT = text("""

@@ -5,9 +5,9 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from app_db.engine import Session
 from app_db.models import AuditEvent
 from app_db.paging import Cursor, Slice, slice_after
+from app_db.session import Session
 
 
 @dataclass(frozen=True, slots=True)

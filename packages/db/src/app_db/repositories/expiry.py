@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import TextClause, text
 
 from app_db.clock import NOW_SQL
-from app_db.engine import Session
+from app_db.session import Session
 
 BATCH = 5000
 """Rows per transaction: some 0.1 s, in which nobody waits, for rows that somebody has locked are passed over."""

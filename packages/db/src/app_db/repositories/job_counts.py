@@ -4,10 +4,10 @@ from datetime import timedelta
 
 from sqlalchemy import text
 
-from app_db.engine import Session
 from app_db.models import JobState
 from app_db.repositories.job_groups import APART_GROUPS, ENDED_GROUPS, LINES, ON_THEIR_WAY, SET_APART
 from app_db.repositories.job_views import FinishedCount, JobCount, JobStats, QueueOverview
+from app_db.session import Session
 
 SILENCE = timedelta(seconds=15)
 """A worker that has not beaten for so long is taken for dead; its jobs are delivered again."""

@@ -6,11 +6,11 @@ from sqlalchemy import Select, Uuid, bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import aliased, defer
 
-from app_db.engine import Session
 from app_db.jobs.control import JobFilter
 from app_db.models import Job
 from app_db.paging import Cursor, Slice
 from app_db.repositories.job_groups import APART_GROUPS, LINES, MOST_GROUPS, ON_THEIR_WAY, SET_APART, groups
+from app_db.session import Session
 
 GLANCE = 1000
 """So many jobs are looked at first, the newest: where many match, they make a page."""

@@ -7,13 +7,13 @@ from uuid import UUID
 
 from sqlalchemy import Float, cast, exists, func, select, text
 
-from app_db.engine import Session
 from app_db.jobs.control import JobFilter
 from app_db.models import Job, JobCancellation, JobError, JobWorker
 from app_db.paging import Cursor, Slice
 from app_db.repositories import job_counts, job_lists
 from app_db.repositories.job_counts import SILENCE
 from app_db.repositories.job_views import JobStats, QueueOverview, WorkerOverview
+from app_db.session import Session
 
 MAX_ERRORS = 100
 

@@ -7,9 +7,9 @@ from uuid import UUID
 from sqlalchemy import delete, select
 
 from app_db.clock import time_or_now
-from app_db.engine import Session
 from app_db.models import OneTimeToken
 from app_db.repositories.expiry import BATCH, delete_batch, deletion_of_expired
+from app_db.session import Session
 
 _DELETE_EXPIRED = deletion_of_expired("one_time_tokens", column="expires_at")
 

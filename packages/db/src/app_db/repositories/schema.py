@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import text
 
-from app_db.engine import Session
 from app_db.models.schema import SCHEMA_REVISION
+from app_db.session import Session
 
 _STALE = """
     SELECT indexrelid::regclass::text FROM pg_index

@@ -7,10 +7,11 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Interval, and_, bindparam, case, delete, func, or_, select, update
 
 from app_db.clock import NOW
-from app_db.engine import Database, Session
+from app_db.engine import Database
 from app_db.models import Role, User, UserSession
 from app_db.repositories.expiry import BATCH, delete_batch, deletion_of_expired
 from app_db.repositories.users import UserRepository
+from app_db.session import Session
 
 
 @dataclass(frozen=True, slots=True)

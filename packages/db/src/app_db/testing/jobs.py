@@ -10,10 +10,11 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, select, text
 
-from app_db.engine import Database, Session
+from app_db.engine import Database
 from app_db.jobs.ledger import Delivery
 from app_db.jobs.payload import JobPayload
 from app_db.models import FINAL_STATES, Job
+from app_db.session import Session
 
 _MAKE_DUE = text("""
     WITH waiting AS (

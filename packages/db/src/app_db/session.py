@@ -1,0 +1,62 @@
+"""A unit of work, as SQLAlchemy has it, with what we add to it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import orm
+from sqlalchemy.exc import PendingRollbackError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app_db.driver import TransactionDivided
+
+
+class _Flushing(orm.Session):
+    """SQLAlchemy's, which remembers at what a flush has failed; it says of that in words alone what it was."""
+
+    failed_at: Exception | None = None
+
+    def flush(self, objects: Sequence[Any] | None = None) -> None:
+        try:
+            super().flush(objects)
+        except Exception as error:
+            self.failed_at = error
+            raise
+
+
+class Session(AsyncSession):
+    """A unit of work. Whoever opened it commits it; nobody else does."""
+
+    sync_session_class = _Flushing
+    sync_session: _Flushing
+
+    @contextmanager
+    def naming_failed_flush(self) -> Iterator[None]:
+        """Give the error of whoever goes on after a flush has failed its cause, by which `outage.blame` judges."""
+        try:
+            yield
+        except PendingRollbackError as error:
+            cause = error.__cause__ or self.sync_session.failed_at  # that of another session has its cause already
+            error.__cause__ = cause  # guard: test_an_outage_that_was_caught_at_a_flush_is_one
+            raise
+
+    async def release(self) -> None:
+        """Give the connection back before slow work that needs none, such as hashing a password.
+
+        For use before the first write only. Entities that were read have expired afterwards, so read plain columns;
+        the next statement takes a connection again.
+        """
+        assert not any((self.new, self.dirty, self.deleted)), "release() would lose what was not written yet"
+        await self.rollback()  # guard: test_a_released_session_holds_no_connection
+
+    @contextmanager
+    def undivided(self) -> Iterator[None]:
+        """Let a block neither commit nor roll back the transaction that is open, which is its caller's to end.
+
+        Raises:
+            TransactionDivided: at the end of a block that did.
+        """
+        transaction = self.sync_session.get_transaction()
+        yield
+        if self.sync_session.get_transaction() is not transaction:
+            raise TransactionDivided  # guard: test_a_handler_cannot_end_the_transaction_of_its_job
