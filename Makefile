@@ -27,7 +27,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONWARNINGS MYPYP
 .PHONY: help install dev psql shell seed jobs api migrate revision test test-tools test-e2e test-attack test-slow test-isolated coverage check \
 	check-format check-lint check-types check-contracts check-dependencies check-sql check-lock guards bench bench-http \
 	bench-jobs bench-failover format lock reference clean \
-	public-api release check-public-api check-fragments findings
+	public-api openapi release check-public-api check-openapi check-fragments findings
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' Makefile
@@ -104,7 +104,7 @@ coverage: install ## After `make test COVERAGE=1`: every line and branch of pack
 	@$(RUN) coverage combine --quiet
 	$(RUN) coverage report
 
-check: check-format check-lint check-types check-contracts check-dependencies check-sql check-lock check-public-api ## All that follow
+check: check-format check-lint check-types check-contracts check-dependencies check-sql check-lock check-public-api check-openapi ## All that follow
 
 check-format: install ## Formatting (make format mends it)
 	$(RUN) ruff format --check
@@ -133,6 +133,9 @@ check-lock: install ## requirements.lock files hold what is declared, and no mor
 
 check-public-api: install ## Each API.txt is what its package offers, and nothing it has released is gone unsaid
 	@$(VENV) scripts/public_api.py --check
+
+check-openapi: install ## packages/api/openapi.json is what the API says of itself
+	@$(VENV) scripts/openapi.py --check
 
 check-fragments: install ## Each package that differs from BASE=origin/main tells its users so
 	@$(VENV) scripts/fragments.py $(if $(call typed,BASE),$(call quoted,BASE),origin/main)
@@ -168,6 +171,9 @@ lock: install ## Add what is newly declared to the requirements.lock files; UNTI
 
 public-api: install ## Write anew what each package offers to others (packages/*/API.txt)
 	@$(VENV) scripts/public_api.py
+
+openapi: install ## Write anew what the API says of itself (packages/api/openapi.json)
+	@$(VENV) scripts/openapi.py
 
 release: install ## Plan a release: make release PACKAGE=db BUMP=minor; YES=1 makes its commits, tag and wheel
 	@$(VENV) scripts/release.py $(call listed,PACKAGE,$(PACKAGES)) $(call listed,BUMP,patch minor major) $(if $(call on,YES),--yes)
