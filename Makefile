@@ -25,7 +25,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONWARNINGS MYPYP
 
 .DEFAULT_GOAL := help
 .PHONY: help install dev psql shell seed jobs api migrate revision test test-tools test-e2e test-attack test-slow test-isolated coverage check \
-	check-format check-lint check-types check-contracts check-dependencies check-sql check-lock guards bench bench-http \
+	check-format check-lint check-types check-contracts check-dependencies check-sql check-lock docs guards bench bench-http \
 	bench-jobs bench-failover format lock reference clean \
 	public-api openapi release check-public-api check-openapi check-fragments findings
 
@@ -180,6 +180,10 @@ release: install ## Plan a release: make release PACKAGE=db BUMP=minor; YES=1 ma
 
 reference: install ## Write docs/reference/configuration.md anew, from the settings classes
 	@$(VENV) scripts/reference.py
+
+docs: install ## Build the site of the pages, with search, in dist/site; a link that leads nowhere is an error
+	@$(VENV) scripts/site_pages.py
+	$(UV) run --quiet --isolated --only-group docs zensical build --strict --config-file mkdocs.yml
 
 clean: ## Remove what was installed and built; the development data stays (make dev RESET=1 empties it)
 	rm -rf .venv 2>/dev/null || find .venv -mindepth 1 -delete  # a mount can only be emptied
