@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import Depends, FastAPI, Request
 from fastapi.security import OAuth2PasswordBearer
 
-from app_api.features.auth.schemas import UserRead
+from app_api.features.accounts.schemas import UserRead
 from app_api.settings import ELSEWHERE, ApiSettings
 from app_auth.tokens import AccessTokens
 from app_runtime.configuration import load

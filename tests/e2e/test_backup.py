@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from app_auth.testing import PASSWORD
 from app_db.engine import script_session
-from app_db.jobs.catalog import WelcomeEmail
+from app_db.features.accounts.payloads import WelcomeEmail
 from app_db.jobs.outbox import enqueue
 from app_db.settings import DatabaseSettings
 from app_db.types import utcnow

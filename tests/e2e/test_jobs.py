@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from app_auth.testing import PASSWORD
 from app_db import Database
-from app_db.jobs.catalog import WelcomeEmail
+from app_db.features.accounts.payloads import WelcomeEmail
 from app_db.jobs.outbox import enqueue
 from app_db.testing.plugin import MakeUser
 from app_runtime.testing.servers import ValkeyServer

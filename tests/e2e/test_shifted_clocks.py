@@ -14,7 +14,8 @@ from sqlalchemy import text
 
 from app_auth.testing import MakeAccount, SignIn
 from app_db import Database
-from app_db.jobs.catalog import OneTimeLink, PruneSessions
+from app_db.features.accounts.payloads import OneTimeLink
+from app_db.features.retention.payloads import PruneSessions
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.retention import QUEUE
 from app_db.models import TokenPurpose

@@ -9,7 +9,7 @@ from httpx2 import AsyncClient, TimeoutException
 from sqlalchemy import text
 
 from app_db import Database
-from app_db.jobs.catalog import PruneSessions
+from app_db.features.retention.payloads import PruneSessions
 from app_db.jobs.outbox import enqueue
 from app_runtime.testing.processes import free_port
 

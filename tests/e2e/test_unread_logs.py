@@ -21,7 +21,7 @@ from httpx2 import AsyncClient, TransportError
 from sqlalchemy import func, select
 
 from app_db import Database
-from app_db.jobs.catalog import PruneSessions
+from app_db.features.retention.payloads import PruneSessions
 from app_db.jobs.outbox import enqueue_many
 from app_db.models import Job, JobState
 from app_db.settings import DatabaseSettings

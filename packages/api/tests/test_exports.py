@@ -7,11 +7,11 @@ import pytest_asyncio
 from httpx2 import AsyncClient
 from sqlalchemy import text
 
-from app_api.features.auth.exports_router import _parts
+from app_api.features.export.router import _parts
 from app_api.testing import SignedIn, assert_problem
 from app_auth.testing import MakeAccount, SignIn
 from app_db import Database
-from app_db.repositories.exports import ExportRepository
+from app_db.features.export.repository import ExportRepository
 from app_db.types import new_id
 
 PIECES = (b'{"account": {}, "jobs": [', b"1, 2", b"]}")

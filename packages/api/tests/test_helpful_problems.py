@@ -8,7 +8,7 @@ from httpx2 import AsyncClient
 from pydantic import SecretStr
 
 from app_api.app import create_app
-from app_api.features.auth.schemas import PasswordChange, PasswordReset, PasswordUpdate, UserCreate
+from app_api.features.accounts.schemas import PasswordChange, PasswordReset, PasswordUpdate, UserCreate
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, assert_problem, client_of, open_client, run_lifespan
 from app_auth.limits import ThrottleSettings

@@ -13,7 +13,7 @@ from sqlalchemy import func, insert, update
 from app_api.lifespan import State
 from app_api.testing import SignedIn, assert_problem
 from app_db import Database
-from app_db.jobs.catalog import PruneSessions
+from app_db.features.retention.payloads import PruneSessions
 from app_db.jobs.outbox import enqueue
 from app_db.models import Job, JobError, JobState, JobWorker
 from app_db.testing.queries import assert_queries

@@ -12,7 +12,7 @@ from app_api.lifespan import State
 from app_api.testing import SignedIn, assert_problem
 from app_auth.testing import MakeAccount, SignIn
 from app_db import Database
-from app_db.jobs.catalog import PruneSessions
+from app_db.features.retention.payloads import PruneSessions
 from app_db.jobs.outbox import enqueue
 from app_db.models import Job, JobError, JobState
 from app_db.repositories.jobs import JobRepository

@@ -28,7 +28,7 @@ from app_auth.principal import Principal
 from app_auth.sessions import IssuedTokens
 from app_auth.testing import PASSWORD, Account, MakeAccount, SignIn, busy_hashing, change_hash
 from app_db import Database, Session
-from app_db.jobs.catalog import AccountErasure
+from app_db.features.accounts.payloads import AccountErasure
 from app_db.models import AuditEvent, Job, TokenPurpose
 from app_db.repositories.one_time_tokens import OneTimeTokenRepository
 from app_db.repositories.user_sessions import UserSessionRepository

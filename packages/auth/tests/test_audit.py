@@ -21,7 +21,7 @@ from app_auth.settings import AuthSettings
 from app_auth.testing import PASSWORD, Account, MakeAccount, SignIn
 from app_db import Database
 from app_db.errors import AppError
-from app_db.jobs.catalog import SecurityNotice
+from app_db.features.accounts.payloads import SecurityNotice
 from app_db.models import AuditEvent, Job, Role, User
 from app_db.repositories.audit import AuditRepository
 from app_db.types import new_id, utcnow

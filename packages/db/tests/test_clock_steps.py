@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import func, insert, text
 
 from app_db import Session
+from app_db.features.export.models import ExportPart
 from app_db.jobs.clock_steps import AHEAD, is_ahead, set_right
 from app_db.models import (
-    ExportPart,
     Job,
     JobCron,
     JobError,

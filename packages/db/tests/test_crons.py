@@ -8,8 +8,8 @@ from sqlalchemy import text
 
 from app_db import Database, Session
 from app_db.clock import database_time
+from app_db.features.retention.payloads import PruneSessions
 from app_db.jobs import crons
-from app_db.jobs.catalog import PruneSessions
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.unique import Unique
 

@@ -10,7 +10,9 @@ from sqlalchemy import func, select
 
 from app_db import Database, Session
 from app_db.clock import database_time
-from app_db.jobs.catalog import CATALOG, PruneSessions, WelcomeEmail
+from app_db.features.accounts.payloads import WelcomeEmail
+from app_db.features.retention.payloads import PruneSessions
+from app_db.jobs.catalog import CATALOG
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.payload import JobPayload
 from app_db.jobs.unique import Unique

@@ -6,8 +6,9 @@ from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import async_sessionmaker
 
 from app_db import Database, Session
+from app_db.features.accounts.payloads import WelcomeEmail
+from app_db.features.retention.payloads import PruneSessions
 from app_db.jobs.after_commit import count_after_commit, notify_after_commit
-from app_db.jobs.catalog import PruneSessions, WelcomeEmail
 from app_db.jobs.outbox import enqueue
 from app_db.types import new_id
 

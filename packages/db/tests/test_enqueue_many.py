@@ -10,7 +10,8 @@ from sqlalchemy import func, select
 
 from app_db import Database, Session
 from app_db.clock import database_time
-from app_db.jobs.catalog import PruneSessions, WelcomeEmail
+from app_db.features.accounts.payloads import WelcomeEmail
+from app_db.features.retention.payloads import PruneSessions
 from app_db.jobs.outbox import enqueue_many
 from app_db.jobs.payload import JobPayload
 from app_db.models import Job, JobState

@@ -6,8 +6,8 @@ from uuid import UUID
 import pytest
 
 from app_db import Database, Session
+from app_db.features.retention.payloads import PruneSessions
 from app_db.jobs import control
-from app_db.jobs.catalog import PruneSessions
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.payload import JobPayload
 from app_db.models import Job, JobState

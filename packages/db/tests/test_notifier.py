@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import URL, make_url, text
 
 from app_db import Database
-from app_db.jobs.catalog import PruneSessions
+from app_db.features.retention.payloads import PruneSessions
 from app_db.jobs.leadership import Leadership
 from app_db.jobs.notifier import CHANNEL, CONNECTION_LOST, Notifier
 from app_db.jobs.outbox import enqueue

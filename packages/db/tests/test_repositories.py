@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app_db import Database, Session
 from app_db.errors import Conflict
-from app_db.jobs.catalog import PruneSessions
+from app_db.features.retention.payloads import PruneSessions
 from app_db.jobs.outbox import enqueue
 from app_db.models import Job, Role, SchemaHistory, User, UserSession
 from app_db.models.schema import SCHEMA_REVISION

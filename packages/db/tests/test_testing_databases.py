@@ -8,7 +8,7 @@ from sqlalchemy import func, insert, select, text
 
 from app_db import Database, Session, open_database
 from app_db.base import Base
-from app_db.jobs.catalog import PruneSessions
+from app_db.features.retention.payloads import PruneSessions
 from app_db.jobs.outbox import enqueue
 from app_db.models import JobCancellation, JobError, JobQueue, SchemaHistory, UserSession
 from app_db.models.schema import SCHEMA_REVISION

@@ -14,8 +14,9 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from app_db import Database
+from app_db.features.accounts.payloads import WelcomeEmail
+from app_db.features.retention.payloads import PruneSessions
 from app_db.jobs import ledger
-from app_db.jobs.catalog import PruneSessions, WelcomeEmail
 from app_db.jobs.ledger import Starter
 from app_db.jobs.outbox import enqueue, enqueue_many
 from app_db.jobs.unique import Unique

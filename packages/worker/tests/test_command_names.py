@@ -6,14 +6,15 @@ from uuid import UUID
 
 import pytest
 
-from app_db.jobs.catalog import PruneSessions
+from app_db.features.retention.payloads import PruneSessions
 from app_db.models import JobState
 from app_db.settings import DatabaseSettings
 from app_worker.command_line.arguments import parse
 from app_worker.command_line.commands import execute
 from app_worker.command_line.enqueue_commands import NotEnqueued
 from app_worker.command_line.known_names import NameNotFound
-from app_worker.schedule import CRONS, fire_due
+from app_worker.crons import CRONS
+from app_worker.schedule import fire_due
 from app_worker.settings import CommandSettings
 from app_worker.testing import one_time_settings
 

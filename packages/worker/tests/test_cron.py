@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from app_worker.schedule import CRONS, MOST_AT_ONCE, CatchUp, Cron
+from app_worker.crons import CRONS
+from app_worker.schedule import MOST_AT_ONCE, CatchUp, Cron
 
 from .conftest import Note
 

@@ -6,7 +6,7 @@ import pytest_asyncio
 from sqlalchemy import text
 
 from app_db import Database
-from app_db.jobs.catalog import AccountErasure
+from app_db.features.accounts.payloads import AccountErasure
 from app_db.models import JobState
 from app_db.testing.plugin import MakeUser
 from app_worker.testing import drain

@@ -11,14 +11,14 @@ from uuid import UUID
 from sqlalchemy import text
 
 from app_db import Database
-from app_db.jobs.catalog import AccountExport, PruneSessions
+from app_db.features.export.payloads import AccountExport, PruneExports
+from app_db.features.export.repository import ExportRepository
 from app_db.jobs.ledger import Delivery
 from app_db.models import JobState, User, UserSession
-from app_db.repositories.exports import ExportRepository
 from app_db.testing.plugin import MakeUser
 from app_db.types import new_id, utcnow
+from app_worker.features.export.handlers import PAGE, PART, SHOWN
 from app_worker.handlers import HANDLERS
-from app_worker.handlers.account import PAGE, PART, SHOWN
 
 from .conftest import Jobs, MakeRunner
 
@@ -143,7 +143,7 @@ async def test_an_export_expires_and_is_pruned(jobs: Jobs, make_runner: MakeRunn
         await session.execute(text("UPDATE export_parts SET expires_at = now()"))
 
     assert await exported(jobs.database, delivery.id, user.id) is None
-    await make_runner(*HANDLERS).run(await jobs.deliver(PruneSessions()))
+    await make_runner(*HANDLERS).run(await jobs.deliver(PruneExports()))
     assert await jobs.scalar("SELECT count(*) FROM export_parts") == 0
 
 

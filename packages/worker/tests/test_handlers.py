@@ -9,15 +9,15 @@ from sqlalchemy import select, update
 
 from app_auth.one_time import OneTimeTokens
 from app_db import Database
-from app_db.jobs.catalog import (
+from app_db.features.accounts.payloads import (
     Notice,
     OneTimeEmail,
     OneTimeLink,
-    PruneSessions,
     RegistrationNotice,
     SecurityNotice,
     WelcomeEmail,
 )
+from app_db.features.retention.payloads import PruneSessions
 from app_db.models import JobState, OneTimeToken, TokenPurpose, User, UserSession
 from app_db.testing.plugin import MakeUser
 from app_db.types import new_id, utcnow

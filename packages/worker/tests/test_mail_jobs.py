@@ -7,7 +7,8 @@ import pytest
 from sqlalchemy import select, text, update
 
 from app_db import Database
-from app_db.jobs.catalog import AccountErasure, AccountExport, WelcomeEmail
+from app_db.features.accounts.payloads import AccountErasure, WelcomeEmail
+from app_db.features.export.payloads import AccountExport
 from app_db.models import AuditEvent, JobError, JobState, User
 from app_db.testing.plugin import MakeUser
 from app_worker.context import JobContext

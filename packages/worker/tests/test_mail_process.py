@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from app_db.jobs.catalog import WelcomeEmail
+from app_db.features.accounts.payloads import WelcomeEmail
 from app_db.models import JobState
 from app_db.testing.plugin import MakeUser
 

@@ -20,7 +20,8 @@ from sqlalchemy import make_url
 from structlog.testing import capture_logs
 
 from app_db import Database, open_database
-from app_db.jobs.catalog import PruneSessions, WelcomeEmail
+from app_db.features.accounts.payloads import WelcomeEmail
+from app_db.features.retention.payloads import PruneSessions
 from app_db.jobs.outbox import enqueue
 from app_db.models import JobState
 from app_db.repositories.jobs import JobRepository

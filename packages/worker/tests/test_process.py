@@ -10,18 +10,18 @@ from datetime import timedelta
 import pytest
 from structlog.testing import capture_logs
 
-from app_db.jobs.catalog import PruneSessions
+from app_db.features.retention.payloads import PruneSessions
 from app_db.models import JobState
 from app_db.settings import DatabaseSettings
 from app_runtime.configuration import Environment
 from app_worker.context import JobContext
+from app_worker.crons import CRONS
 from app_worker.delivery_queue import Valkey
 from app_worker.handlers import HANDLERS
 from app_worker.process import database_settings as worker_database_settings
 from app_worker.process import run_worker
 from app_worker.registry import Handler, Mode, Registry, handles
 from app_worker.relay import POLL
-from app_worker.schedule import CRONS
 from app_worker.settings import JobSettings, WorkerSettings
 from app_worker.testing import one_time_settings
 

@@ -6,12 +6,12 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from app_db.jobs.catalog import PruneJobs
+from app_db.features.retention.payloads import PruneJobs
 from app_db.models import JobState, JobWorker
 from app_db.repositories.expiry import BATCH
 from app_db.types import new_id, utcnow
 from app_worker.context import JobContext
-from app_worker.handlers.jobs import prune_jobs
+from app_worker.features.retention.handlers import prune_jobs
 from app_worker.registry import handles
 
 from .conftest import Jobs, MakeRunner, Note

@@ -7,18 +7,19 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from app_db import Database
+from app_db.features.retention.payloads import PruneJobs, PruneSessions
 from app_db.jobs import control, crons
-from app_db.jobs.catalog import PruneJobs, PruneSessions
-from app_db.jobs.retention import PRUNES, QUEUE
+from app_db.jobs.retention import QUEUE
 from app_db.models import JobState
 from app_db.repositories.expiry import BATCH
 from app_db.settings import DatabaseSettings
 from app_db.testing.plugin import MakeUser
+from app_worker.crons import CRONS
+from app_worker.features.retention.handlers import prune_jobs, prune_sessions
 from app_worker.handlers import HANDLERS
-from app_worker.handlers.jobs import prune_jobs
-from app_worker.handlers.sessions import prune_sessions
 from app_worker.pruning import serve_retention
-from app_worker.schedule import CRONS, fire_due
+from app_worker.schedule import fire_due
+from app_worker.telemetry import PRUNES
 
 from .conftest import LEASE, Jobs, MakeRunner, eventually, until
 from .proxy import Proxy, over
@@ -48,7 +49,7 @@ async def test_what_has_expired_goes_in_batches_that_are_committed_each_for_itse
 
     await make_runner(prune_sessions).run(delivery)
 
-    assert (await jobs.get(delivery)).result == {"sessions": BATCH + 1, "one_time_tokens": BATCH + 2, "export_parts": 0}
+    assert (await jobs.get(delivery)).result == {"sessions": BATCH + 1, "one_time_tokens": BATCH + 2}
     assert (
         await jobs.scalar("SELECT (SELECT count(*) FROM user_sessions) + (SELECT count(*) FROM one_time_tokens)") == 0
     )
@@ -95,7 +96,9 @@ async def test_retention_goes_on_while_every_other_queue_is_paused(
     await fire_due(database, CRONS)
 
     serving = asyncio.create_task(serve_retention(make_runner(*HANDLERS), lease=LEASE, look=SHORT))
-    await eventually(lambda: jobs.scalar(f"SELECT count(*) = 2 FROM jobs WHERE state = '{JobState.COMPLETED}'"))
+    await eventually(
+        lambda: jobs.scalar(f"SELECT count(*) = {len(CRONS)} FROM jobs WHERE state = '{JobState.COMPLETED}'")
+    )
     serving.cancel()
     await asyncio.wait([serving])
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from app_db.jobs.catalog import CATALOG, AccountExport, PruneSessions
+from app_db.features.export.payloads import AccountExport
+from app_db.features.retention.payloads import PruneSessions
+from app_db.jobs.catalog import CATALOG
 from app_worker.context import JobContext
 from app_worker.handlers import HANDLERS
 from app_worker.registry import Registry, default_backoff, handles
@@ -25,7 +27,7 @@ def test_every_payload_of_the_catalog_has_a_handler() -> None:
 
 
 def test_a_payload_without_a_handler_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"no handler for account.export, sessions.prune: add it"):
+    with pytest.raises(ValueError, match=r"no handler for account.export, sessions.prune: write it"):
         Registry([note], catalog=[PruneSessions, AccountExport])
 
 

@@ -16,7 +16,6 @@ from structlog.typing import EventDict
 
 from app_db import Database, open_database
 from app_db.jobs import crons
-from app_db.jobs.retention import PRUNES
 from app_db.repositories.jobs import JobRepository
 from app_db.settings import DatabaseSettings
 from app_runtime.telemetry.lag import LoopLag
@@ -24,7 +23,7 @@ from app_runtime.testing.processes import port_is_free
 from app_worker.health import WorkerHealth
 from app_worker.metrics import Metrics
 from app_worker.settings import WorkerSettings
-from app_worker.telemetry import keep_looking, pause_after, telemetry
+from app_worker.telemetry import PRUNES, keep_looking, pause_after, telemetry
 from app_worker.testing import one_time_settings
 
 from .conftest import PATIENCE, Jobs, until

@@ -12,12 +12,6 @@ from app_api.admission import PROBES, Admission
 from app_api.cors import Preflights
 from app_api.description import describe_passwords
 from app_api.docs import add_docs
-from app_api.features.auth.accounts_router import router as accounts_router
-from app_api.features.auth.exports_router import router as exports_router
-from app_api.features.auth.router import router as auth_router
-from app_api.features.jobs.operator_router import router as job_operator_router
-from app_api.features.jobs.router import router as jobs_router
-from app_api.features.sessions.router import router as sessions_router
 from app_api.input_guard import InputGuard
 from app_api.lifespan import lifespan_of
 from app_api.link_page import add_link_page
@@ -26,18 +20,11 @@ from app_api.middleware import AllowedHosts, HeadAsGet, RequestContext
 from app_api.operation_ids import operation_id
 from app_api.problems import add_problem_handlers, any_problem
 from app_api.reading import BodyLimits
+from app_api.routers import found_routers, in_order
 from app_api.settings import ApiSettings, HttpSettings
 from app_db.telemetry.tracing import Tracing, traces_of
 
-ROUTERS: tuple[APIRouter, ...] = (
-    auth_router,
-    accounts_router,
-    exports_router,
-    sessions_router,
-    job_operator_router,  # its fixed paths before /jobs/{job_id}; guard: test_the_paths_of_operators_are_no_job_ids
-    jobs_router,
-    health.router,
-)
+ROUTERS: tuple[APIRouter, ...] = in_order([*found_routers("app_api.features"), (health.__name__, health.router)])
 
 
 def create_app(settings: ApiSettings, *, stopping: Event | None = None) -> FastAPI:

@@ -20,7 +20,7 @@ from app_auth.errors import (
 from app_auth.principal import Principal
 from app_db import Session
 from app_db.clock import database_time
-from app_db.jobs.catalog import (
+from app_db.features.accounts.payloads import (
     AccountErasure,
     Notice,
     OneTimeLink,

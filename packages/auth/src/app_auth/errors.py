@@ -8,7 +8,7 @@ from app_auth.audit import Event, audit
 from app_auth.client import NOBODY, Client
 from app_db import Session
 from app_db.errors import AppError, BadRequest, Conflict, Forbidden, Invalid, NotFound, Unauthenticated, Unavailable
-from app_db.jobs.catalog import Notice, SecurityNotice
+from app_db.features.accounts.payloads import Notice, SecurityNotice
 from app_db.jobs.outbox import enqueue
 from app_db.repositories.user_sessions import UserSessionRepository
 

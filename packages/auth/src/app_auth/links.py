@@ -9,7 +9,7 @@ from app_auth.client import Client
 from app_auth.errors import InvalidLink
 from app_db import Session
 from app_db.clock import database_time
-from app_db.jobs.catalog import Notice, OneTimeLink, SecurityNotice
+from app_db.features.accounts.payloads import Notice, OneTimeLink, SecurityNotice
 from app_db.jobs.outbox import enqueue
 from app_db.models import OneTimeToken, TokenPurpose
 from app_db.repositories.one_time_tokens import OneTimeTokenRepository

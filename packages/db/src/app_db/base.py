@@ -1,7 +1,7 @@
 """The declarative base of every table."""
 
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from sqlalchemy import DateTime, MetaData, event, func
 from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, mapped_column
@@ -13,6 +13,11 @@ NAMING_CONVENTION = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
+
+
+MOVES_WITH_CLOCK: Final = {"info": {"moves_with_clock": True}}
+"""For `__table_args__`: rows live from `created_at` to `expires_at`. Where Postgres's clock has gone back since then,
+both are set back (`app_db.jobs.clock_steps`)."""
 
 
 class Base(DeclarativeBase):

@@ -15,6 +15,7 @@ from app_auth.errors import InvalidEmail
 from app_auth.mail import MailSettings, read_mailbox
 from app_auth.one_time import OneTimeTokens
 from app_db.models import OneTimeToken, TokenPurpose
+from app_runtime.discovery import feature_folders
 from app_worker.mail_errors import MailError, MailServerRefuses, MailUndeliverable
 from app_worker.settings import CommandSettings
 from app_worker.smtp import SmtpMailer
@@ -26,7 +27,7 @@ log = structlog.get_logger(__name__)
 PRODUCT = "Groundwork"
 
 _TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("app_worker"),
+    loader=jinja2.FileSystemLoader([folder / "templates" for folder in feature_folders("app_worker.features")]),
     autoescape=jinja2.select_autoescape(["html"]),
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,

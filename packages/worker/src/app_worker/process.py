@@ -24,6 +24,7 @@ from app_db.settings import DatabaseSettings
 from app_db.telemetry.tracing import traces_of
 from app_db.types import new_id
 from app_runtime.configuration import Environment
+from app_worker.crons import CRONS
 from app_worker.delivery_queue import DeliveryQueue, Valkey, connect
 from app_worker.executor import Executor
 from app_worker.handlers import HANDLERS
@@ -37,7 +38,7 @@ from app_worker.pruning import serve_retention
 from app_worker.registry import Handler, Registry
 from app_worker.relay import Relay, keep_leading
 from app_worker.runner import Runner
-from app_worker.schedule import CRONS, Cron, run_schedule
+from app_worker.schedule import Cron, run_schedule
 from app_worker.settings import CommandSettings, JobSettings, WorkerSettings
 from app_worker.telemetry import telemetry
 from app_worker.threads import use_threads

@@ -115,7 +115,7 @@ class Registry:
             by_kind[kind] = handler
         missing = sorted(payload_class.kind for payload_class in catalog if payload_class.kind not in by_kind)
         if missing:
-            raise ValueError(f"no handler for {', '.join(missing)}: add it to app_worker.handlers.HANDLERS")
+            raise ValueError(f"no handler for {', '.join(missing)}: write it in `handlers.py` of its feature")
         self.by_kind: Mapping[str, Handler] = by_kind
         self.leased_kinds = [kind for kind, handler in by_kind.items() if handler.mode is Mode.LEASE]
         self.retention = {kind: handler.keep for kind, handler in by_kind.items() if handler.keep is not None}

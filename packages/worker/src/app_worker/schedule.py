@@ -15,12 +15,10 @@ from cronsim import CronSimError
 from app_db import Database, Session
 from app_db.clock import database_time
 from app_db.jobs.bounds import SMALLINT, require_name
-from app_db.jobs.catalog import PruneJobs, PruneSessions
 from app_db.jobs.clock_steps import is_ahead, set_right
 from app_db.jobs.crons import advance_cron, join_open_job, last_ticks
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.payload import JobPayload
-from app_db.jobs.retention import QUEUE as RETENTION
 from app_db.jobs.unique import Unique
 from app_worker.ticks import ticks_after
 
@@ -117,12 +115,6 @@ class Cron:
         return ticks_after(self.expression, ZoneInfo(self.timezone), time)
 
 
-CRONS: tuple[Cron, ...] = (
-    Cron(PruneSessions.kind, "*/10 * * * *", PruneSessions, overlap=False, queue=RETENTION),
-    Cron(PruneJobs.kind, "*/10 * * * *", PruneJobs, overlap=False, queue=RETENTION),
-)
-
-
 async def fire_due(
     database: Database, crons: tuple[Cron, ...], *, went_back: Callable[[], None] = lambda: None
 ) -> timedelta:
@@ -182,7 +174,7 @@ async def enqueue_job_of(session: Session, cron: Cron, tick: datetime | None) ->
 
 
 async def run_schedule(
-    database: Database, crons: tuple[Cron, ...] = CRONS, *, went_back: Callable[[], None] = lambda: None
+    database: Database, crons: tuple[Cron, ...], *, went_back: Callable[[], None] = lambda: None
 ) -> None:
     """Fire due crons until cancelled.
 

@@ -11,11 +11,12 @@ import structlog
 
 from app_db import Database
 from app_db.jobs import crons
-from app_db.jobs.retention import PRUNES
+from app_db.jobs.retention import QUEUE as RETENTION
 from app_db.repositories.jobs import JobRepository
 from app_db.telemetry.collectors import describe_database
 from app_runtime.telemetry.exporting import exporting
 from app_runtime.telemetry.process import describe_process
+from app_worker.crons import CRONS
 from app_worker.health import WorkerHealth
 from app_worker.metrics import Metrics
 from app_worker.settings import WorkerSettings
@@ -23,6 +24,9 @@ from app_worker.settings import WorkerSettings
 log = structlog.get_logger(__name__)
 
 PACKAGES = ("app-runtime", "app-db", "app-auth", "app-worker")
+
+PRUNES = [cron.name for cron in CRONS if cron.queue == RETENTION]
+"""The crons whose age is watched: since when none of its jobs has done its work."""
 
 LOOK = timedelta(seconds=15)
 """How often the ledger is asked, unless that takes long: the one statement reads all open jobs."""

@@ -1,93 +1,34 @@
-"""Every kind of job there is. A worker refuses to start unless it has one handler for each."""
+"""Every kind of job there is: what features have in `payloads.py`."""
 
-from enum import StrEnum
-from uuid import UUID
+import inspect
+from collections.abc import Iterator
 
 from app_db.jobs.payload import JobPayload
-from app_db.models import TokenPurpose
+from app_runtime.discovery import FeatureError, Found, find
 
 
-class WelcomeEmail(JobPayload):
-    """Greet a new user by mail."""
+def payload_classes(package: str) -> Iterator[type[JobPayload]]:
+    """Yield the payload classes of features; one without a `kind` is a base of others.
 
-    kind = "email.welcome"
-    user_id: UUID
-
-
-class Notice(StrEnum):
-    """What the owner of an account should hear of, whoever did it."""
-
-    REFRESH_REUSED = "refresh_reused"
-    PASSWORD_CHANGED = "password_changed"  # noqa: S105  # the name of an event
-    PASSWORD_RESET = "password_reset"  # noqa: S105  # the name of an event
-
-
-class SecurityNotice(JobPayload):
-    """Tell the owner of an account by mail that something happened to it."""
-
-    kind = "email.notice"
-    user_id: UUID
-    what: Notice
+    Raises:
+        FeatureError: two of them have one kind.
+    """
+    places: dict[str, str] = {}
+    for found in find(package, "payloads"):
+        for payload_class in _defined_in(found):
+            kind, place = payload_class.kind, f"{payload_class.__name__} in {found.path}"
+            if kind in places:
+                raise FeatureError(f"{place} has the kind {kind!r} of {places[kind]}: give one of them another kind")
+            places[kind] = place
+            yield payload_class
 
 
-class RegistrationNotice(JobPayload):
-    """Tell the owner of an account by mail that somebody tried to register with its address."""
-
-    kind = "email.registration"
-    user_id: UUID | None
-    """None when the account has gone meanwhile."""
-
-
-class OneTimeLink(JobPayload):
-    """Make a link for this purpose and have it mailed to the owner of the account, if they may have one."""
-
-    kind = "account.link"
-    user_id: UUID | None
-    """None when the address has no account: whoever asks must not notice, so there is a job all the same."""
-    purpose: TokenPurpose
+def _defined_in(found: Found) -> Iterator[type[JobPayload]]:
+    for value in vars(found.module).values():
+        is_payload = inspect.isclass(value) and issubclass(value, JobPayload) and hasattr(value, "kind")
+        if is_payload and value.__module__ == found.module.__name__:
+            yield value
 
 
-class OneTimeEmail(JobPayload):
-    """Mail the link of a one-time token."""
-
-    kind = "email.link"
-    token_id: UUID
-
-
-class AccountExport(JobPayload):
-    """Collect what we hold about a user; the job's result is the export."""
-
-    kind = "account.export"
-    user_id: UUID
-
-
-class AccountErasure(JobPayload):
-    """Take away what the jobs of an account have left that was deleted: results, progress and errors."""
-
-    kind = "account.erase"
-    user_id: UUID
-
-
-class PruneSessions(JobPayload):
-    """Delete login sessions and one-time tokens that have expired."""
-
-    kind = "sessions.prune"
-
-
-class PruneJobs(JobPayload):
-    """Delete jobs that ended long ago."""
-
-    kind = "jobs.prune"
-
-
-CATALOG: tuple[type[JobPayload], ...] = (
-    WelcomeEmail,
-    SecurityNotice,
-    RegistrationNotice,
-    OneTimeLink,
-    OneTimeEmail,
-    AccountExport,
-    AccountErasure,
-    PruneSessions,
-    PruneJobs,
-)
+CATALOG: tuple[type[JobPayload], ...] = tuple(payload_classes("app_db.features"))
+"""A worker refuses to start unless it has one handler for each."""

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import TextClause, text
 
 from app_db.jobs.bounds import LONGEST_LEASE
+from app_db.models import User
 from app_db.repositories.job_groups import ENDED_GROUPS
 from app_db.session import Session
 
@@ -68,14 +69,14 @@ _SESSIONS = text("""
         last_used_at = least(last_used_at, now()), rotated_at = least(rotated_at, now())
     FROM ahead WHERE user_sessions.id = ahead.id
 """)
-_TOKENS = text("""
-    UPDATE one_time_tokens SET expires_at = expires_at - (created_at - now()), created_at = now()
-    WHERE created_at > now() + :ahead
-""")
-_EXPORTS = text("""
-    UPDATE export_parts SET expires_at = expires_at - (created_at - now()), created_at = now()
-    WHERE created_at > now() + :ahead
-""")
+
+
+def _moved(table: str) -> TextClause:
+    return text(f"""
+        UPDATE {table} SET expires_at = expires_at - (created_at - now()), created_at = now()
+        WHERE created_at > now() + :ahead
+    """)  # noqa: S608  # names of our own
+
 
 _TIMES = {"ahead": AHEAD}
 _STATEMENTS: Mapping[str, tuple[TextClause, Mapping[str, Any]]] = {  # Any: of SQL
@@ -84,8 +85,11 @@ _STATEMENTS: Mapping[str, tuple[TextClause, Mapping[str, Any]]] = {  # Any: of S
     "jobs": (_OPEN, {**_TIMES, "longest_lease": LONGEST_LEASE, "most": MOST}),
     "ended_jobs": (_ENDED, {**_TIMES, "most": MOST}),
     "sessions": (_SESSIONS, _TIMES),
-    "one_time_tokens": (_TOKENS, _TIMES),
-    "export_parts": (_EXPORTS, _TIMES),
+    **{
+        table.name: (_moved(table.name), _TIMES)
+        for table in User.metadata.sorted_tables
+        if "moves_with_clock" in table.info
+    },
 }
 
 

@@ -5,7 +5,6 @@ from datetime import timedelta
 
 from sqlalchemy import text
 
-from app_db.jobs.catalog import PruneJobs, PruneSessions
 from app_db.models import JobState
 from app_db.repositories.expiry import BATCH
 from app_db.session import Session
@@ -20,9 +19,6 @@ RETENTION: Mapping[JobState, timedelta] = {
 QUEUE = "retention"
 """The queue of all that deletes what is old. Every worker serves it by itself, whatever else it serves, so that a pause
 of another queue, or one that nobody serves, does not stop it. It can be paused like any other."""
-
-PRUNES = (PruneSessions.kind, PruneJobs.kind)
-"""The crons whose age is watched: since when none of its jobs has done its work."""
 
 WORKER_SILENCE = timedelta(hours=1)
 """A worker that has not been heard of for so long is off the list. One that only slept is on it again when it beats."""

@@ -1,7 +1,6 @@
-"""Every table. Import models from here, so that the metadata is complete wherever one is used."""
+"""Every table: those of the kernel by name, and with them those of all features (`features/<name>/models.py`)."""
 
 from app_db.models.audit import AuditEvent
-from app_db.models.exports import ExportPart
 from app_db.models.jobs import (
     FINAL_STATES,
     OPEN_STATES,
@@ -15,12 +14,12 @@ from app_db.models.jobs import (
 )
 from app_db.models.schema import SchemaHistory
 from app_db.models.users import OneTimeToken, Role, TokenPurpose, User, UserSession
+from app_runtime.discovery import find
 
 __all__ = [
     "FINAL_STATES",
     "OPEN_STATES",
     "AuditEvent",
-    "ExportPart",
     "Job",
     "JobCancellation",
     "JobCron",
@@ -35,3 +34,6 @@ __all__ = [
     "User",
     "UserSession",
 ]
+
+# At the end: models of features refer to those above. So the metadata is complete wherever one model is used.
+FEATURE_MODELS = tuple(find("app_db.features", "models"))

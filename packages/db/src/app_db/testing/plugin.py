@@ -18,8 +18,14 @@ from app_db.testing import databases
 from app_db.testing.claim import Claim, ServerTaken
 from app_db.testing.databases import AppRole
 from app_db.types import new_id
+from app_runtime.discovery import feature_folders
 from app_runtime.testing.servers import PostgresServer
 
+FEATURES = "app_db.features"
+# The fixtures of features. Named, not imported: pytest does that, and rewrites their assertions.
+pytest_plugins = [
+    f"{FEATURES}.{folder.name}.factories" for folder in feature_folders(FEATURES) if (folder / "factories.py").is_file()
+]
 SERVER_URL = "app_postgres_server_url"
 POSTGRES = pytest.StashKey[PostgresServer]()
 CLAIM = pytest.StashKey[Claim]()

@@ -12,7 +12,8 @@ from app_db.jobs.crons import recorded_ticks
 from app_db.jobs.outbox import enqueue
 from app_worker.command_line.known_names import NameNotFound
 from app_worker.command_line.output import CronRow, Crons, Enqueued, Output
-from app_worker.schedule import CRONS, enqueue_job_of
+from app_worker.crons import CRONS
+from app_worker.schedule import enqueue_job_of
 
 
 class NotEnqueued(Invalid):

@@ -6,14 +6,19 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from app_db.jobs.catalog import AccountExport
+import structlog
+
+from app_db.features.export.payloads import AccountExport, PruneExports
+from app_db.features.export.repository import ExportRepository
 from app_db.models import Job, User, UserSession
-from app_db.repositories.exports import ExportRepository
 from app_db.repositories.jobs import JobRepository
 from app_db.repositories.user_sessions import UserSessionRepository
 from app_db.repositories.users import UserRepository
 from app_worker.context import JobContext
+from app_worker.pruning import delete_all, note_done
 from app_worker.registry import Mode, handles
+
+log = structlog.get_logger(__name__)
 
 PAGE = 500
 PART = 256 * 1024
@@ -103,3 +108,12 @@ def _session(user_session: UserSession) -> dict[str, str]:
 
 def _job(job: Job) -> dict[str, str]:
     return {"id": str(job.id), "kind": job.kind, "created_at": job.created_at.isoformat()}
+
+
+@handles(PruneExports, mode=Mode.LEASE, timeout=timedelta(minutes=10))
+async def prune_exports(job: JobContext, payload: PruneExports) -> dict[str, int]:
+    """Delete the pieces of exports that have expired, in batches."""
+    pruned = await delete_all(job, lambda session: ExportRepository(session).delete_expired())
+    await note_done(job, payload)
+    log.info("exports_pruned", count=pruned)
+    return {"pruned": pruned}

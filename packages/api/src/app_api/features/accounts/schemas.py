@@ -134,9 +134,3 @@ class MailAccepted(BaseModel):
     """The same for every address: whether it has an account is told by mail, to its owner."""
 
     detail: str = "If this address can be used, a mail is on its way to it."
-
-
-class JobAccepted(BaseModel):
-    """Where to look for what was started."""
-
-    job_id: UUID

@@ -6,7 +6,8 @@ from uuid import UUID
 
 from sqlalchemy import delete, exists, func, insert, select
 
-from app_db.models import ExportPart, Job, JobState
+from app_db.features.export.models import ExportPart
+from app_db.models import Job, JobState
 from app_db.repositories.expiry import BATCH, delete_batch, deletion_of_expired
 from app_db.session import Session
 from app_db.types import new_id

@@ -1,24 +1,18 @@
-"""Exports: what we hold about a user, for the user."""
+"""Asking for an export, and finding it."""
 
 from uuid import UUID
 
+from app_api.features.export.errors import ExportNotFound
 from app_auth.auth import Auth
 from app_auth.principal import Principal
 from app_db import Session
-from app_db.errors import NotFound
-from app_db.jobs.catalog import AccountExport
+from app_db.features.export.payloads import AccountExport
+from app_db.features.export.repository import ExportRepository
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.unique import Unique
-from app_db.repositories.exports import ExportRepository
 
 BEHIND_MAILS = 9
 """The priority of exports: whatever else is due in their queue goes first."""
-
-
-class ExportNotFound(NotFound):
-    """You have no finished export with this id. An export can be fetched for a day, and only the newest."""
-
-    code = "export_not_found"
 
 
 async def request_export(auth: Auth, session: Session, principal: Principal) -> UUID:

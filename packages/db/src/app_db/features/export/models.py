@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import ForeignKey, Index, LargeBinary, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app_db.base import Base
+from app_db.base import MOVES_WITH_CLOCK, Base
 from app_db.types import new_id
 
 
@@ -14,7 +14,12 @@ class ExportPart(Base):
     """A piece of a JSON document, which is all pieces of a job in their order. It goes with its user."""
 
     __tablename__ = "export_parts"
-    __table_args__ = (UniqueConstraint("job_id", "number"), Index(None, "user_id"), Index(None, "expires_at"))
+    __table_args__ = (
+        UniqueConstraint("job_id", "number"),
+        Index(None, "user_id"),
+        Index(None, "expires_at"),
+        MOVES_WITH_CLOCK,
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     job_id: Mapped[UUID]

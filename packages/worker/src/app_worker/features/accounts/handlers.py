@@ -1,15 +1,28 @@
-"""Mails. Jobs hold ids; the address is read when the mail is sent."""
+"""Mails, links and what is left of an account once it is deleted.
+
+Jobs hold ids; the address is read when the mail is sent. Links are made here, where nobody waits who could see whether
+there is an account.
+"""
 
 from datetime import timedelta
 
 import structlog
 
 from app_db.clock import database_time
-from app_db.jobs.catalog import OneTimeEmail, RegistrationNotice, SecurityNotice, WelcomeEmail
+from app_db.features.accounts.payloads import (
+    AccountErasure,
+    OneTimeEmail,
+    OneTimeLink,
+    RegistrationNotice,
+    SecurityNotice,
+    WelcomeEmail,
+)
+from app_db.jobs.erasure import erase_traces, may_leave_traces
+from app_db.jobs.outbox import enqueue
 from app_db.models import TokenPurpose
 from app_db.repositories.one_time_tokens import OneTimeTokenRepository
 from app_db.repositories.users import UserRepository
-from app_worker.context import JobContext
+from app_worker.context import JobContext, Snooze
 from app_worker.correspondence import mail_to
 from app_worker.registry import Mode, handles
 
@@ -17,6 +30,7 @@ log = structlog.get_logger(__name__)
 
 TEMPLATES = {TokenPurpose.VERIFY_EMAIL: "verify", TokenPurpose.RESET_PASSWORD: "reset"}
 MINUTES_TOLD = 120
+SOON, LATER = timedelta(seconds=15), timedelta(hours=1)
 
 
 @handles(WelcomeEmail, mode=Mode.LEASE, timeout=timedelta(seconds=30))
@@ -67,3 +81,38 @@ async def send_one_time_link(job: JobContext, payload: OneTimeEmail) -> None:
         link=job.mails.link(token),
         lifetime=f"{minutes // 60} hours" if minutes > MINUTES_TOLD else f"{minutes} minutes",
     )
+
+
+@handles(OneTimeLink)
+async def make_one_time_link(job: JobContext, payload: OneTimeLink) -> None:
+    """Replace the user's token for this purpose by a new one, and enqueue its mail in the same transaction.
+
+    Exactly once, so a link that was used is never made again. There is none for a disabled account, and none that
+    verifies an address which is verified.
+    """
+    # Locked: a password that changes at the same time has killed this token, or is waited for.
+    user = None if payload.user_id is None else await UserRepository(job.session).locked(payload.user_id)
+    if user is None or user.disabled_at is not None:
+        return
+    if payload.purpose is TokenPurpose.VERIFY_EMAIL and user.email_verified_at is not None:
+        return
+    token = job.mails.one_time_tokens.issue(user, payload.purpose, now=await database_time(job.session))
+    await OneTimeTokenRepository(job.session).replace(token)
+    await enqueue(job.session, OneTimeEmail(token_id=token.id), owner_id=user.id)
+
+
+@handles(AccountErasure, mode=Mode.LEASE, timeout=timedelta(minutes=5))
+async def erase_account(job: JobContext, payload: AccountErasure) -> None:
+    """Take away the errors and results of a deleted account's jobs, in batches; again until the last of them has ended.
+
+    Results hold what an export has collected, and errors what a handler of yours has put into its exception.
+    """
+    # First, so that what a job leaves that ends meanwhile is taken away as well.
+    async with job.transaction() as session:
+        running = await may_leave_traces(session, payload.user_id)
+    erased = 1
+    while erased:
+        async with job.transaction() as session:
+            erased = await erase_traces(session, payload.user_id)
+    if running is not None:
+        raise Snooze(SOON if running else LATER)  # guard: test_what_a_job_leaves_after_the_deletion_goes_too

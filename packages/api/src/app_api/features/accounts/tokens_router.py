@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form
 
 from app_api.dependencies import AuthDep, BearerDep, ClientDep, PrincipalDep, SessionDep
-from app_api.features.auth.schemas import (
+from app_api.features.accounts.schemas import (
     AccessTokenForm,
     AccessTokenRead,
     RefreshTokenCreate,

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 
 from app_api.dependencies import AuthDep, ClientDep, PrincipalDep, SessionDep
-from app_api.features.auth.schemas import (
+from app_api.features.accounts.schemas import (
     EmailSubmit,
     LinkUse,
     MailAccepted,

@@ -1,16 +1,28 @@
-"""Keeping the table of jobs small."""
+"""Deleting what nobody needs any more: in batches, each committed for itself."""
 
 from datetime import timedelta
 
 import structlog
 
-from app_db.jobs.catalog import PruneJobs
+from app_db.features.retention.payloads import PruneJobs, PruneSessions
 from app_db.jobs.retention import forget_workers, prune
+from app_db.repositories.one_time_tokens import OneTimeTokenRepository
+from app_db.repositories.user_sessions import UserSessionRepository
 from app_worker.context import JobContext
 from app_worker.pruning import delete_all, note_done
 from app_worker.registry import Mode, handles
 
 log = structlog.get_logger(__name__)
+
+
+@handles(PruneSessions, mode=Mode.LEASE, timeout=timedelta(minutes=10))
+async def prune_sessions(job: JobContext, payload: PruneSessions) -> dict[str, int]:
+    """Delete the sessions and one-time tokens that have expired, in batches: nobody can use them."""
+    sessions = await delete_all(job, lambda session: UserSessionRepository(session).delete_expired())
+    tokens = await delete_all(job, lambda session: OneTimeTokenRepository(session).delete_expired())
+    await note_done(job, payload)
+    log.info("sessions_pruned", count=sessions, one_time_tokens=tokens)
+    return {"sessions": sessions, "one_time_tokens": tokens}
 
 
 @handles(PruneJobs, mode=Mode.LEASE, timeout=timedelta(minutes=10))

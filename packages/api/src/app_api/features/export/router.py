@@ -7,16 +7,16 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app_api.dependencies import AuthDep, PrincipalDep, SessionDep
-from app_api.features.auth.schemas import JobAccepted
+from app_api.features.export import service
+from app_api.features.export.errors import ExportNotFound
+from app_api.features.export.schemas import JobAccepted
 from app_api.problems import problem_responses
 from app_api.response_fields import describe_fields
-from app_auth import exports
 from app_auth.errors import InvalidToken, Throttled
-from app_auth.exports import ExportNotFound
 from app_db import Database
 from app_db.errors import Unauthenticated
+from app_db.features.export.repository import ExportRepository
 from app_db.outage import DatabaseUnavailable
-from app_db.repositories.exports import ExportRepository
 
 router = APIRouter(
     prefix="/auth/me", tags=["auth"], responses=problem_responses(DatabaseUnavailable, Unauthenticated, InvalidToken)
@@ -36,7 +36,7 @@ async def export_current_user(
 
     The job's result says where the export can be fetched.
     """
-    job_id = await exports.request_export(auth, session, principal)
+    job_id = await service.request_export(auth, session, principal)
     response.headers["Location"] = f"/jobs/{job_id}"
     return JobAccepted(job_id=job_id)
 
@@ -53,7 +53,7 @@ async def fetch_export(
     job_id: UUID, principal: PrincipalDep, session: SessionDep, request: Request
 ) -> StreamingResponse:
     """Return the export of the bearer that this job has collected, as a file; for a day, and only the newest."""
-    sizes = await exports.sizes_of(session, principal, job_id)
+    sizes = await service.sizes_of(session, principal, job_id)
     headers = {"Content-Length": str(sum(sizes)), "Content-Disposition": 'attachment; filename="export.json"'}
     parts = _parts(request.state.database, job_id, user_id=principal.user_id, count=len(sizes))
     return StreamingResponse(parts, media_type="application/json", headers=headers)

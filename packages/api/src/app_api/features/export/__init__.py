@@ -1,0 +1,1 @@
+"""What is held about a user, for the user."""

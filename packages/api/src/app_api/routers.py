@@ -1,0 +1,105 @@
+"""Every router there is: what features have in `router.py` and `*_router.py`, in an order that hides no path."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from fastapi import APIRouter
+from fastapi.routing import iter_route_contexts
+from starlette.routing import compile_path
+
+from app_runtime.discovery import FeatureError, feature_folders, find
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Endpoint:
+    """A path with the methods that one function serves."""
+
+    methods: frozenset[str]
+    path: str
+    shape: str
+    """The path without the names of its parameters."""
+    pattern: re.Pattern[str]
+    place: str
+    """The file of its router."""
+
+    def hides(self, other: "Endpoint") -> bool:
+        """Whether it would take the requests for the other one, if it came first."""
+        return bool(self.methods & other.methods) and self.pattern.match(other.shape) is not None
+
+    def __str__(self) -> str:
+        return f"{'/'.join(sorted(self.methods))} {self.path} in {self.place}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Routes:
+    """A router with its endpoints."""
+
+    router: APIRouter
+    endpoints: tuple[Endpoint, ...]
+
+    def hides(self, other: "Routes") -> bool:
+        """Whether it has to come after the other one."""
+        return any(endpoint.hides(hidden) for endpoint in self.endpoints for hidden in other.endpoints)
+
+
+def found_routers(package: str) -> Iterator[tuple[str, APIRouter]]:
+    """Yield the routers of features, each the `router` of its file, with the file.
+
+    Raises:
+        FeatureError: a folder has none, or a file has no `router`.
+    """
+    places = [(found.path, vars(found.module).get("router")) for found in find(package, "*router")]
+    for path, router in places:
+        if not isinstance(router, APIRouter):
+            raise FeatureError(f"{path}: it has no `router`: add `router = APIRouter(prefix=…, tags=…)`")
+        yield path, router
+    for folder in feature_folders(package):
+        if not any(Path(path).parent == folder for path, _ in places):
+            raise FeatureError(f"{folder}: add a `router.py` with `router = APIRouter(…)`, or remove the folder")
+
+
+def in_order(routers: Iterable[tuple[str, APIRouter]]) -> tuple[APIRouter, ...]:
+    """Return the routers so that a fixed path is before a parameter that would take it: `/jobs/queues`, `/jobs/{id}`.
+
+    Apart from that they stay in their order.
+
+    Raises:
+        FeatureError: two endpoints are the same, or hide each other whatever the order.
+    """
+    waiting = [Routes(router, (*endpoints_of(router, place),)) for place, router in routers]
+    _refuse_clashes(waiting)
+    ordered: list[APIRouter] = []
+    while waiting:
+        for routes in waiting:
+            if any(routes.hides(other) for other in waiting if other is not routes):
+                continue  # guard: test_the_paths_of_operators_are_no_job_ids
+            waiting.remove(routes)
+            ordered.append(routes.router)
+            break
+        else:
+            names = ", ".join(str(routes.endpoints[0]) for routes in waiting)
+            raise FeatureError(f"these routers hide paths of each other in any order: {names}")
+    return tuple(ordered)
+
+
+def endpoints_of(router: APIRouter, place: str) -> Iterator[Endpoint]:
+    """Yield what a router serves, routers within it as well."""
+    for context in iter_route_contexts(router.routes):
+        if context.methods and context.path is not None:
+            shape = re.sub(r"\{\w+(:\w+)?\}", r"{\1}", context.path)
+            pattern, _, _ = compile_path(context.path)
+            yield Endpoint(frozenset(context.methods), context.path, shape, pattern, place)
+
+
+def _refuse_clashes(routers: Iterable[Routes]) -> None:
+    everything = [endpoint for routes in routers for endpoint in routes.endpoints]
+    for first, second in combinations(everything, 2):
+        if first.shape == second.shape and first.methods & second.methods:
+            raise FeatureError(f"{first} and {second} are the same: change the path of one of them")
+    for routes in routers:
+        for first, second in combinations(routes.endpoints, 2):
+            if first.hides(second):
+                raise FeatureError(f"{first} hides {second}: write the second one first")

@@ -1,0 +1,61 @@
+"""The jobs that write to the owners of accounts."""
+
+from enum import StrEnum
+from uuid import UUID
+
+from app_db.jobs.payload import JobPayload
+from app_db.models import TokenPurpose
+
+
+class WelcomeEmail(JobPayload):
+    """Greet a new user by mail."""
+
+    kind = "email.welcome"
+    user_id: UUID
+
+
+class Notice(StrEnum):
+    """What the owner of an account should hear of, whoever did it."""
+
+    REFRESH_REUSED = "refresh_reused"
+    PASSWORD_CHANGED = "password_changed"  # noqa: S105  # the name of an event
+    PASSWORD_RESET = "password_reset"  # noqa: S105  # the name of an event
+
+
+class SecurityNotice(JobPayload):
+    """Tell the owner of an account by mail that something happened to it."""
+
+    kind = "email.notice"
+    user_id: UUID
+    what: Notice
+
+
+class RegistrationNotice(JobPayload):
+    """Tell the owner of an account by mail that somebody tried to register with its address."""
+
+    kind = "email.registration"
+    user_id: UUID | None
+    """None when the account has gone meanwhile."""
+
+
+class OneTimeLink(JobPayload):
+    """Make a link for this purpose and have it mailed to the owner of the account, if they may have one."""
+
+    kind = "account.link"
+    user_id: UUID | None
+    """None when the address has no account: whoever asks must not notice, so there is a job all the same."""
+    purpose: TokenPurpose
+
+
+class OneTimeEmail(JobPayload):
+    """Mail the link of a one-time token."""
+
+    kind = "email.link"
+    token_id: UUID
+
+
+class AccountErasure(JobPayload):
+    """Take away what the jobs of an account have left that was deleted: results, progress and errors."""
+
+    kind = "account.erase"
+    user_id: UUID

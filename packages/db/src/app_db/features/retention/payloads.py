@@ -1,0 +1,15 @@
+"""The jobs that delete what nobody needs any more."""
+
+from app_db.jobs.payload import JobPayload
+
+
+class PruneSessions(JobPayload):
+    """Delete login sessions and one-time tokens that have expired."""
+
+    kind = "sessions.prune"
+
+
+class PruneJobs(JobPayload):
+    """Delete jobs that ended long ago."""
+
+    kind = "jobs.prune"

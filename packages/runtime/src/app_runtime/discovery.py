@@ -1,0 +1,66 @@
+"""A feature is a folder below `features/` of a package, found by being there (docs/architecture.md)."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class FeatureError(Exception):
+    """A folder below `features/` does not fit. The message names the file and says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A module of a feature."""
+
+    feature: str
+    """The name of its folder."""
+    path: str
+    """Its file, for messages."""
+    module: ModuleType
+
+
+def feature_folders(package: str) -> list[Path]:
+    """Return the folders below a package such as `app_db.features`, in the order of their names.
+
+    Raises:
+        FeatureError: a folder cannot be imported: it has another name than a module, or no `__init__.py`.
+    """
+    (place, *_) = import_module(package).__path__
+    folders = sorted(path for path in Path(place).iterdir() if path.is_dir() and path.name[0] not in "._")
+    # Git leaves the folder of a feature that was removed, with what Python has compiled there.
+    folders = [path for path in folders if any(child.name != "__pycache__" for child in path.iterdir())]
+    for folder in folders:
+        if not _NAME.fullmatch(folder.name):
+            raise FeatureError(f"{folder}: rename the folder: small letters, digits and `_`, as in `pet_tags`")
+        if not (folder / "__init__.py").is_file():
+            raise FeatureError(f"{folder}: add an `__init__.py`, or remove the folder")
+    return folders
+
+
+def find(package: str, pattern: str) -> Iterator[Found]:
+    """Import the modules of features that have such a file, folder by folder; `router` comes before `admin_router`.
+
+    `find("app_worker.features", "handlers")` yields those named `handlers.py`, `"*router"` all that end like that.
+
+    Raises:
+        FeatureError: a folder does not fit, or a module cannot be imported.
+    """
+    for folder in feature_folders(package):
+        for path in sorted(folder.glob(f"{pattern}.py"), key=lambda path: (len(path.stem), path.stem)):
+            yield Found(folder.name, str(path), _load(f"{package}.{folder.name}.{path.stem}", path))
+
+
+def _load(name: str, path: Path) -> ModuleType:
+    try:
+        return import_module(name)
+    except FeatureError:
+        raise
+    except Exception as error:
+        raise FeatureError(f"{path}: cannot be imported: {type(error).__name__}: {error}") from error

@@ -1,0 +1,8 @@
+"""When what nobody needs any more is deleted."""
+
+from app_db.features.retention.payloads import PruneJobs, PruneSessions
+from app_db.jobs.retention import QUEUE
+from app_worker.schedule import Cron
+
+prune_sessions = Cron(PruneSessions.kind, "*/10 * * * *", PruneSessions, overlap=False, queue=QUEUE)
+prune_jobs = Cron(PruneJobs.kind, "*/10 * * * *", PruneJobs, overlap=False, queue=QUEUE)

@@ -1,0 +1,28 @@
+"""Every handler there is: what features have in `handlers.py`."""
+
+from collections.abc import Iterator
+
+from app_runtime.discovery import FeatureError, find
+from app_worker.registry import Handler
+
+
+def found_handlers(package: str) -> Iterator[Handler]:
+    """Yield the handlers of features, which is whatever `@handles(…)` has made in their `handlers.py`.
+
+    Raises:
+        FeatureError: two of them are for one kind of job.
+    """
+    places: dict[str, str] = {}
+    for found in find(package, "handlers"):
+        handlers = {id(value): value for value in vars(found.module).values() if isinstance(value, Handler)}
+        for handler in handlers.values():
+            kind = handler.payload_class.kind
+            if kind in places:
+                raise FeatureError(
+                    f"{found.path}: {kind!r} has a handler already in {places[kind]}: remove one of them"
+                )
+            places[kind] = found.path
+            yield handler
+
+
+HANDLERS: tuple[Handler, ...] = tuple(found_handlers("app_worker.features"))
