@@ -88,17 +88,7 @@ def worker_environment(
     database: Database, database_settings: DatabaseSettings, valkey: ValkeyServer, mail_sink: MailSink
 ) -> Environment:
     """What workers are told, as an operator would: nothing but environment variables."""
-    return {
-        "APP_ENV": "test",
-        "APP_DATABASE__URL": database_settings.url.get_secret_value(),
-        "APP_REDIS__URL": valkey.url,
-        "APP_AUTH__TOKEN_KEYS": key_ring(),
-        "APP_MAIL__URL": mail_sink.url,
-        "APP_MAIL__FROM": "Groundwork <hello@groundwork.test>",
-        "APP_PUBLIC_BASE_URL": "https://groundwork.test/",
-        "APP_WORKER__LEASE": f"PT{LEASE_SECONDS}S",
-        "APP_WORKER__GRACE": "PT1S",
-    }
+    return environment_of_workers(database_settings.url.get_secret_value(), valkey.url, mail_url=mail_sink.url)
 
 
 @pytest.fixture
@@ -133,6 +123,21 @@ def api_environment(database_url: str, valkey_url: str) -> Environment:
         "APP_AUTH__TOKEN_KEYS": key_ring(),
         "APP_AUTH__PEPPERS": key_ring(),
         "APP_AUTH__BCRYPT_ROUNDS": "4",
+    }
+
+
+def environment_of_workers(database_url: str, valkey_url: str, *, mail_url: str) -> Environment:
+    """What workers are told, with a lease that is soon over."""
+    return {
+        "APP_ENV": "test",
+        "APP_DATABASE__URL": database_url,
+        "APP_REDIS__URL": valkey_url,
+        "APP_AUTH__TOKEN_KEYS": key_ring(),
+        "APP_MAIL__URL": mail_url,
+        "APP_MAIL__FROM": "Groundwork <hello@groundwork.test>",
+        "APP_PUBLIC_BASE_URL": "https://groundwork.test/",
+        "APP_WORKER__LEASE": f"PT{LEASE_SECONDS}S",
+        "APP_WORKER__GRACE": "PT1S",
     }
 
 

@@ -1,14 +1,25 @@
-"""A network that forgets the API's connections to Postgres: no FIN, no RST, and new ones are made as ever."""
+"""A network that forgets connections to Postgres: no FIN, no RST, and new ones are made as ever."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from uuid import UUID
 
 from httpx2 import AsyncClient, Response
+from sqlalchemy import text
 
+from app_db import Database
+from app_db.features.accounts.payloads import WelcomeEmail
+from app_db.jobs.leadership import RETRY_LOCKS
+from app_db.jobs.outbox import enqueue
+from app_db.testing.plugin import MakeUser
 from app_runtime.testing.network import Network
+from app_worker import relay
 
+from .conftest import StartWorker
 from .http_site import NO_HANG, HttpSite
+from .processes import eventually
 
 IDLE = 5.5
 """Seconds: longer than APP_DATABASE__PING_AFTER_IDLE."""
@@ -52,3 +63,49 @@ async def test_connections_that_fell_silent_cost_one_wait_a_pool_and_no_request(
         assert {status for status, _ in answers} <= {200, 201}, (name, answers)
         assert max(seconds for _, seconds in answers) < 3, (name, answers)
     assert sum(seconds > SLOW for _, seconds in asked["reads"]) <= 1, asked["reads"]
+
+
+JOBS = 30
+"""So many at once use each connection of a worker."""
+
+
+async def run_jobs(database: Database, user_id: UUID, number: int) -> float:
+    """Enqueue so many mails at once, and return after how many seconds all are sent."""
+    began = time.monotonic()
+    async with database.sessions.begin() as session:
+        for _ in range(number):
+            await enqueue(session, WelcomeEmail(user_id=user_id))
+
+    async def all_are_sent() -> bool:
+        async with database.read_sessions() as session:
+            sent = text("SELECT bool_and(state = 'completed') FROM jobs WHERE queue = 'default'")
+            return bool(await session.scalar(sent))
+
+    await eventually(all_are_sent, "the mails are sent")
+    return time.monotonic() - began
+
+
+async def first_job(start_worker: StartWorker, database: Database, user_id: UUID) -> float:
+    """Return how many seconds the first job takes behind it; the worker has its usual lease."""
+    url = database.settings.sqlalchemy_url
+    async with Network(url.host or "", url.port or 5432).open() as network:
+        place = url.set(host="127.0.0.1", port=network.port).render_as_string(hide_password=False)
+        start_worker(APP_DATABASE__URL=place, APP_WORKER__LEASE="PT15S")
+        await run_jobs(database, user_id, JOBS)
+        await asyncio.sleep(IDLE)
+        network.forget()
+        return await run_jobs(database, user_id, 1)
+
+
+async def test_the_first_job_of_a_worker_waits_for_one_slow_answer(
+    start_worker: StartWorker, database: Database, make_user: MakeUser
+) -> None:
+    """Issue 17.17: nobody led until the server hung up on the leader, 10 s later; what was starting had to be lost."""
+    waits = database.settings
+    for_the_relay = relay.POLL + relay.LONGEST_TRANSACTION + relay.PAUSE_AFTER_OUTAGE
+    for_the_leader = RETRY_LOCKS + waits.connect_timeout + relay.PAUSE_AFTER_OUTAGE
+
+    seconds = await first_job(start_worker, database, (await make_user()).id)
+
+    bound = max(for_the_relay, for_the_leader) + waits.ping_timeout + waits.connect_timeout
+    assert timedelta(seconds=seconds) < bound

@@ -53,11 +53,15 @@ class Recorder:
             await self.settle(attempt, outcome if outcome.error else outcome_of(failure, attempt))
 
     async def _try_to_settle(self, attempt: Attempt, outcome: Outcome) -> bool:
-        """Return False if the database did not answer."""
+        """Return False if the database did not answer in the time that a request would have."""
+        deadline = asyncio.timeout(
+            self.database.settings.request_timeout.total_seconds()
+        )  # guard: test_an_outcome_is_recorded_although_its_connection_fell_silent
         try:
-            state = await self._finish(attempt, outcome)
+            async with deadline:
+                state = await self._finish(attempt, outcome)
         except Exception as failure:
-            if is_outage(failure):
+            if deadline.expired() or is_outage(failure):
                 return False
             raise
         if state is None:

@@ -16,7 +16,7 @@ from app_db import Database, Session
 from app_db.jobs import ledger
 from app_db.jobs.ledger import Delivery, StartedJob, Starter
 from app_db.models import JobState
-from app_db.outage import is_connection_lost
+from app_db.outage import is_connection_lost, is_outage
 from app_runtime.texts import safe_repr
 from app_worker.attempt import Attempt, Told
 from app_worker.context import Fenced, JobContext, Snooze
@@ -112,7 +112,8 @@ class Runner:
             if is_connection_lost(as_one(error)):
                 self.losses[attempt.delivery.id] = losses + 1
             await self.recorder.settle(attempt, outcome)
-        elif attempt.may_have_started:  # or the end of its lease would count as a crash
+        elif attempt.may_have_started or isinstance(error, TimeoutError) or is_outage(error):
+            # Or the end of its lease would count as a crash, or be waited for.
             await self.recorder.settle(attempt, never_started())  # guard: test_a_start_that_was_lost_is_no_crash
         else:  # nothing is on record, so the lease brings the job back
             log.warning("job_not_started", cause=safe_repr(error))
@@ -120,6 +121,12 @@ class Runner:
     def _is_ours(self, delivery: Delivery) -> bool:
         """Whether it is we who end what is cancelled, and not a handler or a library that it calls."""
         return self.stopping or delivery in self.unwanted
+
+    def _in_time(self) -> asyncio.Timeout:
+        """Of a connection that fell silent a start waits no longer than a request would: a handler may take hours."""
+        return asyncio.timeout(
+            self.database.settings.request_timeout.total_seconds()
+        )  # guard: test_a_start_on_a_silent_connection_is_given_back
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[Session]:
@@ -139,12 +146,14 @@ class Runner:
         # where the other is three; a wrong guess costs one more.
         if self.expected is Mode.LEASE:
             attempt.may_have_started = True
-            attempt.job = await ledger.start_leased(self.database, attempt.delivery, self.starter)
+            async with self._in_time():
+                attempt.job = await ledger.start_leased(self.database, attempt.delivery, self.starter)
             attempt.may_have_started = False
             if attempt.job is not None:
                 return await self._run(None, attempt, attempt.job)
         async with self._session() as session:
-            attempt.job = await ledger.start(session, attempt.delivery, self.starter)
+            async with self._in_time():
+                attempt.job = await ledger.start(session, attempt.delivery, self.starter)
             if attempt.job is None:
                 self.metrics.stale()
                 log.info("job_delivery_stale", fence=attempt.delivery.fence)

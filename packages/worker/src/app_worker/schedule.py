@@ -123,15 +123,16 @@ async def fire_due(
     Only Postgres's clock is asked. A cron that fails does not keep the others from firing; its tick is still due.
     Where a last tick lies ahead, that clock has gone back: this calls `went_back`, and all goes on from now.
     """
-    async with database.sessions.begin() as session:
+    async with _in_time(database), database.sessions.begin() as session:
         now = await database_time(session)
         seen = await last_ticks(session, [cron.name for cron in crons])
-        if ahead := [name for name, tick in seen.items() if is_ahead(tick, now)]:
-            by = max(seen[name] - now for name in ahead)
+    if ahead := [name for name, tick in seen.items() if is_ahead(tick, now)]:
+        by = max(seen[name] - now for name in ahead)
+        async with database.sessions.begin() as session:  # which may be many rows
             rows = await set_right(session)
-            seen |= dict.fromkeys(ahead, now)
-            log.warning("database_clock_went_back", crons=ahead, seconds=round(by.total_seconds()), rows=rows)
-            went_back()
+        seen |= dict.fromkeys(ahead, now)
+        log.warning("database_clock_went_back", crons=ahead, seconds=round(by.total_seconds()), rows=rows)
+        went_back()
     idle = LONGEST_SLEEP
     for cron in crons:
         try:
@@ -139,6 +140,13 @@ async def fire_due(
         except Exception as error:
             log.warning("cron_failed", cron=cron.name, cause=repr(error))
     return idle
+
+
+def _in_time(database: Database) -> asyncio.Timeout:
+    """Wait for a connection that fell silent no longer than a request would: a handler's statements may take hours."""
+    return asyncio.timeout(
+        database.settings.request_timeout.total_seconds()
+    )  # guard: test_crons_do_not_wait_for_a_silent_connection
 
 
 async def _fire(database: Database, cron: Cron, *, seen: datetime, now: datetime) -> timedelta:
@@ -150,7 +158,7 @@ async def _fire(database: Database, cron: Cron, *, seen: datetime, now: datetime
     if first > now:
         return first - now
     ticks = cron.due_ticks(seen, now)
-    async with database.sessions.begin() as session:
+    async with _in_time(database), database.sessions.begin() as session:
         if not await advance_cron(session, cron.name, seen=seen, tick=ticks[-1] if ticks else now):
             return cron.next_tick(now) - now  # guard: test_a_tick_fires_once
         for tick in ticks:

@@ -12,6 +12,10 @@ from app_db.jobs.notifier import CHANNEL
 
 RETRY_LOCKS = timedelta(seconds=1)
 
+_SESSION = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+# Both, since another process has that number on another server, and later on this one.
+_END = "SELECT pg_terminate_backend(pid, $3) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2"
+
 
 class Leadership:
     """One connection of a worker process: it listens for notifications, and holds the locks of the queues it leads.
@@ -47,6 +51,7 @@ class Leadership:
         self._on_notification = on_notification
         self._patience = patience
         self._led: set[str] = set()
+        self._last_session: asyncpg.Record | None = None
 
     def leads(self, queue: str) -> bool:
         """Return whether this process claims the jobs of `queue`."""
@@ -61,6 +66,7 @@ class Leadership:
         """
         connection = await self._connect()
         try:
+            await self._end_last_session(connection)  # guard: test_who_lost_a_silent_connection_leads_again_at_once
             await connection.add_listener(CHANNEL, lambda *_: self._on_notification())
             self._on_notification()
             while True:
@@ -76,6 +82,13 @@ class Leadership:
             command_timeout=self._timeout,
             server_settings={"application_name": "worker-leader", "idle_session_timeout": patience},
         )
+
+    async def _end_last_session(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        """Free the locks of the connection before: where the network forgot it, the server does not know its end."""
+        if self._last_session is not None:
+            milliseconds = round(self._timeout * 500)  # half of the time that a statement has
+            await connection.execute(_END, *self._last_session.values(), milliseconds)
+        self._last_session = await connection.fetchrow(_SESSION)
 
     async def _try_to_lead(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         """Try for the missing locks; the statement also shows server and client that the other side is alive."""
