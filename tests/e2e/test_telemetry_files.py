@@ -145,15 +145,6 @@ def test_each_alert_has_its_runbook(rules: list[dict[str, Any]]) -> None:
     assert missing == []
 
 
-def test_the_page_about_jobs_has_the_expressions_of_the_alerts(rules: list[dict[str, Any]]) -> None:
-    page = (ROOT / "docs/how-to/operating-jobs.md").read_text()
-
-    jobs = [" ".join(rule["expr"].split()) for rule in rules if "app_job" in rule["expr"]]
-
-    assert len(jobs) > 8
-    assert [expression for expression in jobs if expression not in page and "dead_tuples" not in expression] == []
-
-
 def test_the_panels_do_not_cover_each_other(panels: list[dict[str, Any]]) -> None:
     cells = [
         (x, y)
