@@ -19,7 +19,7 @@ listed = $(foreach each,$(call typed,$(1)),$(if $(filter $(2),$(each)),$(each),'
 PACKAGES := $(notdir $(wildcard packages/*))
 
 # Make hands what was typed to every program, and runs what looks like a call of its own in it; these go by the above.
-unexport ARGS BASE BUMP CHANGED COVERAGE LONG ONLY PACKAGE RESET UNTIL YES m
+unexport ARGS BASE BUMP CHANGED COVERAGE LONG ONLY PACKAGE RESET UNTIL YES fields m name singular
 # What others have exported for their own programs decides what these ones import.
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONWARNINGS MYPYPATH
 
@@ -69,6 +69,18 @@ revision: export MESSAGE = $(call typed,m)
 revision: ## Write a revision from the difference between models and database: make revision m="add pets"
 	@test -n "$$MESSAGE" || { echo 'Say what it does: make revision m="add pets"'; exit 1; }
 	@$(IN_DEV) python -m alembic revision --autogenerate "--message=$$MESSAGE"
+
+##@ Features
+
+feature: export NAME = $(call typed,name)
+feature: export FIELDS = $(call typed,fields)
+feature: export SINGULAR = $(call typed,singular)
+feature: install ## Write one: make feature name=bookmarks fields="url:str title:str? tags:list[str]"
+	@$(VENV) scripts/feature.py add "--name=$$NAME" "--fields=$$FIELDS" "--singular=$$SINGULAR"
+
+feature-remove: export NAME = $(call typed,name)
+feature-remove: install ## Take one away, its tables by a revision: make feature-remove name=bookmarks
+	@$(VENV) scripts/feature.py remove "--name=$$NAME"
 
 ##@ Prove
 

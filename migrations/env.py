@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import signal
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, repeat
@@ -32,6 +33,7 @@ from app_db.settings import DatabaseSettings
 from app_db.types import StrEnumText
 from app_runtime.configuration import PREFIX, Misconfigured, load
 
+KERNEL = SchemaHistory.__module__
 LOCK_KEY = 0x67726F756E64  # any number, as long as it is ours in this database
 LOCK_POLL_SECONDS = 0.25
 LOCK_POLL_WORD = 30.0
@@ -72,11 +74,19 @@ def announce(ctx: MigrationContext, step: MigrationInfo, heads: set[str], run_ar
 
 
 def need(ctx: MigrationContext, revision: object, scripts: list[MigrationScript]) -> None:
-    """Let the code need the revision that `alembic revision --autogenerate` writes; `alembic check` writes none."""
-    if scripts[0].message is not None:
-        source = Path(__file__).parents[1] / "packages/db/src/app_db/models/schema.py"
-        line = f'SCHEMA_REVISION = "{scripts[0].rev_id}"'
-        source.write_text(re.sub(r"^SCHEMA_REVISION = .*$", line, source.read_text(), flags=re.MULTILINE))
+    """Let the code need what `alembic revision --autogenerate` writes: a feature what changes its tables alone."""
+    changed = {str(getattr(step, "table_name", "")) for step in scripts[0].upgrade_ops_list[0].ops}
+    modules = {module_of(table) for table in changed & {*Base.metadata.tables}}
+    if scripts[0].message is not None and (modules or not changed):
+        module = modules.pop() if len(modules) == 1 else KERNEL
+        source = Path(__file__).parents[1] / "packages/db/src" / f"{module.replace('.', '/')}.py"
+        source.write_text(re.sub(r'(?m)^(SCHEMA_REVISION = ").*"', rf'\g<1>{scripts[0].rev_id}"', source.read_text()))
+
+
+def module_of(table: str) -> str:
+    """Return the module that says which revision the code of a table needs: its feature's, or the kernel's."""
+    owners = {mapper.class_.__module__ for mapper in Base.registry.mappers if mapper.local_table.description == table}
+    return next((name for name in owners if hasattr(sys.modules[name], "SCHEMA_REVISION")), KERNEL)
 
 
 def render_item(kind: str, item: object, autogen: object) -> str | Literal[False]:

@@ -48,7 +48,9 @@ def listing(package: griffe.Object) -> Iterator[str]:
 
 def text_of(member: Member) -> str:
     """Return what the API.txt of a package has to be."""
-    return "".join(f"{line}\n" for line in listing(load(member.path / "src", member.module)))
+    package = load(member.path / "src", member.module)
+    package.members.pop("features", None)
+    return "".join(f"{line}\n" for line in listing(package))
 
 
 def breakages(member: Member) -> list[str]:

@@ -41,6 +41,18 @@ def test_what_has_no_underscore_is_listed_with_its_signature(workspace: Workspac
     assert lines == ["pet_db.LIMIT", "pet_db.feed(name: str, *, grams: int = 10) -> None"]
 
 
+def test_what_features_offer_is_not_listed_and_is_not_taken_back_unsaid(workspace: Workspace) -> None:
+    path = workspace.source("db").replace("__init__.py", "features/feeding.py")
+    workspace.write(path.replace("feeding", "__init__"), "")
+    workspace.write(path, "def feed() -> None: ...\n")
+    workspace.commit()
+    workspace.write("packages/db/RELEASED", f"1.4.2 {workspace.git('rev-parse', 'main')}")
+
+    assert "features" not in text_of(members_of(workspace.root)["db"])
+    (workspace.root / path).unlink()
+    assert breakages(members_of(workspace.root)["db"]) == ["pet_db.features.feeding: Public object was removed"]
+
+
 def test_classes_are_listed_with_their_bases_and_fields(workspace: Workspace) -> None:
     lines = listed(
         workspace, "class Pet(Animal):\n    name: str\n    _weight: int\n\n    def feed(self) -> None: ...\n"

@@ -1,6 +1,7 @@
 """Accounts, jobs and the schema, as they are asked for."""
 
 import asyncio
+from types import ModuleType
 
 import pytest
 from sqlalchemy import delete, func, insert, select, update
@@ -13,7 +14,7 @@ from app_db.jobs.outbox import enqueue
 from app_db.models import Job, Role, SchemaHistory, User, UserSession
 from app_db.models.schema import SCHEMA_REVISION
 from app_db.repositories.jobs import JobRepository
-from app_db.repositories.schema import SchemaRepository
+from app_db.repositories.schema import SchemaRepository, needed_by
 from app_db.repositories.users import Credentials, UserRepository
 from app_db.testing.plugin import MakeUser
 from app_db.types import new_id, utcnow
@@ -212,6 +213,13 @@ async def test_a_database_without_the_revision_of_this_code_is_not_ready(session
     await session.execute(delete(SchemaHistory).where(SchemaHistory.revision == SCHEMA_REVISION))
 
     assert not await SchemaRepository(session).is_ready()
+
+
+def test_a_feature_needs_the_revision_of_its_own_tables() -> None:
+    feature, without_tables = ModuleType("feature"), ModuleType("without_tables")
+    feature.__dict__["SCHEMA_REVISION"] = "newest"
+
+    assert needed_by([feature, without_tables]) == ["newest"]
 
 
 async def test_an_older_revision_is_not_enough(session: Session) -> None:

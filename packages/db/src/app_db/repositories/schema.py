@@ -1,10 +1,13 @@
 """Whether the database is there, new enough for this code, and sorts as it did when its indexes were made."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from types import ModuleType
+from typing import Final
 
 from sqlalchemy import text
 
-from app_db.models.schema import SCHEMA_REVISION
+from app_db.models import FEATURE_MODELS, schema
 from app_db.session import Session
 
 _STALE = """
@@ -22,7 +25,17 @@ _STALE = """
 STALE_INDEXES = text(_STALE)
 """The indexes of text that were made with another version of their collation than the server has now."""
 
-_STATE = text(f"SELECT EXISTS (SELECT FROM schema_history WHERE revision = :revision), ARRAY({_STALE})")  # noqa: S608
+_HISTORY = "ARRAY(SELECT revision FROM schema_history)"
+_STATE = text(f"SELECT CAST(:revisions AS text[]) <@ {_HISTORY}, ARRAY({_STALE})")
+
+
+def needed_by(modules: Iterable[ModuleType]) -> list[str]:
+    """Return the revisions that models need: `SCHEMA_REVISION` of each module that has one."""
+    return [module.SCHEMA_REVISION for module in modules if hasattr(module, "SCHEMA_REVISION")]
+
+
+NEEDED_REVISIONS: Final = needed_by([schema, *(found.module for found in FEATURE_MODELS)])
+"""The newest revision that the kernel needs, and the newest of each feature that has revisions of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +43,7 @@ class SchemaState:
     """What one look at the schema has found."""
 
     is_ready: bool
-    """The revision that this code needs has been applied; newer ones may have been too."""
+    """The revisions that this code needs have been applied; newer ones may have been too."""
     stale_indexes: list[str]
     """They may miss rows: the host sorts otherwise than when they were made."""
 
@@ -43,8 +56,8 @@ class SchemaRepository:
 
     async def state(self) -> SchemaState:
         """Return what the schema is like."""
-        return SchemaState(*(await self.session.execute(_STATE, {"revision": SCHEMA_REVISION})).one())
+        return SchemaState(*(await self.session.execute(_STATE, {"revisions": NEEDED_REVISIONS})).one())
 
     async def is_ready(self) -> bool:
-        """Whether the revision that this code needs has been applied."""
+        """Whether the revisions that this code needs have been applied."""
         return (await self.state()).is_ready

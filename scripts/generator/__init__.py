@@ -1,0 +1,1 @@
+"""What `make feature` and `make feature-remove` do."""

@@ -1,0 +1,5 @@
+"""What the generator tells whoever typed the command."""
+
+
+class Refused(Exception):
+    """Nothing was written; the message is one line that says why and what to type instead."""

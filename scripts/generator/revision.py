@@ -1,0 +1,68 @@
+"""Writing a revision with nothing running: Alembic compares the models with a database that is made for it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from app_runtime.configuration import PREFIX
+from app_runtime.testing.servers import PostgresServer
+from generator.errors import Refused
+
+
+@dataclass(frozen=True, slots=True)
+class MigratedDatabase:
+    """A database at the newest revision of the checkout."""
+
+    root: Path
+    url: str
+
+    def alembic(self, *arguments: str) -> str:
+        """Run Alembic on it and return what it prints.
+
+        Raises:
+            Refused: with what it wrote, if it failed.
+        """
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        done = subprocess.run(
+            [sys.executable, "-m", "alembic", *arguments],
+            cwd=self.root,
+            env={**inherited, f"{PREFIX}DATABASE__URL": self.url},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise Refused(f"alembic {arguments[0]} failed:\n{(done.stdout + done.stderr).strip()}")
+        return done.stdout
+
+    def write_revision(self, message: str) -> Path:
+        """Write the revision that brings the database to the models, and return its file."""
+        folder = self.root / "migrations/versions"
+        before = set(folder.glob("*.py"))
+        self.alembic("revision", "--autogenerate", f"--message={message}")
+        (written,) = set(folder.glob("*.py")) - before
+        lines = written.read_text().splitlines(keepends=True)
+        written.write_text("".join(line for line in lines if not line.startswith("    # ### ")))
+        return written
+
+
+@contextmanager
+def migrated_database(root: Path) -> Iterator[MigratedDatabase]:
+    """Start a server for the time of the block, with a database that the models and the revisions agree on.
+
+    Raises:
+        Refused: when the models have changed without a revision: it would be written into the next one.
+    """
+    with PostgresServer.temporary() as server:
+        server.create_database("feature_test")
+        database = MigratedDatabase(root, server.url("feature_test"))
+        database.alembic("upgrade", "head")
+        try:
+            database.alembic("check")
+        except Refused as error:
+            raise Refused(f"the models and the revisions differ already; first: make revision m=…\n{error}") from None
+        yield database

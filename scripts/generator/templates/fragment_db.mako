@@ -1,0 +1,1 @@
+${words.many.capitalize()}: the table `${words.plural}` and `${words.model}Repository`.
