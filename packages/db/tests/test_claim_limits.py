@@ -280,7 +280,7 @@ async def test_a_claim_of_few_of_many_due_jobs_reads_few(session: Session) -> No
 STATEMENTS_ABOUT_ONE_JOB = {
     "start": ledger._START,
     "finish": ledger._FINISH,
-    "hold": ledger._HOLD,
+    "lock": ledger._LOCK,
     "progress": ledger._PROGRESS,
     "extend": ledger._EXTEND,
 }

@@ -287,13 +287,13 @@ async def test_the_history_of_attempts_keeps_each_error(session: Session, make_j
 async def test_a_job_that_runs_is_held(session: Session, make_job: MakeJob) -> None:
     await make_job()
 
-    assert await ledger.hold(session, await executing(session), idle=IDLE, total=TOTAL)
+    assert await ledger.lock(session, await executing(session), idle=IDLE, total=TOTAL)
 
 
 async def test_an_overtaken_delivery_holds_nothing(session: Session, make_job: MakeJob) -> None:
     await make_job()
 
-    assert not await ledger.hold(session, await overtaken(session), idle=IDLE, total=TOTAL)
+    assert not await ledger.lock(session, await overtaken(session), idle=IDLE, total=TOTAL)
 
 
 async def test_a_held_job_is_not_delivered_before_the_end_of_the_transaction(
@@ -304,7 +304,7 @@ async def test_a_held_job_is_not_delivered_before_the_end_of_the_transaction(
     await let_lease_run_out(session, delivery.id)
 
     async with database.sessions() as writer:
-        assert await ledger.hold(writer, delivery, idle=IDLE, total=TOTAL)
+        assert await ledger.lock(writer, delivery, idle=IDLE, total=TOTAL)
 
         assert await claim(session) == []
 
@@ -314,7 +314,7 @@ async def test_who_waits_too_long_while_it_holds_a_job_loses_its_transaction(
 ) -> None:
     await make_job()
 
-    await ledger.hold(session, await executing(session), idle=timedelta(milliseconds=1500), total=TOTAL)
+    await ledger.lock(session, await executing(session), idle=timedelta(milliseconds=1500), total=TOTAL)
 
     shown = await session.scalar(text("SHOW idle_in_transaction_session_timeout"))
     assert shown == "1500ms"
@@ -325,14 +325,14 @@ async def test_who_holds_a_job_has_as_long_as_it_may_take_from_then_on(session: 
     delivery = await executing(session)
     await session.execute(text("SET LOCAL transaction_timeout = '700ms'"))  # as of a connection for shorter ones
 
-    await ledger.hold(session, delivery, idle=IDLE, total=TOTAL)
+    await ledger.lock(session, delivery, idle=IDLE, total=TOTAL)
 
     await session.execute(text("SELECT pg_sleep(1)"))
 
 
 async def test_a_job_is_held_for_no_longer_than_it_may_take(session: Session, make_job: MakeJob) -> None:
     await make_job()
-    await ledger.hold(session, await executing(session), idle=IDLE, total=timedelta(milliseconds=100))
+    await ledger.lock(session, await executing(session), idle=IDLE, total=timedelta(milliseconds=100))
 
     with pytest.raises(TransactionEnded, match="transaction_timeout"):
         await session.execute(text("SELECT pg_sleep(10)"))

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from app_db import Database, Session
 from app_db.jobs import ledger, workers
 from app_db.jobs.ledger import Delivery
-from app_db.jobs.workers import Held, WorkerRow
+from app_db.jobs.workers import BeatResult, WorkerRow
 from app_db.models import JobCancellation, JobWorker
 from app_db.types import new_id, utcnow
 
@@ -32,16 +32,16 @@ WORKER = WorkerRow(new_id(), "host-1", 42, ["default", "mail"], concurrency=10)
 
 async def beat(
     session: Session,
-    held: list[Delivery],
+    leased: list[Delivery],
     *,
-    holding: Sequence[UUID] = (),
+    held_ids: Sequence[UUID] = (),
     running: int = 0,
     draining: bool = False,
     lease: timedelta = timedelta(hours=1),
-) -> Held:
+) -> BeatResult:
     """Beat as a worker does, and commit."""
     found = await workers.beat(
-        session, WORKER, holding=holding, held=held, running=running, draining=draining, lease=lease
+        session, WORKER, held_ids=held_ids, leased=leased, running=running, draining=draining, lease=lease
     )
     await session.commit()
     return found
@@ -83,7 +83,7 @@ async def test_a_beat_tells_which_jobs_shall_end(session: Session, make_job: Mak
 
     held = await beat(session, [delivery])
 
-    assert held == Held({delivery}, {delivery})
+    assert held == BeatResult({delivery}, {delivery})
 
 
 async def test_the_leases_of_all_running_jobs_are_renewed_at_once(session: Session, make_job: MakeJob) -> None:
@@ -95,7 +95,7 @@ async def test_the_leases_of_all_running_jobs_are_renewed_at_once(session: Sessi
 
     held = await beat(session, deliveries)
 
-    assert held == Held(set(deliveries), set())
+    assert held == BeatResult(set(deliveries), set())
     for delivery in deliveries:
         job = await stored(session, delivery.id)
         assert not await is_due_within(session, job, timedelta(minutes=59))
@@ -112,10 +112,10 @@ async def test_a_job_that_writes_does_not_keep_the_others_from_renewing_their_le
     writing, other = deliveries
 
     async with database.sessions() as writer:
-        await ledger.hold(writer, writing, idle=LEASE, total=LEASE)
+        await ledger.lock(writer, writing, idle=LEASE, total=LEASE)
         held = await beat(session, deliveries)
 
-    assert held == Held(set(deliveries), set())
+    assert held == BeatResult(set(deliveries), set())
     assert await is_due_within(session, await stored(session, writing.id), LEASE)
     assert not await is_due_within(session, await stored(session, other.id), timedelta(minutes=59))
 
@@ -125,7 +125,7 @@ async def test_a_job_that_writes_can_be_asked_to_stop(database: Database, sessio
     delivery = await executing(session)
 
     async with database.sessions() as writer:
-        await ledger.hold(writer, delivery, idle=LEASE, total=LEASE)
+        await ledger.lock(writer, delivery, idle=LEASE, total=LEASE)
         session.add(JobCancellation(job_id=job_id))
         await session.commit()  # waits for no lock
 
@@ -136,7 +136,7 @@ async def test_an_overtaken_delivery_renews_no_lease(session: Session, make_job:
     await make_job()
     old = await overtaken(session)
 
-    assert (await beat(session, [old])).ours == set()
+    assert (await beat(session, [old])).held == set()
 
 
 @pytest.mark.parametrize("hand_over", [claimed, executing], ids=["dispatched", "executing"])
@@ -147,7 +147,7 @@ async def test_what_a_living_worker_has_in_hand_is_not_taken_from_it(
     delivery = await hand_over(session)
     await let_lease_run_out(session, delivery.id)
 
-    await beat(session, [], holding=[delivery.id])
+    await beat(session, [], held_ids=[delivery.id])
 
     assert await claim(session) == []
 
@@ -159,7 +159,7 @@ async def test_what_a_worker_had_in_hand_is_taken_when_nobody_has_heard_of_it_fo
     delivery = await claimed(session)
     await let_lease_run_out(session, delivery.id)
 
-    await beat(session, [], holding=[delivery.id], lease=timedelta(0))
+    await beat(session, [], held_ids=[delivery.id], lease=timedelta(0))
 
     assert [each.id for each in await claim(session)] == [delivery.id]
 
@@ -168,7 +168,7 @@ async def test_what_a_worker_has_let_go_of_is_taken(session: Session, make_job: 
     await make_job()
     delivery = await claimed(session)
     await let_lease_run_out(session, delivery.id)
-    await beat(session, [], holding=[delivery.id])
+    await beat(session, [], held_ids=[delivery.id])
 
     await beat(session, [])
 

@@ -260,7 +260,7 @@ async def test_stats_show_queues_workers_and_counts(jobs: Jobs, command: Command
     await jobs.enqueue()
     async with jobs.database.sessions.begin() as session:
         worker = WorkerRow(new_id(), "host-1", 4711, ["default"], 10)
-        await beat(session, worker, holding=[], held=[], running=2, draining=False, lease=LEASE)
+        await beat(session, worker, held_ids=[], leased=[], running=2, draining=False, lease=LEASE)
 
     stats = await command("stats")
 

@@ -89,12 +89,12 @@ async def test_a_job_that_is_cancelled_while_it_runs_does_not_end_the_drain(
     await jobs.enqueue(Vanishing(), queue="next")
     runner = make_runner(endless, vanish)
     draining = asyncio.create_task(drain(runner, queues=["default", "next"], lease=LEASE))
-    await until(lambda: runner.held)
+    await until(lambda: runner.lease_tasks)
     async with jobs.database.sessions.begin() as session:
         await control.cancel(session, job_id)
 
-    for delivery in [*runner.held]:  # as a heartbeat does that has heard of it
-        runner.end(delivery)
+    for delivery in [*runner.lease_tasks]:  # as a heartbeat does that has heard of it
+        runner.cancel(delivery)
 
     assert await draining == {"cancelled": 1}
     assert await jobs.scalar("SELECT count(*) FROM jobs") == 1
@@ -104,7 +104,7 @@ async def test_a_drain_that_is_cancelled_gives_its_job_back_first(jobs: Jobs, ma
     job_id = await jobs.enqueue()
     runner = make_runner(endless)
     draining = asyncio.create_task(drain(runner, queues=["default"], lease=LEASE))
-    await until(lambda: runner.held)
+    await until(lambda: runner.lease_tasks)
 
     draining.cancel()
     await asyncio.wait([draining])

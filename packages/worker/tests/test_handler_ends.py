@@ -270,10 +270,10 @@ async def test_a_job_that_is_cancelled_by_its_worker_says_so_to_nobody(jobs: Job
     runner = make_runner(waits)
     delivery = await jobs.deliver()
     task = asyncio.create_task(runner.run(delivery))
-    await until(lambda: runner.held)
+    await until(lambda: runner.lease_tasks)
 
-    runner.end(delivery)
+    runner.cancel(delivery)
     await asyncio.wait([task])
 
     assert await jobs.errors(delivery) == []
-    assert runner.unwanted == set()
+    assert runner.cancelled == set()

@@ -15,7 +15,7 @@ from app_db.models import JobState
 from app_db.settings import DatabaseSettings
 from app_worker.context import JobContext
 from app_worker.health import WorkerHealth
-from app_worker.heartbeat import EARLIEST, Heartbeat
+from app_worker.heartbeat import SHORTEST_PAUSE, Heartbeat
 from app_worker.registry import Mode, handles
 from app_worker.runner import Runner
 from app_worker.settings import JobSettings
@@ -36,7 +36,7 @@ def make_heartbeat(runner: Runner, settings: JobSettings = SETTINGS, health: Wor
 async def running(runner: Runner, delivery: Delivery) -> AsyncIterator[Delivery]:
     """Have a job running during the block."""
     task = asyncio.create_task(runner.run(delivery))
-    await until(lambda: delivery in runner.held)
+    await until(lambda: delivery in runner.lease_tasks)
     try:
         yield delivery
     finally:
@@ -79,7 +79,7 @@ async def test_a_job_that_was_lost_is_cancelled(jobs: Jobs, make_runner: MakeRun
         await jobs.dispatch(delivery.id)
 
         async with beating(runner):
-            await until(lambda: not runner.held)
+            await until(lambda: not runner.lease_tasks)
 
     job = await jobs.get(delivery)
     assert (job.state, job.fence) == (JobState.DISPATCHED, 2)
@@ -94,9 +94,9 @@ async def test_a_zombie_is_cancelled_although_the_same_worker_got_the_job_again(
         running(runner, await jobs.dispatch(zombie.id)) as current,
         beating(runner),
     ):
-        await until(lambda: zombie not in runner.held)
+        await until(lambda: zombie not in runner.lease_tasks)
 
-        assert current in runner.held
+        assert current in runner.lease_tasks
 
 
 async def test_one_job_in_a_transaction_does_not_keep_the_others_from_being_renewed(
@@ -111,7 +111,7 @@ async def test_one_job_in_a_transaction_does_not_keep_the_others_from_being_rene
     async with running(slow, await jobs.deliver()) as first, running(other, await jobs.deliver()) as second:
         before = (await jobs.get(second)).claim_at
         assert before is not None
-        other.held.update(slow.held)
+        other.lease_tasks.update(slow.lease_tasks)
 
         async with beating(other):
 
@@ -121,7 +121,7 @@ async def test_one_job_in_a_transaction_does_not_keep_the_others_from_being_rene
 
             await eventually(renewed)
 
-        assert first in slow.held
+        assert first in slow.lease_tasks
 
 
 async def test_a_beat_that_fails_costs_no_job(
@@ -136,7 +136,7 @@ async def test_a_beat_that_fails_costs_no_job(
                 await make_heartbeat(runner, JobSettings()).beat()
 
             assert [event["event"] for event in logs] == ["beat_failed"]
-            assert not runner.held[delivery].cancelling()
+            assert not runner.lease_tasks[delivery].cancelling()
 
 
 async def test_a_worker_that_nobody_hears_lets_go(
@@ -148,7 +148,7 @@ async def test_a_worker_that_nobody_hears_lets_go(
             await proxy.cut()
 
             async with beating(runner):
-                await until(lambda: not runner.held)
+                await until(lambda: not runner.lease_tasks)
 
             await proxy.mend()
 
@@ -161,10 +161,10 @@ async def test_a_worker_lets_go_before_its_leases_end(
     async with Proxy(database_settings.url.get_secret_value()) as proxy, over(proxy) as database:
         runner = make_runner(endless, database=database, lease=SHORT)
         async with running(runner, await jobs.deliver()), beating(runner, settings, health):
-            await until(lambda: health.beat_age < EARLIEST)
+            await until(lambda: health.beat_age < SHORTEST_PAUSE)
             await proxy.cut()
 
-            await until(lambda: not runner.held)
+            await until(lambda: not runner.lease_tasks)
 
             assert health.beat_age < settings.running_lease.total_seconds()
             await proxy.mend()
@@ -183,7 +183,7 @@ async def test_a_failure_is_recorded_before_anybody_else_takes_the_job(
         delivery = await jobs.deliver()
         async with jobs.database.sessions.begin() as session:
             await session.execute(text("UPDATE jobs SET claim_at = now()"))
-        proxy.hold_at = b"AS wish"  # in what writes the outcome: the row is free by then
+        proxy.hold_at = b"AS finish"  # in what writes the outcome: the row is free by then
         run = asyncio.create_task(runner.run(delivery))
         await proxy.held.wait()
 
@@ -205,7 +205,7 @@ async def test_a_running_job_is_cancelled_at_the_next_beat(jobs: Jobs, make_runn
 
         await make_heartbeat(runner).beat()
 
-        await until(lambda: not runner.held)
+        await until(lambda: not runner.lease_tasks)
 
         async def is_cancelled() -> bool:
             return (await jobs.get(delivery)).state is JobState.CANCELLED
@@ -222,7 +222,7 @@ async def test_a_worker_that_is_notified_looks_at_once_for_cancelled_jobs(jobs: 
 
         heartbeat.notify()
 
-        await until(lambda: not runner.held)
+        await until(lambda: not runner.lease_tasks)
 
 
 async def test_a_worker_without_jobs_ignores_notifications(jobs: Jobs, make_runner: MakeRunner) -> None:

@@ -200,7 +200,7 @@ async def test_a_leased_job_of_a_worker_that_stops_is_given_back(jobs: Jobs, mak
     runner = make_runner(endless)
     delivery = await jobs.deliver()
     task = asyncio.create_task(runner.run(delivery))
-    await until(lambda: runner.held)
+    await until(lambda: runner.lease_tasks)
 
     runner.stop()
     task.cancel()
@@ -209,7 +209,7 @@ async def test_a_leased_job_of_a_worker_that_stops_is_given_back(jobs: Jobs, mak
     assert task.cancelled()
     job = await jobs.get(delivery)
     assert (job.state, job.attempt) == (JobState.AVAILABLE, 0)
-    assert runner.held == {}
+    assert runner.lease_tasks == {}
 
 
 class Reminder(JobPayload):
@@ -233,11 +233,11 @@ async def test_the_mode_of_a_job_matters_more_than_the_mode_that_was_expected(
     runner = make_runner(in_tx_mode, in_lease_mode)
 
     for payload in (Note(), Reminder()):
-        runner.expected = expected
+        runner.expected_mode = expected
         await runner.run(await jobs.deliver(payload))
 
     assert (await count_users(jobs), seen) == (1, [JobState.EXECUTING])
-    assert runner.expected is Mode.LEASE
+    assert runner.expected_mode is Mode.LEASE
 
 
 async def test_a_start_that_was_lost_is_no_crash(
@@ -245,7 +245,7 @@ async def test_a_start_that_was_lost_is_no_crash(
 ) -> None:
     async with Proxy(database_settings.url.get_secret_value()) as proxy, over(proxy) as database:
         runner = make_runner(endless, database=database)
-        runner.expected = Mode.LEASE
+        runner.expected_mode = Mode.LEASE
         delivery = await jobs.deliver()
         proxy.cut_at = delivery.id.bytes
 
@@ -406,11 +406,11 @@ async def test_a_worker_runs_one_suspicious_job_at_a_time(jobs: Jobs, make_runne
     async with jobs.database.sessions.begin() as session:
         await session.execute(text(f"UPDATE jobs SET crashes = {SUSPICIOUS}"))
     running = asyncio.create_task(runner.run(suspect))
-    await until(lambda: runner.held)
+    await until(lambda: runner.lease_tasks)
 
     await runner.run(other)
 
-    assert list(runner.held) == [suspect]
+    assert list(runner.lease_tasks) == [suspect]
     job = await jobs.get(other)
     assert (job.state, job.attempt) == (JobState.SCHEDULED, 0)
     assert job.claim_at is not None
@@ -427,7 +427,7 @@ async def test_a_suspicious_job_does_not_keep_others_from_running(jobs: Jobs, ma
 
     tasks = [asyncio.create_task(runner.run(delivery)) for delivery in (suspect, other)]
 
-    await until(lambda: len(runner.held) == len(tasks))
+    await until(lambda: len(runner.lease_tasks) == len(tasks))
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)

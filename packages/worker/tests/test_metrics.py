@@ -27,13 +27,13 @@ def test_a_start_is_counted_by_kind(metrics: Metrics) -> None:
 
 
 def test_an_end_is_counted_by_kind_and_outcome(metrics: Metrics) -> None:
-    metrics.ended("mail", "completed", 0.2)
+    metrics.finished("mail", "completed", 0.2)
 
     assert value(metrics, "app_jobs_finished_total", kind="mail", outcome="completed") == 1
 
 
 def test_the_run_time_of_a_job_goes_into_a_histogram(metrics: Metrics) -> None:
-    metrics.ended("mail", "failed", 0.2)
+    metrics.finished("mail", "failed", 0.2)
 
     assert value(metrics, "app_job_run_seconds_sum", kind="mail") == 0.2
     assert value(metrics, "app_job_run_seconds_bucket", kind="mail", le="0.1") == 0
@@ -43,7 +43,7 @@ def test_the_run_time_of_a_job_goes_into_a_histogram(metrics: Metrics) -> None:
 def test_all_kinds_without_a_handler_share_one_label(metrics: Metrics) -> None:
     for kind in ("typo", "from.tomorrow"):
         metrics.started(kind)
-        metrics.ended(kind, "unknown", 0)
+        metrics.finished(kind, "unknown", 0)
 
     assert value(metrics, "app_jobs_started_total", kind="unknown") == 2
     assert value(metrics, "app_jobs_finished_total", kind="unknown", outcome="unknown") == 2

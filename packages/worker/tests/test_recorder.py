@@ -76,7 +76,7 @@ class Broken(Metrics):
     def started(self, kind: str) -> None:
         raise RuntimeError("no figures")
 
-    def ended(self, kind: str, outcome: str, seconds: float) -> None:
+    def finished(self, kind: str, outcome: str, seconds: float) -> None:
         raise RuntimeError("no figures")
 
 
@@ -113,14 +113,14 @@ async def test_metrics_and_traces_and_a_log_that_fail_do_not_lose_the_attempt(
     assert [error.error for error in await jobs.errors(delivery)] == ["RuntimeError: its own error"] * fails
 
 
-def told(outcome: str, error: BaseException | None) -> None:
+def fail_to_trace(outcome: str, error: BaseException | None) -> None:
     raise RuntimeError("no traces")
 
 
 async def test_a_trace_that_cannot_be_told_the_outcome_does_not_lose_it(jobs: Jobs, make_runner: MakeRunner) -> None:
     class Tracing(AbstractContextManager[Any]):
         def __enter__(self) -> Any:
-            return told
+            return fail_to_trace
 
         def __exit__(self, *_: object) -> None: ...
 

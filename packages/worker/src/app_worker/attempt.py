@@ -1,4 +1,4 @@
-"""What is known of a delivery that is being run."""
+"""An attempt: one run of one delivery, and what the worker knows of it so far."""
 
 import asyncio
 import time
@@ -10,29 +10,29 @@ from typing import Any
 from app_db.jobs.ledger import Delivery, StartedJob
 from app_worker.registry import Handler
 
-type Told = Callable[[str, BaseException | None], None]
+type TraceOutcome = Callable[[str, BaseException | None], None]
 
 
 @dataclass(slots=True)
 class Attempt:
-    """What is known of a delivery so far."""
+    """One run of one delivery."""
 
     delivery: Delivery
     job: StartedJob | None = None
     may_have_started: bool = False
-    """Whether the start may be on record without our knowing."""
+    """Whether the start may be committed although Postgres sent no reply."""
     handler: Handler | None = None
     was_called: bool = False
-    """Whether the handler was."""
+    """Whether the handler was called."""
     progress: Any | None = None  # Any: JSON
     completed: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the completion is committed: the rest is for the log."""
+    """Set when the completion is committed: nothing can change the outcome any more."""
     began: float = field(default_factory=time.monotonic)
     spans: ExitStack = field(default_factory=ExitStack)
-    told: Told | None = None
-    """What hears of the outcome, where the attempt is traced."""
+    trace_outcome: TraceOutcome | None = None
+    """Puts the outcome into the trace, if the attempt is traced."""
 
     @property
     def kind(self) -> str:
-        """Of the job, where this worker knows it."""
+        """The kind of the job, or `unknown` if this worker has no handler for it."""
         return self.handler.payload_class.kind if self.handler else "unknown"

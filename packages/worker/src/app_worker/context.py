@@ -1,4 +1,4 @@
-"""What a handler is given besides its payload, and what it may raise."""
+"""The context that a handler gets beside its payload, and the exceptions that it may raise."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -18,19 +18,19 @@ from app_worker.history import kept
 from app_worker.mail import Mails
 from app_worker.progress import Progress
 
-IN_TX_MODE = "a handler in tx mode holds its job's row: it writes with job.session, and nobody sees progress"
+IN_TX_MODE = "a handler in tx mode has locked the row of its job: it writes with job.session, and has no progress"
 IDLE = timedelta(seconds=10)
-"""A transaction of lease mode that waits so long for its next statement is ended: its worker may be frozen."""
+"""Postgres ends a transaction of lease mode that waits so long for a statement, because its worker may be frozen."""
 SHORTEST_SNOOZE = timedelta(seconds=1)
 
 
 class Snooze(Exception):
-    """Raised by a handler: not now, run again after `delay`. It costs no attempt, and no limit ends it.
+    """Raised by a handler to run the job again after `delay`. It costs no attempt, and the number is not limited.
 
-    A delay below a second is a second: what costs nothing and is due at once would run without a pause.
+    A shorter delay than a second becomes a second, so that the job does not run without a pause.
 
     Raises:
-        ValueError: for a delay of more than a hundred years: a date that nothing could show.
+        ValueError: for a delay of more than a hundred years, because Python cannot read such a date.
     """
 
     def __init__(self, delay: timedelta) -> None:
@@ -43,16 +43,16 @@ class Snooze(Exception):
 
 
 class Discard(Exception):
-    """Raised by a handler: this job can never succeed, keep it as discarded. The message goes on record."""
+    """Raised by a handler whose job can never succeed: the job is discarded, and the message is kept in its errors."""
 
 
 class Fenced(Exception):
-    """This delivery no longer holds its job: its lease ran out and the job was dispatched again."""
+    """This delivery no longer holds its job: the lease expired, and the job was dispatched again."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobContext:
-    """One attempt at one job."""
+    """What a handler gets: its job, and what it may do in this attempt."""
 
     delivery: Delivery
     job: StartedJob
@@ -60,11 +60,11 @@ class JobContext:
     database: Database
     lease: timedelta
     timeout: timedelta
-    """For the attempt, and so for each of its transactions."""
+    """The time limit of the attempt, and of each of its transactions."""
     retention: Mapping[str, timedelta]
-    """How long completed jobs are kept, by kind, where the handler says so."""
+    """How long completed jobs are kept, by kind, for handlers that declare `keep`."""
     tx_session: Session | None
-    """Of a handler in tx mode; None in lease mode."""
+    """The session of a handler in tx mode; None in lease mode."""
     progress: Progress
     completed: asyncio.Event
     """Set when the job's completion is committed before its handler ends."""
@@ -76,58 +76,58 @@ class JobContext:
 
     @property
     def attempt(self) -> int:
-        """1 for the first."""
+        """The number of the attempt; the first is 1."""
         return self.job.attempt
 
     @property
     def owner_id(self) -> UUID | None:
-        """The user who started it."""
+        """The user who started the job."""
         return self.job.owner_id
 
     @property
     def run_at(self) -> datetime:
-        """The time it was asked to run at: for a cron's job, its tick."""
+        """The `run_at` of `enqueue`; for the job of a cron, its tick."""
         return self.job.run_at
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every attempt: give it to services that can recognise a repetition."""
+        """The same text for every attempt: pass it to services that recognise repeated requests."""
         return f"job:{self.id}"
 
     @property
     def session(self) -> Session:
-        """The session of a handler in tx mode; the runner commits it, together with the completion of the job."""
+        """The session of a handler in tx mode; the runner commits it together with the completion of the job."""
         assert self.tx_session is not None, "a handler in lease mode opens transactions with job.transaction()"
         return self.tx_session
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
-        """Open a transaction in lease mode; it commits at the end of the block, unless the job was lost meanwhile.
+        """Open a transaction in lease mode; it commits at the end of the block.
 
-        The job's row stays locked until then, so no other delivery can start while this one writes, and `set_progress`
-        would wait for itself. A block that waits 10 s between two statements loses its transaction. What it wrote may
-        be there when a later attempt begins.
+        The row of the job stays locked until then, so that no other delivery can start meanwhile; `set_progress` would
+        wait for that lock. Postgres ends a transaction that waits 10 s for its next statement. A later attempt may find
+        what this block has written.
 
         Raises:
-            Fenced: when this delivery holds the job no longer. Nothing is written.
+            Fenced: if this delivery no longer holds the job. Nothing is written.
         """
-        async with self._held() as session:
+        async with self._locked_transaction() as session:
             yield session
-            # Heartbeats passed over the row while it was locked.
+            # Heartbeats skipped the row while it was locked.
             await ledger.extend(
                 session, self.delivery, lease=self.lease
             )  # guard: test_a_transaction_renews_the_lease_at_its_end
 
     @asynccontextmanager
     async def last_transaction(self) -> AsyncIterator[Session]:
-        """As `transaction`, and the commit completes the job too: what it writes happens exactly once.
+        """Open a transaction as `transaction` does; its commit also completes the job, so its writes happen once.
 
-        Whatever the handler raises afterwards does not change that; what it returns still becomes the result.
+        An exception after it does not change that; the handler's return value still becomes the result.
 
         Raises:
-            Fenced: as above.
+            Fenced: if this delivery no longer holds the job. Nothing is written.
         """
-        async with self._held() as session:
+        async with self._locked_transaction() as session:
             yield session
             await ledger.finish(
                 session, self.delivery, state=JobState.COMPLETED, progress=kept(self.progress.latest)
@@ -135,23 +135,23 @@ class JobContext:
         self.completed.set()
 
     async def set_progress(self, progress: Any) -> None:  # Any: JSON
-        """Show the owner how far the job is, in lease mode: written at most once a second, the latest in the end.
+        """Show the owner of a job in lease mode how far it is: written at most once a second, and at the end.
 
         Raises:
-            Fenced: when this delivery holds the job no longer.
-            ValueError: for lists and objects that are within each other in more than a hundred levels.
+            Fenced: if this delivery no longer holds the job.
+            ValueError: for lists and objects nested in more than a hundred levels.
         """
         assert self.tx_session is None, IN_TX_MODE
         require_depth(progress)  # guard: test_a_progress_that_could_not_be_shown_is_refused
         await self.progress.show(progress)
 
     @asynccontextmanager
-    async def _held(self) -> AsyncIterator[Session]:
+    async def _locked_transaction(self) -> AsyncIterator[Session]:
         assert self.tx_session is None, IN_TX_MODE
         async with self.database.sessions() as session:
             session.info["request_id"] = self.job.request_id
             with session.naming_failed_flush():
-                if not await ledger.hold(session, self.delivery, idle=IDLE, total=self.timeout):
+                if not await ledger.lock(session, self.delivery, idle=IDLE, total=self.timeout):
                     raise Fenced  # guard: test_a_zombie_cannot_write
                 with session.undivided():
                     yield session

@@ -94,7 +94,7 @@ class Metrics:
         """Count a job that starts to run."""
         self._started.labels(self._label(kind)).inc()
 
-    def ended(self, kind: str, outcome: str, seconds: float) -> None:
+    def finished(self, kind: str, outcome: str, seconds: float) -> None:
         """Count a job that does not run any more, `seconds` after `started`; `outcome` is one of OUTCOMES."""
         label = self._label(kind)
         self._finished.labels(label, outcome).inc()

@@ -1,4 +1,4 @@
-"""Puts the ends of attempts on record, and tells metrics, traces and log of them."""
+"""The recorder writes the outcomes of attempts to the ledger, then to metrics, traces and log."""
 
 import asyncio
 import time
@@ -26,56 +26,56 @@ PAUSE = timedelta(milliseconds=500)
 
 @dataclass(slots=True, eq=False)
 class Recorder:
-    """Writes down what became of attempts."""
+    """Records the outcomes of attempts."""
 
     database: Database
     lease: timedelta
     metrics: Metrics
 
-    async def settle(self, attempt: Attempt, outcome: Outcome) -> None:
-        """Put the end of an attempt on record, again and again while the database is away.
+    async def finish(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Record the outcome of an attempt; retry while the database is away.
 
-        When the lease is over it is given up: then the job comes back by itself. What Postgres does not take (JSON may
-        hold a NUL, jsonb may not) makes it a failed attempt without its progress.
+        When the lease has expired the recorder gives up: the job is delivered again by itself. If Postgres refuses the
+        result or the progress (JSON may hold U+0000, jsonb may not), the attempt has failed, and its progress is lost.
         """
         try:
             async with asyncio.timeout(self.lease.total_seconds()):
-                while not await self._try_to_settle(attempt, outcome):  # noqa: ASYNC110  # it is another process
+                while not await self._try_to_finish(attempt, outcome):  # noqa: ASYNC110  # Postgres is another process
                     await asyncio.sleep(PAUSE.total_seconds())
         except TimeoutError:
             log.warning("job_outcome_not_recorded")
-            self.ended(attempt, "given_back")
+            self.report_finish(attempt, "given_back")
         except Exception as failure:
             if attempt.job is None or (outcome.error is not None and attempt.progress is None):
-                log.warning("job_outcome_not_recorded", exc_info=failure)  # not even its failure: see the lease
+                log.warning("job_outcome_not_recorded", exc_info=failure)  # the end of its lease brings the job back
                 return
             attempt.progress = None  # guard: test_an_error_is_on_record_although_the_last_progress_cannot_be
-            await self.settle(attempt, outcome if outcome.error else outcome_of(failure, attempt))
+            await self.finish(attempt, outcome if outcome.error else outcome_of(failure, attempt))
 
-    async def _try_to_settle(self, attempt: Attempt, outcome: Outcome) -> bool:
-        """Return False if the database did not answer in the time that a request would have."""
+    async def _try_to_finish(self, attempt: Attempt, outcome: Outcome) -> bool:
+        """Return False if the database did not answer within the `request_timeout`."""
         deadline = asyncio.timeout(
             self.database.settings.request_timeout.total_seconds()
         )  # guard: test_an_outcome_is_recorded_although_its_connection_fell_silent
         try:
             async with deadline:
-                state = await self._finish(attempt, outcome)
+                state = await self._finish_in_ledger(attempt, outcome)
         except Exception as failure:
             if deadline.expired() or is_outage(failure):
                 return False
             raise
         if state is None:
-            self.ended(attempt, "fenced")  # another delivery has the job: nothing was written
+            self.report_finish(attempt, "fenced")  # another delivery holds the job: nothing was written
         else:
             name = {JobState.CANCELLED: "cancelled", JobState.COMPLETED: "completed"}.get(state, outcome.name)
-            self.ended(attempt, name, error=outcome.error)
+            self.report_finish(attempt, name, error=outcome.error)
         return True
 
-    async def _finish(self, attempt: Attempt, outcome: Outcome) -> JobState | None:
+    async def _finish_in_ledger(self, attempt: Attempt, outcome: Outcome) -> JobState | None:
         delivery, progress = attempt.delivery, kept(attempt.progress)
         if outcome.state is JobState.COMPLETED and not attempt.completed.is_set():
-            held = await ledger.complete(self.database, delivery, result=outcome.result, progress=progress)
-            return JobState.COMPLETED if held else None
+            is_ours = await ledger.complete(self.database, delivery, result=outcome.result, progress=progress)
+            return JobState.COMPLETED if is_ours else None
         async with self.database.sessions.begin() as session:
             if attempt.completed.is_set():
                 if outcome.result is not None:
@@ -95,27 +95,27 @@ class Recorder:
                 notify_after_commit(session)
             return state
 
-    def started(self, attempt: Attempt) -> None:
-        """Count a start."""
-        with harmless("start_not_counted"):
+    def report_start(self, attempt: Attempt) -> None:
+        """Count the start of an attempt."""
+        with log_failure("start_not_counted"):
             self.metrics.started(attempt.kind)
 
-    def ended(self, attempt: Attempt, outcome: str, *, error: BaseException | None = None) -> None:
-        """Tell of an end that is on record: whatever fails here changes it no more."""
-        with harmless("outcome_not_counted"):
+    def report_finish(self, attempt: Attempt, outcome: str, *, error: BaseException | None = None) -> None:
+        """Report an outcome that is recorded to metrics, trace and log; an error in here cannot change it."""
+        with log_failure("outcome_not_counted"):
             if attempt.job is not None:
-                self.metrics.ended(attempt.kind, outcome, time.monotonic() - attempt.began)
-        with harmless("outcome_not_traced"):
-            if attempt.told is not None:
-                attempt.told(outcome, error)
-        with harmless("outcome_not_logged"):
-            # A line for each job that went well would cost more than the ledger does, unless it is asked for.
+                self.metrics.finished(attempt.kind, outcome, time.monotonic() - attempt.began)
+        with log_failure("outcome_not_traced"):
+            if attempt.trace_outcome is not None:
+                attempt.trace_outcome(outcome, error)
+        with log_failure("outcome_not_logged"):
+            # A log line for each completed job would cost more than the ledger, so it needs the level DEBUG.
             say = log.debug if outcome == "completed" else log.info if error is None else log.warning
             say("job_ended", outcome=outcome, attempt=attempt.job and attempt.job.attempt, exc_info=error)
 
 
-class harmless:  # noqa: N801  # a class, and no generator, since each job goes through it
-    """Let what fails in the block be a line in the log at most: the attempt is more than what is told of it."""
+class log_failure:  # noqa: N801  # a class is faster than a generator, and each job enters it
+    """Log an exception of the block instead of raising it: a failed report must not fail the attempt."""
 
     __slots__ = ("_event",)
 

@@ -18,7 +18,7 @@ from app_db.jobs.ledger import Delivery, StartedJob, Starter
 from app_db.models import JobState
 from app_db.outage import is_connection_lost, is_outage
 from app_runtime.texts import safe_repr
-from app_worker.attempt import Attempt, Told
+from app_worker.attempt import Attempt, TraceOutcome
 from app_worker.context import Fenced, JobContext, Snooze
 from app_worker.error_groups import as_one
 from app_worker.history import kept
@@ -27,21 +27,21 @@ from app_worker.mail import Mails
 from app_worker.metrics import Metrics
 from app_worker.outcome import NoHandler, Outcome, is_cancelled, never_started, outcome_of, short_wait, this_task
 from app_worker.progress import Progress
-from app_worker.recorder import Recorder, harmless
+from app_worker.recorder import Recorder, log_failure
 from app_worker.registry import Handler, Mode, Registry
 
 log = structlog.get_logger(__name__)
 
 UNKNOWN = dict.fromkeys(("kind", "attempt", "request_id", "user_id"))
 SUSPICIOUS = 2
-"""A job that was there at so many deaths of workers may be what killed them."""
+"""A job that has run in so many workers when they died may have killed them."""
 
-type Trace = Callable[[Delivery, StartedJob], AbstractContextManager[Told]]
+type Trace = Callable[[Delivery, StartedJob], AbstractContextManager[TraceOutcome]]
 
 
 @dataclass(slots=True, eq=False)
 class Runner:
-    """Takes deliveries to their end: completed, to be retried, discarded, cancelled, or given back."""
+    """Runs deliveries until the outcome is recorded: completed, failed, discarded, cancelled, given back."""
 
     database: Database
     registry: Registry
@@ -50,21 +50,21 @@ class Runner:
     lease: timedelta
     metrics: Metrics
     running: set[Delivery] = field(default_factory=set)
-    """The deliveries that are in hand, for the heartbeat: until their outcome is on record nobody else takes them."""
-    held: dict[Delivery, asyncio.Task[Any]] = field(default_factory=dict)
-    """Those in lease mode whose handler runs, for the heartbeat."""
+    """All deliveries whose outcome is not recorded yet; the heartbeat keeps relays from claiming them again."""
+    lease_tasks: dict[Delivery, asyncio.Task[Any]] = field(default_factory=dict)
+    """The tasks of the handlers that run in lease mode, for the heartbeat."""
     suspects: set[Delivery] = field(default_factory=set)
-    """Those that run now and are suspicious: one at most, so that a poisonous job takes no other one down with it."""
+    """The running job that is suspicious: at most one, so that a poisonous job crashes no other suspicious one."""
     stopping: bool = False
-    """Whether what still runs is to be given back when it is cancelled."""
-    unwanted: set[Delivery] = field(default_factory=set)
-    """Those that were told to end: they were lost, or somebody wants them cancelled."""
-    losses: Counter[UUID] = field(default_factory=Counter)
-    """How often in a row a job has lost its connection to Postgres here."""
-    expected: Mode = Mode.TX
-    """That of the last job."""
+    """Whether the worker stops: a job that is cancelled is given back."""
+    cancelled: set[Delivery] = field(default_factory=set)
+    """Running deliveries that `cancel` was called for: the worker has lost the job, or was asked to cancel it."""
+    connection_losses: Counter[UUID] = field(default_factory=Counter)
+    """How often in a row a job has lost its connection to Postgres in this process."""
+    expected_mode: Mode = Mode.TX
+    """The mode of the last job."""
     trace: Trace | None = None
-    """What each attempt runs in, where traces are on."""
+    """Opens the span of an attempt, if traces are on."""
     starter: Starter = field(init=False)
     recorder: Recorder = field(init=False)
 
@@ -72,58 +72,60 @@ class Runner:
         self.recorder = Recorder(self.database, self.lease, self.metrics)
         self.starter = Starter(self.worker_id, self.registry.leased_kinds, self.lease)
 
-    def end(self, delivery: Delivery) -> None:
-        """Cancel the handler of a job in lease mode; its attempt does not count."""
-        self.unwanted.add(delivery)
-        self.held[delivery].cancel()
+    def cancel(self, delivery: Delivery) -> None:
+        """Cancel the handler of a job in lease mode; the attempt does not count."""
+        self.cancelled.add(delivery)
+        self.lease_tasks[delivery].cancel()
 
     def stop(self) -> None:
-        """Give back, from now on, what is cancelled."""
+        """Give back jobs that are cancelled from now on."""
         self.stopping = True  # guard: test_a_leased_job_of_a_worker_that_stops_is_given_back
 
     async def run(self, delivery: Delivery) -> None:
-        """Run the job unless this delivery is stale. Whatever goes wrong is on record afterwards; nothing is raised.
+        """Start the job, run its handler, and finish it with an outcome; do nothing if the delivery is stale.
+
+        An error of the handler is recorded and not raised.
 
         Raises:
-            asyncio.CancelledError: after the job was given back, when the worker or the heartbeat ends it.
+            asyncio.CancelledError: after the job was given back, when the worker or the heartbeat cancels it.
         """
         attempt = Attempt(delivery)
         self.running.add(delivery)  # guard: test_a_failure_is_recorded_before_anybody_else_takes_the_job
         attempt.spans.callback(self.running.discard, delivery)
-        attempt.spans.callback(self.unwanted.discard, delivery)
-        # The runner adds the rest when it knows it; all of it ends here.
+        attempt.spans.callback(self.cancelled.discard, delivery)
+        # `_run` binds the values of UNKNOWN when they are known; they are all unbound here.
         with structlog.contextvars.bound_contextvars(job_id=str(delivery.id), **UNKNOWN), attempt.spans:
             try:
                 outcome = await self._start(attempt)
             except BaseException as error:
-                await self._fail(attempt, error)
+                await self._finish_failed(attempt, error)
                 if is_cancelled():
                     raise
             else:
-                self.losses.pop(delivery.id, None)
+                self.connection_losses.pop(delivery.id, None)
                 if outcome is not None:
-                    await self.recorder.settle(attempt, outcome)
+                    await self.recorder.finish(attempt, outcome)
 
-    async def _fail(self, attempt: Attempt, error: BaseException) -> None:
-        """Put on record that an attempt, or its start, was ended by an error."""
+    async def _finish_failed(self, attempt: Attempt, error: BaseException) -> None:
+        """Record the outcome of an attempt that an error ended, or of its start."""
         if attempt.job is not None:
-            losses = self.losses.pop(attempt.delivery.id, 0)
+            losses = self.connection_losses.pop(attempt.delivery.id, 0)
             outcome = outcome_of(error, attempt, is_ours=self._is_ours(attempt.delivery), losses=losses)
             if is_connection_lost(as_one(error)):
-                self.losses[attempt.delivery.id] = losses + 1
-            await self.recorder.settle(attempt, outcome)
+                self.connection_losses[attempt.delivery.id] = losses + 1
+            await self.recorder.finish(attempt, outcome)
         elif attempt.may_have_started or isinstance(error, TimeoutError) or is_outage(error):
-            # Or the end of its lease would count as a crash, or be waited for.
-            await self.recorder.settle(attempt, never_started())  # guard: test_a_start_that_was_lost_is_no_crash
-        else:  # nothing is on record, so the lease brings the job back
+            # Else the job would wait for the end of its lease, which would count as a crash if the start was committed.
+            await self.recorder.finish(attempt, never_started())  # guard: test_a_start_that_was_lost_is_no_crash
+        else:  # nothing was written, so the end of its lease brings the job back
             log.warning("job_not_started", cause=safe_repr(error))
 
     def _is_ours(self, delivery: Delivery) -> bool:
-        """Whether it is we who end what is cancelled, and not a handler or a library that it calls."""
-        return self.stopping or delivery in self.unwanted
+        """Return whether this worker cancelled the delivery, and not its handler or a library."""
+        return self.stopping or delivery in self.cancelled
 
-    def _in_time(self) -> asyncio.Timeout:
-        """Of a connection that fell silent a start waits no longer than a request would: a handler may take hours."""
+    def _start_timeout(self) -> asyncio.Timeout:
+        """Return a limit for the start: the command timeout is that of the longest handler, which may be hours."""
         return asyncio.timeout(
             self.database.settings.request_timeout.total_seconds()
         )  # guard: test_a_start_on_a_silent_connection_is_given_back
@@ -137,22 +139,22 @@ class Runner:
         finally:
             if session.in_transaction():
                 await session.close()
-            else:  # a commit has given the connection back, and closing in the other way costs a task
+            else:  # the commit has returned the connection, and the asynchronous close would cost a task
                 session.sync_session.close()
 
     async def _start(self, attempt: Attempt) -> Outcome | None:
-        """Take the job and run its handler; return what is left to put on record."""
-        # What kind it is only the ledger knows. Most come after one of the same mode, and this way is one round trip
-        # where the other is three; a wrong guess costs one more.
-        if self.expected is Mode.LEASE:
+        """Start the job and run its handler; return the outcome that is left to record."""
+        # Only the ledger knows the kind. Most jobs have the mode of the job before them, and a start in lease mode is
+        # one round trip instead of three; a wrong guess costs one more.
+        if self.expected_mode is Mode.LEASE:
             attempt.may_have_started = True
-            async with self._in_time():
+            async with self._start_timeout():
                 attempt.job = await ledger.start_leased(self.database, attempt.delivery, self.starter)
             attempt.may_have_started = False
             if attempt.job is not None:
                 return await self._run(None, attempt, attempt.job)
         async with self._session() as session:
-            async with self._in_time():
+            async with self._start_timeout():
                 attempt.job = await ledger.start(session, attempt.delivery, self.starter)
             if attempt.job is None:
                 self.metrics.stale()
@@ -161,31 +163,31 @@ class Runner:
             return await self._run(session, attempt, attempt.job)
 
     async def _run(self, session: Session | None, attempt: Attempt, job: StartedJob) -> Outcome | None:
-        """Run the handler; the start is on record if there is no session, else a part of its transaction."""
+        """Run the handler. Without a session, the start is committed; else it is part of the transaction."""
         structlog.contextvars.bind_contextvars(
             kind=job.kind, attempt=job.attempt, request_id=job.request_id, user_id=job.owner_id and str(job.owner_id)
         )  # guard: test_what_a_handler_logs_names_the_request_and_the_user_that_it_is_for
         if self.trace is not None:
-            with harmless("attempt_not_traced"):
-                attempt.told = attempt.spans.enter_context(self.trace(attempt.delivery, job))
+            with log_failure("attempt_not_traced"):
+                attempt.trace_outcome = attempt.spans.enter_context(self.trace(attempt.delivery, job))
         attempt.handler = handler = self.registry.by_kind.get(job.kind)
-        self.recorder.started(attempt)
+        self.recorder.report_start(attempt)
         if handler is None:
             raise NoHandler(job.kind)
-        self.expected = handler.mode
+        self.expected_mode = handler.mode
         payload = handler.payload_class.read(job.payload, job.payload_version)
-        with self._apart(attempt.delivery, job):
+        with self._alone_if_suspicious(attempt.delivery, job):
             if session is not None and job.is_marked:
-                # On record before the handler has an effect.
+                # The start is committed before the handler has an effect.
                 await session.commit()  # guard: test_the_start_of_a_leased_job_is_on_record_before_its_handler_runs
             if session is None or handler.mode is Mode.LEASE:
-                result = await self._lease(attempt, job, handler, payload)
+                result = await self._run_in_lease_mode(attempt, job, handler, payload)
                 return Outcome("completed", JobState.COMPLETED, result=result)
-            await self._transact(session, attempt, job, handler, payload)
+            await self._run_in_tx_mode(session, attempt, job, handler, payload)
             return None
 
     @contextmanager
-    def _apart(self, delivery: Delivery, job: StartedJob) -> Iterator[None]:
+    def _alone_if_suspicious(self, delivery: Delivery, job: StartedJob) -> Iterator[None]:
         if job.crashes < SUSPICIOUS:
             yield
             return
@@ -197,32 +199,34 @@ class Runner:
         finally:
             self.suspects.remove(delivery)
 
-    async def _lease(self, attempt: Attempt, job: StartedJob, handler: Handler, payload: Any) -> Any:  # Any: Handler
-        progress = Progress(partial(self._show, attempt.delivery))
-        self.held[attempt.delivery] = this_task()
+    async def _run_in_lease_mode(
+        self, attempt: Attempt, job: StartedJob, handler: Handler, payload: Any
+    ) -> Any:  # Any: Handler
+        progress = Progress(partial(self._write_progress, attempt.delivery))
+        self.lease_tasks[attempt.delivery] = this_task()
         try:
             context = self._context(attempt, job, None, progress)
             return await self._call(attempt, handler, context, payload)
         finally:
-            self.held.pop(attempt.delivery, None)
+            self.lease_tasks.pop(attempt.delivery, None)
             await progress.close()
             attempt.progress = progress.latest
 
-    async def _transact(
+    async def _run_in_tx_mode(
         self, session: Session, attempt: Attempt, job: StartedJob, handler: Handler, payload: Any
     ) -> None:
-        """Commit the handler's writes and the completion together, or neither."""
+        """Run the handler; its writes and the completion are one commit."""
         delivery = attempt.delivery
         session.info["request_id"] = job.request_id
         if job.is_marked and not await ledger.finish(session, delivery, state=JobState.COMPLETED):
             raise Fenced  # guard: test_a_marked_tx_job_that_was_lost_does_not_run
-        context = self._context(attempt, job, session, Progress(partial(self._show, delivery)))
+        context = self._context(attempt, job, session, Progress(partial(self._write_progress, delivery)))
         with session.undivided():
             result = await self._call(attempt, handler, context, payload)
         if result is not None:
             await ledger.set_result(session, delivery, result)
         await session.commit()  # guard: test_a_tx_job_commits_with_its_effect
-        self.recorder.ended(attempt, "completed")
+        self.recorder.report_finish(attempt, "completed")
 
     async def _call(self, attempt: Attempt, handler: Handler, context: JobContext, payload: Any) -> Any:  # Any: Handler
         return await call(handler, context, payload, attempt=attempt, is_ours=partial(self._is_ours, attempt.delivery))
@@ -233,7 +237,7 @@ class Runner:
             self.registry.retention, session, progress, attempt.completed,
         )  # fmt: skip
 
-    async def _show(self, delivery: Delivery, progress: Any) -> None:  # Any: JSON
+    async def _write_progress(self, delivery: Delivery, progress: Any) -> None:  # Any: JSON
         async with self.database.sessions.begin() as session:
             if not await ledger.set_progress(session, delivery, kept(progress)):
                 raise Fenced  # guard: test_a_zombie_cannot_show_progress

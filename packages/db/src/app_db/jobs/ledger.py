@@ -1,4 +1,4 @@
-"""The SQL of one job's run. Every change of state is one UPDATE, fenced by `(id, fence)` and the state it leaves."""
+"""The SQL of a run: start, progress, finish. Each change of state is one UPDATE, fenced by id, fence and old state."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,7 +15,7 @@ from app_db.session import Session
 
 MILLISECOND = timedelta(milliseconds=1)
 UNMARKED_REDELIVERIES = 2
-"""After so many deliveries that led to nothing, the start of a tx job goes on record first, so that a crash counts."""
+"""After so many redeliveries, the start of a tx job is committed before its handler runs, so that a crash counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +28,17 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Starter:
-    """Who starts jobs, and how."""
+    """The worker that starts jobs, and what it knows about their kinds."""
 
     worker_id: UUID
     leased_kinds: list[str]
-    """Those whose start is on record before their handler runs."""
+    """The kinds in lease mode: their start is committed before their handler runs."""
     lease: timedelta
 
 
 @dataclass(frozen=True, slots=True)
 class StartedJob:
-    """What the runner learns about a job when it takes it."""
+    """What the runner learns about a job when it starts it."""
 
     is_marked: bool
     """Whether the start has to be committed before the handler runs; see `start`."""
@@ -68,26 +68,26 @@ _START = text(f"""
     RETURNING state = 'executing', kind, payload, payload_version, attempt, max_attempts, crashes, owner_id,
         request_id, traceparent, run_at
 """).columns(  # noqa: S608  # made of constants
-    # By position: only so SQLAlchemy remembers how to read the row, and does not find it out again for each job.
+    # By position, so that SQLAlchemy caches how to read the row instead of working it out for each job.
     column("is_marked"), column("kind"), column("payload", JSONB), column("payload_version"), column("attempt"),
     column("max_attempts"), column("crashes"), column("owner_id"), column("request_id"), column("traceparent"),
     column("run_at"),
 )  # fmt: skip
 
-# A wish to cancel that came while the job ran is granted instead of another attempt.
+# With a cancellation request the job is cancelled instead of due again.
 _FINISH = (
     text("""
     UPDATE jobs SET
         state = CASE WHEN is_cancelled THEN 'cancelled' ELSE :state END,
         claim_at = CASE WHEN NOT is_cancelled THEN now() + due_in END,
         finished_at = CASE WHEN is_cancelled OR due_in IS NULL THEN now() END,
-        -- Where the start was rolled back its attempt was, too.
+        -- If the start was rolled back, so was its attempt.
         attempt = attempt + CAST(jobs.state = 'dispatched' AS integer) - CAST(NOT :costs_attempt AS integer),
         result = :result, progress = coalesce(:progress, progress)
     FROM (
         SELECT CAST(:due_in AS interval) AS due_in, CAST(:due_in AS interval) IS NOT NULL
             AND EXISTS (SELECT FROM job_cancellations WHERE job_id = :id) AS is_cancelled
-    ) AS wish
+    ) AS finish
     WHERE id = :id AND fence = :fence AND jobs.state IN ('dispatched', 'executing')
     RETURNING jobs.state
 """)
@@ -101,7 +101,7 @@ _SET_RESULT = text("""
     UPDATE jobs SET result = :result WHERE id = :id AND fence = :fence AND state = 'completed'
 """).bindparams(bindparam("result", type_=JSONB))
 
-# Once for each attempt and cause: a job that waits for a newer worker would add a line a minute.
+# One row per attempt and error: a job that waits for a newer worker would add a row each minute.
 _RECORD_ERROR = text("""
     INSERT INTO job_errors (id, job_id, attempt, error, trace)
     SELECT uuidv7(), :id, :attempt, :error, :trace WHERE NOT EXISTS (
@@ -109,9 +109,9 @@ _RECORD_ERROR = text("""
     )
 """)
 
-# NO KEY: a request to cancel refers to the row, and must not wait. A worker that froze in here lets go after a while.
-# A timer that runs is not set anew, so it is stopped first.
-_HOLD = text("""
+# NO KEY: the foreign key of a cancellation request must not wait for this lock. The timeouts end the transaction of a
+# worker that freezes. Postgres does not restart a running timer, so the statement stops it first.
+_LOCK = text("""
     SELECT set_config('idle_in_transaction_session_timeout', :idle, true),
         set_config('transaction_timeout', '0', true), set_config('transaction_timeout', :total, true)
     FROM jobs WHERE id = :id AND fence = :fence AND state = 'executing' FOR NO KEY UPDATE
@@ -128,22 +128,22 @@ _EXTEND = text("""
 
 
 async def start(session: Session, delivery: Delivery, starter: Starter) -> StartedJob | None:
-    """Take a delivered job, or return None when this delivery is stale or somebody wants the job cancelled.
+    """Start a delivered job, or return None if this delivery is stale or the job has a cancellation request.
 
-    A leased kind is marked executing for the length of the lease: commit before the handler runs. Any other kind is
-    marked completed already, in the transaction that the handler's writes join: both commit or neither.
-    The row lock is held meanwhile, so no relay dispatches it again and a second delivery waits, then finds nothing.
-    Only where deliveries led to nothing twice is its start marked too, to tell a crash from a loss; then call `finish`
-    before its handler.
+    A job in lease mode becomes `executing` for the length of the lease: commit before its handler runs. A job in tx
+    mode becomes `completed` at once, in the transaction that the handler's writes join: both commit or neither. Its row
+    lock is held meanwhile, so that no relay claims it, and a second start waits and then finds nothing.
+    After `UNMARKED_REDELIVERIES`, a job in tx mode becomes `executing` too, to tell a crash from a lost delivery: then
+    commit, and call `finish` before the handler.
     """
     row = (await session.execute(_START, _to_start(delivery, starter, leased_only=False))).one_or_none()
     return None if row is None else StartedJob(*row)
 
 
 async def start_leased(database: Database, delivery: Delivery, starter: Starter) -> StartedJob | None:
-    """Do what `start` does, as a transaction by itself and for a leased kind only; None also for another kind.
+    """Start a job in lease mode as a transaction of its own; return None also for a job in tx mode.
 
-    When it raises, the start may be on record nevertheless.
+    When it raises, the start may be committed nevertheless.
     """
     row = await database.write_one(_START, _to_start(delivery, starter, leased_only=True))
     return None if row is None else StartedJob(*row)
@@ -159,12 +159,12 @@ async def finish(
     result: Any = None,  # Any: JSON
     progress: Any = None,  # Any: JSON
 ) -> JobState | None:
-    """Move a job that this delivery holds to `state`, due again after `due_in` or, without it, at its end.
+    """Move a job that this delivery holds to `state`, due again after `due_in`; without `due_in` the job has ended.
 
     Unless it `costs_attempt`, the attempt does not count.
 
-    Returns the state it is in now: CANCELLED instead of `state` if it was to run again and somebody wants it cancelled;
-    None, and nothing has changed, when the delivery holds the job no longer.
+    Returns the new state: CANCELLED instead of `state` if the job would run again and has a cancellation request; None
+    if the delivery no longer holds the job, and nothing was changed.
     """
     parameters = _to_finish(delivery, state, result, progress) | {"costs_attempt": costs_attempt, "due_in": due_in}
     row = (await session.execute(_FINISH, parameters)).one_or_none()
@@ -172,43 +172,43 @@ async def finish(
 
 
 async def complete(database: Database, delivery: Delivery, *, result: Any, progress: Any) -> bool:  # Any: JSON
-    """Complete a job that this delivery holds, as a transaction by itself; False when it holds it no longer."""
+    """Complete a job as a transaction of its own; return False if this delivery no longer holds it."""
     return await database.write_one(_FINISH, _to_finish(delivery, JobState.COMPLETED, result, progress)) is not None
 
 
 async def set_result(session: Session, delivery: Delivery, result: Any) -> None:  # Any: JSON
-    """Keep the result of a job whose completion is part of this transaction."""
+    """Store the result of a job whose completion is part of this transaction."""
     await session.execute(_SET_RESULT, {**_key(delivery), "result": result})
 
 
 async def record_error(session: Session, delivery: Delivery, *, attempt: int, error: str, trace: str | None) -> None:
-    """Add to the attempt history of the job; the same error of the same attempt is there once."""
+    """Store an error of an attempt; the same error of the same attempt is stored once."""
     await session.execute(_RECORD_ERROR, {"id": delivery.id, "attempt": attempt, "error": error, "trace": trace})
 
 
-async def hold(session: Session, delivery: Delivery, *, idle: timedelta, total: timedelta) -> bool:
-    """Lock the job for this transaction; False when the delivery holds it no longer, so nothing may be written.
+async def lock(session: Session, delivery: Delivery, *, idle: timedelta, total: timedelta) -> bool:
+    """Lock the job for this transaction; return False if the delivery no longer holds it, and must write nothing.
 
-    Postgres ends the transaction when it has waited `idle` for its next statement, or has taken `total` from now on;
-    whoever asks it next gets a TransactionEnded.
+    Postgres ends the transaction when it has waited `idle` for the next statement, or has taken `total` from now on.
+    The next statement then raises TransactionEnded.
     """
     milliseconds = {"idle": f"{idle / MILLISECOND:.0f}", "total": f"{total / MILLISECOND:.0f}"}
     parameters = {**_key(delivery), **milliseconds}
-    if (await session.execute(_HOLD, parameters)).one_or_none() is None:
+    if (await session.execute(_LOCK, parameters)).one_or_none() is None:
         return False
-    driver = session.sync_session.connection().connection.driver_connection  # which is there: nothing is waited for
-    assert isinstance(driver, DriverConnection), "what app_db.hosts makes"
+    driver = session.sync_session.connection().connection.driver_connection  # it is open already, so this does not wait
+    assert isinstance(driver, DriverConnection), "app_db.hosts makes these"
     driver.limit(idle=idle, total=total)  # guard: test_a_transaction_that_waits_too_long_is_a_failure_of_its_handler
     return True
 
 
 async def set_progress(session: Session, delivery: Delivery, progress: Any) -> bool:  # Any: JSON
-    """Show the owner how far the job is; False when the delivery holds it no longer."""
+    """Store the progress of the job for its owner; return False if the delivery no longer holds it."""
     return (await session.execute(_PROGRESS, {**_key(delivery), "progress": progress})).one_or_none() is not None
 
 
 async def extend(session: Session, delivery: Delivery, *, lease: timedelta) -> None:
-    """Renew the lease of a job that this transaction holds; heartbeats pass over its locked row."""
+    """Renew the lease of a job that this transaction has locked, because heartbeats skip locked rows."""
     await session.execute(_EXTEND, {**_key(delivery), "lease": lease})
 
 

@@ -1,4 +1,4 @@
-"""The SQL of a worker's signs of life: its own row, and the leases of the jobs that it runs."""
+"""The SQL of a worker's heartbeat: it updates the row of the worker, and renews the leases of its jobs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from app_db.jobs.ledger import Delivery
 from app_db.models import JobWorker
 from app_db.session import Session
 
-# A job whose handler is in a transaction has its row locked: waiting for it would cost all the others their leases.
+# SKIP LOCKED: the handler of a job may hold its row lock, and waiting for it would let all other leases expire.
 _BEAT = text("""
     WITH beat AS (
         INSERT INTO job_workers (id, host, pid, queues, concurrency, running, draining, holding, holds_until)
@@ -37,7 +37,7 @@ _HAS_SMTPUTF8 = select(func.bool_or(JobWorker.smtputf8)).where(JobWorker.beat_at
 
 @dataclass(frozen=True, slots=True)
 class WorkerRow:
-    """How a worker process shows up in `job_workers`."""
+    """The row of a worker process in `job_workers`."""
 
     id: UUID
     host: str
@@ -47,63 +47,64 @@ class WorkerRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """What a heartbeat learns about the jobs that it asked for: those it does not name are lost."""
+class BeatResult:
+    """What a heartbeat learns about the deliveries that it asked for."""
 
-    ours: set[Delivery]
+    held: set[Delivery]
+    """Those that this worker still holds; it has lost all others."""
     cancelled: set[Delivery]
-    """Those of `ours` that somebody wants to end."""
+    """Those of `held` with a cancellation request."""
 
 
 async def beat(
     session: Session,
     worker: WorkerRow,
     *,
-    holding: Sequence[UUID],
-    held: Sequence[Delivery],
+    held_ids: Sequence[UUID],
+    leased: Sequence[Delivery],
     running: int,
     draining: bool,
     lease: timedelta,
-) -> Held:
-    """Show that the worker lives, and renew the leases of the jobs that it runs, in one statement.
+) -> BeatResult:
+    """Record that the worker is alive, and renew the leases of its jobs, in one statement.
 
-    One whose row is locked by its own handler is held, but not renewed: no relay takes it before the lock is gone. Nor
-    then, for as long as the worker is known to be `holding` it: what becomes of it is written after the lock was lost.
+    If a handler has locked the row of its job, the lease is not renewed: no relay can claim the job while the lock is
+    held. After the lock is released, and until the outcome is recorded, the column `holding` keeps relays from it.
 
     Args:
-        session: whose transaction it is.
-        worker: who beats.
-        holding: all jobs that it has in hand.
-        held: those of them whose start is on record.
+        session: its transaction is joined.
+        worker: the worker that beats.
+        held_ids: all jobs that the worker runs or whose outcome it has yet to record.
+        leased: the deliveries among them whose start is committed.
         running: how many deliveries it runs.
-        draining: whether it takes no more.
-        lease: what held jobs get from now on, and for how long nobody takes what it is holding.
+        draining: whether it starts no more.
+        lease: the lease of `leased` from now on, and how long no relay claims a job of `held_ids`.
     """
     rows = await session.execute(
         _BEAT,
         {
             "worker_id": worker.id, "host": worker.host, "pid": worker.pid, "queues": list(worker.queues),
             "concurrency": worker.concurrency, "running": running, "draining": draining, "lease": lease,
-            "holding": list(holding),
-            "ids": [delivery.id for delivery in held], "fences": [delivery.fence for delivery in held],
+            "holding": list(held_ids),
+            "ids": [delivery.id for delivery in leased], "fences": [delivery.fence for delivery in leased],
         },
     )  # fmt: skip
     found = {Delivery(row.id, row.fence): row.is_cancelled for row in rows}
-    return Held(set(found), {delivery for delivery, is_cancelled in found.items() if is_cancelled})
+    return BeatResult(set(found), {delivery for delivery, is_cancelled in found.items() if is_cancelled})
 
 
 async def note_smtputf8(session: Session, worker_id: UUID, smtputf8: bool) -> bool:  # noqa: FBT001  # the value itself
-    """Keep whether the mail server of this worker takes addresses beyond ASCII; False while it is not on the list."""
+    """Store whether the mail server of this worker accepts non-ASCII addresses; False if the worker has no row."""
     statement = update(JobWorker).where(JobWorker.id == worker_id).values(smtputf8=smtputf8)
     return (await session.scalars(statement.returning(JobWorker.id))).one_or_none() is not None
 
 
 async def has_smtputf8(session: Session) -> bool | None:
-    """Whether a worker that lives can send mail to addresses beyond ASCII; None when none of them has said."""
+    """Return whether any live worker can send mail to non-ASCII addresses; None if no worker knows yet."""
     found: bool | None = (await session.scalars(_HAS_SMTPUTF8)).one()
     return found
 
 
 async def sign_off(session: Session, worker_id: UUID) -> None:
-    """Take the worker off the list: it has stopped."""
+    """Delete the row of a worker that has stopped."""
     await session.execute(delete(JobWorker).where(JobWorker.id == worker_id))
