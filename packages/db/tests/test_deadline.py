@@ -20,18 +20,18 @@ MOST_OF_IT = 0.6
 
 
 async def read(database: Database, seconds: float) -> None:
-    """A piece of work, of a statement that takes so long."""
+    """Database work whose statement takes so long."""
     await database.read_one(select(func.pg_sleep(seconds)), {})
 
 
 async def write(database: Database, seconds: float) -> None:
-    """A piece of work of the other kind."""
+    """Database work of the other kind."""
     async with database.unit_of_work() as session:
         await session.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": seconds})
 
 
 @pytest.mark.parametrize(("first", "second"), [(read, write), (write, read)], ids=["read-write", "write-read"])
-async def test_two_slow_pieces_of_work_share_one_deadline(
+async def test_slow_database_work_shares_one_deadline(
     open_with: OpenWith,
     first: Piece,
     second: Piece,
@@ -43,7 +43,7 @@ async def test_two_slow_pieces_of_work_share_one_deadline(
                 await second(hurried, MOST_OF_IT)
 
 
-async def test_behind_the_block_each_piece_has_the_whole_time_again(open_with: OpenWith) -> None:
+async def test_after_the_block_database_work_has_the_whole_time_again(open_with: OpenWith) -> None:
     async with open_with(request_timeout=LIMIT) as hurried:
         with one_deadline():
             await read(hurried, MOST_OF_IT)
@@ -51,7 +51,7 @@ async def test_behind_the_block_each_piece_has_the_whole_time_again(open_with: O
         await read(hurried, MOST_OF_IT)
 
 
-async def test_what_is_between_two_pieces_of_work_is_not_counted(open_with: OpenWith) -> None:
+async def test_time_between_database_work_is_not_counted(open_with: OpenWith) -> None:
     async with open_with(request_timeout=LIMIT) as hurried:
         with one_deadline():
             await read(hurried, 0)
@@ -60,7 +60,7 @@ async def test_what_is_between_two_pieces_of_work_is_not_counted(open_with: Open
             await read(hurried, 0)
 
 
-async def test_pieces_of_work_within_or_beside_each_other_count_once(open_with: OpenWith) -> None:
+async def test_overlapping_database_work_counts_once(open_with: OpenWith) -> None:
     async with open_with(request_timeout=LIMIT) as hurried:
         with one_deadline():
             async with hurried.unit_of_work():

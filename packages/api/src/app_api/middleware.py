@@ -75,7 +75,7 @@ class RequestContext:
             try:
                 await self.app(scope, receive, answer.send)
                 await answer.finish()
-            except asyncio.CancelledError:  # the server does that to what goes on for longer than `drain`
+            except asyncio.CancelledError:  # uvicorn cancels requests that outlive `drain`
                 if answer.status or not self.stopping.is_set():
                     raise
                 refusal = app_error_response(scope, RequestTimedOut())

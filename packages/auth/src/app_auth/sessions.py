@@ -53,7 +53,7 @@ async def sign_in(
         Throttled: before any hash is computed, for the right password as well.
         HashingBusy: when the hashing pool is full.
     """
-    account, began = await _proven(auth, session, email=email, password=password, client=client)
+    account, began = await _verify_password(auth, session, email=email, password=password, client=client)
     user_id, began = account.user_id, now or began
     # The user is locked: of N parallel sign-ins, each sees the sessions of those before it.
     ended = await UserSessionRepository(session).make_room(user_id, cap=auth.settings.sessions_per_user, now=began)
@@ -90,7 +90,7 @@ def _new_session(auth: Auth, user_id: UUID, *, client: Client, now: datetime) ->
     )
 
 
-async def _proven(
+async def _verify_password(
     auth: Auth, session: Session, *, email: str, password: str, client: Client
 ) -> tuple[Credentials, datetime]:
     """Return whose password this is, locked for the rest of the transaction, and the time by Postgres's clock."""
@@ -111,7 +111,7 @@ async def _proven(
     # may have been a parallel sign-in that rehashed the same password, so what is stored now is compared with.
     began = await users.still_has(account)
     if began is None:
-        return await _proven(
+        return await _verify_password(
             auth, session, email=email, password=password, client=client
         )  # guard: test_a_password_that_is_changed_while_it_signs_in_is_refused
     if new_hash is not None:

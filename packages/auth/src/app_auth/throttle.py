@@ -126,7 +126,7 @@ class Throttle:
 
     @asynccontextmanager
     async def login(self, client: Client, account: str) -> AsyncIterator[None]:
-        """Count a password check, which is the block: before it, and for the account only if it fails.
+        """Context manager around a password check: counts the address before it, the account only on failure.
 
         `account` is the canonical e-mail address, known or not, or whatever was given instead of an address.
         A block that ends well, or broke off because the database or the hashing pool is away, is given back; the

@@ -1,4 +1,4 @@
-"""How long the database work of one request may take, all of it together."""
+"""One time limit for all database work of a request."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from datetime import timedelta
 
 
 class _Clock:
-    """Runs while a piece of work does: pieces within or beside each other count once, what is between them never."""
+    """Counts time while any database work runs: overlapping work once, gaps not at all."""
 
     __slots__ = ("_running", "_since", "_spent")
 
@@ -18,17 +18,17 @@ class _Clock:
         self._since = self._spent = 0.0
 
     def start(self) -> float:
-        """Return the seconds that all pieces have taken so far."""
+        """Return the seconds that database work has taken so far."""
         now = time.monotonic()
         if not self._running:
-            self._since = now - self._spent  # guard: test_what_is_between_two_pieces_of_work_is_not_counted
+            self._since = now - self._spent  # guard: test_time_between_database_work_is_not_counted
         self._running += 1
         return now - self._since
 
     def stop(self) -> None:
         self._running -= 1
         if not self._running:
-            self._spent = time.monotonic() - self._since  # guard: test_two_slow_pieces_of_work_share_one_deadline
+            self._spent = time.monotonic() - self._since  # guard: test_slow_database_work_shares_one_deadline
 
 
 _clock: ContextVar[_Clock | None] = ContextVar("database_clock", default=None)
@@ -36,20 +36,21 @@ _clock: ContextVar[_Clock | None] = ContextVar("database_clock", default=None)
 
 @contextmanager
 def one_deadline() -> Iterator[None]:
-    """Let all pieces of database work in this block, and in the tasks that it starts, share one `request_timeout`.
+    """Let all database work in this block, and in the tasks that it starts, share one `request_timeout`.
 
-    Only what they take counts. Without such a block, as in workers and scripts, each piece has the whole time.
+    Only the time of database work counts. Without such a block, as in workers and scripts, each `database_work` has the
+    whole time.
     """
     token = _clock.set(_Clock())
     try:
         yield
     finally:
-        _clock.reset(token)  # guard: test_behind_the_block_each_piece_has_the_whole_time_again
+        _clock.reset(token)  # guard: test_after_the_block_database_work_has_the_whole_time_again
 
 
 @contextmanager
-def piece_of_work(limit: timedelta) -> Iterator[asyncio.Timeout]:
-    """Yield the time-out of one piece, to be entered: `limit`, less what the pieces before it have taken."""
+def database_work(limit: timedelta) -> Iterator[asyncio.Timeout]:
+    """Yield a timeout to enter: `limit`, less the time that earlier database work of the block has taken."""
     seconds, clock = limit.total_seconds(), _clock.get()
     if clock is None:
         yield asyncio.timeout(seconds)
@@ -58,4 +59,4 @@ def piece_of_work(limit: timedelta) -> Iterator[asyncio.Timeout]:
     try:
         yield deadline
     finally:
-        clock.stop()  # guard: test_what_is_between_two_pieces_of_work_is_not_counted
+        clock.stop()  # guard: test_time_between_database_work_is_not_counted

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from sqlalchemy.util import greenlet_spawn
 
 from app_db.connections import Vet, make_engine
-from app_db.deadline import piece_of_work
+from app_db.deadline import database_work
 from app_db.jobs.after_commit import ON_COMMIT
 from app_db.jobs.notifier import Notifier
 from app_db.outage import DatabaseUnavailable, is_outage
@@ -82,7 +82,7 @@ class Database:
         read_only = read_only or stale
         session = (self.replica_sessions if stale else self.read_sessions if read_only else self.sessions)()
         session.info["request_id"] = request_id
-        with piece_of_work(self.settings.request_timeout) as deadline:
+        with database_work(self.settings.request_timeout) as deadline:
             try:
                 async with deadline:
                     with session.naming_failed_flush():
@@ -111,7 +111,7 @@ class Database:
             with self.read_engine.sync_engine.connect() as connection:
                 return connection.execute(statement, parameters).one_or_none()
 
-        with piece_of_work(self.settings.request_timeout) as deadline:
+        with database_work(self.settings.request_timeout) as deadline:
             try:
                 async with deadline:
                     return await greenlet_spawn(read)

@@ -85,7 +85,7 @@ class DatabaseSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     transaction_timeout: Wait = timedelta(0)
     """For a whole transaction, however busy it is; 0 is no limit (a request has `request_timeout`)."""
     request_timeout: Annotated[Wait, Field(gt=timedelta(0))] = timedelta(seconds=5)
-    """All database work of one request together; where there is no request, each piece of work."""
+    """Limit for all database work of one request together; without a request, for each database call."""
     ping_after_idle: Wait = timedelta(seconds=5)
     """A connection that was idle for longer is asked whether it still lives before it is used."""
     ping_timeout: Annotated[Wait, Field(gt=timedelta(0))] = timedelta(seconds=0.5)

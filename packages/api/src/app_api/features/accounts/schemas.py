@@ -59,7 +59,7 @@ class AccessTokenForm(TokenRequest):
 class RefreshTokenCreate(TokenRequest):
     """A refresh token to exchange."""
 
-    # As long as a body may be: whatever is none of ours, of any length, gets the same answer.
+    # Any length the body limit allows, so that every foreign token gets the same answer.
     refresh_token: Annotated[str, Field(max_length=65536)]
 
 
