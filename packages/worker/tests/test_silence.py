@@ -51,7 +51,7 @@ async def test_a_start_on_a_silent_connection_is_given_back(
         """Do nothing."""
 
     runner = make_runner(note, database=over_network)
-    runner.expected = mode
+    runner.expected_mode = mode
     delivery = await jobs.deliver()
     network.forget()
 
