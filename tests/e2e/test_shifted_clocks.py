@@ -4,12 +4,13 @@ As in the project's own report: a worker that was 15 days ahead deleted living s
 that was 31 minutes behind mailed dead links, or completed `email.link` without a mail and without a line.
 """
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from httpx2 import AsyncClient
+from httpx2 import AsyncClient, Response
 from sqlalchemy import text
 
 from app_auth.testing import MakeAccount, SignIn
@@ -20,6 +21,7 @@ from app_db.jobs.outbox import enqueue
 from app_db.jobs.retention import QUEUE
 from app_db.models import TokenPurpose
 from app_db.settings import DatabaseSettings
+from app_db.types import new_id
 
 from .conftest import StartWorker, api_environment
 from .http_site import NO_LIMITS
@@ -124,3 +126,42 @@ async def test_an_api_whose_clock_is_wrong_ends_sessions_in_time(shifted_api: Ap
         answer = await http.get("/auth/me", headers={"Authorization": f"Bearer {tokens['access_token']}"})
 
         assert answer.status_code == 401
+
+
+WINDOW = 10
+"""Seconds in which two wrong passwords are the last."""
+
+
+@pytest.fixture(params=[(AHEAD, BEHIND), (BEHIND, AHEAD)], ids=["ahead first", "behind first"])
+def differing_apis(
+    request: pytest.FixtureRequest, database_settings: DatabaseSettings, valkey_url: str, tmp_path: Path
+) -> Iterator[list[Api]]:
+    """Two processes with one Valkey, and a clock each."""
+    environment = api_environment(database_settings.url.get_secret_value(), valkey_url)
+    environment |= {**NO_LIMITS, "APP_THROTTLE__LOGIN_ACCOUNT": f"2/{WINDOW}s"}
+    apis = [Api(env={**environment, **skew(clock)}, log=tmp_path / f"api{clock}.log") for clock in request.param]
+    yield apis
+    for api in apis:
+        api.stop()
+
+
+async def test_apis_whose_clocks_differ_count_guesses_together_and_forget_them_in_time(
+    differing_apis: list[Api], database: Database
+) -> None:
+    form = {"username": f"{new_id().hex}@example.com", "password": PASSWORD}
+    first, second = differing_apis
+    async with AsyncClient(timeout=30) as http:
+
+        async def guess(api: Api) -> Response:
+            return await http.post(f"{api.url}/auth/access-token", data=form)
+
+        guesses = [(await guess(first)).status_code for _ in range(2)]
+        refused = await guess(second)
+        wait = int(refused.headers.get("Retry-After", 0))
+        await asyncio.sleep(wait)
+        afterwards = await guess(second)
+
+    assert guesses == [400, 400]
+    assert refused.status_code == 429
+    assert 1 <= wait <= WINDOW
+    assert afterwards.status_code == 400
