@@ -27,7 +27,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONWARNINGS MYPYP
 .PHONY: help install dev psql shell seed jobs api migrate revision test test-tools test-e2e test-attack test-slow test-isolated coverage check \
 	check-format check-lint check-types check-contracts check-dependencies check-sql check-lock docs guards bench bench-http \
 	bench-jobs bench-failover format lock reference clean \
-	public-api openapi release check-public-api check-openapi check-fragments findings
+	public-api openapi client release check-public-api check-openapi check-fragments findings
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' Makefile
@@ -183,6 +183,9 @@ lock: install ## Add what is newly declared to the requirements.lock files; UNTI
 
 public-api: install ## Write anew what each package offers to others (packages/*/API.txt)
 	@$(VENV) scripts/public_api.py
+
+client: install ## Write clients of the API to dist/client: a Python package, and where Node is types for TypeScript
+	@$(VENV) scripts/client.py
 
 openapi: install ## Write anew what the API says of itself (packages/api/openapi.json)
 	@$(VENV) scripts/openapi.py
