@@ -5,7 +5,7 @@ from pathlib import Path
 from tests.docs.checkout import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-MOST_WORDS = 37800
+MOST_WORDS = 37500
 """30,000 is the aim; this is the number reached, and may only go down."""
 
 
