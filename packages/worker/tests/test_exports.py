@@ -10,15 +10,19 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from app_db import Database
+from app_db import Database, Session
 from app_db.features.export.payloads import AccountExport, PruneExports
 from app_db.features.export.repository import ExportRepository
 from app_db.jobs.ledger import Delivery
 from app_db.models import JobState, User, UserSession
+from app_db.paging import Cursor, Slice
 from app_db.testing.plugin import MakeUser
 from app_db.types import new_id, utcnow
-from app_worker.features.export.handlers import PAGE, PART, SHOWN
+from app_worker.context import JobContext
+from app_worker.features.export.handlers import PAGE, PIECE, ROOM, SHOWN, _Shown, collect
+from app_worker.features.export.parts import PARTS
 from app_worker.handlers import HANDLERS
+from app_worker.registry import Mode, handles
 
 from .conftest import Jobs, MakeRunner
 
@@ -87,7 +91,7 @@ async def test_an_export_has_no_size_beyond_which_it_fails(
     assert (await jobs.get(delivery)).state is JobState.COMPLETED
     assert len((await exported(jobs.database, delivery.id, user.id))["jobs"]) == 5001
     assert await jobs.scalar("SELECT count(*) > 1 AND max(length(content)) < 1000000 FROM export_parts")
-    assert PART < 1000000
+    assert PIECE < 1000000
 
 
 async def test_an_export_that_is_tried_again_begins_anew(
@@ -153,7 +157,7 @@ async def test_an_export_shows_how_far_it_is(jobs: Jobs, make_runner: MakeRunner
 
     await make_runner(*HANDLERS).run(delivery)
 
-    assert (await jobs.get(delivery)).progress == {"done": 3, "of": 3, "step": "done"}
+    assert (await jobs.get(delivery)).progress == {"done": len(PARTS) + 1, "of": len(PARTS) + 1, "step": "done"}
 
 
 async def test_an_export_for_a_user_who_has_left_is_empty(jobs: Jobs, make_runner: MakeRunner) -> None:
@@ -163,3 +167,47 @@ async def test_an_export_for_a_user_who_has_left_is_empty(jobs: Jobs, make_runne
 
     job = await jobs.get(delivery)
     assert (job.state, job.result) == (JobState.COMPLETED, {})
+
+
+async def pets(session: Session, user_id: UUID, *, after: Cursor | None, limit: int) -> Slice[dict[str, int]]:
+    """Give two pages of a list."""
+    return Slice([{"number": 1}], Cursor(user_id)) if after is None else Slice([{"number": 2}], None)
+
+
+async def no_pets(session: Session, user_id: UUID, *, after: Cursor | None, limit: int) -> Slice[dict[str, int]]:
+    """Give an empty page."""
+    return Slice([], None)
+
+
+async def badge(session: Session, user_id: UUID, *, after: Cursor | None, limit: int) -> dict[str, str]:
+    """Give one thing that is not in a list."""
+    return {"color": "blue"}
+
+
+@handles(AccountExport, mode=Mode.LEASE)
+async def export_with_pets(job: JobContext, payload: AccountExport) -> dict[str, Any]:
+    return await collect(job, payload.user_id, parts={"badge": badge, "cats": no_pets, "pets": pets})
+
+
+async def test_an_export_has_the_part_of_each_feature(jobs: Jobs, make_runner: MakeRunner, make_user: MakeUser) -> None:
+    user = await make_user()
+    delivery = await jobs.deliver(AccountExport(user_id=user.id), owner_id=user.id)
+
+    await make_runner(export_with_pets).run(delivery)
+
+    document = await exported(jobs.database, delivery.id, user.id)
+    parts = {"badge": {"color": "blue"}, "cats": [], "pets": [{"number": 1}, {"number": 2}]}
+    assert document == {"account": document["account"], **parts}
+    result = (await jobs.get(delivery)).result
+    assert result == {**document, "cats_total": 0, "pets_total": 2, "download": f"/auth/me/exports/{delivery.id}"}
+
+
+def test_the_result_of_an_export_shows_no_more_than_it_has_room_for() -> None:
+    """A result may have 256 KiB; with the rows of many features it would fail for good."""
+    shown = _Shown()
+    row = {"note": "x" * (ROOM // 4)}
+
+    first, second = shown.take([row, row], most=SHOWN), shown.take([row, row], most=SHOWN)
+
+    assert (first, second) == ([row, row], [row])
+    assert shown.take([{"id": 1}, {"id": 2}], most=SHOWN) == []

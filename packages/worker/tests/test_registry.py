@@ -9,6 +9,7 @@ import pytest
 from app_db.features.export.payloads import AccountExport
 from app_db.features.retention.payloads import PruneSessions
 from app_db.jobs.catalog import CATALOG
+from app_runtime.discovery import FeatureError
 from app_worker.context import JobContext
 from app_worker.handlers import HANDLERS
 from app_worker.registry import Registry, default_backoff, handles
@@ -27,12 +28,13 @@ def test_every_payload_of_the_catalog_has_a_handler() -> None:
 
 
 def test_a_payload_without_a_handler_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"no handler for account.export, sessions.prune: write it"):
+    complaint = r"no handler for sessions.prune \(app_db.features.retention.payloads\), account.export \(.*\): write it"
+    with pytest.raises(FeatureError, match=complaint):
         Registry([note], catalog=[PruneSessions, AccountExport])
 
 
 def test_two_handlers_of_one_kind_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"two handlers for test.note"):
+    with pytest.raises(FeatureError, match=r"two handlers for test.note: remove one"):
         Registry([note, note], catalog=())
 
 

@@ -3,10 +3,15 @@
 import sys
 
 try:
-    from app_worker import first_signal  # noqa: F401  # before what takes long to import
-    from app_worker.main import main
+    from app_worker import first_signal  # noqa: F401, I001  # before what takes long to import
+    from app_runtime.discovery import FeatureError
 
-    main()
+    try:
+        from app_worker.main import main
+
+        main()
+    except FeatureError as error:
+        sys.exit(f"error: {error}")
 except KeyboardInterrupt:  # while it was imported, too
     sys.stderr.write("error: stopped by Ctrl-C\n")
     sys.exit(130)

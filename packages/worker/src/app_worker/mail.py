@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import localtime
+from pathlib import Path
 from typing import Protocol
 
 import jinja2
@@ -15,7 +16,7 @@ from app_auth.errors import InvalidEmail
 from app_auth.mail import MailSettings, read_mailbox
 from app_auth.one_time import OneTimeTokens
 from app_db.models import OneTimeToken, TokenPurpose
-from app_runtime.discovery import feature_folders
+from app_runtime.discovery import FeatureError, feature_folders
 from app_worker.mail_errors import MailError, MailServerRefuses, MailUndeliverable
 from app_worker.settings import CommandSettings
 from app_worker.smtp import SmtpMailer
@@ -26,8 +27,23 @@ log = structlog.get_logger(__name__)
 
 PRODUCT = "Groundwork"
 
+
+def template_folders(package: str) -> list[Path]:
+    """Return the folders of features in which templates of mails are.
+
+    Raises:
+        FeatureError: two templates have one name.
+    """
+    folders = [folder / "templates" for folder in feature_folders(package)]
+    there: dict[str, Path] = {}
+    for template in (template for folder in folders for template in sorted(folder.glob("*.*"))):
+        if (other := there.setdefault(template.name, template)) != template:
+            raise FeatureError(f"{template}: there is one in {other.parent}: rename one of them")
+    return folders
+
+
 _TEMPLATES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader([folder / "templates" for folder in feature_folders("app_worker.features")]),
+    loader=jinja2.FileSystemLoader(template_folders("app_worker.features")),
     autoescape=jinja2.select_autoescape(["html"]),
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,

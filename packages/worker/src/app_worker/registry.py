@@ -11,6 +11,7 @@ from typing import Any
 
 from app_db.jobs.bounds import LONGEST_DELAY, LONGEST_TIMEOUT, SMALLINT
 from app_db.jobs.payload import JobPayload
+from app_runtime.discovery import FeatureError
 from app_runtime.texts import safe_repr
 from app_worker.context import JobContext
 
@@ -111,11 +112,12 @@ class Registry:
         for handler in handlers:
             kind = handler.payload_class.kind
             if kind in by_kind:
-                raise ValueError(f"two handlers for {kind}")
+                raise FeatureError(f"two handlers for {kind}: remove one of them")
             by_kind[kind] = handler
-        missing = sorted(payload_class.kind for payload_class in catalog if payload_class.kind not in by_kind)
+        missing = [payload_class for payload_class in catalog if payload_class.kind not in by_kind]
         if missing:
-            raise ValueError(f"no handler for {', '.join(missing)}: write it in `handlers.py` of its feature")
+            names = ", ".join(f"{payload_class.kind} ({payload_class.__module__})" for payload_class in missing)
+            raise FeatureError(f"no handler for {names}: write it in `handlers.py` of the same feature in app_worker")
         self.by_kind: Mapping[str, Handler] = by_kind
         self.leased_kinds = [kind for kind, handler in by_kind.items() if handler.mode is Mode.LEASE]
         self.retention = {kind: handler.keep for kind, handler in by_kind.items() if handler.keep is not None}

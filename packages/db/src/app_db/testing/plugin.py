@@ -21,11 +21,14 @@ from app_db.types import new_id
 from app_runtime.discovery import feature_folders
 from app_runtime.testing.servers import PostgresServer
 
-FEATURES = "app_db.features"
-# The fixtures of features. Named, not imported: pytest does that, and rewrites their assertions.
-pytest_plugins = [
-    f"{FEATURES}.{folder.name}.factories" for folder in feature_folders(FEATURES) if (folder / "factories.py").is_file()
-]
+
+def factory_modules(package: str) -> list[str]:
+    """Return the names of the modules in which features have fixtures. They are not imported: pytest does it."""
+    folders = feature_folders(package)
+    return [f"{package}.{folder.name}.factories" for folder in folders if (folder / "factories.py").is_file()]
+
+
+pytest_plugins = factory_modules("app_db.features")
 SERVER_URL = "app_postgres_server_url"
 POSTGRES = pytest.StashKey[PostgresServer]()
 CLAIM = pytest.StashKey[Claim]()

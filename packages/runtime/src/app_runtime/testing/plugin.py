@@ -1,13 +1,19 @@
 """What every test run begins with: nothing that a shell exported for others, and a real Valkey for tests that ask."""
 
+import importlib
 import os
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from app_runtime.testing.environment import for_tests
 from app_runtime.testing.servers import ValkeyServer
+
+type MakeFeatures = Callable[[Mapping[str, str]], str]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,3 +38,23 @@ def valkey_url() -> Iterator[str]:
     """Return the URL of a Valkey of this test process alone."""
     with ValkeyServer.temporary() as valkey:
         yield valkey.url
+
+
+@pytest.fixture
+def make_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeFeatures]:
+    """Return a function that writes files such as `pets/models.py` below a package, and returns the package's name."""
+    packages: list[str] = []
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def make(files: Mapping[str, str]) -> str:
+        packages.append(f"features_{uuid4().hex}")
+        for name, text in {"__init__.py": "", **files}.items():
+            path = tmp_path / packages[-1] / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        importlib.invalidate_caches()
+        return packages[-1]
+
+    yield make
+    for name in [name for name in sys.modules if name.partition(".")[0] in packages]:
+        del sys.modules[name]

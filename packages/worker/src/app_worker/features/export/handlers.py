@@ -1,6 +1,7 @@
 """What a user may ask for about themselves."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -10,21 +11,24 @@ import structlog
 
 from app_db.features.export.payloads import AccountExport, PruneExports
 from app_db.features.export.repository import ExportRepository
-from app_db.models import Job, User, UserSession
-from app_db.repositories.jobs import JobRepository
-from app_db.repositories.user_sessions import UserSessionRepository
+from app_db.models import User
+from app_db.paging import Cursor, Slice
 from app_db.repositories.users import UserRepository
 from app_worker.context import JobContext
+from app_worker.features.export.parts import PARTS, Export, Part, Row
 from app_worker.pruning import delete_all, note_done
 from app_worker.registry import Mode, handles
 
 log = structlog.get_logger(__name__)
 
 PAGE = 500
-PART = 256 * 1024
+"""Rows that a feature is asked for at once."""
+PIECE = 256 * 1024
 """Bytes of one piece of the file."""
 SHOWN = 100
-"""So many jobs are in the result too; the file has all."""
+"""So many rows of each part are in the result too; the file has all."""
+ROOM = 128 * 1024
+"""Bytes of all rows in the result together, which is less than a result may have."""
 
 
 @dataclass
@@ -36,7 +40,7 @@ class _File:
     number: int = 0
     rest: list[str] = field(default_factory=list)
 
-    async def write(self, text: str, *, at_least: int = PART) -> None:
+    async def write(self, text: str, *, at_least: int = PIECE) -> None:
         """Add to the file; what has come together is kept as a piece of it."""
         self.rest.append(text)
         content = "".join(self.rest).encode()
@@ -46,47 +50,84 @@ class _File:
             self.number, self.rest = self.number + 1, []
 
 
+@dataclass
+class _Shown:
+    """The beginning of each part, for the result of the job."""
+
+    room: int = ROOM
+
+    def take(self, rows: Sequence[Row], *, most: int) -> list[Row]:
+        """Return as many of the rows as there is room for."""
+        taken: list[Row] = []
+        for row in rows[:most]:
+            self.room -= len(json.dumps(row))
+            if self.room < 0:
+                break
+            taken.append(row)
+        return taken
+
+
 @handles(AccountExport, mode=Mode.LEASE, timeout=timedelta(minutes=5))
 async def export_account(job: JobContext, payload: AccountExport) -> dict[str, Any]:
     """Collect all that we hold about a user (GDPR, article 15) in a file that the owner of the job fetches.
 
-    The result of the job says where, and shows the beginning.
+    Each feature is asked for its part. The result of the job says where the file is, and shows the beginning.
     """
-    await job.set_progress({"done": 0, "of": 3, "step": "account"})
+    return await collect(job, payload.user_id, parts=PARTS)
+
+
+async def collect(job: JobContext, user_id: UUID, *, parts: Mapping[str, Export]) -> dict[str, Any]:
+    """Write the file of an export with these parts, and return what the job's result shows of it."""
+    steps = len(parts) + 1
+    await job.set_progress({"done": 0, "of": steps, "step": "account"})
     async with job.transaction() as session:
         await ExportRepository(session).begin(job.id)
-        user = await UserRepository(session).get(payload.user_id)
+        user = await UserRepository(session).get(user_id)
     if user is None:
         return {}
-    await job.set_progress({"done": 1, "of": 3, "step": "sessions"})
+    file, shown = _File(job, user_id), _Shown()
+    result: dict[str, Any] = {"account": _account(user)}
+    await file.write(json.dumps(result)[:-1])
+    for done, (name, export) in enumerate(parts.items(), start=1):
+        await job.set_progress({"done": done, "of": steps, "step": name})
+        result |= await _write_part(file, shown, name=name, export=export)
+    await file.write("}", at_least=0)
+    await job.set_progress({"done": steps, "of": steps, "step": "done"})
     async with job.transaction() as session:
-        sessions = await UserSessionRepository(session).of_user(payload.user_id)
-    await job.set_progress({"done": 2, "of": 3, "step": "jobs"})
-    begin = {"account": _account(user), "sessions": [_session(user_session) for user_session in sessions]}
-    file = _File(job, payload.user_id)
-    await file.write(json.dumps(begin)[:-1] + ', "jobs": [')
-    shown, total = await _write_jobs(job, payload, file)
-    await file.write("]}", at_least=0)
-    await job.set_progress({"done": 3, "of": 3, "step": "done"})
-    async with job.transaction() as session:
-        await ExportRepository(session).keep_only(job.id, user_id=payload.user_id)
-    return {**begin, "jobs": shown, "jobs_total": total, "download": f"/auth/me/exports/{job.id}"}
+        await ExportRepository(session).keep_only(job.id, user_id=user_id)
+    return {**result, "download": f"/auth/me/exports/{job.id}"}
 
 
-async def _write_jobs(job: JobContext, payload: AccountExport, file: _File) -> tuple[list[dict[str, str]], int]:
-    """Write all jobs of the user, and return the newest of them and how many there are."""
-    shown: list[dict[str, str]] = []
-    total, after = 0, None
+async def _write_part(file: _File, shown: _Shown, *, name: str, export: Export) -> dict[str, Any]:
+    """Write the part of a feature, and return what the result of the job shows of it."""
+    part = await _read(file, export, after=None)
+    await file.write(f", {json.dumps(name)}: ")
+    if not isinstance(part, Slice):
+        await file.write(json.dumps(part))
+        if isinstance(part, Mapping):
+            rows = shown.take([part], most=1)
+            return {name: rows[0]} if rows else {}
+        return {name: shown.take(part, most=len(part))}
+    beginning: list[Row] = []
+    total = 0
+    await file.write("[")
     while True:
-        async with job.transaction() as session:
-            page = await JobRepository(session).owned_by(payload.user_id, after=after, limit=PAGE)
-        rows = [_job(other) for other in page.items]
-        shown += rows[: SHOWN - len(shown)]
-        if rows:
-            await file.write((", " if total else "") + json.dumps(rows)[1:-1])
-        total, after = total + len(rows), page.next
-        if after is None:
-            return shown, total
+        if part.items:
+            await file.write((", " if total else "") + json.dumps([*part.items])[1:-1])
+        beginning += shown.take(part.items, most=SHOWN - len(beginning))
+        total += len(part.items)
+        if part.next is None:
+            break
+        part = await _read(file, export, after=part.next)
+        assert isinstance(part, Slice), "a page follows a page"
+    await file.write("]")
+    return {name: beginning, f"{name}_total": total}
+
+
+async def _read(file: _File, export: Export, *, after: Cursor | None) -> Part:
+    """Ask a feature for a page, in a transaction that has ended when the page is written."""
+    async with file.job.transaction() as session:
+        return await export(session, file.user_id, after=after, limit=PAGE)
 
 
 def _account(user: User) -> dict[str, str]:
@@ -96,18 +137,6 @@ def _account(user: User) -> dict[str, str]:
         "role": user.role.value,
         "created_at": user.created_at.isoformat(),
     }
-
-
-def _session(user_session: UserSession) -> dict[str, str]:
-    return {
-        "id": str(user_session.id),
-        "created_at": user_session.created_at.isoformat(),
-        "last_used_at": user_session.last_used_at.isoformat(),
-    }
-
-
-def _job(job: Job) -> dict[str, str]:
-    return {"id": str(job.id), "kind": job.kind, "created_at": job.created_at.isoformat()}
 
 
 @handles(PruneExports, mode=Mode.LEASE, timeout=timedelta(minutes=10))

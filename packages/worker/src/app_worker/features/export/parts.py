@@ -1,0 +1,41 @@
+"""What each feature adds to an export: the function `export` in its `export.py`."""
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from app_db.paging import Slice
+from app_runtime.discovery import FeatureError, find
+
+type Row = Mapping[str, Any]  # Any: JSON
+type Part = Slice[Row] | Sequence[Row] | Row
+
+RESERVED = ("account", "download")
+"""Members of an export that are no part of a feature."""
+
+type Export = Callable[..., Awaitable[Part]]
+"""`async def export(session: Session, user_id: UUID, *, after: Cursor | None, limit: int) -> Part`.
+
+Called in a transaction of its own for each page, which is closed before the page is written: it opens none itself. A
+`Slice` is a page, and as long as it has a `next` more is asked for; a list or a dict is the whole part.
+"""
+
+
+def found_parts(package: str) -> dict[str, Export]:
+    """Return the functions of the features by the name of their folder, which is the name of the member in an export.
+
+    Raises:
+        FeatureError: a file has no such function, or its folder has the name of another member.
+    """
+    parts: dict[str, Export] = {}
+    for found in find(package, "export"):
+        function = vars(found.module).get("export")
+        if not inspect.iscoroutinefunction(function):
+            raise FeatureError(f"{found.path}: add `async def export(session, user_id, *, after, limit)`")
+        if found.feature in RESERVED:
+            raise FeatureError(f"{found.path}: an export has {found.feature!r} already: rename the folder")
+        parts[found.feature] = function
+    return parts
+
+
+PARTS = found_parts("app_worker.features")

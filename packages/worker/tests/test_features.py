@@ -1,0 +1,105 @@
+"""What the worker finds in the folders of features."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app_runtime.discovery import FeatureError
+from app_runtime.testing.plugin import MakeFeatures
+from app_worker.crons import found_crons
+from app_worker.features.export.parts import found_parts
+from app_worker.handlers import found_handlers
+from app_worker.mail import template_folders
+
+HANDLERS = """
+from app_db.features.retention.payloads import PruneJobs
+from app_worker.registry import handles
+
+@handles(PruneJobs)
+async def prune(job, payload): ...
+
+again = prune
+"""
+CRONS = """
+from app_db.features.retention.payloads import PruneJobs
+from app_worker.schedule import Cron
+
+nightly = Cron("test.nightly", "0 3 * * *", PruneJobs)
+"""
+EXPORT = """
+async def export(session, user_id, *, after, limit): ...
+"""
+
+
+def two_of(file: str, text: str) -> dict[str, str]:
+    """Return the files of two features, each with the same."""
+    return {
+        f"{name}/{path}": content for name in ("dogs", "pets") for path, content in (("__init__.py", ""), (file, text))
+    }
+
+
+def test_a_handler_is_found_once(make_features: MakeFeatures) -> None:
+    (handler,) = found_handlers(make_features({"pets/__init__.py": "", "pets/handlers.py": HANDLERS}))
+
+    assert handler.payload_class.kind == "jobs.prune"
+
+
+def test_two_handlers_of_one_kind_in_features_are_refused(make_features: MakeFeatures) -> None:
+    package = make_features(two_of("handlers.py", HANDLERS))
+
+    with pytest.raises(
+        FeatureError, match=r"pets/handlers.py: 'jobs.prune' has a handler already in .*dogs/handlers.py"
+    ):
+        list(found_handlers(package))
+
+
+def test_two_crons_of_one_name_are_refused(make_features: MakeFeatures) -> None:
+    package = make_features(two_of("crons.py", CRONS))
+
+    with pytest.raises(FeatureError, match=r"pets/crons.py: there is a cron 'test.nightly' in .*dogs/crons.py"):
+        list(found_crons(package))
+
+
+def test_two_templates_of_one_name_are_refused(make_features: MakeFeatures) -> None:
+    package = make_features(two_of("templates/hello.txt", "Hello"))
+
+    with pytest.raises(FeatureError, match=r"pets/templates/hello.txt: there is one in .*dogs/templates"):
+        template_folders(package)
+
+
+def test_a_feature_has_one_function_for_exports(make_features: MakeFeatures) -> None:
+    assert list(found_parts(make_features(two_of("export.py", EXPORT)))) == ["dogs", "pets"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "text", "cure"),
+    [
+        ("pets", "def export(session, user_id, *, after, limit): ...", "add `async def export"),
+        ("pets", "", "add `async def export"),
+        ("download", EXPORT, "rename the folder"),
+    ],
+)
+def test_what_is_no_part_of_an_export_is_refused(
+    make_features: MakeFeatures, folder: str, text: str, cure: str
+) -> None:
+    package = make_features({f"{folder}/__init__.py": "", f"{folder}/export.py": text})
+
+    with pytest.raises(FeatureError, match=rf"{folder}/export.py: .*{cure}"):
+        found_parts(package)
+
+
+def test_a_process_says_in_one_line_which_feature_does_not_fit(make_features: MakeFeatures, tmp_path: Path) -> None:
+    broken = tmp_path / make_features({"pets/__init__.py": "", "pets/handlers.py": "import nothing_like_it"})
+    start = f"""
+import runpy, app_worker.features
+app_worker.features.__path__ = [{str(broken)!r}]
+runpy.run_module("app_worker", run_name="__main__")
+"""
+
+    process = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=False)
+
+    assert process.returncode == 1
+    assert process.stderr.startswith(f"error: {broken}/pets/")
+    assert process.stderr.count("\n") == 1
