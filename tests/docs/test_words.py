@@ -1,22 +1,33 @@
-"""The pages get no longer: a reader's time is the limit, so what is added somewhere is cut somewhere else."""
+"""The pages get no longer: a reader's time is the limit, so what is added somewhere is cut somewhere else.
 
-from pathlib import Path
+docs/reference/configuration.md is apart: it is generated from the docstrings of the settings, one row for each, and
+looked up rather than read.
+"""
 
 from tests.docs.checkout import ROOT
+from tests.docs.pages import BLOCK
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-MOST_WORDS = 37500
-"""30,000 is the aim; this is the number reached, and may only go down."""
+GENERATED = ROOT / "docs/reference/configuration.md"
+PAGES = [ROOT / "README.md", *sorted({*(ROOT / "docs").rglob("*.md")} - {GENERATED})]
+MOST_WORDS = 34_900
+"""What `wc -w` counts, code and tables included. The aim is 30,000; this is the number reached: it only goes down."""
+MOST_WORDS_OF_PROSE = 30_000
+"""The same without the blocks of code, most of which a test performs."""
 
 
-def words(page: Path) -> int:
-    return len(page.read_text().split())
+def words(*, code: bool) -> int:
+    texts = (page.read_text() for page in PAGES)
+    return sum(len((text if code else BLOCK.sub("", text)).split()) for text in texts)
 
 
 def test_all_pages_together_get_no_longer() -> None:
-    assert sum(map(words, PAGES)) <= MOST_WORDS
+    assert words(code=True) <= MOST_WORDS
+
+
+def test_the_prose_of_all_pages_is_read_in_two_hours() -> None:
+    assert words(code=False) <= MOST_WORDS_OF_PROSE
 
 
 def test_the_limit_is_the_number_reached() -> None:
     """So that what was cut is not quietly written again."""
-    assert sum(map(words, PAGES)) > MOST_WORDS * 0.97
+    assert words(code=True) > MOST_WORDS * 0.95
