@@ -1,4 +1,4 @@
-"""What errors mean that come together: asyncio.TaskGroup wraps what its tasks raise, even a single error."""
+"""Exception groups: asyncio.TaskGroup raises one even for a single error of a task."""
 
 from collections.abc import Iterator
 
@@ -7,19 +7,19 @@ from app_worker.mail_errors import MailUndeliverable
 
 
 def as_one(error: BaseException) -> BaseException:
-    """Return what decides over an attempt that was ended by this error: itself, or what is in it if it is a group.
+    """Return the exception that decides the outcome of an attempt: the error itself, or one of its group.
 
-    One that says that no attempt will do prevails. The attempt is put off, for the longest delay, if nothing failed.
+    Discard and MailUndeliverable come first, then failures. If the group holds only Snooze, the longest delay counts.
     """
     if not isinstance(error, BaseExceptionGroup):
         return error
     if (final := error.subgroup((Discard, MailUndeliverable))) is not None:
         return next(_members(final))
-    wishes, failures = error.split(Snooze)
+    snoozes, failures = error.split(Snooze)
     if failures is not None:
         return failures
-    assert wishes is not None, "a group has members"
-    return max((each for each in _members(wishes) if isinstance(each, Snooze)), key=lambda wish: wish.delay)
+    assert snoozes is not None, "a group has members"
+    return max((each for each in _members(snoozes) if isinstance(each, Snooze)), key=lambda snooze: snooze.delay)
 
 
 def _members(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

@@ -1,4 +1,4 @@
-"""What people do to jobs and queues: cancel, retry, discard, pause, limit. Nothing here commits."""
+"""Actions of people on jobs and queues: cancel, retry, discard, pause, limit. Nothing here commits."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from app_db.models import FINAL_STATES, OPEN_STATES, Job, JobCancellation, JobSt
 from app_db.session import Session
 
 QUEUED = frozenset({JobState.SCHEDULED, JobState.AVAILABLE, JobState.DISPATCHED, JobState.RETRYABLE})
-"""States in which a job has not begun; but a tx job that runs shows `dispatched` too, with its row locked."""
+"""States of jobs that have not started; a running tx job shows `dispatched` too, but its row is locked."""
 RETRIABLE = FINAL_STATES | {JobState.RETRYABLE, JobState.SCHEDULED}
 FAILED = frozenset({JobState.DISCARDED, JobState.RETRYABLE})
 
 NO_SYNC = {"synchronize_session": False}
-"""Entities that the session holds already are not brought up to date: read them again."""
+"""The statements do not update entities that are loaded in the session already: read those again."""
 
 
 class JobIsFinal(Conflict):
@@ -51,7 +51,7 @@ class FilterTooWide(Invalid):
 
 
 class Action(StrEnum):
-    """What can be done to many jobs at once."""
+    """An action that may be applied to many jobs at once."""
 
     CANCEL = "cancel"
     RETRY = "retry"
@@ -60,7 +60,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs are meant: those that match all that is given."""
+    """Chooses the jobs that match all values that are not None."""
 
     state: JobState | None = None
     kind: str | None = None
@@ -68,25 +68,25 @@ class JobFilter:
     owner_id: UUID | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        """Return the WHERE of it."""
+        """Return the conditions of the WHERE clause."""
         conditions = [] if self.state is None else [_is_in({self.state})]
         columns = ((Job.kind, self.kind), (Job.queue, self.queue), (Job.owner_id, self.owner_id))
         return conditions + [column == value for column, value in columns if value is not None]
 
 
 async def cancel(session: Session, job_id: UUID) -> None:
-    """End a job: at once if it waits; otherwise it is asked to, and its worker looks as soon as this is committed.
+    """Cancel a job: at once if it waits; else write a cancellation request, which notifies its worker after the commit.
 
-    A job that runs in tx mode cannot be stopped: it completes, or is cancelled instead of its next attempt. To cancel
-    again, or what is cancelled already, is no error.
+    A job that runs in tx mode cannot be stopped: it completes, or is cancelled instead of its next attempt. Cancelling
+    a job twice is no error.
 
     Raises:
         NotFound: there is no such job.
-        JobIsFinal: it was completed or discarded.
+        JobIsFinal: the job was completed or discarded.
     """
-    if await _end(session, JobState.CANCELLED, [Job.id == job_id], limit=1):
+    if await _end_waiting(session, JobState.CANCELLED, [Job.id == job_id], limit=1):
         return
-    state = (await session.scalars(_ASK, {"id": job_id})).one_or_none()
+    state = (await session.scalars(_REQUEST_CANCELLATION, {"id": job_id})).one_or_none()
     if state is None:
         raise NotFound
     if state in FINAL_STATES and state != JobState.CANCELLED:
@@ -95,15 +95,15 @@ async def cancel(session: Session, job_id: UUID) -> None:
 
 
 async def retry(session: Session, job_id: UUID) -> None:
-    """Run a job that has ended once more, or one that waits for its time or its next attempt right now.
+    """Make a job due now that has ended, is scheduled, or waits for its next attempt.
 
-    It gets at least one more attempt and keeps those that were left; its crashes and a wish to cancel it are forgotten,
-    and so are its result and progress. One that is due already is left as it is.
+    The job gets at least one more attempt, and keeps the attempts that were left. Its crashes, cancellation request,
+    result and progress are deleted. A job that is due already stays as it is.
 
     Raises:
         NotFound: there is no such job.
-        JobIsRunning: it is on its way to a worker, or there.
-        DuplicateJob: another job has taken its place; the transaction is lost.
+        JobIsRunning: the job is dispatched or executing.
+        DuplicateJob: another job holds its unique key now; the transaction is lost.
     """
     if not await _revive(session, [_is_in(RETRIABLE), Job.id == job_id], limit=1, skip_locked=False):
         state = await _state_of(session, job_id)
@@ -112,25 +112,25 @@ async def retry(session: Session, job_id: UUID) -> None:
 
 
 async def discard(session: Session, job_id: UUID) -> None:
-    """Give up a job that waits; it stays on record as discarded and may be retried.
+    """Discard a job that waits; it is kept as discarded, and may be retried.
 
     Raises:
         NotFound: there is no such job.
-        JobIsFinal, JobIsRunning: it is too late.
+        JobIsFinal, JobIsRunning: the job has ended, or has been started.
     """
-    if not await _end(session, JobState.DISCARDED, [Job.id == job_id], limit=1):
+    if not await _end_waiting(session, JobState.DISCARDED, [Job.id == job_id], limit=1):
         raise JobIsFinal if await _state_of(session, job_id) in FINAL_STATES else JobIsRunning
 
 
 async def act_on_all(session: Session, job_filter: JobFilter, action: Action, *, limit: int = 1000) -> int:
-    """Do it to up to `limit` jobs that match and that it applies to; returns how many. Repeat, committing, until 0.
+    """Apply an action to up to `limit` matching jobs that it fits; return how many. Commit and repeat until it is 0.
 
-    Without a state in the filter, RETRY means what has failed (discarded, retryable): nothing that somebody cancelled,
-    that has completed or that is not due yet runs by accident. Of jobs that are unique in the same way one is retried.
+    Without a state in the filter, RETRY chooses failed jobs only (discarded, retryable), so that it does not run jobs
+    by accident that were cancelled, have completed or are not due yet. Of jobs with the same unique key one is retried.
 
     Raises:
         FilterTooWide: the filter is empty.
-        DuplicateJob: a job was enqueued meanwhile that is unique in the same way; the transaction is lost, try again.
+        DuplicateJob: a job with the same unique key was enqueued meanwhile; the transaction is lost, try again.
     """
     conditions = job_filter.conditions()
     if not conditions:
@@ -141,26 +141,26 @@ async def act_on_all(session: Session, job_filter: JobFilter, action: Action, *,
         revivable = [_is_in(states), _has_no_double(), *conditions]
         return await _revive(session, revivable, limit=limit, skip_locked=True, part=part)
     if action is Action.DISCARD:
-        return await _end(session, JobState.DISCARDED, conditions, limit=limit)
-    ended = await _end(session, JobState.CANCELLED, conditions, limit=limit)
-    return ended + await _ask(session, conditions, limit=limit - ended)
+        return await _end_waiting(session, JobState.DISCARDED, conditions, limit=limit)
+    ended = await _end_waiting(session, JobState.CANCELLED, conditions, limit=limit)
+    return ended + await _request_cancellations(session, conditions, limit=limit - ended)
 
 
 async def pause(session: Session, queue: str) -> None:
-    """Deliver no job of the queue once this is committed; what runs goes on.
+    """Claim no more jobs of the queue once this is committed; running jobs continue.
 
-    What was delivered and waits for a free slot is taken back within a fifth of a worker's lease: 3 s.
-    A queue that nobody has used yet may be paused too. Idempotent: the time of the first pause stays.
+    Deliveries that wait for a free slot are withdrawn within a fifth of a worker's lease, which is 3 s.
+    A queue without jobs may be paused too. Idempotent: the time of the first pause stays.
 
     Raises:
-        ValueError: for a name that no queue can have.
+        ValueError: for an invalid name.
     """
     require_name(queue, "the queue")
     await session.execute(_PAUSE, {"queue": queue})
 
 
 async def resume(session: Session, queue: str) -> None:
-    """End the pause of the queue; its jobs are delivered as soon as this is committed. Idempotent."""
+    """End the pause of the queue; relays claim its jobs as soon as this is committed. Idempotent."""
     await session.execute(_RESUME, {"queue": queue})
     notify_after_commit(session)  # guard: test_workers_look_at_once_when_there_is_something_for_them
 
@@ -169,7 +169,7 @@ async def limit(session: Session, queue: str, max_running: int | None) -> None:
     """Let at most `max_running` jobs of the queue run at once, over all workers together; None lifts the limit.
 
     Raises:
-        ValueError: for less than one (to stop a queue, pause it), more than `INTEGER`, or a queue of no possible name.
+        ValueError: for less than one (to stop a queue, pause it), more than `INTEGER`, or an invalid name.
     """
     if max_running is not None and not 1 <= max_running < INTEGER:
         raise ValueError(f"a limit is between 1 and {INTEGER - 1}; to stop a queue, pause it")
@@ -178,11 +178,11 @@ async def limit(session: Session, queue: str, max_running: int | None) -> None:
     notify_after_commit(session)  # guard: test_workers_look_at_once_when_there_is_something_for_them
 
 
-# In one statement, so that what it says about the job is what it has acted on.
-_ASK = text("""
+# One statement, so that the state it returns is the state that decided about the request.
+_REQUEST_CANCELLATION = text("""
     WITH job AS (
         SELECT id, state, claim_at FROM jobs WHERE id = :id
-    ), asked AS (
+    ), requested AS (
         INSERT INTO job_cancellations (job_id) SELECT id FROM job WHERE claim_at IS NOT NULL ON CONFLICT DO NOTHING
     )
     SELECT state FROM job
@@ -206,7 +206,7 @@ _REVIVED = {
     "claim_at": func.now(),
     "run_at": func.least(Job.run_at, func.now()),
     "finished_at": None,
-    # A limit is looked at after a failure, so NULL, which is the handler's own, lets one more attempt begin as well.
+    # Limits are checked after a failure, so a job with NULL (the limit of its handler) gets another attempt as well.
     "max_attempts": case(
         (Job.max_attempts <= Job.attempt, func.least(Job.attempt, SMALLINT - 2) + 1), else_=Job.max_attempts
     ),  # guard: test_a_job_that_has_used_all_attempts_there_can_be_does_not_stop_the_retry_of_others
@@ -216,8 +216,10 @@ _REVIVED = {
 }
 
 
-async def _end(session: Session, state: JobState, conditions: Sequence[ColumnElement[bool]], *, limit: int) -> int:
-    """Move jobs that wait to a final state and return how many; one that is locked is with a relay or a runner."""
+async def _end_waiting(
+    session: Session, state: JobState, conditions: Sequence[ColumnElement[bool]], *, limit: int
+) -> int:
+    """Move waiting jobs to a final state and return how many; skip locked rows, which a relay or a runner uses."""
     waiting = _lock([_is_in(QUEUED), *conditions], limit=limit, skip_locked=True)
     statement = update(Job).where(Job.id == waiting.c.id)
     statement = statement.values(state=state, claim_at=None, finished_at=func.now()).returning(Job.id)
@@ -225,15 +227,15 @@ async def _end(session: Session, state: JobState, conditions: Sequence[ColumnEle
     return len(ended.all())
 
 
-async def _ask(session: Session, conditions: Sequence[ColumnElement[bool]], *, limit: int) -> int:
-    """Leave the wish to cancel with jobs that cannot be ended from here, and return how many got it."""
-    is_asked = exists().where(JobCancellation.job_id == Job.id)
-    wanted = select(Job.id).where(_is_in(OPEN_STATES), ~is_asked, *conditions).limit(limit)
-    statement = insert(JobCancellation).from_select(["job_id"], wanted).on_conflict_do_nothing()
-    asked = (await session.scalars(statement.returning(JobCancellation.job_id))).all()
-    if asked:
+async def _request_cancellations(session: Session, conditions: Sequence[ColumnElement[bool]], *, limit: int) -> int:
+    """Write cancellation requests for open jobs that have none, and return how many."""
+    is_requested = exists().where(JobCancellation.job_id == Job.id)
+    chosen = select(Job.id).where(_is_in(OPEN_STATES), ~is_requested, *conditions).limit(limit)
+    statement = insert(JobCancellation).from_select(["job_id"], chosen).on_conflict_do_nothing()
+    requested = (await session.scalars(statement.returning(JobCancellation.job_id))).all()
+    if requested:
         notify_after_commit(session)  # guard: test_workers_look_at_once_when_there_is_something_for_them
-    return len(asked)
+    return len(requested)
 
 
 async def _revive(
@@ -244,9 +246,9 @@ async def _revive(
     skip_locked: bool,
     part: Part | None = None,
 ) -> int:
-    """Make jobs due now, as if they had never been given up, and return how many."""
+    """Make jobs due now, as if they had never ended or failed, and return how many."""
     locked = _lock(conditions, limit=limit, skip_locked=skip_locked, part=part)
-    # Of two that are unique in the same way only one can wait; the other must not cost the rest theirs.
+    # Revive at most one job per unique key, so that a duplicate does not fail the whole batch.
     chosen = select(locked.c.id).ext(distinct_on(func.coalesce(locked.c.unique_key, cast(locked.c.id, Text)))).cte()
     statement = update(Job).where(Job.id == chosen.c.id).returning(Job.id).values(_REVIVED)
     with violation_as(DuplicateJob, of="uq_jobs_unique_key"):
@@ -265,15 +267,15 @@ async def _state_of(session: Session, job_id: UUID) -> JobState:
 
 
 def _lock(conditions: Sequence[ColumnElement[bool]], *, limit: int, skip_locked: bool, part: Part | None = None) -> CTE:
-    """Return up to `limit` jobs that still match once their rows are locked; as a CTE it is evaluated once."""
-    # NO KEY: a request to cancel refers to the row, and must not wait.
+    """Lock up to `limit` jobs that match, as a CTE, which Postgres evaluates once."""
+    # NO KEY: the foreign key of a cancellation request must not wait for these locks.
     jobs = select(Job.id, Job.unique_key).where(*conditions)
     jobs = (jobs if part is None else part.of(jobs)).limit(limit)
     return jobs.with_for_update(key_share=True, skip_locked=skip_locked).cte("locked")
 
 
 def _is_in(states: Collection[JobState]) -> ColumnElement[bool]:
-    """Return that a job is in one of `states`, in words that let Postgres use its partial indexes."""
+    """Return the condition that a job is in one of `states`, written so that Postgres can use its partial indexes."""
     ended, others = FINAL_STATES & set(states), set(states) - FINAL_STATES
     return or_(
         and_(Job.finished_at.is_not(None), Job.state.in_(sorted(ended))),
@@ -282,7 +284,7 @@ def _is_in(states: Collection[JobState]) -> ColumnElement[bool]:
 
 
 def _has_no_double() -> ColumnElement[bool]:
-    """Return that no other job holds the unique key that this one would need."""
+    """Return the condition that no other job holds the unique key of this one."""
     other = aliased(Job)
     holds = other.state == func.any(other.unique_states)
     return ~exists().where(other.unique_key == Job.unique_key, holds, other.id != Job.id)

@@ -172,7 +172,7 @@ class JobWorker(Base):
 
 
 class JobCancellation(Base):
-    """The wish that a job end: a row of its own, because the job's row may be locked by its handler."""
+    """A cancellation request: a row of its own, because the handler of the job may have locked the row of the job."""
 
     __tablename__ = "job_cancellations"
 
