@@ -30,8 +30,8 @@ PACKAGES = ["api", "auth", "db", "runtime", "worker"]
         ("{port} app_gw{worker}_test", "{port} my_shop_gw{worker}_test"),
         ("/app_production", "/my_shop_production"),
         (
-            "rate(app_jobs_finished_total[5m]) / max(app_job_window)",
-            "rate(my_shop_jobs_finished_total[5m]) / max(my_shop_job_window)",
+            "rate(app_jobs_finished_total[5m]) / max(app_job_deliveries_waiting)",
+            "rate(my_shop_jobs_finished_total[5m]) / max(my_shop_job_deliveries_waiting)",
         ),
         (
             "sum(rate(app_http_errors_total[5m])) > app_password_hashes_waiting",

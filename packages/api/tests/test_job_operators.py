@@ -23,7 +23,7 @@ NOBODY = "01a206e8-b163-760e-b415-9ddc1344d69c"
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def dead(signed_in: SignedIn, database: Database) -> UUID:
+async def discarded(signed_in: SignedIn, database: Database) -> UUID:
     """A job of a user that was discarded after its only attempt."""
     async with database.unit_of_work() as session:
         job_id = await enqueue(session, PruneSessions(), queue="slow", owner_id=signed_in.account.id, max_attempts=1)
@@ -73,7 +73,7 @@ async def test_the_paths_of_operators_are_no_job_ids(client: AsyncClient, operat
 
 
 async def test_an_operator_lists_the_jobs_of_everybody(
-    client: AsyncClient, signed_in: SignedIn, operator: SignedIn, dead: UUID
+    client: AsyncClient, signed_in: SignedIn, operator: SignedIn, discarded: UUID
 ) -> None:
     page = (await client.get("/jobs?all=true", headers=operator.headers)).json()
     own = (await client.get("/jobs", headers=operator.headers)).json()
@@ -83,14 +83,18 @@ async def test_an_operator_lists_the_jobs_of_everybody(
     assert {job["owner_id"] for job in own["items"]} == {str(operator.account.id)}
 
 
-async def test_an_operator_filters_the_jobs_of_everybody(client: AsyncClient, operator: SignedIn, dead: UUID) -> None:
+async def test_an_operator_filters_the_jobs_of_everybody(
+    client: AsyncClient, operator: SignedIn, discarded: UUID
+) -> None:
     page = (await client.get("/jobs?all=true&state=discarded&queue=slow", headers=operator.headers)).json()
 
-    assert [job["id"] for job in page["items"]] == [str(dead)]
+    assert [job["id"] for job in page["items"]] == [str(discarded)]
 
 
-async def test_an_operator_sees_all_there_is_about_a_job(client: AsyncClient, operator: SignedIn, dead: UUID) -> None:
-    job = (await client.get(f"/jobs/{dead}", headers=operator.headers)).json()
+async def test_an_operator_sees_all_there_is_about_a_job(
+    client: AsyncClient, operator: SignedIn, discarded: UUID
+) -> None:
+    job = (await client.get(f"/jobs/{discarded}", headers=operator.headers)).json()
 
     (error,) = job["errors"]
     assert (error["error"], error["trace"]) == ("boom", "secret.py, line 7")
@@ -117,18 +121,20 @@ async def test_an_operator_cancels_the_job_of_another(
     assert response.json()["state"] == "cancelled"
 
 
-async def test_an_operator_runs_a_dead_job_once_more(client: AsyncClient, operator: SignedIn, dead: UUID) -> None:
-    response = await client.post(f"/jobs/{dead}/retry", headers=operator.headers)
+async def test_an_operator_runs_a_discarded_job_once_more(
+    client: AsyncClient, operator: SignedIn, discarded: UUID
+) -> None:
+    response = await client.post(f"/jobs/{discarded}/retry", headers=operator.headers)
 
-    job = (await client.get(f"/jobs/{dead}", headers=operator.headers)).json()
+    job = (await client.get(f"/jobs/{discarded}", headers=operator.headers)).json()
     assert response.json() == job
     assert (job["state"], job["finished_at"], job["internals"]["max_attempts"]) == ("available", None, 2)
 
 
-async def test_an_operator_gives_up_a_job_that_waits(client: AsyncClient, operator: SignedIn, dead: UUID) -> None:
-    await client.post(f"/jobs/{dead}/retry", headers=operator.headers)
+async def test_an_operator_gives_up_a_job_that_waits(client: AsyncClient, operator: SignedIn, discarded: UUID) -> None:
+    await client.post(f"/jobs/{discarded}/retry", headers=operator.headers)
 
-    response = await client.post(f"/jobs/{dead}/discard", headers=operator.headers)
+    response = await client.post(f"/jobs/{discarded}/discard", headers=operator.headers)
 
     assert response.json()["state"] == "discarded"
 
@@ -141,14 +147,14 @@ async def test_an_operator_is_told_that_a_job_does_not_exist(
 
 
 async def test_a_job_that_runs_is_neither_retried_nor_given_up(
-    client: AsyncClient, operator: SignedIn, dead: UUID, database: Database
+    client: AsyncClient, operator: SignedIn, discarded: UUID, database: Database
 ) -> None:
     running = {"state": JobState.EXECUTING, "claim_at": func.now(), "finished_at": None}
     async with database.unit_of_work() as session:
-        await session.execute(update(Job).where(Job.id == dead).values(running))
+        await session.execute(update(Job).where(Job.id == discarded).values(running))
 
     responses = [
-        await client.post(f"/jobs/{dead}/{action}", headers=operator.headers) for action in ("retry", "discard")
+        await client.post(f"/jobs/{discarded}/{action}", headers=operator.headers) for action in ("retry", "discard")
     ]
 
     for response in responses:
@@ -156,14 +162,14 @@ async def test_a_job_that_runs_is_neither_retried_nor_given_up(
 
 
 async def test_a_job_whose_like_is_waiting_is_not_retried(
-    client: AsyncClient, operator: SignedIn, dead: UUID, database: Database
+    client: AsyncClient, operator: SignedIn, discarded: UUID, database: Database
 ) -> None:
     async with database.unit_of_work() as session:
         other = await enqueue(session, PruneSessions())
         unique = {"unique_key": "k", "unique_states": ["available"]}
-        await session.execute(update(Job).where(Job.id.in_([dead, other])).values(unique))
+        await session.execute(update(Job).where(Job.id.in_([discarded, other])).values(unique))
 
-    response = await client.post(f"/jobs/{dead}/retry", headers=operator.headers)
+    response = await client.post(f"/jobs/{discarded}/retry", headers=operator.headers)
 
     assert_problem(response, 409, "job_duplicate")
 
@@ -171,11 +177,13 @@ async def test_a_job_whose_like_is_waiting_is_not_retried(
 # --- many ----------------------------------------------------------------------------------------------------------
 
 
-async def test_many_jobs_are_acted_on_until_none_is_left(client: AsyncClient, operator: SignedIn, dead: UUID) -> None:
+async def test_many_jobs_are_acted_on_until_none_is_left(
+    client: AsyncClient, operator: SignedIn, discarded: UUID
+) -> None:
     counts = [(await bulk(client, operator, "retry", state="discarded")).json() for _ in range(2)]
 
     assert counts == [{"count": 1}, {"count": 0}]
-    assert (await client.get(f"/jobs/{dead}", headers=operator.headers)).json()["state"] == "available"
+    assert (await client.get(f"/jobs/{discarded}", headers=operator.headers)).json()["state"] == "available"
 
 
 async def test_an_action_on_every_job_is_refused(client: AsyncClient, operator: SignedIn) -> None:
@@ -276,7 +284,9 @@ async def test_the_workers_show_who_is_silent(client: AsyncClient, operator: Sig
     assert workers[0].items() >= columns.items()
 
 
-async def test_the_figures_show_what_is_open_dead_and_done(client: AsyncClient, operator: SignedIn, dead: UUID) -> None:
+async def test_the_figures_show_open_discarded_and_ended_jobs(
+    client: AsyncClient, operator: SignedIn, discarded: UUID
+) -> None:
     stats = (await client.get("/jobs/stats", headers=operator.headers)).json()
 
     assert stats == {

@@ -82,7 +82,7 @@ def test_the_delivery_queue_shows_its_last_size(metrics: Metrics) -> None:
     for size in (7, 3):
         metrics.deliveries_waiting("default", size)
 
-    assert value(metrics, "app_job_window", queue="default") == 3
+    assert value(metrics, "app_job_deliveries_waiting", queue="default") == 3
 
 
 def test_a_rate_can_rise_from_zero(metrics: Metrics) -> None:

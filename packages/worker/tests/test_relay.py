@@ -229,7 +229,7 @@ async def test_what_waits_in_the_delivery_queue_is_shown(jobs: Jobs, relay: Rela
 
     await relay.claim_and_push()
 
-    assert relay.metrics.registry.get_sample_value("app_job_window", {"queue": "default"}) == 1
+    assert relay.metrics.registry.get_sample_value("app_job_deliveries_waiting", {"queue": "default"}) == 1
 
 
 # --- tending -------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from app_db.errors import Unavailable
 
 log = structlog.get_logger(__name__)
 
-# A process that is busy is not dead, and whoever asks must learn that.
+# Probes are answered always: a busy process is not dead.
 PROBES = frozenset({"/probe/live", "/probe/health", "/probe/ready"})
 
 

@@ -11,10 +11,10 @@ from uuid import UUID
 from app_db import Database, Session
 from app_db.jobs import ledger
 from app_db.jobs.bounds import LONGEST_DELAY
-from app_db.jobs.kept import require_depth
+from app_db.jobs.jsonb import require_depth
 from app_db.jobs.ledger import Delivery, StartedJob
 from app_db.models import JobState
-from app_worker.history import kept
+from app_worker.history import truncated
 from app_worker.mail import Mails
 from app_worker.progress import Progress
 
@@ -130,7 +130,7 @@ class JobContext:
         async with self._locked_transaction() as session:
             yield session
             await ledger.finish(
-                session, self.delivery, state=JobState.COMPLETED, progress=kept(self.progress.latest)
+                session, self.delivery, state=JobState.COMPLETED, progress=truncated(self.progress.latest)
             )  # guard: test_the_last_transaction_of_a_job_completes_it
         self.completed.set()
 

@@ -1,4 +1,4 @@
-"""What the ledger keeps of what a handler says: its errors and its progress, each of a bounded size."""
+"""Errors and progress of a handler, cut to the size that the ledger stores."""
 
 import json
 import traceback
@@ -14,11 +14,11 @@ from app_runtime.texts import cut
 LONGEST_ERROR: Final = 8 * 1024
 LONGEST_TRACE: Final = 32 * 1024
 LONGEST_PROGRESS: Final = 16 * 1024
-"""Characters that are kept. Of what is longer, the beginning and the end are."""
+"""Characters that are stored; of a longer text, its beginning and its end."""
 
 
 async def record(session: Session, delivery: Delivery, *, attempt: int, error: BaseException) -> None:
-    """Add an error, with its trace, to the history of the job; twice is once."""
+    """Store an error with its trace in the history of the job, once."""
     await ledger.record_error(
         session,
         delivery,
@@ -28,26 +28,26 @@ async def record(session: Session, delivery: Delivery, *, attempt: int, error: B
     )
 
 
-def kept(progress: Any) -> Any:  # Any: JSON
-    """Return what is stored of a progress: itself, or its beginning and end as a text if it is too long."""
+def truncated(progress: Any) -> Any:  # Any: JSON
+    """Return the progress to store: a long one is cut to its beginning and end, as a text."""
     if progress is None or isinstance(progress, int | float):
         return progress
     try:
         text = progress if isinstance(progress, str) else json.dumps(progress, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):
-        return progress  # what is no JSON fails where it is written
+        return progress  # the ledger refuses it when it is written
     if len(text) <= LONGEST_PROGRESS:
         return progress
     return cut(text, LONGEST_PROGRESS)  # guard: test_a_progress_has_a_size
 
 
 def _storable(show: Callable[[BaseException], Iterable[str]], error: BaseException, limit: int) -> str:
-    """Return a text that Postgres takes, whatever a handler put into its error."""
+    """Return a text of any error that Postgres can store."""
     try:
         lines = list(show(error))
-        # Each message by itself first, so that the frames between them are kept.
+        # Cut each message first, so that the frames between the messages stay.
         text = "".join(lines if len(lines) == 1 else [cut(line, LONGEST_ERROR) for line in lines]).strip()
-    except Exception as failure:  # an error that cannot be shown is one nevertheless
+    except Exception as failure:  # the `__str__` of an error may raise
         text = f"{type(error).__name__}, which cannot be shown: {type(failure).__name__}"
     text = cut(text, limit)  # guard: test_an_error_has_a_size
     return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")

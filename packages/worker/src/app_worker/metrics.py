@@ -83,7 +83,9 @@ class Metrics:
             "app_job_crashes", "Dispatched again: their worker vanished while they ran.", ["queue"],
             registry=self.registry,
         )  # fmt: skip
-        self._waiting = Gauge("app_job_window", "Deliveries that wait in Valkey.", ["queue"], registry=self.registry)
+        self._waiting = Gauge(
+            "app_job_deliveries_waiting", "Deliveries that wait in Valkey.", ["queue"], registry=self.registry
+        )
         self._clock_steps = Counter(
             "app_job_clock_steps",
             "Times that the clock of Postgres was found to have gone back.",

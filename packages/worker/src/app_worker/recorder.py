@@ -15,7 +15,7 @@ from app_db.models import JobState
 from app_db.outage import is_outage
 from app_runtime.texts import safe_repr
 from app_worker.attempt import Attempt
-from app_worker.history import kept, record
+from app_worker.history import record, truncated
 from app_worker.metrics import Metrics
 from app_worker.outcome import NOW, Outcome, outcome_of
 
@@ -72,7 +72,7 @@ class Recorder:
         return True
 
     async def _finish_in_ledger(self, attempt: Attempt, outcome: Outcome) -> JobState | None:
-        delivery, progress = attempt.delivery, kept(attempt.progress)
+        delivery, progress = attempt.delivery, truncated(attempt.progress)
         if outcome.state is JobState.COMPLETED and not attempt.completed.is_set():
             is_ours = await ledger.complete(self.database, delivery, result=outcome.result, progress=progress)
             return JobState.COMPLETED if is_ours else None

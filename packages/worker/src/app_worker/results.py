@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from app_db.jobs.kept import require_depth
+from app_db.jobs.jsonb import require_depth
 
 LARGEST_RESULT = 256 * 1024
 """Bytes of JSON. What is larger belongs in a file or a table, and its name in the result."""

@@ -21,7 +21,7 @@ from app_runtime.texts import safe_repr
 from app_worker.attempt import Attempt, TraceOutcome
 from app_worker.context import Fenced, JobContext, Snooze
 from app_worker.error_groups import as_one
-from app_worker.history import kept
+from app_worker.history import truncated
 from app_worker.invocation import call
 from app_worker.mail import Mails
 from app_worker.metrics import Metrics
@@ -239,5 +239,5 @@ class Runner:
 
     async def _write_progress(self, delivery: Delivery, progress: Any) -> None:  # Any: JSON
         async with self.database.sessions.begin() as session:
-            if not await ledger.set_progress(session, delivery, kept(progress)):
+            if not await ledger.set_progress(session, delivery, truncated(progress)):
                 raise Fenced  # guard: test_a_zombie_cannot_show_progress

@@ -1,4 +1,4 @@
-"""What JSON in Postgres keeps of a value, and what it turns into something else."""
+"""Values in a jsonb column: what Postgres returns for them, and whether they come back unchanged."""
 
 import json
 from collections import Counter, deque

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from app_db.jobs.bounds import SMALLINT, require_name
 from app_db.jobs.fields import can_change_on_the_way, require_storable_fields
-from app_db.jobs.kept import as_postgres_returns, difference
+from app_db.jobs.jsonb import as_postgres_returns, difference
 
 
 class UnknownPayload(Exception):

@@ -59,7 +59,7 @@ async def list_workers(operator: OperatorDep, session: SessionDep) -> WorkerList
 
 @router.get("/stats")
 async def read_stats(operator: OperatorDep, session: SessionDep) -> JobStatsRead:
-    """Count what is open, what is dead, and what has ended within the last hour."""
+    """Count open jobs, discarded jobs, and jobs that ended within the last hour."""
     return JobStatsRead.model_validate(await JobRepository(session).stats())
 
 
