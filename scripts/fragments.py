@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from members import KINDS, ROOT, Member, ReleaseError, git, members_of
+from switches import SwitchError, is_on, off
 
 
 def is_silent(member: Member, base: str) -> bool:
@@ -28,8 +29,11 @@ def main() -> int:
     arguments = parser.parse_args()
     members = members_of(arguments.root).values()
     try:
+        if not is_on(arguments.root, "fragments"):
+            print(off("fragments"))
+            return 0
         silent = [each for each in members if is_silent(each, arguments.base)]
-    except ReleaseError as error:
+    except (ReleaseError, SwitchError) as error:
         print(error, file=sys.stderr)
         return 1
     misspelt = [path for each in members for path in each.misspelt]

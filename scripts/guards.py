@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from switches import SwitchError, is_on, off
 from warm_pytest import HUNG
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -328,6 +329,9 @@ def main() -> int:
     arguments = parser.parse_args()
     root: Path = arguments.root
     try:
+        if not is_on(root, "guards"):
+            print(off("guards"))
+            return 0
         pairs = select(root, pair(find_guards(root), find_tests(root)), base=arguments.changed)
         pairs = {guard: test for guard, test in pairs.items() if guard.test in (arguments.tests or [guard.test])}
         if arguments.list or not pairs:
@@ -335,7 +339,7 @@ def main() -> int:
             return 0
         with tempfile.TemporaryDirectory(prefix="guards-") as folder:
             return report(try_all(root, pairs, Path(folder)))
-    except GuardError as error:
+    except (GuardError, SwitchError) as error:
         print(error, file=sys.stderr)
         return 1
 

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 import griffe
 from members import ROOT, Member, ReleaseError, has_commit, members_of, unpack
+from switches import SwitchError, is_on, off
 
 # A constant may get another value: a revision, a limit. What it is stays.
 HARMLESS = {griffe.BreakageKind.ATTRIBUTE_CHANGED_VALUE}
@@ -76,7 +77,9 @@ def line_of(breakage: griffe.Breakage) -> str:
 
 
 def unannounced(member: Member) -> list[str]:
-    """Return the breakages of a package, unless a `removal` fragment tells its users of them."""
+    """Return the breakages of a package, unless a `removal` fragment tells its users of them, or nothing ever does."""
+    if not is_on(member.root, "public_api") or not is_on(member.root, "fragments"):
+        return []
     return [] if "removal" in member.kinds else breakages(member)
 
 
@@ -106,8 +109,11 @@ def main() -> int:
             print(f"packages/{member.folder}/API.txt: {len(text.splitlines())} names")
         return 0
     try:
+        if not is_on(arguments.root, "public_api"):
+            print(off("public_api"))
+            return 0
         wrong = list(check(members))
-    except ReleaseError as error:
+    except (ReleaseError, SwitchError) as error:
         wrong = [str(error)]
     print("\n".join(wrong) or f"{len(members)} packages offer what they list, and take back nothing unsaid.")
     return 1 if wrong else 0

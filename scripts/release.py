@@ -17,6 +17,7 @@ from members import ROOT, Member, ReleaseError, git, members_of, require_commit
 from packaging.requirements import Requirement
 from packaging.version import Version
 from public_api import text_of, unannounced
+from switches import SwitchError, is_on
 
 BUMPS = ("patch", "minor", "major")
 # What a kind of fragment asks for from 1.0 on; before, one less: a minor version may break (Semantic Versioning, 4).
@@ -118,9 +119,15 @@ def refuse_what_is_not_ready(member: Member, version: Version, bump: str) -> Non
         raise ReleaseError(f"commit or remove your changes first; a release is made of what is committed:\n{changes}")
     if git(member.root, "tag", "--list", member.tag(version)):
         raise ReleaseError(f"the tag {member.tag(version)} is there already")
+    require_commit(member.root, member.released)
+    if is_on(member.root, "fragments"):
+        refuse_what_is_not_said(member, bump)
+
+
+def refuse_what_is_not_said(member: Member, bump: str) -> None:
+    """Raise a ReleaseError unless the fragments say what is released, and the bump says no less."""
     if not member.fragments:
         raise ReleaseError(f"packages/{member.folder}/changelog.d/ has no fragment: there is nothing to release")
-    require_commit(member.root, member.released)
     # What towncrier's build finds no kind for it leaves out, and succeeds.
     check = ("towncrier", "check", "--dir", member.path, "--compare-with", member.released)
     run(member.root, sys.executable, "-m", *check)
@@ -163,7 +170,8 @@ def write(release: Plan) -> None:
     for move in release.others:
         note = move.dependent.path / "changelog.d" / f"+needs-{member.name}.feature.md"
         note.write_text(f"Needs {member.name} {version}.\n")
-    (member.path / "API.txt").write_text(text_of(member))
+    if is_on(member.root, "public_api"):
+        (member.path / "API.txt").write_text(text_of(member))
     run(member.root, sys.executable, member.root / "scripts" / "lock.py", "--root", member.root)
     uv = ("sh", member.root / "scripts" / "uv.sh")
     run(member.root, *uv, "build", "--quiet", "--wheel", "--no-sources", "--out-dir", "dist", member.path)
@@ -189,7 +197,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         print(release := plan(arguments.root, arguments.package, arguments.bump))
-    except ReleaseError as error:
+    except (ReleaseError, SwitchError) as error:
         print(error, file=sys.stderr)
         return 1
     if not arguments.yes:
