@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import islice, takewhile
+from time import monotonic
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -115,19 +116,44 @@ class Cron:
         return ticks_after(self.expression, ZoneInfo(self.timezone), time)
 
 
+@dataclass(slots=True)
+class LastLook:
+    """What Postgres's clock said last, and when we had read that, by a clock that never goes back."""
+
+    time: datetime | None = None
+    read_at: float = 0
+
+    def expect(self, now: datetime, *, asked_at: float) -> datetime:
+        """Return what the clock says at least if it did not go back, and note that it says `now`.
+
+        However long somebody waited for an answer, the time between two looks is not taken for more than it was.
+        """
+        expected = now if self.time is None else self.time + timedelta(seconds=asked_at - self.read_at)
+        self.time, self.read_at = now, monotonic()
+        return expected
+
+
 async def fire_due(
-    database: Database, crons: tuple[Cron, ...], *, went_back: Callable[[], None] = lambda: None
+    database: Database,
+    crons: tuple[Cron, ...],
+    *,
+    last_look: LastLook | None = None,
+    went_back: Callable[[], None] = lambda: None,
 ) -> timedelta:
     """Enqueue the jobs of all ticks that are due, and return for how long there is nothing to do.
 
     Only Postgres's clock is asked. A cron that fails does not keep the others from firing; its tick is still due.
-    Where a last tick lies ahead, that clock has gone back: this calls `went_back`, and all goes on from now.
+    Where a last tick lies ahead, or the time of the last look, that clock has gone back: this calls `went_back`, and
+    all goes on from now.
     """
+    asked_at = monotonic()
     async with _in_time(database), database.sessions.begin() as session:
         now = await database_time(session)
         seen = await last_ticks(session, [cron.name for cron in crons])
-    if ahead := [name for name, tick in seen.items() if is_ahead(tick, now)]:
-        by = max(seen[name] - now for name in ahead)
+    expected = (last_look or LastLook()).expect(now, asked_at=asked_at)
+    ahead = [name for name, tick in seen.items() if is_ahead(tick, now)]
+    if ahead or is_ahead(expected, now):  # guard: test_a_clock_that_went_back_is_noticed_although_nothing_ticked
+        by = max([expected, *seen.values()]) - now
         async with database.sessions.begin() as session:  # which may be many rows
             rows = await set_right(session)
         seen |= dict.fromkeys(ahead, now)
@@ -191,9 +217,10 @@ async def run_schedule(
     """
     if len({cron.name for cron in crons}) < len(crons):
         raise ValueError(f"crons share a name: {', '.join(sorted(cron.name for cron in crons))}")
+    last_look = LastLook()
     while True:
         try:
-            idle = await fire_due(database, crons, went_back=went_back)
+            idle = await fire_due(database, crons, last_look=last_look, went_back=went_back)
         except Exception as error:  # an outage: what is due still is at the next look
             log.warning("cron_failed", cause=repr(error))
             idle = LONGEST_SLEEP

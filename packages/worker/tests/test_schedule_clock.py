@@ -1,0 +1,67 @@
+"""The schedule notices that Postgres's clock went back, also where no tick was written meanwhile."""
+
+from datetime import timedelta
+from time import monotonic
+
+import pytest
+from sqlalchemy import text
+from structlog.testing import capture_logs
+
+from app_db import Database
+from app_db.types import utcnow
+from app_worker.features.retention.crons import prune_jobs
+from app_worker.schedule import LastLook, fire_due
+
+from .conftest import Jobs
+
+BACK = timedelta(minutes=5)
+
+
+@pytest.fixture
+def last_look() -> LastLook:
+    return LastLook()
+
+
+async def test_a_clock_that_went_back_is_noticed_although_nothing_ticked(
+    jobs: Jobs, database: Database, last_look: LastLook
+) -> None:
+    """What was written meanwhile would be late by as much, and the lives of leases and links longer."""
+    job_id = await jobs.enqueue()
+    heard: list[str] = []
+
+    async def look() -> None:
+        await fire_due(database, (), last_look=last_look, went_back=lambda: heard.append("back"))
+
+    await look()
+    await look()
+    assert heard == []
+    assert last_look.time is not None
+    last_look.time += BACK  # as it would be if the clock had been ahead until now
+    async with database.sessions.begin() as session:
+        await session.execute(text("UPDATE jobs SET claim_at = now() + :back"), {"back": BACK})
+    with capture_logs() as logs:
+        await look()
+        await look()
+
+    assert heard == ["back"]
+    (warning,) = [log for log in logs if log["event"] == "database_clock_went_back"]
+    assert warning["crons"] == []
+    assert BACK <= timedelta(seconds=warning["seconds"] + 1) <= BACK + timedelta(seconds=10)
+    assert warning["rows"]["jobs"] == 1
+    assert await jobs.scalar(f"SELECT claim_at <= now() FROM jobs WHERE id = '{job_id}'") is True
+
+
+def test_a_long_wait_for_an_answer_is_no_clock_that_went_back(last_look: LastLook) -> None:
+    now = utcnow()
+    asked_at = monotonic() - 3600  # an hour ago, and only now the answer is read
+
+    assert last_look.expect(now, asked_at=asked_at) == now
+    assert last_look.expect(now, asked_at=asked_at) < now
+
+
+def test_a_clock_that_was_ahead_by_ten_minutes_has_let_retention_tick() -> None:
+    """So where no worker ran when it went back, the tick tells; what goes back by less is late by no more than that."""
+    midnight = utcnow().replace(hour=0, minute=0, second=0, microsecond=0)
+    times = [midnight + timedelta(minutes=number, microseconds=1) for number in range(24 * 60)]
+
+    assert max(prune_jobs.next_tick(time) - time for time in times) <= timedelta(minutes=10)
