@@ -120,7 +120,19 @@ async def test_a_job_is_enqueued_as_the_command_line_says(jobs: Jobs, command: C
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["account.export"], "the payload of account.export: user_id: Field required"),
+        (["account.export"], "the payload of account.export: user_id: Field required; its fields are user_id"),
+        (
+            ["account.export", f'{{"user_id": "{AN_ID}", "usr": 1}}'],
+            "the payload of account.export: usr: there is no such field; its fields are user_id",
+        ),
+        (
+            ["sessions.prune", '{"age": 1}'],
+            "the payload of sessions.prune: age: there is no such field; it has no fields",
+        ),
+        (
+            ["email.welcome", "[]"],
+            "the payload of email.welcome: payload: Input should be an object; its fields are user_id",
+        ),
         (["account.export", '{"user_id": "secret"}'], "the payload of account.export: user_id: Input should be"),
         (["sessions.prune", "{"], "the payload of sessions.prune: payload: Invalid JSON"),
         (["sessions.prune", "--priority", "99999"], "priority 99999 is not between"),

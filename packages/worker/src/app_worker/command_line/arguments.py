@@ -172,7 +172,9 @@ back. A second signal ends the process at once. It needs APP_DATABASE__URL and A
 _DRAIN = """Run the due jobs of these queues, one after the other, until none is due, and exit: for maintenance, or
 while Valkey is away. Jobs that are scheduled for later stay. Workers may run meanwhile; no job runs twice."""
 
-_ENQUEUE = """Enqueue one job. The kind and the fields are those of its payload class, in app_db/jobs/catalog.py."""
+_ENQUEUE = (
+    """Enqueue one job. The kind and the fields are those of its payload class, in app_db/features/*/payloads.py."""
+)
 
 _ACTIONS = {
     "retry": ("run jobs again", "Run a job again that has ended, or run a job now that waits for its next attempt."),

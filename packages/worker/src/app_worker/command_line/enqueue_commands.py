@@ -1,6 +1,7 @@
 """Commands that enqueue: one job, or the job of a cron."""
 
 from argparse import Namespace
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -10,10 +11,14 @@ from app_db.errors import Invalid
 from app_db.jobs.catalog import CATALOG
 from app_db.jobs.crons import recorded_ticks
 from app_db.jobs.outbox import enqueue
+from app_db.jobs.payload import JobPayload
 from app_worker.command_line.known_names import NameNotFound
 from app_worker.command_line.output import CronRow, Crons, Enqueued, Output
 from app_worker.crons import CRONS
 from app_worker.schedule import enqueue_job_of
+
+_MESSAGES: Final = {"extra_forbidden": "there is no such field"}
+"""Instead of what pydantic says, by the type of its error."""
 
 
 class NotEnqueued(Invalid):
@@ -35,7 +40,7 @@ async def enqueue_one(database: Database, options: Namespace) -> Output:
         NameNotFound: for an unknown kind.
         NotEnqueued: for fields and options that `enqueue` refuses.
     """
-    payload_classes = {payload_class.kind: payload_class for payload_class in CATALOG}
+    payload_classes: dict[str, type[JobPayload]] = {payload_class.kind: payload_class for payload_class in CATALOG}
     if options.kind not in payload_classes:
         raise NameNotFound("kind of job", options.kind, payload_classes)
     try:
@@ -50,12 +55,21 @@ async def enqueue_one(database: Database, options: Namespace) -> Output:
                 max_attempts=options.max_attempts,
             )
     except ValidationError as error:
-        problems = error.errors(include_input=False, include_url=False)
-        places = (f"{'.'.join(map(str, problem['loc'])) or 'payload'}: {problem['msg']}" for problem in problems)
-        raise NotEnqueued(f"the payload of {options.kind}: {'; '.join(places)}") from None
+        raise NotEnqueued(_what_is_wrong(payload_classes[options.kind], error)) from None
     except ValueError as error:
         raise NotEnqueued(str(error)) from None
     return Enqueued(id=job_id, kind=options.kind, queue=options.queue)
+
+
+def _what_is_wrong(payload_class: type[JobPayload], error: ValidationError) -> str:
+    """Return one line that names each wrong field, without its value, and the fields there are."""
+    wrong = [
+        f"{'.'.join(map(str, problem['loc'])) or 'payload'}: {_MESSAGES.get(problem['type'], problem['msg'])}"
+        for problem in error.errors(include_input=False, include_url=False)
+    ]
+    names = ", ".join(payload_class.model_fields)
+    there_is = f"its fields are {names}" if names else "it has no fields"
+    return f"the payload of {payload_class.kind}: {'; '.join(wrong)}; {there_is}"
 
 
 async def list_or_run_crons(database: Database, options: Namespace) -> Output:
