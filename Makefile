@@ -91,7 +91,7 @@ test: install ## Test the packages and what joins them, in parallel; needs nothi
 	$(PYTEST) -n auto packages tests --ignore=tests/e2e --ignore=tests/attack --ignore=tests/packaging --ignore=tests/tooling
 
 test-tools: install ## Test what is shipped and the tools of the checkout: wheels, lock files, guards, changelogs
-	$(RUN) pytest -n auto tests/packaging tests/tooling
+	$(RUN) pytest -n auto tests/packaging tests/tooling -m "not slow"
 
 # More processes than processors: most of these tests wait for others.
 test-e2e: install ## Test real processes: started, used, killed
@@ -103,8 +103,8 @@ test-attack: install ## Attack it: the seventy cases of tests/attack/cases.py ov
 	HYPOTHESIS_EXAMPLES=200 $(RUN) pytest --timeout=300 packages/api/tests/test_any_input.py
 	SCHEMATHESIS_SECONDS=120 $(RUN) pytest tests/e2e/test_schema.py
 
-test-slow: install ## Test what is too slow for test-e2e and no attack: the whole suite of a renamed clone
-	$(RUN) pytest tests/e2e -m slow
+test-slow: install ## Test what is too slow for the others and no attack: the whole suite of a renamed clone, features written and removed
+	$(RUN) pytest tests/e2e tests/tooling -m slow
 
 test-isolated: ## Test each package with what it declares and no more; PACKAGE=db only that one
 	@for package in $(or $(call listed,PACKAGE,$(PACKAGES)),runtime db auth api worker); do \

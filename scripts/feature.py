@@ -1,4 +1,4 @@
-"""Write a feature, or take one away (`make feature`, `make feature-remove`)."""
+"""Write a feature, or take one away (`make feature`, `make feature-remove`; docs/how-to/features.md)."""
 
 import argparse
 import sys

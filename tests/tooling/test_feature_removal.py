@@ -1,0 +1,60 @@
+"""make feature-remove: a feature goes with all that is its own, its tables by a revision, and the rest stays green."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.tooling.features import Copy, copy_of_checkout
+
+pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def checkout() -> Iterator[Copy]:
+    """A copy with a feature of the team and without our `export`."""
+    with copy_of_checkout() as copy:
+        copy.write("bookmarks", "url:str title:str? tags:list[str]")
+        copy.commit()
+        yield copy
+
+
+def prove_the_rest(checkout: Copy) -> None:
+    """Discovery, types, contracts, migrations, and what the kernel's own tests say of API and worker."""
+    checkout.prove("-c", "import app_api.app, app_worker.main")
+    checkout.prove("-m", "ruff", "check")
+    checkout.prove("-m", "mypy")
+    checkout.prove("-m", "pytest", "-q", "tests/migrations/test_drift.py", "-k", "not planted")
+    checkout.prove("-m", "pytest", "-q", "tests/migrations/test_revisions.py", "tests/architecture")
+    checkout.prove("-m", "pytest", "-q", "packages/api/tests/test_docs.py", "packages/api/tests/test_probes.py")
+    checkout.prove("-m", "pytest", "-q", "packages/worker/tests/test_handlers.py", "packages/worker/tests/test_main.py")
+
+
+def test_a_feature_that_a_team_has_written_goes_without_a_trace_but_its_revisions(checkout: Copy) -> None:
+    done = checkout.prove("scripts/feature.py", "remove", "--name=bookmarks")
+
+    left = checkout.git("ls-files", "--cached", "--others", "--exclude-standard").splitlines()
+    there = [path for path in left if "bookmarks" in path and (checkout.root / path).exists()]
+    assert [path.partition("_add_")[0][:19] for path in there if "_add_" in path] == ["migrations/versions"]
+    assert len(there) == 2, there
+    assert "_remove_bookmarks_" in done
+    assert "Still mentioned" not in done
+    prove_the_rest(checkout)
+
+
+def test_an_optional_feature_of_ours_goes_too(checkout: Copy) -> None:
+    checkout.commit()
+
+    done = checkout.prove("scripts/feature.py", "remove", "--name=export")
+
+    assert "_remove_export_" in done
+    prove_the_rest(checkout)
+
+
+def test_what_is_not_there_is_not_removed(checkout: Copy) -> None:
+    before = checkout.changes()
+
+    done = checkout.run("scripts/feature.py", "remove", "--name=nothing")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "nothing: there is no such feature below packages/*/src/*/features/\n"
+    assert checkout.changes() == before
