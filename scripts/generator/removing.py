@@ -1,17 +1,23 @@
 """`make feature-remove`: the folders of a feature, its tests and fragments, and its tables by a revision."""
 
+import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from shutil import rmtree
+from typing import Final
 
 from members import git
 
+from app_db.base import Base
+from app_db.jobs.catalog import CATALOG
 from app_db.models import FEATURE_MODELS
 from generator.adding import describe_api
 from generator.checkout import feature_folders
 from generator.errors import Refused
 from generator.revision import migrated_database
+
+_HISTORY: Final = re.compile(r"/changelog\.d/|CHANGELOG\.md$|^migrations/versions/|^packages/api/openapi\.json$")
 
 
 def remove(root: Path, name: str) -> list[str]:
@@ -28,6 +34,8 @@ def remove(root: Path, name: str) -> list[str]:
     gone = [str(path.relative_to(root)) for path in [*folders, *fragments]]
     if changes := git(root, "status", "--porcelain", "--", *gone):
         raise Refused(f"git could not give these back: commit them, or take them away by `git clean`\n{changes}")
+    words = [*_names_of(name)]
+    before = _paths(root)
     with migrated_database(root) as database:
         try:
             for folder in folders:
@@ -45,7 +53,7 @@ def remove(root: Path, name: str) -> list[str]:
         *(f"  removed  {path}" for path in gone),
         *(f"  written  {path.relative_to(root)}" for path in written),
         *(_about(revision) if revision else ()),
-        *_mentions(root, name),
+        *_mentions(root, {*words, *(before - _paths(root))}),
     ]
 
 
@@ -69,12 +77,28 @@ def _about(revision: Path) -> Iterator[str]:
     yield "deploy the code first, and apply the revision with the version after it (migrations/README.md)."
 
 
-def _mentions(root: Path, name: str) -> Iterator[str]:
-    """Name the files that still speak of the feature's modules."""
-    word = rf"features[./]{re.escape(name)}\b|import {re.escape(name)}\b|`{re.escape(name)}`"
+def _names_of(name: str) -> Iterator[str]:
+    """Yield what others may call a feature by: its modules, tables, and kinds of jobs."""
+    yield f"features.{name}"
+    yield f"features/{name}/"
+    for mapper in Base.registry.mappers:
+        if f".features.{name}." in mapper.class_.__module__:
+            yield mapper.local_table.description
+    yield from (payload.kind for payload in CATALOG if f".features.{name}." in payload.__module__)
+
+
+def _paths(root: Path) -> set[str]:
+    """Return the paths of the API, as they begin."""
+    described = json.loads((root / "packages/api/openapi.json").read_text())
+    return {path.partition("/{")[0] for path in described["paths"]}
+
+
+def _mentions(root: Path, words: Iterable[str]) -> Iterator[str]:
+    """Name the files that still speak of the feature; what is history may."""
+    word = re.compile(rf"(?<![\w.])(?:\w+\.)?(?:{'|'.join(map(re.escape, sorted(words)))})(?!\w)")
     tracked = git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
-    kept = [path for path in tracked if path and "/changelog.d/" not in path and (root / path).is_file()]
-    found = [path for path in kept if re.search(word, (root / path).read_text(errors="ignore"))]
+    kept = [path for path in tracked if path and not _HISTORY.search(path) and (root / path).is_file()]
+    found = [path for path in kept if word.search((root / path).read_text(errors="ignore"))]
     if found:
         yield "Still mentioned in:"
         yield from (f"  {path}" for path in found)

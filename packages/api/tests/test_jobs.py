@@ -1,4 +1,4 @@
-"""GET /jobs, GET /jobs/{id}, POST /jobs/{id}/cancel and the export that makes a job."""
+"""GET /jobs, GET /jobs/{id} and POST /jobs/{id}/cancel."""
 
 from typing import Any
 from uuid import UUID
@@ -25,25 +25,6 @@ async def job_ids(signed_in: SignedIn, database: Database) -> list[UUID]:
     """Five jobs of the user, newest first; with the welcome mail they have six."""
     async with database.unit_of_work() as session:
         return [await enqueue(session, PruneSessions(), owner_id=signed_in.account.id) for _ in range(5)][::-1]
-
-
-async def test_an_export_is_accepted_as_a_job(client: AsyncClient, signed_in: SignedIn) -> None:
-    response = await client.post("/auth/me/export", headers=signed_in.headers)
-
-    assert response.status_code == 202
-    assert response.headers["Location"] == f"/jobs/{response.json()['job_id']}"
-    job = await client.get(response.headers["Location"], headers=signed_in.headers)
-    assert job.status_code == 200
-    assert job.json()["kind"] == "account.export"
-
-
-async def test_an_export_costs_two_queries(client: AsyncClient, signed_in: SignedIn, state: State) -> None:
-    with assert_queries(state["database"], max=2):
-        await client.post("/auth/me/export", headers=signed_in.headers)
-
-
-async def test_an_export_needs_a_token(client: AsyncClient) -> None:
-    assert_problem(await client.post("/auth/me/export"), 401, "not_authenticated")
 
 
 async def test_a_job_is_shown_with_its_progress_and_result(
@@ -109,10 +90,11 @@ async def test_jobs_are_listed_in_pages_from_the_newest(
 
 
 async def test_a_job_that_comes_between_two_pages_shifts_nothing(
-    client: AsyncClient, signed_in: SignedIn, job_ids: list[UUID]
+    client: AsyncClient, signed_in: SignedIn, job_ids: list[UUID], database: Database
 ) -> None:
     first = (await client.get("/jobs?limit=2", headers=signed_in.headers)).json()
-    await client.post("/auth/me/export", headers=signed_in.headers)
+    async with database.unit_of_work() as session:
+        await enqueue(session, PruneSessions(), owner_id=signed_in.account.id)
 
     second = (await client.get(f"/jobs?limit=2&after={first['next']}", headers=signed_in.headers)).json()
 

@@ -24,7 +24,6 @@ CASES: list[tuple[str, str, str, dict[str, Any], int]] = [
     ("GET", "/auth/me", ANYBODY, {}, 401),
     ("GET", "/auth/me", ANYBODY, {"headers": {"Authorization": "Bearer nonsense"}}, 401),
     ("PUT", "/auth/me", USER, {}, 405),
-    ("POST", "/auth/me/export", USER, {}, 202),
     ("POST", "/auth/logout", ANYBODY, {}, 401),
     ("GET", "/auth/sessions", USER, {}, 200),
     ("DELETE", f"/auth/sessions/{NOBODY}", USER, {}, 404),

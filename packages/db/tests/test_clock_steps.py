@@ -12,7 +12,6 @@ import pytest
 from sqlalchemy import func, insert, text
 
 from app_db import Session
-from app_db.features.export.models import ExportPart
 from app_db.jobs.clock_steps import AHEAD, is_ahead, set_right
 from app_db.models import (
     Job,
@@ -119,16 +118,13 @@ async def test_sessions_and_links_live_as_long_as_they_were_to(session: Session,
     await session.execute(insert(UserSession).values(id=new_id(), user_id=user.id, refresh_key_id="k", **used))
     token = {"purpose": TokenPurpose.RESET_PASSWORD, "email_canonical": "a", "key_id": "k", "created_at": FUTURE}
     await session.execute(insert(OneTimeToken).values(id=new_id(), user_id=user.id, expires_at=FUTURE + HOUR, **token))
-    part = {"job_id": new_id(), "number": 0, "content": b"", "created_at": FUTURE, "expires_at": FUTURE + DAY}
-    await session.execute(insert(ExportPart).values(id=new_id(), user_id=user.id, **part))
 
     rows = await set_right(session)
 
-    assert (rows["sessions"], rows["one_time_tokens"], rows["export_parts"]) == (2, 1, 1)
+    assert (rows["sessions"], rows["one_time_tokens"]) == (2, 1)
     assert sorted(await ages(session, "idle_expires_at - now()) FROM user_sessions")) == [3600, 86400]
     assert sorted(await ages(session, "expires_at - now()) FROM user_sessions")) == [2 * 86400, 9 * 86400]
     assert await ages(session, "expires_at - now()) FROM one_time_tokens") == [3600]
-    assert await ages(session, "expires_at - now()) FROM export_parts") == [86400]
     assert set((await set_right(session)).values()) == {0}
 
 

@@ -106,24 +106,24 @@ async def test_a_job_is_shown_with_the_limit_that_holds(
 
 async def test_a_job_is_enqueued_as_the_command_line_says(jobs: Jobs, command: Command) -> None:
     answer = await command(
-        "enqueue", "account.export", f'{{"user_id": "{AN_ID}"}}', "--queue", "mail", "--priority", "7", "--run-at",
+        "enqueue", "email.welcome", f'{{"user_id": "{AN_ID}"}}', "--queue", "mail", "--priority", "7", "--run-at",
         "2999-01-01T00:00+00:00", "--max-attempts", "2",
     )  # fmt: skip
 
     document = answer.model_dump(mode="json")
     assert answer.text() == f"enqueued: {document['id']}\n"
     job = await jobs.get(UUID(document["id"]))
-    assert (job.kind, job.queue, job.priority, job.max_attempts) == ("account.export", "mail", 7, 2)
+    assert (job.kind, job.queue, job.priority, job.max_attempts) == ("email.welcome", "mail", 7, 2)
     assert (job.payload["user_id"], job.run_at) == (AN_ID, datetime(2999, 1, 1, tzinfo=UTC))
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["account.export"], "the payload of account.export: user_id: Field required; its fields are user_id"),
+        (["email.welcome"], "the payload of email.welcome: user_id: Field required; its fields are user_id"),
         (
-            ["account.export", f'{{"user_id": "{AN_ID}", "usr": 1}}'],
-            "the payload of account.export: usr: there is no such field; its fields are user_id",
+            ["email.welcome", f'{{"user_id": "{AN_ID}", "usr": 1}}'],
+            "the payload of email.welcome: usr: there is no such field; its fields are user_id",
         ),
         (
             ["sessions.prune", '{"age": 1}'],
@@ -133,7 +133,7 @@ async def test_a_job_is_enqueued_as_the_command_line_says(jobs: Jobs, command: C
             ["email.welcome", "[]"],
             "the payload of email.welcome: payload: Input should be an object; its fields are user_id",
         ),
-        (["account.export", '{"user_id": "secret"}'], "the payload of account.export: user_id: Input should be"),
+        (["email.welcome", '{"user_id": "secret"}'], "the payload of email.welcome: user_id: Input should be"),
         (["sessions.prune", "{"], "the payload of sessions.prune: payload: Invalid JSON"),
         (["sessions.prune", "--priority", "99999"], "priority 99999 is not between"),
     ],

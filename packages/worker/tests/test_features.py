@@ -9,7 +9,6 @@ import pytest
 from app_runtime.discovery import FeatureError
 from app_runtime.testing.plugin import MakeFeatures
 from app_worker.crons import found_crons
-from app_worker.features.export.parts import found_parts
 from app_worker.handlers import found_handlers
 from app_worker.mail import template_folders
 
@@ -27,9 +26,6 @@ from app_db.features.retention.payloads import PruneJobs
 from app_worker.schedule import Cron
 
 nightly = Cron("test.nightly", "0 3 * * *", PruneJobs)
-"""
-EXPORT = """
-async def export(session, user_id, *, after, limit): ...
 """
 
 
@@ -67,27 +63,6 @@ def test_two_templates_of_one_name_are_refused(make_features: MakeFeatures) -> N
 
     with pytest.raises(FeatureError, match=r"pets/templates/hello.txt: there is one in .*dogs/templates"):
         template_folders(package)
-
-
-def test_a_feature_has_one_function_for_exports(make_features: MakeFeatures) -> None:
-    assert list(found_parts(make_features(two_of("export.py", EXPORT)))) == ["dogs", "pets"]
-
-
-@pytest.mark.parametrize(
-    ("folder", "text", "cure"),
-    [
-        ("pets", "def export(session, user_id, *, after, limit): ...", "add `async def export"),
-        ("pets", "", "add `async def export"),
-        ("download", EXPORT, "rename the folder"),
-    ],
-)
-def test_what_is_no_part_of_an_export_is_refused(
-    make_features: MakeFeatures, folder: str, text: str, cure: str
-) -> None:
-    package = make_features({f"{folder}/__init__.py": "", f"{folder}/export.py": text})
-
-    with pytest.raises(FeatureError, match=rf"{folder}/export.py: .*{cure}"):
-        found_parts(package)
 
 
 def test_a_process_says_in_one_line_which_feature_does_not_fit(make_features: MakeFeatures, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from sqlalchemy import select, text, update
 
 from app_db import Database
 from app_db.features.accounts.payloads import AccountErasure, WelcomeEmail
-from app_db.features.export.payloads import AccountExport
 from app_db.models import AuditEvent, JobError, JobState, User
 from app_db.testing.plugin import MakeUser
 from app_worker.context import JobContext
@@ -216,17 +215,3 @@ async def test_what_a_job_leaves_after_the_deletion_goes_too(
     of_user, of_other = [await jobs.get(job_id) for job_id in job_ids]
     assert (of_user.state, of_user.result, of_user.progress) == (JobState.COMPLETED, None, None)
     assert (of_other.result, of_other.progress) == ("ada@example.test", {"to": "ada@example.test"})
-
-
-async def test_the_result_of_an_export_is_gone_with_the_account(
-    jobs: Jobs, database: Database, make_user: MakeUser
-) -> None:
-    user = await make_user(email="ada@example.test")
-    export = await jobs.enqueue(AccountExport(user_id=user.id), owner_id=user.id)
-    await drain(database)
-    assert (await jobs.get(export)).result is not None
-
-    await jobs.enqueue(AccountErasure(user_id=user.id))
-    await drain(database)
-
-    assert (await jobs.get(export)).result is None

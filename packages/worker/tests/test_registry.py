@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from app_db.features.export.payloads import AccountExport
-from app_db.features.retention.payloads import PruneSessions
+from app_db.features.retention.payloads import PruneJobs, PruneSessions
 from app_db.jobs.catalog import CATALOG
 from app_runtime.discovery import FeatureError
 from app_worker.context import JobContext
@@ -28,9 +27,9 @@ def test_every_payload_of_the_catalog_has_a_handler() -> None:
 
 
 def test_a_payload_without_a_handler_is_refused() -> None:
-    complaint = r"no handler for sessions.prune \(app_db.features.retention.payloads\), account.export \(.*\): write it"
+    complaint = r"no handler for sessions.prune \(app_db.features.retention.payloads\), jobs.prune \(.*\): write it"
     with pytest.raises(FeatureError, match=complaint):
-        Registry([note], catalog=[PruneSessions, AccountExport])
+        Registry([note], catalog=[PruneSessions, PruneJobs])
 
 
 def test_two_handlers_of_one_kind_are_refused() -> None:

@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from app_db import Database, Session
+from app_db.features.accounts.payloads import AccountErasure
 from app_db.features.export.payloads import AccountExport, PruneExports
 from app_db.features.export.repository import ExportRepository
 from app_db.jobs.ledger import Delivery
@@ -23,8 +24,8 @@ from app_worker.features.export.handlers import PAGE, PIECE, ROOM, SHOWN, _Shown
 from app_worker.features.export.parts import PARTS
 from app_worker.handlers import HANDLERS
 from app_worker.registry import Mode, handles
-
-from .conftest import Jobs, MakeRunner
+from app_worker.testing import drain
+from packages.worker.tests.conftest import Jobs, MakeRunner
 
 MANY = text("""
     INSERT INTO jobs (id, owner_id, kind, payload, payload_version, state, finished_at)
@@ -211,3 +212,17 @@ def test_the_result_of_an_export_shows_no_more_than_it_has_room_for() -> None:
 
     assert (first, second) == ([row, row], [row])
     assert shown.take([{"id": 1}, {"id": 2}], most=SHOWN) == []
+
+
+async def test_the_result_of_an_export_is_gone_with_the_account(
+    jobs: Jobs, database: Database, make_user: MakeUser
+) -> None:
+    user = await make_user(email="ada@example.test")
+    export = await jobs.enqueue(AccountExport(user_id=user.id), owner_id=user.id)
+    await drain(database)
+    assert (await jobs.get(export)).result is not None
+
+    await jobs.enqueue(AccountErasure(user_id=user.id))
+    await drain(database)
+
+    assert (await jobs.get(export)).result is None
