@@ -10,7 +10,7 @@ from tests.docs.pages import BLOCK
 GENERATED = ROOT / "docs/reference/configuration.md"
 GLOSSARY = ROOT / "docs/reference/glossary.md"
 PAGES = [ROOT / "README.md", *sorted({*(ROOT / "docs").rglob("*.md")} - {GENERATED})]
-MOST_WORDS = 36_000
+MOST_WORDS = 35_300
 """What `wc -w` counts, code and tables included. The aim is 30,000; this is the number reached: it only goes down."""
 MOST_WORDS_OF_PROSE = 30_000
 """The same without the blocks of code, most of which a test performs."""
