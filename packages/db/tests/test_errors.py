@@ -4,9 +4,10 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from app_db import Database, Session
-from app_db.errors import AppError, Conflict, NotFound, violation_as
+from app_db.errors import AppError, Conflict, NotFound
 from app_db.models import JobCancellation, JobQueue
 from app_db.types import new_id
+from app_db.violations import violation_as
 
 
 class QueueThere(Conflict):

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from app_db import Database, Session
-from app_db.errors import Conflict, violation_as
+from app_db.errors import Conflict
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.payload import JobPayload
 from app_db.jobs.unique import Unique
@@ -23,6 +23,7 @@ from app_db.models import JobQueue, User
 from app_db.outage import DatabaseUnavailable
 from app_db.repositories.users import UserRepository
 from app_db.types import new_id
+from app_db.violations import violation_as
 
 RACERS = 4
 SECONDS = 6.0

@@ -6,10 +6,11 @@ from uuid import UUID
 
 from sqlalchemy import delete, select
 
-from app_db.session import Session
-from app_db.errors import AppError, violation_as
+from app_db.errors import AppError
 from app_db.features.${words.plural}.models import ${words.model}
 from app_db.paging import Cursor, Slice, slice_after
+from app_db.session import Session
+from app_db.violations import violation_as
 
 
 @dataclass(frozen=True, slots=True)

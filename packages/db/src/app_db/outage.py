@@ -10,7 +10,8 @@ from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app_db.driver import TransactionEnded, TransactionFailed
-from app_db.errors import Unavailable, is_being_rebuilt, violated_by
+from app_db.errors import Unavailable
+from app_db.violations import is_being_rebuilt, violated_by
 
 READ_ONLY = "25006"
 """SQLSTATE of a write on a standby, or in a transaction that only reads."""

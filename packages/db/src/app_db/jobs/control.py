@@ -9,13 +9,14 @@ from sqlalchemy import CTE, ColumnElement, Text, and_, case, cast, delete, exist
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.orm import aliased
 
-from app_db.errors import Conflict, Invalid, NotFound, violation_as
+from app_db.errors import Conflict, Invalid, NotFound
 from app_db.jobs import parts
 from app_db.jobs.after_commit import notify_after_commit
 from app_db.jobs.bounds import INTEGER, SMALLINT, require_name
 from app_db.jobs.parts import Part
 from app_db.models import FINAL_STATES, OPEN_STATES, Job, JobCancellation, JobState
 from app_db.session import Session
+from app_db.violations import violation_as
 
 QUEUED = frozenset({JobState.SCHEDULED, JobState.AVAILABLE, JobState.DISPATCHED, JobState.RETRYABLE})
 """States of jobs that have not started; a running tx job shows `dispatched` too, but its row is locked."""

@@ -8,10 +8,11 @@ from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app_db.clock import time_or_now
-from app_db.errors import AppError, violation_as
+from app_db.errors import AppError
 from app_db.models import Role, User
 from app_db.paging import Cursor, Slice, slice_after
 from app_db.session import Session
+from app_db.violations import violation_as
 
 _CREDENTIALS_OF = select(
     User.id, User.password_hash, User.email_verified_at.is_not(None), User.disabled_at.is_not(None)

@@ -1,0 +1,46 @@
+"""Violations of constraints: by the name of a constraint, one becomes an expected failure."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from app_db.errors import AppError
+
+_LONGEST_NAME = 63
+"""Bytes that PostgreSQL keeps of a name."""
+_REBUILT = re.compile(r"_cc(?:new|old)[0-9]*$")
+
+
+@contextmanager
+def violation_as(error: type[AppError], *, of: str) -> Iterator[None]:
+    """Turn a violation of the constraint named `of` into `error`; any other violation passes through.
+
+    The constraint decides races, not a SELECT before it: flush inside the block, where the clash can still be named.
+    """
+    try:
+        yield
+    except IntegrityError as exc:
+        if _names(violated_by(exc), of):
+            raise error from exc  # guard: test_a_violation_of_the_named_constraint_becomes_the_error
+        raise
+
+
+def violated_by(error: DBAPIError) -> str:
+    """Return the name of the constraint, or of the unique index, that an error is about; "" if it is about none."""
+    # asyncpg's own exception, which carries the name, is the cause of SQLAlchemy's.
+    return getattr(getattr(error.orig, "__cause__", None), "constraint_name", None) or ""
+
+
+def is_being_rebuilt(name: str) -> bool:
+    """Whether an index has the name of one that `REINDEX … CONCURRENTLY` is about to put in place, or to drop."""
+    return _REBUILT.search(name) is not None
+
+
+def _names(violated: str, constraint: str) -> bool:
+    """Whether a name is that of the constraint, or of its twin while its index is rebuilt without a lock."""
+    own = _REBUILT.sub("", violated)
+    # PostgreSQL shortens a long name to make room for the ending.
+    is_cut = own != violated and len(violated.encode()) == _LONGEST_NAME and constraint.startswith(own)
+    return constraint in {violated, own} or is_cut
