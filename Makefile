@@ -40,13 +40,13 @@ install: ## Get uv if there is none, and everything the checkout needs into .ven
 dev: install ## Run all of it: PostgreSQL, Valkey, API, worker, mail; RESET=1 starts over with empty data
 	@$(VENV) scripts/dev.py up $(if $(call on,RESET),--reset)
 
-psql: ## Open the development database (while `make dev` runs)
+psql: .venv/bin/python ## Open the development database (while `make dev` runs)
 	@$(VENV) scripts/dev.py psql
 
-shell: ## Open IPython with `session`, a database session (while `make dev` runs)
+shell: .venv/bin/python ## Open IPython with `session`, a database session (while `make dev` runs)
 	@$(IN_DEV) python scripts/shell.py
 
-seed: ## Put a first operator and sample data into the development database
+seed: .venv/bin/python ## Put a first operator and sample data into the development database
 	@$(IN_DEV) python -m app_api seed
 
 # Their arguments are one text, with the quotes of a shell; no shell reads it.
@@ -62,11 +62,11 @@ api: .venv/bin/python ## Look after accounts and settings: make api ARGS="operat
 
 ##@ Database schema
 
-migrate: ## Bring the development database up to the newest revision
+migrate: .venv/bin/python ## Bring the development database up to the newest revision
 	@$(IN_DEV) python -m alembic upgrade head
 
 revision: export MESSAGE = $(call typed,m)
-revision: ## Write a revision from the difference between models and database: make revision m="add pets"
+revision: .venv/bin/python ## Write a revision from the difference between models and database: make revision m="add pets"
 	@test -n "$$MESSAGE" || { echo 'Say what it does: make revision m="add pets"'; exit 1; }
 	@$(IN_DEV) python -m alembic revision --autogenerate "--message=$$MESSAGE"
 

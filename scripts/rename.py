@@ -31,6 +31,7 @@ def renamer(name: str, packages: Sequence[str]) -> Callable[[str], str]:
         rf"""(?<![A-Za-z0-9_]) (?:
             (?P<upper> APP_ )
           | app (?P<join> [-_] ) (?: (?= (?:{"|".join(packages)}) (?![a-z0-9]) )  # app-db, app_auth.tokens
+                                   | (?= client\b )                               # app_client: what make client writes
                                    | (?= migrate\b )                              # app-migrate: an image and a unit
                                    | (?= (?: jobs? | http | build | throttle      # app_jobs_started_total: a metric
                                            | started | stopped | password_hash(?:es)? )_ )

@@ -164,6 +164,18 @@ def test_a_door_without_arguments_shows_what_there_is(door: str, module: str) ->
     assert run.stdout.startswith(f"usage: python -m {module} [-h] COMMAND ...")
 
 
+@pytest.mark.parametrize("target", ["jobs", "api", "psql", "shell", "seed", "migrate"])
+def test_where_nothing_is_installed_it_is_said_what_to_type(target: str, tmp_path: Path) -> None:
+    (tmp_path / "Makefile").write_text(MAKEFILE)
+
+    run = subprocess.run(
+        ["make", "--no-print-directory", target], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+    assert run.returncode != 0
+    assert run.stdout == "Nothing is installed in this checkout: type `make dev` in another terminal first\n"
+
+
 def test_a_command_line_is_asked_for_help_where_nothing_runs() -> None:
     assert "--state STATE" in make("jobs", "ARGS=list --help").stdout
 

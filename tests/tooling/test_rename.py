@@ -38,6 +38,7 @@ PACKAGES = ["api", "auth", "db", "runtime", "worker"]
             "sum(rate(my_shop_http_errors_total[5m])) > my_shop_password_hashes_waiting",
         ),
         ("image: app-migrate", "image: my-shop-migrate"),
+        ("from app_client.models import Problem", "from my_shop_client.models import Problem"),
         ('f"app:queue:{queue}"', 'f"my_shop:queue:{queue}"'),
         ("uv run --package app-$p pytest", "uv run --package my-shop-$p pytest"),
         ('f"app_{member}"', 'f"my_shop_{member}"'),
