@@ -1,4 +1,4 @@
-"""Write packages/api/openapi.json, what the API says of itself, for reviews and for `make client`.
+"""Write packages/api/openapi.json, what the API says of itself, for reviews and for `make client` (ADR-0056).
 
 `make openapi` writes it, `make check-openapi` compares: a change of the API is a change of this file.
 """

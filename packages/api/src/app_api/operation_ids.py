@@ -1,4 +1,4 @@
-"""What operations are called in the description of the API: `feature_verb`, as the functions of a client are."""
+"""What operations are called in the description of the API: `feature_verb`, as functions of clients are (ADR-0056)."""
 
 import re
 
