@@ -1,5 +1,6 @@
 """One list of methods, header fields and times for routes, CORS and whatever stands in front of the API."""
 
+import json
 import math
 import re
 from datetime import timedelta
@@ -40,6 +41,22 @@ def test_the_proxy_names_the_same_methods_and_fields() -> None:
 
     assert allowed == ", ".join(METHODS)
     assert exposed == ", ".join(RESPONSE_HEADERS)
+
+
+ERRORS = sorted((ROOT / "deploy" / "haproxy-errors").iterdir())
+OWN_PROBLEMS = [json.loads(text) for text in re.findall(r"lf-string '(\{.*?\})'", PROXY)]
+
+
+@pytest.mark.parametrize("file", ERRORS, ids=lambda file: file.name)
+def test_a_file_of_the_proxy_says_what_its_rule_says_but_no_id(file: Path) -> None:
+    head, _, body = file.read_text().partition("\n\n")
+    problem = json.loads(body)
+
+    assert f'http-error status {file.stem} errorfile "${{PROXY_ERRORS}}/{file.name}"' in PROXY
+    assert head.startswith(f"HTTP/1.1 {file.stem} {problem['title']}\nContent-Type: application/problem+json\n")
+    assert problem["status"] == int(file.stem)
+    same = [{**each, "request_id": None} for each in OWN_PROBLEMS if each["status"] == problem["status"]]
+    assert all(each == {**problem, "request_id": None} for each in same)
 
 
 def seconds(pattern: str) -> float:

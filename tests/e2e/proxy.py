@@ -1,8 +1,10 @@
 """A real HAProxy with the configuration of deploy/, in front of whatever listens on a port."""
 
 import os
+import re
 import shutil
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,10 +24,7 @@ def proxied(*upstreams: str, log: Path, origins: str = "", metrics_port: int | N
 
     `origins` are those of pages that may read what it says itself, with blanks between them.
     """
-    haproxy = shutil.which("haproxy", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
-    if haproxy is None:
-        pytest.skip("HAProxy is not installed")
-    port = free_port()
+    haproxy, port = executable(), free_port()
     configuration = log.with_suffix(".cfg")
     servers = "".join(f"    server api{number} {upstream}\n" for number, upstream in enumerate(upstreams, start=1))
     configuration.write_text(CONFIGURATION.read_text().replace(ONE_SERVER, servers))
@@ -33,6 +32,7 @@ def proxied(*upstreams: str, log: Path, origins: str = "", metrics_port: int | N
         **os.environ,
         "PROXY_LISTEN": f"127.0.0.1:{port}",
         "PROXY_CORS_ORIGINS": origins,
+        "PROXY_ERRORS": str(CONFIGURATION.with_name("haproxy-errors")),
         "PROXY_METRICS_LISTEN": f"127.0.0.1:{metrics_port or free_port()}",
     }
     with log.open("wb") as output:
@@ -44,6 +44,22 @@ def proxied(*upstreams: str, log: Path, origins: str = "", metrics_port: int | N
     finally:
         process.kill()
         process.wait()
+
+
+def executable() -> str:
+    """Return where HAProxy is; skips where it is not installed."""
+    haproxy = shutil.which("haproxy", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
+    if haproxy is None:
+        pytest.skip("HAProxy is not installed")
+    return haproxy
+
+
+def release() -> tuple[int, int]:
+    """Return the release of HAProxy that is installed, such as 3.4."""
+    said = subprocess.run([executable(), "-v"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"version (\d+)\.(\d+)", said)
+    assert found, said
+    return int(found[1]), int(found[2])
 
 
 def exchange(port: int, request: bytes) -> bytes:

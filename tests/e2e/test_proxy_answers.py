@@ -13,7 +13,7 @@ import pytest
 
 from app_api.http_names import METHODS, RESPONSE_HEADERS
 
-from .proxy import PATIENCE, exchange, proxied
+from .proxy import PATIENCE, exchange, proxied, release
 
 ORIGIN = "https://app.example.test"
 ORIGINS = f"https://admin.example.test {ORIGIN}"
@@ -24,9 +24,21 @@ OWN = {
     "two long a target": (HEAD.replace("live", "y" * 9000), 414),
     "too many fields": (HEAD + "X: y\r\n" * 101, 431),
     "no host": (HEAD.replace("Host: localhost\r\n", ""), 400),
-    "GET *": (HEAD.replace("/probe/live", "*"), 400),
     "a trace": (HEAD.replace("GET", "TRACE"), 405),
 }
+
+
+GIVES_FILES = (3, 3)
+"""The release from which on HAProxy gives the file for what its parser refuses (its issue 3032, mux_h1.c)."""
+REFUSED_BY_THE_PARSER = {
+    "a malformed name": (HEAD + "B@d name: x\r\n\r\n", 400),
+    "two lengths": (HEAD + "Content-Length: 5\r\nContent-Length: 6\r\n\r\n", 400),
+    "a header that never ends": (HEAD, 408),
+    "40 KiB of fields": (HEAD + f"X: {'y' * 40960}\r\n\r\n", 431),
+    "40 KiB of target": (HEAD.replace("live", "y" * 40960) + "\r\n", 414),
+    "another transfer coding": (HEAD + "Transfer-Encoding: gzip, chunked\r\n\r\n", 422),
+}
+"""With the status of the newer releases: older ones say 400 of what is too long."""
 
 
 def parsed(answer: bytes) -> tuple[int, dict[str, str], bytes]:
@@ -65,6 +77,32 @@ def test_what_the_proxy_says_itself_is_not_for_other_pages(alone: int, origin: s
 
     assert not [name for name in headers if name.startswith("access-control-")]
     assert headers["vary"] == "Origin"
+
+
+@pytest.mark.parametrize(("head", "status"), REFUSED_BY_THE_PARSER.values(), ids=REFUSED_BY_THE_PARSER)
+def test_what_the_parser_of_the_proxy_refuses_is_a_problem_where_the_release_can(
+    alone: int, head: str, status: int
+) -> None:
+    """What it says then is as it was when HAProxy started: without an id, and for no page of another origin."""
+    found, headers, body = parsed(exchange(alone, head.encode()))
+
+    if release() < GIVES_FILES:
+        assert found in {400, status}
+        assert headers["content-type"] == "text/html"
+        return
+    problem = json.loads(body)
+    assert (found, problem["status"]) == (status, status)
+    assert headers["content-type"] == "application/problem+json"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert "request_id" not in problem
+    assert not [name for name in headers if name.startswith("access-control-")]
+
+
+def test_no_request_has_the_target_of_an_options(alone: int) -> None:
+    """2.6 leaves it to us, the parser of newer releases refuses it."""
+    found, headers, _ = parsed(exchange(alone, f"{HEAD.replace('/probe/live', '*')}\r\n".encode()))
+
+    assert (found, headers["content-type"]) == (400, "application/problem+json")
 
 
 def test_the_proxy_offers_the_methods_of_the_api(alone: int) -> None:
