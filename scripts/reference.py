@@ -19,8 +19,10 @@ from annotated_types import Ge, Gt, Le
 from pydantic import AnyHttpUrl, BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from app_api.settings import ApiSettings
+from app_api.feature_settings import ALL_SETTINGS
 from app_runtime.configuration import Variable, variables
+from app_runtime.fragments import with_fragments
+from app_worker.resources import FEATURES
 from app_worker.settings import WorkerSettings
 
 PAGE: Final = Path(__file__).parents[1] / "docs/reference/configuration.md"
@@ -38,7 +40,10 @@ same list to copy from; [operations](../how-to/operations.md) says what to set w
 - **Read by**: a process lets pass what another one reads, so all may be given the same. The migrations read
   `APP_DATABASE__…` and nothing else.
 """
-APPLICATIONS: Final[dict[str, type[BaseModel]]] = {"api": ApiSettings, "worker": WorkerSettings}
+APPLICATIONS: Final[dict[str, type[BaseModel]]] = {
+    "api": ALL_SETTINGS,
+    "worker": with_fragments(WorkerSettings, FEATURES),
+}
 TYPES: Final[dict[Any, str]] = {  # Any: types, and what is no type to mypy
     timedelta: "duration", bool: "`on` or `off`", int: "number", float: "number", str: "text", SecretStr: "secret",
     AnyHttpUrl: "URL", Path: "path", tuple: "JSON list",

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -14,6 +14,8 @@ from app_db.features.retention.payloads import PruneSessions
 from app_db.models import JobState
 from app_db.settings import DatabaseSettings
 from app_runtime.configuration import Environment
+from app_runtime.discovery import FeatureError
+from app_runtime.resources import Resource
 from app_worker.context import JobContext
 from app_worker.crons import CRONS
 from app_worker.delivery_queue import Valkey
@@ -22,6 +24,7 @@ from app_worker.process import database_settings as worker_database_settings
 from app_worker.process import run_worker
 from app_worker.registry import Handler, Mode, Registry, handles
 from app_worker.relay import POLL
+from app_worker.resources import RESOURCES
 from app_worker.settings import JobSettings, WorkerSettings
 from app_worker.testing import one_time_settings
 
@@ -42,10 +45,12 @@ def settings(database_settings: DatabaseSettings, valkey: Valkey, valkey_url: st
 
 
 @asynccontextmanager
-async def worker(settings: WorkerSettings, handlers: Iterable[Handler] = HANDLERS) -> AsyncIterator[asyncio.Task[None]]:
+async def worker(
+    settings: WorkerSettings, handlers: Iterable[Handler] = HANDLERS, resources: Mapping[type, Resource] = RESOURCES
+) -> AsyncIterator[asyncio.Task[None]]:
     """Have a worker running in this process during the block; it ends by SIGTERM unless it has ended by itself."""
     before = signal.getsignal(signal.SIGTERM)
-    task = asyncio.create_task(run_worker(settings, handlers=handlers))
+    task = asyncio.create_task(run_worker(settings, handlers=handlers, resources=resources))
     await until(lambda: signal.getsignal(signal.SIGTERM) is not before or task.done())
     try:
         yield task
@@ -147,7 +152,7 @@ async def test_what_no_loop_expects_ends_the_worker_with_an_error(settings: Work
 
 
 async def test_a_worker_without_a_handler_for_every_payload_does_not_start(settings: WorkerSettings) -> None:
-    with pytest.raises(ValueError, match="no handler for"):
+    with pytest.raises(FeatureError, match="no handler for"):
         await run_worker(settings, handlers=[])
 
 
@@ -181,3 +186,31 @@ def test_a_worker_that_froze_lets_go_of_a_tx_job_soon_after_its_time(settings: W
 
     in_tx_mode = [handler.timeout for handler in HANDLERS if handler.mode is Mode.TX]
     assert limits.transaction_timeout == max(in_tx_mode) + timedelta(seconds=5) < registry.longest_timeout
+
+
+class Vet(list[str]):
+    """A client of another service, which is told of pets."""
+
+
+@handles(Note)
+async def call_vet(job: JobContext, payload: Note, vet: Vet) -> None:
+    vet.append(payload.text)
+
+
+async def test_a_worker_opens_what_handlers_ask_for_once(jobs: Jobs, settings: WorkerSettings) -> None:
+    """And closes it when its last job has ended."""
+    events, vet = [], Vet()
+
+    async def resources() -> AsyncIterator[Vet]:
+        events.append("opened")
+        yield vet
+        events.append("closed")
+
+    opened: dict[type, Resource] = {Vet: Resource(Vet, resources, None, "pets", "pets/resources.py")}
+    async with worker(settings, [*HANDLERS, call_vet], opened):
+        for name in ("Rex", "Max"):
+            await jobs.enqueue(Note(text=name))
+        await until(lambda: len(vet) == 2)
+
+    assert sorted(vet) == ["Max", "Rex"]
+    assert events == ["opened", "closed"]

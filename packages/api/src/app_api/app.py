@@ -1,5 +1,6 @@
 """The application, put together."""
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from threading import Event
 
@@ -20,24 +21,32 @@ from app_api.middleware import AllowedHosts, HeadAsGet, RequestContext
 from app_api.operation_ids import operation_id
 from app_api.problems import add_problem_handlers, any_problem
 from app_api.reading import BodyLimits
+from app_api.resources import RESOURCES, require_resources
 from app_api.routers import found_routers, in_order
 from app_api.settings import ApiSettings, HttpSettings
 from app_db.telemetry.tracing import Tracing, traces_of
+from app_runtime.resources import Resource
 
 ROUTERS: tuple[APIRouter, ...] = in_order([*found_routers("app_api.features"), (health.__name__, health.router)])
 
 
-def create_app(settings: ApiSettings, *, stopping: Event | None = None) -> FastAPI:
+def create_app(
+    settings: ApiSettings, *, stopping: Event | None = None, resources: Mapping[type, Resource] = RESOURCES
+) -> FastAPI:
     """Build the application; it opens nothing before its lifespan starts.
 
     Once `stopping` is set it asks to be sent no more requests.
+
+    Raises:
+        FeatureError: a route asks for a resource that is not there.
     """
+    require_resources(ROUTERS, resources)
     stopping, metrics = stopping or Event(), Metrics()
     traces = traces_of(settings.tracing, service="app-api")
     app = FastAPI(
         title="Groundwork",
         version=version("app-api"),
-        lifespan=lifespan_of(settings, stopping, metrics, traces),
+        lifespan=lifespan_of(settings, stopping, metrics, traces, resources=resources),
         openapi_url="/openapi.json" if settings.docs_enabled else None,
         docs_url=None,
         redoc_url=None,

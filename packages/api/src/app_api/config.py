@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from app_api.settings import ELSEWHERE, ApiSettings
+from app_api.feature_settings import ALL_SETTINGS, OF_FEATURES, READ_ELSEWHERE
 from app_auth.keys import RINGS, RingUnchanged, activated, added, new_key, retired
 from app_auth.mail import MailAndLinks
 from app_auth.settings import Key, KeyRing, active
@@ -74,8 +74,8 @@ def run(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Iterator[str]
 
 
 def _check(environ: Mapping[str, str]) -> Iterator[str]:
-    settings = load(ApiSettings, environ, elsewhere=ELSEWHERE)
-    yield from shown(settings, environ, elsewhere=ELSEWHERE)
+    settings = load(ALL_SETTINGS, environ, elsewhere=READ_ELSEWHERE)
+    yield from shown(settings, environ, elsewhere=READ_ELSEWHERE)
     yield from _check_worker(environ, settings.env)
     if settings.env is not Environment.PRODUCTION:
         yield f"# Fit for {settings.env}. What only production refuses was not looked for."
@@ -90,7 +90,7 @@ def _check(environ: Mapping[str, str]) -> Iterator[str]:
 
 def _check_worker(environ: Mapping[str, str], env: Environment) -> Iterator[str]:
     """Read what is given for the worker of mail and links as it does, for most are given one file of settings."""
-    elsewhere = [*(variable.name for variable in variables(ApiSettings)), "APP_WORKER__"]
+    elsewhere = [*(variable.name for variable in variables(ALL_SETTINGS)), "APP_WORKER__", *OF_FEATURES]
     own = {variable.name for variable in variables(MailAndLinks)}
     given = own & read(own, environ, elsewhere=elsewhere).texts.keys()
     settings = load(MailAndLinks, environ, elsewhere=elsewhere)

@@ -1,6 +1,6 @@
 """What an API process opens at its start and closes at its end."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from threading import Event
@@ -23,6 +23,7 @@ from app_db.roles import refuse_powers
 from app_db.telemetry.collectors import describe_database
 from app_db.telemetry.tracing import Tracing
 from app_runtime.configuration import Environment
+from app_runtime.resources import Opened, Resource, open_resources
 from app_runtime.telemetry.endpoint import Health
 from app_runtime.telemetry.exporting import exporting
 from app_runtime.telemetry.process import describe_process
@@ -42,10 +43,11 @@ class State(TypedDict):
     auth: Auth
     readiness_probe: ReadinessProbe
     trusted_proxies: tuple[Network, ...]
+    resources: Opened
 
 
 def lifespan_of(
-    settings: ApiSettings, stopping: Event, metrics: Metrics, traces: Tracing
+    settings: ApiSettings, stopping: Event, metrics: Metrics, traces: Tracing, *, resources: Mapping[type, Resource]
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
     """Return the lifespan of an application with these settings."""
     vet = None
@@ -66,6 +68,7 @@ def lifespan_of(
                 secret=active(settings.auth.peppers).key_bytes,
                 valkey=settings.redis,
             ) as throttle,
+            open_resources(resources, settings) as opened,
         ):
             with open_auth(settings.auth, throttle=throttle) as auth:
                 describe_process(metrics.registry, packages=PACKAGES)
@@ -77,6 +80,7 @@ def lifespan_of(
                     "auth": auth,
                     "readiness_probe": readiness_probe,
                     "trusted_proxies": settings.http.trusted_proxies,
+                    "resources": opened,
                 }
         log.info("api_stopped")
 

@@ -11,9 +11,10 @@ from fastapi import FastAPI
 
 from app_api import config, database_roles, operator
 from app_api.app import create_app
+from app_api.feature_settings import ALL_SETTINGS, READ_ELSEWHERE
 from app_api.seed import seed
 from app_api.serving import serve
-from app_api.settings import ELSEWHERE, ApiSettings
+from app_api.settings import ApiSettings
 from app_db.outage import DatabaseUnavailable
 from app_db.roles import require_modest_role
 from app_runtime.configuration import Environment, Misconfigured, hints, load
@@ -77,7 +78,7 @@ def _print(lines: Iterable[str]) -> None:
 
 
 def _settings() -> ApiSettings:
-    settings = load(ApiSettings, os.environ, elsewhere=ELSEWHERE)
+    settings = load(ALL_SETTINGS, os.environ, elsewhere=READ_ELSEWHERE)
     more = log_processors(settings.tracing, service="app-api")
     configure_logging(settings.log, development=settings.env is Environment.DEVELOPMENT, more=more)
     return settings

@@ -1,4 +1,4 @@
-"""A feature is a folder below `features/` of a package, found by being there (docs/architecture.md)."""
+"""A feature is a folder below `features/` of a package, found by being there (ADR-0055)."""
 
 import re
 from collections.abc import Iterator

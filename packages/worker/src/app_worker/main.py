@@ -16,6 +16,7 @@ from app_db.roles import require_modest_role
 from app_db.settings import DatabaseSettings
 from app_runtime.configuration import Environment, Misconfigured, hints, load
 from app_runtime.ending import INTERRUPTED, end_soon
+from app_runtime.fragments import names_of_features, with_fragments
 from app_runtime.output import write_out
 from app_runtime.telemetry.logs import configure_logging
 from app_runtime.telemetry.outlet import never_wait_for_readers
@@ -23,6 +24,7 @@ from app_runtime.telemetry.tracing import log_processors
 from app_worker.command_line import commands
 from app_worker.command_line.arguments import parse
 from app_worker.process import run_worker
+from app_worker.resources import FEATURES
 from app_worker.settings import ELSEWHERE, FOR_RUN, CommandSettings, WorkerSettings, require_safe
 
 log = structlog.get_logger(__name__)
@@ -71,7 +73,7 @@ def check_role(database: DatabaseSettings) -> None:
 
 def _run(options: Namespace) -> None:
     never_wait_for_readers()  # guard: test_a_log_that_nobody_reads_holds_up_no_job
-    settings = _with_options(load(WorkerSettings, os.environ, elsewhere=ELSEWHERE), options)
+    settings = _settings(WorkerSettings, options)
     more = log_processors(settings.tracing, service="app-worker")
     configure_logging(settings.log, development=settings.env is Environment.DEVELOPMENT, more=more)
     if settings.env is Environment.PRODUCTION:
@@ -85,7 +87,7 @@ def _run(options: Namespace) -> None:
 
 
 def _execute(options: Namespace) -> None:
-    settings = _with_options(load(CommandSettings, os.environ, elsewhere=(*ELSEWHERE, *FOR_RUN)), options)
+    settings = _settings(CommandSettings, options, fragments=options.command == "drain", elsewhere=FOR_RUN)
     configure_logging(settings.log, development=settings.env is Environment.DEVELOPMENT)
     asyncio.run(_then_end(_print(settings, options)), loop_factory=uvloop.new_event_loop)
 
@@ -101,6 +103,15 @@ async def _then_end(work: Awaitable[None]) -> None:
         await work
     finally:
         end_soon()  # guard: test_a_thread_of_a_handler_does_not_keep_the_worker
+
+
+def _settings[S: CommandSettings](
+    model: type[S], options: Namespace, *, fragments: bool = True, elsewhere: tuple[str, ...] = ()
+) -> S:
+    """Return the settings, with those of features for what runs jobs."""
+    model = with_fragments(model, FEATURES) if fragments else model
+    features = names_of_features(model, FEATURES, "app_db.features")
+    return _with_options(load(model, os.environ, elsewhere=(*ELSEWHERE, *elsewhere, *features)), options)
 
 
 def _with_options[S: CommandSettings](settings: S, options: Namespace) -> S:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,6 +24,7 @@ from app_db.settings import DatabaseSettings
 from app_db.telemetry.tracing import traces_of
 from app_db.types import new_id
 from app_runtime.configuration import Environment
+from app_runtime.resources import Resource, open_resources
 from app_worker.crons import CRONS
 from app_worker.delivery_queue import DeliveryQueue, Valkey, connect
 from app_worker.executor import Executor
@@ -37,6 +38,7 @@ from app_worker.notifications import NotificationListener
 from app_worker.pruning import serve_retention
 from app_worker.registry import Handler, Registry
 from app_worker.relay import Relay, keep_leading
+from app_worker.resources import RESOURCES, require_resources, supplied
 from app_worker.runner import Runner
 from app_worker.schedule import Cron, run_schedule
 from app_worker.settings import CommandSettings, JobSettings, WorkerSettings
@@ -115,10 +117,15 @@ def database_settings(settings: CommandSettings, registry: Registry) -> Database
 
 
 async def run_worker(
-    settings: WorkerSettings, *, handlers: Iterable[Handler] = HANDLERS, crons: tuple[Cron, ...] = CRONS
+    settings: WorkerSettings,
+    *,
+    handlers: Iterable[Handler] = HANDLERS,
+    crons: tuple[Cron, ...] = CRONS,
+    resources: Mapping[type, Resource] = RESOURCES,
 ) -> None:
     """Run jobs until SIGTERM or SIGINT, then finish or give back what runs. A second signal ends it at once."""
     registry = Registry(handlers, catalog=CATALOG)
+    require_resources(registry.by_kind.values(), resources)
     queues = settings.worker.queues
     metrics = Metrics(kinds=registry.by_kind, queues=queues)
     mails = open_mails(settings, count=metrics.mail)
@@ -131,13 +138,15 @@ async def run_worker(
         open_database(database_settings(settings, registry), name="worker", vet=vet) as database,
         traces.tracing(database) if traces else nullcontext(),
         connect(settings.redis) as valkey,
+        open_resources(resources, settings) as opened,
     ):
+        registry = Registry(supplied(registry.by_kind.values(), opened), catalog=())
         metrics.registry.register(use_threads(registry.by_kind))
         lease, trace = settings.worker.running_lease, traces.job if traces else None
         runner = Runner(database, registry, mails, new_id(), lease, metrics, trace=trace)
         heartbeat = _heartbeat_of(runner, settings.worker, health)
         told = tell_of_mail_server(database, mails.mailer, runner.worker_id)
-        opened, feeders = open_queues(
+        served, feeders = open_queues(
             settings, database=database, valkey=valkey, runner=runner, heartbeat=heartbeat, health=health
         )
         structlog.contextvars.bind_contextvars(worker_id=str(runner.worker_id))
@@ -146,7 +155,7 @@ async def run_worker(
                 log.info("worker_started", queues=list(queues))
                 feeders += [run_schedule(database, crons, went_back=metrics.clock_went_back),
                             serve_retention(runner, lease=lease), told]  # fmt: skip
-                await _run_until(stopping, feeders, heartbeat, queues=opened, grace=settings.worker.grace)
+                await _run_until(stopping, feeders, heartbeat, queues=served, grace=settings.worker.grace)
             await heartbeat.sign_off()
     log.info("worker_stopped")
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Concatenate
 
 from app_db.jobs.bounds import LONGEST_DELAY, LONGEST_TIMEOUT, SMALLINT
 from app_db.jobs.payload import JobPayload
@@ -39,7 +39,8 @@ class Handler:
     """A function with the rules under which it runs."""
 
     payload_class: type[JobPayload]
-    function: Callable[[JobContext, Any], Awaitable[Any]]  # Any: its own payload class, and JSON
+    function: Callable[..., Awaitable[Any]]  # Any: JSON
+    """Called with a JobContext, its payload, and what else it asks for by type (`app_worker.resources`)."""
     mode: Mode
     timeout: timedelta
     max_attempts: int
@@ -64,11 +65,12 @@ def handles[P: JobPayload](
     max_attempts: int = DEFAULT_MAX_ATTEMPTS,
     backoff: Callable[[int], timedelta] = default_backoff,
     keep: timedelta | None = None,
-) -> Callable[[Callable[[JobContext, P], Awaitable[Any]]], Handler]:
+) -> Callable[[Callable[Concatenate[JobContext, P, ...], Awaitable[Any]]], Handler]:
     """Make an async function the handler of a payload class. Any exception it raises is one failed attempt.
 
     Args:
-        payload_class: what it handles; the function gets an instance.
+        payload_class: what it handles; the function gets an instance. What else it asks for by type is what a feature
+            opens in `resources.py`: `async def call_vet(job: JobContext, payload: CallVet, vet: Vet) -> None`.
         mode: see Mode. A tx handler writes through `job.session`, a lease handler through `job.transaction()`. What
             either returns (JSON, at most 256 KiB) is the job's result.
         timeout: for one attempt.
@@ -90,7 +92,7 @@ def handles[P: JobPayload](
             f"{payload_class.kind}: completed jobs are kept for 0 to {LONGEST_DELAY.days} days, not {keep}"
         )
 
-    def decorate(function: Callable[[JobContext, P], Awaitable[Any]]) -> Handler:
+    def decorate(function: Callable[Concatenate[JobContext, P, ...], Awaitable[Any]]) -> Handler:
         return Handler(payload_class, function, mode, timeout, max_attempts, backoff, keep)
 
     return decorate

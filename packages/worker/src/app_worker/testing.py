@@ -28,6 +28,7 @@ from app_db.models import JobState
 from app_db.repositories.jobs import JobRepository
 from app_db.testing.jobs import assert_enqueued, dispatch, due_queues, enqueued, line_of, make_due, refute_enqueued
 from app_db.types import new_id
+from app_runtime.resources import Opened
 from app_worker.context import IN_TX_MODE, JobContext
 from app_worker.draining import run_due
 from app_worker.handlers import HANDLERS
@@ -36,6 +37,7 @@ from app_worker.metrics import Metrics
 from app_worker.outcome import NoHandler
 from app_worker.progress import Progress
 from app_worker.registry import Handler, Mode, Registry
+from app_worker.resources import needs_of, supplied
 from app_worker.runner import Runner
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "inline",
     "inline_jobs",
     "job_handlers",
+    "job_resources",
     "mailer",
     "refute_enqueued",
 ]
@@ -55,6 +58,8 @@ __all__ = [
 LEASE = timedelta(hours=1)
 """Nobody renews it, and a test that stands in a debugger keeps its job."""
 BASE_URL = "https://app.example.test/"
+
+NOTHING: Opened = {}
 
 FAILED = (JobState.RETRYABLE, JobState.DISCARDED)
 
@@ -78,6 +83,7 @@ async def drain(
     *,
     handlers: Iterable[Handler] = HANDLERS,
     mailer: Mailer | None = None,
+    resources: Opened = NOTHING,
     with_scheduled: bool | datetime = False,
     keep_failures: bool = False,
 ) -> Counter[JobState]:
@@ -89,6 +95,7 @@ async def drain(
         database: where the jobs are, committed.
         handlers: instead of the application's.
         mailer: what gets their mails.
+        resources: what handlers ask for, by its type: `{Vet: FakeVet()}`.
         with_scheduled: first make due what waits for its time or for its next attempt: all of it, or what would be due
             by a certain time. What comes to wait meanwhile is left to the next call: so each is one step of a retry.
         keep_failures: go on after a job that failed, which is then to be retried or discarded.
@@ -100,7 +107,8 @@ async def drain(
         async with database.sessions.begin() as session:
             await make_due(session, until=None if with_scheduled is True else with_scheduled)
     errors: dict[UUID, Exception] = {}
-    runner = _runner(database, [_remembering(handler, errors) for handler in handlers], mailer)
+    handlers = [_remembering(handler, errors) for handler in _supplied(handlers, resources)]
+    runner = _runner(database, handlers, mailer)
     states: Counter[JobState] = Counter()
     async for delivery in _run_all_due(runner):
         async with database.read_sessions() as session:
@@ -116,14 +124,18 @@ async def drain(
 
 @contextmanager
 def inline(
-    database: Database, *, handlers: Iterable[Handler] = HANDLERS, mailer: Mailer | None = None
+    database: Database,
+    *,
+    handlers: Iterable[Handler] = HANDLERS,
+    mailer: Mailer | None = None,
+    resources: Opened = NOTHING,
 ) -> Iterator[None]:
     """Let `enqueue` run each job at once, in its caller's session and transaction, for as long as the block lasts.
 
     What the handler raises comes out of `enqueue`: there are no attempts, and no time limits. In lease mode
     `job.transaction()` is a savepoint. What is enqueued for later is only enqueued.
     """
-    registry = Registry(handlers, catalog=())
+    registry = Registry(_supplied(handlers, resources), catalog=())
     mails = _mails(mailer)
 
     async def run_inline(session: Session, job_id: UUID) -> None:
@@ -152,15 +164,25 @@ def job_handlers() -> Iterable[Handler]:
 
 
 @pytest.fixture
-def drain_jobs(database: Database, mailer: MemoryMailer, job_handlers: Iterable[Handler]) -> DrainJobs:
-    """Return `drain` for the database of the test; it takes `with_scheduled` and `keep_failures`."""
-    return partial(drain, database, handlers=job_handlers, mailer=mailer)
+def job_resources() -> Opened:
+    """Return what handlers ask for, by its type: nothing, unless a test overrides it (`{Vet: FakeVet()}`)."""
+    return NOTHING
 
 
 @pytest.fixture
-def inline_jobs(database: Database, mailer: MemoryMailer, job_handlers: Iterable[Handler]) -> Iterator[None]:
+def drain_jobs(
+    database: Database, mailer: MemoryMailer, job_handlers: Iterable[Handler], job_resources: Opened
+) -> DrainJobs:
+    """Return `drain` for the database of the test; it takes `with_scheduled` and `keep_failures`."""
+    return partial(drain, database, handlers=job_handlers, mailer=mailer, resources=job_resources)
+
+
+@pytest.fixture
+def inline_jobs(
+    database: Database, mailer: MemoryMailer, job_handlers: Iterable[Handler], job_resources: Opened
+) -> Iterator[None]:
     """Run jobs inline for the whole test."""
-    with inline(database, handlers=job_handlers, mailer=mailer):
+    with inline(database, handlers=job_handlers, mailer=mailer, resources=job_resources):
         yield
 
 
@@ -247,6 +269,27 @@ def one_time_settings() -> OneTimeSettings:
 
 def _mails(mailer: Mailer | None) -> Mails:
     return Mails(mailer or MemoryMailer(), MailSettings().sender, BASE_URL, OneTimeTokens(one_time_settings()))
+
+
+def _supplied(handlers: Iterable[Handler], resources: Opened) -> Iterator[Handler]:
+    """Yield the handlers with what they ask for; one that is not given it says so when it is called."""
+    for handler in handlers:
+        if missing := [asked.__name__ for asked in needs_of(handler).values() if asked not in resources]:
+            yield replace(
+                handler,
+                function=_failing(
+                    f"{handler.payload_class.kind}: give {', '.join(missing)} by the fixture `job_resources`"
+                ),
+            )
+        else:
+            yield from supplied([handler], resources)
+
+
+def _failing(why: str) -> Callable[..., Awaitable[Any]]:  # Any: see Handler
+    async def fail(context: JobContext, payload: Any) -> None:  # Any: see Handler
+        raise LookupError(why)
+
+    return fail
 
 
 def _remembering(handler: Handler, errors: dict[UUID, Exception]) -> Handler:

@@ -20,6 +20,7 @@ from app_db.jobs.workers import WorkerRow
 from app_db.models import JobState
 from app_db.repositories.jobs import JobRepository
 from app_db.types import new_id
+from app_runtime.resources import open_resources
 from app_worker import draining
 from app_worker.command_line.enqueue_commands import enqueue_one, list_or_run_crons
 from app_worker.command_line.known_names import JobNotFound, require_names, require_queue
@@ -31,6 +32,7 @@ from app_worker.mail import open_mails
 from app_worker.metrics import Metrics
 from app_worker.process import STOP_SIGNALS, database_settings
 from app_worker.registry import Registry
+from app_worker.resources import RESOURCES, require_resources, supplied
 from app_worker.runner import Runner
 from app_worker.settings import CommandSettings, JobSettings
 from app_worker.threads import use_threads
@@ -66,9 +68,14 @@ async def drain(settings: CommandSettings) -> Drained:
         DatabaseUnavailable: when Postgres is away.
     """
     registry = Registry(HANDLERS, catalog=CATALOG)
+    require_resources(HANDLERS, RESOURCES)
     mails = open_mails(settings)
     queues = settings.worker.queues
-    async with open_database(database_settings(settings, registry), name="drain") as database:
+    async with (
+        open_database(database_settings(settings, registry), name="drain") as database,
+        open_resources(RESOURCES, settings) as resources,
+    ):
+        registry = Registry(supplied(HANDLERS, resources), catalog=())
         use_threads(registry.by_kind)
         metrics = Metrics(kinds=registry.by_kind, queues=queues)
         runner = Runner(database, registry, mails, new_id(), settings.worker.running_lease, metrics)

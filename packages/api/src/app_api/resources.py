@@ -1,0 +1,53 @@
+"""What routes ask for by its type: what features open in `resources.py`, once per process."""
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import iter_route_contexts
+
+from app_runtime.discovery import FeatureError
+from app_runtime.resources import Opened, found_resources
+
+RESOURCES = found_resources("app_api.features")
+
+
+@dataclass(frozen=True, slots=True)
+class Provided[T]:
+    """A dependency on what a feature has opened."""
+
+    provides: type[T]
+
+    async def __call__(self, request: Request) -> T:
+        """Return it."""
+        opened: Opened = request.state.resources
+        found: T = opened[self.provides]
+        return found
+
+
+def resource[T](provides: type[T]) -> Provided[T]:
+    """Return the dependency on what a feature opens: `VetDep = Annotated[Vet, Depends(resource(Vet))]`."""
+    return Provided(provides)
+
+
+def require_resources(routers: Iterable[APIRouter], provided: Collection[type]) -> None:
+    """Refuse routes that ask for what no feature opens.
+
+    Raises:
+        FeatureError: names the path, and what it asks for.
+    """
+    for router in routers:
+        for context in iter_route_contexts(router.routes):
+            for asked in _asked_by(context.dependant):
+                if asked not in provided:
+                    raise FeatureError(
+                        f"{context.path} asks for {asked.__name__}: let `resources.py` of a feature yield it"
+                    )  # guard: test_a_route_that_asks_for_what_nobody_gives_is_refused
+
+
+def _asked_by(dependant: Dependant) -> Iterator[type]:
+    if isinstance(dependant.call, Provided):
+        yield dependant.call.provides
+    for dependency in dependant.dependencies:
+        yield from _asked_by(dependency)

@@ -1,0 +1,58 @@
+"""What routes ask for by its type is opened once per process, and closed at its end."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import pytest
+from fastapi import APIRouter, Depends
+
+from app_api.app import create_app
+from app_api.resources import require_resources, resource
+from app_api.settings import ApiSettings
+from app_api.testing import client_of, run_lifespan
+from app_runtime.discovery import FeatureError
+from app_runtime.resources import Resource
+
+
+class Vet:
+    """A client of another service."""
+
+    name = "Dr. Dolittle"
+
+
+VetDep = Annotated[Vet, Depends(resource(Vet))]
+
+router = APIRouter(prefix="/vet")
+
+
+async def get_name(vet: VetDep) -> str:
+    return vet.name
+
+
+@router.get("")
+async def read_vet(name: Annotated[str, Depends(get_name)]) -> str:
+    return name
+
+
+async def test_a_route_is_given_what_it_asks_for(api_settings: ApiSettings) -> None:
+    events = []
+
+    async def resources() -> AsyncIterator[Vet]:
+        events.append("opened")
+        yield Vet()
+        events.append("closed")
+
+    app = create_app(api_settings, resources={Vet: Resource(Vet, resources, None, "pets", "pets/resources.py")})
+    app.include_router(router)
+    async with run_lifespan(app) as state, client_of(app, state) as client:
+        answers = [(await client.get("/vet")).json() for _ in range(2)]
+
+    assert answers == [Vet.name] * 2
+    assert events == ["opened", "closed"]
+
+
+def test_a_route_that_asks_for_what_nobody_gives_is_refused() -> None:
+    require_resources([router], {Vet})
+
+    with pytest.raises(FeatureError, match=r"^/vet asks for Vet: let `resources.py` of a feature yield it"):
+        require_resources([router], ())

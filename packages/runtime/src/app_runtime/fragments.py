@@ -1,0 +1,54 @@
+"""Settings of features: `settings.py` in the folder of `pets` is read from `APP_PETS__…`, as all other settings are."""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel, ValidationError, create_model
+
+from app_runtime.configuration import PREFIX
+from app_runtime.discovery import FeatureError, Found, feature_folders, find
+
+
+def with_fragments[S: BaseModel](model: type[S], package: str) -> type[S]:
+    """Return the settings of an application, with a field for each feature of the package that has some.
+
+    Raises:
+        FeatureError: a `settings.py` has no class for it, or the feature has the name of another setting.
+    """
+    fields: dict[str, Any] = {}  # Any: of pydantic
+    for found in find(package, "settings"):
+        if found.feature in model.model_fields:
+            raise FeatureError(f"{found.path}: {PREFIX}{found.feature.upper()}__… is taken: rename the folder")
+        fragment = _fragment_of(found)
+        fields[found.feature] = (fragment, _default_of(fragment))
+    return create_model(model.__name__, __base__=model, **fields) if fields else model
+
+
+def names_of_features(model: type[BaseModel], *packages: str) -> Iterator[str]:
+    """Yield how the names of settings begin that features of these packages may have, and this application has not.
+
+    Another application may read them: both may be given the same.
+    """
+    features = {folder.name for package in packages for folder in feature_folders(package)}
+    yield from (f"{PREFIX}{name.upper()}__" for name in sorted(features - model.model_fields.keys()))
+
+
+def _fragment_of(found: Found) -> type[BaseModel]:
+    classes: list[type[BaseModel]] = [value for name, value in vars(found.module).items() if _is_fragment(name, value)]
+    own = [value for value in classes if value.__module__ == found.module.__name__]
+    if len(own or classes) != 1:
+        raise FeatureError(f"{found.path}: it needs one class of settings: `class PetSettings(BaseModel, frozen=True)`")
+    (fragment,) = own or classes
+    return fragment
+
+
+def _is_fragment(name: str, value: object) -> bool:
+    return name.endswith("Settings") and inspect.isclass(value) and issubclass(value, BaseModel)
+
+
+def _default_of(fragment: type[BaseModel]) -> Any:  # Any: of pydantic
+    try:
+        return fragment()
+    except ValidationError:  # something in it has to be set
+        return ...

@@ -1,0 +1,152 @@
+"""What features open once per process, and the settings that they read."""
+
+import pytest
+from pydantic import BaseModel
+
+from app_runtime.configuration import Misconfigured, load, shown, variables
+from app_runtime.discovery import FeatureError
+from app_runtime.fragments import names_of_features, with_fragments
+from app_runtime.resources import found_resources, open_resources
+from app_runtime.testing.plugin import MakeFeatures
+
+SETTINGS = """
+from pydantic import BaseModel, SecretStr
+
+class VetSettings(BaseModel, frozen=True):
+    url: str = "https://vet.example.test/"
+    key: SecretStr = SecretStr("none")
+"""
+RESOURCES = """
+from collections.abc import AsyncIterator
+from .settings import VetSettings
+
+EVENTS = []
+
+class Vet:
+    def __init__(self, url):
+        self.url = url
+
+class Groomer: ...
+
+async def resources(settings: VetSettings) -> AsyncIterator[Vet]:
+    EVENTS.append("vet opened")
+    yield Vet(settings.url)
+    EVENTS.append("vet closed")
+
+async def groomers() -> AsyncIterator[Groomer]:
+    EVENTS.append("groomer opened")
+    yield Groomer()
+    EVENTS.append("groomer closed")
+"""
+
+
+class Settings(BaseModel, frozen=True):
+    """Of an application."""
+
+    port: int = 8000
+
+
+def pets(make_features: MakeFeatures, **files: str) -> str:
+    return make_features({f"pets/{name}.py": text for name, text in {"__init__": "", **files}.items()})
+
+
+async def test_resources_are_opened_in_order_and_closed_in_the_opposite_one(
+    make_features: MakeFeatures,
+) -> None:
+    package = pets(make_features, settings=SETTINGS, resources=RESOURCES)
+    found = found_resources(package)
+    settings = load(with_fragments(Settings, package), {"APP_PETS__URL": "https://other.example.test/"})
+
+    async with open_resources(found, settings) as opened:
+        vet, groomer = opened.values()
+        assert (type(vet).__name__, vet.url) == ("Vet", "https://other.example.test/")
+        assert type(groomer).__name__ == "Groomer"
+
+    (resource, _) = found.values()
+    events = resource.function.__globals__["EVENTS"]
+    assert events == ["vet opened", "groomer opened", "groomer closed", "vet closed"]
+
+
+async def test_without_settings_of_the_application_a_feature_has_its_defaults(
+    make_features: MakeFeatures,
+) -> None:
+    package = pets(make_features, settings=SETTINGS, resources=RESOURCES)
+
+    async with open_resources(found_resources(package), Settings()) as opened:
+        assert next(iter(opened.values())).url == "https://vet.example.test/"
+
+
+VET = "from collections.abc import AsyncIterator\nclass Vet: ...\nasync def resources({}) -> {}:\n    yield Vet()"
+
+MORE = "\nasync def more() -> AsyncIterator[int]:\n    yield 1"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "add `async def resources"),
+        ("async def resources(): return 1", "add `async def resources"),
+        (VET.format("", "Vet"), "resources has to say `-> AsyncIterator"),
+        (VET.format("", "AsyncIterator[Vet | None]"), "resources has to say `-> AsyncIterator"),
+        ("async def resources():\n    yield 1", "resources has to say `-> AsyncIterator"),
+        (VET.format("settings: int", "AsyncIterator[Vet]"), "resources takes nothing, or `settings`"),
+        (VET.format("settings", "AsyncIterator[Vet]"), "resources takes nothing, or `settings`"),
+        (VET.format("a: int, b: int", "AsyncIterator[Vet]"), "resources takes nothing, or `settings`"),
+        (VET.format("", "AsyncIterator[int]") + MORE, "there is a int of .*pets/resources.py"),
+    ],
+)
+def test_what_is_no_resource_is_refused(make_features: MakeFeatures, text: str, complaint: str) -> None:
+    package = pets(make_features, resources=text)
+
+    with pytest.raises(FeatureError, match=rf"pets/resources.py: {complaint}"):
+        found_resources(package)
+
+
+def test_settings_of_a_feature_are_read_refused_and_hidden_like_all(make_features: MakeFeatures) -> None:
+    model = with_fragments(Settings, pets(make_features, settings=SETTINGS))
+    environ = {"APP_PORT": "1", "APP_PETS__URL": "x", "APP_PETS__KEY": "secret"}
+
+    settings = load(model, environ)
+
+    assert [variable.name for variable in variables(model)] == ["APP_PORT", "APP_PETS__URL", "APP_PETS__KEY"]
+    lines = list(shown(settings, environ))
+    assert lines == ["APP_PORT=1  # variable", "APP_PETS__URL=x  # variable", "APP_PETS__KEY=…  # variable"]
+    with pytest.raises(Misconfigured, match=r"APP_PETS__KYE: is no setting; the closest one is APP_PETS__KEY"):
+        load(model, {"APP_PETS__KYE": "secret"})
+
+
+def test_a_setting_of_a_feature_that_has_to_be_set_is_missed(make_features: MakeFeatures) -> None:
+    required = "from pydantic import BaseModel\nclass VetSettings(BaseModel):\n    key: str"
+
+    with pytest.raises(Misconfigured, match=r"APP_PETS__KEY: has to be set"):
+        load(with_fragments(Settings, pets(make_features, settings=required)), {})
+
+
+def test_a_feature_may_share_its_settings_with_another_package(make_features: MakeFeatures) -> None:
+    package = pets(make_features, settings=SETTINGS)
+    shared = pets(make_features, settings=f"from {package}.pets.settings import VetSettings")
+
+    assert "APP_PETS__KEY" in [variable.name for variable in variables(with_fragments(Settings, shared))]
+
+
+@pytest.mark.parametrize("text", ["", "VetSettings = 1", SETTINGS + SETTINGS.replace("Vet", "Dog")])
+def test_a_feature_has_one_class_of_settings(make_features: MakeFeatures, text: str) -> None:
+    package = pets(make_features, settings=text)
+
+    with pytest.raises(FeatureError, match=r"pets/settings.py: it needs one class of settings"):
+        with_fragments(Settings, package)
+
+
+def test_a_feature_takes_no_settings_from_the_kernel(make_features: MakeFeatures) -> None:
+    package = make_features({"port/__init__.py": "", "port/settings.py": SETTINGS})
+
+    with pytest.raises(FeatureError, match=r"port/settings.py: APP_PORT__… is taken: rename the folder"):
+        with_fragments(Settings, package)
+
+
+def test_an_application_knows_which_names_features_may_have_elsewhere(make_features: MakeFeatures) -> None:
+    package = make_features({"pets/__init__.py": "", "pets/settings.py": SETTINGS, "clubs/__init__.py": ""})
+    model = with_fragments(Settings, package)
+
+    assert list(names_of_features(model, package)) == ["APP_CLUBS__"]
+    assert with_fragments(Settings, make_features({"clubs/__init__.py": ""})) is Settings
