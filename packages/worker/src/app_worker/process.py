@@ -116,6 +116,12 @@ def database_settings(settings: CommandSettings, registry: Registry) -> Database
     )
 
 
+def _registry_of(handlers: Iterable[Handler], resources: Mapping[type, Resource]) -> Registry:
+    registry = Registry(handlers, catalog=CATALOG)
+    require_resources(registry.by_kind.values(), resources)
+    return registry
+
+
 async def run_worker(
     settings: WorkerSettings,
     *,
@@ -124,10 +130,8 @@ async def run_worker(
     resources: Mapping[type, Resource] = RESOURCES,
 ) -> None:
     """Run jobs until SIGTERM or SIGINT, then finish or give back what runs. A second signal ends it at once."""
-    registry = Registry(handlers, catalog=CATALOG)
-    require_resources(registry.by_kind.values(), resources)
-    queues = settings.worker.queues
-    metrics = Metrics(kinds=registry.by_kind, queues=queues)
+    registry = _registry_of(handlers, resources)
+    metrics = Metrics(kinds=registry.by_kind, queues=settings.worker.queues)
     mails = open_mails(settings, count=metrics.mail)
     health = WorkerHealth()
     traces = traces_of(settings.tracing, service="app-worker")
@@ -142,19 +146,19 @@ async def run_worker(
     ):
         registry = Registry(supplied(registry.by_kind.values(), opened), catalog=())
         metrics.registry.register(use_threads(registry.by_kind))
-        lease, trace = settings.worker.running_lease, traces.job if traces else None
-        runner = Runner(database, registry, mails, new_id(), lease, metrics, trace=trace)
+        lease = settings.worker.running_lease
+        runner = Runner(database, registry, mails, new_id(), lease, metrics, trace=traces.job if traces else None)
         heartbeat = _heartbeat_of(runner, settings.worker, health)
-        told = tell_of_mail_server(database, mails.mailer, runner.worker_id)
         served, feeders = open_queues(
             settings, database=database, valkey=valkey, runner=runner, heartbeat=heartbeat, health=health
         )
         structlog.contextvars.bind_contextvars(worker_id=str(runner.worker_id))
         async with telemetry(settings, database, metrics, health):
             with _stop_signals() as stopping:
-                log.info("worker_started", queues=list(queues))
+                log.info("worker_started", queues=list(settings.worker.queues))
                 feeders += [run_schedule(database, crons, went_back=metrics.clock_went_back),
-                            serve_retention(runner, lease=lease), told]  # fmt: skip
+                            serve_retention(runner, lease=lease),
+                            tell_of_mail_server(database, mails.mailer, runner.worker_id)]  # fmt: skip
                 await _run_until(stopping, feeders, heartbeat, queues=served, grace=settings.worker.grace)
             await heartbeat.sign_off()
     log.info("worker_stopped")

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from app_runtime.discovery import FeatureError
@@ -44,10 +44,24 @@ def require_resources(handlers: Iterable[Handler], provided: Collection[type]) -
 
 
 def supplied(handlers: Iterable[Handler], opened: Opened) -> Iterator[Handler]:
-    """Yield the handlers, each with what it asks for."""
+    """Yield the handlers, each with what it asks for; one that is not given it says so when it is called."""
     for handler in handlers:
-        given = {name: opened[asked] for name, asked in needs_of(handler).items()}
-        yield replace(handler, function=functools.partial(handler.function, **given)) if given else handler
+        needs = needs_of(handler)
+        if missing := [asked.__name__ for asked in needs.values() if asked not in opened]:
+            why = f"{handler.payload_class.kind}: give {', '.join(missing)} by the fixture `job_resources`"
+            yield replace(handler, function=_failing(why))
+        elif needs:
+            given = {name: opened[asked] for name, asked in needs.items()}
+            yield replace(handler, function=functools.partial(handler.function, **given))
+        else:
+            yield handler
+
+
+def _failing(why: str) -> Callable[..., Awaitable[None]]:
+    async def fail(*_: object) -> None:
+        raise LookupError(why)
+
+    return fail
 
 
 def _name_of(handler: Handler) -> str:

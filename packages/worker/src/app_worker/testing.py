@@ -37,7 +37,7 @@ from app_worker.metrics import Metrics
 from app_worker.outcome import NoHandler
 from app_worker.progress import Progress
 from app_worker.registry import Handler, Mode, Registry
-from app_worker.resources import needs_of, supplied
+from app_worker.resources import supplied
 from app_worker.runner import Runner
 
 __all__ = [
@@ -95,9 +95,8 @@ async def drain(
         database: where the jobs are, committed.
         handlers: instead of the application's.
         mailer: what gets their mails.
-        resources: what handlers ask for, by its type: `{Vet: FakeVet()}`.
-        with_scheduled: first make due what waits for its time or for its next attempt: all of it, or what would be due
-            by a certain time. What comes to wait meanwhile is left to the next call: so each is one step of a retry.
+        resources: what handlers ask for by its type, as in `{Vet: FakeVet()}`.
+        with_scheduled: first make due what waits, or what would be due by a certain time; each call is one retry.
         keep_failures: go on after a job that failed, which is then to be retried or discarded.
 
     Raises:
@@ -107,8 +106,7 @@ async def drain(
         async with database.sessions.begin() as session:
             await make_due(session, until=None if with_scheduled is True else with_scheduled)
     errors: dict[UUID, Exception] = {}
-    handlers = [_remembering(handler, errors) for handler in _supplied(handlers, resources)]
-    runner = _runner(database, handlers, mailer)
+    runner = _runner(database, [_remembering(handler, errors) for handler in supplied(handlers, resources)], mailer)
     states: Counter[JobState] = Counter()
     async for delivery in _run_all_due(runner):
         async with database.read_sessions() as session:
@@ -135,7 +133,7 @@ def inline(
     What the handler raises comes out of `enqueue`: there are no attempts, and no time limits. In lease mode
     `job.transaction()` is a savepoint. What is enqueued for later is only enqueued.
     """
-    registry = Registry(_supplied(handlers, resources), catalog=())
+    registry = Registry(supplied(handlers, resources), catalog=())
     mails = _mails(mailer)
 
     async def run_inline(session: Session, job_id: UUID) -> None:
@@ -269,27 +267,6 @@ def one_time_settings() -> OneTimeSettings:
 
 def _mails(mailer: Mailer | None) -> Mails:
     return Mails(mailer or MemoryMailer(), MailSettings().sender, BASE_URL, OneTimeTokens(one_time_settings()))
-
-
-def _supplied(handlers: Iterable[Handler], resources: Opened) -> Iterator[Handler]:
-    """Yield the handlers with what they ask for; one that is not given it says so when it is called."""
-    for handler in handlers:
-        if missing := [asked.__name__ for asked in needs_of(handler).values() if asked not in resources]:
-            yield replace(
-                handler,
-                function=_failing(
-                    f"{handler.payload_class.kind}: give {', '.join(missing)} by the fixture `job_resources`"
-                ),
-            )
-        else:
-            yield from supplied([handler], resources)
-
-
-def _failing(why: str) -> Callable[..., Awaitable[Any]]:  # Any: see Handler
-    async def fail(context: JobContext, payload: Any) -> None:  # Any: see Handler
-        raise LookupError(why)
-
-    return fail
 
 
 def _remembering(handler: Handler, errors: dict[UUID, Exception]) -> Handler:
