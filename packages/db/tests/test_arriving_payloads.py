@@ -207,7 +207,7 @@ def test_a_payload_is_no_deeper_than_it_can_be_shown() -> None:
         (OrderedDict[str, int], "is a OrderedDict"),
         (Callable[[int], int], "is a Callable"),
         (Iterable[int], "is a Iterable"),
-        (Annotated[int, Field(exclude=True)], "is excluded, so it would never arrive"),
+        (Annotated[int, Field(exclude=True)], "is excluded from JSON, so the handler would never get it"),
         (Annotated[int, Field(alias="n")], "has an alias"),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import func, insert, text
 
 from app_db import Session
-from app_db.jobs.clock_steps import AHEAD, is_ahead, set_right
+from app_db.jobs.clock_steps import AHEAD, is_ahead, repair_times
 from app_db.models import (
     Job,
     JobCron,
@@ -64,7 +64,7 @@ async def ages(session: Session, query: str) -> list[float]:
 async def test_a_job_that_was_due_is_due(session: Session, add: Add, state: JobState, columns: dict[str, Any]) -> None:
     await add(state, claim_at=FUTURE + HOUR, **columns)
 
-    rows = await set_right(session)
+    rows = await repair_times(session)
 
     assert rows["jobs"] == 1
     assert await ages(session, "claim_at - now()) FROM jobs") == [0]
@@ -74,7 +74,7 @@ async def test_an_attempt_that_failed_in_the_future_is_tried_again(session: Sess
     job_id = await add(JobState.RETRYABLE, claim_at=FUTURE, started_at=func.now() - HOUR)
     await session.execute(insert(JobError).values(job_id=job_id, attempt=1, error="x", failed_at=FUTURE))
 
-    assert (await set_right(session))["jobs"] == 1
+    assert (await repair_times(session))["jobs"] == 1
 
 
 async def test_a_job_whose_time_somebody_has_asked_for_waits_for_it(session: Session, add: Add) -> None:
@@ -82,14 +82,14 @@ async def test_a_job_whose_time_somebody_has_asked_for_waits_for_it(session: Ses
     await add(JobState.RETRYABLE, claim_at=func.now() + HOUR, started_at=func.now() - HOUR)
     await add(JobState.EXECUTING, claim_at=func.now() + timedelta(minutes=10), started_at=func.now())
 
-    assert set((await set_right(session)).values()) == {0}
+    assert set((await repair_times(session)).values()) == {0}
 
 
 async def test_what_ended_in_the_future_is_kept_as_if_it_ended_now(session: Session, add: Add) -> None:
     await add(JobState.COMPLETED, finished_at=FUTURE, started_at=FUTURE)
     await add(JobState.COMPLETED, finished_at=func.now() - HOUR)
 
-    assert (await set_right(session))["ended_jobs"] == 1
+    assert (await repair_times(session))["ended_jobs"] == 1
     assert max(await ages(session, "finished_at - now()) FROM jobs")) == 0
 
 
@@ -97,7 +97,7 @@ async def test_a_cron_goes_on_from_now(session: Session) -> None:
     await session.execute(insert(JobCron).values(name="ahead", last_tick_at=FUTURE, done_at=FUTURE))
     await session.execute(insert(JobCron).values(name="right", last_tick_at=func.now() - HOUR))
 
-    assert (await set_right(session))["crons"] == 1
+    assert (await repair_times(session))["crons"] == 1
     assert sorted(await ages(session, "last_tick_at - now()) FROM job_crons")) == [-3600, 0]
 
 
@@ -105,7 +105,7 @@ async def test_nothing_is_taken_from_a_worker_before_its_next_beat(session: Sess
     columns = {"host": "box", "pid": 1, "queues": ["default"], "concurrency": 1}
     await session.execute(insert(JobWorker).values(id=new_id(), beat_at=FUTURE, holds_until=FUTURE, **columns))
 
-    assert (await set_right(session))["workers"] == 1
+    assert (await repair_times(session))["workers"] == 1
     assert await ages(session, "holds_until - now()) FROM job_workers") == [15]
 
 
@@ -119,13 +119,13 @@ async def test_sessions_and_links_live_as_long_as_they_were_to(session: Session,
     token = {"purpose": TokenPurpose.RESET_PASSWORD, "email_canonical": "a", "key_id": "k", "created_at": FUTURE}
     await session.execute(insert(OneTimeToken).values(id=new_id(), user_id=user.id, expires_at=FUTURE + HOUR, **token))
 
-    rows = await set_right(session)
+    rows = await repair_times(session)
 
     assert (rows["sessions"], rows["one_time_tokens"]) == (2, 1)
     assert sorted(await ages(session, "idle_expires_at - now()) FROM user_sessions")) == [3600, 86400]
     assert sorted(await ages(session, "expires_at - now()) FROM user_sessions")) == [2 * 86400, 9 * 86400]
     assert await ages(session, "expires_at - now()) FROM one_time_tokens") == [3600]
-    assert set((await set_right(session)).values()) == {0}
+    assert set((await repair_times(session)).values()) == {0}
 
 
 def test_a_time_of_a_moment_ahead_is_no_other_clocks() -> None:

@@ -337,5 +337,5 @@ async def test_a_job_that_comes_and_goes_for_ever_is_given_up(
     async with open_with() as other:
         rival = Rival(other, Report(team_id=new_id()), rounds=UNIQUE_TRIES)
 
-        with pytest.raises(RuntimeError, match=f"a job like this came and went {UNIQUE_TRIES} times"):
+        with pytest.raises(RuntimeError, match=f"an equal job was enqueued and ended {UNIQUE_TRIES} times"):
             await enqueue_against(rival, database, session)

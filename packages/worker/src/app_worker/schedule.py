@@ -16,7 +16,7 @@ from cronsim import CronSimError
 from app_db import Database, Session
 from app_db.clock import database_time
 from app_db.jobs.bounds import SMALLINT, require_name
-from app_db.jobs.clock_steps import is_ahead, set_right
+from app_db.jobs.clock_steps import is_ahead, repair_times
 from app_db.jobs.crons import advance_cron, join_open_job, last_ticks
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.payload import JobPayload
@@ -155,7 +155,7 @@ async def fire_due(
     if ahead or is_ahead(expected, now):  # guard: test_a_clock_that_went_back_is_noticed_although_nothing_ticked
         by = max([expected, *seen.values()]) - now
         async with database.sessions.begin() as session:  # which may be many rows
-            rows = await set_right(session)
+            rows = await repair_times(session)
         seen |= dict.fromkeys(ahead, now)
         log.warning("database_clock_went_back", crons=ahead, seconds=round(by.total_seconds()), rows=rows)
         went_back()

@@ -1,4 +1,4 @@
-"""One text for equal values: the same in every process, whatever release it runs."""
+"""A canonical form of values: equal values have the same text, in every process and every release."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -15,22 +15,21 @@ from pydantic import BaseModel
 
 MOST_DIGITS = 400
 BY_TEXT = (UUID, PurePath, IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network)
-"""Types whose values are equal exactly when their texts are."""
+"""Types whose values are equal if and only if their texts are equal."""
 
 
 def canonical(value: Any, *, defaults: bool) -> Any:  # Any: what a payload may hold, and JSON
-    """Return JSON that is the same for equal values, and only for these.
+    """Return JSON that is the same for equal values, and different for all others.
 
-    A number is the same whatever its class (1, 1.0, Decimal("1.00"), True), a moment in whatever time zone, a set in
-    whatever order.
+    Numbers are equal across classes (1, 1.0, Decimal("1.00"), True), times across time zones, sets in any order.
 
     Args:
         value: a payload or a part of one.
-        defaults: whether fields of models that have their default are in it. Without them a payload has one text before
-            and after a release that adds a field.
+        defaults: whether to include fields that have their default value. Without them, a payload has the same text
+            before and after a release that adds a field.
 
     Raises:
-        ValueError: for a value of a class whose `==` is not known here.
+        ValueError: for a value of a class whose `==` this module does not know.
     """
     if isinstance(value, Enum):
         value = value.value
@@ -45,7 +44,7 @@ def canonical(value: Any, *, defaults: bool) -> Any:  # Any: what a payload may 
 
 
 def as_text(document: Any) -> str:  # Any: JSON
-    """Return the one text of a JSON document."""
+    """Return the canonical text of a JSON document."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
 
@@ -82,9 +81,9 @@ def _is_default(model: BaseModel, name: str, value: Any) -> bool:  # Any: of the
     return bool(field.get_default(call_default_factory=True, validated_data={}) == value)
 
 
-def _number(value: float | Decimal) -> Any:  # Any: JSON; bool and int are numbers as well
+def _number(value: float | Decimal) -> Any:  # Any: JSON; bool and int come here as well
     if isinstance(value, Decimal) and value and not -MOST_DIGITS < value.adjusted() < MOST_DIGITS:
-        sign, digits, exponent = value.as_tuple()  # an integer of so many digits would be built
+        sign, digits, exponent = value.as_tuple()  # int(value) would build an integer of that many digits
         text = "".join(map(str, digits))
         return {"number": [sign, text.rstrip("0"), int(exponent) + len(text) - len(text.rstrip("0"))]}
     if value == int(value):
@@ -94,7 +93,7 @@ def _number(value: float | Decimal) -> Any:  # Any: JSON; bool and int are numbe
     return float(value)
 
 
-def _moment(value: date | time | timedelta) -> str:
+def _time_text(value: date | time | timedelta) -> str:
     match value:
         case timedelta():
             return str(value)
@@ -107,7 +106,7 @@ def _moment(value: date | time | timedelta) -> str:
 
 SCALARS: Final[Sequence[tuple[tuple[type, ...], Callable[[Any], Any]]]] = (
     ((int, float, Decimal), _number),
-    ((datetime, date, time, timedelta), _moment),
+    ((datetime, date, time, timedelta), _time_text),
     ((bytes,), lambda value: value.decode("latin-1")),
     (BY_TEXT, str),
 )

@@ -1,6 +1,6 @@
-"""Setting right what Postgres wrote while its clock was ahead: it was fast for a moment, or another server leads now.
+"""Repairs times that Postgres wrote while its clock was ahead: its clock was set back, or another server leads now.
 
-What such a time decides would stand still, or live, until the clock has come there once more.
+Without the repair, jobs, crons and leases would wait, and sessions would live on, until the clock reaches those times.
 """
 
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ from app_db.repositories.job_groups import ENDED_GROUPS
 from app_db.session import Session
 
 AHEAD = timedelta(minutes=1)
-"""What lies further ahead was written by another clock; what lies nearer is reached soon."""
+"""A time further ahead than this was written by a clock that was ahead; a nearer one is reached soon."""
 MOST = 50_000
-"""Jobs that are set right at once."""
+"""How many jobs one call repairs."""
 
-# A worker that lives writes both anew with its next beat; until then nothing is taken from it.
+# A live worker writes both columns again with its next beat; until then relays claim none of its jobs.
 _WORKERS = text("""
     UPDATE job_workers SET beat_at = now(), holds_until = least(holds_until, now() + interval '15 seconds')
     WHERE beat_at > now() + :ahead
@@ -28,8 +28,8 @@ _CRONS = text("""
     UPDATE job_crons SET last_tick_at = least(last_tick_at, now()), done_at = least(done_at, now())
     WHERE greatest(last_tick_at, done_at) > now() + :ahead
 """)
-# Due are those that were due when they were written, leases that nobody renews, and what waits for the end of a
-# back-off or a snooze that began in the future. A time that somebody has asked for stays.
+# Jobs become due that were due when they were written, whose lease nobody renews, or whose back-off or snooze began in
+# the future. A `run_at` that a caller chose stays.
 _OPEN = text("""
     WITH ahead AS (
         SELECT id FROM jobs WHERE claim_at IS NOT NULL AND claim_at > now() + :ahead AND (
@@ -56,7 +56,7 @@ _ENDED = text(f"""
     UPDATE jobs SET finished_at = now(), started_at = least(started_at, now())
     WHERE id = ANY (ARRAY(SELECT id FROM ahead))
 """)  # noqa: S608  # made of constants
-# They keep what was left of their life then.
+# Sessions keep the remaining lifetime that they had when they were written.
 _SESSIONS = text("""
     WITH ahead AS (
         SELECT id, greatest(created_at, last_used_at) - now() AS used,
@@ -94,14 +94,14 @@ _STATEMENTS: Mapping[str, tuple[TextClause, Mapping[str, Any]]] = {  # Any: of S
 
 
 def is_ahead(time: datetime, now: datetime) -> bool:
-    """Whether `time` was written by a clock that was ahead of the one that says `now`."""
+    """Return whether `time` was written by a clock that was ahead of `now`."""
     return time > now + AHEAD
 
 
-async def set_right(session: Session) -> dict[str, int]:
-    """Let go on what was written while Postgres's clock was ahead, and return how many rows, by what they are.
+async def repair_times(session: Session) -> dict[str, int]:
+    """Repair times that were written while Postgres's clock was ahead; return how many rows, by table.
 
-    Nothing is lost by it, and may be done by two at a time. Rows that somebody has locked are left for the next time.
+    Loses nothing, and may run in two processes at once. Locked rows are left for the next call.
     """
     rows = {}
     for what, (statement, parameters) in _STATEMENTS.items():

@@ -10,10 +10,10 @@ from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.orm import aliased
 
 from app_db.errors import Conflict, Invalid, NotFound
-from app_db.jobs import parts
+from app_db.jobs import index_scans
 from app_db.jobs.after_commit import notify_after_commit
 from app_db.jobs.bounds import INTEGER, SMALLINT, require_name
-from app_db.jobs.parts import Part
+from app_db.jobs.index_scans import IndexScan
 from app_db.models import FINAL_STATES, OPEN_STATES, Job, JobCancellation, JobState
 from app_db.session import Session
 from app_db.violations import violation_as
@@ -138,9 +138,9 @@ async def act_on_all(session: Session, job_filter: JobFilter, action: Action, *,
         raise FilterTooWide  # guard: test_acting_on_every_job_there_is_is_refused
     if action is Action.RETRY:
         states = FAILED if job_filter.state is None else RETRIABLE & {job_filter.state}
-        part = parts.ENDED if JobState.COMPLETED in states else parts.SET_APART
+        scan = index_scans.ENDED if JobState.COMPLETED in states else index_scans.SET_APART
         revivable = [_is_in(states), _has_no_double(), *conditions]
-        return await _revive(session, revivable, limit=limit, skip_locked=True, part=part)
+        return await _revive(session, revivable, limit=limit, skip_locked=True, scan=scan)
     if action is Action.DISCARD:
         return await _end_waiting(session, JobState.DISCARDED, conditions, limit=limit)
     ended = await _end_waiting(session, JobState.CANCELLED, conditions, limit=limit)
@@ -245,10 +245,10 @@ async def _revive(
     *,
     limit: int,
     skip_locked: bool,
-    part: Part | None = None,
+    scan: IndexScan | None = None,
 ) -> int:
     """Make jobs due now, as if they had never ended or failed, and return how many."""
-    locked = _lock(conditions, limit=limit, skip_locked=skip_locked, part=part)
+    locked = _lock(conditions, limit=limit, skip_locked=skip_locked, scan=scan)
     # Revive at most one job per unique key, so that a duplicate does not fail the whole batch.
     chosen = select(locked.c.id).ext(distinct_on(func.coalesce(locked.c.unique_key, cast(locked.c.id, Text)))).cte()
     statement = update(Job).where(Job.id == chosen.c.id).returning(Job.id).values(_REVIVED)
@@ -267,11 +267,13 @@ async def _state_of(session: Session, job_id: UUID) -> JobState:
     return state
 
 
-def _lock(conditions: Sequence[ColumnElement[bool]], *, limit: int, skip_locked: bool, part: Part | None = None) -> CTE:
+def _lock(
+    conditions: Sequence[ColumnElement[bool]], *, limit: int, skip_locked: bool, scan: IndexScan | None = None
+) -> CTE:
     """Lock up to `limit` jobs that match, as a CTE, which Postgres evaluates once."""
     # NO KEY: the foreign key of a cancellation request must not wait for these locks.
     jobs = select(Job.id, Job.unique_key).where(*conditions)
-    jobs = (jobs if part is None else part.of(jobs)).limit(limit)
+    jobs = (jobs if scan is None else scan.applied_to(jobs)).limit(limit)
     return jobs.with_for_update(key_share=True, skip_locked=skip_locked).cte("locked")
 
 

@@ -1,4 +1,4 @@
-"""The SQL of cron: ticks are claimed by compare-and-set."""
+"""The SQL of cron: a worker claims ticks by compare-and-set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from sqlalchemy import text
 from app_db.jobs.after_commit import notify_after_commit
 from app_db.session import Session
 
-# The rows are written once, at the first look of the first worker; what this statement inserts it does not return.
+# The first worker inserts the rows of new crons; the statement does not return the rows that it inserts.
 _LAST_TICKS = text("""
     WITH begun AS (
         INSERT INTO job_crons (name, last_tick_at)
@@ -23,14 +23,14 @@ _LAST_TICKS = text("""
 
 _RECORDED_TICKS = text("SELECT name, last_tick_at FROM job_crons WHERE name = ANY (CAST(:names AS text[]))")
 
-# A worker that freezes with the row locked would keep the tick from all others: Postgres ends its transaction.
+# The timeout ends the transaction of a worker that freezes: all others would wait for its row lock.
 _ADVANCE = text("""
     UPDATE job_crons SET last_tick_at = :tick WHERE name = :name AND last_tick_at = :seen
     RETURNING set_config('idle_in_transaction_session_timeout', '5s', true)
 """)
 
 
-# Where `cron` waits for the next attempt at an earlier tick, that attempt is now. What snoozes has said until when.
+# A job that waits for its next attempt becomes due now. A job that snoozes keeps the time that its handler chose.
 _JOIN = text("""
     WITH hastened AS (
         UPDATE jobs SET claim_at = least(claim_at, now()), queue = :queue
@@ -51,17 +51,17 @@ _AGES = text("""
 
 @dataclass(frozen=True, slots=True)
 class OpenJob:
-    """The job of an earlier tick, which is open."""
+    """The job of an earlier tick, which has not ended."""
 
     state: str
     attempt: int
 
 
 async def join_open_job(session: Session, job_id: UUID, *, queue: str) -> OpenJob | None:
-    """Let a tick that found the job of an earlier one open make it due now, in the cron's queue of today.
+    """Make the open job of an earlier tick due now, in the queue that the cron has today; return it.
 
-    Its back-off ends with the tick: in a long one it would stop all the ticks behind it. A job that snoozes goes on
-    snoozing. None when the job is of this very transaction.
+    The tick ends the back-off of the job, because a long back-off would stop all later ticks. A job that snoozes keeps
+    its time. Returns None if the job was enqueued in this transaction.
     """
     row = (await session.execute(_JOIN, {"id": job_id, "queue": queue})).one_or_none()
     if row is None or not row.is_older:
@@ -72,33 +72,33 @@ async def join_open_job(session: Session, job_id: UUID, *, queue: str) -> OpenJo
 
 
 async def note_done(session: Session, name: str) -> None:
-    """Put on record that a job of this cron has done its work."""
+    """Record that a job of this cron has done its work."""
     await session.execute(_NOTE_DONE, {"name": name})
 
 
 async def ages(session: Session, names: Sequence[str]) -> dict[str, float]:
-    """Return for how many seconds no job of each of these crons has done its work; one never seen is left out."""
+    """Return, for each known cron, the seconds since one of its jobs last did its work."""
     return {row.name: row.age for row in await session.execute(_AGES, {"names": list(names)})}
 
 
 async def last_ticks(session: Session, names: Sequence[str]) -> dict[str, datetime]:
-    """Return up to where the ticks of each cron have been dealt with, by name.
+    """Return the last handled tick of each cron, by name.
 
-    A cron that was never seen is on record from now on, and not in the answer: it has no ticks yet.
+    A new cron is inserted with the current time, and left out of the result: it has no due ticks yet.
     """
     rows = await session.execute(_LAST_TICKS, {"names": list(names)})
     return {row.name: row.last_tick_at for row in rows}
 
 
 async def recorded_ticks(session: Session, names: Sequence[str]) -> dict[str, datetime]:
-    """Return what `last_ticks` does, and put nothing on record."""
+    """Return what `last_ticks` returns, and insert nothing."""
     return {row.name: row.last_tick_at for row in await session.execute(_RECORDED_TICKS, {"names": list(names)})}
 
 
 async def advance_cron(session: Session, name: str, *, seen: datetime, tick: datetime) -> bool:
-    """Claim the ticks after `seen` and up to `tick` for this transaction: True for exactly one caller, whoever tries.
+    """Claim the ticks after `seen` and up to `tick` for this transaction; return True to exactly one caller.
 
-    False when the cron is not at `seen` any more. Who is not the first waits for the commit of who is, which Postgres
-    rolls back when its transaction waits five seconds for the next statement.
+    Returns False if another caller has moved the cron past `seen`. Callers wait for the transaction of the first one;
+    Postgres ends that transaction if it waits five seconds for its next statement.
     """
     return (await session.execute(_ADVANCE, {"name": name, "seen": seen, "tick": tick})).one_or_none() is not None

@@ -1,4 +1,4 @@
-"""Taking away what the jobs of an account have left, once the account is deleted (GDPR, article 17)."""
+"""Erases errors, results and progress of the jobs of a deleted account (GDPR, article 17)."""
 
 from uuid import UUID
 
@@ -9,7 +9,7 @@ from app_db.session import Session
 
 BATCH = 500
 
-# Of jobs that have not ended the errors alone: what they are writing now is theirs until they end.
+# Errors are erased of all jobs, results and progress only of jobs that have ended: open jobs still write theirs.
 _ERASE_ERRORS = text("""
     WITH batch AS (
         SELECT id FROM job_errors
@@ -36,9 +36,9 @@ _STILL_TO_END = text("""
 
 
 async def erase_traces(session: Session, owner_id: UUID, *, limit: int = BATCH) -> int:
-    """Delete up to `limit` errors and results each of what this account has started, and return how many.
+    """Erase up to `limit` errors, and up to `limit` results, of the jobs of this account; return how many.
 
-    Call it again, in a transaction of its own, until it returns 0. The jobs themselves stay: they hold ids.
+    Call it again, each time in a transaction of its own, until it returns 0. The jobs stay, because they hold only ids.
     """
     about = {"owner_id": owner_id, "limit": limit}
     errors = (await session.scalars(_ERASE_ERRORS, about)).one()
@@ -47,7 +47,7 @@ async def erase_traces(session: Session, owner_id: UUID, *, limit: int = BATCH) 
 
 
 async def may_leave_traces(session: Session, owner_id: UUID) -> bool | None:
-    """Whether a job of this account runs or is about to; None if all have ended, False if they wait for their time."""
+    """Return True if a job of this account runs or is due, False if its open jobs wait, None if all have ended."""
     about = {"owner_id": owner_id, "final": list(FINAL_STATES)}
     running: bool | None = (await session.scalars(_STILL_TO_END, about)).one_or_none()
     return running

@@ -1,4 +1,4 @@
-"""What the fields of a payload class say about whether their values arrive as they were given."""
+"""Checks of the fields of a payload class: whether their values come back from JSON unchanged."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
@@ -13,13 +13,13 @@ from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
 
 LOSSY: tuple[type, ...] = (SecretStr, SecretBytes, Secret, OrderedDict, Iterator)
-"""Types whose values never come back: stars instead of a secret, another order, nothing."""
+"""Types whose values JSON loses: secrets become asterisks, an OrderedDict its order, an iterator everything."""
 PLAIN = frozenset({str, int, bool, UUID, datetime, date, time, timedelta, Decimal, NoneType})
 CONTAINERS = frozenset({list, tuple, set, frozenset, dict})
 
 
 def require_storable_fields(model: type[BaseModel]) -> None:
-    """Refuse a class whose instances could not come back from JSON as they were given, whatever they hold.
+    """Refuse a class whose instances cannot come back from JSON unchanged.
 
     Raises:
         TypeError: with the name of the field and what to do.
@@ -32,7 +32,7 @@ def require_storable_fields(model: type[BaseModel]) -> None:
 
 
 def can_change_on_the_way(model: type[BaseModel]) -> bool:
-    """Whether JSON or Postgres may turn some value of this class into another: not where all types are plain ones."""
+    """Return whether JSON or Postgres may change a value of this class; they cannot if all types are plain."""
     if model.model_config.get("extra") == "allow" or model.__private_attributes__:
         return True
     return not all(_is_plain(field.annotation) for field in model.model_fields.values())
@@ -40,7 +40,7 @@ def can_change_on_the_way(model: type[BaseModel]) -> bool:
 
 def _why_not(field: FieldInfo, model: type[BaseModel]) -> str:
     if field.exclude:
-        return "is excluded, so it would never arrive: leave the field out"
+        return "is excluded from JSON, so the handler would never get it: remove the field"
     by_name = model.model_config.get("validate_by_name") or model.model_config.get("populate_by_name")
     if (field.validation_alias or field.serialization_alias) and not by_name:
         return "has an alias: a payload is stored under the names of its fields"
@@ -57,7 +57,7 @@ def _is_lossy(each: Any) -> bool:  # Any: a type
 
 
 def _types_in(annotation: Any, seen: set[Any]) -> Iterator[Any]:  # Any: types
-    """Yield the types that an annotation is made of, those of nested models too."""
+    """Yield the types of an annotation, and of nested models."""
     origin = get_origin(annotation) or annotation
     if origin is Literal or annotation in seen:
         return
@@ -66,7 +66,7 @@ def _types_in(annotation: Any, seen: set[Any]) -> Iterator[Any]:  # Any: types
     inner = get_args(annotation)[:1] if origin is Annotated else get_args(annotation)
     if isinstance(origin, type) and issubclass(origin, BaseModel):
         inner = (*inner, *(field.annotation for field in origin.model_fields.values()))
-    for each in inner:  # of a Callable, the parameters are a list: nobody asks on, for it is lossy
+    for each in inner:  # a Callable has a list of parameters here; the caller stops at the Callable, which is lossy
         yield from _types_in(each, seen)
 
 
@@ -75,7 +75,7 @@ def _is_plain(annotation: Any) -> bool:  # Any: a type
     arguments = [each for each in get_args(annotation) if each is not Ellipsis]
     if origin is Literal or annotation in PLAIN:
         return True
-    if origin in {Union, UnionType}:  # of two types one may be taken for the other
+    if origin in {Union, UnionType}:  # JSON may turn a value of one type into the other type
         return len(others := [each for each in arguments if each is not NoneType]) == 1 and _is_plain(others[0])
     if origin in CONTAINERS:
         return bool(arguments) and all(map(_is_plain, arguments))

@@ -12,14 +12,14 @@ from uuid import UUID
 from pydantic import BaseModel
 
 DEEPEST = 100
-"""Lists and objects within each other in a payload, a result or a progress; pydantic writes up to 255 levels."""
+"""Limit of nested lists and objects in a payload, a result or a progress; pydantic writes up to 255 levels."""
 
 
 def as_postgres_returns(text: str) -> str:
-    """Return a JSON document as it comes back from a jsonb column: a number has no exponent, so 1e22 is an integer.
+    """Return a JSON document as a jsonb column returns it: numbers lose their exponent, so 1e22 becomes an integer.
 
     Raises:
-        ValueError: when it is deeper than `DEEPEST`.
+        ValueError: when it has more than `DEEPEST` levels.
     """
     document = json.loads(text, parse_float=_number)
     require_depth(document)
@@ -27,10 +27,10 @@ def as_postgres_returns(text: str) -> str:
 
 
 def require_depth(document: Any) -> None:  # Any: JSON
-    """Refuse what could be stored and not be shown any more.
+    """Refuse a document that could be stored but not be read again.
 
     Raises:
-        ValueError: when lists and objects are within each other in more than `DEEPEST` levels.
+        ValueError: when it has more than `DEEPEST` levels of lists and objects.
     """
     level = [document]
     for _ in range(DEEPEST + 1):
@@ -42,13 +42,13 @@ def require_depth(document: Any) -> None:  # Any: JSON
         ]
         if not level:
             return
-    raise ValueError(f"lists and objects within each other, in more than {DEEPEST} levels")
+    raise ValueError(f"lists and objects are nested in more than {DEEPEST} levels")
 
 
 def difference(given: Any, restored: Any, where: str = "") -> str:  # Any: whatever a payload may hold
-    """Say where `restored` is not what was `given`, by value and by class; empty when it is the same.
+    """Return where `restored` differs from `given`, by value or by class; an empty text if they are equal.
 
-    A time with a zone is the same as that moment in any other zone. No values are shown.
+    Times are equal across time zones. The text shows no values.
     """
     if _class_of(given) is not _class_of(restored):
         return f"{where or 'it'} would arrive as {type(restored).__name__}, not as {type(given).__name__}"
@@ -82,14 +82,14 @@ def _of_items(given: Mapping[Any, Any], restored: Mapping[Any, Any], where: str)
 
 
 def _class_of(value: Any) -> type:
-    if isinstance(value, UUID):  # asyncpg reads ids as a class of its own, the standard one in all but name
+    if isinstance(value, UUID):  # asyncpg reads ids as a subclass of its own
         return UUID  # guard: test_an_id_as_the_driver_reads_it_is_an_id
     return type(value)
 
 
 def _equal(given: Any, restored: Any) -> bool:
     if isinstance(given, datetime) and given.utcoffset() is not None and restored.utcoffset() is not None:
-        # Times of different zones are never equal where one of them is in a repeated hour (PEP 495).
+        # Python never calls times of different zones equal if one of them is in a repeated hour (PEP 495).
         return bool(given.astimezone(UTC) == restored.astimezone(UTC))
     if isinstance(given, set | frozenset):
         return bool(given == restored and Counter(map(_class_of, given)) == Counter(map(_class_of, restored)))

@@ -1,4 +1,4 @@
-"""Accepting jobs: a row in the caller's transaction, so a job exists exactly when what it belongs to does."""
+"""Enqueueing: a job is a row of the caller's transaction, so both are committed or neither."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -20,10 +20,10 @@ from app_db.types import new_id
 type Trace = Callable[[Sequence[str]], AbstractContextManager[str]]
 
 TRACE = "trace_enqueue"
-"""In `session.info`, where traces are on: what gives jobs of these kinds their `traceparent`."""
+"""Key of `session.info`, if traces are on: the function that gives new jobs their `traceparent`."""
 UNIQUE_TRIES = 10
 
-# Postgres's clock decides what is due, never ours.
+# Postgres's clock decides whether a job is due, never the clock of this process.
 _INSERT = """
     INSERT INTO jobs (id, owner_id, kind, payload, payload_version, queue, priority, max_attempts, request_id,
         traceparent, run_at, claim_at, state, unique_key, unique_states)
@@ -43,9 +43,9 @@ _MANY = """unnest(
 _ENQUEUE = text(_INSERT.format(jobs=_ONE, unique="NULL, NULL"))
 _ENQUEUE_MANY = text(_INSERT.format(jobs=_MANY, unique="NULL, NULL"))
 
-# Looking first keeps whoever asks again from waiting for the job: a handler in tx mode locks its row. Two that look at
-# the same time both insert: one waits for the other's commit, gets no row back, and finds it at its next look.
-# Of no index by name: while one is rebuilt without a lock its twin is violated as well as itself.
+# SELECT before INSERT, because the INSERT would wait for a handler in tx mode that has locked the existing job. Of two
+# transactions that find nothing, both insert: one waits for the other's commit, gets no row, and finds the job when it
+# tries again. ON CONFLICT names no index, because during REINDEX CONCURRENTLY its copy may be violated too.
 _ENQUEUE_UNIQUE = text(f"""
     WITH same AS (
         SELECT :digest || coalesce(
@@ -66,7 +66,7 @@ _ENQUEUE_UNIQUE = text(f"""
 
 @dataclass(frozen=True, slots=True)
 class _Terms:
-    """What jobs of one call have in common, checked."""
+    """The arguments that all jobs of one call share; it checks them."""
 
     run_at: datetime | None
     queue: str
@@ -76,7 +76,7 @@ class _Terms:
 
     def __post_init__(self) -> None:
         if self.run_at is not None and self.run_at.utcoffset() is None:
-            raise ValueError(f"run_at {self.run_at} has no time zone: nobody knows when that is")
+            raise ValueError(f"run_at {self.run_at} has no time zone, so it is ambiguous")
         if self.run_at is not None and not FIRST_TIME <= self.run_at < LAST_TIME:
             raise ValueError(
                 f"run_at {self.run_at} is not between {FIRST_TIME:%Y-%m-%d} and {LAST_TIME:%Y-%m-%d}"
@@ -109,22 +109,22 @@ async def enqueue(
     owner_id: UUID | None = None,
     unique: Unique | None = None,
 ) -> UUID:
-    """Accept a job as part of the caller's transaction and return its id: one INSERT, nothing sent anywhere.
+    """Enqueue a job in the caller's transaction and return its id: one INSERT.
 
-    It is rolled back with the transaction; once committed it runs, whatever dies in between (docs/how-to/jobs.md).
+    A rollback removes the job; after the commit it runs, whichever process dies meanwhile (docs/how-to/jobs.md).
 
     Args:
-        session: whose transaction it joins.
-        payload: what to do; its class decides which handler runs.
-        run_at: not before this time, by Postgres's clock; at once if absent. With a time zone.
+        session: the job joins its transaction.
+        payload: the values of the job; its class decides which handler runs.
+        run_at: the earliest time to run, with a time zone, by Postgres's clock; now if absent.
         queue: the queue whose workers run it.
-        priority: the lowest is served first.
-        max_attempts: instead of the handler's own limit.
-        owner_id: who may see it under `GET /jobs`.
-        unique: where one like it is there, return the id of that one instead.
+        priority: jobs with the lowest number run first.
+        max_attempts: replaces the limit of the handler.
+        owner_id: the user who may see the job under `GET /jobs`.
+        unique: if an equal job exists, return its id instead.
 
     Raises:
-        ValueError: before anything is sent, when an argument or the payload is wrong (`pydantic.ValidationError`).
+        ValueError: before anything is sent, for a wrong argument or payload (`pydantic.ValidationError`).
     """
     terms = _Terms(run_at, queue, priority, max_attempts, owner_id)
     stored = checked_json(payload)
@@ -150,10 +150,10 @@ async def enqueue_many(
     max_attempts: int | None = None,
     owner_id: UUID | None = None,
 ) -> list[UUID]:
-    """Accept many jobs, of any kinds, in one statement, and return their ids in the order of `payloads`.
+    """Enqueue many jobs, of any kinds, in one statement, and return their ids in the order of `payloads`.
 
-    All or none of them; see `enqueue` for the arguments, and for what is raised. Ten thousand take about 0.15 s, in
-    which the event loop is busy for the half: call it again for more, in the same transaction or in others.
+    Either all jobs are enqueued or none; see `enqueue` for arguments and errors. Ten thousand jobs take about 0.15 s,
+    half of which blocks the event loop: call it several times for more.
     """
     terms = _Terms(run_at, queue, priority, max_attempts, owner_id)
     jobs = [(new_id(), payload.kind, checked_json(payload), payload.version) for payload in payloads]
@@ -178,11 +178,11 @@ async def _insert_unique(
     unique: Unique,
     parameters: dict[str, Any],  # Any: of SQL
 ) -> UUID:
-    """Return the id of the job that is there now: the one in `parameters`, or another that is the same."""
+    """Return the id of the new job, or of the equal job that exists."""
     parameters |= {"period": unique.period, "states": sorted(unique.counted_states), "digest": unique.digest(payload)}
     found = await _insert_or_find(session, payload, parameters)
     if found.id != parameters["id"] and not unique.means(payload, found.payload, found.payload_version):
-        # The job of another release, which knows another default for the same field.
+        # Another release enqueued that job, with another default for the same field.
         parameters["digest"] = unique.digest(
             payload, defaults=True
         )  # guard: test_a_job_that_was_enqueued_with_another_default_is_another_job
@@ -195,11 +195,11 @@ async def _insert_or_find(session: Session, payload: JobPayload, parameters: dic
         found = (await session.execute(_ENQUEUE_UNIQUE, parameters)).one_or_none()
         if found is not None:
             return found
-    raise RuntimeError(f"{payload.kind}: a job like this came and went {UNIQUE_TRIES} times while it was enqueued")
+    raise RuntimeError(f"{payload.kind}: an equal job was enqueued and ended {UNIQUE_TRIES} times meanwhile")
 
 
 async def _accepted(session: Session, ids: list[UUID], kinds: list[str]) -> None:
-    """Wake and count after the commit; where a test asks for it (app_worker.testing), run the jobs at once."""
+    """Notify and count after the commit; for a test with `inline` (app_worker.testing), run the jobs at once."""
     count_after_commit(session, kinds)
     if (run_inline := session.info.get("run_inline")) is not None:
         for job_id in ids:

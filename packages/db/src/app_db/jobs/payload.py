@@ -1,4 +1,4 @@
-"""What a job is asked to do, and how it survives in the ledger until somebody does it."""
+"""Payloads: the typed values of a job, and how they are stored in the ledger and read again."""
 
 import json
 from collections.abc import Mapping
@@ -12,32 +12,33 @@ from app_db.jobs.jsonb import as_postgres_returns, difference
 
 
 class UnknownPayload(Exception):
-    """A stored payload that this code cannot read: keep the job for code that can."""
+    """This release cannot read a stored payload; the job is kept for a newer one."""
 
 
 class JobPayload(BaseModel, frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True):
-    """The contract between who enqueues a job and the handler that runs it: one class per kind of job.
+    """The contract between the caller of `enqueue` and the handler: one class per kind of job.
 
-    Hold ids, not copies: by the time the job runs, the row is the truth. Never put secrets or addresses here.
+    Hold ids, not copies of rows: rows may change before the job runs. Never put secrets or addresses here.
 
     Raises:
-        TypeError: when the class is made, for a kind or version that cannot be stored, and for a field that could not
-            arrive as it was given: a secret, one that is excluded or has another name in JSON, an ordered dict.
+        TypeError: when the class is defined, for a field whose values JSON cannot return unchanged: a secret, an
+            excluded field, an alias, an ordered dict.
+        ValueError: when the class is defined, for a kind or version that cannot be stored.
     """
 
     kind: ClassVar[str]
-    """The stable name, as in `email.welcome`. It is stored: renaming it orphans jobs that wait."""
+    """The stable name, as in `email.welcome`. Jobs store it: after a rename, waiting jobs have no handler."""
     version: ClassVar[int] = 1
-    """Raise it when the fields change, and teach `upgrade` to read what waits from before.
+    """Raise it when the fields change, and let `upgrade` read the payloads of waiting jobs.
 
-    Workers first: one that is older than a payload keeps the job and reports it, until a newer worker runs it.
+    Deploy workers first: a worker that is older than a payload keeps the job and logs it, until a newer worker runs it.
     """
     can_change: ClassVar[bool] = True
-    """Whether some value of this class is turned into another one by JSON or by Postgres; see `checked_json`."""
+    """Whether JSON or Postgres may change a value of this class; see `checked_json`."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:  # Any: of pydantic
-        if hasattr(cls, "kind"):  # a base of several kinds has none
+        if hasattr(cls, "kind"):  # the base class of several kinds has none
             require_name(cls.kind, f"the kind of {cls.__name__}")
         if not 1 <= cls.version < SMALLINT:
             raise ValueError(f"the version of {cls.__name__} is not between 1 and {SMALLINT - 1}")
@@ -46,19 +47,19 @@ class JobPayload(BaseModel, frozen=True, extra="forbid", validate_default=True, 
 
     @classmethod
     def upgrade(cls, fields: dict[str, Any], version: int) -> dict[str, Any]:  # Any: JSON
-        """Turn the fields that an older `version` stored into today's. Override it when you raise `version`.
+        """Turn the fields of an older `version` into those of today. Override it when you raise `version`.
 
-        Called only for versions below today's, with a copy that may be changed. It has no database: give what cannot
-        be derived a default.
+        It is called for older versions only, with a copy that it may change. It has no database: give new fields
+        that cannot be derived a default.
         """
         return fields
 
     @classmethod
     def read(cls, fields: Mapping[str, Any], version: int) -> Self:  # Any: JSON
-        """Return the payload that was stored as `fields` by code at `version`.
+        """Return the payload of `fields`, which were stored with `version`.
 
         Raises:
-            UnknownPayload: when `version` is newer than this code, or the fields are not what this class takes.
+            UnknownPayload: when `version` is newer than this class, or the fields do not fit it.
         """
         if version > cls.version:
             raise UnknownPayload(
@@ -69,7 +70,7 @@ class JobPayload(BaseModel, frozen=True, extra="forbid", validate_default=True, 
                 fields = cls.upgrade(dict(fields), version)  # guard: test_yesterdays_payload_is_upgraded
             # As JSON: in Python mode a strict class would refuse the text of a UUID or a date.
             return cls.model_validate_json(json.dumps(fields))
-        except Exception as error:  # an upgrade that fails is as good a reason to keep the job
+        except Exception as error:  # `upgrade` may raise anything; the job is kept then too
             raise UnknownPayload(
                 f"{cls.kind}: what version {version} stored cannot be read by version {cls.version}; mend "
                 f"{cls.__name__}.upgrade(), or discard the job: {error}"
@@ -77,17 +78,17 @@ class JobPayload(BaseModel, frozen=True, extra="forbid", validate_default=True, 
 
 
 def checked_json(payload: JobPayload) -> str:
-    """Return the JSON of a payload after reading it back: what a worker will read equals it, by value and by class.
+    """Return the JSON of a payload, after checking that a worker reads an equal payload from it.
 
     Raises:
-        pydantic.ValidationError: when it has wrong fields, as one made by `model_construct` may.
-        ValueError: when it holds what JSON or Postgres cannot (half a character, U+0000, NaN), or turns into something
-            else: bytes and tuples in a field of type Any, fields of a subclass, two keys that are one in JSON.
+        pydantic.ValidationError: for wrong fields, which `model_construct` does not check.
+        ValueError: for a value that JSON or Postgres cannot hold (a lone surrogate, U+0000, NaN) or would change: bytes
+            and tuples in a field of type Any, fields of a subclass, two keys that are equal in JSON.
     """
     payload_class = type(payload)
-    # By way of pydantic's core: its wrappers cost as much as the work, and this is half the price of a job.
+    # Calls pydantic-core directly: the wrappers cost as much as the work, which is half the cost of `enqueue`.
     stored = payload_class.__pydantic_serializer__.to_json(payload, round_trip=True, warnings=False).decode()
-    if r"\u0000" in stored and r"\u0000" in stored.replace(r"\\", ""):  # in a text or a key, and not spelled out
+    if r"\u0000" in stored and r"\u0000" in stored.replace(r"\\", ""):  # an escape, not the text "\u0000"
         raise ValueError(
             f"{payload.kind}: a text holds U+0000, which Postgres does not keep"
         )  # guard: test_a_payload_that_postgres_cannot_hold_is_refused_before_it_is_sent
@@ -103,7 +104,7 @@ def checked_json(payload: JobPayload) -> str:
 
 
 def _change(payload: JobPayload, restored: JobPayload) -> str:
-    if not payload.can_change:  # plain values: most payloads
+    if not payload.can_change:  # most payloads have plain values only
         now = restored.__dict__
         for name, value in payload.__dict__.items():
             if type(value) is not type(now[name]) or value != now[name]:

@@ -1,4 +1,4 @@
-"""Forgetting jobs that ended long ago, and workers that were killed."""
+"""Retention: deletes jobs that ended long ago, and the rows of workers that were killed."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -14,17 +14,17 @@ RETENTION: Mapping[JobState, timedelta] = {
     JobState.CANCELLED: timedelta(hours=24),
     JobState.DISCARDED: timedelta(days=14),
 }
-"""For how long a job is kept after its end: long enough to look into what went wrong."""
+"""How long a job is kept after its end, so that people can look into errors."""
 
 QUEUE = "retention"
-"""The queue of all that deletes what is old. Every worker serves it by itself, whatever else it serves, so that a pause
-of another queue, or one that nobody serves, does not stop it. It can be paused like any other."""
+"""The queue of jobs that delete old rows. Every worker serves it beside its own queues, so that retention goes on when
+other queues are paused or have no worker. It can be paused like any queue."""
 
 WORKER_SILENCE = timedelta(hours=1)
-"""A worker that has not been heard of for so long is off the list. One that only slept is on it again when it beats."""
+"""The row of a worker without a heartbeat for so long is deleted. A worker that only slept inserts it again."""
 
-# One step of the index for each state, queue and kind that there is, then one range of it for each: what stays is not
-# read. The ids as an array, or the planner might join: it cannot know how few there are.
+# One index step for each state, queue and kind, then one index range for each: rows that stay are not read. The ids are
+# an array, because the planner cannot know how few they are and might join.
 _PRUNE = text("""
     WITH RECURSIVE ended AS (
         (SELECT state, queue, kind FROM jobs WHERE finished_at IS NOT NULL ORDER BY state, queue, kind LIMIT 1)
@@ -62,15 +62,15 @@ async def prune(
     kinds: Mapping[str, timedelta],
     limit: int = BATCH,
 ) -> int:
-    """Delete up to `limit` jobs that ended long ago, with their errors, and return how many they were.
+    """Delete up to `limit` jobs that ended long ago, with their errors; return how many.
 
-    Call it again, in a transaction of its own, while it returns `limit`. Of one kind the oldest go first.
+    Call it again, each time in a transaction of its own, while it returns `limit`. The oldest of a kind go first.
 
     Args:
-        session: whose transaction it joins.
-        keep: for how long jobs are kept after their end, by the state that they ended in; others stay for ever.
-        kinds: for how long completed jobs of a kind are kept, instead of what `keep` says.
-        limit: so many at once.
+        session: the deletion joins its transaction.
+        keep: how long jobs are kept after their end, by final state; jobs of other states are kept for ever.
+        kinds: how long completed jobs of a kind are kept, if that differs from `keep`.
+        limit: how many at most.
     """
     parameters = {
         "states": list(keep),

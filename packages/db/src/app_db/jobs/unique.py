@@ -1,4 +1,4 @@
-"""When a job is the same as one that is there already."""
+"""Unique jobs: which jobs are equal, so that only one of them is enqueued."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,32 +13,32 @@ from app_db.models import OPEN_STATES, JobState
 
 @dataclass(frozen=True, slots=True)
 class Unique:
-    """Accept a job only where none like it is there; else `enqueue` returns the id of that one.
+    """Enqueue a job only if no equal job exists; else `enqueue` returns the id of the existing one.
 
-    Of transactions that race, one inserts. One that has enqueued the same and not ended yet is waited for, up to
-    `lock_timeout` (2 s), and two that enqueue two such jobs in opposite orders end in a deadlock: enqueue unique jobs
-    late in a transaction, and in one order.
+    Of concurrent transactions, one inserts the job. The others wait for its commit, up to `lock_timeout` (2 s). Two
+    transactions that enqueue two unique jobs in opposite orders deadlock: enqueue unique jobs late in a transaction,
+    and always in the same order.
 
     Raises:
-        ValueError: for a period that is not positive, for states without all the open ones, for `by` beside `key`.
+        ValueError: for a period that is not positive, for states without all open states, for `by` together with `key`.
     """
 
     by: tuple[str, ...] | None = None
-    """The fields of the payload that make it the same; all of them if absent, only the kind if empty.
+    """The fields of the payload to compare: all fields if absent, only the kind if empty.
 
-    Values are the same if they are equal (`==`), whatever process and release enqueues them.
+    Values are compared by `==`, across processes and releases.
     """
     key: str | None = None
-    """What makes it the same instead of the fields of its payload, among jobs of its kind."""
+    """A key to compare instead of fields, among jobs of the same kind."""
     period: timedelta | None = None
-    """The same only if enqueued in the same period, by Postgres's clock; periods are counted from 1970 in UTC.
+    """Compare only jobs enqueued in the same period, by Postgres's clock; periods are counted from 1970 in UTC.
 
-    A period ends for everybody at once: a job at its end and another at the beginning of the next are both accepted.
+    Periods have fixed ends: a job at the end of one period and an equal job at the start of the next are both accepted.
     """
     states: frozenset[JobState] | None = None
-    """A job counts while it is in one of these, and as long as retention keeps it.
+    """The states in which an existing job counts, as long as retention keeps it.
 
-    All open ones if absent, and `completed` as well if there is a period.
+    All open states if absent; with a period, `completed` too.
     """
 
     def __post_init__(self) -> None:
@@ -54,23 +54,23 @@ class Unique:
 
     @property
     def counted_states(self) -> frozenset[JobState]:
-        """The states that count, with the default."""
+        """The states in which an existing job counts."""
         if self.states is not None:
             return self.states
         return OPEN_STATES if self.period is None else OPEN_STATES | {JobState.COMPLETED}
 
     def digest(self, payload: JobPayload, *, defaults: bool = False) -> str:
-        """Return what is the same for the same jobs: 128 bits over the kind, the period and the chosen fields.
+        """Return a digest that equal jobs share: 128 bits over the kind, the period and the compared fields.
 
-        Equal values have one digest, in every process: sets in any order, a moment in any time zone, 1 and 1.0. So
-        has a payload before and after a release that adds a field with a default, which is left out while it has it.
+        Equal values have the same digest in every process: sets in any order, times in any time zone, 1 and 1.0. Fields
+        with their default value are left out, so that the digest stays when a release adds a field with a default.
 
         Args:
-            payload: of the job.
-            defaults: whether all fields count: for a job whose digest without them belongs to another payload.
+            payload: the payload of the job.
+            defaults: whether to include fields with their default, if another payload has the digest without them.
 
         Raises:
-            ValueError: when `by` names a field that the payload does not have, or a value's equality is not known.
+            ValueError: when `by` names an unknown field, or this package does not know the `==` of a value.
         """
         if self.by is not None and (unknown := set(self.by) - type(payload).model_fields.keys()):
             raise ValueError(f"{type(payload).__name__} has no {', '.join(sorted(unknown))} to be unique by")
@@ -79,13 +79,13 @@ class Unique:
         return sha256(as_text(same).encode()).hexdigest()[:32]
 
     def means(self, payload: JobPayload, fields: Mapping[str, Any], version: int) -> bool:  # Any: JSON
-        """Whether a stored payload with the digest of this one is the same: not where a default has changed since."""
+        """Return whether a stored payload with the same digest is equal; it is not if a default has changed since."""
         if self.key is not None:
             return True
         known = {name: value for name, value in fields.items() if name in type(payload).model_fields}
         try:
             stored = type(payload).read(known, min(version, payload.version))
-        except UnknownPayload:  # of a newer release: its digest says what it means
+        except UnknownPayload:  # a newer release stored it, and its digest is equal
             return True
         return bool(self._chosen(stored, defaults=True) == self._chosen(payload, defaults=True))
 

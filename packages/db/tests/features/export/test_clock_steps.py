@@ -6,7 +6,7 @@ from sqlalchemy import func, insert, select
 
 from app_db import Session
 from app_db.features.export.models import ExportPart
-from app_db.jobs.clock_steps import set_right
+from app_db.jobs.clock_steps import repair_times
 from app_db.testing.plugin import MakeUser
 from app_db.types import new_id
 
@@ -26,7 +26,7 @@ async def test_what_was_exported_while_the_clock_was_ahead_is_kept_as_long_as_th
     }
     await session.execute(insert(ExportPart).values(id=new_id(), user_id=user.id, **part))
 
-    rows = await set_right(session)
+    rows = await repair_times(session)
 
     assert rows["export_parts"] == 1
     assert await session.scalar(select(ExportPart.expires_at - func.now())) == timedelta(days=1)
