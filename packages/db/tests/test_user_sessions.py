@@ -315,7 +315,7 @@ async def test_room_is_made_by_ending_the_oldest(
     ids = [(await make_user_session(user)).id for _ in range(4)]
     anothers = await make_user_session()
 
-    assert await UserSessionRepository(session).make_room(user.id, cap=3, now=NOW) == 2
+    assert await UserSessionRepository(session).end_oldest(user.id, cap=3, now=NOW) == 2
     assert set(await session.scalars(select(UserSession.id))) == {*ids[2:], anothers.id}
 
 
@@ -326,7 +326,7 @@ async def test_room_is_made_of_expired_sessions_first(
     oldest = await make_user_session(user)
     await make_user_session(user, idle_expires_at=NOW)
 
-    assert await UserSessionRepository(session).make_room(user.id, cap=2, now=NOW) == 1
+    assert await UserSessionRepository(session).end_oldest(user.id, cap=2, now=NOW) == 1
     assert list(await session.scalars(select(UserSession.id))) == [oldest.id]
 
 
@@ -336,7 +336,7 @@ async def test_no_session_ends_where_there_is_room(
     user = await make_user()
     await make_user_session(user)
 
-    assert await UserSessionRepository(session).make_room(user.id, cap=2, now=NOW) == 0
+    assert await UserSessionRepository(session).end_oldest(user.id, cap=2, now=NOW) == 0
 
 
 async def test_a_session_that_lives_holds_the_others_and_one_that_ended_does_not(

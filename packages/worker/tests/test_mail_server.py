@@ -14,7 +14,7 @@ from app_db.settings import DatabaseSettings
 from app_db.types import new_id
 from app_worker.mail import ConsoleMailer, Mailer, MemoryMailer
 from app_worker.mail_errors import MailUndeliverable
-from app_worker.mail_server import tell_of_mail_server
+from app_worker.mail_server import report_smtputf8
 from app_worker.smtp import SmtpMailer
 
 from .conftest import eventually
@@ -30,7 +30,7 @@ def smtp(to: ScriptedServer) -> SmtpMailer:
 
 @asynccontextmanager
 async def telling(database: Database, mailer: Mailer) -> AsyncIterator[asyncio.Task[None]]:
-    task = asyncio.create_task(tell_of_mail_server(database, mailer, WORKER, pause=0.01))
+    task = asyncio.create_task(report_smtputf8(database, mailer, WORKER, pause=0.01))
     try:
         yield task
     finally:

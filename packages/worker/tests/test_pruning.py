@@ -95,7 +95,7 @@ async def test_retention_goes_on_while_every_other_queue_is_paused(
         await session.execute(text("UPDATE job_crons SET last_tick_at = now() - interval '1 hour'"))
     await fire_due(database, CRONS)
 
-    serving = asyncio.create_task(serve_retention(make_runner(*HANDLERS), lease=LEASE, look=SHORT))
+    serving = asyncio.create_task(serve_retention(make_runner(*HANDLERS), lease=LEASE, poll=SHORT))
     await eventually(
         lambda: jobs.scalar(f"SELECT count(*) = {len(CRONS)} FROM jobs WHERE state = '{JobState.COMPLETED}'")
     )
@@ -112,7 +112,7 @@ async def test_retention_is_served_again_after_an_outage(
         await proxy.cut()
         with capture_logs() as logs:
             serving = asyncio.create_task(
-                serve_retention(make_runner(prune_sessions, database=database), lease=LEASE, look=SHORT)
+                serve_retention(make_runner(prune_sessions, database=database), lease=LEASE, poll=SHORT)
             )
             await until(lambda: len(logs) > 1)
         assert not serving.done()

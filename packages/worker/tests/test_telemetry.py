@@ -23,7 +23,7 @@ from app_runtime.testing.processes import port_is_free
 from app_worker.health import WorkerHealth
 from app_worker.metrics import Metrics
 from app_worker.settings import WorkerSettings
-from app_worker.telemetry import PRUNES, keep_looking, pause_after, telemetry
+from app_worker.telemetry import PRUNES, pause_after, poll_ledger, telemetry
 from app_worker.testing import one_time_settings
 
 from .conftest import PATIENCE, Jobs, until
@@ -123,7 +123,7 @@ async def test_a_worker_that_has_stopped_does_not_listen(database: Database, met
 async def test_the_queues_of_the_ledger_are_looked_at(database: Database, metrics: Metrics, jobs: Jobs) -> None:
     await jobs.enqueue(queue="mails")
 
-    looking = asyncio.create_task(keep_looking(database, metrics, look=NEVER))
+    looking = asyncio.create_task(poll_ledger(database, metrics, poll=NEVER))
     await until(lambda: metrics.ledger.queues)
     looking.cancel()
 
@@ -138,7 +138,7 @@ async def test_figures_that_nobody_can_check_are_not_shown(database: Database, m
 
     with capture_logs() as logs:
         async with open_database(gone, name="worker") as unreachable:
-            looking = asyncio.create_task(keep_looking(unreachable, metrics, look=timedelta(0)))
+            looking = asyncio.create_task(poll_ledger(unreachable, metrics, poll=timedelta(0)))
             await until(lambda: len(logs) > 1)  # it goes on looking
             looking.cancel()
 
@@ -147,7 +147,7 @@ async def test_figures_that_nobody_can_check_are_not_shown(database: Database, m
 
 
 async def test_rows_that_wait_for_vacuum_are_shown(database: Database, metrics: Metrics) -> None:
-    looking = asyncio.create_task(keep_looking(database, metrics, look=timedelta(0)))
+    looking = asyncio.create_task(poll_ledger(database, metrics, poll=timedelta(0)))
     await until(lambda: metrics.ledger.dead_tuples is not None)
     metrics.ledger.dead_tuples = None
     await until(lambda: metrics.ledger.dead_tuples is not None)  # it looks again
@@ -159,7 +159,7 @@ async def test_rows_that_wait_for_vacuum_are_shown(database: Database, metrics: 
 async def test_the_age_of_the_last_prune_is_shown_and_an_old_one_is_not(database: Database, metrics: Metrics) -> None:
     async with database.sessions.begin() as session:
         await crons.last_ticks(session, PRUNES)
-    looking = asyncio.create_task(keep_looking(database, metrics, look=timedelta(0)))
+    looking = asyncio.create_task(poll_ledger(database, metrics, poll=timedelta(0)))
     await until(lambda: metrics.ledger.prunes)
     looking.cancel()
 
@@ -176,7 +176,7 @@ async def test_a_table_that_nobody_can_see_has_no_dead_rows(database: Database, 
 
     with capture_logs():
         async with open_database(gone, name="worker") as unreachable:
-            looking = asyncio.create_task(keep_looking(unreachable, metrics, look=NEVER))
+            looking = asyncio.create_task(poll_ledger(unreachable, metrics, poll=NEVER))
             await until(lambda: metrics.ledger.dead_tuples is None)
             looking.cancel()
 

@@ -24,7 +24,7 @@ from app_worker.context import JobContext
 from app_worker.mail import Mails, MemoryMailer
 from app_worker.registry import Mode, handles
 from app_worker.testing import one_time_settings
-from app_worker.threads import THREADS_PER_KIND, HandlerExited, HandlerThreads, in_hand, use_threads
+from app_worker.threads import THREADS_PER_KIND, HandlerExited, HandlerThreads, job_threads, use_threads
 
 from .conftest import Jobs, MakeRunner, Note, until
 
@@ -96,7 +96,7 @@ async def test_a_mail_waits_for_no_thread_of_its_own_kind(threads: HandlerThread
     mailer = Looking()
     mails = Mails(mailer, "Groundwork <hello@groundwork.test>", "https://groundwork.test/",
                   OneTimeTokens(one_time_settings()))  # fmt: skip
-    with in_hand("test.note"):
+    with job_threads("test.note"):
         hung = [asyncio.create_task(asyncio.to_thread(release.wait, 60)) for _ in range(THREADS_PER_KIND)]
         await asyncio.sleep(0)
         try:
@@ -113,7 +113,7 @@ async def test_threads_are_used_again_and_give_back_what_was_raised(threads: Han
     def fail() -> None:
         raise SystemExit(3)
 
-    with in_hand("test.note"):
+    with job_threads("test.note"):
         names = {await asyncio.to_thread(threading.get_ident) for _ in range(10)}
         with pytest.raises(SystemExit):
             await asyncio.to_thread(fail)
@@ -124,7 +124,7 @@ async def test_threads_are_used_again_and_give_back_what_was_raised(threads: Han
 
 async def test_a_call_that_nobody_waits_for_any_more_is_not_made(threads: HandlerThreads) -> None:
     release, called = threading.Event(), threading.Event()
-    with in_hand("test.note"):
+    with job_threads("test.note"):
         hung = [asyncio.create_task(asyncio.to_thread(release.wait, 60)) for _ in range(THREADS_PER_KIND)]
         await asyncio.sleep(0)
         late = asyncio.create_task(asyncio.to_thread(called.set))
@@ -161,7 +161,7 @@ async def test_a_task_of_a_handler_that_exits_when_it_is_cancelled_ends_nothing_
     async def returns() -> int:
         return 3
 
-    with in_hand("test.note"):
+    with job_threads("test.note"):
         task = asyncio.get_running_loop().create_task(exits_at_its_end())
         other = asyncio.get_running_loop().create_task(returns())
     await asyncio.sleep(0)

@@ -56,7 +56,7 @@ async def sign_in(
     account, began = await _verify_password(auth, session, email=email, password=password, client=client)
     user_id, began = account.user_id, now or began
     # The user is locked: of N parallel sign-ins, each sees the sessions of those before it.
-    ended = await UserSessionRepository(session).make_room(user_id, cap=auth.settings.sessions_per_user, now=began)
+    ended = await UserSessionRepository(session).end_oldest(user_id, cap=auth.settings.sessions_per_user, now=began)
     user_session = _new_session(auth, user_id, client=client, now=began)
     session.add(user_session)
     if ended:

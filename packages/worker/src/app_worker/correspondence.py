@@ -1,4 +1,4 @@
-"""Mail to the owner of an account, and what is noted of it at the account and about the job."""
+"""Mail to the owner of an account; an account whose mail is refused is marked as undeliverable."""
 
 import structlog
 
@@ -14,18 +14,18 @@ from app_worker.mail_errors import MailUnanswered, MailUndeliverable
 log = structlog.get_logger(__name__)
 
 MOST_COPIES = 3
-"""So often a mail is handed over, at most, to a server that takes it and never says so."""
+"""How many copies of a mail a server gets, at most, if it takes them and never replies."""
 
 
 async def mail_to(job: JobContext, user: User, template: str, **values: str) -> None:
-    """Send the owner of an account one mail, which every attempt of the job knows by the same Message-ID.
+    """Send one mail to the owner of an account; all attempts of the job use the same Message-ID.
 
-    Where the address is refused for good, the account is marked for operators until a mail is taken again.
+    If the server refuses the address for good, the account is marked for operators until a server accepts a mail again.
 
     Raises:
-        MailUndeliverable: and the job is discarded.
-        Discard: nobody knows whether the mail has arrived, after `MOST_COPIES` of it.
-        MailError: it was not handed over, and may be another time.
+        MailUndeliverable: the recipient or the message was refused for good; the job is discarded.
+        Discard: the server has got `MOST_COPIES`, and never replied.
+        MailError: the mail was not handed over; a later attempt may succeed.
     """
     try:
         await job.mails.send(template, to=user.email, message_id=str(job.id), email=user.email, **values)
@@ -34,7 +34,7 @@ async def mail_to(job: JobContext, user: User, template: str, **values: str) -> 
         raise
     except MailUnanswered as error:
         if await _unanswered(job) + 1 >= MOST_COPIES:  # guard: test_a_server_that_never_answers_gets_three_copies
-            raise Discard(f"{error}; it has {MOST_COPIES} copies of this mail by now") from None
+            raise Discard(f"{error}; it has got {MOST_COPIES} copies of this mail") from None
         raise
     if user.undeliverable_at is not None:
         await _note_deliverable(job, user)  # guard: test_an_account_is_reached_again_once_a_mail_is_taken
@@ -57,11 +57,11 @@ async def _note_deliverable(job: JobContext, user: User) -> None:
     except Exception as error:
         if not is_outage(error):
             raise
-        log.warning("mail_not_noted")  # the next mail notes it; this one must not be sent again
+        log.warning("mail_not_noted")  # the next mail clears the mark; an error here would send this mail again
 
 
 async def _unanswered(job: JobContext) -> int:
-    """Return how many attempts of this job have ended without an answer."""
+    """Return how many attempts of this job ended without a reply of the server."""
     async with job.transaction() as session:
         errors = await JobRepository(session).errors_of(job.id)
     return sum(MailUnanswered.__name__ in error.error.split(":", 1)[0] for error in errors)

@@ -1,4 +1,4 @@
-"""Running what is due without an executor: one job after the other, in this process. Valkey is not needed."""
+"""Draining: runs due jobs without an executor, one after the other, in this process. Needs no Valkey."""
 
 import asyncio
 from collections import Counter
@@ -13,12 +13,12 @@ from app_worker.runner import Runner
 
 
 async def run_due(runner: Runner, *, queues: Sequence[str], lease: timedelta) -> AsyncIterator[Delivery]:
-    """Run the due jobs of `queues` until none is due, the first queue first; yields each when it has ended.
+    """Run the due jobs of `queues` until none is due, the first queue first; yield each delivery when it has ended.
 
-    What jobs enqueue meanwhile runs too. Workers may run at the same time: each job is claimed by one of them.
+    Jobs that are enqueued meanwhile run too. Workers may run at the same time, because each job is claimed once.
 
     Raises:
-        DatabaseUnavailable: when nobody can say what is due.
+        DatabaseUnavailable: when Postgres is away.
     """
     while (delivery := await _next(runner, queues, lease)) is not None:
         await _run(runner, delivery)
@@ -26,18 +26,18 @@ async def run_due(runner: Runner, *, queues: Sequence[str], lease: timedelta) ->
 
 
 async def drain(runner: Runner, *, queues: Sequence[str], lease: timedelta) -> Counter[JobState]:
-    """Run what is due, as `run_due` does; returns how many jobs are in which state now."""
+    """Run due jobs as `run_due` does; return how many of them are in each state now."""
     states: Counter[JobState] = Counter()
     async for delivery in run_due(runner, queues=queues, lease=lease):
         async with runner.database.unit_of_work(read_only=True) as session:
             job = await JobRepository(session).get(delivery.id)
-        if job is not None:  # else somebody has deleted it
+        if job is not None:  # the job may have been deleted
             states[job.state] += 1
     return states
 
 
 async def _run(runner: Runner, delivery: Delivery) -> None:
-    """Run it in a task of its own, which a heartbeat may cancel; when we are cancelled, the job is given back first."""
+    """Run a delivery in its own task, which a heartbeat may cancel; if this is cancelled, give the job back first."""
     running = asyncio.create_task(runner.run(delivery))
     try:
         await asyncio.wait([running])
@@ -60,5 +60,5 @@ async def _next(runner: Runner, queues: Sequence[str], lease: timedelta) -> Deli
             if claim.deliveries:
                 return claim.deliveries[0]
             if not claim.redelivered + claim.crashed:
-                break  # else one ended in being claimed: somebody wants it cancelled, or it crashed too often
+                break  # else the claim itself ended a job: cancelled, or discarded after too many crashes
     return None

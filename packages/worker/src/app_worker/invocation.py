@@ -1,4 +1,4 @@
-"""Calling a handler: within its time, and so that whatever it does ends the attempt and nothing else."""
+"""Calls a handler within its time limit; whatever it raises ends its attempt, and nothing else."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ from app_worker.context import JobContext
 from app_worker.outcome import this_task
 from app_worker.registry import Handler
 from app_worker.results import require_storable
-from app_worker.threads import HandlerExited, in_hand
+from app_worker.threads import HandlerExited, job_threads
 from app_worker.time_limit import time_limit
 
 
@@ -19,27 +19,28 @@ class HandlerTimeout(TimeoutError):
 
 
 class HandlerCancelled(Exception):
-    """The handler's task was cancelled, and the worker did not do it: the handler or a library called `cancel()`."""
+    """The handler or a library, and not the worker, cancelled the task of the handler."""
 
 
 async def call(
     handler: Handler, context: JobContext, payload: Any, *, attempt: Attempt, is_ours: Callable[[], bool]
 ) -> Any:  # Any: see Handler
-    """Return what the handler returns.
+    """Call the handler and return its result.
 
-    `is_ours` says whether it is the worker that ends the task.
+    `is_ours` tells whether the worker has cancelled the task.
 
     Raises:
-        HandlerTimeout: when it takes too long.
-        HandlerCancelled, HandlerExited: when its end was meant for a task or a process, and is but the end of a job.
-        ResultTooLarge, TypeError, ValueError: when it returns what cannot be kept.
-        asyncio.CancelledError: when the worker ends it.
+        HandlerTimeout: when the handler takes too long.
+        HandlerCancelled: when the handler or a library cancelled the task.
+        HandlerExited: when the handler raised SystemExit, KeyboardInterrupt or the like.
+        ResultTooLarge, TypeError, ValueError: when the result cannot be stored.
+        asyncio.CancelledError: when the worker cancelled the task.
     """
     attempt.was_called = True
     before = this_task().cancelling()
     try:
-        with in_hand(handler.payload_class.kind):
-            result = await _in_time(handler, context, payload)
+        with job_threads(handler.payload_class.kind):
+            result = await _call_in_time(handler, context, payload)
     except asyncio.CancelledError as error:
         if is_ours():
             raise
@@ -58,7 +59,7 @@ async def call(
     return result
 
 
-async def _in_time(handler: Handler, context: JobContext, payload: Any) -> Any:  # Any: see Handler
+async def _call_in_time(handler: Handler, context: JobContext, payload: Any) -> Any:  # Any: see Handler
     limit: asyncio.Timeout | None = None
     try:
         async with time_limit(handler.timeout) as limit:
@@ -70,9 +71,9 @@ async def _in_time(handler: Handler, context: JobContext, payload: Any) -> Any: 
 
 
 async def _forget_cancellations(before: int) -> None:
-    """Take back what the handler did to the task that runs it, or our next await would be what ends."""
+    """Undo the cancellations by the handler: else the next `await` of the runner would raise CancelledError."""
     task = this_task()
     with contextlib.suppress(asyncio.CancelledError):
-        await asyncio.sleep(0)  # before Python 3.13 a cancellation that is due is not taken back by `uncancel`
+        await asyncio.sleep(0)  # before Python 3.13, `uncancel` does not undo a cancellation that is not delivered yet
     while task.cancelling() > before:
         task.uncancel()

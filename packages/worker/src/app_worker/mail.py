@@ -1,4 +1,4 @@
-"""Sending mail: composed from templates, handed to a Mailer."""
+"""Mail: messages are composed from templates, and handed to a Mailer."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from app_runtime.discovery import FeatureError, feature_folders
 from app_worker.mail_errors import MailError, MailServerRefuses, MailUndeliverable
 from app_worker.settings import CommandSettings
 from app_worker.smtp import SmtpMailer
-from app_worker.threads import ours
+from app_worker.threads import worker_threads
 from app_worker.time_limit import own_limits
 
 log = structlog.get_logger(__name__)
@@ -29,7 +29,7 @@ PRODUCT = "Groundwork"
 
 
 def template_folders(package: str) -> list[Path]:
-    """Return the folders of features in which templates of mails are.
+    """Return the folders of features that hold mail templates.
 
     Raises:
         FeatureError: two templates have one name.
@@ -51,17 +51,17 @@ _TEMPLATES = jinja2.Environment(
 
 
 class Mailer(Protocol):
-    """Delivers a message, or raises."""
+    """Hands messages to a mail server."""
 
     async def send(self, message: EmailMessage) -> None:
-        """Hand the message over; returning means that somebody else is responsible for it now."""
+        """Hand the message over; when this returns, the server is responsible for the message."""
 
 
 class ConsoleMailer:
-    """Logs messages instead of sending them, for whoever runs without a mail server."""
+    """Logs messages instead of sending them, where there is no mail server."""
 
     async def send(self, message: EmailMessage) -> None:
-        """Log it."""
+        """Log the message."""
         log.info("mail_printed", to=message["To"], subject=message["Subject"], text=plain_text(message))
 
 
@@ -80,17 +80,17 @@ class MemoryMailer:
         self.sent: list[EmailMessage] = []
 
     async def send(self, message: EmailMessage) -> None:
-        """Keep it."""
+        """Keep the message."""
         self.sent.append(message)
 
 
 def open_mailer(settings: MailSettings) -> Mailer:
-    """Return the mailer that the URL names."""
+    """Return the mailer for the scheme of the URL."""
     return ConsoleMailer() if settings.server.scheme == "console" else SmtpMailer(settings)
 
 
 def _count_nowhere(outcome: str) -> None:
-    """Where nothing is counted: in commands and tests."""
+    """Count nothing, in commands and tests."""
 
 
 _PAGES = {TokenPurpose.VERIFY_EMAIL: "verify", TokenPurpose.RESET_PASSWORD: "reset"}
@@ -98,55 +98,55 @@ _PAGES = {TokenPurpose.VERIFY_EMAIL: "verify", TokenPurpose.RESET_PASSWORD: "res
 
 @dataclass(frozen=True, slots=True)
 class Mails:
-    """What handlers send mail with."""
+    """Sends the mails of handlers."""
 
     mailer: Mailer
     sender: str
     base_url: str
-    """Where links lead: always from the settings, never from a request."""
+    """The base of all links: from the settings, never from a request."""
     one_time_tokens: OneTimeTokens
     count: Callable[[str], None] = _count_nowhere
-    """Is told the outcome of each mail: one of `metrics.MAIL_OUTCOMES`."""
+    """Called with the outcome of each mail, one of `metrics.MAIL_OUTCOMES`."""
 
     def link(self, token: OneTimeToken) -> str:
-        """Return where the token is used: in the fragment, which no server and no log ever sees.
+        """Return a link with the token in its fragment, which browsers send to no server.
 
         Raises:
-            InvalidLink: when its key is not in the ring any more.
+            InvalidLink: when the key of the token is no longer in the ring.
         """
         return f"{self.base_url.rstrip('/')}/#/{_PAGES[token.purpose]}?token={self.one_time_tokens.derive(token)}"
 
     async def send(self, template: str, *, to: str, message_id: str, **values: str) -> None:
         """Compose and send one mail; every template gets `base_url` and `product` besides `values`.
 
-        What that takes does not count for the time limit of the handler: each step of it has a limit of its own.
+        The time does not count for the time limit of the handler, because each step of SMTP has a limit of its own.
 
         Raises:
-            MailError: it was not handed over. `MailUndeliverable` discards the job that does not catch it.
+            MailError: the mail was not handed over. `MailUndeliverable` discards a job that does not catch it.
         """
         values = {"base_url": self.base_url, "product": PRODUCT, **values}
         outcome = "failed"
         try:
             message = compose(template, sender=self.sender, to=to, message_id=message_id, values=values)
-            with own_limits(), ours():  # guard: test_a_mail_waits_for_no_thread_of_its_own_kind
+            with own_limits(), worker_threads():  # guard: test_a_mail_waits_for_no_thread_of_its_own_kind
                 await self.mailer.send(message)
             outcome = "sent"
         except MailError as error:
             outcome = error.outcome
-            _be_loud(error)
+            _log_refusal(error)
             raise
         finally:
             self.count(outcome)
 
 
-def _be_loud(error: MailError) -> None:
-    """Report what belongs to no recipient: all mails wait until somebody mends it."""
+def _log_refusal(error: MailError) -> None:
+    """Log an error if the server refuses every mail: all of them wait until an operator mends it."""
     if isinstance(error, MailServerRefuses):
         log.error("mail_server_refuses", cause=str(error))  # guard: test_what_the_server_has_against_us_is_loud
 
 
 def open_mails(settings: CommandSettings, *, count: Callable[[str], None] = _count_nowhere) -> Mails:
-    """Return what these settings say."""
+    """Return the `Mails` of these settings."""
     mailer, tokens = open_mailer(settings.mail), OneTimeTokens(settings.auth)
     return Mails(mailer, settings.mail.sender, str(settings.public_base_url), tokens, count)
 
@@ -166,7 +166,7 @@ def compose(template: str, *, sender: str, to: str, message_id: str, values: Map
     message["Subject"] = subject
     message["Date"] = localtime()
     message["Message-ID"] = f"<{message_id}@{mailbox.domain}>"  # RFC 5322, 3.6.4: a domain of ours
-    # RFC 3834, 5: no person wrote it, so none who is away answers to it.
+    # RFC 3834, 5: automatic replies (away messages) are not sent to such a mail.
     message["Auto-Submitted"] = "auto-generated"  # guard: test_a_mail_says_that_no_person_wrote_it
     message.set_content(text.lstrip("\n"))
     message.add_alternative(_TEMPLATES.get_template(f"{template}.html").render(values), subtype="html")

@@ -1,4 +1,4 @@
-"""What the mail server can carry, told to the API by way of the list of workers: it refuses the other addresses."""
+"""Whether the mail server accepts non-ASCII addresses: the worker stores it in its row, and the API reads it there."""
 
 import asyncio
 from typing import Final
@@ -14,23 +14,23 @@ from app_worker.smtp import SmtpMailer
 log = structlog.get_logger(__name__)
 
 PAUSE: Final = 30.0
-"""Seconds between two looks; what each mail teaches is told at the next one."""
+"""Seconds between two checks; a mail that was sent meanwhile may have changed the answer."""
 
 
-async def tell_of_mail_server(database: Database, mailer: Mailer, worker_id: UUID, *, pause: float = PAUSE) -> None:
-    """Ask the server at once, and tell what it says, as long as the worker runs. Never fails."""
-    told = None
+async def report_smtputf8(database: Database, mailer: Mailer, worker_id: UUID, *, pause: float = PAUSE) -> None:
+    """Ask the server at once, and store its answer, as long as the worker runs. Never fails."""
+    stored = None
     while True:
         known = None
         try:
             known = await _known(mailer)
-            if known is not None and known != told:
+            if known is not None and known != stored:
                 async with database.unit_of_work() as session:
-                    told = known if await note_smtputf8(session, worker_id, known) else None
-        except Exception as error:  # an outage: the next look tells
-            log.warning("mail_server_not_told", cause=type(error).__name__)
-        # The first beat, which puts us on the list, may be on its way.
-        await asyncio.sleep(pause if told == known else min(1.0, pause))
+                    stored = known if await note_smtputf8(session, worker_id, known) else None
+        except Exception as error:  # an outage: the next check stores it
+            log.warning("smtputf8_not_stored", cause=type(error).__name__)
+        # The first beat, which inserts the row of the worker, may not have been sent yet.
+        await asyncio.sleep(pause if stored == known else min(1.0, pause))
 
 
 async def _known(mailer: Mailer) -> bool | None:

@@ -1,4 +1,4 @@
-"""What a worker counts, for Prometheus (docs/how-to/jobs.md says what to alert on)."""
+"""The metrics of a worker, for Prometheus (docs/how-to/operating-jobs.md lists them)."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -23,7 +23,7 @@ OUTCOMES = (
     "fenced",  # it was another worker's by then; what it did in the database was rolled back
     "unknown",  # put back for a worker that knows its kind, or its payload
 )
-"""How a start can end."""
+"""The outcomes of a start."""
 
 MAIL_OUTCOMES = (
     "sent",
@@ -34,20 +34,20 @@ MAIL_OUTCOMES = (
     "unanswered",  # it may have been taken
     "failed",  # by a mailer of your own, or before there was a mail
 )
-"""What can become of a mail that is being sent."""
+"""The outcomes of a mail."""
 
 RUN_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
 
 class Metrics:
-    """The figures of one worker process. All methods may be called at any rate and never fail."""
+    """The metrics of one worker process. All methods may be called at any rate and never fail."""
 
     def __init__(self, *, kinds: Iterable[str], queues: Iterable[str]) -> None:
-        """Make all series that can be known beforehand: a rate needs the zero that it rises from.
+        """Create all known series with 0, because a rate needs the value from which the series rises.
 
         Args:
-            kinds: those that this worker has a handler for.
-            queues: those that it serves.
+            kinds: the kinds that this worker has a handler for.
+            queues: the queues that it serves.
         """
         self.registry = CollectorRegistry()
         self.kinds = tuple(kinds)
@@ -114,7 +114,7 @@ class Metrics:
         self._crashed.labels(queue).inc(crashed)
 
     def clock_went_back(self) -> None:
-        """Count that Postgres's clock is behind what it has written."""
+        """Count that Postgres's clock was found to have gone back."""
         self._clock_steps.inc()
 
     def deliveries_waiting(self, queue: str, size: int) -> None:
@@ -141,7 +141,7 @@ class Metrics:
 
 
 class LedgerCollector(Collector):
-    """Exports what was last seen in the ledger, and nothing of queues that are gone, or once nobody can look."""
+    """Exports the last figures that were read from the ledger; none for queues that are gone, or during an outage."""
 
     def __init__(self) -> None:
         self.queues: Sequence[QueueOverview] = ()
@@ -149,7 +149,7 @@ class LedgerCollector(Collector):
         self.prunes: Mapping[str, float] = {}
 
     def collect(self) -> Iterator[Metric]:
-        """Yield what every worker sees alike: how the queues are, all workers together."""
+        """Yield figures of the queues, which are the same in every worker."""
         age = GaugeMetricFamily("app_job_queue_age_seconds", "How long the oldest job is due.", labels=["queue"])
         paused = GaugeMetricFamily("app_job_queue_paused", "1 if an operator paused it.", labels=["queue"])
         workers = GaugeMetricFamily("app_job_queue_workers", "Workers that serve it and live.", labels=["queue"])

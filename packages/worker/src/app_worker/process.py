@@ -32,7 +32,7 @@ from app_worker.handlers import HANDLERS
 from app_worker.health import WorkerHealth
 from app_worker.heartbeat import Heartbeat
 from app_worker.mail import open_mails
-from app_worker.mail_server import tell_of_mail_server
+from app_worker.mail_server import report_smtputf8
 from app_worker.metrics import Metrics
 from app_worker.notifications import NotificationListener
 from app_worker.pruning import serve_retention
@@ -48,13 +48,13 @@ from app_worker.threads import use_threads
 log = structlog.get_logger(__name__)
 
 NEVER = timedelta(days=366)
-"""arq's own limit must not strike: it knows nothing of the ledger, and the runner ends what takes too long."""
+"""arq's own time limit must never end a job: the runner ends jobs that take too long, and records that."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """One queue in this process: who fetches its jobs and who runs them."""
+    """One queue in this process: its relay claims jobs, its executor runs them."""
 
     relay: Relay
     executor: Executor
@@ -69,7 +69,7 @@ def open_queues(
     heartbeat: Heartbeat,
     health: WorkerHealth,
 ) -> tuple[list[Queue], list[Coroutine[Any, Any, None]]]:
-    """Return the queues of this process, and what has to run beside their executors to feed them."""
+    """Return the queues of this process, and the coroutines that feed their executors."""
 
     async def run(queue: str, delivery: Delivery) -> None:
         structlog.contextvars.bind_contextvars(queue=queue)  # each delivery has a task of its own
@@ -79,14 +79,16 @@ def open_queues(
         finally:
             health.running -= 1
 
-    def notified() -> None:
+    def on_notification() -> None:
         heartbeat.notify()
         for queue in queues:
             queue.relay.notified.set()
 
     names, lease = settings.worker.queues, settings.worker.running_lease
     timeout = settings.database.connect_timeout
-    leadership = Leadership(settings.database.direct_dsn, names, connect_timeout=timeout, on_notification=notified)
+    leadership = Leadership(
+        settings.database.direct_dsn, names, connect_timeout=timeout, on_notification=on_notification
+    )
     queues = [
         Queue(
             Relay(database, delivery_queue, lease, partial(leadership.leads, delivery_queue.queue), runner.metrics),
@@ -101,14 +103,14 @@ def open_queues(
 
 
 def database_settings(settings: CommandSettings, registry: Registry) -> DatabaseSettings:
-    """Return the limits of a worker: handlers may take as long as they declare, and each slot has its connection."""
+    """Return the database settings of a worker: limits for its longest handlers, and a connection for each slot."""
     longest = registry.longest_timeout
     return settings.database.model_copy(
         update={
-            # Of each queue one for the relay; two for heartbeat, schedule and retention, none of which keeps one long.
+            # One connection per slot, one per relay, and two for heartbeat, schedule and retention, which share them.
             "pool_size": (settings.worker.concurrency + 1) * len(settings.worker.queues) + 2,
             "statement_timeout": longest,
-            # The lock of a tx job is its lease: a worker that froze with it must let go.
+            # The row lock of a tx job is its lease, so Postgres must end the transaction of a worker that freezes.
             "transaction_timeout": registry.longest_transaction + timedelta(seconds=5),
             "command_timeout": longest + timedelta(seconds=5),
             "idle_in_transaction_timeout": timedelta(0),
@@ -129,14 +131,14 @@ async def run_worker(
     crons: tuple[Cron, ...] = CRONS,
     resources: Mapping[type, Resource] = RESOURCES,
 ) -> None:
-    """Run jobs until SIGTERM or SIGINT, then finish or give back what runs. A second signal ends it at once."""
+    """Run jobs until SIGTERM or SIGINT, then finish running jobs or give them back. A second signal ends it at once."""
     registry = _registry_of(handlers, resources)
     metrics = Metrics(kinds=registry.by_kind, queues=settings.worker.queues)
     mails = open_mails(settings, count=metrics.mail)
     health = WorkerHealth()
     traces = traces_of(settings.tracing, service="app-worker")
     vet = None
-    if settings.env is Environment.PRODUCTION:  # main.py asks as well, but the database may be away then
+    if settings.env is Environment.PRODUCTION:  # main.py checks the role too, unless the database is away then
         vet = refuse_powers  # guard: test_no_job_starts_with_a_role_that_may_do_anything
     async with (
         open_database(database_settings(settings, registry), name="worker", vet=vet) as database,
@@ -158,7 +160,7 @@ async def run_worker(
                 log.info("worker_started", queues=list(settings.worker.queues))
                 feeders += [run_schedule(database, crons, went_back=metrics.clock_went_back),
                             serve_retention(runner, lease=lease),
-                            tell_of_mail_server(database, mails.mailer, runner.worker_id)]  # fmt: skip
+                            report_smtputf8(database, mails.mailer, runner.worker_id)]  # fmt: skip
                 await _run_until(stopping, feeders, heartbeat, queues=served, grace=settings.worker.grace)
             await heartbeat.sign_off()
     log.info("worker_stopped")
@@ -190,10 +192,10 @@ async def _run_until(
     for queue in queues:
         queue.executor.stop()
     await asyncio.gather(*executors, return_exceptions=True)
-    await _cancel([beat, stop])  # leases were kept until the last job had ended
+    await _cancel([beat, stop])  # after the last job, because the heartbeat renews the leases
     for task in (beat, *feeders, *executors):
         if not task.cancelled():
-            # What none of them can handle ends the process with a trace.
+            # An error that no loop expects ends the process with a traceback.
             task.result()  # guard: test_what_no_loop_expects_ends_the_worker_with_an_error
 
 
@@ -213,9 +215,9 @@ async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 @contextmanager
 def _stop_signals() -> Iterator[asyncio.Event]:
-    """Yield what the first SIGTERM or SIGINT sets; the next one ends the process.
+    """Yield an event that the first SIGTERM or SIGINT sets; the next signal ends the process.
 
-    It is the system that ends it then: an exception of Python's might come up within a handler, and be taken for its.
+    The kernel ends it then, because a KeyboardInterrupt might be raised inside a handler and taken for its error.
     """
     loop = asyncio.get_running_loop()
     received = asyncio.Event()

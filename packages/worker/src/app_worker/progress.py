@@ -1,4 +1,4 @@
-"""How far a job is, shown often enough to watch and seldom enough to cost nothing."""
+"""The progress of a job, written to the ledger at most once a second."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ INTERVAL = timedelta(seconds=1)
 
 
 class Progress:
-    """Writes what a job says of itself at most once in `INTERVAL`; the latest word is written in the end."""
+    """Writes the progress of a job at most once per `INTERVAL`; the finish of the job writes the latest one."""
 
     def __init__(self, write: Callable[[Any], Awaitable[None]]) -> None:
         self.latest: Any = None  # Any: JSON
@@ -20,10 +20,10 @@ class Progress:
         self._later: asyncio.Task[None] | None = None
 
     async def show(self, progress: Any) -> None:  # Any: JSON
-        """Write it now if the last one is long enough ago; else a moment later, unless it is replaced meanwhile.
+        """Write the progress now if `INTERVAL` is over; else later, unless another one replaces it.
 
         Raises:
-            Fenced: when it is written now, and the delivery holds the job no longer.
+            Fenced: when it is written now, and the delivery no longer holds the job.
         """
         self.latest = progress
         wait = self._next_at - time.monotonic()
@@ -34,7 +34,7 @@ class Progress:
         await self._write(progress)
 
     async def close(self) -> None:
-        """Write nothing more: the end of the job carries `latest`."""
+        """Write no more: the finish of the job writes `latest`."""
         if (later := self._later) is not None:
             later.cancel()
             await asyncio.gather(later, return_exceptions=True)
@@ -47,7 +47,7 @@ class Progress:
                 wait = INTERVAL.total_seconds()
                 self._next_at = time.monotonic() + wait
                 shown = self.latest
-                with contextlib.suppress(Exception):  # whatever it is, the handler meets it at its next step
+                with contextlib.suppress(Exception):  # the handler gets such an error at its next call
                     await self._write(shown)
         finally:
             self._later = None

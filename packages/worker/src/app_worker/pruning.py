@@ -1,4 +1,4 @@
-"""Deleting what is old, by jobs of a queue that each worker serves by itself."""
+"""Pruning: deletes old rows by jobs of the retention queue, which each worker serves beside its own queues."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,14 +17,14 @@ from app_worker.runner import Runner
 
 log = structlog.get_logger(__name__)
 
-LOOK = timedelta(seconds=10)
-"""How often a worker looks for what is to be deleted. It neither listens nor asks Valkey: nobody waits for it."""
+POLL = timedelta(seconds=10)
+"""How often a worker polls the retention queue. It uses no notifications and no Valkey, because nothing is urgent."""
 
 
 async def delete_all(job: JobContext, delete: Callable[[Session], Awaitable[int]]) -> int:
-    """Call `delete`, each time in a transaction of its own, until it finds less than a batch; return how many rows.
+    """Call `delete` until it deletes less than a batch, each time in its own transaction; return how many rows.
 
-    What was deleted stays deleted, whatever becomes of the job; its next attempt goes on from there.
+    Deleted rows stay deleted if the job fails; its next attempt continues from there.
     """
     deleted, batch = 0, BATCH
     while batch == BATCH:
@@ -36,18 +36,18 @@ async def delete_all(job: JobContext, delete: Callable[[Session], Awaitable[int]
 
 
 async def note_done(job: JobContext, payload: JobPayload) -> None:
-    """Put on record that the cron of this job has done its work, for the alert on its age."""
+    """Record that the cron of this job has done its work, for the alert on its age."""
     async with job.transaction() as session:
         await crons.note_done(session, payload.kind)
 
 
-async def serve_retention(runner: Runner, *, lease: timedelta, look: timedelta = LOOK) -> None:
-    """Run what is due in the queue of retention, one job after the other, until cancelled."""
+async def serve_retention(runner: Runner, *, lease: timedelta, poll: timedelta = POLL) -> None:
+    """Run the due jobs of the retention queue, one after the other, until cancelled."""
     structlog.contextvars.bind_contextvars(queue=QUEUE)
     while True:
         try:
             async for _ in run_due(runner, queues=(QUEUE,), lease=lease):
                 pass
-        except Exception as error:  # an outage: what is due still is at the next look
+        except Exception as error:  # an outage of Postgres: the next poll finds the same jobs
             log.warning("retention_not_served", cause=repr(error))
-        await asyncio.sleep(look.total_seconds())
+        await asyncio.sleep(poll.total_seconds())

@@ -1,4 +1,4 @@
-"""Connecting to a server by its name, which may have several addresses."""
+"""Connects to a server by its name, which may have several addresses."""
 
 import asyncio
 import contextlib
@@ -10,10 +10,10 @@ type Place = tuple[int, int, int, str, tuple[Any, ...]]  # Any: as getaddrinfo g
 
 
 async def connect_to(host: str, port: int, *, timeout: float) -> socket.socket:  # noqa: ASYNC109  # shared out, below
-    """Return a connection to the first address of a host that answers.
+    """Return a connection to the first address of a host that accepts one.
 
     Raises:
-        OSError: none does; TimeoutError is one of these.
+        OSError: no address accepts a connection; TimeoutError is one of these.
     """
     async with asyncio.timeout(timeout):
         places = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -21,9 +21,9 @@ async def connect_to(host: str, port: int, *, timeout: float) -> socket.socket: 
 
 
 async def connect_to_one(places: Sequence[Place], *, timeout: float) -> socket.socket:  # noqa: ASYNC109  # as above
-    """Try one after the other, each for its part of the time.
+    """Try the addresses one after the other, each for an equal part of the time.
 
-    A name often has an address of IPv6 that no route leads to: by itself it would use up the time of the others.
+    A name often has an IPv6 address without a route: it would use up the time of the other addresses.
     """
     share = timeout / len(places)
     for place in places[:-1]:

@@ -1,4 +1,4 @@
-"""Which function runs which kind of job, and how."""
+"""Handlers, and the registry that finds the handler of a kind."""
 
 import functools
 import inspect
@@ -20,12 +20,12 @@ DEFAULT_MAX_ATTEMPTS = 20
 
 
 class Mode(StrEnum):
-    """How a handler and the end of its job belong together (docs/how-to/jobs.md)."""
+    """How a handler's writes and the completion of its job are committed (docs/how-to/jobs.md)."""
 
     TX = "tx"
     """One transaction: the handler's writes and the completion commit together. For short work in the database."""
     LEASE = "lease"
-    """Marked as running, renewed by heartbeats, fenced. For long work and for effects outside of the database."""
+    """The start is committed, heartbeats renew the lease, writes are fenced. For long work and outside effects."""
 
 
 def default_backoff(attempt: int) -> timedelta:
@@ -36,7 +36,7 @@ def default_backoff(attempt: int) -> timedelta:
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """A function with the rules under which it runs."""
+    """A handler function with its mode, limits and retention."""
 
     payload_class: type[JobPayload]
     function: Callable[..., Awaitable[Any]]  # Any: JSON
@@ -48,7 +48,7 @@ class Handler:
     keep: timedelta | None
 
     def __post_init__(self) -> None:
-        if not _is_async(self.function):  # or its effects would happen in each attempt, before it fails
+        if not _is_async(self.function):  # else each attempt would have its effects, and then fail
             raise TypeError(
                 f"{self.payload_class.kind}: the handler {safe_repr(self.function, 200)} is no `async def`; make it "
                 "one, and let it call what blocks by `await asyncio.to_thread(…)`"
@@ -69,19 +69,19 @@ def handles[P: JobPayload](
     """Make an async function the handler of a payload class. Any exception it raises is one failed attempt.
 
     Args:
-        payload_class: what it handles; the function gets an instance. What else it asks for by type is what a feature
-            opens in `resources.py`: `async def call_vet(job: JobContext, payload: CallVet, vet: Vet) -> None`.
-        mode: see Mode. A tx handler writes through `job.session`, a lease handler through `job.transaction()`. What
-            either returns (JSON, at most 256 KiB) is the job's result.
-        timeout: for one attempt.
-        max_attempts: failed attempts after which the job is discarded, that is: kept, but not run any more.
-        backoff: from the number of the failed attempt to the time until the next.
-        keep: for so long its completed jobs are kept, instead of a day.
+        payload_class: the class of the payloads that the function gets. Further parameters are found by their type among the
+            resources of features (`resources.py`): `async def call_vet(job: JobContext, payload: CallVet, vet: Vet)`.
+        mode: see Mode. A tx handler writes through `job.session`, a lease handler through `job.transaction()`. The
+            return value of either (JSON, at most 256 KiB) is the result of the job.
+        timeout: the time limit of one attempt.
+        max_attempts: after so many failed attempts the job is discarded: it is kept, and not run again.
+        backoff: returns the wait before the next attempt, given the number of the failed one.
+        keep: how long completed jobs are kept, instead of a day.
 
     Raises:
         TypeError: for a function that is no `async def`.
-        ValueError: for a timeout that Postgres could not keep to, attempts that could not be counted, or a retention
-            of more than a hundred years.
+        ValueError: for a timeout or a number of attempts that Postgres cannot store, or a retention of more than a
+            hundred years.
     """
     if not timedelta(0) < timeout <= LONGEST_TIMEOUT:
         raise ValueError(f"{payload_class.kind}: the timeout is between 0 and {LONGEST_TIMEOUT}, not {timeout}")
@@ -107,7 +107,7 @@ def _is_async(function: object) -> bool:
 
 
 class Registry:
-    """All handlers by kind. It refuses to exist with a gap or a duplicate."""
+    """All handlers by kind; it refuses duplicates, and kinds without a handler."""
 
     def __init__(self, handlers: Iterable[Handler], *, catalog: Iterable[type[JobPayload]]) -> None:
         by_kind: dict[str, Handler] = {}
@@ -127,4 +127,4 @@ class Registry:
         self.longest_timeout = max(timeouts.values(), default=timedelta(0))
         in_tx_mode = (timeout for kind, timeout in timeouts.items() if kind not in self.leased_kinds)
         self.longest_transaction = max(in_tx_mode, default=timedelta(0))
-        """Of a handler in tx mode; `job.transaction()` of the others may take as long as they may."""
+        """The longest timeout of handlers in tx mode; `job.transaction()` has the timeout of its own handler."""

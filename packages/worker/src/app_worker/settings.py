@@ -1,4 +1,4 @@
-"""What the worker reads from its environment (.env.example lists every name)."""
+"""The settings of the worker, from its environment (.env.example lists every name)."""
 
 from datetime import timedelta
 from typing import Annotated, Final
@@ -19,9 +19,9 @@ from app_runtime.telemetry.tracing import TracingSettings
 from app_runtime.valkey import ValkeySettings
 
 ELSEWHERE: Final = ("APP_AUTH__", "APP_HTTP__", "APP_THROTTLE__")
-"""What only the API reads: both may be given the same settings."""
+"""Settings of the API only: API and worker may share one set of settings."""
 FOR_RUN: Final = ("APP_REDIS__", "APP_METRICS__", "APP_TRACING__")
-"""What commands other than `run` do not read."""
+"""Settings that only `run` reads."""
 
 
 def _check_queue(name: str) -> str:
@@ -46,24 +46,24 @@ class JobSettings(BaseModel, frozen=True):
 
     @property
     def beat(self) -> timedelta:
-        """How often a worker shows that it lives, and renews the leases of what it runs."""
+        """How often a worker beats, and renews the leases of its jobs."""
         return self.lease / 5
 
     @property
     def running_lease(self) -> timedelta:
-        """What a delivery has, and what a beat adds: a relay looks once a second, so `lease` after a death it runs."""
+        """The lease of a delivery, renewed by each beat; shorter than `lease`, because relays poll once a second."""
         return self.lease * 4 / 5
 
     @property
     def patience(self) -> timedelta:
-        """A worker that could not beat for so long ends its leased jobs itself, before they are started elsewhere."""
+        """A worker that could not beat for so long cancels its leased jobs, before another worker starts them."""
         return self.lease * 2 / 3
 
 
 class CommandSettings(BaseModel, frozen=True, hide_input_in_errors=True):
-    """What commands need that look into the ledger or run jobs without Valkey.
+    """The settings of commands, which need no Valkey.
 
-    Only main.py reads it from the environment; everything else is handed the part that it needs.
+    Only main.py reads them from the environment; it passes their parts to everything else.
     """
 
     env: Environment = Environment.PRODUCTION
@@ -86,10 +86,10 @@ class WorkerSettings(CommandSettings):
 
 
 def require_safe(settings: CommandSettings) -> None:
-    """Refuse what a worker in production must not start with.
+    """Refuse settings that are not safe in production.
 
     Raises:
-        Misconfigured: with a line for each, which does not show the value.
+        Misconfigured: with a line for each setting, which does not show its value.
     """
     lines = [f"APP_AUTH__{ring.upper()}: {weakness}" for ring, weakness in weaknesses(settings.auth)]
     lines += settings.database.weaknesses()  # guard: test_a_worker_in_production_refuses_a_published_password

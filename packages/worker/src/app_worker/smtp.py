@@ -1,4 +1,4 @@
-"""Handing a mail to a mail server: one SMTP conversation per message (RFC 5321), with a limit for each step."""
+"""SMTP: hands each message to a mail server in its own conversation (RFC 5321), with a time limit for each step."""
 
 import asyncio
 import re
@@ -28,7 +28,7 @@ from app_worker.mail_errors import (
 from app_worker.reaching import connect_to
 
 FAREWELL: Final = 5.0
-"""Seconds that a server has to answer QUIT. Nobody waits for it."""
+"""Seconds that a server has to reply to QUIT. The job does not wait for it."""
 UNSAFE: Final = re.compile(r"[\s<>\x00-\x1f\x7f]")
 GOES_ON: Final = 3
 DONE: Final = 2
@@ -42,17 +42,17 @@ _DOT_FIRST = re.compile(rb"(?m)^\.")
 
 
 class SmtpMailer:
-    """Hands each message over in a conversation of its own."""
+    """Hands each message over in its own conversation."""
 
     def __init__(self, settings: MailSettings) -> None:
         self._settings = settings
         self._tls_context = settings.tls_context()
         self._parting: set[asyncio.Task[None]] = set()
         self.smtputf8: bool | None = None
-        """Whether the server takes addresses beyond ASCII (RFC 6531), as it said last; None before it was asked."""
+        """Whether the server accepts non-ASCII addresses (RFC 6531), by its last EHLO; None before the first."""
 
     async def ask(self) -> None:
-        """Ask the server what it can do, and send nothing. What goes wrong is left to the next mail to tell."""
+        """Ask the server for its extensions, and send no mail. Errors are ignored: the next mail raises them."""
         conversation = _Conversation(self._settings, self._tls_context)
         try:
             if await conversation.run(None) is None:
@@ -62,12 +62,12 @@ class SmtpMailer:
             conversation.close()
 
     async def send(self, message: EmailMessage) -> None:
-        """Send it. Returning means that the server has said that it takes the message.
+        """Send the message; when this returns, the server has accepted it.
 
         Raises:
-            MailUndeliverable: the recipient or the message is refused for good.
-            MailDeferred, MailServerRefuses, MailServerLost: it was not handed over, and may be another time.
-            MailUnanswered: nobody knows.
+            MailUndeliverable: the server refuses the recipient or the message for good.
+            MailDeferred, MailServerRefuses, MailServerLost: the message was not handed over; a later try may succeed.
+            MailUnanswered: the message may have been accepted.
         """
         conversation = _Conversation(self._settings, self._tls_context)
         try:
@@ -76,9 +76,9 @@ class SmtpMailer:
             if error is not None:
                 raise error
         except BaseException:
-            conversation.close()  # without a word: a worker that stops does not wait for a server that is silent
+            conversation.close()  # without QUIT: a worker that stops does not wait for a silent server
             raise
-        # The message is accepted: nothing that happens now may send it again, or keep whoever sent it.
+        # The message is accepted: an error of QUIT must not send it again, and the job must not wait for QUIT.
         parting = asyncio.create_task(conversation.quit())  # guard: test_nobody_waits_for_the_answer_to_quit
         self._parting.add(parting)
         parting.add_done_callback(self._parting.discard)
@@ -89,7 +89,7 @@ class SmtpMailer:
 
 
 class _Conversation:
-    """One connection; `step` is what we wait for, for whoever reads the error."""
+    """One connection; `step` is the command that waits for a reply, for error messages."""
 
     def __init__(self, settings: MailSettings, tls_context: ssl.SSLContext) -> None:
         self.step = "connect"
@@ -100,7 +100,7 @@ class _Conversation:
         server = settings.server
         self._client = aiosmtplib.SMTP(
             hostname=server.host,
-            local_hostname="localhost",  # any, or it is looked up; `_greet` says which
+            local_hostname="localhost",  # without one aiosmtplib looks it up; `_greet` sets the real one
             timeout=settings.timeout.total_seconds(),
             use_tls=server.scheme == "smtps",
             start_tls=False,
@@ -108,9 +108,9 @@ class _Conversation:
         )
 
     async def run(self, message: EmailMessage | None) -> MailError | None:
-        """Hand the message over, or only introduce ourselves; return what went wrong.
+        """Hand the message over, or only say EHLO if there is none; return the error, if any.
 
-        Returned, so that the error of the library is not even its context: that shows addresses.
+        The error is returned, not raised, so that its context does not hold the library's error, which shows addresses.
         """
         try:
             await self._open()
@@ -126,7 +126,7 @@ class _Conversation:
         return None
 
     async def quit(self) -> None:
-        """Take leave, for a moment at most."""
+        """Say QUIT, and wait `FAREWELL` for the reply."""
         try:
             with suppress(aiosmtplib.SMTPException, OSError):
                 await self._client.quit(timeout=FAREWELL)
@@ -134,7 +134,7 @@ class _Conversation:
             self.close()
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._client.close()
 
     async def _open(self) -> None:
@@ -151,12 +151,12 @@ class _Conversation:
             if not client.supported_auth_methods:
                 raise MailServerRefuses(self.step, "is not offered")
             if client.get_transport_info("sslcontext") is not None:
-                # A server that keeps hashes of passwords offers CRAM-MD5 and refuses each: that counts as guessing.
+                # Servers that store password hashes may offer CRAM-MD5 and refuse it, and count that as guessing.
                 client.AUTH_METHODS = ("plain", "login", "cram-md5")
             await client.login(server.user, server.password)
 
     async def _hand_over(self, message: EmailMessage) -> None:
-        """Take the steps of one message. The answers are read as RFC 5321, 4.2.1, says: by their first digit."""
+        """Send the commands of one message. Replies are judged by their first digit (RFC 5321, 4.2.1)."""
         (sender,), (recipient,) = message["From"].addresses, message["To"].addresses
         needs_utf8 = not f"{sender.addr_spec}{recipient.addr_spec}".isascii()
         if needs_utf8 and not self.smtputf8:
@@ -175,7 +175,7 @@ class _Conversation:
         self._expect(await self._transfer(data), DONE, is_of_message=True)
 
     async def _greet(self) -> None:
-        """Say who we are: by a name of the settings, else by our address (RFC 5321, 4.1.4)."""
+        """Say EHLO with the name of the settings, else with the address of this host (RFC 5321, 4.1.4)."""
         self.step = "EHLO"
         client = self._client
         name = client.local_hostname = self._settings.ehlo_name or _literal(client.get_transport_info("sockname")[0])
@@ -184,7 +184,7 @@ class _Conversation:
         except aiosmtplib.SMTPHeloError as error:
             if error.code // 100 != PERMANENT or not client.is_connected:
                 raise
-            await client.helo(hostname=name)  # RFC 5321, 3.2: an old one
+            await client.helo(hostname=name)  # RFC 5321, 3.2: an old server
 
     async def _start_tls(self) -> None:
         self.step = "STARTTLS"
@@ -192,7 +192,7 @@ class _Conversation:
             await self._client.starttls()
             await self._greet()
         elif self._settings.requires_tls:
-            # Who is in between can take the offer away (RFC 8314, 3.3).
+            # An attacker on the network can remove the offer (RFC 8314, 3.3).
             raise MailServerRefuses(self.step, "is not offered")  # guard: test_a_server_elsewhere_must_offer_tls
 
     async def _say(self, verb: str, *arguments: str) -> Reply:
@@ -202,16 +202,16 @@ class _Conversation:
 
     async def _transfer(self, data: bytes) -> Reply:
         self.step = "the message"
-        protocol = cast("SMTPProtocol", self._client.protocol)  # it has just read the answer to DATA
+        protocol = cast("SMTPProtocol", self._client.protocol)  # it has just read the reply to DATA
         protocol.write(_DOT_FIRST.sub(b"..", data) + b".\r\n")
         self._is_sent = True
-        # Ten minutes, for the server sees to the message before it answers, and delivers it although we have left.
+        # Ten minutes: the server may process the message before it replies, and deliver it after we have hung up.
         limit = self._settings.final_timeout.total_seconds()  # guard: test_a_slow_server_gets_one_copy
         answer = await protocol.read_response(timeout=limit)
         return Reply.read(answer.code, answer.message)
 
     def _expect(self, reply: Reply, digit: int, *, is_of_message: bool | None = None) -> None:
-        # 221 and 220 are no consent: they are ahead of their time.
+        # 221 and 220 are no acceptance: the server sent them before their turn.
         if reply.code // 100 != digit or (digit == DONE and reply.code // 10 != CONSENT):
             raise self._refused(reply, is_of_message=is_of_message)
 
@@ -231,13 +231,13 @@ class _Conversation:
 
 
 def _literal(address: str) -> str:
-    """Return an address as RFC 5321, 4.1.3, writes it where a name is expected."""
+    """Return an address as a literal in place of a host name (RFC 5321, 4.1.3)."""
     address = address.partition("%")[0]
     return f"[IPv6:{address}]" if ip_address(address).version == 6 else f"[{address}]"  # noqa: PLR2004  # IPv6
 
 
 def _safe(address: Address) -> str:
-    """Return an address as it may stand between < and >."""
+    """Return an address that is safe between < and >."""
     if UNSAFE.search(address.domain) or not address.addr_spec.isprintable():
         raise MailUndeliverable("RCPT", "the address cannot be written down")
     return address.addr_spec
@@ -246,6 +246,6 @@ def _safe(address: Address) -> str:
 def _lines(message: EmailMessage, *, utf8: bool, takes_8bit: bool) -> bytes:
     rules = policy.SMTPUTF8 if utf8 else policy.SMTP
     data = message.as_bytes(policy=rules if takes_8bit else rules.clone(cte_type="7bit"))
-    # A CR or LF by itself means the end of a message to some servers, and not to others.
+    # Some servers take a bare CR or LF for the end of a line, and others do not (SMTP smuggling).
     data = _LINE_END.sub(b"\r\n", data)
     return data if data.endswith(b"\r\n") else data + b"\r\n"

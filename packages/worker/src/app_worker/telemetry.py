@@ -1,4 +1,4 @@
-"""What runs beside the jobs so that others can see how they do: the endpoint, and the loops that feed it."""
+"""The telemetry of a worker: the endpoint for metrics and health, and the loop that reads the ledger for it."""
 
 import asyncio
 import time
@@ -28,15 +28,15 @@ PACKAGES = ("app-runtime", "app-db", "app-auth", "app-worker")
 PRUNES = [cron.name for cron in CRONS if cron.queue == RETENTION]
 """The crons whose age is watched: since when none of its jobs has done its work."""
 
-LOOK = timedelta(seconds=15)
-"""How often the ledger is asked, unless that takes long: the one statement reads all open jobs."""
+POLL = timedelta(seconds=15)
+"""How often the worker reads the ledger, unless that takes long: one statement counts all open jobs."""
 
 
 @asynccontextmanager
 async def telemetry(
     settings: WorkerSettings, database: Database, metrics: Metrics, health: WorkerHealth
 ) -> AsyncIterator[None]:
-    """Serve metrics and health during the block, if the settings ask for it.
+    """Serve metrics and health during the block, if the settings enable it.
 
     Raises:
         OSError: when the address is not one of this machine, or the port is not for this user.
@@ -51,18 +51,18 @@ async def telemetry(
         exporting(settings.metrics, metrics.registry, partial(health.report, settings.worker)),
         health.loop.watched(),
     ):
-        looking = asyncio.create_task(keep_looking(database, metrics))
+        polling = asyncio.create_task(poll_ledger(database, metrics))
         try:
             yield
         finally:
-            looking.cancel()
-            await asyncio.gather(looking, return_exceptions=True)
+            polling.cancel()
+            await asyncio.gather(polling, return_exceptions=True)
 
 
-async def keep_looking(database: Database, metrics: Metrics, *, look: timedelta = LOOK) -> None:
-    """Look at the queues in the ledger again and again, until cancelled; what cannot be seen is not shown."""
+async def poll_ledger(database: Database, metrics: Metrics, *, poll: timedelta = POLL) -> None:
+    """Read the queues from the ledger until cancelled; figures that cannot be read are not exported."""
     while True:
-        pause = look.total_seconds()
+        pause = poll.total_seconds()
         began = time.monotonic()
         try:
             async with database.read_sessions() as session:
@@ -70,8 +70,8 @@ async def keep_looking(database: Database, metrics: Metrics, *, look: timedelta 
                 metrics.ledger.dead_tuples = await jobs.dead_tuples()
                 metrics.ledger.queues = await jobs.queues(most=None)
                 metrics.ledger.prunes = await crons.ages(session, PRUNES)
-            pause = pause_after(time.monotonic() - began, look)
-        except Exception as error:  # an outage: old figures would say that all is well
+            pause = pause_after(time.monotonic() - began, poll)
+        except Exception as error:  # an outage of Postgres: the last figures would look like good ones
             metrics.ledger.prunes = {}
             metrics.ledger.queues = ()  # guard: test_figures_that_nobody_can_check_are_not_shown
             metrics.ledger.dead_tuples = None  # guard: test_a_table_that_nobody_can_see_has_no_dead_rows
@@ -79,6 +79,6 @@ async def keep_looking(database: Database, metrics: Metrics, *, look: timedelta 
         await asyncio.sleep(pause)
 
 
-def pause_after(seconds: float, look: timedelta) -> float:
-    """Return how many seconds to wait after a look that took so long: looking is a hundredth of the time at most."""
-    return max(look.total_seconds(), 99 * seconds)
+def pause_after(seconds: float, poll: timedelta) -> float:
+    """Return the pause after a poll that took `seconds`, so that polls take at most a hundredth of the time."""
+    return max(poll.total_seconds(), 99 * seconds)

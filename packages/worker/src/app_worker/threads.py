@@ -1,4 +1,4 @@
-"""The threads of handlers: a bounded pool for each kind of job, which nothing of ours waits for."""
+"""The threads of handlers: a bounded pool for each kind of job, apart from the threads of the worker itself."""
 
 import asyncio
 import threading
@@ -18,61 +18,61 @@ from prometheus_client.registry import Collector
 log = structlog.get_logger(__name__)
 
 THREADS_PER_KIND = 32
-"""So many calls of `asyncio.to_thread` run at once for the jobs of one kind; further ones wait for these."""
-OURS = ""
-"""The pool of what no handler has called."""
+"""How many calls of `asyncio.to_thread` run at once for the jobs of one kind; further calls wait."""
+WORKER_POOL = ""
+"""The name of the pool for calls of the worker itself."""
 
 
 @dataclass(slots=True, eq=False)
-class Hand:
-    """A job whose handler runs, or whose threads still do."""
+class JobThreads:
+    """The threads of a job whose handler runs, or has ended before them."""
 
     kind: str
     has_ended: bool = False
     threads: int = 0
-    """Calls of its that run in threads now."""
+    """How many of its calls run in threads now."""
 
 
-_hand: ContextVar[Hand | None] = ContextVar("hand", default=None)
+_job: ContextVar[JobThreads | None] = ContextVar("job_threads", default=None)
 
 
 class HandlerExited(Exception):
-    """The handler raised what ends processes; here it is one failed attempt."""
+    """The handler raised SystemExit, KeyboardInterrupt or the like; its attempt has failed, and the worker goes on."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(f"{type(error).__name__}: {error}")
 
 
-class in_hand:  # noqa: N801  # a class, and no generator, since each job goes through it
-    """Let the threads that are started in the block count for a job of this kind."""
+class job_threads:  # noqa: N801  # a class is faster than a generator, and each job enters it
+    """Run the calls in threads that the block starts in the pool of this kind, and count them for the job."""
 
-    __slots__ = ("_hand", "_token")
+    __slots__ = ("_job", "_token")
 
     def __init__(self, kind: str) -> None:
-        self._hand = Hand(kind)
+        self._job = JobThreads(kind)
 
     def __enter__(self) -> None:
-        self._token = _hand.set(self._hand)
+        self._token = _job.set(self._job)
 
     def __exit__(self, *_: object) -> None:
-        _hand.reset(self._token)
-        self._hand.has_ended = True
-        if self._hand.threads:
-            log.warning("job_threads_outlived", threads=self._hand.threads)
+        _job.reset(self._token)
+        self._job.has_ended = True
+        if self._job.threads:
+            log.warning("job_threads_outlived", threads=self._job.threads)
 
 
 @contextmanager
-def ours() -> Iterator[None]:
-    """Let what a handler calls of ours in the block have threads that no handler can take up."""
-    token = _hand.set(None)
+def worker_threads() -> Iterator[None]:
+    """Run the calls in threads that the block starts in the worker's own pool, which handlers cannot fill."""
+    token = _job.set(None)
     try:
         yield
     finally:
-        _hand.reset(token)
+        _job.reset(token)
 
 
 class _Pool:
-    """Threads that end with the process, whatever they do: one that hangs does not keep a worker from stopping."""
+    """Daemon threads: one that hangs does not keep the process from ending."""
 
     def __init__(self, name: str, *, size: int) -> None:
         self._name = name
@@ -82,8 +82,8 @@ class _Pool:
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
 
     def put(self, call: Callable[[], None]) -> None:
-        """Run it in a thread; called by one thread at a time."""
-        # First the call, or a thread that is new would find nothing and count as idle while it makes this one.
+        """Run the call in a thread; the caller holds a lock."""
+        # Put the call first: a new thread that found none would count as idle although it gets this call.
         self._calls.put(call)
         if not self._idle.acquire(blocking=False) and self._threads < self._size:
             self._start()
@@ -91,9 +91,9 @@ class _Pool:
     def _start(self) -> None:
         try:
             threading.Thread(target=self._work, name=f"handler-{self._name}", daemon=True).start()
-        except RuntimeError:  # the system gives no more: those that are there do it
+        except RuntimeError:  # the system has no thread left: an existing one runs the call
             if not self._threads:
-                self._calls.get_nowait()  # nobody will make it
+                self._calls.get_nowait()  # no thread would run it
                 raise
         else:
             self._threads += 1
@@ -109,36 +109,36 @@ class _Pool:
 
 
 class HandlerThreads(ThreadPoolExecutor, Collector):
-    """What `asyncio.to_thread` and `run_in_executor(None, …)` run in: a pool for each kind, and one for the rest.
+    """The executor of `asyncio.to_thread` and `run_in_executor(None, …)`: a pool for each kind, and one for the worker.
 
-    A job that is over does not stop its threads: Python cannot. They keep places of their own kind only.
+    Python cannot stop the threads of a job that has ended. They use up only the pool of their own kind.
     """
 
     def __init__(self, kinds: Iterable[str], *, size: int = THREADS_PER_KIND) -> None:
-        super().__init__()  # asyncio takes no other executor; its threads are never started
+        super().__init__()  # asyncio accepts no other executor; its own threads are never started
         self._size = size
         self._kinds = tuple(kinds)
         self._lock = threading.Lock()
         self._pools: dict[str, _Pool] = {}
-        self._running: set[tuple[int, Hand]] = set()
+        self._running: set[tuple[int, JobThreads]] = set()
 
     def submit[T](self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Run the function in the pool of the job that asks for it."""
+        """Run the function in the pool of the job that calls this."""
         future: Future[T] = Future()
-        hand = _hand.get()
+        job = _job.get()
 
         def call() -> None:
             if not future.set_running_or_notify_cancel():
                 return
             try:
-                with self._counted(hand):
+                with self._counted(job):
                     result = function(*args, **kwargs)
-            except BaseException as error:  # whoever waits for the result gets it
+            except BaseException as error:  # the caller gets it from the future
                 future.set_exception(error)
             else:
                 future.set_result(result)
 
-        kind = OURS if hand is None else hand.kind
+        kind = WORKER_POOL if job is None else job.kind
         with self._lock:
             pool = self._pools.get(kind)
             if pool is None:
@@ -147,40 +147,40 @@ class HandlerThreads(ThreadPoolExecutor, Collector):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002  # inherited
-        """Wait for nobody: a thread that hangs must not keep the process."""
+        """Wait for no thread: one that hangs must not keep the process from ending."""
 
     def outlived(self) -> Counter[str]:
-        """Return how many threads still run for jobs that are over, by kind."""
+        """Return how many threads still run for jobs that have ended, by kind."""
         with self._lock:
-            return Counter(hand.kind for _, hand in self._running if hand.has_ended)
+            return Counter(job.kind for _, job in self._running if job.has_ended)
 
     def collect(self) -> Iterator[Metric]:
         """Yield `app_job_threads_outlived`."""
         outlived = self.outlived()
-        gauge = GaugeMetricFamily("app_job_threads_outlived", "Threads of jobs that are over.", labels=["kind"])
+        gauge = GaugeMetricFamily("app_job_threads_outlived", "Threads of jobs that have ended.", labels=["kind"])
         for kind in self._kinds:
             gauge.add_metric([kind], outlived[kind])
         yield gauge
 
     @contextmanager
-    def _counted(self, hand: Hand | None) -> Iterator[None]:
-        if hand is None:
+    def _counted(self, job: JobThreads | None) -> Iterator[None]:
+        if job is None:
             yield
             return
-        entry = (threading.get_ident(), hand)
+        entry = (threading.get_ident(), job)
         with self._lock:
             self._running.add(entry)
-            hand.threads += 1
+            job.threads += 1
         try:
             yield
         finally:
             with self._lock:
                 self._running.remove(entry)
-                hand.threads -= 1
+                job.threads -= 1
 
 
 class _Contained(Coroutine[Any, Any, Any]):
-    """A coroutine of a handler's task: what would end the event loop ends the task alone."""
+    """A coroutine of a handler's task: SystemExit and KeyboardInterrupt end the task instead of the event loop."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         self._coroutine = coroutine
@@ -205,7 +205,7 @@ class _Contained(Coroutine[Any, Any, Any]):
 
 
 def use_threads(kinds: Iterable[str]) -> HandlerThreads:
-    """Give the running loop the threads of handlers, and let no task of a handler end the loop."""
+    """Let the running loop use the threads of handlers, and contain the tasks that handlers start."""
     loop = asyncio.get_running_loop()
     threads = HandlerThreads(kinds)
     loop.set_default_executor(threads)
@@ -216,6 +216,6 @@ def use_threads(kinds: Iterable[str]) -> HandlerThreads:
 def _new_task(
     loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any
 ) -> asyncio.Task[Any]:
-    if _hand.get() is not None:
+    if _job.get() is not None:
         coroutine = _Contained(coroutine)
     return asyncio.Task(coroutine, loop=loop, **options)

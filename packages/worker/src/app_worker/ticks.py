@@ -1,6 +1,6 @@
-"""When a cron expression ticks in a time zone, whatever its clocks do.
+"""The ticks of a cron expression in a time zone, across changes of its clock.
 
-CronSim finds the times that fit an expression on a clock that never changes; which moments these are is decided here.
+CronSim finds the times that fit an expression on a clock that never changes; this module turns them into UTC.
 """
 
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ from cronsim import CronSim
 
 SECOND = timedelta(seconds=1)
 LOOK_AHEAD = timedelta(days=7)
-"""So far from one moment to the next changes of the clock are looked for at once."""
+"""How far ahead one search for a change of the clock looks."""
 STEP = timedelta(hours=1)
 """No zone has changed its clock twice within it."""
 CLOCKS_DIFFER = timedelta(days=2)
-"""By less than this two clocks of one zone differ, even where a day was left out."""
+"""Two offsets of one zone differ by less than this, even where a zone skipped a day."""
 
 
 def ticks_after(expression: str, zone: ZoneInfo, time: datetime) -> Iterator[datetime]:
@@ -45,7 +45,7 @@ def _of_fixed_times(expression: str, zone: ZoneInfo, time: datetime) -> Iterator
 
 
 def _of_an_interval(expression: str, zone: ZoneInfo, time: datetime) -> Iterator[datetime]:
-    """Go from change to change: between them the clock is that of CronSim."""
+    """Go from change to change of the clock; between two changes it runs as CronSim expects."""
     while True:
         end = _end_of_stretch(time, zone)
         offset = _offset(time, zone)
@@ -65,7 +65,7 @@ def _of_an_interval(expression: str, zone: ZoneInfo, time: datetime) -> Iterator
 
 
 def _at(expression: str, zone: ZoneInfo, moment: datetime) -> Iterator[datetime]:
-    """Yield the moment if it fits: the first at which the clock shows something else."""
+    """Yield the moment of a change if the time that the clock then shows fits the expression."""
     shown = _shown(moment, zone)
     if next(_times(expression, shown - SECOND), None) == shown:
         yield moment
@@ -76,7 +76,7 @@ def _times(expression: str, shown: datetime) -> Iterator[datetime]:
 
 
 def _shown(moment: datetime, zone: ZoneInfo) -> datetime:
-    """Return what the clock shows, without its zone."""
+    """Return the local time, without its zone."""
     return moment.astimezone(zone).replace(tzinfo=None, fold=0)
 
 
@@ -87,7 +87,7 @@ def _offset(moment: datetime, zone: ZoneInfo) -> timedelta:
 
 
 def _first_moment(shown: datetime, zone: ZoneInfo) -> datetime:
-    """Return the first moment at which the clock shows this time, or a later one: that is where a gap ends."""
+    """Return the first moment at which the clock shows this time, or the end of the gap that skips it."""
     moment = shown.replace(tzinfo=zone).astimezone(UTC)
     if _shown(moment, zone) == shown:
         return moment
@@ -96,7 +96,7 @@ def _first_moment(shown: datetime, zone: ZoneInfo) -> datetime:
 
 
 def _end_of_stretch(time: datetime, zone: ZoneInfo) -> datetime:
-    """Return when the clock changes next, or a moment far enough away up to which it does not."""
+    """Return the next change of the clock, or a later moment up to which there is none."""
     offset, end = _offset(time, zone), time + LOOK_AHEAD
     while time < end:
         later = min(time + STEP, end)

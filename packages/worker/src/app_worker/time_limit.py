@@ -1,4 +1,4 @@
-"""The time limit of a handler, which stands still while something runs that has limits of its own."""
+"""The time limit of a handler, which is paused while code with limits of its own runs."""
 
 import asyncio
 from collections.abc import Iterator
@@ -9,30 +9,30 @@ from types import TracebackType
 
 
 class _Limit:
-    """One running limit; several parts of a handler may halt it at once."""
+    """A running time limit; several tasks of a handler may pause it at once."""
 
     def __init__(self, timeout: asyncio.Timeout) -> None:
         self._timeout = timeout
-        self._halts = 0
+        self._pauses = 0
         self._left = 0.0
         self._is_over = False
 
     def end(self) -> None:
-        """Leave it to itself: tasks that outlive their handler have no limit to halt."""
+        """Reschedule no more: tasks that outlive their handler have no limit."""
         self._is_over = True
 
     @contextmanager
-    def halted(self) -> Iterator[None]:
+    def paused(self) -> Iterator[None]:
         time = asyncio.get_running_loop().time
-        if self._halts == 0:
+        if self._pauses == 0:
             self._left = (self._timeout.when() or 0) - time()
             self._reschedule(None)
-        self._halts += 1
+        self._pauses += 1
         try:
             yield
         finally:
-            self._halts -= 1
-            if self._halts == 0:
+            self._pauses -= 1
+            if self._pauses == 0:
                 self._reschedule(time() + self._left)
 
     def _reschedule(self, when: float | None) -> None:
@@ -43,11 +43,11 @@ class _Limit:
 _running: ContextVar[_Limit | None] = ContextVar("time_limit", default=None)
 
 
-class time_limit:  # noqa: N801  # a class, and no generator, since each job goes through it
-    """End the block after this time, but for what is spent in `own_limits`; gives what knows whether it was too long.
+class time_limit:  # noqa: N801  # a class is faster than a generator, and each job enters it
+    """End the block after this time, not counting the time in `own_limits`; its `as` is the `asyncio.Timeout`.
 
     Raises:
-        TimeoutError: it took longer.
+        TimeoutError: the block took longer.
     """
 
     __slots__ = ("_running", "_timeout", "_token")
@@ -71,10 +71,10 @@ class time_limit:  # noqa: N801  # a class, and no generator, since each job goe
 
 @contextmanager
 def own_limits() -> Iterator[None]:
-    """Halt the limit of the handler that this runs in, if it runs in one: each step in here has a limit of its own."""
+    """Pause the limit of the surrounding handler, if there is one: each step of the block has a limit of its own."""
     limit = _running.get()
     if limit is None:
         yield
     else:
-        with limit.halted():
+        with limit.paused():
             yield

@@ -1,4 +1,4 @@
-"""What happened to accounts, for those who have to find out later."""
+"""The audit: events of accounts, for investigations."""
 
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,7 @@ from app_db.types import new_id
 
 
 class AuditEvent(Base):
-    """One event, insert-only. No foreign keys: it outlives what it tells of. No secrets, and no e-mail addresses."""
+    """One event, insert-only. No foreign keys, because it outlives its account. No secrets and no e-mail addresses."""
 
     __tablename__ = "audit_events"
     __table_args__ = (Index(None, "user_id", "id"),)
@@ -23,9 +23,9 @@ class AuditEvent(Base):
     event: Mapped[str] = mapped_column(Text)
     """A past-tense name, as in `signed_in`."""
     user_id: Mapped[UUID | None]
-    """Whose account it is about; NULL when nobody's: a sign-in to an unknown address."""
+    """The account; NULL for a sign-in to an unknown address."""
     actor_id: Mapped[UUID | None]
-    """Who did it, where that is somebody else: an operator."""
+    """The operator who did it, if it was not the account itself."""
     session_id: Mapped[UUID | None]
     client_address: Mapped[str | None] = mapped_column(Text)
     request_id: Mapped[str | None] = mapped_column(Text)

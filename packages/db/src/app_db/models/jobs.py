@@ -14,7 +14,7 @@ from app_db.types import KEY_TEXT, StrEnumText, enum_check, new_id
 
 
 class JobState(StrEnum):
-    """Where a job is; in this order from its acceptance to one of its ends."""
+    """The state of a job, in the order from `enqueue` to one of its final states."""
 
     SCHEDULED = "scheduled"
     AVAILABLE = "available"
@@ -28,7 +28,7 @@ class JobState(StrEnum):
 
 FINAL_STATES = frozenset({JobState.COMPLETED, JobState.DISCARDED, JobState.CANCELLED})
 OPEN_STATES = frozenset(JobState) - FINAL_STATES
-"""The states of a job that is still to run, or runs."""
+"""The states of a job that waits or runs."""
 
 
 class Job(Base):
@@ -38,22 +38,22 @@ class Job(Base):
     __table_args__ = (
         enum_check("state", JobState),
         CheckConstraint("max_attempts > 0", name="max_attempts"),
-        # Due work, schedule, retries and orphans are all the same question: claim_at <= now().
+        # Relays ask one question for due, scheduled, retried and orphaned jobs: claim_at <= now().
         Index("ix_jobs_claim", "queue", "priority", "claim_at", postgresql_where=text("claim_at IS NOT NULL")),
         Index("ix_jobs_owner_id_id", "owner_id", "id", postgresql_where=text("owner_id IS NOT NULL")),
-        # Only queues with a limit count what runs; the index is small, for a job is in it for a moment.
-        # For counting alone. Statements about one job by its id say nothing of claim_at, so none can be planned with
-        # it: it is always nearly empty, so it looks cheap, and beside an open snapshot it is full of dead entries.
+        # Only claims of queues with a limit count running jobs; a job is in this small index for a moment.
+        # For counting only. Statements about one job by its id must not name claim_at, so that none is planned with
+        # it: nearly empty, it looks cheap to the planner, and beside an open snapshot it is full of dead entries.
         Index(
             "ix_jobs_on_their_way",
             "queue",
             postgresql_where=text("claim_at IS NOT NULL AND state IN ('dispatched', 'executing')"),
         ),
-        # By kind, so that what is kept for longer, or for less, is not in the way of retention.
+        # By kind, so that retention does not read jobs of kinds that are kept longer.
         Index(
             "ix_jobs_ended", "state", "queue", "kind", "finished_at", postgresql_where=text("finished_at IS NOT NULL")
         ),
-        # For lists and counts. A job that is enqueued, runs and completes is never in it, and costs nothing more.
+        # For lists and counts. A job that is enqueued, runs and completes is never in it, so it costs them nothing.
         Index(
             "ix_jobs_set_apart",
             "state",
@@ -68,7 +68,7 @@ class Job(Base):
             unique=True,
             postgresql_where=text("unique_key IS NOT NULL AND state = ANY (unique_states)"),
         ),
-        # Rows are rewritten three or four times in their short life: room on the page, and a vacuum that keeps up.
+        # Rows are updated three or four times, so leave free space on each page, and vacuum often.
         {
             "postgresql_with": {
                 "fillfactor": 70,
@@ -81,29 +81,29 @@ class Job(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     owner_id: Mapped[UUID | None]
-    """The user who started it. No foreign key: a job outlives its owner."""
+    """The user who started it. No foreign key, because a job outlives its owner."""
     kind: Mapped[str] = mapped_column(KEY_TEXT)
     payload: Mapped[dict[str, Any]] = mapped_column(JSONB)
     payload_version: Mapped[int] = mapped_column(SmallInteger)
     queue: Mapped[str] = mapped_column(KEY_TEXT, server_default="default")
     priority: Mapped[int] = mapped_column(SmallInteger, server_default="2")
-    """The lowest is served first."""
+    """Jobs with the lowest number run first."""
     state: Mapped[JobState] = mapped_column(StrEnumText(JobState))
     claim_at: Mapped[datetime | None]
-    """When a relay must look at this row: the due time, the end of a lease or of a backoff; NULL once it is final."""
+    """When a relay may claim the job: its due time, the end of its lease or back-off; NULL once it has ended."""
     run_at: Mapped[datetime] = mapped_column(server_default=func.now())
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     fence: Mapped[int] = mapped_column(server_default="0")
-    """Raised at each dispatch, so that (id, fence) names one delivery and a late one can be told."""
+    """Raised by each claim: (id, fence) names one delivery, and statements of an older delivery change nothing."""
     attempt: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     max_attempts: Mapped[int | None] = mapped_column(SmallInteger)
-    """NULL means what the handler says."""
+    """NULL means the limit of the handler."""
     redeliveries: Mapped[int] = mapped_column(server_default="0")
-    """Deliveries that nobody started. Only counted: they cost no attempt."""
+    """Deliveries that no worker started. They cost no attempt."""
     crashes: Mapped[int] = mapped_column(SmallInteger, server_default="0")
-    """Leases lost after a start that was on record."""
+    """Leases that expired after a committed start."""
     worker_id: Mapped[UUID | None]
     unique_key: Mapped[str | None] = mapped_column(KEY_TEXT)
     unique_states: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
@@ -114,7 +114,7 @@ class Job(Base):
 
 
 class JobError(Base):
-    """What went wrong in one attempt. Insert-only."""
+    """The error of one attempt. Insert-only."""
 
     __tablename__ = "job_errors"
     __table_args__ = (Index(None, "job_id"),)
@@ -128,29 +128,29 @@ class JobError(Base):
 
 
 class JobQueue(Base):
-    """What an operator has set for a queue; a queue without a row runs without limits."""
+    """The settings of a queue; a queue without a row has no limits."""
 
     __tablename__ = "job_queues"
 
     name: Mapped[str] = mapped_column(KEY_TEXT, primary_key=True)
     paused_at: Mapped[datetime | None]
     max_running: Mapped[int | None]
-    """The limit over all workers together."""
+    """How many jobs may run at once, over all workers."""
 
 
 class JobCron(Base):
-    """Up to where the ticks of each cron were dealt with. Moving that by compare-and-set makes a tick fire once."""
+    """The last handled tick of each cron. Workers move it by compare-and-set, so that each tick fires once."""
 
     __tablename__ = "job_crons"
 
     name: Mapped[str] = mapped_column(KEY_TEXT, primary_key=True)
     last_tick_at: Mapped[datetime]
     done_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    """When a job of it last did its work, where its handler says so; before that, since when the cron is known."""
+    """When a job of the cron last did its work, if its handler records that; else when the cron was first seen."""
 
 
 class JobWorker(Base):
-    """A worker process; one that stops deletes its row, one that was killed stops moving `beat_at`."""
+    """A worker process. It deletes its row when it stops; if it is killed, its `beat_at` stays."""
 
     __tablename__ = "job_workers"
 
@@ -159,16 +159,16 @@ class JobWorker(Base):
     pid: Mapped[int]
     queues: Mapped[list[str]] = mapped_column(ARRAY(Text))
     concurrency: Mapped[int]
-    """Jobs that it runs at once, per queue."""
+    """How many jobs it runs at once, per queue."""
     running: Mapped[int] = mapped_column(server_default="0")
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     beat_at: Mapped[datetime] = mapped_column(server_default=func.now())
     draining: Mapped[bool] = mapped_column(server_default=false())
     holding: Mapped[list[UUID]] = mapped_column(ARRAY(Uuid), server_default="{}")
-    """The jobs that it has in hand, which no relay takes from it until `holds_until`."""
+    """The jobs whose outcome it has yet to record; no relay claims them until `holds_until`."""
     holds_until: Mapped[datetime] = mapped_column(server_default=func.now())
     smtputf8: Mapped[bool | None]
-    """Whether its mail server takes addresses beyond ASCII (RFC 6531); NULL as long as that is not known."""
+    """Whether its mail server accepts non-ASCII addresses (RFC 6531); NULL while unknown."""
 
 
 class JobCancellation(Base):

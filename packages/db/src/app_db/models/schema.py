@@ -1,4 +1,4 @@
-"""What the migrations have done."""
+"""The history of applied migrations."""
 
 from datetime import datetime
 

@@ -12,20 +12,20 @@ from app_db.types import KEY_TEXT, StrEnumText, enum_check, new_id
 
 
 class Role(StrEnum):
-    """What a user may do beyond their own things."""
+    """What a user may do beyond their own account."""
 
     USER = "user"
     OPERATOR = "operator"
 
 
 class User(Timestamps, Base):
-    """An account. `email` is as the user wrote it, `email_canonical` is who they are."""
+    """An account. `email` is the address as the user wrote it, `email_canonical` identifies the account."""
 
     __tablename__ = "users"
     __table_args__ = (
         UniqueConstraint("email_canonical"),
         enum_check("role", Role),
-        # Few: for operators who look for them.
+        # A small index, for lists of operators.
         Index("ix_users_undeliverable", "id", postgresql_where=text("undeliverable_at IS NOT NULL")),
     )
 
@@ -37,11 +37,11 @@ class User(Timestamps, Base):
     email_verified_at: Mapped[datetime | None]
     """NULL until the owner of the address has followed a link that was mailed to it."""
     disabled_at: Mapped[datetime | None]
-    """Since when an operator lets nobody in."""
+    """When an operator disabled the account."""
     undeliverable_at: Mapped[datetime | None]
-    """When a mail server last refused mail to the address for good; NULL once it takes mail again."""
+    """When a mail server last refused mail to the address for good; NULL once it accepts mail again."""
     undeliverable_because: Mapped[str | None] = mapped_column(Text)
-    """Its answer, as numbers: `RCPT: 550 5.1.1`."""
+    """The codes of its reply: `RCPT: 550 5.1.1`."""
 
 
 class UserSession(Base):
@@ -69,7 +69,7 @@ class UserSession(Base):
     """What the client called itself, cut at 256 characters."""
 
     def is_expired(self, now: datetime) -> bool:
-        """Whether no token of this session is accepted any more."""
+        """Return whether the session has expired, so that none of its tokens is accepted."""
         return now >= self.idle_expires_at
 
 

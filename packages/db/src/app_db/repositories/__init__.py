@@ -1,1 +1,1 @@
-"""Every SELECT, in small concrete classes whose methods say what they find."""
+"""All queries, in small concrete classes; the name of each method says what it finds."""

@@ -1,4 +1,4 @@
-"""Deleting what has expired: in batches, counted in SQL, so that no table is too large for it."""
+"""Deletes expired rows in batches, counted in SQL, so that it works for tables of any size."""
 
 from datetime import datetime
 
@@ -8,7 +8,7 @@ from app_db.clock import NOW_SQL
 from app_db.session import Session
 
 BATCH = 5000
-"""Rows per transaction: some 0.1 s, in which nobody waits, for rows that somebody has locked are passed over."""
+"""Rows per transaction, which takes some 0.1 s. Locked rows are skipped, so it waits for nobody."""
 
 
 def deletion_of_expired(table: str, *, column: str) -> TextClause:
@@ -28,5 +28,5 @@ def deletion_of_expired(table: str, *, column: str) -> TextClause:
 
 
 async def delete_batch(session: Session, statement: TextClause, *, now: datetime | None, limit: int) -> int:
-    """Delete up to `limit` rows and return how many they were."""
+    """Delete up to `limit` rows; return how many."""
     return int((await session.scalars(statement, {"now": now, "limit": limit})).one())

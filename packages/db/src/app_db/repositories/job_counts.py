@@ -1,4 +1,4 @@
-"""Counting jobs, each group of them up to a limit, so that a count costs the same beside a million jobs."""
+"""Counts jobs, each group up to a limit, so that the cost does not grow with the number of jobs."""
 
 from datetime import timedelta
 
@@ -10,11 +10,11 @@ from app_db.repositories.job_views import FinishedCount, JobCount, JobStats, Que
 from app_db.session import Session
 
 SILENCE = timedelta(seconds=15)
-"""A worker that has not beaten for so long is taken for dead; its jobs are delivered again."""
+"""A worker without a heartbeat for so long is taken for dead; its jobs are delivered again."""
 MOST = 1000
-"""So many jobs are counted of a state, queue and kind; beyond that it says "at least"."""
+"""How many jobs of a state, queue and kind are counted; a larger count is reported as "at least"."""
 
-# All open jobs and those discarded, each from the index that has it. Without a limit, :most is NULL.
+# All open and discarded jobs, each from its partial index. Without a limit, :most is NULL.
 _OPEN = f"""
     {APART_GROUPS}, {LINES}, set_apart AS (
         SELECT state, queue, kind, jobs FROM apart, LATERAL (
@@ -92,7 +92,7 @@ _FINISHED = text(f"""
 
 
 async def queues(session: Session, *, most: int | None) -> list[QueueOverview]:
-    """Return every queue that has open jobs, a worker, or settings, by name."""
+    """Return all queues that have open jobs, a worker, or settings, by name."""
     rows = await session.execute(_QUEUES, {"silence": SILENCE, "most": most})
     return [
         QueueOverview(**{**row, "counts": {JobState(state): n for state, n in row["counts"].items()}})
@@ -101,7 +101,7 @@ async def queues(session: Session, *, most: int | None) -> list[QueueOverview]:
 
 
 async def stats(session: Session, *, within: timedelta, most: int | None) -> JobStats:
-    """Count the open jobs, those discarded, and what has ended `within` this time."""
+    """Count the open jobs, the discarded jobs, and the jobs that ended `within` this time."""
     jobs = (await session.execute(_COUNTS, {"most": most})).all()
     finished = (await session.execute(_FINISHED, {"within": within, "most": most})).all()
     return JobStats(

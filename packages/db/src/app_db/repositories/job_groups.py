@@ -8,7 +8,7 @@ can prove that they apply, whatever the parameters are.
 from string import Template
 
 SET_APART = "state IN ('scheduled', 'retryable', 'discarded', 'cancelled')"
-"""Jobs that are not on the usual way from `available` to `completed`: the predicate of `ix_jobs_set_apart`."""
+"""The predicate of `ix_jobs_set_apart`: jobs apart from the usual way, `available` to `completed`."""
 ON_THEIR_WAY = "claim_at IS NOT NULL AND state IN ('dispatched', 'executing')"
 """The predicate of `ix_jobs_on_their_way`."""
 MOST_GROUPS = 1000
@@ -39,4 +39,4 @@ def groups(name: str, columns: tuple[str, ...], where: str) -> str:
 APART_GROUPS = groups("apart", ("state", "queue", "kind"), SET_APART)
 ENDED_GROUPS = groups("ended", ("state", "queue", "kind"), "finished_at IS NOT NULL")
 LINES = groups("lines", ("queue", "priority"), "claim_at IS NOT NULL")
-"""The queues with their priorities: in each of them open jobs are in the order in which they are due."""
+"""The queues with their priorities; the index has the open jobs of each in the order in which they are due."""

@@ -1,4 +1,4 @@
-"""Finding jobs by a filter, newest first, without reading the table for the sake of the few that match."""
+"""Finds jobs by a filter, newest first, without a scan of the table when few jobs match."""
 
 from uuid import UUID
 
@@ -13,11 +13,11 @@ from app_db.repositories.job_groups import APART_GROUPS, LINES, MOST_GROUPS, ON_
 from app_db.session import Session
 
 GLANCE = 1000
-"""So many jobs are looked at first, the newest: where many match, they make a page."""
+"""How many of the newest jobs are searched first: if many match, they fill a page."""
 FEW = 2000
-"""Where no more than so many may match, all of them are found by their indexes."""
+"""If no more than so many jobs may match, all of them are found by their indexes."""
 MOST_LOOKED_AT = 20_000
-"""Otherwise so many are looked at, and the page ends there."""
+"""Else so many of the newest jobs are searched, and the page ends there."""
 
 _COMPLETED = "finished_at IS NOT NULL AND state = 'completed'"
 _COMPLETED_GROUPS = groups("completed", ("queue", "kind"), _COMPLETED)
@@ -83,7 +83,7 @@ async def find(session: Session, job_filter: JobFilter, *, after: Cursor | None,
 
 
 async def _look(session: Session, job_filter: JobFilter, *, after: Cursor | None, limit: int, most: int) -> Slice[Job]:
-    """Look at the `most` newest jobs: a page of them, all that match when that was all, or a page that ends early."""
+    """Search the `most` newest jobs; return a full page, all matches if there are no more jobs, or a partial page."""
     jobs = await _looked_at(session, job_filter, after=after, page=limit + 1, most=most)
     if len(jobs) <= limit:
         last = await _last_looked_at(session, job_filter, after=after, most=most)
@@ -98,7 +98,7 @@ def _page(jobs: list[Job], limit: int) -> Slice[Job]:
 
 
 def _walk(job_filter: JobFilter, after: Cursor | None, most: int) -> Select[Job]:
-    """Return the `most` newest jobs of whoever owns them, in a subquery that is read no further than needed."""
+    """Return a subquery of the `most` newest jobs of all owners, which is read only as far as needed."""
     newest = select(Job).where(*JobFilter(owner_id=job_filter.owner_id).conditions())
     if after is not None:
         newest = newest.where(Job.id < after.last_id)

@@ -1,4 +1,4 @@
-"""What operators are shown of queues, workers and counts."""
+"""Views of queues, workers and counts, for operators."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from app_db.models import JobState
 
 @dataclass(frozen=True, slots=True)
 class QueueOverview:
-    """How a queue is, and what an operator has set for it."""
+    """A queue with its settings and figures."""
 
     name: str
     paused_at: datetime | None
     max_running: int | None
     workers: int
-    """Those that serve it and are alive."""
+    """The number of live workers that serve it."""
     counts: Mapping[JobState, int]
-    """Its open jobs; a state without jobs is left out."""
+    """The number of open jobs by state; states without jobs are left out."""
     oldest_due_age: float | None
-    """Seconds since the job that waits longest became due; None when nothing is due."""
+    """Seconds since the oldest due job became due; None if no job is due."""
     at_least: bool = False
-    """Whether there may be more than `counts` says: it was counted up to a limit."""
+    """Whether a count in `counts` has reached its limit, so that there may be more jobs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,13 @@ class WorkerOverview:
     started_at: datetime
     beat_at: datetime
     beat_age: float
-    """Seconds since its last sign of life, by Postgres's clock."""
+    """Seconds since its last heartbeat, by Postgres's clock."""
     is_alive: bool
 
 
 @dataclass(frozen=True, slots=True)
 class JobCount:
-    """How many jobs of one kind are in one state, in one queue."""
+    """The number of jobs of one kind in one state and queue."""
 
     queue: str
     kind: str
@@ -55,21 +55,21 @@ class JobCount:
 
 @dataclass(frozen=True, slots=True)
 class FinishedCount:
-    """How many jobs of one kind have ended in one way lately."""
+    """The number of jobs of one kind that have ended in one state lately."""
 
     kind: str
     state: JobState
     count: int
     mean_run_time: float | None
-    """Seconds, of those that ran in lease mode; the row of a tx job is written before its handler runs."""
+    """Mean seconds of jobs in lease mode; a tx job has none, because its row is written before its handler runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobStats:
-    """The first thing that an operator looks at."""
+    """Counts of jobs by state, for operators."""
 
     jobs: Sequence[JobCount]
-    """All that are open, and those that were discarded and are still on record."""
+    """The counts of open jobs, and of discarded jobs that retention still keeps."""
     finished: Sequence[FinishedCount]
     at_least: bool = False
-    """Whether there may be more: no count goes beyond its limit, nor does a mean take in more."""
+    """Whether a count has reached its limit; means are of the counted jobs only."""

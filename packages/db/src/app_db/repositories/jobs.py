@@ -1,4 +1,4 @@
-"""Jobs as their owners and the operators see them, and what runs them."""
+"""Jobs, queues and workers, for owners and operators."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,17 +25,17 @@ class JobRepository:
     session: Session
 
     async def get(self, job_id: UUID) -> Job | None:
-        """Return the job as it is now, whoever's it is."""
+        """Return the current row of the job, of any owner."""
         statement = select(Job).where(Job.id == job_id).execution_options(populate_existing=True)
         return (await self.session.scalars(statement)).one_or_none()
 
     async def get_owned(self, job_id: UUID, *, owner_id: UUID) -> Job | None:
-        """Return the job as it is now if the user started it; another's job is not found."""
+        """Return the current row of the job if this user owns it; else None."""
         statement = select(Job).where(Job.id == job_id, Job.owner_id == owner_id)
         return (await self.session.scalars(statement.execution_options(populate_existing=True))).one_or_none()
 
     async def owned_by(self, owner_id: UUID, *, after: Cursor | None, limit: int) -> Slice[Job]:
-        """Return the jobs that the user started, newest first, without their results."""
+        """Return the jobs of this user, newest first, without their results."""
         return await self.matching(JobFilter(owner_id=owner_id), after=after, limit=limit)
 
     async def matching(self, job_filter: JobFilter, *, after: Cursor | None, limit: int) -> Slice[Job]:
@@ -43,29 +43,29 @@ class JobRepository:
         return await job_lists.find(self.session, job_filter, after=after, limit=limit)
 
     async def errors_of(self, job_id: UUID) -> Sequence[JobError]:
-        """Return what went wrong in the attempts of the job, the last first, up to a hundred."""
+        """Return the errors of the job, the newest first, up to a hundred."""
         statement = select(JobError).where(JobError.job_id == job_id).order_by(JobError.id.desc()).limit(MAX_ERRORS)
         return (await self.session.scalars(statement)).all()
 
     async def is_asked_to_end(self, job_id: UUID) -> bool:
-        """Whether somebody wants the job cancelled that could not be cancelled at once."""
+        """Return whether the job has a cancellation request."""
         statement = select(exists().where(JobCancellation.job_id == job_id))
         return bool((await self.session.scalars(statement)).one())
 
     async def has_queue(self, name: str) -> bool:
-        """Whether a queue of this name is in use: it has open jobs, a worker, or settings."""
+        """Return whether a queue of this name has open jobs, a worker, or settings."""
         return bool((await self.session.scalars(_HAS_QUEUE, {"name": name})).one())
 
     async def queues(self, *, most: int | None = job_counts.MOST) -> list[QueueOverview]:
-        """Return every queue that has open jobs, a worker, or settings, by name; counts go up to `most` of a kind."""
+        """Return all queues that have open jobs, a worker, or settings, by name; counts go up to `most` of a kind."""
         return await job_counts.queues(self.session, most=most)
 
     async def dead_tuples(self) -> int:
-        """Return how many versions of rows wait to be vacuumed, as Postgres last estimated it."""
+        """Return Postgres's last estimate of the dead rows of `jobs` that wait for vacuum."""
         return int((await self.session.scalars(_DEAD_TUPLES)).one())
 
     async def workers(self) -> list[WorkerOverview]:
-        """Return every worker that has not signed off, those that were killed too, the oldest first."""
+        """Return all workers that have not signed off, killed ones too, the oldest first."""
         beat_age = func.now() - JobWorker.beat_at
         hidden = {"holding", "holds_until", "smtputf8"}
         shown = [column for column in JobWorker.__table__.columns if column.name not in hidden]
@@ -74,7 +74,7 @@ class JobRepository:
         return [WorkerOverview(**row) for row in (await self.session.execute(statement)).mappings()]
 
     async def stats(self, *, within: timedelta = timedelta(hours=1), most: int | None = job_counts.MOST) -> JobStats:
-        """Count the open jobs, those discarded, and what has ended `within` this time, each up to `most`."""
+        """Count the open jobs, the discarded jobs, and the jobs that ended `within` this time, each up to `most`."""
         return await job_counts.stats(self.session, within=within, most=most)
 
 

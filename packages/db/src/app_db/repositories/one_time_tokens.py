@@ -1,4 +1,4 @@
-"""One-time tokens: what was mailed and not used yet."""
+"""One-time tokens: mailed, and not used yet."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,13 +25,13 @@ class OneTimeTokenRepository:
         return (await self.session.scalars(select(OneTimeToken).where(OneTimeToken.id == token_id))).one_or_none()
 
     async def replace(self, token: OneTimeToken) -> None:
-        """Keep this token as the only one of its user and purpose. Lock the user first, or two may stay."""
+        """Insert this token, and delete all others of its user and purpose. Lock the user first, else two may stay."""
         same = delete(OneTimeToken).where(OneTimeToken.user_id == token.user_id, OneTimeToken.purpose == token.purpose)
         await self.session.execute(same)  # guard: test_a_new_link_is_the_only_one
         self.session.add(token)
 
     async def use(self, token_id: UUID, *, now: datetime | None = None) -> bool:
-        """Use the token up: True for exactly one caller, whoever tries, and only before it expires."""
+        """Delete the token; return True to exactly one caller, and only before the token expires."""
         statement = delete(OneTimeToken).where(OneTimeToken.id == token_id, OneTimeToken.expires_at > time_or_now(now))
         return (await self.session.scalars(statement.returning(OneTimeToken.id))).one_or_none() is not None
 
@@ -40,5 +40,5 @@ class OneTimeTokenRepository:
         await self.session.execute(delete(OneTimeToken).where(OneTimeToken.user_id == user_id))
 
     async def delete_expired(self, now: datetime | None = None, *, limit: int = BATCH) -> int:
-        """Delete up to `limit` tokens that have expired, and return how many they were; see `UserSessionRepository`."""
+        """Delete up to `limit` expired tokens; return how many. See `UserSessionRepository`."""
         return await delete_batch(self.session, _DELETE_EXPIRED, now=now, limit=limit)

@@ -16,7 +16,7 @@ from app_db.session import Session
 
 @dataclass(frozen=True, slots=True)
 class AuthenticatedRow:
-    """What one query finds about a bearer; the session's fields are None when it has ended or the user is disabled."""
+    """A user with their session; the session's fields are None if it has ended or the user is disabled."""
 
     user_id: UUID
     email: str
@@ -30,7 +30,7 @@ class AuthenticatedRow:
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """The refresh token that is now the current one of its session, and for how long."""
+    """The current refresh token of a session, and when it expires."""
 
     user_id: UUID
     counter: int
@@ -148,11 +148,11 @@ class UserSessionRepository:
         Of two sessions that end each other at the same time, only the first one does.
         """
         await UserRepository(self.session).lock(user_id)  # guard: test_of_sessions_that_end_each_other_one_is_left
-        # A statement of its own: it sees what was committed while the lock was waited for.
+        # A second statement, because it sees what was committed while the first one waited for the lock.
         own = select(UserSession.id).where(UserSession.id == session_id)
         return (await self.session.scalars(own)).one_or_none() is not None
 
-    async def make_room(self, user_id: UUID, *, cap: int, now: datetime) -> int:
+    async def end_oldest(self, user_id: UUID, *, cap: int, now: datetime) -> int:
         """End the oldest sessions of a locked user, expired ones first, until one more makes `cap`; return how many."""
         live_and_newest_first = (UserSession.idle_expires_at > now).desc(), UserSession.id.desc()
         surplus = select(UserSession.id).where(UserSession.user_id == user_id).order_by(*live_and_newest_first)
@@ -167,15 +167,15 @@ class UserSessionRepository:
         return (await self.session.scalars(statement)).one_or_none()
 
     async def end_owned(self, session_id: UUID, *, user_id: UUID) -> bool:
-        """End one session of this user; False when they have none with this id."""
+        """End one session of this user; return False if the user has none with this id."""
         return await self._end(UserSession.id == session_id, UserSession.user_id == user_id) > 0
 
     async def end_others(self, user_id: UUID, *, keep: UUID) -> int:
-        """End every session of the user but `keep`, and return how many there were."""
+        """End all sessions of the user except `keep`; return how many."""
         return await self._end(UserSession.user_id == user_id, UserSession.id != keep)
 
     async def end_all(self, user_id: UUID) -> int:
-        """End every session of the user, and return how many there were."""
+        """End all sessions of the user; return how many."""
         return await self._end(UserSession.user_id == user_id)
 
     async def _end(self, *which: ColumnElement[bool]) -> int:

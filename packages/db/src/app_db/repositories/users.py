@@ -23,7 +23,7 @@ _ID_OF = select(User.id).where(User.email_canonical == bindparam("email"))
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Whose password to verify against what, and what else a sign-in needs."""
+    """The columns of an account that a sign-in needs."""
 
     user_id: UUID
     password_hash: str
@@ -33,7 +33,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class UserRepository:
-    """Finds and keeps users."""
+    """Finds and changes users."""
 
     session: Session
 
@@ -42,7 +42,7 @@ class UserRepository:
         return await self.session.get(User, user_id)
 
     async def credentials_of(self, email: str) -> Credentials | None:
-        """Return what a sign-in needs of the account with this canonical address (`app_auth.accounts`)."""
+        """Return the credentials of the account with this canonical address (`app_auth.accounts`)."""
         row = (await self.session.execute(_CREDENTIALS_OF, {"email": email})).one_or_none()
         return None if row is None else Credentials(*row)
 
@@ -51,11 +51,11 @@ class UserRepository:
         return (await self.session.scalars(select(User.password_hash).where(User.id == user_id))).one_or_none()
 
     async def lock(self, user_id: UUID) -> None:
-        """Let nobody else start, end or outlaw sessions of this user until the transaction ends."""
+        """Lock the user until the transaction ends: no other transaction starts or ends sessions of this user."""
         await self.session.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
 
     async def still_has(self, credentials: Credentials) -> datetime | None:
-        """Return the time by Postgres's clock if these credentials are still stored and let their owner in, else None.
+        """Return Postgres's time if these credentials are still stored and the account may sign in, else None.
 
         The user is locked then (see `lock`).
 
@@ -70,7 +70,7 @@ class UserRepository:
         return (await self.session.scalars(statement)).one_or_none()
 
     async def replace_password_hash(self, stored: Credentials, new_hash: str) -> bool:
-        """Replace the stored hash by a new one; False, and nothing is changed, when another is stored by now."""
+        """Replace the stored hash; return False and change nothing if another hash is stored by now."""
         statement = update(User).where(User.id == stored.user_id, User.password_hash == stored.password_hash)
         return (
             await self.session.scalars(statement.values(password_hash=new_hash).returning(User.id))
@@ -86,7 +86,7 @@ class UserRepository:
         return (await self.session.scalars(values.returning(User.id))).one_or_none() is not None
 
     async def verify_email(self, user_id: UUID, *, email: str, now: datetime | None = None) -> bool:
-        """Note that the owner of this canonical address has shown to be one; True for the first time only."""
+        """Mark this canonical address as verified; return True only the first time."""
         statement = update(User).where(
             User.id == user_id, User.email_canonical == email, User.email_verified_at.is_(None)
         )
@@ -94,7 +94,7 @@ class UserRepository:
         return (await self.session.scalars(values)).one_or_none() is not None
 
     async def is_verified(self, user_id: UUID, *, email: str) -> bool:
-        """Whether this canonical address is the account's, and its owner has shown to be one."""
+        """Return whether this canonical address is that of the account, and is verified."""
         statement = select(User.id).where(
             User.id == user_id, User.email_canonical == email, User.email_verified_at.is_not(None)
         )
@@ -105,7 +105,7 @@ class UserRepository:
         return (await self.session.scalars(_ID_OF, {"email": email})).one_or_none()
 
     async def locked(self, user_id: UUID) -> User | None:
-        """Return the user with this id, whom nobody else changes until the transaction ends."""
+        """Return the user with this id, and lock the row until the transaction ends."""
         statement = select(User).where(User.id == user_id).with_for_update(key_share=True)
         return (await self.session.scalars(statement)).one_or_none()
 
@@ -120,7 +120,7 @@ class UserRepository:
             "email_canonical": user.email_canonical,
             "password_hash": user.password_hash,
         }
-        # Of no index by name: while one is rebuilt without a lock its twin is violated as well as itself.
+        # ON CONFLICT names no index, because during REINDEX CONCURRENTLY its copy may be violated too.
         statement = insert(User).values(values).on_conflict_do_nothing()
         return (await self.session.scalars(statement.returning(User.id))).one_or_none() is not None
 
@@ -142,26 +142,26 @@ class UserRepository:
         return await slice_after(self.session, accounts, after=after, limit=limit)
 
     async def note_undeliverable(self, user_id: UUID, *, email: str, because: str) -> None:
-        """Note that mail to this canonical address was refused for good, unless the account has another one by now."""
+        """Mark the account as undeliverable, unless it has another canonical address by now."""
         statement = update(User).where(User.id == user_id, User.email_canonical == email)
         await self.session.execute(statement.values(undeliverable_at=func.now(), undeliverable_because=because))
 
     async def note_deliverable(self, user_id: UUID, *, email: str) -> None:
-        """Note that mail to this canonical address was taken."""
+        """Clear the mark: a mail server accepted mail to this canonical address."""
         statement = update(User).where(User.id == user_id, User.email_canonical == email)
         await self.session.execute(statement.values(undeliverable_at=None, undeliverable_because=None))
 
     async def set_role(self, email: str, role: Role) -> UUID | None:
-        """Give the account with this canonical address a role; return its id, None when there is none."""
+        """Give the account with this canonical address a role; return its id, or None if there is none."""
         statement = update(User).where(User.email_canonical == email).values(role=role).returning(User.id)
         return (await self.session.scalars(statement)).one_or_none()
 
     async def set_disabled(self, email: str, disabled_at: datetime | None) -> UUID | None:
-        """Disable the account with this canonical address, or enable it; return its id, None when there is none."""
+        """Disable or enable the account with this canonical address; return its id, or None if there is none."""
         statement = update(User).where(User.email_canonical == email).values(disabled_at=disabled_at).returning(User.id)
         return (await self.session.scalars(statement)).one_or_none()
 
     async def delete(self, user_id: UUID) -> bool:
-        """Delete the user and, by cascade, all their login sessions; False when another has done so."""
+        """Delete the user and, by cascade, all their login sessions; return False if they are deleted already."""
         statement = delete(User).where(User.id == user_id).returning(User.id)
         return (await self.session.scalars(statement)).one_or_none() is not None
