@@ -69,8 +69,8 @@ def handles[P: JobPayload](
     """Make an async function the handler of a payload class. Any exception it raises is one failed attempt.
 
     Args:
-        payload_class: the class of the payloads that the function gets. Further parameters are found by their type among the
-            resources of features (`resources.py`): `async def call_vet(job: JobContext, payload: CallVet, vet: Vet)`.
+        payload_class: the class of the payloads that the function gets. Further parameters are resources of features
+            (`resources.py`), found by type: `async def call_vet(job: JobContext, payload: CallVet, vet: Vet)`.
         mode: see Mode. A tx handler writes through `job.session`, a lease handler through `job.transaction()`. The
             return value of either (JSON, at most 256 KiB) is the result of the job.
         timeout: the time limit of one attempt.
