@@ -1,30 +1,34 @@
 """The pages get no longer: a reader's time is the limit, so what is added somewhere is cut somewhere else.
 
-docs/reference/configuration.md is apart: it is generated from the docstrings of the settings, one row for each, and
-looked up rather than read.
+A word has a letter or a digit: bars of tables are none. docs/reference/configuration.md is apart: it is generated from
+the docstrings of the settings, one row for each, and looked up rather than read.
 """
+
+import re
 
 from tests.docs.checkout import ROOT
 from tests.docs.pages import BLOCK
 
 GENERATED = ROOT / "docs/reference/configuration.md"
 PAGES = [ROOT / "README.md", *sorted({*(ROOT / "docs").rglob("*.md")} - {GENERATED})]
-MOST_WORDS = 36_600
-"""What `wc -w` counts, code and tables included. The aim is 30,000; this is the number reached: it only goes down."""
-MOST_WORDS_OF_PROSE = 30_000
-"""The same without the blocks of code, most of which a test performs."""
+MOST_WORDS = 32_700
+"""With the blocks of code, most of which a test performs. The aim is 30,000; this is the number reached: lower it."""
+MOST_WORDS_OF_PROSE = 27_500
+"""Without them, tables included."""
 
 
 def words(*, code: bool) -> int:
     texts = (page.read_text() for page in PAGES)
-    return sum(len((text if code else BLOCK.sub("", text)).split()) for text in texts)
+    return sum(
+        bool(re.search(r"\w", word)) for text in texts for word in (text if code else BLOCK.sub("", text)).split()
+    )
 
 
 def test_all_pages_together_get_no_longer() -> None:
     assert words(code=True) <= MOST_WORDS
 
 
-def test_the_prose_of_all_pages_is_read_in_two_hours() -> None:
+def test_the_prose_of_all_pages_gets_no_longer() -> None:
     assert words(code=False) <= MOST_WORDS_OF_PROSE
 
 
