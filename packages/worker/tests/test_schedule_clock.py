@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from app_db import Database
 from app_db.types import utcnow
 from app_worker.features.retention.crons import prune_jobs
-from app_worker.schedule import LastLook, fire_due
+from app_worker.schedule import LastReading, fire_due
 
 from .conftest import Jobs
 
@@ -18,25 +18,25 @@ BACK = timedelta(minutes=5)
 
 
 @pytest.fixture
-def last_look() -> LastLook:
-    return LastLook()
+def last_reading() -> LastReading:
+    return LastReading()
 
 
 async def test_a_clock_that_went_back_is_noticed_although_nothing_ticked(
-    jobs: Jobs, database: Database, last_look: LastLook
+    jobs: Jobs, database: Database, last_reading: LastReading
 ) -> None:
     """What was written meanwhile would be late by as much, and the lives of leases and links longer."""
     job_id = await jobs.enqueue()
     heard: list[str] = []
 
     async def look() -> None:
-        await fire_due(database, (), last_look=last_look, went_back=lambda: heard.append("back"))
+        await fire_due(database, (), last_reading=last_reading, went_back=lambda: heard.append("back"))
 
     await look()
     await look()
     assert heard == []
-    assert last_look.time is not None
-    last_look.time += BACK  # as it would be if the clock had been ahead until now
+    assert last_reading.time is not None
+    last_reading.time += BACK  # as it would be if the clock had been ahead until now
     async with database.sessions.begin() as session:
         await session.execute(text("UPDATE jobs SET claim_at = now() + :back"), {"back": BACK})
     with capture_logs() as logs:
@@ -51,12 +51,12 @@ async def test_a_clock_that_went_back_is_noticed_although_nothing_ticked(
     assert await jobs.scalar(f"SELECT claim_at <= now() FROM jobs WHERE id = '{job_id}'") is True
 
 
-def test_a_long_wait_for_an_answer_is_no_clock_that_went_back(last_look: LastLook) -> None:
+def test_a_long_wait_for_an_answer_is_no_clock_that_went_back(last_reading: LastReading) -> None:
     now = utcnow()
     asked_at = monotonic() - 3600  # an hour ago, and only now the answer is read
 
-    assert last_look.expect(now, asked_at=asked_at) == now
-    assert last_look.expect(now, asked_at=asked_at) < now
+    assert last_reading.expect(now, asked_at=asked_at) == now
+    assert last_reading.expect(now, asked_at=asked_at) < now
 
 
 def test_a_clock_that_was_ahead_by_ten_minutes_has_let_retention_tick() -> None:

@@ -1,4 +1,4 @@
-"""Cron as data: what runs when. Each tick fires once, however many workers there are and whatever their clocks say."""
+"""Cron: each tick of a cron enqueues one job, for any number of workers and whatever their clocks show."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -27,48 +27,48 @@ log = structlog.get_logger(__name__)
 
 LONGEST_SLEEP = timedelta(seconds=5)
 LATE = timedelta(minutes=1)
-"""A tick that is found later was missed: `CatchUp.SKIP` passes over it."""
+"""A tick that is found later was missed: `CatchUp.SKIP` skips it."""
 CATCH_UP_FOR = timedelta(days=7)
-"""`CatchUp.ALL` goes back no further, so that a cron that comes back after months does not bring months of jobs."""
+"""How far back `CatchUp.ALL` goes, so that a cron that comes back after months does not enqueue months of jobs."""
 MOST_AT_ONCE = 100
-"""So many ticks of a cron become jobs in one transaction; the rest follows in the next."""
+"""How many ticks of a cron become jobs in one transaction; the next transaction takes the rest."""
 
 
 class CatchUp(StrEnum):
-    """What becomes of ticks that passed while no worker ran."""
+    """What happens to ticks that were missed while no worker ran."""
 
     SKIP = "skip"
-    """Nothing, if they are found more than a minute late."""
+    """A tick that is found more than a minute late is skipped."""
     ONE = "one"
-    """Together one job, for the newest of them."""
+    """All missed ticks become one job, for the newest of them."""
     ALL = "all"
-    """Each becomes a job, in order: all of the last week, and the newest in any case."""
+    """Each missed tick of the last week becomes a job, in order, and the newest one in any case."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cron:
     """A job that is enqueued at every tick of a cron expression in a time zone, with the tick as its `run_at`.
 
-    A time that a day does not have, because the clocks go forward, ticks when they have gone; one that a day has twice
-    ticks the first time. As in Debian's cron this holds for fixed times, with seconds or without: where minute or hour
-    begins with `*`, what ticks is each minute (or second) of real time that fits.
+    When the clock goes forward, a time that it skips ticks right after the change. When it goes back, a time that it
+    shows twice ticks the first time. As in Debian's cron, this holds for fixed times only: if minute or hour begins
+    with `*`, each minute (or second) of real time that fits ticks.
 
     Raises:
-        ValueError: when the expression has no ticks, the time zone is unknown, or name, queue or priority are none that
-            the ledger can hold.
+        ValueError: when the expression has no ticks, the time zone is unknown, or the ledger cannot store name, queue
+            or priority.
     """
 
     name: str
-    """What its last tick is kept under. A cron with a new name starts with its next tick; one whose expression changed,
-    and one that is back, find the ticks since its last one missed."""
+    """The key of its last tick in the ledger. A cron with a new name starts with its next tick. For a cron with another
+    expression, or one that is back, the ticks since its last one count as missed."""
     expression: str
-    """Five fields as in Debian's cron, or six, of which the first are the seconds."""
+    """Five fields as in Debian's cron, or six with the seconds first."""
     payload: Callable[[], JobPayload]
     timezone: str = "UTC"
     catch_up: CatchUp = CatchUp.ONE
     overlap: bool = True
-    """If False, a tick makes no job while that of an earlier one is open; one that waits for its next attempt is tried
-    again at the tick, whatever its back-off."""
+    """If False, a tick enqueues no job while the job of an earlier tick is open. If that job waits for its next
+    attempt, the tick makes it due at once."""
     queue: str = "default"
     priority: int = 2
 
@@ -117,16 +117,16 @@ class Cron:
 
 
 @dataclass(slots=True)
-class LastLook:
-    """What Postgres's clock said last, and when we had read that, by a clock that never goes back."""
+class LastReading:
+    """The last reading of Postgres's clock, and when it was read, by a clock that never goes back."""
 
     time: datetime | None = None
     read_at: float = 0
 
     def expect(self, now: datetime, *, asked_at: float) -> datetime:
-        """Return what the clock says at least if it did not go back, and note that it says `now`.
+        """Return the earliest time that the clock may show if it did not go back, and store that it shows `now`.
 
-        However long somebody waited for an answer, the time between two looks is not taken for more than it was.
+        Time spent waiting for the reply is not counted, so the expected time is never too late.
         """
         expected = now if self.time is None else self.time + timedelta(seconds=asked_at - self.read_at)
         self.time, self.read_at = now, monotonic()
@@ -137,24 +137,24 @@ async def fire_due(
     database: Database,
     crons: tuple[Cron, ...],
     *,
-    last_look: LastLook | None = None,
+    last_reading: LastReading | None = None,
     went_back: Callable[[], None] = lambda: None,
 ) -> timedelta:
-    """Enqueue the jobs of all ticks that are due, and return for how long there is nothing to do.
+    """Enqueue the jobs of all due ticks, and return how long to sleep.
 
-    Only Postgres's clock is asked. A cron that fails does not keep the others from firing; its tick is still due.
-    Where a last tick lies ahead, or the time of the last look, that clock has gone back: this calls `went_back`, and
-    all goes on from now.
+    Only Postgres's clock counts. If one cron fails, the others still fire, and its tick stays due.
+    If a last tick or the last reading lies ahead, Postgres's clock has gone back: this repairs the times, calls
+    `went_back`, and continues from now.
     """
     asked_at = monotonic()
-    async with _in_time(database), database.sessions.begin() as session:
+    async with _time_limit(database), database.sessions.begin() as session:
         now = await database_time(session)
         seen = await last_ticks(session, [cron.name for cron in crons])
-    expected = (last_look or LastLook()).expect(now, asked_at=asked_at)
+    expected = (last_reading or LastReading()).expect(now, asked_at=asked_at)
     ahead = [name for name, tick in seen.items() if is_ahead(tick, now)]
     if ahead or is_ahead(expected, now):  # guard: test_a_clock_that_went_back_is_noticed_although_nothing_ticked
         by = max([expected, *seen.values()]) - now
-        async with database.sessions.begin() as session:  # which may be many rows
+        async with database.sessions.begin() as session:  # without a time limit, because there may be many rows
             rows = await repair_times(session)
         seen |= dict.fromkeys(ahead, now)
         log.warning("database_clock_went_back", crons=ahead, seconds=round(by.total_seconds()), rows=rows)
@@ -168,23 +168,23 @@ async def fire_due(
     return idle
 
 
-def _in_time(database: Database) -> asyncio.Timeout:
-    """Wait for a connection that fell silent no longer than a request would: a handler's statements may take hours."""
+def _time_limit(database: Database) -> asyncio.Timeout:
+    """Return the time limit of a request: the command timeout is that of the longest handler, which may be hours."""
     return asyncio.timeout(
         database.settings.request_timeout.total_seconds()
     )  # guard: test_crons_do_not_wait_for_a_silent_connection
 
 
 async def _fire(database: Database, cron: Cron, *, seen: datetime, now: datetime) -> timedelta:
-    """Enqueue the ticks of one cron that are due, and return how long to wait for the next.
+    """Enqueue the jobs of the due ticks of one cron, and return how long to wait for the next tick.
 
-    Claiming them and enqueuing their jobs are one transaction, so a tick fires once, whoever tries, whatever dies.
+    One transaction claims the ticks and enqueues their jobs, so each tick fires once.
     """
     first = cron.next_tick(seen)
     if first > now:
         return first - now
     ticks = cron.due_ticks(seen, now)
-    async with _in_time(database), database.sessions.begin() as session:
+    async with _time_limit(database), database.sessions.begin() as session:
         if not await advance_cron(session, cron.name, seen=seen, tick=ticks[-1] if ticks else now):
             return cron.next_tick(now) - now  # guard: test_a_tick_fires_once
         for tick in ticks:
@@ -196,7 +196,7 @@ async def _fire(database: Database, cron: Cron, *, seen: datetime, now: datetime
 
 
 async def enqueue_job_of(session: Session, cron: Cron, tick: datetime | None) -> UUID:
-    """Enqueue what the cron enqueues at a tick, or without one at once; return the id of the job that is there now."""
+    """Enqueue the job of a cron for a tick, or for now without a tick; return its id, or that of the open job."""
     unique = None if cron.overlap else Unique(key=f"cron:{cron.name}")
     job_id = await enqueue(
         session, cron.payload(), run_at=tick, queue=cron.queue, priority=cron.priority, unique=unique
@@ -217,11 +217,11 @@ async def run_schedule(
     """
     if len({cron.name for cron in crons}) < len(crons):
         raise ValueError(f"crons share a name: {', '.join(sorted(cron.name for cron in crons))}")
-    last_look = LastLook()
+    last_reading = LastReading()
     while True:
         try:
-            idle = await fire_due(database, crons, last_look=last_look, went_back=went_back)
-        except Exception as error:  # an outage: what is due still is at the next look
+            idle = await fire_due(database, crons, last_reading=last_reading, went_back=went_back)
+        except Exception as error:  # an outage of Postgres: the ticks stay due
             log.warning("cron_failed", cause=repr(error))
             idle = LONGEST_SLEEP
         await asyncio.sleep(idle.total_seconds())
