@@ -27,7 +27,7 @@ class Base(DeclarativeBase):
     type_annotation_map: ClassVar = {datetime: DateTime(timezone=True)}
 
 
-# Here rather than in `__mapper_args__`, which a model with arguments of its own would replace.
+# Here, because a model with `__mapper_args__` of its own would replace them.
 @event.listens_for(Base, "instrument_class", propagate=True)
 def _return_what_the_server_makes(mapper: Mapper[Base], _: type[Base]) -> None:
     """Let an UPDATE return what the server has made, as an INSERT does: nothing can be loaded when it is read."""

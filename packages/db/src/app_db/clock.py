@@ -1,4 +1,4 @@
-"""Postgres's clock, by which everything lives that is a row: no clock of a process decides when something ends.
+"""Postgres's clock, which alone decides when rows expire; the clocks of processes decide nothing.
 
 A time that is given is for tests, which have no patience. Whoever serves people gives None: of two processes whose
 clocks differ, one would end what the other has just begun.

@@ -21,7 +21,7 @@ type Connection = DriverConnection
 type Vet = Callable[[Connection], Awaitable[None]]
 """Looks at a new connection, and raises unless it may be used."""
 
-# Its locks, the leases of its tx jobs among them, are free after 20 s instead of two hours.
+# Postgres notices a vanished client after 20 s instead of two hours, and releases its locks, the leases of tx jobs too.
 _NOTICE_A_VANISHED_HOST = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "2"}
 
 
@@ -56,9 +56,9 @@ def make_engine(
         pool_size=settings.read_pool_size if read_only else settings.pool_size,
         max_overflow=0,
         pool_timeout=settings.pool_timeout.total_seconds(),
-        # In autocommit there is nothing to roll back when a connection is given back.
+        # In autocommit a returned connection has nothing to roll back.
         pool_reset_on_return=None if read_only else "rollback",
-        pool_use_lifo=True,  # the busy few stay warm, the rest may be closed by the server
+        pool_use_lifo=True,  # a few busy connections stay warm, and the server may close idle ones
     )
     ping_when_idle(engine, after=settings.ping_after_idle, timeout=settings.ping_timeout, failures=failures)
     watch_errors(engine, failures=failures, only_reads=read_only)
@@ -69,7 +69,7 @@ def make_engine(
 def _server_settings(settings: DatabaseSettings, name: str, *, read_only: bool) -> dict[str, str]:
     return {
         "application_name": name,
-        "jit": "off",  # it costs more than our short statements take
+        "jit": "off",  # compiling takes longer than these short statements
         "statement_timeout": _milliseconds(settings.statement_timeout),
         "lock_timeout": _milliseconds(settings.lock_timeout),
         "idle_in_transaction_session_timeout": _milliseconds(settings.idle_in_transaction_timeout),

@@ -14,7 +14,7 @@ URL = "postgresql+groundwork://"
 
 
 class Dialect(PGDialect_asyncpg):  # Any below: what SQLAlchemy gives no types
-    """Repeats a statement that was prepared before the schema changed, where nothing can happen twice by that.
+    """Repeats a statement that was prepared before the schema changed, if repeating has no second effect.
 
     That is so for the first statement of a transaction, which is taken back, and for a statement by itself that
     Postgres has refused.
@@ -41,7 +41,7 @@ class Dialect(PGDialect_asyncpg):  # Any below: what SQLAlchemy gives no types
             if not self._takes_back(cursor, statement, error, is_first=is_first):
                 raise
             cursor.execute(statement, parameters)
-            self._forget_plans()  # who has prepared it before the change learns of it now
+            self._forget_plans()  # so that statements prepared before the change are prepared again
         cursor._connection.idle_since = time.monotonic()
 
     def do_terminate(self, dbapi_connection: Any) -> None:
@@ -71,14 +71,14 @@ class Dialect(PGDialect_asyncpg):  # Any below: what SQLAlchemy gives no types
         driver = connection._connection
         if not is_out_of_date(cause, was_known=driver.prepared_at < driver.idle_since):
             return False
-        # An argument that does not fit may never have fitted: no more is known of it than that it was refused twice.
+        # An argument may never have fitted the column; all that is known is that it was refused twice.
         error.is_out_of_date = not isinstance(cause, asyncpg.DataError)
         self._forget_plans()
         cursor._invalidate_schema_cache_asof = self._invalidate_schema_cache_asof
         if is_first and connection._transaction is not None:
             connection.rollback()
             return True
-        # The driver finds this out when it reads the rows of what has been done.
+        # The driver raises this when it reads the rows, after the statement has had its effect.
         has_happened = isinstance(cause, asyncpg.OutdatedSchemaCacheError)
         return is_first and (self._only_reads or not has_happened)
 

@@ -15,7 +15,7 @@ PATIENCE_WITH_A_GOODBYE = 0.5
 _UNACKNOWLEDGED = [
     (getattr(socket, name), value)
     for name, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_USER_TIMEOUT", 3000))
-    if hasattr(socket, name)  # macOS calls some of them otherwise; pings find it there
+    if hasattr(socket, name)  # macOS has other names for some of them; pings find the loss there
 ]
 """Seconds, and milliseconds: idle before it is asked for a sign, between two, and without any before it is given up."""
 _TICK = timedelta(milliseconds=50)
@@ -61,7 +61,7 @@ class Swallowed:
 
     def __init__(self, error: BaseException) -> None:
         self.sqlstate: str | None = getattr(error, "sqlstate", None)
-        # The first argument is Postgres's message; its DETAIL may quote what was stored.
+        # The first argument is Postgres's message; its DETAIL may quote stored values.
         self.text = f"{type(error).__name__}: {error.args[0] if error.args else error}"
 
 
@@ -88,7 +88,7 @@ class DriverConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has
         _notice_silence(self._transport)
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109  # as asyncpg
-        """Do what asyncpg does, and raise when a COMMIT was answered by a ROLLBACK.
+        """Execute as asyncpg does, and raise when Postgres replied ROLLBACK to a COMMIT.
 
         Raises:
             TransactionFailed: nothing was kept, since the transaction had failed before.
@@ -120,7 +120,7 @@ class DriverConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has
         self._began_at = time.monotonic()
 
     def limit_that_ended_it(self) -> str | None:
-        """Return the name of the limit at which the server ended the transaction; None if it was something else.
+        """Return the name of the timeout by which the server ended the transaction; None if none did.
 
         The server says so while nobody waits for an answer, and asyncpg does not keep what it says then.
         """
@@ -138,7 +138,7 @@ class DriverConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has
 
 
 def _notice_silence(transport: asyncio.Transport) -> None:
-    """Let the system end a connection whose other side acknowledges nothing: no FIN and no RST tell of that.
+    """Let the kernel close a connection whose other side acknowledges nothing: it vanished without FIN or RST.
 
     Whatever a statement may take: a server that works, and one that is frozen, acknowledges at once what it is sent.
     """

@@ -21,7 +21,7 @@ from app_db.supervision import leave_together
 
 
 def _sessions_of(engine: AsyncEngine, *, info: dict[Any, Any] | None = None) -> async_sessionmaker[Session]:
-    # Closed for good: a task that outlives its request or its job would open a transaction that nobody ends.
+    # Closed for good: a task that outlives its request or job would open a transaction that nobody ends.
     return async_sessionmaker(
         engine,
         class_=Session,
@@ -68,7 +68,7 @@ class Database:
     async def unit_of_work(
         self, *, read_only: bool = False, stale: bool = False, request_id: str | None = None
     ) -> AsyncIterator[Session]:
-        """Open a session, commit when the block ends well, roll back when it does not.
+        """Open a session; commit if the block succeeds, roll back if it raises.
 
         Args:
             read_only: on the read engine, which cannot write.
@@ -89,7 +89,7 @@ class Database:
                         yield session
                         await session.commit()  # guard: test_a_unit_of_work_that_ends_well_is_kept
             except BaseException as error:
-                # A commit gives the connection back by itself. Shielded, so that a second cancellation cannot keep it.
+                # A commit returns the connection by itself. Shielded from a second cancellation.
                 await asyncio.shield(
                     session.close()
                 )  # guard: test_a_unit_of_work_that_is_cancelled_gives_its_connection_back
@@ -98,7 +98,7 @@ class Database:
                 raise
 
     async def read_one[*Ts](self, statement: Select[*Ts], parameters: Mapping[str, Any]) -> Row[*Ts] | None:
-        """Return the one row of a read that every request makes, or None, on a connection of its own (ADR-0033).
+        """Run a query that every request makes on its own connection; return its row or None (ADR-0033).
 
         A session and its transaction would cost more than the query: here a connection is taken, asked and given back
         in one piece.
@@ -121,7 +121,7 @@ class Database:
                 raise
 
     async def write_one(self, statement: TextualSelect, parameters: Mapping[str, Any]) -> Row[*tuple[Any, ...]] | None:
-        """Run one statement that writes, and commit it; return its one row, or None.
+        """Run one writing statement and commit it; return its row or None.
 
         For what is a whole transaction by itself: one round trip instead of three, and no session.
 
@@ -131,7 +131,7 @@ class Database:
 
         def write() -> Row[*tuple[Any, ...]] | None:
             with self.engine.sync_engine.connect() as connection:
-                # Of the connection: an engine with the option would put SQLAlchemy's events around each statement.
+                # Set on the connection: an engine with the option runs SQLAlchemy's events around each statement.
                 connection.execution_options(isolation_level="AUTOCOMMIT")
                 return connection.execute(statement, parameters).one_or_none()
 

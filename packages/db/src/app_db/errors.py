@@ -30,7 +30,7 @@ class AppError(Exception):
         return self.explain()
 
     async def aftermath(self, session: Session) -> None:
-        """Write what must be kept although this error rolls its transaction back.
+        """Write facts that must survive the rollback of this error.
 
         The edge calls it in a transaction of its own, after the rollback and before the answer.
         """

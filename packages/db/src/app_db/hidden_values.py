@@ -7,12 +7,12 @@ from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-# What asyncpg says of an argument that it cannot send, and Postgres of a text that it cannot read.
+# The messages of asyncpg for arguments that it cannot send, and of Postgres for texts that it cannot read.
 _VALUE = re.compile(r"(query argument \$\d+: |invalid (?:input )?(?:syntax|value) for [^:]*: ).*$", re.DOTALL)
 
 
 def hide_values(engine: AsyncEngine) -> None:
-    """Take the values out of each error of this engine.
+    """Remove values from all errors of this engine.
 
     `hide_parameters` takes out those of a statement. Postgres's DETAIL has them too: `Key (email)=(ada@example.com)
     already exists`, or the whole row. What is missing can be looked up: constraint, column and statement are named.
@@ -26,7 +26,7 @@ def hide_values(engine: AsyncEngine) -> None:
                 link.args = tuple(_without_values(part) if isinstance(part, str) else part for part in link.args)
         if isinstance(driver, asyncpg.PostgresError):
             driver.detail = None  # guard: test_no_error_of_the_database_shows_a_value
-            driver.__cause__ = driver.__context__ = None  # says again what it was that could not be sent
+            driver.__cause__ = driver.__context__ = None  # it repeats the value that could not be sent
 
 
 def _without_values(message: str) -> str:

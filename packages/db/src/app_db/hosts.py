@@ -16,7 +16,7 @@ from app_db.driver import DriverConnection
 _HOST_AND_PORT = re.compile(r"(?P<host>/.+|\[[0-9a-fA-F:.]+\]|[^:/\[\]]+)(:(?P<port>[0-9]+))?")
 _TARGETS = frozenset(target.value for target in SessionAttribute)
 
-# What another host may do better. A wrong password, or a database that is not there, is so on each of them.
+# Errors that another host may not have. A wrong password or a missing database is the same on each host.
 _TRY_ANOTHER = (OSError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched)
 
 
@@ -57,7 +57,7 @@ STEADY = {
     "default_transaction_isolation": "read committed",
     "standard_conforming_strings": "on",
 }
-"""What our statements mean, whatever a database or a role has set for its sessions (`ALTER DATABASE … SET`).
+"""Settings that our statements rely on, whatever `ALTER DATABASE … SET` or a role has set for sessions.
 
 A day of an interval is as long as the time zone says, a table is where the path leads, and what commits by itself would
 fail for another's sake under `serializable`.
@@ -65,7 +65,7 @@ fail for another's sake under `serializable`.
 
 
 class Hosts:
-    """Connects to the first host that is what `target_session_attrs` asks for, the one that last was so first.
+    """Connects to the first host that fits `target_session_attrs`; tries the last such host first.
 
     asyncpg itself gives all hosts one time-out together: the first that vanished without a word would use it up, and
     no other would ever be tried. Here each may use its part of what is left.
@@ -78,13 +78,13 @@ class Hosts:
         hosts, ports = (str(query.get(name, "")).split(",") for name in ("host", "port"))
         self._dsn = dsn
         self._timeout = connect_timeout.total_seconds()
-        # Said, too: else asyncpg asks PGTARGETSESSIONATTRS and PGPORT, which a shell has for other programs.
+        # Passed explicitly: else asyncpg reads PGTARGETSESSIONATTRS and PGPORT, which shells set for other programs.
         target = query.get("target_session_attrs", "any")
-        # Asked for one host at a time, asyncpg prefers whatever it is: see all of them first.
+        # With one host at a time asyncpg accepts any for "prefer", so look at all hosts first.
         self._targets = (
             ("standby", "any") if target == "prefer-standby" else (target,)
         )  # guard: test_a_route_that_says_so_reads_on_the_standby
-        # Of none in the query asyncpg finds the one before the path.
+        # Without a host in the query asyncpg takes the one before the path.
         usual = url.port or 5432
         self._places = [(host or None, int(port or usual)) for host, port in zip(hosts, ports, strict=True)]
 
@@ -101,13 +101,13 @@ class Hosts:
         tries = [*product(self._targets, tuple(self._places))]
         while tries:
             (target, place), *rest = tries
-            # So that silent ones never use up what whoever waits has left (ADR-0012).
+            # Each host gets a share of the time, so that silent hosts do not use up all of it (ADR-0012).
             share = max(until - time.monotonic(), 0) / len(tries)  # guard: test_silent_hosts_share_one_time_out
             given = {"timeout": share, "target_session_attrs": target, **options, "server_settings": settings}
             try:
                 return await self._connect(place, **given)
             except BaseException as error:
-                # To the end, also when we are cancelled: else who waits for less than a time-out meets it each time.
+                # Also if cancelled: else a caller with a shorter timeout would try the same silent host each time.
                 self._places.sort(key=place.__eq__)  # guard: test_who_is_impatient_finds_the_host_that_answers
                 if not isinstance(error, _TRY_ANOTHER):
                     raise

@@ -1,4 +1,4 @@
-"""How long the statements of a revision wait for locks: all of a try together for less than a request does.
+"""The lock budget of a revision: all statements of a try together wait for locks for less time than a request.
 
 A statement that changes a table waits for those who read it, and everybody who comes later waits behind it; what the
 revision has locked already stays locked meanwhile.
@@ -13,16 +13,16 @@ from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import DBAPIError
 
 _WORTH_REPEATING = frozenset({"55P03", "40P01"})  # lock timeout, deadlock
-_LEAST = 0.05  # seconds for one more statement where those before it have used up the rest
+_LEAST = 0.05  # seconds for a statement after the earlier ones have used up the budget
 
-# A name is looked for as a word of the statement, whatever characters it has.
+# A table counts if its name is a word of the statement, whatever characters it has.
 _HOLDERS = text(r"""
     SELECT string_agg(DISTINCT format('%s (pid %s)', coalesce(nullif(application_name, ''), 'a client'), pid), ', ')
     FROM pg_locks JOIN pg_stat_activity USING (pid) JOIN pg_class ON pg_class.oid = relation
     WHERE granted AND pid <> pg_backend_pid() AND relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'm')
         AND CAST(:statement AS text) ~* ('\m' || regexp_replace(relname, '(\W)', '\\\1', 'g') || '\M')
 """)
-# What an earlier try has left: IF NOT EXISTS would take it for the index.
+# An invalid index that an earlier try has left: IF NOT EXISTS would take it for the index.
 _UNFINISHED = r"""
     SELECT quote_ident(relname) FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
     WHERE NOT indisvalid AND relnamespace = 'public'::regnamespace
@@ -81,7 +81,7 @@ class LockBudget:
         self._began = time.monotonic()
 
     def _after(self, connection: Connection, *_: Any) -> None:
-        # By itself a statement outside of a transaction holds nothing when the next one waits.
+        # Outside of a transaction, a statement holds no locks while the next one waits.
         if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
             self._left -= time.monotonic() - self._began
 

@@ -17,23 +17,23 @@ READ_ONLY = "25006"
 """SQLSTATE of a write on a standby, or in a transaction that only reads."""
 IN_FAILED_TRANSACTION = "25P02"
 
-# PostgreSQL, appendix A. Limits that were reached and clashes with others: a cancelled statement, a lock that was not
-# to be had, a transaction that idled or lasted too long, temporary files, an old snapshot, serialization and deadlock.
+# PostgreSQL, appendix A. Limits and clashes with other transactions: a cancelled statement, a lock that was not
+# available, a transaction that idled or lasted too long, temporary files, an old snapshot, serialization, deadlock.
 _MOMENT_CODES = frozenset({"57014", "55P03", "25P03", "25P04", "53400", "72000"})
 _MOMENT_CLASSES = ("40",)
-# What says nothing about the statement: connection, resources, operator intervention, files, configuration, damage.
+# Errors that do not concern the statement: connection, resources, operator, files, configuration, damage.
 _SERVER_CLASSES = ("08", "53", "57", "58", "F0", "XX")
-_SERVER_CODES = frozenset({"55006"})  # the database, or what is in it, is in use by who maintains it
+_SERVER_CODES = frozenset({"55006"})  # an operator is using the database, or an object in it, for maintenance
 _DAMAGE_CLASSES = ("58", "F0", "XX")
-# PgBouncer says 08P01 for its own limits, which are about what was asked.
+# PgBouncer uses 08P01 for its own limits, which concern the statement.
 _LIMITS_OF_A_POOLER = ("query timeout", "idle transaction timeout", "transaction timeout")
 
-# Where PostgreSQL's own files are read and written. The codes of failures there depend on the errno alone: a read-only
+# Source files of PostgreSQL that read and write files. Their error codes depend on the errno alone: a read-only
 # file system is 42501, as a missing GRANT is.
 _STORAGE = re.compile(
     r"(aio\w*|buffile|bufmgr|copydir|fd|fileset|logtape|md|multixact|relmapper|slru|smgr|storage|varsup|xlog\w*)\.c"
 )
-# A plan or a type that was remembered, and has gone: prepared statements behind a pooler, tables and types recreated.
+# A cached plan or type that no longer exists: prepared statements behind a pooler, recreated tables and types.
 _OUT_OF_DATE_CODES = frozenset({"26000", "42P05"})
 _OUT_OF_DATE_TEXTS = ("cache lookup failed", "could not open relation with OID")
 
@@ -88,7 +88,7 @@ def naming_refusals() -> Iterator[None]:
 
 
 def blame(error: BaseException, *, read_only: bool = False) -> Blame:
-    """Return whose fault a failure is.
+    """Return whether the server, the schema or the statement caused a failure.
 
     A refusal to write means that a fail-over is under way; on the read engine it is a fault of ours.
     """
@@ -99,11 +99,13 @@ def blame(error: BaseException, *, read_only: bool = False) -> Blame:
             return _blame_for(error.swallowed.sqlstate or "", "") if error.swallowed else Blame.STATEMENT
         case TransactionEnded() | PoolTimeoutError():
             return Blame.MOMENT
-        case NoAnswer() | PendingRollbackError(code="8s2b"):  # that is: its connection was lost, and somebody went on
+        case (
+            NoAnswer() | PendingRollbackError(code="8s2b")
+        ):  # its connection was lost, and the code used the session again
             return Blame.SERVER
         case DBAPIError():
             return _blame_in(error, read_only=read_only)
-        case BaseExceptionGroup():  # one fault of ours is enough to make it fail again
+        case BaseExceptionGroup():  # one error of the application is enough to fail again
             faults = {blame(each, read_only=read_only) for each in error.exceptions}
             return next(fault for fault in Blame if fault in faults)
         case _:
@@ -135,7 +137,7 @@ def is_storage(cause: BaseException | None) -> bool:
 
 
 def is_out_of_date(cause: BaseException | None, *, was_known: bool) -> bool:
-    """Whether an error of the driver tells of a schema that has changed since a statement was prepared.
+    """Return whether an error of the driver shows that the schema has changed since a statement was prepared.
 
     What Postgres or the driver says of a statement that `was_known`, so was right before, is out of date as well: a
     parameter keeps the type that it was prepared with.
@@ -156,7 +158,7 @@ def _blame_in(error: DBAPIError, *, read_only: bool) -> Blame:
         return Blame.SERVER  # guard: test_a_schema_that_changes_in_a_transaction_is_an_outage
     cause = said_by_the_server(error)
     state: str | None = getattr(cause, "sqlstate", None)
-    if state is None:  # the driver itself refused: an argument that it cannot send, or a connection that is gone
+    if state is None:  # the driver raised it: an argument that it cannot send, or a lost connection
         return Blame.SERVER if error.connection_invalidated else Blame.STATEMENT
     if state == READ_ONLY:
         # Of a write engine the connection was left (supervision.py); a handler that writes while it reads is at fault.

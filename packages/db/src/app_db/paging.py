@@ -23,7 +23,7 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what `str()` wrote.
+        """Parse the text of a cursor.
 
         Raises:
             ValueError: for any other text.
@@ -32,7 +32,7 @@ class Cursor:
             cursor = cls(UUID(bytes=base64.b64decode(text + "==", altchars=b"-_", validate=True)))
         except (binascii.Error, ValueError) as exc:
             raise ValueError("not a cursor of this API") from exc
-        if str(cursor) != text:  # base64 has more than one spelling of the same bytes; only one is ours
+        if str(cursor) != text:  # base64 can spell the same bytes in several ways; accept one of them
             raise ValueError("not a cursor of this API")
         return cursor
 

@@ -1,4 +1,4 @@
-"""What may stand behind the `?` of a URL of Postgres: asyncpg knows other parameters than libpq and providers write.
+"""The parameters of a Postgres URL: asyncpg does not know all of those that libpq has and providers write.
 
 asyncpg sends what it does not know to the server as a setting, which refuses the connection, and only when somebody
 asks something. So each is taken, or refused by its name.
@@ -13,7 +13,7 @@ from app_runtime.urls import refuse_parameter
 _HOSTS = frozenset({"host", "port", "target_session_attrs"})
 """Those that app_db.hosts reads; what begins with `ssl` is compared with APP_DATABASE__TLS by app_db.tls."""
 
-# What asks for nothing that we do not do anyway, and would not be understood by asyncpg: left out.
+# Parameters that ask for what happens anyway, and that asyncpg does not know: left out.
 _GRANTED: Mapping[str, frozenset[str]] = {
     "channel_binding": frozenset({"disable", "prefer"}),
     "gssencmode": frozenset({"disable", "prefer"}),
@@ -54,7 +54,7 @@ _INSTEAD: Mapping[str, str] = {
 
 
 def without_granted(url: URL) -> URL:
-    """Return a URL of Postgres without the parameters that ask for what we do anyway.
+    """Return a Postgres URL without the parameters that ask for what happens anyway.
 
     Raises:
         ValueError: names a parameter that is not understood, and what to do instead; no value is shown.

@@ -10,7 +10,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 class CountingPool(AsyncAdaptedQueuePool):
     """SQLAlchemy's, with figures for whoever sizes it. They may be read from any thread."""
 
-    __module__ = "sqlalchemy.pool"  # names its log, which tells at INFO what is of no interest
+    __module__ = "sqlalchemy.pool"  # the name of its logger, which is noisy at INFO
 
     waiting = 0
     """Who waits now."""

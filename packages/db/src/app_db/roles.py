@@ -1,4 +1,4 @@
-"""Who may do what in the database: the roles that `python -m app_api database roles` makes, and how small ours is.
+"""Database roles: `python -m app_api database roles` makes them, and applications refuse a role with more powers.
 
 `migrator` owns the tables and runs the migrations, `app` is what the applications connect as, `readonly` is a group for
 people. Revisions take from `app` what nobody may change: see `append_only` in migrations/.
@@ -27,7 +27,7 @@ from app_db.settings import DatabaseSettings
 from app_runtime.configuration import Misconfigured
 
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
-_SCRAM_ITERATIONS = 4096  # as Postgres itself; passwords of ours are random, and nobody guesses those
+_SCRAM_ITERATIONS = 4096  # as in Postgres itself; these passwords are random, so they cannot be guessed
 
 APPEND_ONLY = "audit_events"
 WRITTEN_BY_MIGRATIONS = ("alembic_version", "schema_history")
@@ -126,7 +126,7 @@ async def make_roles(administrator: DatabaseSettings, script: str) -> None:
 
 
 def require_modest_role(settings: DatabaseSettings) -> None:
-    """Refuse a role that may do more than the applications do: what they are tricked into would do as much.
+    """Refuse a role with more powers than the application needs: an attacker who controls it would have them too.
 
     One query on a connection of its own; may be called where an event loop runs.
 
@@ -144,13 +144,13 @@ def require_modest_role(settings: DatabaseSettings) -> None:
 
 
 async def refuse_powers(connection: Connection) -> None:
-    """Let a connection pass whose role is modest: for `open_database`, which asks until one has passed.
+    """Check the role of a new connection: for `open_database`, which checks until one role is accepted.
 
     Raises:
         Misconfigured: as `require_modest_role`.
     """
     powers = await connection.fetchrow(_POWERS)
-    assert powers is not None  # a query on one's own role
+    assert powers is not None  # the current role always exists
     if lines := [f"APP_DATABASE__URL: its role {power}" for power in _too_much(powers)]:
         raise Misconfigured(*lines, "`python -m app_api database roles` makes a role that may do what is needed")
 

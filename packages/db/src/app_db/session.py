@@ -36,12 +36,12 @@ class Session(AsyncSession):
         try:
             yield
         except PendingRollbackError as error:
-            cause = error.__cause__ or self.sync_session.failed_at  # that of another session has its cause already
+            cause = error.__cause__ or self.sync_session.failed_at  # an error of another session has its cause already
             error.__cause__ = cause  # guard: test_an_outage_that_was_caught_at_a_flush_is_one
             raise
 
     async def release(self) -> None:
-        """Give the connection back before slow work that needs none, such as hashing a password.
+        """Return the connection to the pool before slow work that needs none, such as hashing a password.
 
         For use before the first write only. Entities that were read have expired afterwards, so read plain columns;
         the next statement takes a connection again.
@@ -51,7 +51,7 @@ class Session(AsyncSession):
 
     @contextmanager
     def undivided(self) -> Iterator[None]:
-        """Let a block neither commit nor roll back the transaction that is open, which is its caller's to end.
+        """Refuse a commit or rollback inside the block: the caller ends the transaction.
 
         Raises:
             TransactionDivided: at the end of a block that did.

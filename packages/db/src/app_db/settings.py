@@ -38,7 +38,7 @@ def _check_replica_url(url: SecretStr) -> SecretStr:
 def _check_database_url(url: SecretStr) -> SecretStr:
     query = _read(_check_replica_url(url)).query
     if "," in query.get("host", "") and query.get("target_session_attrs") not in {"read-write", "primary"}:
-        # Any of them, a standby as well, is what libpq would take.
+        # libpq would take any host, a standby too.
         raise ValueError("names several hosts: say which of them, by target_session_attrs=read-write")
     return url
 
@@ -95,7 +95,7 @@ class DatabaseSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     def _check_tls(self) -> Self:
         for name in ("url", "direct_url", "replica_url"):
             url: SecretStr | None = getattr(self, name)
-            if url is not None:  # what is wrong is said at the start
+            if url is not None:  # so that a wrong URL fails at the start
                 secured(_read(url), self.tls, self.ca_path, variable=f"APP_DATABASE__{name.upper()}")
         return self
 

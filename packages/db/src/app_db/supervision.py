@@ -23,7 +23,7 @@ KINDS = ("damaged", "refused", "silent", "unreachable")
 
 
 def ping_when_idle(engine: AsyncEngine, *, after: timedelta, timeout: timedelta, failures: Counter[str]) -> None:
-    """Ask on checkout, but only what was idle for `after`: `pool_pre_ping` costs every request three round trips.
+    """Ping at checkout, but only connections idle for `after`: `pool_pre_ping` costs each request three round trips.
 
     What is known to be closed, or to lead elsewhere, is replaced without a question.
     """
@@ -37,7 +37,7 @@ def ping_when_idle(engine: AsyncEngine, *, after: timedelta, timeout: timedelta,
     def ping_if_idle(connection: DBAPIConnection, entry: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:
         driver = connection.driver_connection
         assert isinstance(driver, DriverConnection), "what app_db.hosts makes"
-        if driver.lost_at is not None:  # the server, or a proxy, has said goodbye
+        if driver.lost_at is not None:  # the server or a proxy has closed it
             raise DisconnectionError  # guard: test_a_connection_that_was_closed_while_idle_is_not_used
         if driver.opened_at <= dialect.left_at:
             raise InvalidatePoolError  # guard: test_reads_leave_a_server_that_only_reads_with_the_writes
@@ -46,10 +46,10 @@ def ping_when_idle(engine: AsyncEngine, *, after: timedelta, timeout: timedelta,
         if now - idle_since < limit and idle_since > dialect.suspected_at:
             return
         try:
-            # One round trip, whatever the pooler; SQLAlchemy's own ping makes three, each of a command's length.
+            # One round trip behind any pooler; SQLAlchemy's own ping makes three, each with the timeout of a command.
             proxy.run_async(lambda driver: driver.execute("SELECT", timeout=patience))
         except BaseException as error:
-            # The server was restarted or cannot be heard: what was opened before now is as dead as this one.
+            # The server was restarted or is unreachable: all connections opened before now are lost, too.
             dialect.condemn()
             if not isinstance(error, Exception):
                 raise
@@ -64,10 +64,10 @@ def watch_errors(engine: AsyncEngine, *, failures: Counter[str], only_reads: boo
     @event.listens_for(engine.sync_engine, "handle_error")
     def look(context: ExceptionContext) -> None:
         error = context.original_exception
-        if not isinstance(error, Exception):  # whoever is cancelled may have waited in vain
+        if not isinstance(error, Exception):  # a cancelled caller may have waited for a lost connection
             dialect.suspect()  # guard: test_after_a_wait_in_vain_each_connection_is_asked_before_it_is_used
             return
-        if isinstance(error, OSError):  # a command took too long, although the server has a shorter limit for it
+        if isinstance(error, OSError):  # a command took longer than the server's own, shorter limit
             dialect.condemn()
             dialect.leave()  # guard: test_a_connection_that_falls_silent_is_left_with_all_others
             failures["silent"] += 1
@@ -75,7 +75,7 @@ def watch_errors(engine: AsyncEngine, *, failures: Counter[str], only_reads: boo
             with naming_no_answer():
                 raise error
         state: str | None = getattr(error, "sqlstate", None)
-        if state == READ_ONLY and not only_reads:  # another server may have taken over
+        if state == READ_ONLY and not only_reads:  # another server may be the primary now
             context.is_disconnect = True  # guard: test_a_server_that_only_reads_is_left
         failures["damaged"] += is_damage(error)
         driver = _driver_of(context)

@@ -11,7 +11,7 @@ from sqlalchemy import CheckConstraint, Dialect, Text
 from sqlalchemy.types import TypeDecorator
 
 KEY_TEXT = Text(collation="C")
-"""The type of text in a key, a constraint or an index: compared by code points, whatever the host's locale says.
+"""The type of text in keys, constraints and indexes: compared by code points, not by the locale of the host.
 
 An index in the order of the host's C library is wrong as soon as that library sorts otherwise (ADR-0009).
 

@@ -29,7 +29,7 @@ def violation_as(error: type[AppError], *, of: str) -> Iterator[None]:
 
 def violated_by(error: DBAPIError) -> str:
     """Return the name of the constraint, or of the unique index, that an error is about; "" if it is about none."""
-    # asyncpg's own exception, which carries the name, is the cause of SQLAlchemy's.
+    # The name is in asyncpg's exception, which is the cause of SQLAlchemy's.
     return getattr(getattr(error.orig, "__cause__", None), "constraint_name", None) or ""
 
 
@@ -41,6 +41,6 @@ def is_being_rebuilt(name: str) -> bool:
 def _names(violated: str, constraint: str) -> bool:
     """Whether a name is that of the constraint, or of its twin while its index is rebuilt without a lock."""
     own = _REBUILT.sub("", violated)
-    # PostgreSQL shortens a long name to make room for the ending.
+    # PostgreSQL shortens a long name so that the suffix fits.
     is_cut = own != violated and len(violated.encode()) == _LONGEST_NAME and constraint.startswith(own)
     return constraint in {violated, own} or is_cut
