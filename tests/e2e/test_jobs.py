@@ -129,9 +129,11 @@ async def test_a_tick_fires_once_with_two_worker_processes(start_worker: StartWo
     async with database.sessions.begin() as session:
         await session.execute(text("INSERT INTO job_crons VALUES ('sessions.prune', now() - interval '1 day')"))
     async with database.sessions.begin() as session:
+        # However long the workers take to start on a busy machine.
+        await session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         await session.execute(text("SELECT 1 FROM job_crons FOR UPDATE"))
         for _ in range(2):  # both want the tick, and wait for our lock
-            start_worker(APP_DATABASE__LOCK_TIMEOUT="PT60S")
+            start_worker(APP_DATABASE__LOCK_TIMEOUT="PT60S", APP_DATABASE__REQUEST_TIMEOUT="PT60S")
         await eventually(lambda: two_wait_for_a_lock(database), "both have come for it")
         began = await scalar(database, "SELECT clock_timestamp()::text")
 
