@@ -226,7 +226,7 @@ def _write_all(files: Mapping[Path, list[str]]) -> None:
 
 def _write_new(path: Path, lines: list[str]) -> None:
     try:
-        # "x" and 0600 from the start: it replaces nothing, and nobody else reads it half-way.
+        # "x" and 0600 from the start: it replaces no file, and no other user can read it meanwhile.
         with open(path, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:  # opener
             try:
                 file.write("".join(f"{line}\n" for line in lines))
@@ -240,7 +240,7 @@ def _write_new(path: Path, lines: list[str]) -> None:
 
 
 def _replace_line(path: Path, name: str, line: str) -> None:
-    """Change one variable of the file; whoever reads it meanwhile sees the old file or the new one."""
+    """Change one variable of the file; readers see either the old file or the new one."""
     before = path.stat()
     text = re.sub(rf"^(export )?{name}=.*$", lambda _: line, path.read_text(encoding="utf-8-sig"), flags=re.MULTILINE)
     unfinished = path.with_name(path.name + ".new")

@@ -48,7 +48,7 @@ class HttpConnection(HttpToolsProtocol):
         if not self.url.startswith(b"/"):
             self.url = _in_origin_form(self.url)
         super().on_headers_complete()
-        # What follows the body are trailer fields (RFC 9110, 6.5.1): nobody reads them as fields of the header.
+        # Fields after the body are trailers (RFC 9110, 6.5.1), and must not be read as header fields.
         self.headers = []  # guard: test_trailer_fields_are_no_header_fields
 
     def _should_upgrade(self) -> bool:

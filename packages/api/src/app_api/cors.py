@@ -16,7 +16,7 @@ VARY = (b"vary", b"Origin")
 
 
 class CorsHeaders:
-    """What every answer says to pages of other origins, whoever gives it: refusals and faults too."""
+    """Adds the CORS headers to every response, refusals and internal errors included."""
 
     def __init__(self, origins: Sequence[str]) -> None:
         self.origins = origins

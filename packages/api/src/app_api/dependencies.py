@@ -104,7 +104,7 @@ BearerDep = Annotated[str, Depends(get_bearer)]
 
 
 async def get_principal(request: Request, token: Annotated[str | None, Depends(_bearer)]) -> Principal:
-    """Return who is asking, by one query that finds the session and the user together.
+    """Return the principal, by one query that finds session and user together.
 
     On every request, so nothing is opened for it: no unit of work, and the aliases above are written out (ADR-0033).
     """
@@ -119,7 +119,7 @@ PrincipalDep = Annotated[Principal, Depends(get_principal)]
 
 
 async def get_operator(principal: PrincipalDep) -> Principal:
-    """Return who is asking, if it is an operator."""
+    """Return the principal if it is an operator."""
     require_operator(principal)  # guard: test_what_is_for_operators_is_refused_to_others
     return principal
 

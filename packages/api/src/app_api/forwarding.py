@@ -32,7 +32,7 @@ def read_node(text: str | None) -> Address | None:
     except ValueError:
         return None
     if address.version == 4:  # noqa: PLR2004
-        # Brackets and zones belong to IPv6 (RFC 3986, 3.2.2; RFC 4007, 11): with them it is nobody's address.
+        # Brackets and zones belong to IPv6 (RFC 3986, 3.2.2; RFC 4007, 11): other addresses with them are invalid.
         return None if zone_mark or parts["bracketed"] else address
     return address.ipv4_mapped or address
 

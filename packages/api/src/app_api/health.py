@@ -52,7 +52,7 @@ class NotReady(Unavailable):
 
 
 class ReadinessProbe:
-    """Asks Postgres and Valkey, each within `CHECK_SECONDS` and at most once in `KEEP_SECONDS`, whoever asks us."""
+    """Checks Postgres and Valkey, each within `CHECK_SECONDS` and at most once in `KEEP_SECONDS` for all callers."""
 
     def __init__(self, database: Database, valkey: Redis, stopping: Event) -> None:
         self._database = database
@@ -96,7 +96,7 @@ class ReadinessProbe:
         except Misconfigured as error:
             log.error("database_role_refused", reason=str(error))  # noqa: TRY400  # it is no fault of the code
             return "refused"
-        except Exception:  # whatever it is, the answer is no: also that schema_history does not exist
+        except Exception:  # any error means no, a missing table schema_history too
             return "failed"
 
     def _note_stale(self, indexes: list[str]) -> None:

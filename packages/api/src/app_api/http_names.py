@@ -6,7 +6,7 @@ from fastapi import Request
 from starlette.routing import Match, Mount
 
 METHODS: Final = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
-"""What a route may offer; OPTIONS besides asks which. deploy/haproxy.cfg names the same to who asks for another."""
+"""The methods of routes; OPTIONS lists them. deploy/haproxy.cfg refuses all others with the same list."""
 
 REQUEST_HEADERS: Final = ("Authorization", "Content-Type", "X-Request-ID", "baggage", "traceparent", "tracestate")
 """What pages of other origins may send besides the fields that Fetch lists as safe."""

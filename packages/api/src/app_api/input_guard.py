@@ -86,14 +86,14 @@ class InputGuard:
             body = await read_body(scope, headers, receive, self.limits)
             if scope["query_string"]:
                 self._check_query(scope, authorized=b"authorization" in headers)
-            if body and scope["method"] not in {"GET", "HEAD"}:  # theirs is read by nobody (RFC 9110, 9.3.1)
+            if body and scope["method"] not in {"GET", "HEAD"}:  # their bodies have no meaning (RFC 9110, 9.3.1)
                 if headers.get(b"content-encoding", b"identity").lower() != b"identity":
                     raise EncodedBody  # guard: test_a_compressed_body_is_refused
                 self._check_body(scope, headers.get(b"content-type", b"").split(b";")[0].strip().lower(), body)
                 if len({value for name, value in scope["headers"] if name == b"content-type"}) > 1:
                     raise MalformedRequest  # guard: test_a_body_that_is_said_to_be_two_things_is_refused
         except ClientDisconnect:
-            return  # half a body: nothing is done with it, and nobody waits for an answer
+            return  # half a body: the client has gone
         except PayloadTooLarge as error:
             refusal = app_error_response(scope, error)
             if b"expect" in headers:  # the client waits for this answer before it sends anything

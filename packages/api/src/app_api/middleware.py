@@ -124,7 +124,7 @@ class _Answer:
     """One answer on its way out: its status, our header fields, and the end of a stream only when nothing has failed.
 
     FastAPI ends a stream of events before it says that their generator has raised (0.165); without its end, and on a
-    connection that is closed, nobody takes half a stream for a whole one.
+    closed connection, no client takes half a stream for a whole one.
     """
 
     def __init__(self, send: Send, complete: Callable[[RawHeaders], RawHeaders]) -> None:

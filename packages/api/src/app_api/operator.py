@@ -1,4 +1,4 @@
-"""`python -m app_api operator …`: what is done from a shell on the server, because nobody may do it over HTTP."""
+"""`python -m app_api operator …`: actions for a shell on the server, which no client may do over HTTP."""
 
 import argparse
 import json

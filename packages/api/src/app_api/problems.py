@@ -220,7 +220,7 @@ def app_error_response(scope: Mapping[str, Any], error: AppError, **members: Any
         if scope["method"] == "PATCH" and name == "Accept":
             headers["Accept-Patch"] = value  # RFC 5789, 2.2
     if isinstance(error, InvalidGrant | InvalidRequest):
-        # The names that RFC 6749, 5.2 gives them; a code of ours may be more precise.
+        # The names of RFC 6749, 5.2; the `code` of this API may be more precise.
         members["error"] = InvalidGrant.code if isinstance(error, InvalidGrant) else error.code
     return ProblemResponse(
         scope,
@@ -234,7 +234,7 @@ def app_error_response(scope: Mapping[str, Any], error: AppError, **members: Any
 
 
 def internal_error_response(scope: Mapping[str, Any]) -> ProblemResponse:
-    """Return what a client sees of a fault of ours: an id to ask with, and nothing else."""
+    """Return the response to an internal error: a request id, and nothing else."""
     return ProblemResponse(scope, 500, code="internal_error", detail="Something went wrong on our side.")
 
 

@@ -1,4 +1,4 @@
-"""Where a request comes from, with proxies of ours in front of it or not (ADR-0040)."""
+"""The address of a client, behind trusted proxies or without any (ADR-0040)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -28,9 +28,9 @@ class Origin(NamedTuple):
 
     address: str | None
     proxy: str | None = None
-    """Which proxy of ours it came through last, if it came through one."""
+    """The last trusted proxy that the request came through, if any."""
     named: bool = False
-    """Whether that proxy wrote down an address, be it a client's or another proxy's of ours."""
+    """Whether that proxy recorded an address, of a client or of another trusted proxy."""
 
 
 class ClientAddresses:
@@ -65,7 +65,7 @@ class ClientAddresses:
 
 
 def read_client(request: Request, *, trusted: tuple[Network, ...]) -> Client:
-    """Return who asks; what they say of themselves is cut to what can be stored and shown."""
+    """Return the client of a request; its user agent is cut to a text that can be stored and shown."""
     agent = "".join(filter(str.isprintable, request.headers.get("user-agent", "")))[:MAX_AGENT]
     return Client(
         address=_origin_of(request.scope, trusted).address,

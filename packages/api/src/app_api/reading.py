@@ -40,7 +40,7 @@ async def read_body(scope: Scope, headers: Mapping[bytes, bytes], receive: Recei
         PayloadTooLarge: it is larger than `limits` allow, whether or not it said so.
         SlowBody: it was not there in time, however steadily it came.
         InvalidLength: it is not as long as it said; a server should not let that through.
-        ClientDisconnect: there is nobody to answer.
+        ClientDisconnect: the client has gone.
     """
     length = headers.get(b"content-length", b"0")
     try:

@@ -1,4 +1,4 @@
-"""What a request says twice, about whom and what it is for: both must say the same (RFC 9112, 3.2 and 3.3)."""
+"""The host and target of a request, which may be stated twice: both must agree (RFC 9112, 3.2 and 3.3)."""
 
 import re
 from typing import Final
@@ -30,7 +30,7 @@ def host_of(scope: Scope) -> str:
         MalformedRequest: the target is none of the forms that a server is asked by.
     """
     given = [value for name, value in scope["headers"] if name == b"host"]
-    # RFC 9112, 3.2: exactly one. Two are read differently by whoever stands in front of us.
+    # RFC 9112, 3.2: exactly one. A proxy in front might choose the other of two.
     host = read_authority(given[0]) if len(given) == 1 else None  # guard: test_two_hosts_are_refused
     if host is None:
         raise InvalidHost

@@ -17,7 +17,7 @@ from app_runtime.ending import end_soon
 
 
 class Server(uvicorn.Server):
-    """A uvicorn that tells before it stops: whoever sends requests here has `delay` to notice."""
+    """A uvicorn that announces its stop: load balancers have `delay` to notice."""
 
     def __init__(self, config: uvicorn.Config, *, stopping: Event, delay: timedelta) -> None:
         super().__init__(config)
@@ -47,7 +47,7 @@ class Server(uvicorn.Server):
 
 
 def _hosts(host: str) -> str | list[str]:
-    """Return what to listen on: of `::` alone asyncio takes IPv6 only, whatever the system says."""
+    """Return the addresses to listen on: for `::` alone, asyncio listens on IPv6 only."""
     return ["::", "0.0.0.0"] if host == "::" else host  # noqa: S104  # as somebody has asked
 
 

@@ -151,7 +151,7 @@ def _unsafe(settings: ApiSettings) -> Iterator[str]:
     if any(network.prefixlen == 0 for network in http.trusted_proxies):
         yield "APP_HTTP__TRUSTED_PROXIES: must name networks"  # guard: test_production_trusts_some_proxies
     if not settings.auth.verification:
-        # Without it whoever registers learns who has an account, and takes addresses of others.
+        # Without it, registration shows who has an account, and takes the addresses of others.
         yield "APP_AUTH__VERIFICATION: must be on"  # guard: test_production_refuses_addresses_that_nobody_verifies
     yield from settings.database.misfits()  # guard: test_production_refuses_waits_that_do_not_nest
     if http.request_timeout <= settings.database.request_timeout:

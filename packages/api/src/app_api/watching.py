@@ -1,4 +1,4 @@
-"""Looking at what the API depends on, for whoever is to be called when it is gone."""
+"""Watches the dependencies of the API, for metrics and alerts."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -39,7 +39,7 @@ from app_db.repositories.users import Credentials, UserRepository
 from app_db.types import new_id
 
 ONE_NOTICE = Unique(period=timedelta(hours=1))
-"""Whoever registers somebody else's address again and again has one mail sent, not a hundred."""
+"""Registering the address of another person many times sends that person one mail, not a hundred."""
 
 
 async def create(
@@ -60,7 +60,7 @@ async def create(
 
 
 async def register(auth: Auth, session: Session, *, email: str, password: str, client: Client) -> User | None:
-    """Create an account for whoever asks; the job that mails to them is in the same transaction.
+    """Create an account for a visitor; the job that mails to them is enqueued in the same transaction.
 
     With verification, None, and the same work, whether the address is new or has an account: its owner finds out by
     mail, the one who asks does not (ADR-0038).
@@ -118,7 +118,7 @@ async def change_password(
 
 
 async def disable(session: Session, *, email: str, now: datetime | None = None, client: Client = NOBODY) -> None:
-    """Let nobody into the account, from the next request on. May be repeated.
+    """Disable the account: its next request is refused. May be repeated.
 
     Raises:
         InvalidEmail, AccountNotFound.
@@ -189,7 +189,7 @@ async def _add(session: Session, user: User) -> None:
 async def _add_quietly(auth: Auth, session: Session, user: User, *, client: Client) -> None:
     users = UserRepository(session)
     mail: JobPayload
-    # Counted with the links that may be asked for again, and sent in any case: without it nobody could use the account.
+    # It counts as one of the links of this address, and is sent in any case: without it the account is unusable.
     async with auth.throttle.mail(TokenPurpose.VERIFY_EMAIL.value, user.email_canonical):
         if await users.add_new(user):
             audit(session, Event.REGISTERED, client=client, user_id=user.id)

@@ -7,7 +7,7 @@ MAX_AGENT = 256
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """What is known of who asks, before they prove who they are."""
+    """What the request shows of its client, before any authentication."""
 
     address: str | None
     """An IP address, as the outermost trusted proxy saw it; None where there is none, as in scripts."""

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 MAX_COUNT = 10_000
 MAX_SECONDS = 7 * SECONDS["d"]
-IPV6_PREFIX = 64  # what one customer is given, at the least (RFC 6177): whoever has it has all addresses in it
+IPV6_PREFIX = 64  # the least that a customer gets (RFC 6177): one customer has all addresses in it
 
 _LIMIT = re.compile(r"([0-9]{1,5})/([0-9]{0,6})([smhd])")
 

@@ -1,4 +1,4 @@
-"""Links that are mailed: asked for without telling who has an account, and good for one thing, once."""
+"""Links in mails: requests do not show who has an account, and each link works for one purpose, once."""
 
 from datetime import datetime
 
@@ -18,7 +18,7 @@ from app_db.repositories.users import UserRepository
 
 
 async def request_verification(auth: Auth, session: Session, *, email: str, client: Client) -> None:
-    """Have the verification mail sent again, but no more than `mail_account`. Tells nothing, whatever the address.
+    """Send the verification mail again, within the limit `mail_account`. Returns the same for every address.
 
     Raises:
         InvalidEmail: it is no address.
@@ -31,7 +31,7 @@ async def request_verification(auth: Auth, session: Session, *, email: str, clie
 async def verify_email(
     auth: Auth, session: Session, *, token: str, client: Client, now: datetime | None = None
 ) -> None:
-    """Note that the address belongs to whoever has got this token by mail.
+    """Mark the address as verified: its owner has got this token by mail.
 
     May be repeated while the token lives: a link is opened twice, and programs that look at mails open it first.
 
@@ -66,7 +66,7 @@ async def reset_password(
 ) -> None:
     """Set a new password with a token that was mailed, end all login sessions and kill all other links of the user.
 
-    It verifies the address too. Nobody is signed in by it.
+    It also verifies the address. It signs nobody in.
 
     Raises:
         InvalidLink: as `verify_email`. Of N parallel calls with one token, N - 1 times.
@@ -95,7 +95,7 @@ async def _request_link(
 ) -> None:
     canonical = new_address(email).canonical
     async with auth.throttle.mail(purpose.value, canonical) as may_be_sent:
-        # One lookup and one job for any address; what differs is done by the worker, when nobody waits.
+        # One lookup and one job for every address; the worker does the rest, so response times do not differ.
         user_id = await UserRepository(session).find_id(canonical)
         audit(session, event, client=client, user_id=user_id)
         if may_be_sent:  # guard: test_nobody_is_flooded_with_links

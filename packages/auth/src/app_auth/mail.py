@@ -144,7 +144,7 @@ class MailSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     def tls_context(self) -> ssl.SSLContext:
         """Return what TLS with the server is made of."""
         context = ssl.create_default_context()
-        if not self.requires_tls:  # to this machine, or where it is off: nobody vouches for the name "localhost"
+        if not self.requires_tls:  # on this machine, or without TLS: no authority certifies "localhost"
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         if self.ca_path is not None:

@@ -51,7 +51,7 @@ class OneTimeTokens:
         """Return the id of the row that the token may belong to; `check` tells whether it does.
 
         Raises:
-            InvalidLink: when it cannot be a token of ours: no query is made for it.
+            InvalidLink: when the text cannot be a token of this application; no query is made.
         """
         parts = _TOKEN.fullmatch(token)
         if parts is None:

@@ -39,7 +39,7 @@ class HashFlaw(StrEnum):
     """Why no password can match a stored hash."""
 
     UNKNOWN_FORMAT = "unknown_format"
-    """It is none of ours, and none of bcrypt's."""
+    """It is no hash of this application, and none of bcrypt."""
     TOO_COSTLY = "too_costly"
     """One comparison would keep a thread for minutes, up to days: an import gone wrong, most likely."""
     UNKNOWN_PEPPER = "unknown_pepper"
@@ -67,7 +67,7 @@ class PasswordHasher:
         self._waiting = 0
         self.flaws = Counter(dict.fromkeys(HashFlaw, 0))
         """How often a stored hash was met that no password can match."""
-        # What an unknown account is compared with, so that it costs the same work. Nobody knows its password.
+        # The hash for unknown accounts, so that verifying costs the same time. Its password is random.
         self._nobody = self._hash(os.urandom(32).hex())
 
     @property
@@ -76,7 +76,7 @@ class PasswordHasher:
         return self._waiting
 
     def close(self) -> None:
-        """Stop the threads; nobody waits for the hashes that run, since nobody waits for their results."""
+        """Stop the threads, without waiting for running hashes: no request waits for their results."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def check_strength(self, password: str, *, email: str) -> None:
@@ -105,7 +105,7 @@ class PasswordHasher:
         """Whether the password is the one that was stored; without a stored hash, False after the same work.
 
         Raises:
-            PasswordTooLong: for more than 1024 bytes, whoever it is.
+            PasswordTooLong: for more than 1024 bytes, for known and unknown accounts alike.
             HashingBusy: when the pool has no place for it in time.
         """
         if len(password.encode()) > MAX_BYTES:

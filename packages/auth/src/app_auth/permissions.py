@@ -37,7 +37,7 @@ async def set_role(session: Session, *, email: str, role: Role) -> None:
 
     Raises:
         InvalidEmail: this is no address.
-        AccountNotFound: nobody has registered with it, in whatever spelling.
+        AccountNotFound: no account has this address, in any spelling.
     """
     user_id = await UserRepository(session).set_role(canonical_email(email), role)
     if user_id is None:

@@ -1,4 +1,4 @@
-"""Who is asking."""
+"""The principal: the user and session of a request."""
 
 from dataclasses import dataclass, field
 from datetime import datetime

@@ -248,7 +248,7 @@ async def sign_out_everywhere(session: Session, *, email: str) -> int:
 
     Raises:
         InvalidEmail: this is no address.
-        AccountNotFound: nobody has registered with it, in whatever spelling.
+        AccountNotFound: no account has this address, in any spelling.
     """
     users = UserRepository(session)
     user_id = await users.find_id(canonical_email(email))

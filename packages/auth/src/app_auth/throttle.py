@@ -29,7 +29,7 @@ from app_runtime.valkey import ValkeySettings
 log = structlog.get_logger(__name__)
 
 PREFIX = "app:throttle"
-MAX_RETRY_AFTER = 300  # seconds: a longer wait may end earlier, and is nobody's business
+MAX_RETRY_AFTER = 300  # seconds; a longer wait may end earlier, and would show too much
 PAUSE = timedelta(seconds=1)
 CONNECTIONS = 16
 
@@ -128,7 +128,7 @@ class Throttle:
     async def login(self, client: Client, account: str) -> AsyncIterator[None]:
         """Context manager around a password check: counts the address before it, the account only on failure.
 
-        `account` is the canonical e-mail address, known or not, or whatever was given instead of an address.
+        `account` is the canonical e-mail address, known or not, or the given text if that is no address.
         A block that ends well, or broke off because the database or the hashing pool is away, is given back; the
         address has still tried.
 
@@ -142,7 +142,7 @@ class Throttle:
             yield
         except InvalidCredentials:
             raise
-        except Exception:  # an outage, which has no type of ours before the edge of the request
+        except Exception:  # an outage; it becomes DatabaseUnavailable only at the edge of the request
             await self.give_back(attempt, *per_account)
             raise
         await self.give_back(attempt, *per_account)
@@ -159,7 +159,8 @@ class Throttle:
     async def mail(self, kind: str, account: str) -> AsyncIterator[bool]:
         """Count a mail that a stranger asks for, and tell the block whether to send it. Never raises Throttled.
 
-        A refusal would show who asks for whom; so the block is silent about it. One that fails is given back.
+        A refusal would show that others asked for this address, so the block gets False instead. If the block fails,
+        the mail is not counted.
         """
         hit = self._hit("mail_account", kind, account)
         try:

@@ -72,7 +72,7 @@ class AccessTokens:
     def verify(self, token: str) -> AccessClaims:
         """Return the claims of a token that is ours and lives, within a leeway of 5 s (RFC 8725, 3.1 to 3.12).
 
-        Who has our key for a moment makes no token that outlives it: none lives longer than the setting says.
+        An attacker with the key cannot make long-lived tokens: none lives longer than the setting.
 
         Raises:
             InvalidToken: for anything else.

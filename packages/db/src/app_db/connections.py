@@ -1,4 +1,4 @@
-"""How the connections of an engine are made: with which limits, by whom they are watched, and who may use them."""
+"""Makes the connections of an engine: their limits, supervision and checks of the role."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator

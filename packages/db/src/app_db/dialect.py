@@ -55,7 +55,7 @@ class Dialect(PGDialect_asyncpg):  # Any below: what SQLAlchemy gives no types
         self._condemned_at = time.monotonic()
 
     def suspect(self) -> None:
-        """Remember that somebody has waited in vain; whoever is cancelled may have."""
+        """Remember that a caller has waited in vain, or was cancelled while it waited."""
         self.suspected_at = time.monotonic()
 
     def leave(self) -> None:

@@ -11,7 +11,7 @@ import asyncpg
 IDLE_LIMIT = "idle_in_transaction_session_timeout"
 TOTAL_LIMIT = "transaction_timeout"
 PATIENCE_WITH_A_GOODBYE = 0.5
-"""Seconds to end a statement that nobody waits for any more, and to say goodbye: somebody waits behind it."""
+"""Seconds to cancel an abandoned statement and close its connection: another caller waits for its place."""
 _UNACKNOWLEDGED = [
     (getattr(socket, name), value)
     for name, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_USER_TIMEOUT", 3000))

@@ -56,7 +56,7 @@ class LockBudget:
         self._left = self._per_try
 
     def explain(self, error: DBAPIError) -> str | None:
-        """Return which statement could not have its lock, and who may hold it; None for any other error."""
+        """Return which statement got no lock, and which sessions may hold it; None for other errors."""
         if getattr(error.orig, "sqlstate", None) not in _WORTH_REPEATING:
             return None
         statement = " ".join(line for line in str(error.statement).splitlines() if not line.startswith("--"))

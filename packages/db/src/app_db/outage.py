@@ -53,7 +53,7 @@ class NoAnswer(OSError):
 
 
 class Refused(NoAnswer):
-    """Postgres answered, and let nobody in: a password, a role, a setting, a database that it does not take."""
+    """Postgres replied and refused the connection: its password, role, settings or database."""
 
 
 class Blame(StrEnum):
@@ -64,7 +64,7 @@ class Blame(StrEnum):
     MOMENT = "moment"
     """Nothing but the time: it ran into a limit or into somebody else, and has a part in that."""
     SERVER = "server"
-    """The database, whatever it is asked."""
+    """The database: it cannot serve any statement now."""
 
 
 @contextmanager
@@ -78,7 +78,7 @@ def naming_no_answer() -> Iterator[None]:
 
 @contextmanager
 def naming_refusals() -> Iterator[None]:
-    """Name whatever keeps a connection from being made: nothing was asked yet, so it is no fault of a statement."""
+    """Turn errors while connecting into outages: no statement was sent yet, so none can be at fault."""
     try:
         with naming_no_answer():
             yield
@@ -90,7 +90,7 @@ def naming_refusals() -> Iterator[None]:
 def blame(error: BaseException, *, read_only: bool = False) -> Blame:
     """Return whether the server, the schema or the statement caused a failure.
 
-    A refusal to write means that a fail-over is under way; on the read engine it is a fault of ours.
+    A refusal to write means a fail-over; on the read engine it is an error of the application.
     """
     if isinstance(error, PendingRollbackError) and error.__cause__ is not None:
         error = error.__cause__  # a flush had failed, and somebody went on (Session.naming_failed_flush)

@@ -8,12 +8,12 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
 
 class CountingPool(AsyncAdaptedQueuePool):
-    """SQLAlchemy's, with figures for whoever sizes it. They may be read from any thread."""
+    """SQLAlchemy's pool, with figures for metrics. They may be read from any thread."""
 
     __module__ = "sqlalchemy.pool"  # the name of its logger, which is noisy at INFO
 
     waiting = 0
-    """Who waits now."""
+    """How many callers wait for a connection."""
     waits = 0
     """How often somebody had to wait, since the start."""
     waited = 0.0

@@ -132,7 +132,7 @@ def require_modest_role(settings: DatabaseSettings) -> None:
 
     Raises:
         Misconfigured: with a line for each power that it should not have.
-        DatabaseUnavailable: when nobody can say.
+        DatabaseUnavailable: when the role cannot be read now.
     """
 
     async def connect() -> None:
@@ -193,7 +193,7 @@ BEGIN
             RAISE EXCEPTION 'the role % is a superuser: choose another name', item.name;
         END IF;
     END LOOP;
-    -- Who is no superuser has to be a member to hand tables over.
+    -- A role without superuser must be a member of the new owner to hand tables over.
     IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
         EXECUTE 'GRANT {migrator} TO ' || quote_ident(current_user);
     END IF;

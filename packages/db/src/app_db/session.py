@@ -25,14 +25,14 @@ class _Flushing(orm.Session):
 
 
 class Session(AsyncSession):
-    """A unit of work. Whoever opened it commits it; nobody else does."""
+    """A unit of work. Only the code that opened it commits it."""
 
     sync_session_class = _Flushing
     sync_session: _Flushing
 
     @contextmanager
     def naming_failed_flush(self) -> Iterator[None]:
-        """Give the error of whoever goes on after a flush has failed its cause, by which `outage.blame` judges."""
+        """If code goes on after a failed flush, chain its error to that of the flush, for `outage.blame`."""
         try:
             yield
         except PendingRollbackError as error:

@@ -16,7 +16,7 @@ from app_db.driver import IDLE_LIMIT, TOTAL_LIMIT, DriverConnection, Swallowed, 
 from app_db.outage import IN_FAILED_TRANSACTION, READ_ONLY, is_damage, naming_no_answer, said_by_the_server
 
 UNKNOWN = "08003"
-"""SQLSTATE of a connection that is gone, where nobody has said why."""
+"""SQLSTATE of a lost connection, if the server gave none."""
 LIMITS = {"25P03": IDLE_LIMIT, "25P04": TOTAL_LIMIT}
 KINDS = ("damaged", "refused", "silent", "unreachable")
 """Of what is counted in `Database.failures`."""

@@ -1,4 +1,4 @@
-"""When what we say to Postgres is encrypted, and to whom (ADR-0046)."""
+"""When connections to Postgres are encrypted, and how the server is verified (ADR-0046)."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ def secured(url: URL, tls: Tls | None, ca_path: Path | None, *, variable: str = 
         ValueError: it wants TLS and there is nobody to trust, or it says something else by itself.
     """
     if not wants_tls(tls, _hosts(url)):
-        # Said, too: asyncpg's own choice is what the server offers, verified by nobody.
+        # Passed explicitly: asyncpg's default takes what the server offers, without verification.
         return _said(url, _OFF, variable)
     if ca_path is None:
         raise ValueError(NO_CERTIFICATE)  # guard: test_a_database_elsewhere_is_not_asked_without_a_certificate_to_trust

@@ -21,7 +21,7 @@ SECRETS_FILE = "APP_SECRETS_FILE"
 BYTE_ORDER_MARK = "\ufeff"
 """What editors of Windows write first; it is no part of the first line."""
 NO_SETTINGS = frozenset({SECRETS_FILE, "APP_PG_BIN"})
-"""Names of ours that are no settings of an application."""
+"""Variables with the prefix that are no settings of an application."""
 
 
 _URL = re.compile(r"(?P<scheme>[a-z+]+://)(?P<user>[^/?#@]*@)?(?P<place>[\w.:,\[\]-]*(/[^?#@]*)?)(\?[^@]*)?")
@@ -118,7 +118,7 @@ def hints(error: Misconfigured) -> list[str]:
 def read(known: Collection[str], environ: Mapping[str, str], *, elsewhere: Collection[str] = ()) -> Given:
     """Return what is set: by a variable, by a file that `<name>_FILE` names, or in the file of secrets.
 
-    What is empty is not set: a Compose file, a form or a template writes `NAME=` for what nobody filled in.
+    An empty variable counts as not set: Compose files and templates write `NAME=` for values that are missing.
 
     Raises:
         Misconfigured: for a file that cannot be read, and for a name that is set in two ways.

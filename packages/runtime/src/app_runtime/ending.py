@@ -1,4 +1,4 @@
-"""How a process ends: in its time, whatever its threads do."""
+"""Ends a process in time, even if threads hang."""
 
 import os
 import sys
@@ -33,7 +33,7 @@ def end_soon(*, patience: timedelta = PATIENCE) -> None:
 
 def _end(seconds: float, failure: BaseException | None) -> None:
     time.sleep(seconds)
-    while not (others := _others()):  # it is only slow: Python waits for nobody
+    while not (others := _others()):  # the thread is only slow: daemon threads do not keep Python from ending
         time.sleep(seconds)
     log.warning("threads_left_behind", threads=others, exc_info=failure)
     for stream in (sys.stdout, sys.stderr):

@@ -11,7 +11,7 @@ def write_out(text: str) -> None:
     """Write to standard output, all of it, now.
 
     Raises:
-        SystemExit: 141 where nobody reads any more, as `head` ends; 1 with a line for a full disk.
+        SystemExit: 141 if the reader has gone, as after `head`; 1 with a line for a full disk.
     """
     try:
         sys.stdout.write(text)

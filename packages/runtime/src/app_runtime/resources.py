@@ -1,4 +1,4 @@
-"""What features open once per process, as clients of other services, and hand to whoever asks for it by its type."""
+"""Resources of features, as clients of other services: opened once per process, and passed by their type."""
 
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping

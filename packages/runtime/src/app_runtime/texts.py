@@ -14,7 +14,7 @@ def cut(text: str, limit: int) -> str:
 
 
 def safe_repr(value: object, limit: int = 1000) -> str:
-    """Return the `repr` of whatever it is, cut; where it cannot be had, the name of its class.
+    """Return the `repr` of a value, cut; if `repr` fails, the name of its class.
 
     >>> safe_repr([1, 2])
     '[1, 2]'

@@ -61,7 +61,7 @@ class ValkeySettings(BaseModel, frozen=True, hide_input_in_errors=True):
     url: ValkeyUrl
     """Of Valkey 9 or Redis 7.4; `rediss://` for TLS."""
     timeout: Annotated[Wait, Field(gt=timedelta(0))] = timedelta(seconds=1)
-    """For one call: nobody hangs because it is frozen."""
+    """Limit of one call, so that a frozen Valkey blocks no caller."""
     tls: Tls | None = None
     """If absent: verified TLS to another machine, anything to this one. `off` allows `redis://` to anywhere."""
     ca_path: FilePath | None = None

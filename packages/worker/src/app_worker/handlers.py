@@ -7,7 +7,7 @@ from app_worker.registry import Handler
 
 
 def found_handlers(package: str) -> Iterator[Handler]:
-    """Yield the handlers of features, which is whatever `@handles(…)` has made in their `handlers.py`.
+    """Yield the handlers of features: the functions with `@handles(…)` in their `handlers.py`.
 
     Raises:
         FeatureError: two of them are for one kind of job.

@@ -56,7 +56,7 @@ __all__ = [
 ]
 
 LEASE = timedelta(hours=1)
-"""Nobody renews it, and a test that stands in a debugger keeps its job."""
+"""Long, because no heartbeat renews it: a test that stops in a debugger keeps its job."""
 BASE_URL = "https://app.example.test/"
 
 NOTHING: Opened = {}
@@ -186,7 +186,7 @@ def inline_jobs(
 
 @dataclass(frozen=True, slots=True)
 class _InlineContext(JobContext):
-    """What a handler gets inline: whatever its mode, it works in the session of the caller."""
+    """The context of a handler that runs inline: in both modes it works in the session of the caller."""
 
     caller: Session
 

@@ -143,7 +143,7 @@ class UserSessionRepository:
         return None if row is None else Rotation(*row)
 
     async def hold(self, user_id: UUID, session_id: UUID) -> bool:
-        """Let nobody else start or end sessions of this user until the transaction ends; whether this one lives.
+        """Lock the user, so that no other transaction starts or ends sessions; return whether this session lives.
 
         Of two sessions that end each other at the same time, only the first one does.
         """

@@ -1,4 +1,4 @@
-"""The HTTP port beside the work: /metrics for Prometheus, /health for whoever restarts the process.
+"""The HTTP port beside the work: /metrics for Prometheus, /health for the supervisor of the process.
 
 Threads serve it, so it answers while the event loop is blocked, which is when it is asked for. It is made of the
 standard library: a few clients in a minute need no framework.
@@ -38,7 +38,7 @@ class MetricsSettings(BaseModel, frozen=True):
     """`APP_METRICS__…`: a port for Prometheus and for health checks."""
 
     enabled: bool = False
-    """Off, so that nothing listens that nobody asked for."""
+    """Off by default, so that no port is opened unasked."""
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     """Where to listen; `::` is every address, of IPv4 too. There is no authentication: keep strangers away."""
     port: Annotated[int, Field(ge=0, le=65535)] = 9090
@@ -82,7 +82,7 @@ class Endpoint(ThreadingMixIn, TCPServer):
         super().__init__((settings.host, settings.port if port is None else port), _Exchange)
 
     def server_bind(self) -> None:
-        """Bind; `::` is every address on any machine, as it is for the API, whatever the system's default is."""
+        """Bind; `::` means every address, IPv4 too, on any system, as for the API."""
         if self.address_family == socket.AF_INET6:
             only = self.server_address[0] != "::"
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)

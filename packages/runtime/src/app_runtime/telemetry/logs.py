@@ -50,7 +50,7 @@ class Lines:
         """Write a line to standard error, in one piece. Nothing is raised: a request does not fail with its log."""
         try:
             sys.stderr.write(line + "\n")
-        except (OSError, ValueError):  # nobody reads, the disk is full, or it is closed
+        except (OSError, ValueError):  # the reader has gone, the disk is full, or it is closed
             return
 
     debug = info = warning = error = critical = write

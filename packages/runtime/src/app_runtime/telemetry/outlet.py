@@ -1,4 +1,4 @@
-"""Standard output and error of a process that serves: a reader that is slow, or gone, holds nobody up."""
+"""Standard output and error of a server: a slow or missing reader does not block it."""
 
 import atexit
 import io
@@ -29,7 +29,7 @@ STREAMS: Final = ("stderr", "stdout")
 class Outlet(io.TextIOBase):
     """A text stream whose `write` only puts the text aside; a thread hands it to the descriptor.
 
-    Whoever writes is never held up: not by a pipe that nobody reads, a terminal that was stopped or a disk that hangs.
+    Writers never wait: not for a pipe without a reader, a stopped terminal or a disk that hangs.
     """
 
     def __init__(self, descriptor: int, *, room: int = ROOM) -> None:
@@ -43,7 +43,7 @@ class Outlet(io.TextIOBase):
         self._lock = threading.RLock()  # a signal handler may write while its thread writes
         self._wake = threading.Semaphore(0)
         self._is_idle = True
-        self._told = 0
+        self._reported = 0
         threading.Thread(target=self._hand_over, name="outlet", daemon=True).start()
 
     @property
@@ -52,7 +52,7 @@ class Outlet(io.TextIOBase):
         return "utf-8"
 
     def fileno(self) -> int:
-        """Return the descriptor; whoever writes to it directly may wait."""
+        """Return the descriptor; a direct write to it may block."""
         return self._descriptor
 
     def isatty(self) -> bool:
@@ -91,7 +91,7 @@ class Outlet(io.TextIOBase):
                 self._write_all(piece)
                 with self._lock:
                     self._size -= len(piece)
-                    missed, self._told = self.dropped - self._told, self.dropped
+                    missed, self._reported = self.dropped - self._reported, self.dropped
                 if missed:
                     log.warning("log_lines_dropped", count=missed)
 
@@ -112,10 +112,10 @@ class Outlet(io.TextIOBase):
                 rest = rest[os.write(self._descriptor, rest) :]
             except BlockingIOError:  # somebody who shares it has made it so
                 select.select([], [self._descriptor], [])
-            except OSError:  # nobody reads any more, the disk is full
+            except OSError:  # the reader has gone, or the disk is full
                 with self._lock:
                     self.dropped += piece.count(b"\n")
-                    self._told = self.dropped  # there is nobody to tell
+                    self._reported = self.dropped  # there is no reader for a report
                 return
 
 

@@ -65,5 +65,5 @@ async def _parts(database: Database, job_id: UUID, *, user_id: UUID, count: int)
         async with database.unit_of_work(read_only=True) as session:
             part = await ExportRepository(session).part_of(job_id, number, user_id=user_id)
         if part is None:
-            return  # short of its length, so that nobody takes it for whole
+            return  # shorter than its Content-Length, so that no client takes it for complete
         yield part

@@ -1,4 +1,4 @@
-"""Who may see which jobs, and do what to them."""
+"""Which users may see which jobs, and act on them."""
 
 from dataclasses import replace
 from uuid import UUID
@@ -33,7 +33,7 @@ async def find(
     """Return the user's own jobs that match, or everybody's.
 
     Raises:
-        OperatorRequired: for everybody's, unless it is an operator who asks.
+        OperatorRequired: for the jobs of all users, unless the caller is an operator.
     """
     if everybody:
         require_operator(principal)  # guard: test_the_jobs_of_everybody_are_for_operators
@@ -71,7 +71,7 @@ async def cancel(session: Session, principal: Principal, job_id: UUID) -> JobDet
 
 
 async def pause(session: Session, queue: str) -> None:
-    """Pause a queue that is in use: a name that nobody uses is a slip, and pausing it would look like success.
+    """Pause a queue that is in use: an unused name is a typing error, and pausing it would look like success.
 
     Raises:
         QueueNotFound: nothing has this name.

@@ -22,7 +22,7 @@ class SessionRead(BaseModel):
     client_address: str | None
     """Where the sign-in came from."""
     user_agent: str | None
-    """What the client called itself: whoever signs in may claim anything here."""
+    """The user agent that the client sent: it may claim anything."""
     current: bool
     """Whether it is the one that asks."""
 

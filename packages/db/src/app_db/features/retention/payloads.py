@@ -1,4 +1,4 @@
-"""The jobs that delete what nobody needs any more."""
+"""Payloads of the jobs that delete expired rows."""
 
 from app_db.jobs.payload import JobPayload
 

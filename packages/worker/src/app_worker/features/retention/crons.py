@@ -1,4 +1,4 @@
-"""When what nobody needs any more is deleted."""
+"""The crons that delete expired rows."""
 
 from app_db.features.retention.payloads import PruneJobs, PruneSessions
 from app_db.jobs.retention import QUEUE

@@ -1,4 +1,4 @@
-"""Deleting what nobody needs any more: in batches, each committed for itself."""
+"""Deletes expired rows in batches, each in its own transaction."""
 
 from datetime import timedelta
 
@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 @handles(PruneSessions, mode=Mode.LEASE, timeout=timedelta(minutes=10))
 async def prune_sessions(job: JobContext, payload: PruneSessions) -> dict[str, int]:
-    """Delete the sessions and one-time tokens that have expired, in batches: nobody can use them."""
+    """Delete expired sessions and one-time tokens, in batches."""
     sessions = await delete_all(job, lambda session: UserSessionRepository(session).delete_expired())
     tokens = await delete_all(job, lambda session: OneTimeTokenRepository(session).delete_expired())
     await note_done(job, payload)
