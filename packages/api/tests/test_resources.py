@@ -5,6 +5,7 @@ from typing import Annotated
 
 import pytest
 from fastapi import APIRouter, Depends
+from starlette.routing import Route
 
 from app_api.app import create_app
 from app_api.resources import require_resources, resource
@@ -52,7 +53,8 @@ async def test_a_route_is_given_what_it_asks_for(api_settings: ApiSettings) -> N
 
 
 def test_a_route_that_asks_for_what_nobody_gives_is_refused() -> None:
-    require_resources([router], {Vet})
+    plain = APIRouter(routes=[Route("/plain", lambda request: None)])
+    require_resources([router, plain], {Vet})
 
     with pytest.raises(FeatureError, match=r"^/vet asks for Vet: let `resources.py` of a feature yield it"):
         require_resources([router], ())

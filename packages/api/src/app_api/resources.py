@@ -39,14 +39,16 @@ def require_resources(routers: Iterable[APIRouter], provided: Collection[type]) 
     """
     for router in routers:
         for context in iter_route_contexts(router.routes):
-            for asked in _asked_by(context.dependant):
+            for asked in _asked_by(getattr(context, "dependant", None)):
                 if asked not in provided:
                     raise FeatureError(
                         f"{context.path} asks for {asked.__name__}: let `resources.py` of a feature yield it"
                     )  # guard: test_a_route_that_asks_for_what_nobody_gives_is_refused
 
 
-def _asked_by(dependant: Dependant) -> Iterator[type]:
+def _asked_by(dependant: Dependant | None) -> Iterator[type]:
+    if dependant is None:  # a route of Starlette's
+        return
     if isinstance(dependant.call, Provided):
         yield dependant.call.provides
     for dependency in dependant.dependencies:

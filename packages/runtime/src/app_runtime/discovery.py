@@ -33,15 +33,19 @@ def feature_folders(package: str) -> list[Path]:
         FeatureError: a folder cannot be imported: it has another name than a module, or no `__init__.py`.
     """
     (place, *_) = import_module(package).__path__
-    folders = sorted(path for path in Path(place).iterdir() if path.is_dir() and path.name[0] not in "._")
-    # Git leaves the folder of a feature that was removed, with what Python has compiled there.
-    folders = [path for path in folders if any(child.name != "__pycache__" for child in path.iterdir())]
-    for folder in folders:
-        if not _NAME.fullmatch(folder.name):
-            raise FeatureError(f"{folder}: rename the folder: small letters, digits and `_`, as in `pet_tags`")
-        if not (folder / "__init__.py").is_file():
-            raise FeatureError(f"{folder}: add an `__init__.py`, or remove the folder")
-    return folders
+    folders = sorted(path for path in Path(place).iterdir() if path.name[0] not in "._" and path.is_dir())
+    return [folder for folder in folders if _is_feature(folder)]
+
+
+def _is_feature(folder: Path) -> bool:
+    has_init = (folder / "__init__.py").is_file()
+    if not has_init and all(child.name == "__pycache__" for child in folder.iterdir()):
+        return False  # Git leaves the folder of a feature that was removed, with what Python has compiled there
+    if not _NAME.fullmatch(folder.name):
+        raise FeatureError(f"{folder}: rename the folder: small letters, digits and `_`, as in `pet_tags`")
+    if not has_init:
+        raise FeatureError(f"{folder}: add an `__init__.py`, or remove the folder")
+    return True
 
 
 def find(package: str, pattern: str) -> Iterator[Found]:
