@@ -87,7 +87,7 @@ def _is_probe(scope: Scope) -> bool:
 def add_middleware(
     app: FastAPI, http: HttpSettings, *, stopping: Event, metrics: Metrics, traces: Tracing = None
 ) -> None:
-    """Put around the application what every request passes; the last one added is the outermost."""
+    """Add the middleware that every request passes; the last one added is the outermost."""
     app.add_middleware(HeadAsGet)  # guard: test_head_has_the_status_and_headers_of_get
     app.add_middleware(
         Admission,

@@ -1,4 +1,4 @@
-"""What a connection to the API does beyond uvicorn's: what it lets go, what it declines, and what it hands on."""
+"""The connection of a client, beyond uvicorn's: when it lingers, what it declines, and what it passes on."""
 
 import re
 from typing import Final
@@ -7,7 +7,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 TARGET: Final = "target"
-"""Where a request's `state` has its target as it came (RFC 9112, 3.2); no ASGI scope has one."""
+"""Key of the request's `state` for its raw target (RFC 9112, 3.2), which an ASGI scope lacks."""
 
 
 _ABSOLUTE: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
@@ -27,7 +27,7 @@ class HttpConnection(HttpToolsProtocol):
         self.pipeline.clear()
 
     def data_received(self, data: bytes) -> None:
-        """Read on where uvicorn would stop: behind the offer of another protocol (RFC 9110, 7.8)."""
+        """Continue after the offer of another protocol (RFC 9110, 7.8), where uvicorn would stop."""
         self._unset_keepalive_if_required()
         while data:
             try:
@@ -73,7 +73,7 @@ class HttpConnection(HttpToolsProtocol):
 
 
 class _Continuation:
-    """Passes on what a parser finds, but for the header of the first request: the connection has read that one."""
+    """Passes on the parser's events, except the header of the first request, which the connection has read already."""
 
     def __init__(self, connection: HttpConnection) -> None:
         self._connection = connection

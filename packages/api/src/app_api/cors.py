@@ -1,4 +1,4 @@
-"""Which pages of other origins may ask, and read what is answered (Fetch, 3.3)."""
+"""CORS: which pages of other origins may send requests and read responses (Fetch, 3.3)."""
 
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -70,7 +70,7 @@ class Preflights(CORSMiddleware):
 
 
 def _asked_for(headers: Headers) -> Headers:
-    """Return what a preflight asks for, as Starlette reads it.
+    """Return the request that a preflight announces, as Starlette reads it.
 
     The fields are one list on however many lines, whose empty elements count for nothing (RFC 9110, 5.3 and 5.6.1.2).
     Whether a page may reach a private network is left to the browser, which may only warn: it is not granted here.

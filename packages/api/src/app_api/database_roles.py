@@ -13,7 +13,7 @@ from app_runtime.configuration import PREFIX, Misconfigured, lines_of, load
 
 
 class AdministratorSettings(BaseModel, frozen=True):
-    """The database, and nothing else of what the applications are given."""
+    """The settings of the database only."""
 
     database: DatabaseSettings
 

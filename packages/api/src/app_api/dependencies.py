@@ -23,10 +23,10 @@ SAFE_METHODS = frozenset({"GET", "HEAD"})  # RFC 9110, 9.2.1
 
 
 class Bearer(OAuth2PasswordBearer):
-    """Reads the Authorization header (RFC 6750, 2.1), the one place where a token is looked for."""
+    """Reads the token from the Authorization header (RFC 6750, 2.1), and from nowhere else."""
 
     async def __call__(self, request: HTTPConnection) -> str | None:
-        """Return the token, unverified; None where there is none, or credentials of another kind (RFC 6750, 3.1).
+        """Return the token, unverified; None if there is none, or another kind of credentials (RFC 6750, 3.1).
 
         Raises:
             InvalidToken: there are two such headers, or nothing that any scheme would send.
@@ -65,13 +65,13 @@ SessionDep = Annotated[Session, Depends(get_session, scope="function")]
 
 
 async def get_replica_session(request: Request) -> AsyncIterator[Session]:
-    """Open a session for reads that may be stale: on a standby, where one is named and answers; it cannot write."""
+    """Open a session for reads that may be stale: on a standby, if one is configured and reachable. It cannot write."""
     database: Database = request.state.database
     async with database.unit_of_work(stale=True, request_id=request.state.request_id) as session:
         yield session
 
 
-# Never for what decides who somebody is, nor for what the caller has just written (ADR-0051).
+# Never for authentication, nor for rows that the caller has just written (ADR-0051).
 ReplicaSessionDep = Annotated[Session, Depends(get_replica_session, scope="function")]
 
 
@@ -85,7 +85,7 @@ AuthDep = Annotated[Auth, Depends(get_auth)]
 
 
 async def get_client(request: Request) -> Client:
-    """Return from where the request comes, for what is throttled or audited."""
+    """Return the client of the request, for throttles and the audit."""
     trusted: tuple[Network, ...] = request.state.trusted_proxies
     return read_client(request, trusted=trusted)
 

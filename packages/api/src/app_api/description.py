@@ -1,4 +1,4 @@
-"""What the description of the API (OpenAPI) says that depends on the settings."""
+"""The parts of the API's description (OpenAPI) that depend on the settings."""
 
 from typing import Any, Final
 

@@ -1,4 +1,4 @@
-"""What proxies write down about the way of a request: X-Forwarded-For, and Forwarded (RFC 7239)."""
+"""Header fields of proxies about the path of a request: X-Forwarded-For, and Forwarded (RFC 7239)."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ _MOST_COMMAS: Final = 8
 
 
 def read_node(text: str | None) -> Address | None:
-    """Return the address of a node without its port, its brackets and its zone, and IPv4 where IPv6 only wraps it."""
+    """Return the address of a node without port, brackets and zone; an IPv4-mapped IPv6 address as IPv4."""
     parts = _NODE.fullmatch(text or "")
     if parts is None:
         return None
@@ -38,7 +38,7 @@ def read_node(text: str | None) -> Address | None:
 
 
 def hops_of(forwarded_for: Sequence[str], forwarded: Sequence[str]) -> Iterator[str]:
-    """Yield what the proxies wrote down, from the last hop, which is nearest to us, to the client.
+    """Yield the addresses that the proxies recorded, from the last hop, which is nearest to the API, to the client.
 
     `Forwarded` counts where there is no `X-Forwarded-For`. Each may stand on several lines, which make one list
     (RFC 9110, 5.3). A hop that names no address is yielded as some other text.
@@ -51,7 +51,7 @@ def hops_of(forwarded_for: Sequence[str], forwarded: Sequence[str]) -> Iterator[
 
 
 def _nodes_of(text: str) -> Iterator[str]:
-    """Yield the `for` of each hop, read from the right: what a client wrote cannot change how the rest is read."""
+    """Yield the `for` of each hop, parsed from the right, so that text of the client cannot change the other hops."""
     while True:
         start = len(text)
         for _ in range(_MOST_COMMAS):

@@ -64,13 +64,13 @@ class ReadinessProbe:
         self._asked_at = 0.0
 
     async def check(self) -> Readiness:
-        """Return what is known; a process that is about to stop is not ready."""
+        """Return the health; a process that is about to stop is not ready."""
         if self._stopping.is_set():
             return Readiness(status="unready", checks={"process": "stopping"})
         return await self.known()
 
     async def known(self) -> Readiness:
-        """Return what Postgres and Valkey answered, no older than `KEEP_SECONDS`."""
+        """Return the results of Postgres and Valkey, at most `KEEP_SECONDS` old."""
         async with self._asking:  # guard: test_probes_at_once_ask_once
             if self._last is None or time.monotonic() - self._asked_at > KEEP_SECONDS:
                 self._last = await self._ask()
@@ -107,7 +107,7 @@ class ReadinessProbe:
     async def _check_valkey(self) -> Check:
         try:
             async with asyncio.timeout(CHECK_SECONDS):
-                # As what is enqueued and counted: one that only reads, or is full, answers a PING.
+                # Write, as enqueueing and counting do: a server that is read-only or full still replies to a PING.
                 await self._valkey.set(
                     PROBE_KEY, "", px=PROBE_MILLISECONDS
                 )  # guard: test_a_valkey_that_only_reads_is_degraded
@@ -120,7 +120,7 @@ class ReadinessProbe:
 async def open_readiness_probe(
     settings: RedisSettings, database: Database, stopping: Event
 ) -> AsyncIterator[ReadinessProbe]:
-    """Open the connection pool for what Valkey is asked."""
+    """Open the connection pool for the checks of Valkey."""
     timeout = settings.timeout.total_seconds()
     url, options = settings.url.get_secret_value(), {**once_more(), **settings.tls_options}
     pool = LeavingPool.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout, **options)

@@ -9,7 +9,7 @@ METHODS: Final = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 """The methods of routes; OPTIONS lists them. deploy/haproxy.cfg refuses all others with the same list."""
 
 REQUEST_HEADERS: Final = ("Authorization", "Content-Type", "X-Request-ID", "baggage", "traceparent", "tracestate")
-"""What pages of other origins may send besides the fields that Fetch lists as safe."""
+"""Header fields that pages of other origins may send, besides those that Fetch lists as safe."""
 
 RESPONSE_HEADERS: Final = (
     "Accept",
@@ -20,7 +20,7 @@ RESPONSE_HEADERS: Final = (
     "WWW-Authenticate",
     "X-Request-ID",
 )
-"""What such pages may read; the document says which answer carries which."""
+"""Header fields that such pages may read; openapi.json says which response has which."""
 
 
 def allowed_methods(request: Request, stated: str) -> set[str]:

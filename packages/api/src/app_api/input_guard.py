@@ -1,4 +1,4 @@
-"""What no handler ever has to think of: bodies that are too large, and text and numbers that Postgres cannot hold."""
+"""The input guard: refuses bodies that are too large, and text and numbers that Postgres cannot store."""
 
 import json
 import math
@@ -27,7 +27,7 @@ from app_db.errors import AppError, BadRequest, Invalid
 
 MAX_DEPTH: Final = 64
 ONCE: Final = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
-"""Header fields that decide how long a body is, and what its bytes are."""
+"""Header fields that decide the length and the format of a body."""
 MAX_INTEGER: Final = 2**63 - 1  # a bigint
 
 
@@ -65,7 +65,7 @@ class NumberOutOfRange(Invalid):
 
 
 class InputGuard:
-    """Reads the body, refuses what is not strict JSON or, where a form is asked for, a plain form, and hands it on."""
+    """Reads the body, refuses all but strict JSON or, for routes with a form, a plain form, and passes it on."""
 
     def __init__(self, app: ASGIApp, *, limits: BodyLimits) -> None:
         self.app = app
@@ -78,7 +78,7 @@ class InputGuard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        # Of a repeated header the first counts, as for Starlette: what is checked must be what is parsed.
+        # Of a repeated header the first counts, as for Starlette, so that the checked body is the parsed one.
         headers: Mapping[bytes, bytes] = dict(reversed(scope["headers"]))
         try:
             _check_target(scope)

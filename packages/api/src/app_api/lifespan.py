@@ -1,4 +1,4 @@
-"""What an API process opens at its start and closes at its end."""
+"""The lifespan of an API process: what it opens at its start and closes at its end."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext

@@ -1,4 +1,4 @@
-"""Where the API starts. The one module of this package that reads the environment."""
+"""The start of the API. Only this module of the package reads the environment."""
 
 import argparse
 import asyncio

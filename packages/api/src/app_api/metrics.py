@@ -1,4 +1,4 @@
-"""What the API counts, for Prometheus (docs/how-to/operations.md says what to alert on)."""
+"""The metrics of the API, for Prometheus (docs/how-to/operations.md has the alerts)."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -58,7 +58,7 @@ class Metrics(Collector):
         key = (method, route or NO_ROUTE, status)
         series = self._series.get(key)
         if series is None:
-            # The routes and methods that there are make few; what clients make up counts under one name.
+            # Known routes and methods make few series; everything else that clients send counts under one name.
             labels = (method if method in COUNTED else "other", key[1])
             series = self._requests.labels(*labels, status), self._seconds.labels(*labels)
             if method in COUNTED:
@@ -81,7 +81,7 @@ class Metrics(Collector):
 
 
 class AuthCollector(Collector):
-    """Exports what app_auth knows of itself, which knows no Prometheus."""
+    """Exports the figures of app_auth, which does not know Prometheus."""
 
     def __init__(self, auth: Auth) -> None:
         self._auth = auth

@@ -111,7 +111,7 @@ class RequestContext:
         )
 
     def _complete(self, scope: Scope, headers: RawHeaders) -> RawHeaders:
-        """Add ours to the headers of a response; where a page has a policy of its own, that one holds."""
+        """Add the security headers to a response; a page may have its own Content-Security-Policy."""
         given = {name for name, _ in headers}
         ours = [header for header in (*self.headers, *self.cors.of(scope)) if header[0] not in given]
         if b"vary" in given and self.cors.origins:
@@ -135,7 +135,7 @@ class _Answer:
         self._has_ended = False
 
     async def send(self, message: Message) -> None:
-        """Send a message on; the end of what has no length waits for `finish`."""
+        """Pass a message on; the end of a response without a length waits for `finish`."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             self._streams = all(name != b"content-length" for name, _ in message["headers"])
@@ -152,7 +152,7 @@ class _Answer:
 
 
 def _hide_values(error: Exception) -> None:
-    """Take what somebody typed out of an error that is about to be logged: FastAPI shows what an answer held."""
+    """Remove values from an error before it is logged: FastAPI's message shows the invalid response."""
     if isinstance(error, ValidationException):
         for problem in error.errors():
             problem.pop("input", None)  # guard: test_an_answer_of_the_wrong_form_is_not_shown_in_the_log
@@ -170,7 +170,7 @@ def _route_of(scope: Scope) -> str | None:
 
 
 class HeadAsGet:
-    """Lets HEAD reach what GET reaches (RFC 9110, 9.3.2); FastAPI's routes do not. The server drops the body."""
+    """Routes HEAD as GET (RFC 9110, 9.3.2), which FastAPI does not. The server drops the body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

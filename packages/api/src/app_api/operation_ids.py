@@ -1,4 +1,4 @@
-"""What operations are called in the description of the API: `feature_verb`, as functions of clients are (ADR-0056)."""
+"""The ids of operations in the API's description: `feature_verb`, as clients name their functions (ADR-0056)."""
 
 import re
 

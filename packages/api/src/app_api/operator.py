@@ -28,7 +28,7 @@ from app_db.repositories.users import UserRepository
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a command works with."""
+    """The dependencies of a command."""
 
     settings: ApiSettings
     arguments: argparse.Namespace
@@ -38,7 +38,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a command prints: `text` for people, `data` as JSON with names that stay."""
+    """The output of a command: `text` for people, `data` as JSON with stable names."""
 
     text: str
     data: dict[str, Any]  # Any: JSON
@@ -234,7 +234,7 @@ def _plain(value: object) -> str:
 
 
 def _line(row: dict[str, Any]) -> str:  # Any: JSON
-    """Return what is known of a row: its time, then name=value."""
+    """Return a row as text: its time, then name=value."""
     (_, when), *others = row.items()
     details = {name: value for name, value in others if name != "details"} | row.get("details", {})
     known = [f"{name}={value}" for name, value in details.items() if value is not None and value is not False]

@@ -103,7 +103,7 @@ STATUS_BY_ERROR: Mapping[type[AppError], int] = {
 
 
 class FieldProblem(BaseModel):
-    """What is wrong with one value. The value itself is never repeated."""
+    """The error of one value. The value itself is never repeated."""
 
     pointer: str
     """`#/email` in a body (RFC 6901), `query/limit` or `path/job_id` elsewhere."""
@@ -199,7 +199,7 @@ def _described(description: str, *, headers: dict[str, Any] | None = None, **mem
 
 
 def app_error_response(scope: Mapping[str, Any], error: AppError, **members: Any) -> ProblemResponse:
-    """Return the document for an expected failure, with what else is known about it as `members`."""
+    """Return the document for an expected failure, with further `members`."""
     scope["state"]["error"] = type(error)  # for the log and the figures, which RequestContext writes
     headers: dict[str, str] = {}
     if isinstance(error, Unauthenticated):
@@ -212,7 +212,7 @@ def app_error_response(scope: Mapping[str, Any], error: AppError, **members: Any
     if isinstance(error, OperatorRequired):
         headers["WWW-Authenticate"] = 'Bearer error="insufficient_scope"'  # guard: test_a_403_names_what_is_lacking
     if isinstance(error, PayloadTooLarge | SlowBody | MalformedRequest):
-        # Where the next request begins is not known.
+        # The start of the next request is unknown.
         headers["Connection"] = "close"  # guard: test_a_body_that_turns_out_too_large_is_refused
     if isinstance(error, UnsupportedMediaType):
         name, value = error.accepts
@@ -239,7 +239,7 @@ def internal_error_response(scope: Mapping[str, Any]) -> ProblemResponse:
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Turn what routes raise into problem documents, and add their schema to the description of the API."""
+    """Turn errors of routes into problem documents, and add their schema to the API's description."""
     describe = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -274,7 +274,7 @@ def add_problem_handlers(app: FastAPI) -> None:
 
 
 def _detail(error: Mapping[str, Any]) -> str:
-    """Return Pydantic's sentence without the parser's remark at its end, which may quote what was sent."""
+    """Return Pydantic's sentence without the parser's remark at its end, which may quote the input."""
     message: str = error["msg"]
     return message.split(", ", maxsplit=1)[0] if error["type"].endswith("_parsing") else message
 

@@ -24,7 +24,7 @@ MAX_PROXIES: Final = 1000
 
 
 class Origin(NamedTuple):
-    """Where a request comes from."""
+    """The origin of a request."""
 
     address: str | None
     proxy: str | None = None
@@ -34,7 +34,7 @@ class Origin(NamedTuple):
 
 
 class ClientAddresses:
-    """Says for the log where requests come from, and notices a trusted proxy that never names anybody.
+    """Determines the origin of requests for the log, and notices a trusted proxy that never sends an address.
 
     All clients of such a proxy are one to us: they share its throttles, and audit and sessions name the proxy.
     """
@@ -45,7 +45,7 @@ class ClientAddresses:
         self._seen: set[str] = set()
 
     def of(self, scope: Mapping[str, Any], *, is_probe: bool) -> str | None:
-        """Return the address of the client; without a look at headers where no proxy is ours."""
+        """Return the address of the client; headers are ignored if no proxy is trusted."""
         if not self._trusted:
             return scope["client"][0] if scope.get("client") else None
         origin = _origin_of(scope, self._trusted)

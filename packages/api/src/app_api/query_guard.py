@@ -26,7 +26,7 @@ MOST_CHARACTERS: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class QueryRule:
-    """What a route takes in its query."""
+    """The query parameters of a route."""
 
     methods: AbstractSet[str]
     path: re.Pattern[str]
@@ -38,7 +38,7 @@ class QueryRule:
 
 
 class QueryGuard:
-    """Knows what each route of the API takes; pages are let alone, since links to them gather all kinds of queries."""
+    """Refuses unknown query parameters of routes; pages accept any, because links to them gather parameters."""
 
     def __init__(self, routes: Sequence[BaseRoute]) -> None:
         self._rules = [*_rules(routes)]

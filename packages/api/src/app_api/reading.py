@@ -29,7 +29,7 @@ class BodyLimits:
     seconds: float
 
     def size_for(self, path: str) -> int:
-        """Return what this path takes at most: strangers send to /auth, and nothing there is long."""
+        """Return the size limit of this path; it is lower for /auth, where strangers send and bodies are short."""
         return self.max_auth_body if path.startswith("/auth/") else self.max_body
 
 
@@ -55,7 +55,7 @@ async def read_body(scope: Scope, headers: Mapping[bytes, bytes], receive: Recei
             max_bytes=max_size
         )  # guard: test_a_body_that_announces_itself_as_too_large_is_refused_unread
     try:
-        # A timer costs as much as all of this: none where nothing is to come.
+        # A timer costs as much as all of this, so there is none if no body follows.
         async with asyncio.timeout(limits.seconds if announced or b"transfer-encoding" in headers else None):
             body = await _join(receive, max_size)
     except TimeoutError:
@@ -81,7 +81,7 @@ async def _join(receive: Receive, max_size: int) -> bytes:
 
 
 def replay(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` that gives the body once, then what really comes: a disconnect."""
+    """Return a `receive` that gives the body once, then the real messages, such as a disconnect."""
     sent = False
 
     async def replay_once() -> Message:

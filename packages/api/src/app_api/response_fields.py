@@ -1,4 +1,4 @@
-"""The header fields of answers as the description of the API has them: which answer carries which, and what for."""
+"""The header fields of responses in the API's description: which response has which, and their meaning."""
 
 from collections.abc import Iterable
 from typing import Any, Final
@@ -18,9 +18,9 @@ _MEANINGS: Final = {
 }
 
 ALWAYS: Final = ("X-Request-ID",)
-"""What every answer carries."""
+"""Header fields of every response."""
 OF_ANY_ERROR: Final = ("Accept", "Accept-Encoding", "Allow", "Retry-After", "WWW-Authenticate")
-"""What an error may carry that a route does not name."""
+"""Header fields of errors that routes need not declare."""
 
 
 def fields_of(error: type[AppError]) -> frozenset[str]:
@@ -58,7 +58,7 @@ def describe_errors(errors: Iterable[type[AppError]]) -> dict[str, Any]:
 
 
 def add_what_all_carry(description: dict[str, Any]) -> None:
-    """Add to a whole document what every answer of every operation carries."""
+    """Add the header fields of every response to a whole document."""
     for operations in description["paths"].values():
         for operation in operations.values():
             for response in operation["responses"].values():

@@ -86,7 +86,7 @@ def in_order(routers: Iterable[tuple[str, APIRouter]]) -> tuple[APIRouter, ...]:
 
 
 def endpoints_of(router: APIRouter, place: str) -> Iterator[Endpoint]:
-    """Yield what a router serves, routers within it as well."""
+    """Yield the routes of a router, and of its nested routers."""
     for context in iter_route_contexts(router.routes):
         if context.methods and context.path is not None:
             shape = re.sub(r"\{\w+(:\w+)?\}", r"{\1}", context.path)

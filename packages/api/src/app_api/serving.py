@@ -1,4 +1,4 @@
-"""How the API listens, and how it stops: first it says so, then it closes its door, then it finishes what it began."""
+"""Listening and stopping: the server first reports that it stops, then accepts no more, then finishes its requests."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""What the API reads from its environment (.env.example lists every name)."""
+"""The settings of the API, from its environment (.env.example lists every name)."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -21,7 +21,7 @@ from app_runtime.telemetry.tracing import TracingSettings
 from app_runtime.valkey import ValkeySettings
 
 ELSEWHERE: Final = ("APP_WORKER__", "APP_MAIL__", "APP_PUBLIC_BASE_URL")
-"""What only the worker reads: both may be given the same settings."""
+"""Settings of the worker only: API and worker may share one set of settings."""
 
 
 _WRAPPER: Final = 96
@@ -144,7 +144,7 @@ class ApiSettings(BaseModel, frozen=True, hide_input_in_errors=True):
 
 
 def _unsafe(settings: ApiSettings) -> Iterator[str]:
-    """Yield what production must not start with; the value itself is in no line."""
+    """Yield the settings that are not safe in production; no line shows a value."""
     http = settings.http
     if "*" in http.allowed_hosts:
         yield "APP_HTTP__ALLOWED_HOSTS: must name the hosts"  # guard: test_production_refuses_every_host

@@ -14,7 +14,7 @@ LOOK = timedelta(seconds=15)
 
 @asynccontextmanager
 async def watching(probe: ReadinessProbe, metrics: Metrics, *, look: timedelta = LOOK) -> AsyncIterator[None]:
-    """Look again and again during the block, and leave what is seen with the metrics."""
+    """Check the dependencies repeatedly during the block, and store the results in the metrics."""
 
     async def keep_looking() -> None:
         while True:

@@ -1,4 +1,4 @@
-"""Addresses of mail: which spellings are one account, and what a mail server is told (RFC 5321, 5891, 6531)."""
+"""E-mail addresses: which spellings are one account, and how mail servers get them (RFC 5321, 5891, 6531)."""
 
 import unicodedata
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Address:
     written: str
     """As its owner wrote it, without the blanks around it."""
     local: str
-    """What stands before the @, in NFC."""
+    """The local part, in NFC."""
     domain: str
     """The domain as DNS knows it: A-labels (IDNA2008), so that no two domains of different owners are one."""
 

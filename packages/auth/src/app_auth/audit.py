@@ -1,4 +1,4 @@
-"""The audit: what happened to accounts, written in the transaction of what it tells of."""
+"""The audit: events of accounts, written in the transaction of the event."""
 
 from enum import StrEnum
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""What authentication needs in a process: built once from the settings, closed at the end."""
+"""The parts of authentication in a process: built once from the settings, closed at the end."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""From where a request comes."""
+"""The client of a request, before authentication."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What can go wrong with accounts, login sessions and tokens; `detail` is the sentence that clients see."""
+"""The errors of accounts, login sessions and tokens; the docstring is the `detail` that clients see."""
 
 from datetime import timedelta
 from typing import Any

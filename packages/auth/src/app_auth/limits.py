@@ -75,12 +75,12 @@ class Hit:
     name: str
     """Of the setting that limits it."""
     key: str
-    """Of the bucket: what is counted, as a digest."""
+    """The key of the bucket, as a digest."""
     limit: Limit
 
 
 def network_of(address: str | None) -> str:
-    """Return what counts as one place: an IPv4 address, the /64 of an IPv6 address; all without an address are one."""
+    """Return the network that counts as one client: an IPv4 address, the /64 of an IPv6 address, or one for none."""
     if address is None:
         return ""
     ip = ip_address(address)

@@ -132,7 +132,7 @@ class MailSettings(BaseModel, frozen=True, hide_input_in_errors=True):
 
     @property
     def server(self) -> UrlParts:
-        """What the URL says."""
+        """The parsed URL of the mail server."""
         return read_url(self.url.get_secret_value(), schemes=SCHEMES)
 
     @property
@@ -142,7 +142,7 @@ class MailSettings(BaseModel, frozen=True, hide_input_in_errors=True):
         return server.scheme == "smtps" or (server.scheme == "smtp" and wants_tls(self.tls, [server.host]))
 
     def tls_context(self) -> ssl.SSLContext:
-        """Return what TLS with the server is made of."""
+        """Return the TLS context for the server."""
         context = ssl.create_default_context()
         if not self.requires_tls:  # on this machine, or without TLS: no authority certifies "localhost"
             context.check_hostname = False

@@ -1,4 +1,4 @@
-"""One-time tokens: derived from what a row says and from a key that the database does not know (ADR-0028)."""
+"""One-time tokens: derived from a row, and from a key that is not in the database (ADR-0028)."""
 
 import base64
 import hashlib

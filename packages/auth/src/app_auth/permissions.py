@@ -1,4 +1,4 @@
-"""What a user may do beyond their own things."""
+"""The permissions of a user beyond their own account."""
 
 from app_auth.addresses import canonical_email
 from app_auth.audit import SHELL, Event, audit

@@ -33,7 +33,7 @@ from app_db.types import new_id, utcnow
 
 @dataclass(frozen=True, slots=True)
 class IssuedTokens:
-    """What a client keeps. The refresh token is derived, returned, and stored nowhere."""
+    """The tokens of a client. The refresh token is derived, returned, and stored nowhere."""
 
     access_token: str
     access_expires_at: datetime
@@ -270,7 +270,7 @@ async def _held(session: Session, principal: Principal) -> UserSessionRepository
 def _issue(
     auth: Auth, claims: RefreshClaims, *, user_id: UUID, key_id: str, expires_at: datetime, now: datetime | None
 ) -> IssuedTokens:
-    # By the clock of the process: an access token is no row, and processes are what read it.
+    # By the clock of the process, because processes verify access tokens, and no row holds them.
     access_token, access_expires_at = auth.access_tokens.issue(
         user_id=user_id, session_id=claims.session_id, now=now or utcnow()
     )

@@ -78,7 +78,7 @@ class SharedWindows:
         return None if answer is None else (answer[0] / 1000, answer[1])
 
     async def give_back(self, hits: Sequence[Hit], *, stamp: int) -> None:
-        """Take back what was counted at `stamp`; without an answer it stays counted."""
+        """Remove the hit that was counted at `stamp`; if Valkey does not answer, it stays counted."""
         async with self._valkey.pipeline(transaction=False) as pipeline:
             for key in _keys(hits):
                 pipeline.lrem(key, 1, str(stamp))
@@ -107,7 +107,7 @@ class SharedWindows:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What was counted, so that it can be given back."""
+    """The counted hits of an attempt, so that they can be removed again."""
 
     stamp: float
     shared_stamp: int | None

@@ -33,7 +33,7 @@ def _parse_header(segment: str) -> dict[str, Any]:  # Any: JSON
 
 @dataclass(frozen=True, slots=True)
 class AccessClaims:
-    """What a verified access token says."""
+    """The claims of a verified access token."""
 
     user_id: UUID
     session_id: UUID

@@ -37,7 +37,7 @@ class LocalWindows:
         return 0.0
 
     def give_back(self, hits: Sequence[Hit], *, stamp: float) -> None:
-        """Take back what was counted at `stamp`."""
+        """Remove the hit that was counted at `stamp`."""
         for hit in hits:
             stamps = self._stamps.get(hit.key, [])
             if stamp in stamps:

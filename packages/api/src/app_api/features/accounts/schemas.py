@@ -1,4 +1,4 @@
-"""What the auth endpoints take and give."""
+"""The requests and responses of the auth endpoints."""
 
 from typing import Annotated, Literal, Self
 from uuid import UUID
@@ -9,7 +9,7 @@ from app_api.description import NEW_PASSWORD
 from app_api.problems import InvalidRequest
 from app_auth.sessions import IssuedTokens
 
-# Characters. The rules themselves are the service's; these keep what reaches it bounded.
+# Characters. The service has the rules; these limits only bound its input.
 Email = Annotated[str, Field(max_length=320, json_schema_extra={"format": "email"})]
 Password = Annotated[SecretStr, Field(max_length=1024)]
 # The description of the API has the minLength that is set in its place.
@@ -23,7 +23,7 @@ class UnsupportedGrantType(InvalidRequest):
 
 
 class TokenRequest(BaseModel, extra="forbid"):
-    """What a token endpoint takes: an absent parameter has a name of its own there (RFC 6749, 5.2)."""
+    """The form of a token endpoint: a missing parameter has its own error code there (RFC 6749, 5.2)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -64,7 +64,7 @@ class RefreshTokenCreate(TokenRequest):
 
 
 class AccessTokenRead(BaseModel):
-    """What a sign-in and a refresh return; times are epoch seconds."""
+    """The response to a sign-in and a refresh; times are epoch seconds."""
 
     token_type: Literal["Bearer"] = "Bearer"  # noqa: S105  # the name of a scheme
     access_token: str
@@ -74,7 +74,7 @@ class AccessTokenRead(BaseModel):
 
     @classmethod
     def of(cls, tokens: IssuedTokens) -> Self:
-        """Translate what the service issued."""
+        """Return the schema of issued tokens."""
         return cls(
             access_token=tokens.access_token,
             expires_at=int(tokens.access_expires_at.timestamp()),

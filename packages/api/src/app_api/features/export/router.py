@@ -1,4 +1,4 @@
-"""What we hold about the bearer, for the bearer."""
+"""Exports of all data about the bearer."""
 
 from collections.abc import AsyncIterator
 from uuid import UUID

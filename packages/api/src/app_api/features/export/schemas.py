@@ -6,6 +6,6 @@ from pydantic import BaseModel
 
 
 class JobAccepted(BaseModel):
-    """Where to look for what was started."""
+    """The job that writes the export."""
 
     job_id: UUID

@@ -1,4 +1,4 @@
-"""What operators do to jobs and queues, and what they look at."""
+"""Routes for operators: they list jobs, queues and workers, and act on them."""
 
 from typing import Annotated
 from uuid import UUID
@@ -41,7 +41,7 @@ async def list_queues(operator: OperatorDep, session: SessionDep) -> QueueList:
 
 @router.post("/queues/{name:path}/pause", status_code=204, responses=problem_responses(service.QueueNotFound))
 async def pause_queue(name: QueueName, operator: OperatorDep, session: SessionDep) -> None:
-    """Let no job of the queue start, after three seconds at the latest; what runs goes on. May be repeated."""
+    """Start no more jobs of the queue, within three seconds; running jobs continue. May be repeated."""
     await service.pause(session, name)
 
 

@@ -41,7 +41,7 @@ class JobPage(Page[JobRead]):
 
 
 class JobErrorRead(BaseModel):
-    """What went wrong in one attempt."""
+    """An attempt that failed."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -53,7 +53,7 @@ class JobErrorRead(BaseModel):
 
 
 class JobInternals(BaseModel):
-    """What only operators see of a job."""
+    """A job with the fields that only operators see."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -61,7 +61,7 @@ class JobInternals(BaseModel):
     payload_version: int
     priority: int
     max_attempts: int | None
-    """Null means what the handler says."""
+    """Null means the limit of the handler."""
     redeliveries: int
     crashes: int
     worker_id: UUID | None
@@ -101,12 +101,12 @@ class JobSelection(BaseModel, extra="forbid"):
     queue: Name | None = None
 
     def to_filter(self) -> JobFilter:
-        """Return what the ledger is asked with."""
+        """Return the filter for the ledger."""
         return JobFilter(state=self.state, kind=self.kind, queue=self.queue)
 
 
 class BulkAction(BaseModel, extra="forbid"):
-    """What to do to which jobs."""
+    """An action, and the jobs to apply it to."""
 
     filter: JobSelection
     action: Action
@@ -119,7 +119,7 @@ class BulkResult(BaseModel):
 
 
 class QueueRead(BaseModel):
-    """How a queue is, and what an operator has set for it."""
+    """A queue with its settings and figures."""
 
     model_config = ConfigDict(from_attributes=True)
 

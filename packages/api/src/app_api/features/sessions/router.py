@@ -21,7 +21,7 @@ router = APIRouter(
 
 @router.get("")
 async def list_sessions(principal: PrincipalDep, session: SessionDep) -> SessionList:
-    """List the places where the bearer is signed in."""
+    """List the login sessions of the bearer."""
     living = await sessions.list_sessions(session, principal)
     return SessionList(items=[SessionRead.of(user_session, principal) for user_session in living])
 

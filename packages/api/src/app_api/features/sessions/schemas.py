@@ -20,7 +20,7 @@ class SessionRead(BaseModel):
     expires_at: datetime
     """When it ends, unless it is refreshed before."""
     client_address: str | None
-    """Where the sign-in came from."""
+    """The address of the client that signed in."""
     user_agent: str | None
     """The user agent that the client sent: it may claim anything."""
     current: bool
@@ -28,7 +28,7 @@ class SessionRead(BaseModel):
 
     @classmethod
     def of(cls, user_session: UserSession, principal: Principal) -> Self:
-        """Translate what is stored."""
+        """Return the schema of a stored session."""
         return cls(
             id=user_session.id,
             created_at=user_session.created_at,
