@@ -1,4 +1,4 @@
-"""What is stored and how it is asked for."""
+"""Models, repositories, engines and the job ledger."""
 
 from app_db.engine import Database, open_database, script_session
 from app_db.session import Session

@@ -82,7 +82,7 @@ def _server_settings(settings: DatabaseSettings, name: str, *, read_only: bool) 
 def _connecting(
     dsn: str, settings: DatabaseSettings, vet: Vet | None, failures: Counter[str], **options: Any
 ) -> Callable[[], Awaitable[Connection]]:
-    """Return what makes the connections of an engine."""
+    """Return the function that makes the connections of an engine."""
     hosts = Hosts(dsn, connect_timeout=settings.connect_timeout)
     command_timeout = settings.command_timeout and settings.command_timeout.total_seconds()
     limits = Limits(settings.idle_in_transaction_timeout, settings.transaction_timeout)

@@ -27,13 +27,13 @@ class Dialect(PGDialect_asyncpg):  # Any below: what SQLAlchemy gives no types
         super().__init__(**options)  # type: ignore[no-untyped-call]  # SQLAlchemy gives it no types
         self._only_reads = only_reads
         self.suspected_at = 0.0
-        """When a statement last ended without an answer: what has not been used since is asked before it is."""
+        """When a statement last got no reply: connections that were not used since are pinged before use."""
         self.left_at = 0.0
-        """When its server was found to be silent, or no primary any more: what was opened before is not used again."""
+        """When the server was found silent, or no longer primary: connections opened before are not used again."""
         self._condemned_at = 0.0
 
     def do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
-        """Execute a statement; once more where what was remembered of the schema is out of date."""
+        """Execute a statement; repeat it once if a cached plan or type is out of date."""
         is_first = cursor._adapt_connection._transaction is None
         try:
             cursor.execute(statement, parameters)
@@ -45,13 +45,13 @@ class Dialect(PGDialect_asyncpg):  # Any below: what SQLAlchemy gives no types
         cursor._connection.idle_since = time.monotonic()
 
     def do_terminate(self, dbapi_connection: Any) -> None:
-        """Close at once what was opened before a connection fell silent; say goodbye to all others."""
+        """Terminate a connection that was opened before another fell silent; close all others regularly."""
         if dbapi_connection.driver_connection.opened_at <= self._condemned_at:
             dbapi_connection.driver_connection.terminate()  # guard: test_one_silent_connection_condemns_the_others
         super().do_terminate(dbapi_connection)
 
     def condemn(self) -> None:
-        """Believe nothing good of what is open now: one of its kind has fallen silent."""
+        """Terminate all open connections at their end, without a goodbye, because one of them has fallen silent."""
         self._condemned_at = time.monotonic()
 
     def suspect(self) -> None:
@@ -59,14 +59,14 @@ class Dialect(PGDialect_asyncpg):  # Any below: what SQLAlchemy gives no types
         self.suspected_at = time.monotonic()
 
     def leave(self) -> None:
-        """Use nothing of what is open now: it is silent, or another server may have taken over."""
+        """Use no open connection again: the server is silent, or another one may be the primary."""
         self.left_at = time.monotonic()
 
     def _forget_plans(self) -> None:
         self._invalidate_schema_cache()  # type: ignore[no-untyped-call]  # as above
 
     def _takes_back(self, cursor: Any, statement: str, error: Any, *, is_first: bool) -> bool:
-        """Forget what is out of date, and what was done; return whether the statement may be sent again."""
+        """Drop the caches that are out of date, roll back, and return whether the statement may be repeated."""
         connection, cause = cursor._adapt_connection, error.__cause__
         driver = connection._connection
         if not is_out_of_date(cause, was_known=driver.prepared_at < driver.idle_since):

@@ -1,4 +1,4 @@
-"""What we add to a connection of asyncpg: a commit that is one, and what is known of it when it fails."""
+"""An asyncpg connection that checks its commits, and knows why a transaction ended."""
 
 import asyncio
 import socket
@@ -23,7 +23,7 @@ _TICK = timedelta(milliseconds=50)
 
 
 class Limits(NamedTuple):
-    """What the server allows a transaction; nothing is no limit."""
+    """The time limits of a transaction in the server; None is no limit."""
 
     idle: timedelta
     total: timedelta
@@ -73,7 +73,7 @@ class TransactionEnded(Exception):
 
 
 class DriverConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
-    """A connection that tells whether it committed, and at what it has failed."""
+    """A connection that raises when a COMMIT did not commit, with the error that caused it."""
 
     def __init__(self, *args: Any, **options: Any) -> None:  # Any: asyncpg's business
         super().__init__(*args, **options)
@@ -106,16 +106,16 @@ class DriverConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has
         return status
 
     async def prepare(self, query: str, **options: Any) -> Any:  # Any: as asyncpg
-        """Do what asyncpg does. Where another statement succeeded since, this one was known before it failed."""
+        """Prepare as asyncpg does, and note when: a statement that failed later, after another success, was known."""
         self.prepared_at = time.monotonic()
         return await super().prepare(query, **options)
 
     async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109  # as asyncpg
-        """Say goodbye, but not for long: who gave this connection up has no time left for it."""
+        """Close the connection within a short time: the caller that gave it up has no time left."""
         await super().close(timeout=min(timeout or PATIENCE_WITH_A_GOODBYE, PATIENCE_WITH_A_GOODBYE))
 
     def limit(self, *, idle: timedelta, total: timedelta) -> None:
-        """Note what the server allows this transaction from now on."""
+        """Note the time limits of this transaction in the server."""
         self.limits = Limits(idle, total)
         self._began_at = time.monotonic()
 

@@ -13,20 +13,20 @@ class AppError(Exception):
 
     @classmethod
     def describe(cls) -> str:
-        """Return what the caller is told: the docstring of the class, one fixed sentence per code."""
+        """Return the `detail` for clients: the docstring of the class, one fixed sentence per code."""
         return inspect.cleandoc(cls.__doc__ or cls.code)
 
     def explain(self) -> str:
-        """Return what this caller is told: the same sentence, with numbers where the class has some."""
+        """Return the `detail` of this error: the same sentence, with numbers if the class has some."""
         return self.describe()
 
     @property
     def members(self) -> dict[str, Any]:  # Any: JSON
-        """What else a client may use, in members of the problem document (RFC 9457, 3.2)."""
+        """Further members of the problem document (RFC 9457, 3.2)."""
         return {}
 
     def reason(self) -> str:
-        """Return what operators are told on a command line: more than clients where more is known."""
+        """Return the text for operators on a command line, which may say more than clients learn."""
         return self.explain()
 
     async def aftermath(self, session: Session) -> None:

@@ -1,4 +1,4 @@
-"""Whose fault a failure is: that of the statement, of the moment, or of a database that cannot do what it should."""
+"""Blame: whether the statement, a clash with others, or an outage of the database caused a failure."""
 
 import re
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ class DatabaseUnavailable(Unavailable):
     code = "database_unavailable"
 
     def reason(self) -> str:
-        """Return what a server that answered has said."""
+        """Return the reply of the server."""
         return str(self.__cause__) if isinstance(self.__cause__, Refused) else self.describe()
 
 
@@ -57,10 +57,10 @@ class Refused(NoAnswer):
 
 
 class Blame(StrEnum):
-    """What has to change before the same can succeed."""
+    """The cause of a failure, which has to change before the same can succeed."""
 
     STATEMENT = "statement"
-    """Our code, or what it was given: it fails again."""
+    """The code of the application or its input: it fails again."""
     MOMENT = "moment"
     """Nothing but the time: it ran into a limit or into somebody else, and has a part in that."""
     SERVER = "server"
@@ -113,7 +113,7 @@ def blame(error: BaseException, *, read_only: bool = False) -> Blame:
 
 
 def is_outage(error: BaseException, *, read_only: bool = False) -> bool:
-    """Whether the same may succeed a moment later: who asked is told to come back."""
+    """Return whether the same may succeed a moment later, so that the client should retry."""
     return blame(error, read_only=read_only) is not Blame.STATEMENT
 
 
@@ -130,7 +130,7 @@ def is_damage(error: BaseException) -> bool:
 
 
 def is_storage(cause: BaseException | None) -> bool:
-    """Whether an error of the driver comes from where PostgreSQL reads and writes its files."""
+    """Return whether an error of the driver comes from PostgreSQL's code for files."""
     state: str = getattr(cause, "sqlstate", None) or ""
     where: str = getattr(cause, "server_source_filename", None) or ""
     return bool(_STORAGE.fullmatch(where)) and state.startswith(("42", "54", *_DAMAGE_CLASSES))
@@ -177,7 +177,7 @@ def _blame_for(state: str, text: str) -> Blame:
 
 
 def said_by_the_server(error: BaseException) -> BaseException | None:
-    """Return the driver's own error; of a connection that the server closed, what the server said with that."""
+    """Return the driver's own error; for a closed connection, the server's reason for closing it."""
     if isinstance(error, DBAPIError):
         error = error.orig or error
     cause = error.__cause__ or error

@@ -1,4 +1,4 @@
-"""A unit of work, as SQLAlchemy has it, with what we add to it."""
+"""The session: SQLAlchemy's unit of work, with checks of its own."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from app_db.driver import TransactionDivided
 
 
 class _Flushing(orm.Session):
-    """SQLAlchemy's, which remembers at what a flush has failed; it says of that in words alone what it was."""
+    """SQLAlchemy's session, which remembers the error of a failed flush; SQLAlchemy keeps only its text."""
 
     failed_at: Exception | None = None
 

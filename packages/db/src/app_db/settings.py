@@ -1,4 +1,4 @@
-"""Where the database is and how long anybody waits for it."""
+"""The settings of the database: its URLs, pools and timeouts."""
 
 from collections.abc import Iterator
 from datetime import timedelta

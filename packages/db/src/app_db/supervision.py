@@ -1,4 +1,4 @@
-"""What an engine notices about its connections: which may be used, and what has to follow when one fails."""
+"""The supervision of an engine's connections: which may be used, and what follows when one fails."""
 
 import time
 from collections import Counter
@@ -19,7 +19,7 @@ UNKNOWN = "08003"
 """SQLSTATE of a lost connection, if the server gave none."""
 LIMITS = {"25P03": IDLE_LIMIT, "25P04": TOTAL_LIMIT}
 KINDS = ("damaged", "refused", "silent", "unreachable")
-"""Of what is counted in `Database.failures`."""
+"""The kinds of failures in `Database.failures`."""
 
 
 def ping_when_idle(engine: AsyncEngine, *, after: timedelta, timeout: timedelta, failures: Counter[str]) -> None:
@@ -58,7 +58,7 @@ def ping_when_idle(engine: AsyncEngine, *, after: timedelta, timeout: timedelta,
 
 
 def watch_errors(engine: AsyncEngine, *, failures: Counter[str], only_reads: bool) -> None:
-    """Name what asyncpg lets through bare, and leave connections that are good for nothing any more."""
+    """Wrap bare errors of asyncpg, and stop using connections that are lost."""
     dialect = _dialect_of(engine)
 
     @event.listens_for(engine.sync_engine, "handle_error")
@@ -90,7 +90,7 @@ def watch_errors(engine: AsyncEngine, *, failures: Counter[str], only_reads: boo
 
 
 def leave_together(engine: AsyncEngine, reads: AsyncEngine) -> None:
-    """Let an engine that reads what the other one writes leave a server with it: no read is refused by a standby."""
+    """Let the read engine leave a server together with the write engine."""
     dialect = _dialect_of(reads)
 
     @event.listens_for(engine.sync_engine, "handle_error")
@@ -106,6 +106,6 @@ def _dialect_of(engine: AsyncEngine) -> Dialect:
 
 
 def _driver_of(context: ExceptionContext) -> DriverConnection | None:
-    """Return the connection that failed; None where none had been made."""
+    """Return the connection that failed; None if none was made."""
     driver = context.connection and context.connection.connection.driver_connection
     return driver if isinstance(driver, DriverConnection) else None

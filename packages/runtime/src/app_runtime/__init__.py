@@ -1,1 +1,1 @@
-"""What a process needs before it does anything: configuration, logs, figures, traces, TLS, its end."""
+"""The basis of every process: configuration, logs, metrics, traces, TLS, and its end."""

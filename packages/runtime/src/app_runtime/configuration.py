@@ -55,7 +55,7 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """The texts of variables, and where each comes from, for people."""
+    """The texts of variables, and the source of each, for people."""
 
     texts: Mapping[str, str]
     origins: Mapping[str, str]
@@ -166,7 +166,7 @@ def shown(settings: BaseModel, environ: Mapping[str, str], *, elsewhere: Collect
 
 
 def _without_secrets(url: str) -> str:
-    """Return where a URL leads, and nothing of who knocks there."""
+    """Return a URL without its credentials."""
     parts = _URL.fullmatch(url)
     # What is no plain URL may have its password anywhere: one with a slash in it looks like a path.
     return f"{parts['scheme']}{'…@' if parts['user'] else ''}{parts['place']}" if parts else "…"

@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 
 PATIENCE: Final = timedelta(seconds=0.5)
 INTERRUPTED: Final = 130
-"""The status of what Ctrl-C has ended, as a shell has it."""
+"""The exit status after Ctrl-C, as shells use it."""
 
 
 def end_soon(*, patience: timedelta = PATIENCE) -> None:

@@ -1,10 +1,10 @@
-"""What commands print: an answer that cannot be written is one line, not a trace."""
+"""The output of commands: if it cannot be written, one line says so instead of a traceback."""
 
 import os
 import sys
 
 SIGPIPE_STATUS = 141
-"""What shells show of a program that a closed pipe ended."""
+"""The exit status after a closed pipe, as shells use it."""
 
 
 def write_out(text: str) -> None:

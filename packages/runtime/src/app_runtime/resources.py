@@ -26,7 +26,7 @@ class Resource:
 
 
 def found_resources(package: str) -> dict[type, Resource]:
-    """Return what features open, by its type: the async generators in their `resources.py`.
+    """Return the resources of features by type: the async generators in their `resources.py`.
 
     Raises:
         FeatureError: a file has none, one does not say what it yields, or two yield the same type.

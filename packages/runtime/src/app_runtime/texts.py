@@ -1,4 +1,4 @@
-"""Texts of a size: of what is too long, the beginning and the end are kept, and how much is missing between them."""
+"""Cuts texts that are too long: beginning and end are kept, with a note of how much is missing."""
 
 
 def cut(text: str, limit: int) -> str:

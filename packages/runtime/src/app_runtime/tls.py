@@ -1,4 +1,4 @@
-"""When what is said to a server is encrypted: the same rule for Postgres, Valkey and mail (ADR-0046)."""
+"""When connections are encrypted: one rule for Postgres, Valkey and mail (ADR-0046)."""
 
 from collections.abc import Iterable
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Where Valkey is, and how long anybody waits for it."""
+"""The settings of Valkey: its URL, timeout and TLS."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Every cron there is: what features have in `crons.py`."""
+"""The crons of all features, from their `crons.py`."""
 
 from collections.abc import Iterator
 

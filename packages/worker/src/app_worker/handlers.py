@@ -1,4 +1,4 @@
-"""Every handler there is: what features have in `handlers.py`."""
+"""The handlers of all features, from their `handlers.py`."""
 
 from collections.abc import Iterator
 

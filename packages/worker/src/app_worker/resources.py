@@ -1,4 +1,4 @@
-"""What handlers ask for besides their job and payload, by its type: what features open in `resources.py`."""
+"""Resources of handlers: features open them in `resources.py`, and handlers get them by their type."""
 
 import functools
 import inspect
@@ -31,7 +31,7 @@ def needs_of(handler: Handler) -> Mapping[str, type]:
 
 
 def require_resources(handlers: Iterable[Handler], provided: Collection[type]) -> None:
-    """Refuse handlers that ask for what no feature opens.
+    """Refuse handlers with a parameter that no feature provides.
 
     Raises:
         FeatureError: names the handler, and what it asks for.
@@ -44,7 +44,7 @@ def require_resources(handlers: Iterable[Handler], provided: Collection[type]) -
 
 
 def supplied(handlers: Iterable[Handler], opened: Opened) -> Iterator[Handler]:
-    """Yield the handlers, each with what it asks for; one that is not given it says so when it is called."""
+    """Yield the handlers with their resources bound; a handler without one raises an error when it is called."""
     for handler in handlers:
         needs = needs_of(handler)
         if missing := [asked.__name__ for asked in needs.values() if asked not in opened]:

@@ -67,7 +67,7 @@ class CommandSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     """
 
     env: Environment = Environment.PRODUCTION
-    """In production, what is not safe does not start."""
+    """In production, unsafe settings are refused."""
     database: DatabaseSettings
     auth: OneTimeSettings
     mail: MailSettings = MailSettings()
@@ -78,7 +78,7 @@ class CommandSettings(BaseModel, frozen=True, hide_input_in_errors=True):
 
 
 class WorkerSettings(CommandSettings):
-    """What `run` needs besides."""
+    """The settings of `run`, besides those of other commands."""
 
     redis: ValkeySettings
     metrics: MetricsSettings = MetricsSettings()

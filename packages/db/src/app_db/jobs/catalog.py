@@ -1,4 +1,4 @@
-"""Every kind of job there is: what features have in `payloads.py`."""
+"""The catalog: the payload classes of all features, from their `payloads.py`."""
 
 import inspect
 from collections.abc import Iterator

@@ -64,9 +64,9 @@ class UserSession(Base):
     """Moves with each refresh, never beyond `expires_at`, so it alone decides whether the session lives."""
     expires_at: Mapped[datetime]
     client_address: Mapped[str | None] = mapped_column(Text)
-    """Where the sign-in came from, as the outermost trusted proxy saw it."""
+    """The address of the client that signed in, as the outermost trusted proxy saw it."""
     user_agent: Mapped[str | None] = mapped_column(Text)
-    """What the client called itself, cut at 256 characters."""
+    """The user agent of the client, cut at 256 characters."""
 
     def is_expired(self, now: datetime) -> bool:
         """Return whether the session has expired, so that none of its tokens is accepted."""
@@ -74,7 +74,7 @@ class UserSession(Base):
 
 
 class TokenPurpose(StrEnum):
-    """What a one-time token allows."""
+    """The purpose of a one-time token."""
 
     VERIFY_EMAIL = "verify_email"
     RESET_PASSWORD = "reset_password"  # noqa: S105  # a purpose

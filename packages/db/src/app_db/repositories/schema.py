@@ -40,7 +40,7 @@ NEEDED_REVISIONS: Final = needed_by([schema, *(found.module for found in FEATURE
 
 @dataclass(frozen=True, slots=True)
 class SchemaState:
-    """What one look at the schema has found."""
+    """The state of the schema."""
 
     is_ready: bool
     """The revisions that this code needs have been applied; newer ones may have been too."""
@@ -55,7 +55,7 @@ class SchemaRepository:
     session: Session
 
     async def state(self) -> SchemaState:
-        """Return what the schema is like."""
+        """Return the state of the schema."""
         return SchemaState(*(await self.session.execute(_STATE, {"revisions": NEEDED_REVISIONS})).one())
 
     async def is_ready(self) -> bool:

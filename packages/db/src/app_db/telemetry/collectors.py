@@ -1,4 +1,4 @@
-"""What every process counts of its database: how its pools are used, what it enqueued, what failed."""
+"""Metrics of the database in every process: the use of pools, enqueued jobs, failures."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -44,7 +44,7 @@ class PoolCollector(Collector):
 
 
 class EnqueuedCollector(Collector):
-    """Exports what the database counts itself."""
+    """Exports the counters of `Database`."""
 
     def __init__(self, kinds: Sequence[str], enqueued: Mapping[str, int]) -> None:
         self._zeros = dict.fromkeys(kinds, 0)

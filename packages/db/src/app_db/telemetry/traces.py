@@ -23,7 +23,7 @@ _TRACE_CONTEXT = TraceContextTextMapPropagator()
 
 
 class DatabaseTraces(Traces):
-    """What traces one process, with its SQL and its jobs."""
+    """Traces of one process, with its SQL and its jobs."""
 
     @asynccontextmanager
     async def tracing(self, database: Database) -> AsyncIterator[None]:

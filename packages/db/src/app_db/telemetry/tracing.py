@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from app_db.telemetry.traces import DatabaseTraces
 
 type Tracing = DatabaseTraces | None
-"""What traces this process; None where nothing does."""
+"""The traces of this process; None if tracing is off."""
 
 
 def traces_of(settings: TracingSettings, *, service: str) -> Tracing:

@@ -1,1 +1,1 @@
-"""How a process is seen from outside: logs, metrics and health; `app-runtime[telemetry]` installs what they need."""
+"""Telemetry of a process: logs, metrics and health; `app-runtime[telemetry]` installs its dependencies."""

@@ -53,7 +53,7 @@ class Health(NamedTuple):
     signs: Mapping[str, Any]
     """For people, as JSON."""
     complaint: str | None = None
-    """What is wrong, if it should be restarted."""
+    """Why the process should be restarted, or None."""
 
 
 class Endpoint(ThreadingMixIn, TCPServer):
@@ -94,7 +94,7 @@ class Endpoint(ThreadingMixIn, TCPServer):
         return int(self.socket.getsockname()[1])
 
     def get_request(self) -> Any:  # Any: as in the standard library
-        """Accept a client, also where the process has no descriptors left: that is when it is asked."""
+        """Accept a client, even if the process has no descriptors left, because that is when health matters."""
         try:
             return super().get_request()
         except OSError as error:
@@ -104,7 +104,7 @@ class Endpoint(ThreadingMixIn, TCPServer):
             return super().get_request()
 
     def server_close(self) -> None:
-        """Close the port, and what was kept in reserve."""
+        """Close the port and the reserved descriptor."""
         super().server_close()
         self._reserve.give_up()
 
@@ -124,7 +124,7 @@ class Endpoint(ThreadingMixIn, TCPServer):
             self._reserve.take()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log what went wrong with a client, unless it only went away."""
+        """Log the error of a client, unless the client has only disconnected."""
         error = sys.exception()
         if not isinstance(error, OSError):
             log.error("telemetry_failed", exc_info=error)

@@ -41,7 +41,7 @@ class LogSettings(BaseModel, frozen=True):
 
 
 class Lines:
-    """What structlog's events end in: not the logging module, which costs an access line as much as its request."""
+    """The sink of structlog's events. The logging module would cost an access line as much as its request."""
 
     def __init__(self, name: str = "") -> None:
         self.name = name

@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 log = structlog.get_logger(__name__)
 
 ROOM: Final = 1024 * 1024
-"""Bytes that wait for the reader; what is written beyond them is dropped and counted."""
+"""Bytes that may wait for the reader; further output is dropped and counted."""
 PIECE: Final = 64 * 1024
 LAST_WORDS: Final = timedelta(seconds=1)
 """For so long a process that ends waits for the reader."""
@@ -48,7 +48,7 @@ class Outlet(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]  # a plain attribute there
-        """Return what the text is written as."""
+        """Return the encoding of the text."""
         return "utf-8"
 
     def fileno(self) -> int:
@@ -64,7 +64,7 @@ class Outlet(io.TextIOBase):
         return True
 
     def write(self, text: str, /) -> int:
-        """Put the text aside, or drop it where there is no room. Never waits."""
+        """Buffer the text, or drop it if the buffer is full. Never waits."""
         data = text.encode(errors="backslashreplace")
         with self._lock:
             if self._size + len(data) > self._room:  # guard: test_what_finds_no_room_is_dropped_and_counted
@@ -120,7 +120,7 @@ class Outlet(io.TextIOBase):
 
 
 class OutletCollector(Collector):
-    """Exports what was dropped of standard output and error."""
+    """Exports how many lines of standard output and error were dropped."""
 
     def collect(self) -> Iterator[Metric]:
         """Yield `app_log_lines_dropped_total`."""

@@ -1,4 +1,4 @@
-"""What every process counts alike: what it is made of, what it uses, and the lines of its log that were lost."""
+"""Metrics of every process: its versions, its use of resources, and its lost log lines."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version

@@ -24,13 +24,13 @@ from structlog.typing import EventDict, WrappedLogger
 ASKED_PER_SECOND = 10
 """So many requests in a second are traced because their caller asks for it: strangers must not choose our cost."""
 LAST_WORDS = 2.0
-"""Seconds that a process that stops gives the collector to take what is left."""
+"""Seconds that a stopping process gives the collector to accept the remaining spans."""
 LONGEST = 2048
 """Characters of an attribute, such as the text of a statement or a path."""
 
 
 class Traces:
-    """What traces one process, into no global of OpenTelemetry's."""
+    """The traces of one process, without OpenTelemetry's globals."""
 
     def __init__(self, endpoint: str, sample: float, service: str) -> None:
         self.endpoint = endpoint
@@ -120,6 +120,6 @@ def add_trace_id(logger: WrappedLogger, method: str, event_dict: EventDict) -> E
 
 
 def fail(span: Span, error: BaseException) -> None:
-    """Say that it failed, and not why: messages hold what users typed. The log has them under the same trace id."""
+    """Record that it failed, without the message, which may hold input. The log has it under the same trace id."""
     span.set_attribute("error.type", type(error).__name__)
     span.set_status(StatusCode.ERROR)

@@ -1,4 +1,4 @@
-"""Whether this process traces. OpenTelemetry is imported only where a collector is named."""
+"""The settings of tracing. OpenTelemetry is imported only if a collector is configured."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ class TracingSettings(BaseModel, frozen=True):
 
 
 def log_processors(settings: TracingSettings, *, service: str) -> list[Processor]:
-    """Return what gives each line of the log the id of its trace, if the settings ask for traces.
+    """Return the log processor that adds the trace id to each line, if traces are enabled.
 
     Raises:
         Misconfigured: when the extra `tracing` is not installed.

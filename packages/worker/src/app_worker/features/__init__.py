@@ -1,1 +1,1 @@
-"""What jobs and crons of features do: one folder each, found by `app_runtime.discovery`."""
+"""Handlers and crons of features: one folder each, found by `app_runtime.discovery`."""

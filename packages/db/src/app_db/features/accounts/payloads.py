@@ -15,7 +15,7 @@ class WelcomeEmail(JobPayload):
 
 
 class Notice(StrEnum):
-    """What the owner of an account should hear of, whoever did it."""
+    """Events that the owner of an account is told of by mail."""
 
     REFRESH_REUSED = "refresh_reused"
     PASSWORD_CHANGED = "password_changed"  # noqa: S105  # the name of an event
@@ -55,7 +55,7 @@ class OneTimeEmail(JobPayload):
 
 
 class AccountErasure(JobPayload):
-    """Take away what the jobs of an account have left that was deleted: results, progress and errors."""
+    """Erase results, progress and errors of the jobs of a deleted account."""
 
     kind = "account.erase"
     user_id: UUID

@@ -1,1 +1,1 @@
-"""What is held about a user, for the user."""
+"""Exports of all data about a user, for the user."""

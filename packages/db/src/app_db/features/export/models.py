@@ -1,4 +1,4 @@
-"""What an export of an account holds, until its owner has fetched it."""
+"""The pieces of an export, until its owner has fetched it."""
 
 from datetime import datetime
 from uuid import UUID

@@ -6,7 +6,7 @@ from app_db.jobs.payload import JobPayload
 
 
 class AccountExport(JobPayload):
-    """Collect what we hold about a user; the job's result is the export."""
+    """Export all data about a user; the result of the job describes the export."""
 
     kind = "account.export"
     user_id: UUID

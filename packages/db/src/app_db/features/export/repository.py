@@ -25,7 +25,7 @@ class ExportRepository:
     session: Session
 
     async def begin(self, job_id: UUID) -> None:
-        """Forget what an earlier attempt at this job has written."""
+        """Delete the pieces that an earlier attempt of this job has written."""
         await self.session.execute(delete(ExportPart).where(ExportPart.job_id == job_id))
 
     async def add(self, job_id: UUID, number: int, *, user_id: UUID, content: bytes) -> None:

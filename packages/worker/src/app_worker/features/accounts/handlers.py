@@ -107,7 +107,7 @@ async def erase_account(job: JobContext, payload: AccountErasure) -> None:
 
     Results hold what an export has collected, and errors what a handler of yours has put into its exception.
     """
-    # First, so that what a job leaves that ends meanwhile is taken away as well.
+    # First, so that traces of jobs that end meanwhile are erased as well.
     async with job.transaction() as session:
         running = await may_leave_traces(session, payload.user_id)
     erased = 1

@@ -1,4 +1,4 @@
-"""What a user may ask for about themselves."""
+"""The job that writes an export of an account."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ ROOM = 128 * 1024
 
 @dataclass
 class _File:
-    """The export as it grows: what was written stands in the table, what was not is here."""
+    """An export in progress: full pieces are rows of the table, the rest is in memory."""
 
     job: JobContext
     user_id: UUID
@@ -41,7 +41,7 @@ class _File:
     rest: list[str] = field(default_factory=list)
 
     async def write(self, text: str, *, at_least: int = PIECE) -> None:
-        """Add to the file; what has come together is kept as a piece of it."""
+        """Add a text to the file; store a piece when enough has been collected."""
         self.rest.append(text)
         content = "".join(self.rest).encode()
         if len(content) >= at_least:
@@ -77,7 +77,7 @@ async def export_account(job: JobContext, payload: AccountExport) -> dict[str, A
 
 
 async def collect(job: JobContext, user_id: UUID, *, parts: Mapping[str, Export]) -> dict[str, Any]:
-    """Write the file of an export with these parts, and return what the job's result shows of it."""
+    """Write the file of an export with these parts, and return the result of the job."""
     steps = len(parts) + 1
     await job.set_progress({"done": 0, "of": steps, "step": "account"})
     async with job.transaction() as session:
@@ -99,7 +99,7 @@ async def collect(job: JobContext, user_id: UUID, *, parts: Mapping[str, Export]
 
 
 async def _write_part(file: _File, shown: _Shown, *, name: str, export: Export) -> dict[str, Any]:
-    """Write the part of a feature, and return what the result of the job shows of it."""
+    """Write the part of a feature, and return its entry in the result of the job."""
     part = await _read(file, export, after=None)
     await file.write(f", {json.dumps(name)}: ")
     if not isinstance(part, Slice):

@@ -1,4 +1,4 @@
-"""What each feature adds to an export: the function `export` in its `export.py`."""
+"""The parts of an export: each feature adds its own by the function `export` in its `export.py`."""
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -1,1 +1,1 @@
-"""What an export holds of jobs."""
+"""The part of jobs in an export."""

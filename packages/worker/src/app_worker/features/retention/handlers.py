@@ -27,7 +27,7 @@ async def prune_sessions(job: JobContext, payload: PruneSessions) -> dict[str, i
 
 @handles(PruneJobs, mode=Mode.LEASE, timeout=timedelta(minutes=10))
 async def prune_jobs(job: JobContext, payload: PruneJobs) -> dict[str, int]:
-    """Delete what ended long ago, in batches that are committed each for itself; the result says how many jobs.
+    """Delete jobs that ended long ago, in batches with a transaction each; the result is the number of jobs.
 
     How long is `app_db.jobs.retention.RETENTION`, and for completed jobs of a kind `@handles(…, keep=…)`.
     """

@@ -1,1 +1,1 @@
-"""What an export holds of login sessions."""
+"""The part of login sessions in an export."""
