@@ -219,7 +219,7 @@ async def test_a_handler_that_cancels_a_task_of_its_own_has_failed(jobs: Jobs, m
 
     assert (await jobs.get(delivery)).state is JobState.RETRYABLE
     (error,) = await jobs.errors(delivery)
-    assert error.error.startswith("app_worker.invocation.HandlerCancelled: The handler's task was cancelled")
+    assert error.error.startswith("app_worker.invocation.HandlerCancelled: ")
 
 
 async def test_a_tx_job_of_a_worker_that_stops_is_given_back(jobs: Jobs, make_runner: MakeRunner) -> None:
