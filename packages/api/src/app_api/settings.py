@@ -109,7 +109,7 @@ class ApiSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     """Only main.py reads it from the environment; everything else is handed the part that it needs."""
 
     env: Environment = Environment.PRODUCTION
-    """In production, what is not safe does not start."""
+    """In production, unsafe settings are refused."""
     database: DatabaseSettings
     redis: RedisSettings
     auth: AuthSettings
