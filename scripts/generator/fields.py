@@ -14,6 +14,8 @@ from generator.errors import Refused
 from generator.kinds import KINDS, Kind
 from generator.words import LONGEST_NAME, NAME, camel
 
+MOST_FIELDS: Final = 12
+"""With more, functions that name each of them are longer than a screen."""
 _FIELD: Final = re.compile(r"(?P<name>[^:]*):(?P<kind>[^?!]*)(?P<marks>[?!]*)")
 # Columns that each feature has, and names that its modules use for something else.
 _OWN: Final = frozenset({"id", "owner_id", "created_at", "updated_at"})
@@ -70,6 +72,8 @@ def parse(text: str) -> list[Field]:
     fields = [_field(each) for each in _split(text)]
     if not fields:
         raise Refused('name at least one field, as in fields="url:str title:str? tags:list[str]"')
+    if len(fields) > MOST_FIELDS:
+        raise Refused(f"{len(fields)} fields are too many: begin with up to {MOST_FIELDS}, add the others by hand")
     names = [field.name for field in fields]
     if twice := [name for name in names if names.count(name) > 1]:
         raise Refused(f"{twice[0]}: two fields have this name")

@@ -85,7 +85,8 @@ def test_there_is_one_newest_revision(root: Path) -> None:
 def only_drops(script: Script) -> bool:
     """Whether a revision takes things away and does nothing else, so that no code can need it."""
     upgrade = Path(script.path).read_text().partition("def upgrade")[2].partition("def downgrade")[0]
-    return {*re.findall(r"\bop\.(\w+)\(", upgrade)} - {"f"} <= {"drop_index", "drop_table"}
+    steps = re.findall(r"\bop\.(?!f\()(.+)", upgrade)
+    return bool(steps) and all(step.startswith("execute('-- squawk-ignore ban-drop-table") for step in steps)
 
 
 def test_the_code_needs_the_newest_revision(root: Path) -> None:

@@ -1,14 +1,12 @@
-"""A copy of the checkout to write features in, run by this environment's programs with the copy's sources."""
+"""A copy of the checkout to write features in, with an environment of its own."""
 
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.docs.checkout import ROOT, copied_checkout, reader_environment
+from tests.docs.checkout import copied_checkout, reader_environment
 
 AUTHOR = {f"GIT_{role}_{what}": "ada@example.test" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
@@ -21,11 +19,10 @@ class Copy:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run Python in it."""
-        sources = os.pathsep.join(str(path) for path in sorted(self.root.glob("packages/*/src")))
         return subprocess.run(
-            [sys.executable, *arguments],
+            [".venv/bin/python", *arguments],
             cwd=self.root,
-            env=reader_environment(PYTHONPATH=sources, PYTHONDONTWRITEBYTECODE="1", **AUTHOR),
+            env=reader_environment(PYTHONDONTWRITEBYTECODE="1", **AUTHOR),
             capture_output=True,
             text=True,
             check=False,
@@ -36,6 +33,12 @@ class Copy:
         done = self.run(*arguments)
         assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-4000:]}"
         return done.stdout
+
+    def make(self, target: str) -> None:
+        """Run make in it; it has to succeed."""
+        command, env = ["make", "--silent", target], reader_environment()
+        done = subprocess.run(command, cwd=self.root, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-4000:]}"
 
     def write(self, name: str, fields: str) -> str:
         """Write a feature."""
@@ -62,7 +65,6 @@ class Copy:
 def copy_of_checkout() -> Iterator[Copy]:
     """Copy the checkout for the time of the block."""
     with copied_checkout() as root:
-        yield Copy(root)
-
-
-__all__ = ["ROOT", "Copy", "copy_of_checkout"]
+        copy = Copy(root)
+        copy.make("install")
+        yield copy

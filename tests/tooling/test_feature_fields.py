@@ -53,6 +53,7 @@ def test_one_field_is_unique_per_owner(text: str, unique: list[str]) -> None:
     ("text", "reason"),
     [
         ("", "name at least one field"),
+        (" ".join(f"f{number}:int" for number in range(13)), "13 fields are too many: begin with up to 12"),
         ("url", "url: write a field as name:type"),
         ("url:", "url:: there is no type without a name; choose of str, text, int"),
         ("url:string", "url:string: there is no type string; choose of str, text, int"),

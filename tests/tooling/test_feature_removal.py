@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def checkout() -> Iterator[Copy]:
-    """A copy with a feature of the team and without our `export`."""
+    """A copy with a feature of the team."""
     with copy_of_checkout() as copy:
         copy.write("bookmarks", "url:str title:str? tags:list[str]")
         copy.commit()
@@ -19,10 +19,9 @@ def checkout() -> Iterator[Copy]:
 
 
 def prove_the_rest(checkout: Copy) -> None:
-    """Discovery, types, contracts, migrations, and what the kernel's own tests say of API and worker."""
+    """Discovery, all checks, migrations, and what tests of the kernel say of API and worker."""
     checkout.prove("-c", "import app_api.app, app_worker.main")
-    checkout.prove("-m", "ruff", "check")
-    checkout.prove("-m", "mypy")
+    checkout.make("check")
     checkout.prove("-m", "pytest", "-q", "tests/migrations/test_drift.py", "-k", "not planted")
     checkout.prove("-m", "pytest", "-q", "tests/migrations/test_revisions.py", "tests/architecture")
     checkout.prove("-m", "pytest", "-q", "packages/api/tests/test_docs.py", "packages/api/tests/test_probes.py")

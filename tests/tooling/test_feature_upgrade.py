@@ -26,6 +26,7 @@ def product() -> Iterator[Copy]:
     with copy_of_checkout() as groundwork:
         team = Copy(groundwork.root / ".data" / "product")
         groundwork.git("clone", "--quiet", ".", str(team.root))
+        team.make("install")
         for name, fields in (("bookmarks", "url:str"), ("notes", "label:str words:text"), ("visits", "place:UUID!")):
             team.write(name, fields)
             team.commit()

@@ -121,6 +121,22 @@ def test_a_revision_is_given_its_message_as_it_was_typed(message: str, tmp_path:
     assert not (ROOT / "pwned").exists()
 
 
+@pytest.mark.parametrize("text", [*MESSAGES, "url:str title:str? tags:list[str]"])
+def test_a_feature_is_given_its_name_and_fields_as_they_were_typed(text: str, tmp_path: Path) -> None:
+    shown = show_arguments(tmp_path, "feature", f"name={text}", f"fields={text}", f"singular={text}")
+
+    assert shown[1:] == ["add", f"--name={text}", f"--fields={text}", f"--singular={text}"]
+    assert show_arguments(tmp_path, "feature-remove", f"name={text}")[1:] == ["remove", f"--name={text}"]
+    assert not (ROOT / "pwned").exists()
+
+
+def test_a_feature_is_not_named_by_what_a_shell_has_exported() -> None:
+    run = make("feature", "--assume-old=install", name="bookmarks", fields="url:str")
+
+    assert run.returncode != 0
+    assert "'' cannot name a feature" in run.stderr
+
+
 def test_a_message_that_a_shell_has_exported_is_none() -> None:
     run = make("revision", m="drop everything")
 
