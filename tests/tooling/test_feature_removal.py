@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 def checkout() -> Iterator[Copy]:
     """A copy with a feature of the team."""
     with copy_of_checkout() as copy:
-        copy.write("bookmarks", "url:str title:str? tags:list[str]")
+        copy.write("clippings", "url:str title:str? tags:list[str]")
         copy.commit()
         yield copy
 
@@ -29,14 +29,16 @@ def prove_the_rest(checkout: Copy) -> None:
 
 
 def test_a_feature_that_a_team_has_written_goes_without_a_trace_but_its_revisions(checkout: Copy) -> None:
-    done = checkout.prove("scripts/feature.py", "remove", "--name=bookmarks")
+    done = checkout.prove("scripts/feature.py", "remove", "--name=clippings")
 
     left = checkout.git("ls-files", "--cached", "--others", "--exclude-standard").splitlines()
-    there = [path for path in left if "bookmarks" in path and (checkout.root / path).exists()]
+    there = [path for path in left if "clippings" in path and (checkout.root / path).exists()]
     assert [path.partition("_add_")[0][:19] for path in there if "_add_" in path] == ["migrations/versions"]
     assert len(there) == 2, there
-    assert "_remove_bookmarks_" in done
-    assert "Still mentioned" not in done
+    assert "_remove_clippings_" in done
+    mentions = done.partition("Still mentioned in:
+")[2].partition("Next:")[0].split()
+    assert mentions == ["tests/tooling/test_feature_removal.py"]  # this file
     prove_the_rest(checkout)
 
 
