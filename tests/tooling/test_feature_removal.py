@@ -36,8 +36,7 @@ def test_a_feature_that_a_team_has_written_goes_without_a_trace_but_its_revision
     assert [path.partition("_add_")[0][:19] for path in there if "_add_" in path] == ["migrations/versions"]
     assert len(there) == 2, there
     assert "_remove_clippings_" in done
-    mentions = done.partition("Still mentioned in:
-")[2].partition("Next:")[0].split()
+    mentions = done.partition("Still mentioned in:")[2].partition("Next:")[0].split()
     assert mentions == ["tests/tooling/test_feature_removal.py"]  # this file
     prove_the_rest(checkout)
 
