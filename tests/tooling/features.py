@@ -10,6 +10,13 @@ from tests.docs.checkout import copied_checkout, reader_environment
 
 AUTHOR = {f"GIT_{role}_{what}": "ada@example.test" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
+MIGRATIONS = ("tests/migrations/test_drift.py", "tests/migrations/test_revisions.py")
+UNPLANTED = "models_say or empty or newest or applied_again or tell_their_order or just_written or changes_no_source"
+"""Of these tests, those that are about the revisions and models that are there."""
+ARCHITECTURE = tuple(
+    f"tests/architecture/test_{name}.py" for name in ("http_names", "import_circles", "problems", "sources")
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Copy:

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.tooling.features import Copy, copy_of_checkout
+from tests.tooling.features import ARCHITECTURE, MIGRATIONS, UNPLANTED, Copy, copy_of_checkout
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +22,8 @@ def prove_the_rest(checkout: Copy) -> None:
     """Discovery, all checks, migrations, and what tests of the kernel say of API and worker."""
     checkout.prove("-c", "import app_api.app, app_worker.main")
     checkout.make("check")
-    checkout.prove("-m", "pytest", "-q", "tests/migrations/test_drift.py", "-k", "not planted")
-    checkout.prove("-m", "pytest", "-q", "tests/migrations/test_revisions.py", "tests/architecture")
+    checkout.prove("-m", "pytest", "-q", *MIGRATIONS, "-k", UNPLANTED)
+    checkout.prove("-m", "pytest", "-q", *ARCHITECTURE)
     checkout.prove("-m", "pytest", "-q", "packages/api/tests/test_docs.py", "packages/api/tests/test_probes.py")
     checkout.prove("-m", "pytest", "-q", "packages/worker/tests/test_handlers.py", "packages/worker/tests/test_main.py")
 
