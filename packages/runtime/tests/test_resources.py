@@ -5,7 +5,7 @@ from pydantic import BaseModel
 
 from app_runtime.configuration import Misconfigured, load, shown, variables
 from app_runtime.discovery import FeatureError
-from app_runtime.fragments import names_of_features, with_fragments
+from app_runtime.fragments import names_elsewhere, with_fragments
 from app_runtime.resources import found_resources, open_resources
 from app_runtime.testing.plugin import MakeFeatures
 
@@ -144,9 +144,12 @@ def test_a_feature_takes_no_settings_from_the_kernel(make_features: MakeFeatures
         with_fragments(Settings, package)
 
 
-def test_an_application_knows_which_names_features_may_have_elsewhere(make_features: MakeFeatures) -> None:
+def test_an_application_lets_pass_exactly_what_another_one_reads(make_features: MakeFeatures) -> None:
     package = make_features({"pets/__init__.py": "", "pets/settings.py": SETTINGS, "clubs/__init__.py": ""})
-    model = with_fragments(Settings, package)
 
-    assert list(names_of_features(model, package)) == ["APP_CLUBS__"]
+    assert list(names_elsewhere(Settings, package)) == ["APP_PETS__URL", "APP_PETS__KEY"]
+    assert list(names_elsewhere(with_fragments(Settings, package), package)) == []
+
+
+def test_without_settings_of_features_an_application_has_its_own(make_features: MakeFeatures) -> None:
     assert with_fragments(Settings, make_features({"clubs/__init__.py": ""})) is Settings

@@ -1,13 +1,13 @@
 """The settings of the API together with those of its features."""
 
 from app_api.settings import ELSEWHERE, ApiSettings
-from app_runtime.fragments import names_of_features, with_fragments
+from app_runtime.fragments import names_elsewhere, with_fragments
 
 FEATURES = "app_api.features"
 
 ALL_SETTINGS = with_fragments(ApiSettings, FEATURES)
 
-OF_FEATURES = (*names_of_features(ALL_SETTINGS, FEATURES, "app_db.features"),)
-"""How names begin that only the worker may read, because it has the settings of a feature."""
+OF_FEATURES = (*names_elsewhere(ALL_SETTINGS, "app_db.features"),)
+"""What only the worker reads of features, where their class of settings is in `app_db`."""
 
 READ_ELSEWHERE = (*ELSEWHERE, *OF_FEATURES)

@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError, create_model
 
-from app_runtime.configuration import PREFIX
-from app_runtime.discovery import FeatureError, Found, feature_folders, find
+from app_runtime.configuration import PREFIX, variables
+from app_runtime.discovery import FeatureError, Found, find
 
 
 def with_fragments[S: BaseModel](model: type[S], package: str) -> type[S]:
@@ -25,13 +25,14 @@ def with_fragments[S: BaseModel](model: type[S], package: str) -> type[S]:
     return create_model(model.__name__, __base__=model, **fields) if fields else model
 
 
-def names_of_features(model: type[BaseModel], *packages: str) -> Iterator[str]:
-    """Yield how the names of settings begin that features of these packages may have, and this application has not.
+def names_elsewhere(model: type[BaseModel], package: str) -> Iterator[str]:
+    """Yield the names of settings of features in this package that the application does not read itself.
 
-    Another application may read them: both may be given the same.
+    Another one does, and both may be given the same.
     """
-    features = {folder.name for package in packages for folder in feature_folders(package)}
-    yield from (f"{PREFIX}{name.upper()}__" for name in sorted(features - model.model_fields.keys()))
+    for found in find(package, "settings"):
+        if found.feature not in model.model_fields:
+            yield from (variable.name for variable in variables(_fragment_of(found), keys=(found.feature,)))
 
 
 def _fragment_of(found: Found) -> type[BaseModel]:

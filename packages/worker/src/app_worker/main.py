@@ -16,7 +16,7 @@ from app_db.roles import require_modest_role
 from app_db.settings import DatabaseSettings
 from app_runtime.configuration import Environment, Misconfigured, hints, load
 from app_runtime.ending import INTERRUPTED, end_soon
-from app_runtime.fragments import names_of_features, with_fragments
+from app_runtime.fragments import names_elsewhere, with_fragments
 from app_runtime.output import write_out
 from app_runtime.telemetry.logs import configure_logging
 from app_runtime.telemetry.outlet import never_wait_for_readers
@@ -110,7 +110,7 @@ def _settings[S: CommandSettings](
 ) -> S:
     """Return the settings, with those of features for what runs jobs."""
     model = with_fragments(model, FEATURES) if fragments else model
-    features = names_of_features(model, FEATURES, "app_db.features")
+    features = names_elsewhere(model, "app_db.features")
     return _with_options(load(model, os.environ, elsewhere=(*ELSEWHERE, *elsewhere, *features)), options)
 
 
