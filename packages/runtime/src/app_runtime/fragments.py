@@ -1,4 +1,4 @@
-"""Settings of features: `settings.py` in the folder of `pets` is read from `APP_PETS__…`, as all other settings are."""
+"""Settings of features: `settings.py` in the folder of `pets` is read from `APP_PETS__…`, as all others are."""
 
 import inspect
 from collections.abc import Iterator
