@@ -161,9 +161,15 @@ def test_what_is_empty_is_not_set(empty: dict[str, str]) -> None:
     assert load(Settings, LEAST | empty) == load(Settings, LEAST)
 
 
+ONE_IS_EMPTY = """
+APP_PORT=
+APP_PART__FROM=ada
+"""
+
+
 def test_an_empty_variable_hides_no_file(tmp_path: Path) -> None:
     secrets, port = tmp_path / "secrets.env", tmp_path / "port"
-    secrets.write_text("\n".join(["APP_PORT=", "APP_PART__FROM=ada"]))
+    secrets.write_text(ONE_IS_EMPTY)
     port.write_text("7")
 
     settings = load(Settings, LEAST | {"APP_PORT": "", "APP_PORT_FILE": str(port), SECRETS_FILE: str(secrets)})
