@@ -79,17 +79,18 @@ def test_what_is_refused_leaves_nothing_behind(checkout: Copy, name: str, fields
     assert checkout.changes() == before
 
 
-def test_a_revision_that_cannot_be_written_takes_all_files_with_it(checkout: Copy) -> None:
-    """Here the formatter of the revision fails, when all else is written."""
+def test_a_step_that_fails_takes_all_files_with_it(checkout: Copy) -> None:
+    """Here the last one, when all files and the revision are written."""
     before = checkout.changes()
-    project = checkout.root / "pyproject.toml"
-    text = project.read_text()
-    project.write_text(text.replace('ruff", options = "format', 'ruff", options = "fail'))
+    script = checkout.root / "scripts/openapi.py"
+    text = script.read_text()
+    script.write_text(text.replace("sys.exit(main())", "sys.exit(1)"))
 
     done = checkout.run("scripts/feature.py", "add", "--name=notes", "--fields=label:str")
 
-    project.write_text(text)
+    script.write_text(text)
     assert done.returncode == 1
+    assert done.stderr.startswith("make openapi failed:")
     assert checkout.changes() == before
 
 
