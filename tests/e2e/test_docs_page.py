@@ -78,7 +78,7 @@ def test_no_request_of_a_docs_page_leaves_the_host(browser: Browser, address: st
 
 
 def test_an_operation_can_be_tried_out_in_swagger_ui(browser: Browser, address: str) -> None:
-    browser.call("Page.navigate", url=f"{address}/#/probe/live_probe_probe_live_get")
+    browser.call("Page.navigate", url=f"{address}/#/probe/probe_live")
     for button in (".try-out__btn", ".execute"):
         browser.wait_for(f'document.querySelector("{button}") !== null')
         browser.evaluate(f'document.querySelector("{button}").click()')

@@ -1,5 +1,7 @@
 """What becomes of the jobs that send mail, and of the accounts that they write to."""
 
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from email.message import EmailMessage
 from uuid import UUID
 
@@ -153,6 +155,27 @@ async def test_a_server_that_never_answers_gets_three_copies(
     assert (await stored(database, user.id)).undeliverable_at is None
 
 
+@asynccontextmanager
+async def users_refuse_changes(database: Database) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
+    """Give a function that sets the SQLSTATE with which every UPDATE of a user fails in this block."""
+    function = "FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE SQLSTATE '{}'; END$$"
+
+    async def fail_with(sqlstate: str) -> None:
+        async with database.sessions.begin() as session:
+            await session.execute(text(f"CREATE OR REPLACE {function.format(sqlstate)}"))
+
+    await fail_with("57014")
+    async with database.sessions.begin() as session:
+        await session.execute(
+            text("CREATE TRIGGER refuse BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION refuse()")
+        )
+    try:
+        yield fail_with
+    finally:
+        async with database.sessions.begin() as session:
+            await session.execute(text("DROP FUNCTION refuse CASCADE"))
+
+
 async def test_a_mark_that_cannot_be_taken_away_now_does_not_send_the_mail_again(
     jobs: Jobs, database: Database, make_user: MakeUser
 ) -> None:
@@ -162,21 +185,12 @@ async def test_a_mark_that_cannot_be_taken_away_now_does_not_send_the_mail_again
     job_id = await jobs.enqueue(WelcomeEmail(user_id=user.id))
     mailer = Refusing(GONE)
     mailer.error = None
-    refuse = (
-        "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE SQLSTATE '{}'; END$$"
-    )
-    async with database.sessions.begin() as session:
-        await session.execute(text(refuse.format("57014")))
-        await session.execute(
-            text("CREATE TRIGGER refuse BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION refuse()")
-        )
-
-    await try_again_and_again(database, mailer)
-    first = await jobs.get(job_id)
-    async with database.sessions.begin() as session:
-        await session.execute(text(refuse.format("P0001")))
-    failing = await jobs.enqueue(WelcomeEmail(user_id=user.id))
-    await try_again_and_again(database, mailer, times=1)
+    async with users_refuse_changes(database) as fail_with:
+        await try_again_and_again(database, mailer)
+        first = await jobs.get(job_id)
+        await fail_with("P0001")
+        failing = await jobs.enqueue(WelcomeEmail(user_id=user.id))
+        await try_again_and_again(database, mailer, times=1)
 
     assert (first.state, len(mailer.sent)) == (JobState.COMPLETED, 2)
     assert (await jobs.get(failing)).state is JobState.RETRYABLE

@@ -103,14 +103,14 @@ async def test_a_job_whose_role_is_shut_out_of_its_database_is_given_back(
             pass
 
     async with open_database(modest_role.settings, name="worker") as database:
+        async with database.sessions.begin() as session:
+            await session.execute(text("DELETE FROM jobs"))  # of the tests before: nobody else empties this database
         jobs = Jobs(database)
         delivery = await jobs.deliver()
 
         await make_runner(writes, database=database).run(delivery)
 
         job, errors = await jobs.get(delivery), await jobs.errors(delivery)
-        async with database.sessions.begin() as session:
-            await session.execute(text("DELETE FROM jobs"))  # nobody else empties this database
 
     assert (job.state, job.attempt) == (JobState.RETRYABLE, 0)
     assert "permission denied for database" in errors[0].error
