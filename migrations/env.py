@@ -3,7 +3,6 @@
 import asyncio
 import os
 import re
-import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +31,7 @@ from app_db.repositories.schema import STALE_INDEXES
 from app_db.settings import DatabaseSettings
 from app_db.types import StrEnumText
 from app_runtime.configuration import PREFIX, Misconfigured, load
+from app_runtime.first_process import end_by_sigterm
 
 KERNEL = SchemaHistory.__module__
 LOCK_KEY = 0x67726F756E64  # any number, as long as it is ours in this database
@@ -273,15 +273,6 @@ async def run_online() -> None:
         await engine.dispose()
 
 
-def end_by_sigterm() -> None:
-    """Let the first process of a container end when it is told to; the kernel keeps from it what it has no handler for.
-
-    What is not committed is rolled back by the server.
-    """
-    if os.getpid() == 1 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
-
-
 def run() -> None:
     """Choose the way: offline, on a connection that the caller passed in, or on one of our own."""
     if context.is_offline_mode():
@@ -289,7 +280,7 @@ def run() -> None:
     elif (connection := context.config.attributes.get("connection")) is not None:
         run_on(connection)
     else:
-        end_by_sigterm()
+        end_by_sigterm(process=os.getpid())
         # In a thread of its own, so that it also works when the caller's thread runs an event loop.
         with ThreadPoolExecutor(max_workers=1) as executor:
             executor.submit(asyncio.run, run_online()).result()

@@ -1,9 +1,12 @@
 """`python -m app_worker`."""
 
+import os
 import sys
 
 try:
-    from app_worker import first_signal  # noqa: F401, I001  # before what takes long to import
+    from app_runtime.first_process import end_by_sigterm
+
+    end_by_sigterm(process=os.getpid())  # before what takes long to import
     from app_runtime.discovery import FeatureError
 
     try:

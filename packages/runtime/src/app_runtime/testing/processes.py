@@ -199,7 +199,7 @@ def _die_with_parent(number: signal.Signals) -> Callable[[], None]:
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     parent = os.getpid()
 
-    def before_exec() -> None:  # pragma: no cover  measured by nobody between fork and exec
+    def before_exec() -> None:  # pragma: no cover  coverage does not record between fork and exec
         prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)

@@ -1,106 +1,76 @@
-"""Making an account one's own: registration, the links that are mailed, and the password."""
+"""Accounts and login sessions."""
 
-from fastapi import APIRouter, Response
+from typing import Annotated
 
-from app_api.dependencies import AuthDep, ClientDep, PrincipalDep, SessionDep
+from fastapi import APIRouter, Form
+
+from app_api.dependencies import AuthDep, BearerDep, ClientDep, PrincipalDep, SessionDep
 from app_api.features.accounts.schemas import (
-    EmailSubmit,
-    LinkUse,
-    MailAccepted,
-    PasswordChange,
-    PasswordReset,
-    PasswordUpdate,
-    UserCreate,
+    AccessTokenForm,
+    AccessTokenRead,
+    RefreshTokenCreate,
     UserRead,
 )
 from app_api.problems import problem_responses
-from app_auth import accounts, links
+from app_auth import accounts, sessions
 from app_auth.errors import (
-    AddressNotCarried,
-    EmailTaken,
+    EmailNotVerified,
     HashingBusy,
     InvalidCredentials,
-    InvalidEmail,
-    InvalidLink,
+    InvalidGrant,
     InvalidToken,
-    PasswordTooCommon,
-    PasswordTooLong,
-    PasswordTooShort,
-    PasswordUnchanged,
-    RegistrationClosed,
+    ReauthenticationRequired,
     Throttled,
 )
 from app_db.errors import Unauthenticated
 from app_db.outage import DatabaseUnavailable
 
-router = APIRouter(prefix="/auth", tags=["auth"], responses=problem_responses(DatabaseUnavailable, Throttled))
+router = APIRouter(prefix="/auth", tags=["auth"], responses=problem_responses(DatabaseUnavailable))
 
-NEW_PASSWORD_PROBLEMS = (PasswordTooShort, PasswordTooLong, PasswordTooCommon, HashingBusy)
-CHANGE_PROBLEMS = (Unauthenticated, InvalidToken, InvalidCredentials, PasswordUnchanged, *NEW_PASSWORD_PROBLEMS)
+BEARER_PROBLEMS = (Unauthenticated, InvalidToken)
 
 
 @router.post(
-    "/register",
-    operation_id="auth_register",
-    status_code=201,
-    responses={
-        202: {"model": MailAccepted, "description": "With verification, for every address: a mail is on its way"},
-        **problem_responses(EmailTaken, RegistrationClosed, InvalidEmail, AddressNotCarried, *NEW_PASSWORD_PROBLEMS),
-    },
+    "/access-token",
+    operation_id="auth_login",
+    responses=problem_responses(InvalidCredentials, EmailNotVerified, Throttled, HashingBusy),
 )
-async def register_new_user(
-    body: UserCreate, auth: AuthDep, session: SessionDep, client: ClientDep, response: Response
-) -> UserRead | MailAccepted:
-    """Create an account; a job sends the mail. With verification the answer is the same for every address."""
-    user = await accounts.register(
-        auth, session, email=body.email, password=body.password.get_secret_value(), client=client
-    )
-    if user is None:
-        response.status_code = 202
-        return MailAccepted()
-    return UserRead(user_id=user.id, email=user.email)
+async def login_access_token(
+    form: Annotated[AccessTokenForm, Form()], auth: AuthDep, session: SessionDep, client: ClientDep
+) -> AccessTokenRead:
+    """Sign in with an e-mail address and a password."""
+    email, password = form.username, form.password.get_secret_value()
+    tokens = await sessions.sign_in(auth, session, email=email, password=password, client=client)
+    return AccessTokenRead.of(tokens)
 
 
-@router.post("/email/verify", status_code=204, responses=problem_responses(InvalidLink))
-async def verify_email(body: LinkUse, auth: AuthDep, session: SessionDep, client: ClientDep) -> None:
-    """Confirm an address with the token of the link that was mailed to it."""
-    await links.verify_email(auth, session, token=body.token, client=client)
+@router.post("/refresh-token", operation_id="auth_refresh", responses=problem_responses(InvalidGrant, Throttled))
+async def refresh_token(
+    body: RefreshTokenCreate, auth: AuthDep, session: SessionDep, client: ClientDep
+) -> AccessTokenRead:
+    """Exchange a refresh token for its successor and a new access token."""
+    tokens = await sessions.refresh(auth, session, token=body.refresh_token, client=client)
+    return AccessTokenRead.of(tokens)
 
 
-@router.post("/email/verify/resend", status_code=202, responses=problem_responses(InvalidEmail))
-async def resend_verification(body: EmailSubmit, auth: AuthDep, session: SessionDep, client: ClientDep) -> MailAccepted:
-    """Have the link mailed again, if there is an account that needs it. The answer does not tell."""
-    await links.request_verification(auth, session, email=body.email, client=client)
-    return MailAccepted()
+@router.post("/logout", status_code=204, responses=problem_responses(*BEARER_PROBLEMS))
+async def logout(token: BearerDep, auth: AuthDep, session: SessionDep, client: ClientDep) -> None:
+    """End this login session: its access and refresh tokens are refused from now on. May be repeated."""
+    await sessions.sign_out(auth, session, token=token, client=client)
 
 
-@router.post("/password/forgot", status_code=202, responses=problem_responses(InvalidEmail))
-async def forgot_password(body: EmailSubmit, auth: AuthDep, session: SessionDep, client: ClientDep) -> MailAccepted:
-    """Have a link mailed that sets a new password, if there is an account. The answer does not tell."""
-    await links.forgot_password(auth, session, email=body.email, client=client)
-    return MailAccepted()
+@router.get("/me", operation_id="auth_read_me", responses=problem_responses(*BEARER_PROBLEMS))
+async def read_current_user(principal: PrincipalDep) -> UserRead:
+    """Return the bearer's account."""
+    return UserRead(user_id=principal.user_id, email=principal.email)
 
 
-@router.post("/password/reset", status_code=204, responses=problem_responses(InvalidLink, *NEW_PASSWORD_PROBLEMS))
-async def reset_password(body: PasswordReset, auth: AuthDep, session: SessionDep, client: ClientDep) -> None:
-    """Set a new password with the token of the link that was mailed, and end all login sessions."""
-    new = body.new_password.get_secret_value()
-    await links.reset_password(auth, session, token=body.token, new_password=new, client=client)
-
-
-@router.post("/password/change", status_code=204, responses=problem_responses(*CHANGE_PROBLEMS))
-async def change_password(
-    body: PasswordChange, principal: PrincipalDep, auth: AuthDep, session: SessionDep, client: ClientDep
-) -> None:
-    """Change the bearer's password and end all their other login sessions."""
-    current, new = body.current_password.get_secret_value(), body.new_password.get_secret_value()
-    await accounts.change_password(auth, session, principal, current_password=current, new_password=new, client=client)
-
-
-@router.post("/reset-password", status_code=204, deprecated=True, responses=problem_responses(*CHANGE_PROBLEMS))
-async def reset_current_user_password(
-    body: PasswordUpdate, principal: PrincipalDep, auth: AuthDep, session: SessionDep, client: ClientDep
-) -> None:
-    """Do what /auth/password/change does, under its first name."""
-    current, new = body.current_password.get_secret_value(), body.password.get_secret_value()
-    await accounts.change_password(auth, session, principal, current_password=current, new_password=new, client=client)
+@router.delete(
+    "/me",
+    status_code=204,
+    operation_id="auth_delete_me",
+    responses=problem_responses(*BEARER_PROBLEMS, ReauthenticationRequired),
+)
+async def delete_current_user(principal: PrincipalDep, auth: AuthDep, session: SessionDep, client: ClientDep) -> None:
+    """Delete the bearer's account."""
+    await accounts.delete_account(auth, session, principal, client=client)
