@@ -41,7 +41,7 @@ def add_feature(name: str, fields: str, singular: str) -> str:
     return "\n".join(
         [
             *(f"  {path.relative_to(ROOT)}" for path in written),
-            f"{len(written)} files. Read the revision, then type make migrate; make dev shows the new routes in Swagger UI.",
+            f"{len(written)} files. Read the revision, then type make migrate; Swagger UI shows the routes.",
         ]
     )
 
