@@ -78,6 +78,7 @@ async def test_without_settings_of_the_application_a_feature_has_its_defaults(
 
 VET = "from collections.abc import AsyncIterator\nclass Vet: ...\nasync def resources({}) -> {}:\n    yield Vet()"
 
+OWN = "from pydantic import BaseModel\nclass Own(BaseModel): ...\n"
 MORE = "\nasync def more() -> AsyncIterator[int]:\n    yield 1"
 
 
@@ -92,6 +93,7 @@ MORE = "\nasync def more() -> AsyncIterator[int]:\n    yield 1"
         (VET.format("settings: int", "AsyncIterator[Vet]"), "resources takes nothing, or `settings`"),
         (VET.format("settings", "AsyncIterator[Vet]"), "resources takes nothing, or `settings`"),
         (VET.format("a: int, b: int", "AsyncIterator[Vet]"), "resources takes nothing, or `settings`"),
+        (OWN + VET.format("settings: Own", "AsyncIterator[Vet]"), "resources takes nothing, or `settings`"),
         (VET.format("", "AsyncIterator[int]") + MORE, "there is a int of .*pets/resources.py"),
     ],
 )

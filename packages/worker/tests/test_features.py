@@ -1,5 +1,6 @@
 """What the worker finds in the folders of features."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,14 @@ from app_db.features.retention.payloads import PruneJobs
 from app_worker.schedule import Cron
 
 nightly = Cron("test.nightly", "0 3 * * *", PruneJobs)
+"""
+
+
+SETTINGS = """
+from pydantic import BaseModel
+
+class PetSettings(BaseModel, frozen=True):
+    age: int = 1
 """
 
 
@@ -78,3 +87,38 @@ runpy.run_module("app_worker", run_name="__main__")
     assert process.returncode == 1
     assert process.stderr.startswith(f"error: {broken}/pets/")
     assert process.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("package", "command", "is_read"),
+    [
+        ("app_worker.features", "run", True),
+        ("app_worker.features", "drain", True),
+        ("app_worker.features", "list", False),
+        ("app_db.features", "run", False),
+        ("app_db.features", "list", False),
+    ],
+)
+def test_commands_that_run_jobs_read_the_settings_of_features_and_all_others_pass(
+    make_features: MakeFeatures, tmp_path: Path, package: str, command: str, is_read: bool
+) -> None:
+    pets = tmp_path / make_features({"pets/__init__.py": "", "pets/settings.py": SETTINGS})
+    start = f"""
+import runpy, sys, {package}
+{package}.__path__.insert(0, {str(pets)!r})
+sys.argv[1:] = [{command!r}]
+runpy.run_module("app_worker", run_name="__main__")
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("APP_")}
+
+    process = subprocess.run(
+        [sys.executable, "-c", start],
+        env={**environment, "APP_PETS__AGE": "old"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert process.returncode == 1
+    assert "APP_DATABASE__URL: has to be set" in process.stderr
+    assert ("APP_PETS__AGE: " in process.stderr) is is_read

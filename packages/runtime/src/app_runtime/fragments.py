@@ -20,7 +20,7 @@ def with_fragments[S: BaseModel](model: type[S], package: str) -> type[S]:
     for found in find(package, "settings"):
         if found.feature in model.model_fields:
             raise FeatureError(f"{found.path}: {PREFIX}{found.feature.upper()}__… is taken: rename the folder")
-        fragment = _fragment_of(found)
+        fragment = fragment_of(found)
         fields[found.feature] = (fragment, _default_of(fragment))
     return create_model(model.__name__, __base__=model, **fields) if fields else model
 
@@ -32,10 +32,15 @@ def names_elsewhere(model: type[BaseModel], package: str) -> Iterator[str]:
     """
     for found in find(package, "settings"):
         if found.feature not in model.model_fields:
-            yield from (variable.name for variable in variables(_fragment_of(found), keys=(found.feature,)))
+            yield from (variable.name for variable in variables(fragment_of(found), keys=(found.feature,)))
 
 
-def _fragment_of(found: Found) -> type[BaseModel]:
+def fragment_of(found: Found) -> type[BaseModel]:
+    """Return the class of settings in the `settings.py` of a feature.
+
+    Raises:
+        FeatureError: it has none, or several.
+    """
     classes: list[type[BaseModel]] = [value for name, value in vars(found.module).items() if _is_fragment(name, value)]
     own = [value for value in classes if value.__module__ == found.module.__name__]
     if len(own or classes) != 1:

@@ -9,6 +9,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from pydantic import BaseModel
 
 from app_runtime.discovery import FeatureError, Found, find
+from app_runtime.fragments import fragment_of
 
 type Opened = Mapping[type, Any]  # Any: an instance of its key
 
@@ -32,6 +33,7 @@ def found_resources(package: str) -> dict[type, Resource]:
         FeatureError: a file has none, one does not say what it yields, or two yield the same type.
     """
     resources: dict[type, Resource] = {}
+    fragments = {found.feature: fragment_of(found) for found in find(package, "settings")}
     for found in find(package, "resources"):
         functions = [value for name, value in vars(found.module).items() if _is_resource(name, value, found)]
         if not functions:
@@ -39,7 +41,7 @@ def found_resources(package: str) -> dict[type, Resource]:
                 f"{found.path}: add `async def resources(settings: …) -> AsyncIterator[…]` with a `yield`"
             )
         for function in functions:
-            resource = _resource(function, found)
+            resource = _resource(function, found, fragment=fragments.get(found.feature))
             if other := resources.get(resource.provides):
                 raise FeatureError(
                     f"{found.path}: there is a {resource.provides.__name__} of {other.path}: let one of them yield a "
@@ -67,14 +69,17 @@ def _is_resource(name: str, value: object, found: Found) -> bool:
     return is_public and inspect.isasyncgenfunction(value)
 
 
-def _resource(function: Callable[..., AsyncIterator[Any]], found: Found) -> Resource:  # Any: see Resource
+def _resource(
+    function: Callable[..., AsyncIterator[Any]], found: Found, *, fragment: type[BaseModel] | None
+) -> Resource:  # Any: see Resource
     hints = get_type_hints(function)
     yields = hints.pop("return", None)
     provided = get_args(yields)[0] if get_origin(yields) in {AsyncIterator, AsyncGenerator} else None
     if not inspect.isclass(provided):
         raise FeatureError(f"{found.path}: {function.__name__} has to say `-> AsyncIterator[…]` with a class")
     settings = [hints.get(name) for name in inspect.signature(function).parameters]
-    if len(settings) > 1 or not all(inspect.isclass(one) and issubclass(one, BaseModel) for one in settings):
+    # Nothing would read another class from the environment: it would have its defaults, whatever is set.
+    if settings and (fragment is None or settings != [fragment]):
         raise FeatureError(
             f"{found.path}: {function.__name__} takes nothing, or `settings` of the class in `settings.py`"
         )

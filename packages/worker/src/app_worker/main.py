@@ -108,9 +108,9 @@ async def _then_end(work: Awaitable[None]) -> None:
 def _settings[S: CommandSettings](
     model: type[S], options: Namespace, *, fragments: bool = True, elsewhere: tuple[str, ...] = ()
 ) -> S:
-    """Return the settings, with those of features for what runs jobs."""
+    """Return the settings, with those of features for commands that run jobs; the others let these pass."""
     model = with_fragments(model, FEATURES) if fragments else model
-    features = names_elsewhere(model, "app_db.features")
+    features = [*names_elsewhere(model, FEATURES), *names_elsewhere(model, "app_db.features")]
     return _with_options(load(model, os.environ, elsewhere=(*ELSEWHERE, *elsewhere, *features)), options)
 
 
