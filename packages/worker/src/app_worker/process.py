@@ -118,7 +118,12 @@ def database_settings(settings: CommandSettings, registry: Registry) -> Database
     )
 
 
-def _registry_of(handlers: Iterable[Handler], resources: Mapping[type, Resource]) -> Registry:
+def registry_of(handlers: Iterable[Handler], resources: Mapping[type, Resource]) -> Registry:
+    """Return the handlers by kind, before their resources are opened.
+
+    Raises:
+        FeatureError: a kind of the catalog has no handler, or a handler asks for a resource that is not there.
+    """
     registry = Registry(handlers, catalog=CATALOG)
     require_resources(registry.by_kind.values(), resources)
     return registry
@@ -132,7 +137,7 @@ async def run_worker(
     resources: Mapping[type, Resource] = RESOURCES,
 ) -> None:
     """Run jobs until SIGTERM or SIGINT, then finish running jobs or give them back. A second signal ends it at once."""
-    registry = _registry_of(handlers, resources)
+    registry = registry_of(handlers, resources)
     metrics = Metrics(kinds=registry.by_kind, queues=settings.worker.queues)
     mails = open_mails(settings, count=metrics.mail)
     health = WorkerHealth()

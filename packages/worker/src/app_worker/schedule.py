@@ -123,14 +123,16 @@ class LastReading:
     time: datetime | None = None
     read_at: float = 0
 
-    def expect(self, now: datetime, *, asked_at: float) -> datetime:
-        """Return the earliest time that the clock may show if it did not go back, and store that it shows `now`.
+    def expected(self, now: datetime, *, asked_at: float) -> datetime:
+        """Return the earliest time that the clock may show if it did not go back; `now` if it was never read.
 
         Time spent waiting for the reply is not counted, so the expected time is never too late.
         """
-        expected = now if self.time is None else self.time + timedelta(seconds=asked_at - self.read_at)
-        self.time, self.read_at = now, monotonic()
-        return expected
+        return now if self.time is None else self.time + timedelta(seconds=asked_at - self.read_at)
+
+    def store(self, now: datetime, *, read_at: float) -> None:
+        """Store that the clock showed `now`."""
+        self.time, self.read_at = now, read_at
 
 
 async def fire_due(
@@ -150,7 +152,8 @@ async def fire_due(
     async with _time_limit(database), database.sessions.begin() as session:
         now = await database_time(session)
         seen = await last_ticks(session, [cron.name for cron in crons])
-    expected = (last_reading or LastReading()).expect(now, asked_at=asked_at)
+    read_at, last_reading = monotonic(), last_reading or LastReading()
+    expected = last_reading.expected(now, asked_at=asked_at)
     ahead = [name for name, tick in seen.items() if is_ahead(tick, now)]
     if ahead or is_ahead(expected, now):  # guard: test_a_clock_that_went_back_is_noticed_although_nothing_ticked
         by = max([expected, *seen.values()]) - now
@@ -159,6 +162,8 @@ async def fire_due(
         seen |= dict.fromkeys(ahead, now)
         log.warning("database_clock_went_back", crons=ahead, seconds=round(by.total_seconds()), rows=rows)
         went_back()
+    # After the repair: if it fails, the next call notices the step again.
+    last_reading.store(now, read_at=read_at)
     idle = LONGEST_SLEEP
     for cron in crons:
         try:

@@ -14,7 +14,6 @@ from uuid import UUID
 from app_db import Database, Session, open_database
 from app_db.errors import NotFound
 from app_db.jobs import control
-from app_db.jobs.catalog import CATALOG
 from app_db.jobs.control import Action, JobFilter
 from app_db.jobs.workers import WorkerRow
 from app_db.models import JobState
@@ -30,9 +29,9 @@ from app_worker.health import WorkerHealth
 from app_worker.heartbeat import Heartbeat
 from app_worker.mail import open_mails
 from app_worker.metrics import Metrics
-from app_worker.process import STOP_SIGNALS, database_settings
+from app_worker.process import STOP_SIGNALS, database_settings, registry_of
 from app_worker.registry import Registry
-from app_worker.resources import RESOURCES, require_resources, supplied
+from app_worker.resources import RESOURCES, supplied
 from app_worker.runner import Runner
 from app_worker.settings import CommandSettings, JobSettings
 from app_worker.threads import use_threads
@@ -67,15 +66,14 @@ async def drain(settings: CommandSettings) -> Drained:
         Interrupted: after SIGINT.
         DatabaseUnavailable: when Postgres is away.
     """
-    registry = Registry(HANDLERS, catalog=CATALOG)
-    require_resources(HANDLERS, RESOURCES)
+    registry = registry_of(HANDLERS, RESOURCES)
     mails = open_mails(settings)
     queues = settings.worker.queues
     async with (
         open_database(database_settings(settings, registry), name="drain") as database,
         open_resources(RESOURCES, settings) as resources,
     ):
-        registry = Registry(supplied(HANDLERS, resources), catalog=())
+        registry = Registry(supplied(registry.by_kind.values(), resources), catalog=())
         use_threads(registry.by_kind)
         metrics = Metrics(kinds=registry.by_kind, queues=queues)
         runner = Runner(database, registry, mails, new_id(), settings.worker.running_lease, metrics)
