@@ -25,8 +25,8 @@ unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONWARNINGS MYPYP
 
 .DEFAULT_GOAL := help
 .PHONY: help install dev psql shell seed jobs api migrate revision test test-tools test-e2e test-attack test-slow test-isolated coverage check \
-	check-format check-lint check-types check-contracts check-dependencies check-sql check-lock docs guards bench bench-http \
-	bench-jobs bench-failover format lock reference clean \
+	check-format check-lint check-types check-contracts check-dependencies check-sql check-lock docs guards feature feature-remove \
+	bench bench-http bench-jobs bench-failover format lock reference clean \
 	public-api openapi client release check-public-api check-openapi check-fragments findings
 
 help: ## List the targets

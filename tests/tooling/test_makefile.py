@@ -87,6 +87,13 @@ def test_every_variable_that_somebody_may_set_goes_through_the_functions_that_as
     assert typed <= set(unexported.split()), "make runs calls of its own that stand in a variable that it exports"
 
 
+def test_no_file_of_the_name_of_a_target_keeps_make_from_running_it() -> None:
+    targets = set(re.findall(r"^([a-z0-9-]+):.*## ", MAKEFILE, re.MULTILINE))
+    (phony,) = re.findall(r"^\.PHONY:((?:.*\\\n)*.*)$", MAKEFILE, re.MULTILINE)
+
+    assert targets == {*phony.replace("\\", "").split()}
+
+
 @pytest.mark.parametrize("text", ["a b", "$(id)", "`id`", "it's", '"quoted"', "a;b", "$HOME", "$(shell touch pwned)"])
 @pytest.mark.parametrize(
     ("target", "name"),

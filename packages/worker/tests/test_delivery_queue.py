@@ -125,3 +125,6 @@ async def test_what_was_taken_back_leaves_nothing_in_valkey(delivery_queue: Deli
     await delivery_queue.push([first])
 
     await delivery_queue.push([Delivery(first.id, 2)])
+    await delivery_queue.take("executor", 1)
+
+    assert await delivery_queue.valkey.keys() == []
