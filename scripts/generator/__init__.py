@@ -1,1 +1,1 @@
-"""What `make feature` and `make feature-remove` do."""
+"""The generator: `make feature` and `make feature-remove`."""

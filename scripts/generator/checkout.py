@@ -1,4 +1,4 @@
-"""What is in the checkout already: names that are taken, and files of a feature."""
+"""The checkout as it is: names that are taken, and folders of a feature."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -54,13 +54,13 @@ def sources(root: Path, package: str) -> Path:
 
 
 def feature_folders(root: Path, name: str) -> list[Path]:
-    """Return the folders of a feature that are there."""
+    """Return the folders of a feature, of the packages that have one."""
     folders = [sources(root, package) / "features" / name for package in PACKAGES]
     return [folder for folder in folders if folder.is_dir()]
 
 
 def taken(root: Path) -> Taken:
-    """Return what is there."""
+    """Return the names that the checkout uses."""
     features = {
         path.name for package in PACKAGES for path in (sources(root, package) / "features").glob("*") if path.is_dir()
     }

@@ -1,4 +1,4 @@
-"""What the generator tells whoever typed the command."""
+"""The error of the generator."""
 
 
 class Refused(Exception):

@@ -13,7 +13,7 @@ _IRREGULAR: Final = {
     "children": "child", "cookies": "cookie", "criteria": "criterion", "media": "medium", "movies": "movie",
     "people": "person", "caches": "cache", "women": "woman", "men": "man", "ties": "tie", "pies": "pie",
 }  # fmt: skip
-# One is like many (series), or one ends in s (news): whoever types the name knows.
+# The singular is the plural (series), or ends in s (news): only the caller knows it.
 _UNCLEAR: Final = re.compile(r"(?:series|species|news|[^s]ses|zes|ves|oes|ss|us|is)$")
 _PLURALS: Final = (("ies", "y"), ("sses", "ss"), ("ches", "ch"), ("shes", "sh"), ("xes", "x"), ("s", ""))
 

@@ -1,4 +1,4 @@
-"""What can go wrong with ${words.many}."""
+"""The errors of ${words.many}."""
 
 from app_db.errors import Conflict, NotFound
 

@@ -33,7 +33,7 @@ class ${words.model}Repository:
     async def add(self, ${words.singular}: ${words.model}) -> None:
         """Insert the ${words.one}."""
         self.session.add(${words.singular})
-        await self.session.flush()  # so that what Postgres makes is there: its times
+        await self.session.flush()  # so that the times that Postgres sets are there
 % endif
 
     async def get_owned(self, ${words.singular}_id: UUID, *, owner_id: UUID) -> ${words.model} | None:

@@ -47,7 +47,7 @@ async def read_${words.singular}(${words.singular}_id: UUID, principal: Principa
 async def update_${words.singular}(
     ${words.singular}_id: UUID, body: ${words.model}Update, principal: PrincipalDep, session: SessionDep
 ) -> ${words.model}Read:
-    """Change one of the caller's ${words.many}; what is absent stays as it is."""
+    """Change one of the caller's ${words.many}; absent fields stay as they are."""
     ${words.singular} = await service.change_${words.singular}(session, principal, ${words.singular}_id, changes=body)
     return ${words.model}Read.model_validate(${words.singular})
 

@@ -26,7 +26,7 @@ class ${words.model}Create(BaseModel, extra="forbid"):
 
 @with_config(extra="forbid")
 class ${words.model}Update(TypedDict, total=False):
-    """What an owner may change of ${words.a_one}; what is absent stays as it is."""
+    """A change of ${words.a_one}; absent fields stay as they are."""
 
 % for field in fields:
     ${field.name}: ${field.accepted(words.model)}

@@ -1,4 +1,4 @@
-"""What happens to ${words.many}."""
+"""Adds, shows, changes and removes ${words.many}."""
 
 from collections.abc import Mapping
 from datetime import date, datetime

@@ -8,6 +8,6 @@ FEATURES = "app_api.features"
 ALL_SETTINGS = with_fragments(ApiSettings, FEATURES)
 
 OF_FEATURES = (*names_elsewhere(ALL_SETTINGS, "app_db.features"),)
-"""What only the worker reads of features, where their class of settings is in `app_db`."""
+"""The settings of features that only the worker reads; their classes are in `app_db`."""
 
 READ_ELSEWHERE = (*ELSEWHERE, *OF_FEATURES)

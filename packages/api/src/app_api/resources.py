@@ -1,4 +1,4 @@
-"""What routes ask for by its type: what features open in `resources.py`, once per process."""
+"""Resources of routes: features open them in `resources.py`, and routes get them by their type."""
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,27 +15,27 @@ RESOURCES = found_resources("app_api.features")
 
 @dataclass(frozen=True, slots=True)
 class Provided[T]:
-    """A dependency on what a feature has opened."""
+    """A dependency on a resource that a feature has opened."""
 
     provides: type[T]
 
     async def __call__(self, request: Request) -> T:
-        """Return it."""
+        """Return the resource."""
         opened: Opened = request.state.resources
         found: T = opened[self.provides]
         return found
 
 
 def resource[T](provides: type[T]) -> Provided[T]:
-    """Return the dependency on what a feature opens: `VetDep = Annotated[Vet, Depends(resource(Vet))]`."""
+    """Return the dependency on a resource of a feature: `VetDep = Annotated[Vet, Depends(resource(Vet))]`."""
     return Provided(provides)
 
 
 def require_resources(routers: Iterable[APIRouter], provided: Collection[type]) -> None:
-    """Refuse routes that ask for what no feature opens.
+    """Refuse routes with a dependency that no feature opens.
 
     Raises:
-        FeatureError: names the path, and what it asks for.
+        FeatureError: with the path, and the type that it asks for.
     """
     for router in routers:
         for context in iter_route_contexts(router.routes):

@@ -1,4 +1,4 @@
-"""Every router there is: what features have in `router.py` and `*_router.py`, in an order that hides no path."""
+"""The routers of all features, from their `router.py` and `*_router.py`, in an order that hides no path."""
 
 import re
 from collections.abc import Iterable, Iterator

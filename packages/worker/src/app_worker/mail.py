@@ -29,7 +29,7 @@ PRODUCT = "Groundwork"
 
 
 def template_folders(package: str) -> list[Path]:
-    """Return the folders of features that hold mail templates.
+    """Return the folders in which features may have mail templates; some do not exist.
 
     Raises:
         FeatureError: two templates have one name.

@@ -34,7 +34,7 @@ def require_resources(handlers: Iterable[Handler], provided: Collection[type]) -
     """Refuse handlers with a parameter that no feature provides.
 
     Raises:
-        FeatureError: names the handler, and what it asks for.
+        FeatureError: with the handler, and the type that it asks for.
     """
     for handler in handlers:
         if missing := [asked.__name__ for asked in needs_of(handler).values() if asked not in provided]:

@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 PACKAGES = ("app-runtime", "app-db", "app-auth", "app-worker")
 
 PRUNES = [cron.name for cron in CRONS if cron.queue == RETENTION]
-"""The crons whose age is watched: since when none of its jobs has done its work."""
+"""The crons that delete old rows. Metrics show for each how long ago one of its jobs did its work."""
 
 POLL = timedelta(seconds=15)
 """How often the worker reads the ledger, unless that takes long: one statement counts all open jobs."""

@@ -96,7 +96,7 @@ async def drain(
         handlers: instead of the application's.
         mailer: what gets their mails.
         resources: what handlers ask for by its type, as in `{Vet: FakeVet()}`.
-        with_scheduled: first make due what waits, or what would be due by a certain time; each call is one retry.
+        with_scheduled: first make due the jobs that wait: all, or those until a certain time; each call is one retry.
         keep_failures: go on after a job that failed, which is then to be retried or discarded.
 
     Raises:

@@ -1,1 +1,1 @@
-"""Mails to the owners of accounts, links, and what is left when an account is deleted."""
+"""Mails and links for the owners of accounts, and the erasure of deleted accounts."""

@@ -1,7 +1,7 @@
-"""Mails, links and what is left of an account once it is deleted.
+"""The jobs of accounts: they send mails, make links, and erase the traces of a deleted account.
 
-Jobs hold ids; the address is read when the mail is sent. Links are made here, where nobody waits who could see whether
-there is an account.
+Jobs hold ids; the address is read when the mail is sent. Links are made in a job, because the time that a request takes
+would show whether there is an account.
 """
 
 from datetime import timedelta

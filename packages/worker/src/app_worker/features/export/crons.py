@@ -1,4 +1,4 @@
-"""When exports that have expired are deleted."""
+"""The cron that deletes expired exports."""
 
 from app_db.features.export.payloads import PruneExports
 from app_db.jobs.retention import QUEUE
