@@ -8,6 +8,7 @@ from pathlib import Path
 from shutil import rmtree
 
 from generator.checkout import taken
+from generator.clashes import refuse_clashes
 from generator.errors import Refused
 from generator.fields import Field
 from generator.files import render
@@ -25,6 +26,7 @@ def add(root: Path, words: Words, fields: Sequence[Field]) -> list[Path]:
     taken(root).check(words, unique=unique)
     if words.singular in {field.name for field in fields}:
         raise Refused(f"{words.singular}: a field cannot have the name of the whole; choose another")
+    refuse_clashes(root, words, fields)
     texts = render(root, words, fields)
     if there := [path for path in texts if path.exists()]:
         raise Refused(f"{there[0].relative_to(root)} is there already: remove it, or choose another name")

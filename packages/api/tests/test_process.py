@@ -18,6 +18,7 @@ from app_api.main import main
 from app_api.settings import ApiSettings
 from app_db import Database
 from app_db.testing.databases import AppRole
+from app_runtime.testing.plugin import MakeFeatures
 from app_runtime.testing.processes import free_port, port_is_free, spawn, wait_until
 
 PATIENCE = 30.0
@@ -184,6 +185,35 @@ def test_a_thread_that_goes_on_does_not_keep_the_api(start: Start, tmp_path: Pat
 
     assert process.wait() == 0
     assert process.events[-1]["threads"] == ["busy"]
+
+
+FAILING = """
+import asyncio
+from collections.abc import AsyncIterator
+
+async def fail():
+    await asyncio.sleep(0.5)
+    raise ConnectionError("the vet is gone")
+
+async def vets() -> AsyncIterator[int]:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(fail())
+        yield 1
+"""
+
+
+def test_an_api_whose_resource_fails_ends_with_an_error(
+    start: Start, make_features: MakeFeatures, tmp_path: Path
+) -> None:
+    """Kludex/uvicorn #2308: a task of the lifespan failed, all was closed, and the server went on serving."""
+    router = "from fastapi import APIRouter\nrouter = APIRouter()"
+    package = make_features({"pets/__init__.py": "", "pets/router.py": router, "pets/resources.py": FAILING})
+    find = f"import app_api.features\napp_api.features.__path__ = [{str(tmp_path / package)!r}]"
+    (tmp_path / "failing_api.py").write_text(f"{find}\nfrom app_api.main import main\nmain([])")
+    process = start("failing_api").serving()
+
+    assert process.wait() == 1
+    assert "the vet is gone" in process.output
 
 
 def test_ctrl_c_ends_a_command_with_one_line(start: Start) -> None:

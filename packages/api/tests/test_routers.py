@@ -35,6 +35,15 @@ def test_a_fixed_path_comes_before_a_parameter_that_would_take_it() -> None:
     ) == ["queues", "jobs", "pets", "slugs"]
 
 
+def test_what_takes_whole_paths_comes_after_what_takes_a_part() -> None:
+    """fastapi/fastapi PR #14318: what is written in the right order is no clash."""
+    assert ordered(
+        files=router_of("GET /files/{path:path}"), file=router_of("GET /files/{file_id}", "DELETE /files/{file_id}")
+    ) == ["file", "files"]
+    both = router_of("GET /{slug}", "GET /{slug}/{part}", "GET /{slug}/raw/{path:path}", "GET /{path:path}")
+    assert ordered(both=both) == ["both"]
+
+
 def test_what_hides_nothing_keeps_its_order() -> None:
     assert ordered(
         numbers=router_of("GET /pets/{number:int}"),

@@ -66,3 +66,25 @@ def test_a_fault_that_is_named_already_keeps_its_name(make_features: MakeFeature
 
     with pytest.raises(FeatureError, match=r"^handlers.py: mend it$"):
         list(find(package, "export"))
+
+
+@pytest.mark.parametrize("name", [".#router.py", "._router.py"])
+def test_what_editors_and_file_systems_leave_beside_a_file_is_none(make_features: MakeFeatures, name: str) -> None:
+    """pylint-dev/pylint PR #5554: `.#router.py` is a link of Emacs to nowhere while `router.py` is edited."""
+    package = make_features({"pets/__init__.py": "", "pets/router.py": "", f"pets/{name}": "\0"})
+
+    assert [Path(one.path).name for one in find(package, "*router")] == ["router.py"]
+
+
+def test_a_folder_with_the_name_of_a_file_is_refused(make_features: MakeFeatures) -> None:
+    """mishrasanjeev/agentic-org PR #425: tasks were looked for in `tasks.py`, and not in the modules of `tasks/`."""
+    package = make_features({"pets/__init__.py": "", "pets/models/__init__.py": "", "pets/models/pet.py": ""})
+
+    with pytest.raises(FeatureError, match=rf"{package}/pets/models: make it one file, `models.py`"):
+        list(find(package, "models"))
+
+
+def test_what_is_left_of_such_a_folder_is_none(make_features: MakeFeatures) -> None:
+    package = make_features({"pets/__init__.py": "", "pets/models.py": "", "pets/models/__pycache__/pet.pyc": ""})
+
+    assert [Path(one.path).name for one in find(package, "models")] == ["models.py"]

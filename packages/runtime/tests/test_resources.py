@@ -95,6 +95,8 @@ MORE = "\nasync def more() -> AsyncIterator[int]:\n    yield 1"
         (VET.format("a: int, b: int", "AsyncIterator[Vet]"), "resources takes nothing, or `settings`"),
         (OWN + VET.format("settings: Own", "AsyncIterator[Vet]"), "resources takes nothing, or `settings`"),
         (VET.format("", "AsyncIterator[int]") + MORE, "there is a int of .*pets/resources.py"),
+        # woltapp/magic-di #5: what is imported for type checkers alone.
+        (VET.format("", "'AsyncIterator[Dog]'"), "resources: name 'Dog' is not defined: import it at run time too"),
     ],
 )
 def test_what_is_no_resource_is_refused(make_features: MakeFeatures, text: str, complaint: str) -> None:
@@ -137,6 +139,14 @@ def test_a_feature_has_one_class_of_settings(make_features: MakeFeatures, text: 
 
     with pytest.raises(FeatureError, match=r"pets/settings.py: it needs one class of settings"):
         with_fragments(Settings, package)
+
+
+def test_a_setting_of_a_feature_is_not_the_file_of_another_one(make_features: MakeFeatures) -> None:
+    """domainaware/parsedmarc PR #772: `…_FILE` names the file with a value, and four options were called like that."""
+    both = "from pydantic import BaseModel\nclass VetSettings(BaseModel):\n    key: str = ''\n    key_file: str = ''"
+
+    with pytest.raises(FeatureError, match=r"pets/settings.py: APP_PETS__KEY_FILE names the file that has the value"):
+        with_fragments(Settings, pets(make_features, settings=both))
 
 
 def test_a_feature_takes_no_settings_from_the_kernel(make_features: MakeFeatures) -> None:

@@ -60,6 +60,33 @@ def test_two_handlers_of_one_kind_in_features_are_refused(make_features: MakeFea
         list(found_handlers(package))
 
 
+@pytest.mark.parametrize("importing", ["cats", "pets"])
+def test_what_a_feature_imports_from_another_one_is_found_once(make_features: MakeFeatures, importing: str) -> None:
+    """a5c-ai/babysitter #2086: to import what another module registers was refused as a second one of its name."""
+    package = make_features(
+        {
+            "dogs/__init__.py": "",
+            "dogs/handlers.py": HANDLERS,
+            "dogs/crons.py": CRONS,
+            f"{importing}/__init__.py": "",
+            f"{importing}/handlers.py": "from ..dogs.handlers import prune",
+            f"{importing}/crons.py": "from ..dogs.crons import nightly",
+        }
+    )
+
+    assert [handler.payload_class.kind for handler in found_handlers(package)] == ["jobs.prune"]
+    assert [cron.name for cron in found_crons(package)] == ["test.nightly"]
+
+
+def test_crons_that_have_no_name_are_refused(make_features: MakeFeatures) -> None:
+    """oban-bg/oban #978: what the crontab names and is not there never runs, and nothing says so."""
+    in_a_list = CRONS.replace("nightly = Cron", "crons = [Cron").rstrip() + "]"
+    package = make_features({"pets/__init__.py": "", "pets/crons.py": in_a_list})
+
+    with pytest.raises(FeatureError, match=r"pets/crons.py: give each cron a name of its own"):
+        list(found_crons(package))
+
+
 def test_two_crons_of_one_name_are_refused(make_features: MakeFeatures) -> None:
     package = make_features(two_of("crons.py", CRONS))
 

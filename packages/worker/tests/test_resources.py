@@ -46,6 +46,15 @@ async def untyped(job: JobContext, payload: Note, vet) -> None: ...  # type: ign
 async def text(job: JobContext, payload: Note, vet: "Vet | None") -> None: ...
 
 
+async def checked(job: JobContext, payload: Note, vet: "Nothing") -> None: ...  # type: ignore[name-defined]  # noqa: F821  # that is the fault
+
+
+def test_what_a_handler_asks_for_is_there_at_run_time() -> None:
+    """woltapp/magic-di #5: a class that is imported for type checkers alone ended the start with a bare NameError."""
+    with pytest.raises(FeatureError, match=r"test_resources.checked: name 'Nothing' is not defined: import it at run"):
+        needs_of(handles(Note)(checked))
+
+
 @pytest.mark.parametrize("function", [untyped, text, partial(untyped)])
 def test_what_a_handler_asks_for_has_a_type(function: Any) -> None:
     with pytest.raises(FeatureError, match=r"test_resources.(untyped|text): give `vet` the type"):

@@ -67,4 +67,4 @@ async def test_a_page_has_the_newest_of_ones_own_${words.plural}(
 
     page = await ${words.model}Repository(session).owned_by(ada.id, after=None, limit=2)
 
-    assert [${words.singular}.id for ${words.singular} in page.items] == [made[2].id, made[1].id]
+    assert [each.id for each in page.items] == [made[2].id, made[1].id]

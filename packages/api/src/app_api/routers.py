@@ -20,7 +20,7 @@ class Endpoint:
     methods: frozenset[str]
     path: str
     shape: str
-    """The path without the names of its parameters."""
+    """The path with a value for each of its parameters."""
     pattern: re.Pattern[str]
     place: str
     """The file of its router."""
@@ -89,9 +89,14 @@ def endpoints_of(router: APIRouter, place: str) -> Iterator[Endpoint]:
     """Yield the routes of a router, and of its nested routers."""
     for context in iter_route_contexts(router.routes):
         if context.methods and context.path is not None:
-            shape = re.sub(r"\{\w+(:\w+)?\}", r"{\1}", context.path)
+            shape = re.sub(r"\{\w+(:\w+)?\}", _value, context.path)
             pattern, _, _ = compile_path(context.path)
             yield Endpoint(frozenset(context.methods), context.path, shape, pattern, place)
+
+
+def _value(parameter: re.Match[str]) -> str:
+    """Return a value of a parameter that no narrower one takes: of a path, it has slashes and nothing between them."""
+    return "//" if parameter[1] == ":path" else f"{{{parameter[1] or ''}}}"
 
 
 def _refuse_clashes(routers: Iterable[Routes]) -> None:

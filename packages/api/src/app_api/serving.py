@@ -1,6 +1,7 @@
 """Listening and stopping: the server first reports that it stops, then accepts no more, then finishes its requests."""
 
 import math
+import sys
 import time
 from datetime import timedelta
 from socket import socket
@@ -9,6 +10,7 @@ from types import FrameType
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.lifespan.on import LifespanOn
 
 from app_api.app import create_app
 from app_api.connection import HttpConnection
@@ -41,9 +43,15 @@ class Server(uvicorn.Server):
         end_soon()  # guard: test_a_thread_that_goes_on_does_not_keep_the_api
 
     async def on_tick(self, counter: int) -> bool:
-        """Close the door when the delay is over; uvicorn asks ten times a second."""
+        """Close the door when the delay is over, or nothing is open any more; uvicorn asks ten times a second."""
         due = self._stopping.is_set() and time.monotonic() >= self._stop_at
-        return await super().on_tick(counter) or due
+        return await super().on_tick(counter) or due or self.failed
+
+    @property
+    def failed(self) -> bool:
+        """Whether an error has ended the lifespan: a task of a resource raised it. Requests would find all closed."""
+        assert isinstance(self.lifespan, LifespanOn), "server_config says so"
+        return self.lifespan.shutdown_failed
 
 
 def _hosts(host: str) -> str | list[str]:
@@ -55,7 +63,10 @@ def serve(settings: ApiSettings) -> None:
     """Serve until SIGTERM, then for `drain_delay` more, then let running requests finish for up to `drain`."""
     stopping = Event()
     config = server_config(create_app(settings, stopping=stopping), settings.http)
-    Server(config, stopping=stopping, delay=settings.http.drain_delay).run()
+    server = Server(config, stopping=stopping, delay=settings.http.drain_delay)
+    server.run()
+    if server.failed:  # guard: test_an_api_whose_resource_fails_ends_with_an_error
+        sys.exit(1)
 
 
 def server_config(app: ASGIApp, http: HttpSettings) -> uvicorn.Config:

@@ -57,8 +57,17 @@ def find(package: str, pattern: str) -> Iterator[Found]:
         FeatureError: a folder does not fit, or a module cannot be imported.
     """
     for folder in feature_folders(package):
-        for path in sorted(folder.glob(f"{pattern}.py"), key=lambda path: (len(path.stem), path.stem)):
+        for path in sorted(_files(folder, pattern), key=lambda path: (len(path.stem), path.stem)):
             yield Found(folder.name, str(path), _load(f"{package}.{folder.name}.{path.stem}", path))
+
+
+def _files(folder: Path, pattern: str) -> Iterator[Path]:
+    for path in folder.glob(pattern):
+        if any(path.glob("*.py")):  # of which nothing would be found
+            raise FeatureError(f"{path}: make it one file, `{path.name}.py`")
+    for path in folder.glob(f"{pattern}.py"):
+        if not path.name.startswith("."):  # `.#router.py` is a lock of Emacs, `._router.py` what macOS adds
+            yield path
 
 
 def _load(name: str, path: Path) -> ModuleType:

@@ -21,6 +21,7 @@ def with_fragments[S: BaseModel](model: type[S], package: str) -> type[S]:
         if found.feature in model.model_fields:
             raise FeatureError(f"{found.path}: {PREFIX}{found.feature.upper()}__… is taken: rename the folder")
         fragment = fragment_of(found)
+        _refuse_files_of_others(found, fragment)
         fields[found.feature] = (fragment, _default_of(fragment))
     return create_model(model.__name__, __base__=model, **fields) if fields else model
 
@@ -33,6 +34,15 @@ def names_elsewhere(model: type[BaseModel], package: str) -> Iterator[str]:
     for found in find(package, "settings"):
         if found.feature not in model.model_fields:
             yield from (variable.name for variable in variables(fragment_of(found), keys=(found.feature,)))
+
+
+def _refuse_files_of_others(found: Found, fragment: type[BaseModel]) -> None:
+    names = {variable.name for variable in variables(fragment, keys=(found.feature,))}
+    for name in sorted(names):
+        if f"{name}_FILE" in names:
+            raise FeatureError(
+                f"{found.path}: {name}_FILE names the file that has the value of {name}: give its field another name"
+            )
 
 
 def fragment_of(found: Found) -> type[BaseModel]:

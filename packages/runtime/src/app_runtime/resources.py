@@ -72,7 +72,10 @@ def _is_resource(name: str, value: object, found: Found) -> bool:
 def _resource(
     function: Callable[..., AsyncIterator[Any]], found: Found, *, fragment: type[BaseModel] | None
 ) -> Resource:  # Any: see Resource
-    hints = get_type_hints(function)
+    try:
+        hints = get_type_hints(function)
+    except NameError as error:
+        raise FeatureError(f"{found.path}: {function.__name__}: {error}: import it at run time too") from None
     yields = hints.pop("return", None)
     provided = get_args(yields)[0] if get_origin(yields) in {AsyncIterator, AsyncGenerator} else None
     if not inspect.isclass(provided):

@@ -10,16 +10,19 @@ def found_crons(package: str) -> Iterator[Cron]:
     """Yield the crons of features, each a `Cron` with a name in their `crons.py`.
 
     Raises:
-        FeatureError: two of them have one name.
+        FeatureError: a file has none, or two of them have one name.
     """
-    places: dict[str, str] = {}
+    known: dict[str, tuple[Cron, str]] = {}
     for found in find(package, "crons"):
         crons = {id(value): value for value in vars(found.module).values() if isinstance(value, Cron)}
+        if not crons:
+            raise FeatureError(f"{found.path}: give each cron a name of its own: `nightly = Cron(…)`")
         for cron in crons.values():
-            if cron.name in places:
-                raise FeatureError(f"{found.path}: there is a cron {cron.name!r} in {places[cron.name]}: rename one")
-            places[cron.name] = found.path
-            yield cron
+            if cron.name not in known:
+                known[cron.name] = cron, found.path
+                yield cron
+            elif known[cron.name][0] is not cron:  # else one file has imported it from the other
+                raise FeatureError(f"{found.path}: there is a cron {cron.name!r} in {known[cron.name][1]}: rename one")
 
 
 CRONS: tuple[Cron, ...] = tuple(found_crons("app_worker.features"))

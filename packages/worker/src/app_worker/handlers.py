@@ -12,17 +12,18 @@ def found_handlers(package: str) -> Iterator[Handler]:
     Raises:
         FeatureError: two of them are for one kind of job.
     """
-    places: dict[str, str] = {}
+    known: dict[str, tuple[Handler, str]] = {}
     for found in find(package, "handlers"):
         handlers = {id(value): value for value in vars(found.module).values() if isinstance(value, Handler)}
         for handler in handlers.values():
             kind = handler.payload_class.kind
-            if kind in places:
+            if kind not in known:
+                known[kind] = handler, found.path
+                yield handler
+            elif known[kind][0] is not handler:  # else one file has imported it from the other
                 raise FeatureError(
-                    f"{found.path}: {kind!r} has a handler already in {places[kind]}: remove one of them"
+                    f"{found.path}: {kind!r} has a handler already in {known[kind][1]}: remove one of them"
                 )
-            places[kind] = found.path
-            yield handler
 
 
 HANDLERS: tuple[Handler, ...] = tuple(found_handlers("app_worker.features"))

@@ -23,7 +23,10 @@ def needs_of(handler: Handler) -> Mapping[str, type]:
     asked = [parameter for parameter in asked if parameter.default is parameter.empty]
     if not asked:
         return {}
-    typed = inspect.signature(handler.function, eval_str=True).parameters
+    try:
+        typed = inspect.signature(handler.function, eval_str=True).parameters
+    except NameError as error:
+        raise FeatureError(f"{_name_of(handler)}: {error}: import it at run time too") from None
     for parameter in asked:
         if not inspect.isclass(typed[parameter.name].annotation) or parameter.annotation is parameter.empty:
             raise FeatureError(f"{_name_of(handler)}: give `{parameter.name}` the type of what it is to be given")

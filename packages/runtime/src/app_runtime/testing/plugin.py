@@ -1,6 +1,7 @@
 """What every test run begins with: nothing that a shell exported for others, and a real Valkey for tests that ask."""
 
 import importlib
+import inspect
 import os
 import signal
 import sys
@@ -31,6 +32,15 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     os.environ.update(kept)  # guard: test_what_a_shell_exports_for_others_does_not_reach_the_tests
     # Who runs the tests in the background may have SIGINT ignored, and what they start would never hear Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)  # guard: test_programs_of_a_test_hear_ctrl_c
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, obj: object) -> list[pytest.Item] | None:
+    """Take no class for one of tests that is imported and has a constructor, as a model `Testimonial`."""
+    if not inspect.isclass(obj) or obj.__module__ == collector.module.__name__:
+        return None
+    has_constructor = obj.__init__ is not object.__init__ or obj.__new__ is not object.__new__
+    return [] if has_constructor else None
 
 
 @pytest.fixture(scope="session")
