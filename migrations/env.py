@@ -74,7 +74,10 @@ def announce(ctx: MigrationContext, step: MigrationInfo, heads: set[str], run_ar
 
 
 def need(ctx: MigrationContext, revision: object, scripts: list[MigrationScript]) -> None:
-    """Let the code need what `alembic revision --autogenerate` writes: a feature what changes its tables alone."""
+    """Set SCHEMA_REVISION to what `alembic revision --autogenerate` writes: that of a feature, or of the kernel.
+
+    A revision that changes only tables without a model sets none: it drops those of a removed feature.
+    """
     changed = {str(getattr(step, "table_name", "")) for step in scripts[0].upgrade_ops_list[0].ops}
     modules = {module_of(table) for table in changed & {*Base.metadata.tables}}
     if scripts[0].message is not None and (modules or not changed):

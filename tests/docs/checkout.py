@@ -11,6 +11,8 @@ from tempfile import TemporaryDirectory
 from app_runtime.testing.servers import PostgresServer
 
 ROOT = Path(__file__).parents[2]
+AUTHOR = {f"GIT_{role}_{what}": "ada@example.test" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+"""What git needs to know of who commits, as variables."""
 
 # What belongs to the run of the tests, not to the machine: it would lead the copy back here, or to other servers.
 OURS = (

@@ -2,10 +2,8 @@
 
 import pytest
 
-from tests.docs.checkout import ROOT, copied_checkout, reader_environment
+from tests.docs.checkout import AUTHOR, ROOT, copied_checkout, reader_environment
 from tests.docs.performing import reader
-
-AUTHOR = {f"GIT_{role}_{what}": "ada@example.test" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ async def silence(site: HttpSite) -> dict[str, list[tuple[int, float]]]:
 
 
 async def test_connections_that_fell_silent_cost_one_wait_a_pool_and_no_request(http_site: HttpSite) -> None:
-    """Issue 17.17: it was 7 to 9 times a 503 after 5 s for the reads, and then the same for the writes."""
+    """It was 7 to 9 times a 503 after 5 s for the reads, and then the same for the writes."""
     asked = await silence(http_site)
 
     for name, answers in asked.items():
@@ -100,7 +100,7 @@ async def first_job(start_worker: StartWorker, database: Database, user_id: UUID
 async def test_the_first_job_of_a_worker_waits_for_one_slow_answer(
     start_worker: StartWorker, database: Database, make_user: MakeUser
 ) -> None:
-    """Issue 17.17: nobody led until the server hung up on the leader, 10 s later; what was starting had to be lost."""
+    """Nobody led until the server hung up on the leader, 10 s later; what was starting had to be lost."""
     waits = database.settings
     for_the_relay = relay.POLL + relay.LONGEST_TRANSACTION + relay.PAUSE_AFTER_OUTAGE
     for_the_leader = RETRY_LOCKS + waits.connect_timeout + relay.PAUSE_AFTER_OUTAGE

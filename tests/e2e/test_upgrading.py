@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.checkout import ROOT, copied_checkout, reader_environment
+from tests.docs.checkout import AUTHOR, ROOT, copied_checkout, reader_environment
 from tests.docs.pages import steps_of
 from tests.docs.performing import reader
 
 PAGE = ROOT / "docs/how-to/upgrading.md"
 URL = "https://git.example.com/groundwork"
-AUTHOR = {f"GIT_{role}_{what}": "ada@example.test" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 ENVIRONMENT = reader_environment(**AUTHOR)
 
 

@@ -6,9 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.docs.checkout import copied_checkout, reader_environment
-
-AUTHOR = {f"GIT_{role}_{what}": "ada@example.test" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+from tests.docs.checkout import AUTHOR, copied_checkout, reader_environment
 
 MIGRATIONS = ("tests/migrations/test_drift.py", "tests/migrations/test_revisions.py")
 UNPLANTED = "models_say or empty or newest or applied_again or tell_their_order or just_written or changes_no_source"

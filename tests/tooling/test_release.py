@@ -14,12 +14,12 @@ from members import ReleaseError, members_of
 from packaging.version import Version
 from release import bumped, plan
 
+from tests.docs.checkout import AUTHOR
 from tests.tooling.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 RELEASE_WORKFLOW = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())
-GIT = {f"GIT_{role}_{what}": "ada@example.test" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV", "COVERAGE_"))} | GIT
+ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV", "COVERAGE_"))} | AUTHOR
 
 
 @pytest.fixture

@@ -232,7 +232,7 @@ async def test_signing_out_everywhere_waits_for_a_sign_in_and_ends_it(
 # --- how many ------------------------------------------------------------------------------------------------------
 
 
-async def test_one_sign_in_alone_many_ends_the_oldest(
+async def test_one_sign_in_too_many_ends_the_oldest(
     database: Database, make_account: MakeAccount, principals: Principals
 ) -> None:
     account = await make_account()

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import func, text
 
 from app_db import Database, open_database
+from app_db.jobs.notifier import Notifier
 from app_db.models import Job, JobState
 from app_db.settings import DatabaseSettings
 from app_db.types import new_id
@@ -58,6 +59,14 @@ def until() -> Until:
                 await asyncio.sleep(0.01)
 
     return wait
+
+
+@pytest.fixture
+async def notifier(database: Database) -> AsyncIterator[Notifier]:
+    """A notifier of its own, beside that of the database."""
+    notifier = Notifier(database.settings.direct_dsn, connect_timeout=timedelta(seconds=5))
+    yield notifier
+    await notifier.close()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import make_url, text
@@ -14,17 +14,9 @@ from app_db.jobs.leadership import Leadership
 from app_db.jobs.notifier import CONNECTION_LOST, Notifier
 from app_runtime.testing.network import Network
 
-type EndBackend = Callable[[int], Awaitable[None]]
-type Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
+from .conftest import EndBackend, Until
 
 TIMEOUT = timedelta(seconds=5)
-
-
-@pytest.fixture
-async def notifier(database: Database) -> AsyncIterator[Notifier]:
-    notifier = Notifier(database.settings.direct_dsn, connect_timeout=TIMEOUT)
-    yield notifier
-    await notifier.close()
 
 
 class Leader:
@@ -53,8 +45,8 @@ async def lead(database: Database) -> AsyncIterator[Callable[..., Leader]]:
     """Let a process try to lead queues until the end of the test."""
     leaders: list[Leader] = []
 
-    def start(*queues: str) -> Leader:
-        leaders.append(Leader(database.settings.direct_dsn, *queues))
+    def start(*queues: str, dsn: str = database.settings.direct_dsn, **limits: timedelta) -> Leader:
+        leaders.append(Leader(dsn, *queues, **limits))
         return leaders[-1]
 
     yield start
@@ -149,16 +141,16 @@ async def test_a_new_leader_is_notified_in_case_it_missed_something(lead: Lead, 
     await until(now(lambda: second.notified == 2))
 
 
-async def test_the_server_hangs_up_on_a_leader_that_says_nothing(database: Database, until: Until) -> None:
-    leader = Leader(database.settings.direct_dsn, "default", patience=timedelta(milliseconds=50))
+async def test_the_server_hangs_up_on_a_leader_that_says_nothing(lead: Lead, until: Until) -> None:
+    leader = lead("default", patience=timedelta(milliseconds=50))
 
     await until(now(leader.task.done))
 
     assert isinstance(leader.task.exception(), CONNECTION_LOST)
 
 
-async def test_a_frozen_server_ends_leadership(database: Database, until: Until) -> None:
-    leader = Leader(database.settings.direct_dsn, "default", connect_timeout=timedelta(milliseconds=500))
+async def test_a_frozen_server_ends_leadership(database: Database, lead: Lead, until: Until) -> None:
+    leader = lead("default", connect_timeout=timedelta(milliseconds=500))
     await until(now(lambda: leader.leads("default")))
     pid = await one_leader(database)
 
@@ -172,13 +164,13 @@ async def test_a_frozen_server_ends_leadership(database: Database, until: Until)
     assert not leader.leads("default")
 
 
-async def test_who_lost_a_silent_connection_leads_again_at_once(database: Database, until: Until) -> None:
+async def test_who_lost_a_silent_connection_leads_again_at_once(database: Database, lead: Lead, until: Until) -> None:
     """The server holds its locks until it hangs up, so nobody would lead meanwhile."""
     url = make_url(database.settings.direct_dsn)
     async with Network(url.host or "", url.port or 5432).open() as network:
         dsn = url.set(host="127.0.0.1", port=network.port).render_as_string(hide_password=False)
         limits = {"connect_timeout": timedelta(seconds=2), "patience": timedelta(hours=1)}
-        leader = Leader(dsn, "default", **limits)
+        leader = lead("default", dsn=dsn, **limits)
         await until(now(lambda: leader.leads("default")))
 
         network.forget()
@@ -188,6 +180,20 @@ async def test_who_lost_a_silent_connection_leads_again_at_once(database: Databa
 
         await until(now(lambda: leader.leads("default")))
         await leader.stop()
+
+
+async def test_a_session_with_the_number_of_the_last_one_is_not_ended(
+    database: Database, lead: Lead, until: Until
+) -> None:
+    """After a fail-over that number is another session's, on the server that leads now."""
+    async with database.sessions() as session:
+        pid = (await session.scalars(text("SELECT pg_backend_pid()"))).one()
+        leader = lead("default")
+        leader._leadership._last_session = {"pid": pid, "backend_start": datetime(2026, 1, 1, tzinfo=UTC)}
+
+        await until(now(lambda: leader.leads("default")))
+
+        assert (await session.scalars(text("SELECT pg_backend_pid()"))).one() == pid
 
 
 async def test_a_process_that_cannot_reach_the_server_hears_so(refusing_url: str) -> None:

@@ -1,8 +1,7 @@
 """The notification after a commit."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import asyncpg
@@ -16,9 +15,7 @@ from app_db.jobs.outbox import enqueue
 from app_db.models import JobQueue
 from app_db.settings import DatabaseSettings
 
-type OpenWith = Callable[..., AbstractAsyncContextManager[Database]]
-type EndBackend = Callable[[int], Awaitable[None]]
-type Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
+from .conftest import EndBackend, OpenWith, Until
 
 TIMEOUT = timedelta(seconds=5)
 
@@ -77,13 +74,6 @@ async def listener(database: Database) -> AsyncIterator[Listener]:
     await connection.add_listener(CHANNEL, listener.hear)
     yield listener
     await connection.close()
-
-
-@pytest.fixture
-async def notifier(database: Database) -> AsyncIterator[Notifier]:
-    notifier = Notifier(database.settings.direct_dsn, connect_timeout=TIMEOUT)
-    yield notifier
-    await notifier.close()
 
 
 async def backend_that_said(database: Database, statement: str) -> int:

@@ -64,13 +64,15 @@ def test_programs_of_a_test_hear_ctrl_c(tmp_path: Path, pytestconfig: pytest.Con
     root = pytestconfig.rootpath
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
-         "--rootdir", root, "-c", root / "pyproject.toml",
-         tmp_path],
-        cwd=root, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    signal.signal(signal.SIGINT, before)
+    try:
+        run = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+             "--rootdir", root, "-c", root / "pyproject.toml",
+             tmp_path],
+            cwd=root, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGINT, before)
 
     assert run.returncode == 0, run.stdout + run.stderr
 

@@ -88,7 +88,7 @@ def naming_refusals() -> Iterator[None]:
 
 
 def blame(error: BaseException, *, read_only: bool = False) -> Blame:
-    """Return whether the server, the schema or the statement caused a failure.
+    """Return what caused a failure: the statement, a clash with others or a limit, or the server.
 
     A refusal to write means a fail-over; on the read engine it is an error of the application.
     """
@@ -99,9 +99,7 @@ def blame(error: BaseException, *, read_only: bool = False) -> Blame:
             return _blame_for(error.swallowed.sqlstate or "", "") if error.swallowed else Blame.STATEMENT
         case TransactionEnded() | PoolTimeoutError():
             return Blame.MOMENT
-        case (
-            NoAnswer() | PendingRollbackError(code="8s2b")
-        ):  # its connection was lost, and the code used the session again
+        case NoAnswer() | PendingRollbackError(code="8s2b"):  # 8s2b: the session was used after its connection was lost
             return Blame.SERVER
         case DBAPIError():
             return _blame_in(error, read_only=read_only)

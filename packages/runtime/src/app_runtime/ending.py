@@ -33,7 +33,7 @@ def end_soon(*, patience: timedelta = PATIENCE) -> None:
 
 def _end(seconds: float, failure: BaseException | None) -> None:
     time.sleep(seconds)
-    while not (others := _others()):  # the thread is only slow: daemon threads do not keep Python from ending
+    while not (others := _others()):  # the process is only slow: no thread keeps it
         time.sleep(seconds)
     log.warning("threads_left_behind", threads=others, exc_info=failure)
     for stream in (sys.stdout, sys.stderr):

@@ -71,7 +71,7 @@ _SESSIONS = text("""
 """)
 
 
-def _moved(table: str) -> TextClause:
+def _set_back(table: str) -> TextClause:
     return text(f"""
         UPDATE {table} SET expires_at = expires_at - (created_at - now()), created_at = now()
         WHERE created_at > now() + :ahead
@@ -86,8 +86,8 @@ _STATEMENTS: Mapping[str, tuple[TextClause, Mapping[str, Any]]] = {  # Any: of S
     "ended_jobs": (_ENDED, {**_TIMES, "most": MOST}),
     "sessions": (_SESSIONS, _TIMES),
     **{
-        table.name: (_moved(table.name), _TIMES)
-        for table in User.metadata.sorted_tables
+        table.name: (_set_back(table.name), _TIMES)
+        for table in User.metadata.sorted_tables  # app_db.models has imported those of features
         if "moves_with_clock" in table.info
     },
 }

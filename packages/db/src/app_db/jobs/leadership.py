@@ -12,9 +12,9 @@ from app_db.jobs.notifier import CHANNEL
 
 RETRY_LOCKS = timedelta(seconds=1)
 
-_SESSION = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
-# Both, since another process has that number on another server, and later on this one.
-_END = "SELECT pg_terminate_backend(pid, $3) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2"
+_THIS_SESSION = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+# The pid alone is not enough: on another server, or later on this one, another session may have it.
+_END_SESSION = "SELECT pg_terminate_backend(pid, $3) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2"
 
 
 class Leadership:
@@ -84,11 +84,11 @@ class Leadership:
         )
 
     async def _end_last_session(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-        """Free the locks of the connection before: where the network forgot it, the server does not know its end."""
+        """End the session of the last connection: it holds its locks as long as the server takes it for alive."""
         if self._last_session is not None:
             milliseconds = round(self._timeout * 500)  # half of the time that a statement has
-            await connection.execute(_END, *self._last_session.values(), milliseconds)
-        self._last_session = await connection.fetchrow(_SESSION)
+            await connection.execute(_END_SESSION, *self._last_session.values(), milliseconds)
+        self._last_session = await connection.fetchrow(_THIS_SESSION)
 
     async def _try_to_lead(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         """Try for the missing locks; the statement also shows server and client that the other side is alive."""
