@@ -66,7 +66,6 @@ async def test_each_job_has_one_effect_although_three_relays_believe_to_lead(  #
 async def test_one_of_fifty_transactions_that_accept_the_same_work_leaves_its_effect(  # fault 16
     database: Database, start_worker: StartWorker
 ) -> None:
-    start_worker()
     payload = LeaseEffect()
     everybody_is_in = asyncio.Barrier(RACERS)
     slow = {"pool_size": RACERS, "connect_timeout": timedelta(seconds=20), "lock_timeout": timedelta(seconds=20)}
@@ -81,6 +80,7 @@ async def test_one_of_fifty_transactions_that_accept_the_same_work_leaves_its_ef
 
     async with open_database(database.settings.model_copy(update=slow), name="racers") as wide:
         ids = await asyncio.gather(*(race() for _ in range(RACERS)))
+    start_worker()  # not before: once the job has ended, the next transaction accepts another
 
     await all_jobs_end(database)
     assert len(set(ids)) == 1
