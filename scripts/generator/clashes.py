@@ -58,3 +58,5 @@ def _names(nodes: Iterable[ast.AST]) -> Iterator[str]:
                 yield name
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
                 yield name
+            case _:
+                pass

@@ -66,7 +66,7 @@ def open_site(
         certificate.configure_cert(context)
         async with TlsFront(url, context) as postgres, TlsFront(valkey.url, context) as in_front_of_valkey:
             there = {"APP_DATABASE__URL": postgres.url, "APP_REDIS__URL": in_front_of_valkey.url}
-            there["APP_REDIS__TIMEOUT"] = "10"  # the handshakes are Python's, on a machine that is busy with other tests
+            there["APP_REDIS__TIMEOUT"] = "10"  # Python makes the handshakes, on a machine that is busy
             for server in ("DATABASE", "REDIS"):
                 there |= {f"APP_{server}__TLS": "verify-full", f"APP_{server}__CA_PATH": str(ca_path)}
             environment = api_environment("", "") | there | {"APP_AUTH__VERIFICATION": "off"}

@@ -62,6 +62,13 @@ async def get_session(request: Request) -> AsyncIterator[Session]:
 
 # "function" so that a failed commit becomes the response; the default commits after a 200 was sent.
 SessionDep = Annotated[Session, Depends(get_session, scope="function")]
+"""The transaction of a request: committed before the answer is sent, rolled back by an error. A GET cannot write.
+
+Example:
+    @router.post("/sign-out-everywhere", status_code=202)
+    async def sign_out_everywhere(principal: PrincipalDep, session: SessionDep) -> UUID:
+        return await enqueue(session, EndSessions(user_id=principal.user_id))
+"""
 
 
 async def get_replica_session(request: Request) -> AsyncIterator[Session]:
@@ -71,8 +78,16 @@ async def get_replica_session(request: Request) -> AsyncIterator[Session]:
         yield session
 
 
-# Never for authentication, nor for rows that the caller has just written (ADR-0051).
 ReplicaSessionDep = Annotated[Session, Depends(get_replica_session, scope="function")]
+"""A session for reads that may be stale.
+
+Never for authentication, nor for rows that the caller has just written (ADR-0051).
+
+Example:
+    @router.get("/users/{user_id}/sessions")
+    async def count_sessions(user_id: UUID, _: OperatorDep, session: ReplicaSessionDep) -> int:
+        return len(await UserSessionRepository(session).of_user(user_id))
+"""
 
 
 async def get_auth(request: Request) -> Auth:
@@ -82,6 +97,13 @@ async def get_auth(request: Request) -> Auth:
 
 
 AuthDep = Annotated[Auth, Depends(get_auth)]
+"""What the services of app_auth take first: keys and the hashing pool of this process.
+
+Example:
+    @router.get("/passwords/shortest")
+    async def read_shortest_password(auth: AuthDep) -> int:
+        return auth.settings.password_min_length
+"""
 
 
 async def get_client(request: Request) -> Client:
@@ -91,6 +113,13 @@ async def get_client(request: Request) -> Client:
 
 
 ClientDep = Annotated[Client, Depends(get_client)]
+"""The client of the request, for throttles and the audit.
+
+Example:
+    @router.post("/sign-out-elsewhere", status_code=204)
+    async def sign_out_elsewhere(principal: PrincipalDep, session: SessionDep, client: ClientDep) -> None:
+        await sessions.revoke_others(session, principal, client=client)  # the audit names the address
+"""
 
 
 async def get_bearer(token: Annotated[str | None, Depends(_bearer)]) -> str:
@@ -101,6 +130,13 @@ async def get_bearer(token: Annotated[str | None, Depends(_bearer)]) -> str:
 
 
 BearerDep = Annotated[str, Depends(get_bearer)]
+"""The token of the Authorization header, not verified; a request without one is a 401.
+
+Example:
+    @router.post("/sign-out", status_code=204)
+    async def sign_out(token: BearerDep, auth: AuthDep, session: SessionDep, client: ClientDep) -> None:
+        await sessions.sign_out(auth, session, token=token, client=client)
+"""
 
 
 async def get_principal(request: Request, token: Annotated[str | None, Depends(_bearer)]) -> Principal:
@@ -116,6 +152,13 @@ async def get_principal(request: Request, token: Annotated[str | None, Depends(_
 
 
 PrincipalDep = Annotated[Principal, Depends(get_principal)]
+"""The user who is signed in; other requests are a 401.
+
+Example:
+    @router.get("/me/address")
+    async def read_address(principal: PrincipalDep) -> str:
+        return principal.email
+"""
 
 
 async def get_operator(principal: PrincipalDep) -> Principal:
@@ -125,6 +168,13 @@ async def get_operator(principal: PrincipalDep) -> Principal:
 
 
 OperatorDep = Annotated[Principal, Depends(get_operator)]
+"""The user who is signed in, if it is an operator; for others it is a 403.
+
+Example:
+    @router.post("/queues/{queue}/pause", status_code=204)
+    async def pause_queue(queue: str, _: OperatorDep, session: SessionDep) -> None:
+        await control.pause(session, queue)
+"""
 
 
 class InvalidCursor(Invalid):
@@ -142,4 +192,18 @@ async def get_cursor(after: Annotated[str | None, Query(max_length=64)] = None) 
 
 
 CursorDep = Annotated[Cursor | None, Depends(get_cursor)]
+"""The place in a list that `?after=` names; None for the first page.
+
+Example:
+    @router.get("/users")
+    async def list_users(_: OperatorDep, session: SessionDep, after: CursorDep, limit: LimitDep = 20) -> UserPage:
+        return UserPage.model_validate(await UserRepository(session).page(after=after, limit=limit))
+"""
 LimitDep = Annotated[int, Query(ge=1, le=100)]
+"""How many entries a page has at most, 1 to 100; the route gives it a default.
+
+Example:
+    @router.get("/me/sessions")
+    async def list_sessions(principal: PrincipalDep, session: SessionDep, limit: LimitDep = 20) -> int:
+        return len((await UserSessionRepository(session).of_user(principal.user_id))[:limit])
+"""

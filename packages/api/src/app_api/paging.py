@@ -15,6 +15,16 @@ class Page[T](BaseModel):
     """One page of a list, newest first; `next` is the cursor of the following one, null on the last.
 
     Derive from it to give it a name in the API's description: `class JobPage(Page[JobRead])`. It is made of a Slice.
+
+    Example:
+        class UserRead(BaseModel):
+            model_config = ConfigDict(from_attributes=True)
+            email: str
+
+        class UserPage(Page[UserRead]):
+            pass
+
+        page = UserPage.model_validate(await UserRepository(session).page(after=None, limit=20))
     """
 
     model_config = ConfigDict(from_attributes=True)

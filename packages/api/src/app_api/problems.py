@@ -168,7 +168,11 @@ def status_of(error: type[AppError]) -> int:
 
 
 def problem_responses(*errors: type[AppError]) -> dict[int | str, dict[str, Any]]:
-    """Declare the errors of a route for its OpenAPI description."""
+    """Declare the errors of a route for its OpenAPI description.
+
+    Example:
+        router = APIRouter(prefix="/pets", responses=problem_responses(Unauthenticated, NotFound))
+    """
     by_status: dict[int | str, list[type[AppError]]] = {}
     for error in errors:
         by_status.setdefault(status_of(error), []).append(error)

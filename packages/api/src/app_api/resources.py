@@ -27,7 +27,15 @@ class Provided[T]:
 
 
 def resource[T](provides: type[T]) -> Provided[T]:
-    """Return the dependency on a resource of a feature: `VetDep = Annotated[Vet, Depends(resource(Vet))]`."""
+    """Return the dependency on a resource of a feature: `VetDep = Annotated[Vet, Depends(resource(Vet))]`.
+
+    Example:
+        VetDep = Annotated[Vet, Depends(resource(Vet))]
+
+        @router.post("/visits", status_code=204)
+        async def book_visit(principal: PrincipalDep, vet: VetDep) -> None:
+            await vet.call(principal.user_id)
+    """
     return Provided(provides)
 
 

@@ -52,7 +52,13 @@ def client_of(app: FastAPI, state: State) -> AsyncClient:
 
 @asynccontextmanager
 async def open_client(app: FastAPI) -> AsyncIterator[AsyncClient]:
-    """Run any application for as long as its client is open."""
+    """Run any application for as long as its client is open.
+
+    Example:
+        async with open_client(create_app(settings)) as client:
+            response = await client.get("/probe/ready")
+            assert response.status_code == 200
+    """
     async with run_lifespan(app) as state, client_of(app, state) as client:
         yield client
 
@@ -70,7 +76,12 @@ def served(app: FastAPI, *, http: HttpSettings | None = None) -> Iterator[int]:
 
 
 def assert_problem(response: Response, status: int, code: str) -> dict[str, Any]:
-    """Fail unless the response is a complete problem document (RFC 9457); returns it, to look at its other members."""
+    """Fail unless the response is a complete problem document (RFC 9457); returns it, to look at its other members.
+
+    Example:
+        problem = assert_problem(await client.get("/auth/me"), 401, "not_authenticated")
+        assert problem["title"] == "Unauthorized"
+    """
     assert response.status_code == status, f"{response.status_code}: {response.text}"
     assert response.headers["Content-Type"] == "application/problem+json"
     problem: dict[str, Any] = response.json()

@@ -27,6 +27,10 @@ def require_operator(principal: Principal) -> None:
 
     Raises:
         OperatorRequired: for everybody else.
+
+    Example:
+        require_operator(principal)  # beyond this line it is one
+        assert principal.role is Role.OPERATOR
     """
     if not is_operator(principal):
         raise OperatorRequired  # guard: test_whoever_is_no_operator_is_stopped

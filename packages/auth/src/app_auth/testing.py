@@ -74,14 +74,28 @@ def throttle_settings() -> ThrottleSettings:
 
 @pytest.fixture(scope="session")
 def auth(auth_settings: AuthSettings, throttle_settings: ThrottleSettings) -> Iterator[Auth]:
-    """Return what every service of app_auth takes first."""
+    """Return what every service of app_auth takes first.
+
+    Example:
+        async def test_a_password_is_recognised(auth: Auth) -> None:
+            stored = await auth.passwords.hash("correct horse battery 42")
+
+            assert await auth.passwords.verify("correct horse battery 42", stored)
+    """
     with open_auth(auth_settings, throttle=Throttle(throttle_settings, secret=b"of this test run")) as auth:
         yield auth
 
 
 @pytest.fixture
 def make_account(auth: Auth, database: Database) -> MakeAccount:
-    """Return a factory of accounts: registered and committed; every argument has a default."""
+    """Return a factory of accounts: registered and committed; every argument has a default.
+
+    Example:
+        async def test_an_operator_is_one(make_account: MakeAccount) -> None:
+            ada = await make_account(email="ada@example.test", role=Role.OPERATOR)
+
+            assert ada.password  # in the clear, to sign in with
+    """
 
     async def make(*, email: str = "", password: str = PASSWORD, role: Role = Role.USER) -> Account:
         email = email or f"account-{secrets.token_hex(8)}@example.test"
@@ -94,7 +108,19 @@ def make_account(auth: Auth, database: Database) -> MakeAccount:
 
 @pytest.fixture
 def sign_in(auth: Auth, database: Database) -> SignIn:
-    """Return a function that starts a login session of an account, and commits it."""
+    """Return a function that starts a login session of an account, and commits it.
+
+    Example:
+        async def test_a_token_names_its_user(
+            auth: Auth, database: Database, make_account: MakeAccount, sign_in: SignIn
+        ) -> None:
+            ada = await make_account()
+            tokens = await sign_in(ada)
+
+            principal = await sessions.authenticate(auth, database, token=tokens.access_token)
+
+            assert principal.user_id == ada.id
+    """
 
     async def sign_in(account: Account, *, client: Client = NOBODY, now: datetime | None = None) -> IssuedTokens:
         email, password = account.email, account.password

@@ -78,6 +78,13 @@ class Database:
         Raises:
             DatabaseUnavailable: when the database cannot be reached or is frozen, full, locked or read-only, or when
                 the block took longer than `request_timeout`, or than what `one_deadline` leaves of it.
+
+        Example:
+            async with database.unit_of_work() as session:
+                await enqueue(session, EndSessions(user_id=ada.id))  # kept when the block ends, gone if it raises
+
+            async with database.unit_of_work(read_only=True) as session:
+                user = await UserRepository(session).get(ada.id)
         """
         read_only = read_only or stale
         session = (self.replica_sessions if stale else self.read_sessions if read_only else self.sessions)()
@@ -163,7 +170,12 @@ async def open_database(settings: DatabaseSettings, *, name: str, vet: Vet | Non
 
 @asynccontextmanager
 async def script_session(settings: DatabaseSettings) -> AsyncIterator[Session]:
-    """A session for a script or a shell: committed when the block ends well, rolled back when it does not."""
+    """A session for a script or a shell: committed when the block ends well, rolled back when it does not.
+
+    Example:
+        async with script_session(settings) as session:
+            await UserSessionRepository(session).end_all(ada.id)
+    """
     async with open_database(settings, name="script") as database, database.sessions() as session:
         yield session
         await session.commit()  # guard: test_a_script_keeps_what_it_wrote

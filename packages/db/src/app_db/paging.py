@@ -51,6 +51,12 @@ async def slice_after[T](session: Session, statement: Select[T], *, after: Curso
     """Return up to `limit` entities of `statement`, newest first, that come after the cursor.
 
     The entity needs an `id` from `new_id()`: ids ascend with time, so they are the order too.
+
+    Example:
+        users = select(User).where(User.disabled_at.is_(None))
+        page = await slice_after(session, users, after=None, limit=20)
+        if page.next is not None:
+            rest = await slice_after(session, users, after=page.next, limit=20)
     """
     key = statement.column_descriptions[0]["entity"].id
     if after is not None:

@@ -18,6 +18,11 @@ def violation_as(error: type[AppError], *, of: str) -> Iterator[None]:
     """Turn a violation of the constraint named `of` into `error`; any other violation passes through.
 
     The constraint decides races, not a SELECT before it: flush inside the block, where the clash can still be named.
+
+    Example:
+        session.add(user)
+        with violation_as(EmailTaken, of="uq_users_email_canonical"):
+            await session.flush()
     """
     try:
         yield

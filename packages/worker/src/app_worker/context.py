@@ -31,6 +31,12 @@ class Snooze(Exception):
 
     Raises:
         ValueError: for a delay of more than a hundred years, because Python cannot read such a date.
+
+    Example:
+        @handles(EndSessions)
+        async def end_sessions(job: JobContext, payload: EndSessions) -> None:
+            if not await UserSessionRepository(job.session).of_user(payload.user_id):
+                raise Snooze(timedelta(hours=1))
     """
 
     def __init__(self, delay: timedelta) -> None:
@@ -43,7 +49,15 @@ class Snooze(Exception):
 
 
 class Discard(Exception):
-    """Raised by a handler whose job can never succeed: the job is discarded, and the message is kept in its errors."""
+    """Raised by a handler whose job can never succeed: the job is discarded, and the message is kept in its errors.
+
+    Example:
+        @handles(EndSessions)
+        async def end_sessions(job: JobContext, payload: EndSessions) -> None:
+            user = await UserRepository(job.session).get(payload.user_id)
+            if user is None or user.disabled_at is None:
+                raise Discard("the account is not disabled any more")
+    """
 
 
 class Fenced(Exception):
@@ -71,32 +85,70 @@ class JobContext:
 
     @property
     def id(self) -> UUID:
-        """The id that `enqueue` returned."""
+        """The id that `enqueue` returned.
+
+        Example:
+            @handles(EndSessions, mode=Mode.LEASE)
+            async def write_report(job: JobContext, payload: EndSessions) -> None:
+                report = folder / f"{job.id}.txt"  # a second attempt overwrites that of the first
+                await asyncio.to_thread(report.write_text, "…")
+        """
         return self.delivery.id
 
     @property
     def attempt(self) -> int:
-        """The number of the attempt; the first is 1."""
+        """The number of the attempt; the first is 1.
+
+        Example:
+            @handles(EndSessions, mode=Mode.LEASE)
+            async def call_vet(job: JobContext, payload: EndSessions, vet: Vet) -> None:
+                async with asyncio.timeout(5 * job.attempt):  # more patience each time
+                    await vet.call(payload.user_id)
+        """
         return self.job.attempt
 
     @property
     def owner_id(self) -> UUID | None:
-        """The user who started the job."""
+        """The user who started the job.
+
+        Example:
+            @handles(EndSessions)
+            async def end_sessions(job: JobContext, payload: EndSessions) -> None:
+                await enqueue(job.session, CloseAccount(user_id=payload.user_id), owner_id=job.owner_id)
+        """
         return self.job.owner_id
 
     @property
     def run_at(self) -> datetime:
-        """The `run_at` of `enqueue`; for the job of a cron, its tick."""
+        """The `run_at` of `enqueue`; for the job of a cron, its tick.
+
+        Example:
+            @handles(EndSessions)
+            async def count_signups(job: JobContext, payload: EndSessions) -> str:
+                return f"those before {job.run_at:%Y-%m-%d}"  # the day of the tick, however late the worker is
+        """
         return self.job.run_at
 
     @property
     def idempotency_key(self) -> str:
-        """The same text for every attempt: pass it to services that recognise repeated requests."""
+        """The same text for every attempt: pass it to services that recognise repeated requests.
+
+        Example:
+            @handles(EndSessions, mode=Mode.LEASE)
+            async def call_vet(job: JobContext, payload: EndSessions, vet: Vet) -> None:
+                await vet.call(payload.user_id, headers={"Idempotency-Key": job.idempotency_key})
+        """
         return f"job:{self.id}"
 
     @property
     def session(self) -> Session:
-        """The session of a handler in tx mode; the runner commits it together with the completion of the job."""
+        """The session of a handler in tx mode; the runner commits it together with the completion of the job.
+
+        Example:
+            @handles(EndSessions)
+            async def end_sessions(job: JobContext, payload: EndSessions) -> None:
+                await UserSessionRepository(job.session).end_all(payload.user_id)  # do not commit
+        """
         assert self.tx_session is not None, "a handler in lease mode opens transactions with job.transaction()"
         return self.tx_session
 
@@ -110,6 +162,14 @@ class JobContext:
 
         Raises:
             Fenced: if this delivery no longer holds the job. Nothing is written.
+
+        Example:
+            @handles(EndSessions, mode=Mode.LEASE)
+            async def call_vet(job: JobContext, payload: EndSessions, vet: Vet) -> None:
+                async with job.transaction() as session:
+                    user = await UserRepository(session).get(payload.user_id)
+                if user is not None:
+                    await vet.call(user.id)  # outside: it would keep the row locked
         """
         async with self._locked_transaction() as session:
             yield session
@@ -126,6 +186,13 @@ class JobContext:
 
         Raises:
             Fenced: if this delivery no longer holds the job. Nothing is written.
+
+        Example:
+            @handles(EndSessions, mode=Mode.LEASE)
+            async def call_vet(job: JobContext, payload: EndSessions, vet: Vet) -> None:
+                await vet.call(payload.user_id)  # at least once
+                async with job.last_transaction() as session:
+                    await enqueue(session, CloseAccount(user_id=payload.user_id))  # once
         """
         async with self._locked_transaction() as session:
             yield session
@@ -140,6 +207,13 @@ class JobContext:
         Raises:
             Fenced: if this delivery no longer holds the job.
             ValueError: for lists and objects nested in more than a hundred levels.
+
+        Example:
+            @handles(EndSessions, mode=Mode.LEASE)
+            async def call_vets(job: JobContext, payload: EndSessions, vet: Vet) -> None:
+                for done in range(3):
+                    await job.set_progress({"done": done, "of": 3})
+                    await vet.call(payload.user_id)
         """
         assert self.tx_session is None, IN_TX_MODE
         require_depth(progress)  # guard: test_a_progress_that_could_not_be_shown_is_refused

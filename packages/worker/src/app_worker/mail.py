@@ -123,6 +123,14 @@ class Mails:
 
         Raises:
             MailError: the mail was not handed over. `MailUndeliverable` discards a job that does not catch it.
+
+        Example:
+            @handles(EndSessions, mode=Mode.LEASE)
+            async def greet(job: JobContext, payload: EndSessions) -> None:
+                async with job.transaction() as session:
+                    user = await UserRepository(session).get(payload.user_id)
+                if user is not None:
+                    await job.mails.send("welcome", to=user.email, message_id=str(job.id), email=user.email)
         """
         values = {"base_url": self.base_url, "product": PRODUCT, **values}
         outcome = "failed"

@@ -82,6 +82,12 @@ def handles[P: JobPayload](
         TypeError: for a function that is no `async def`.
         ValueError: for a timeout or a number of attempts that Postgres cannot store, or a retention of more than a
             hundred years.
+
+    Example:
+        @handles(EndSessions, timeout=timedelta(seconds=5), max_attempts=3)
+        async def end_sessions(job: JobContext, payload: EndSessions) -> str:
+            ended = await UserSessionRepository(job.session).end_all(payload.user_id)
+            return f"ended {ended}"  # the result
     """
     if not timedelta(0) < timeout <= LONGEST_TIMEOUT:
         raise ValueError(f"{payload_class.kind}: the timeout is between 0 and {LONGEST_TIMEOUT}, not {timeout}")

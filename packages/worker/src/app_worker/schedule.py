@@ -56,6 +56,11 @@ class Cron:
     Raises:
         ValueError: when the expression has no ticks, the time zone is unknown, or the ledger cannot store name, queue
             or priority.
+
+    Example:
+        nightly = Cron("sessions.prune_nightly", "30 2 * * 1-5", PruneSessions, timezone="Europe/Berlin")
+        friday = datetime(2026, 1, 2, 12, tzinfo=UTC)
+        assert nightly.next_tick(friday) == datetime(2026, 1, 5, 1, 30, tzinfo=UTC)
     """
 
     name: str

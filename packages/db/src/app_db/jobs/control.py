@@ -84,6 +84,10 @@ async def cancel(session: Session, job_id: UUID) -> None:
     Raises:
         NotFound: there is no such job.
         JobIsFinal: the job was completed or discarded.
+
+    Example:
+        job_id = await enqueue(session, EndSessions(user_id=ada.id))
+        await cancel(session, job_id)
     """
     if await _end_waiting(session, JobState.CANCELLED, [Job.id == job_id], limit=1):
         return

@@ -125,6 +125,11 @@ async def enqueue(
 
     Raises:
         ValueError: before anything is sent, for a wrong argument or payload (`pydantic.ValidationError`).
+
+    Example:
+        async with database.unit_of_work() as session:
+            tomorrow = utcnow() + timedelta(days=1)
+            job_id = await enqueue(session, EndSessions(user_id=ada.id), run_at=tomorrow, owner_id=ada.id)
     """
     terms = _Terms(run_at, queue, priority, max_attempts, owner_id)
     stored = checked_json(payload)
@@ -154,6 +159,11 @@ async def enqueue_many(
 
     Either all jobs are enqueued or none; see `enqueue` for arguments and errors. Ten thousand jobs take about 0.15 s,
     half of which blocks the event loop: call it several times for more.
+
+    Example:
+        async with database.unit_of_work() as session:
+            jobs = [EndSessions(user_id=user.id) for user in (ada, bob)]
+            job_ids = await enqueue_many(session, jobs, queue="maintenance")
     """
     terms = _Terms(run_at, queue, priority, max_attempts, owner_id)
     jobs = [(new_id(), payload.kind, checked_json(payload), payload.version) for payload in payloads]

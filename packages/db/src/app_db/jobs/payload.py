@@ -24,6 +24,11 @@ class JobPayload(BaseModel, frozen=True, extra="forbid", validate_default=True, 
         TypeError: when the class is defined, for a field whose values JSON cannot return unchanged: a secret, an
             excluded field, an alias, an ordered dict.
         ValueError: when the class is defined, for a kind or version that cannot be stored.
+
+    Example:
+        class CloseAccount(JobPayload):
+            kind = "accounts.close"  # waiting jobs have it: never rename it
+            user_id: UUID
     """
 
     kind: ClassVar[str]
@@ -51,6 +56,19 @@ class JobPayload(BaseModel, frozen=True, extra="forbid", validate_default=True, 
 
         It is called for older versions only, with a copy that it may change. It has no database: give new fields
         that cannot be derived a default.
+
+        Example:
+            class CloseAccount(JobPayload):
+                kind = "accounts.close"
+                version = 2
+                user_id: UUID
+                reason: str
+
+                @classmethod
+                def upgrade(cls, fields: dict[str, Any], version: int) -> dict[str, Any]:
+                    return {"reason": "", **fields}  # version 1 had none
+
+            assert CloseAccount.read({"user_id": str(ada.id)}, version=1).reason == ""
         """
         return fields
 

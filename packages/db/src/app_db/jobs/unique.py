@@ -21,6 +21,14 @@ class Unique:
 
     Raises:
         ValueError: for a period that is not positive, for states without all open states, for `by` together with `key`.
+
+    Example:
+        first = await enqueue(session, EndSessions(user_id=ada.id), unique=Unique())
+        again = await enqueue(session, EndSessions(user_id=ada.id), unique=Unique())
+        assert again == first  # one job, until it has ended
+
+        once_a_day = Unique(by=("user_id",), period=timedelta(days=1))
+        await enqueue(session, EndSessions(user_id=ada.id), unique=once_a_day)
     """
 
     by: tuple[str, ...] | None = None

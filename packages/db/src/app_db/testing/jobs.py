@@ -37,6 +37,10 @@ async def enqueued[P: JobPayload](where: Database | Session, payload_class: type
         where: a database shows what is committed, a session what its own transaction has enqueued as well.
         payload_class: what they are for.
         fields: values of the payload, as they are in Python: `user_id=user.id`.
+
+    Example:
+        jobs = await enqueued(database, EndSessions)
+        assert [job.payload["user_id"] for job in jobs] == [str(ada.id)]
     """
     if unknown := fields.keys() - payload_class.model_fields.keys():
         raise TypeError(f"{payload_class.__name__} has no field {', '.join(sorted(unknown))}")
@@ -49,6 +53,10 @@ async def assert_enqueued[P: JobPayload](where: Database | Session, payload_clas
     """Fail unless exactly one such job has not ended; returns it, to look at its `queue`, `run_at` or `priority`.
 
     As for `enqueued`; what has been run by `drain` is not waiting any more.
+
+    Example:
+        job = await assert_enqueued(database, EndSessions, user_id=ada.id)
+        assert job.queue == "default"
     """
     __tracebackhide__ = True
     found = await enqueued(where, payload_class, **fields)
@@ -58,7 +66,11 @@ async def assert_enqueued[P: JobPayload](where: Database | Session, payload_clas
 
 
 async def refute_enqueued[P: JobPayload](where: Database | Session, payload_class: type[P], **fields: Any) -> None:
-    """Fail if there is such a job that has not ended. As for `enqueued`."""
+    """Fail if there is such a job that has not ended. As for `enqueued`.
+
+    Example:
+        await refute_enqueued(database, EndSessions, user_id=bob.id)
+    """
     __tracebackhide__ = True
     if found := await enqueued(where, payload_class, **fields):
         pytest.fail(await _message(where, payload_class, fields, wanted="no", found=len(found)))

@@ -90,14 +90,31 @@ async def _database(database_settings: DatabaseSettings) -> AsyncIterator[Databa
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def database(_database: Database) -> AsyncIterator[Database]:
-    """The application's engines on an empty database; what the test commits is deleted after it."""
+    """The application's engines on an empty database; what the test commits is deleted after it.
+
+    Example:
+        async def test_a_new_user_has_no_jobs(database: Database, make_user: MakeUser) -> None:
+            ada = await make_user()
+
+            async with database.unit_of_work(read_only=True) as session:
+                assert await session.scalar(select(Job.id).where(Job.owner_id == ada.id)) is None
+    """
     yield _database
     await databases.empty(_database)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def session(database: Database) -> AsyncIterator[Session]:
-    """A session of the write engine; the test commits it itself."""
+    """A session of the write engine; the test commits it itself.
+
+    Example:
+        async def test_what_is_committed_is_there(session: Session, make_user: MakeUser, database: Database) -> None:
+            ada = await make_user()
+            await enqueue(session, EndSessions(user_id=ada.id))
+            await session.commit()
+
+            await assert_enqueued(database, EndSessions, user_id=ada.id)
+    """
     async with database.sessions() as session:
         yield session
 
@@ -111,7 +128,14 @@ async def modest_role(postgres_server_url: str, worker_id: str, pytestconfig: py
 
 @pytest.fixture
 def make_user(database: Database) -> MakeUser:
-    """Return a factory of committed users; every column has a default."""
+    """Return a factory of committed users; every column has a default.
+
+    Example:
+        async def test_two_users_have_two_addresses(make_user: MakeUser) -> None:
+            ada, bob = await make_user(email="ada@example.test"), await make_user()
+
+            assert bob.email != ada.email
+    """
 
     async def make(**columns: Any) -> User:  # Any: columns of User
         user_id = new_id()

@@ -11,7 +11,13 @@ from app_db import Database
 
 @contextmanager
 def assert_queries(database: Database, *, max: int) -> Iterator[list[str]]:  # noqa: A002  # reads as a sentence at the call
-    """Fail unless the block sends at most `max` statements over both engines; yields them, for the message."""
+    """Fail unless the block sends at most `max` statements over both engines; yields them, for the message.
+
+    Example:
+        with assert_queries(database, max=1):
+            async with database.unit_of_work(read_only=True) as session:
+                await UserRepository(session).get(ada.id)
+    """
     statements: list[str] = []
 
     def note(*arguments: Any) -> None:  # Any: (connection, cursor, statement, parameters, context, many)

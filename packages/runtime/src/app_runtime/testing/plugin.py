@@ -45,7 +45,15 @@ def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, obj: obje
 
 @pytest.fixture(scope="session")
 def valkey_url() -> Iterator[str]:
-    """Return the URL of a Valkey of this test process alone."""
+    """Return the URL of a Valkey of this test process alone.
+
+    Example:
+        async def test_valkey_is_reached(valkey_url: str) -> None:
+            settings = ValkeySettings.model_validate({"url": valkey_url})
+
+            async with connect(settings) as valkey:
+                assert await valkey.ping()
+    """
     with ValkeyServer.temporary() as valkey:
         yield valkey.url
 

@@ -3,14 +3,13 @@
 pytest loads it as a plugin, on top of the fixtures of `app_db.testing.plugin`: real rows, the real runner, no Valkey.
 """
 
-import asyncio
 import base64
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
 from functools import cache, partial
 from typing import Any
 from uuid import UUID
@@ -22,23 +21,21 @@ from app_auth.mail import MailSettings
 from app_auth.one_time import OneTimeTokens
 from app_auth.settings import OneTimeSettings
 from app_db import Database, Session
-from app_db.jobs import ledger
-from app_db.jobs.ledger import Delivery, Starter
+from app_db.jobs.ledger import Delivery
 from app_db.models import JobState
 from app_db.repositories.jobs import JobRepository
 from app_db.testing.jobs import assert_enqueued, dispatch, due_queues, enqueued, line_of, make_due, refute_enqueued
 from app_db.types import new_id
 from app_runtime.resources import Opened
-from app_worker.context import IN_TX_MODE, JobContext
+from app_worker.context import JobContext
 from app_worker.draining import run_due
 from app_worker.handlers import HANDLERS
 from app_worker.mail import Mailer, Mails, MemoryMailer
 from app_worker.metrics import Metrics
-from app_worker.outcome import NoHandler
-from app_worker.progress import Progress
-from app_worker.registry import Handler, Mode, Registry
+from app_worker.registry import Handler, Registry
 from app_worker.resources import supplied
 from app_worker.runner import Runner
+from app_worker.testing.inlining import LEASE, run_inline
 
 __all__ = [
     "DrainJobs",
@@ -55,8 +52,6 @@ __all__ = [
     "refute_enqueued",
 ]
 
-LEASE = timedelta(hours=1)
-"""Long, because no heartbeat renews it: a test that stops in a debugger keeps its job."""
 BASE_URL = "https://app.example.test/"
 
 NOTHING: Opened = {}
@@ -101,6 +96,9 @@ async def drain(
 
     Raises:
         JobFailed: at the first attempt that fails, after it is on record, unless `keep_failures`.
+
+    Example:
+        assert await drain(database, handlers=[end_sessions]) == {"completed": 1}
     """
     if with_scheduled:
         async with database.sessions.begin() as session:
@@ -132,17 +130,22 @@ def inline(
 
     What the handler raises comes out of `enqueue`: there are no attempts, and no time limits. In lease mode
     `job.transaction()` is a savepoint. What is enqueued for later is only enqueued.
+
+    Example:
+        with inline(database, handlers=[end_sessions]):
+            async with database.unit_of_work() as session:
+                await enqueue(session, EndSessions(user_id=ada.id))  # has run when this returns
     """
     registry = Registry(supplied(handlers, resources), catalog=())
     mails = _mails(mailer)
 
-    async def run_inline(session: Session, job_id: UUID) -> None:
+    async def run(session: Session, job_id: UUID) -> None:
         delivery = await dispatch(session, job_id)
         if delivery is not None:
-            await _run_inline(session, delivery, registry=registry, mails=mails, database=database)
+            await run_inline(session, delivery, registry=registry, mails=mails, database=database)
 
     info: dict[str, Any] = database.sessions.kw["info"]  # Any: the keys of a session's info are their owners'
-    database.sessions.configure(info={**info, "run_inline": run_inline})
+    database.sessions.configure(info={**info, "run_inline": run})
     try:
         yield
     finally:
@@ -151,19 +154,59 @@ def inline(
 
 @pytest.fixture
 def mailer() -> MemoryMailer:
-    """Return what gets the mails of `drain_jobs` and `inline_jobs`: look at `mailer.sent`."""
+    """Return what gets the mails of `drain_jobs` and `inline_jobs`: look at `mailer.sent`.
+
+    Example:
+        async def test_a_new_account_is_greeted(
+            make_account: MakeAccount, drain_jobs: DrainJobs, mailer: MemoryMailer
+        ) -> None:
+            await make_account(email="ada@example.test")
+
+            await drain_jobs()
+
+            assert [mail["To"] for mail in mailer.sent] == ["ada@example.test"]
+    """
     return MemoryMailer()
 
 
 @pytest.fixture
 def job_handlers() -> Iterable[Handler]:
-    """Return the handlers of `drain_jobs` and `inline_jobs`: the application's, unless a test overrides it."""
+    """Return the handlers of `drain_jobs` and `inline_jobs`: the application's, unless a test overrides it.
+
+    Example:
+        @pytest.fixture
+        def job_handlers() -> list[Handler]:
+            return [end_sessions]
+
+        async def test_it_is_signed_out(session: Session, drain_jobs: DrainJobs) -> None:
+            await enqueue(session, EndSessions(user_id=new_id()))
+            await session.commit()
+
+            assert await drain_jobs() == {"completed": 1}
+    """
     return HANDLERS
 
 
 @pytest.fixture
 def job_resources() -> Opened:
-    """Return what handlers ask for, by its type: nothing, unless a test overrides it (`{Vet: FakeVet()}`)."""
+    """Return what handlers ask for, by its type: nothing, unless a test overrides it (`{Vet: FakeVet()}`).
+
+    Example:
+        @pytest.fixture
+        def job_handlers() -> list[Handler]:
+            return [call_vet]
+
+        @pytest.fixture
+        def job_resources() -> Opened:
+            return {Vet: FakeVet()}
+
+        async def test_the_vet_is_called(session: Session, drain_jobs: DrainJobs, job_resources: Opened) -> None:
+            await enqueue(session, CallVet())
+            await session.commit()
+
+            assert await drain_jobs() == {"completed": 1}
+            assert job_resources[Vet].calls == 1
+    """
     return NOTHING
 
 
@@ -171,7 +214,19 @@ def job_resources() -> Opened:
 def drain_jobs(
     database: Database, mailer: MemoryMailer, job_handlers: Iterable[Handler], job_resources: Opened
 ) -> DrainJobs:
-    """Return `drain` for the database of the test; it takes `with_scheduled` and `keep_failures`."""
+    """Return `drain` for the database of the test; it takes `with_scheduled` and `keep_failures`.
+
+    Example:
+        async def test_a_welcome_that_waits_is_sent(
+            session: Session, make_user: MakeUser, drain_jobs: DrainJobs
+        ) -> None:
+            ada = await make_user()
+            await enqueue(session, WelcomeEmail(user_id=ada.id), run_at=utcnow() + timedelta(days=1))
+            await session.commit()
+
+            assert await drain_jobs() == {}
+            assert await drain_jobs(with_scheduled=True) == {"completed": 1}
+    """
     return partial(drain, database, handlers=job_handlers, mailer=mailer, resources=job_resources)
 
 
@@ -179,65 +234,17 @@ def drain_jobs(
 def inline_jobs(
     database: Database, mailer: MemoryMailer, job_handlers: Iterable[Handler], job_resources: Opened
 ) -> Iterator[None]:
-    """Run jobs inline for the whole test."""
+    """Run jobs inline for the whole test.
+
+    Example:
+        @pytest.mark.usefixtures("inline_jobs")
+        async def test_a_new_account_has_been_greeted(make_account: MakeAccount, mailer: MemoryMailer) -> None:
+            await make_account()
+
+            assert len(mailer.sent) == 1
+    """
     with inline(database, handlers=job_handlers, mailer=mailer, resources=job_resources):
         yield
-
-
-@dataclass(frozen=True, slots=True)
-class _InlineContext(JobContext):
-    """The context of a handler that runs inline: in both modes it works in the session of the caller."""
-
-    caller: Session
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Session]:
-        assert self.tx_session is None, IN_TX_MODE
-        async with self.caller.begin_nested():
-            yield self.caller
-
-    last_transaction = transaction
-
-
-class _InlineProgress(Progress):
-    """Writes every word: one that came later would use the caller's session while the caller does."""
-
-    async def show(self, progress: Any) -> None:  # Any: JSON
-        await self._write(progress)
-
-
-async def _run_inline(
-    session: Session, delivery: Delivery, *, registry: Registry, mails: Mails, database: Database
-) -> None:
-    leased = registry.leased_kinds
-    job = await ledger.start(session, delivery, Starter(new_id(), leased, LEASE))
-    assert job is not None, "it was dispatched in this transaction"
-    handler = registry.by_kind.get(job.kind)
-    if handler is None:
-        raise NoHandler(job.kind)
-    tx_session = session if handler.mode is Mode.TX else None
-
-    async def show(progress: Any) -> None:  # Any: JSON
-        await ledger.set_progress(session, delivery, progress)
-
-    context = _InlineContext(
-        delivery,
-        job,
-        mails,
-        database,
-        LEASE,
-        handler.timeout,
-        registry.retention,
-        tx_session,
-        _InlineProgress(show),
-        asyncio.Event(),
-        caller=session,
-    )
-    result = await handler.function(context, handler.payload_class.read(job.payload, job.payload_version))
-    if handler.mode is Mode.LEASE:
-        await ledger.finish(session, delivery, state=JobState.COMPLETED, result=result)
-    elif result is not None:
-        await ledger.set_result(session, delivery, result)
 
 
 async def _run_all_due(runner: Runner) -> AsyncIterator[Delivery]:

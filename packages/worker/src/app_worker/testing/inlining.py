@@ -1,0 +1,79 @@
+"""Jobs that run inline: within `enqueue`, in the session and the transaction of its caller."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from app_db import Database, Session
+from app_db.jobs import ledger
+from app_db.jobs.ledger import Delivery, Starter
+from app_db.models import JobState
+from app_db.types import new_id
+from app_worker.context import IN_TX_MODE, JobContext
+from app_worker.mail import Mails
+from app_worker.outcome import NoHandler
+from app_worker.progress import Progress
+from app_worker.registry import Mode, Registry
+
+LEASE = timedelta(hours=1)
+"""Long, because no heartbeat renews it: a test that stops in a debugger keeps its job."""
+
+
+@dataclass(frozen=True, slots=True)
+class _InlineContext(JobContext):
+    """The context of a handler that runs inline: in both modes it works in the session of the caller."""
+
+    caller: Session
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Session]:
+        assert self.tx_session is None, IN_TX_MODE
+        async with self.caller.begin_nested():
+            yield self.caller
+
+    last_transaction = transaction
+
+
+class _InlineProgress(Progress):
+    """Writes every word: one that came later would use the caller's session while the caller does."""
+
+    async def show(self, progress: Any) -> None:  # Any: JSON
+        await self._write(progress)
+
+
+async def run_inline(
+    session: Session, delivery: Delivery, *, registry: Registry, mails: Mails, database: Database
+) -> None:
+    """Start a job, call its handler, and finish it, all in the session of the caller."""
+    leased = registry.leased_kinds
+    job = await ledger.start(session, delivery, Starter(new_id(), leased, LEASE))
+    assert job is not None, "it was dispatched in this transaction"
+    handler = registry.by_kind.get(job.kind)
+    if handler is None:
+        raise NoHandler(job.kind)
+    tx_session = session if handler.mode is Mode.TX else None
+
+    async def show(progress: Any) -> None:  # Any: JSON
+        await ledger.set_progress(session, delivery, progress)
+
+    context = _InlineContext(
+        delivery,
+        job,
+        mails,
+        database,
+        LEASE,
+        handler.timeout,
+        registry.retention,
+        tx_session,
+        _InlineProgress(show),
+        asyncio.Event(),
+        caller=session,
+    )
+    result = await handler.function(context, handler.payload_class.read(job.payload, job.payload_version))
+    if handler.mode is Mode.LEASE:
+        await ledger.finish(session, delivery, state=JobState.COMPLETED, result=result)
+    elif result is not None:
+        await ledger.set_result(session, delivery, result)
