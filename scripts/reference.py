@@ -33,12 +33,12 @@ Every setting of the applications, written by `make reference` from the classes 
 same list to copy from; [operations](../how-to/operations.md) says what to set where.
 
 - **Durations** are seconds (`2.5`) or ISO 8601 (`PT2.5S`, `P14D`); lists are JSON.
-- **Secrets** and all others may come from a file: `NAME_FILE=/run/secrets/name`; or all together from the file that
-  `APP_SECRETS_FILE` names, which holds lines `NAME=value`. Variables come first.
-- **A name that is not here is refused**, and so is a value that is not safe in production
-  ([ADR-0043](../decisions/0043-configuration.md)). `python -m app_api config check` says what is in force.
-- **Read by**: a process lets pass what another one reads, so all may be given the same. The migrations read
-  `APP_DATABASE__…` and nothing else.
+- **Any value** may come from a file: `NAME_FILE=/run/secrets/name`, or lines `NAME=value` in the file that
+  `APP_SECRETS_FILE` names. Variables come first.
+- **Unknown names are refused**, and in production unsafe values ([ADR-0043](../decisions/0043-configuration.md)).
+  `python -m app_api config check` shows what is in force.
+- **Read by**: API and worker ignore each other's settings, so all may be given the same. Migrations read only
+  `APP_DATABASE__…`.
 """
 APPLICATIONS: Final[dict[str, type[BaseModel]]] = {
     "api": ALL_SETTINGS,

@@ -50,46 +50,44 @@ class HttpSettings(BaseModel, frozen=True):
     """`APP_HTTP__…`."""
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
-    """Where to listen: the default is for a proxy on the same machine, `::` is every address, of IPv4 too."""
+    """Where to listen; the default serves a proxy on this machine, `::` every address, IPv4 too."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    """0 takes any free port; the log says which."""
+    """0 takes a free port; the log says which."""
     allowed_hosts: Annotated[tuple[AllowedHost, ...], Field(min_length=1)] = ("localhost", "127.0.0.1", "0.0.0.0")  # noqa: S104  # names to accept, not to bind
-    """Names that requests may come for, those of health checks included."""
+    """Names in the Host header, of health checks too."""
     cors_origins: tuple[Origin, ...] = ()
-    """Front ends on other origins whose browsers may ask."""
+    """Front ends on other origins."""
     trusted_proxies: TrustedProxies = ()
-    """Whose X-Forwarded-For, or Forwarded where there is none, is believed."""
+    """Networks whose X-Forwarded-For, or else Forwarded, is trusted."""
     https: bool = False
-    """Whether clients reach us by HTTPS alone; browsers are then told to (Strict-Transport-Security)."""
+    """Whether clients use HTTPS only; sends Strict-Transport-Security."""
     keep_alive: Annotated[Duration, Field(ge=timedelta(seconds=1), le=timedelta(hours=1))] = timedelta(seconds=75)
-    """For so long an idle connection is kept: longer than whatever stands in front of the API keeps it.
+    """Life of an idle connection: longer than the proxy's, or requests are lost.
 
-    Else it is closed here while a request is on its way. The shipped proxy gives up an idle one within a minute, as
-    nginx and the balancers of most clouds do.
+    The shipped proxy, nginx and most clouds' balancers have a minute or less.
     """
     max_body: Annotated[int, Field(ge=1024, le=1024**3)] = 1024 * 1024
     """Bytes."""
     max_auth_body: Annotated[int, Field(ge=1024, le=1024**2)] = 64 * 1024
-    """Bytes, below /auth."""
+    """Bytes, under `/auth`."""
     body_timeout: Annotated[Duration, Field(gt=timedelta(0), le=timedelta(minutes=10))] = timedelta(seconds=30)
-    """For a whole body to arrive."""
+    """For a whole body."""
     request_timeout: Annotated[Duration, Field(gt=timedelta(0), le=timedelta(minutes=10))] = timedelta(seconds=10)
-    """For the work on a request that is there; above what the database is given (`APP_DATABASE__REQUEST_TIMEOUT`)."""
+    """For the work after the body; above `APP_DATABASE__REQUEST_TIMEOUT`."""
     max_requests: Annotated[int, Field(ge=1, le=100_000)] = 200
-    """At once; one more is told to come back. Probes are not counted."""
+    """At once, without probes; one more gets a 503."""
     docs: bool | None = None
-    """Swagger UI, ReDoc and openapi.json; everywhere but in production if absent."""
+    """Swagger UI, ReDoc and openapi.json; if absent, not in production."""
     drain_delay: Annotated[Duration, Field(ge=timedelta(0), le=timedelta(minutes=5))] = timedelta(seconds=3)
-    """For so long after SIGTERM requests are still accepted, while the probe says that none should be sent.
+    """After SIGTERM new requests are served for so long, while `/probe/ready` fails and the balancer notices.
 
-    What balances the load has to notice in that time: the shipped proxy asks once a second and believes the second no.
-    None outside of production, where nobody waits, unless it is named.
+    The shipped proxy needs two seconds. 0 by default outside of production.
     """
     drain: Annotated[Duration, Field(ge=timedelta(0), le=timedelta(minutes=10))] = timedelta(seconds=8)
-    """For so long after that the requests that are running may finish.
+    """After that delay running requests have so long to finish.
 
-    Together with `drain_delay` a little above `request_timeout`; what begins in the delay is given a second less than
-    this. 11 where the delay is none by default.
+    With `drain_delay` a little above `request_timeout`; a request from the delay has a second less. 11 by default
+    outside of production.
     """
 
     @property
@@ -102,14 +100,14 @@ class RedisSettings(ValkeySettings, frozen=True):
     """`APP_REDIS__…`."""
 
     timeout: Duration = timedelta(seconds=0.25)
-    """For one call; the API works without Valkey and does not wait for it."""
+    """For one call, so that a frozen Valkey blocks no caller."""
 
 
 class ApiSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     """Only main.py reads it from the environment; everything else is handed the part that it needs."""
 
     env: Environment = Environment.PRODUCTION
-    """In production, unsafe settings are refused."""
+    """`production` refuses unsafe settings."""
     database: DatabaseSettings
     redis: RedisSettings
     auth: AuthSettings

@@ -57,15 +57,15 @@ class ThrottleSettings(BaseModel, frozen=True):
     register_ip: LimitText = "10/h"
     """Registrations from one address."""
     forgot_ip: LimitText = "10/h"
-    """Requests for a mail with a link: to reset a password, to verify an address."""
+    """Requests for a mailed link from one address."""
     mail_account: LimitText = "3/h"
-    """Mails of one kind to one address that strangers may ask for, from anywhere; one more is not sent, silently."""
+    """Requested mails of one kind to one address; one more is not sent, silently."""
     refresh_ip: LimitText = "150/5m"
     """Refreshes from one address."""
     one_time_ip: LimitText = "30/5m"
-    """Verifications and password resets."""
+    """Uses of mailed links from one address."""
     export_account: LimitText = "10/h"
-    """Exports that one account asks for."""
+    """Exports of one account."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,17 +107,17 @@ class MailSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     url: MailUrl = SecretStr("console://")
     """`smtp://user:password@host:port` (25, with STARTTLS), `smtps://…` (465), or `console://`, which prints."""
     sender: Annotated[Mailbox, Field(validation_alias="from")] = "Groundwork <no-reply@localhost>"
-    """The sender of all mails, one mailbox. Its domain is in the Message-ID of each."""
+    """Sender of all mails, one mailbox; its domain is in each Message-ID."""
     tls: Tls | None = None
-    """If absent: verified TLS to another machine, what it offers to this one. `off` allows the clear to anywhere."""
+    """If absent, verified TLS to other machines. `off` allows plain SMTP to any."""
     ca_path: FilePath | None = None
-    """Certificates (PEM) that vouch for the server, besides the system's."""
+    """Authorities (PEM), besides the system's."""
     ehlo_name: EhloName | None = None
-    """What this machine calls itself: a full name, or `[192.0.2.1]`; if absent, the address that it connects from."""
+    """Name of this machine: a full name, or `[192.0.2.1]`; if absent, its own address."""
     timeout: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(seconds=60)
-    """For connecting, and for each answer of the server but the last one."""
+    """For connecting, and for each answer but the last."""
     final_timeout: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(minutes=10)
-    """For the last answer: that it has taken the mail. With less, what it takes slowly is sent again (RFC 5321)."""
+    """For the answer that it has taken the mail. With less, slow servers get copies (RFC 5321)."""
 
     @model_validator(mode="after")
     def _check_tls(self) -> Self:

@@ -56,11 +56,11 @@ class OneTimeSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     """What is needed to make links that are mailed: the worker reads these, and none of the other secrets."""
 
     token_keys: KeyRing
-    """For links in mails; `config init` makes this ring and the next three, `config rotate` turns them."""
+    """For links in mails. `config init` makes each ring, `config rotate` turns it."""
     verify_ttl: Annotated[Duration, Field(ge=timedelta(minutes=5), le=timedelta(days=7))] = timedelta(hours=24)
-    """For how long the link that verifies an address works."""
+    """Life of a link that verifies an address."""
     reset_ttl: Annotated[Duration, Field(ge=timedelta(minutes=5), le=timedelta(hours=24))] = timedelta(minutes=30)
-    """For how long the link that sets a new password works."""
+    """Life of a link that sets a password."""
 
 
 class AuthSettings(OneTimeSettings, frozen=True, hide_input_in_errors=True):
@@ -73,35 +73,32 @@ class AuthSettings(OneTimeSettings, frozen=True, hide_input_in_errors=True):
     peppers: KeyRing
     """For password hashes."""
     issuer: str = "groundwork"
-    """The `iss` of access tokens."""
+    """`iss` of access tokens."""
     audience: str = ""
-    """The issuer, if empty."""
+    """`aud` of access tokens; the issuer if empty."""
     access_ttl: Annotated[Duration, Field(ge=timedelta(seconds=60), le=timedelta(seconds=3600))] = timedelta(minutes=15)
-    """For how long an access token is valid, unless its session ends before."""
+    """Life of an access token, unless its session ends before."""
     refresh_idle: Annotated[Duration, Field(gt=timedelta(seconds=0))] = timedelta(days=14)
-    """A login session that is not refreshed for so long ends."""
+    """A session ends when not refreshed for so long."""
     refresh_absolute: Annotated[Duration, Field(gt=timedelta(seconds=0))] = timedelta(days=30)
-    """A login session ends after this time in any case."""
+    """A session ends after so long in any case."""
     refresh_grace: Annotated[Duration, Field(ge=timedelta(seconds=0), le=timedelta(seconds=60))] = timedelta(seconds=10)
-    """For so long the predecessor of a refresh token still yields the same successor."""
+    """A rotated refresh token still yields its successor for so long."""
     fresh_sign_in: Annotated[Duration, Field(ge=timedelta(seconds=60), le=timedelta(seconds=3600))] = timedelta(
         minutes=5
     )
-    """For so long after a sign-in its bearer may do what cannot be undone."""
+    """Irreversible acts need a sign-in within this time."""
     verification: bool = True
-    """Whether an address must be verified by mail before its account can be used, and a registration tells nothing.
-
-    `on` or `off`; an API in development, where mail may go nowhere, has it off unless it is named.
-    """
+    """Whether an address must be verified by mail before its account can be used; `off` by default in development."""
     registration: Literal["open", "closed"] = "open"
     """Whether strangers may register."""
     sessions_per_user: Annotated[int, Field(ge=1, le=1000)] = 50
-    """Login sessions that a user may have at once; a sign-in beyond that ends the oldest."""
+    """One more sign-in ends the oldest session."""
     password_min_length: Annotated[int, Field(ge=8, le=64)] = 15
     """Characters."""
     bcrypt_rounds: Annotated[int, Field(ge=MIN_ROUNDS, le=MAX_ROUNDS)] = 12
-    """The cost of a hash: one more doubles it. A stored hash that costs more than the most is not compared with."""
+    """Cost of a hash: one more doubles it. Stored hashes above the maximum are refused."""
     hash_queue: Annotated[int, Field(ge=1, le=1000)] = 32
-    """Password hashes that may wait for a free core; one more is refused."""
+    """Password hashes that may wait for a core; one more gets a 503."""
     hash_wait: Annotated[Duration, Field(gt=timedelta(seconds=0), le=timedelta(seconds=10))] = timedelta(seconds=2)
-    """For so long a hash waits for a free core; then it is refused."""
+    """A hash waits so long for a core; then a 503."""

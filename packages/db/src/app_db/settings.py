@@ -57,39 +57,39 @@ class DatabaseSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     """`APP_DATABASE__…`. The defaults are the API's: each wait ends before the one around it."""
 
     url: DatabaseUrl
-    """Of the role that `database roles` made for the applications."""
+    """For the applications' role, which `database roles` makes."""
     direct_url: DatabaseUrl | None = None
-    """For LISTEN, advisory locks and migrations, where `url` leads through a pooler; `url` if absent."""
+    """Past a pooler, for LISTEN, advisory locks and migrations; `url` if absent."""
     replica_url: ReplicaUrl | None = None
-    """For reads that may be stale, each of which says so (`ReplicaSessionDep`); `url` if absent."""
+    """For stale reads (`ReplicaSessionDep`); `url` if absent."""
     tls: Tls | None = None
-    """If absent: `verify-full` to another machine, `off` to this one, by loopback or a socket."""
+    """If absent, `verify-full` to other machines, `off` to loopback and sockets."""
     ca_path: FilePath | None = None
-    """Certificates (PEM) that vouch for the server; `verify-full` needs them."""
+    """Authorities (PEM) for `verify-full`."""
     pool_size: int = Field(default=5, ge=1, le=500)
-    """Connections of a process that write; a worker has one for each job instead."""
+    """Writing connections per API process; a worker has one per job instead."""
     read_pool_size: int = Field(default=10, ge=1, le=500)
-    """Connections of a process that only read."""
+    """Reading connections per process."""
     pool_timeout: Annotated[Wait, Field(gt=timedelta(0))] = timedelta(seconds=2)
-    """For a connection of the pool to become free."""
+    """For a free connection of the pool."""
     connect_timeout: Annotated[Wait, Field(gt=timedelta(0))] = timedelta(seconds=2)
-    """For a connection; where there are several hosts, they share it."""
+    """For a connection, to all hosts together."""
     command_timeout: Annotated[Wait, Field(gt=timedelta(0))] | None = timedelta(seconds=3)
-    """The client's own limit: it holds even when the server is frozen."""
+    """For one command, in the client: holds if the server is frozen."""
     statement_timeout: Wait = timedelta(seconds=2.5)
-    """For one statement, by the server; a worker allows what its handlers declare."""
+    """For one statement, in the server; in a worker the handlers' timeouts hold."""
     lock_timeout: Wait = timedelta(seconds=2)
     """For one lock."""
     idle_in_transaction_timeout: Wait = timedelta(seconds=10)
-    """For a transaction in which nothing happens; none in a worker."""
+    """Between two statements of a transaction; workers ignore it."""
     transaction_timeout: Wait = timedelta(0)
-    """For a whole transaction, however busy it is; 0 is no limit (a request has `request_timeout`)."""
+    """For a whole transaction; 0 is no limit."""
     request_timeout: Annotated[Wait, Field(gt=timedelta(0))] = timedelta(seconds=5)
-    """Limit for all database work of one request together; without a request, for each database call."""
+    """For all database work of a request; elsewhere for each call."""
     ping_after_idle: Wait = timedelta(seconds=5)
-    """A connection that was idle for longer is asked whether it still lives before it is used."""
+    """Connections idle for longer are pinged before use."""
     ping_timeout: Annotated[Wait, Field(gt=timedelta(0))] = timedelta(seconds=0.5)
-    """For its answer; without one it is replaced, and so are all that were opened before."""
+    """For the ping; without an answer it and all older connections are replaced."""
 
     @model_validator(mode="after")
     def _check_tls(self) -> Self:

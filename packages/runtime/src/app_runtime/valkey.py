@@ -59,13 +59,13 @@ class ValkeySettings(BaseModel, frozen=True, hide_input_in_errors=True):
     """`APP_REDIS__…`."""
 
     url: ValkeyUrl
-    """Of Valkey 9 or Redis 7.4; `rediss://` for TLS."""
+    """Valkey 9 or Redis 7.4; `rediss://` for TLS."""
     timeout: Annotated[Wait, Field(gt=timedelta(0))] = timedelta(seconds=1)
-    """Limit of one call, so that a frozen Valkey blocks no caller."""
+    """For one call, so that a frozen Valkey blocks no caller."""
     tls: Tls | None = None
-    """If absent: verified TLS to another machine, anything to this one. `off` allows `redis://` to anywhere."""
+    """If absent, verified TLS to other machines. `off` allows `redis://` to any."""
     ca_path: FilePath | None = None
-    """Certificates (PEM) that vouch for the server, besides the system's."""
+    """Authorities (PEM), besides the system's."""
 
     @model_validator(mode="after")
     def _check_tls(self) -> Self:

@@ -36,13 +36,13 @@ class JobSettings(BaseModel, frozen=True):
     """`APP_WORKER__…`."""
 
     queues: Annotated[tuple[QueueName, ...], Field(min_length=1)] = ("default",)
-    """Whose jobs this process runs."""
+    """Queues that this process serves."""
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 10
-    """Jobs that run at once, per queue."""
+    """Jobs at once, per queue."""
     lease: Annotated[Duration, Field(ge=timedelta(seconds=1), le=LONGEST_LEASE)] = timedelta(seconds=15)
-    """Within this time of its worker's death a job is started again."""
+    """After a worker died, its jobs start again within this time."""
     grace: Annotated[Duration, Field(le=timedelta(days=1))] = timedelta(seconds=10)
-    """For so long after SIGTERM running jobs may finish; then they are given back, with their attempt."""
+    """After SIGTERM running jobs have so long to finish; then they are given back, with their attempt."""
 
     @property
     def beat(self) -> timedelta:
@@ -67,14 +67,14 @@ class CommandSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     """
 
     env: Environment = Environment.PRODUCTION
-    """In production, unsafe settings are refused."""
+    """`production` refuses unsafe settings."""
     database: DatabaseSettings
     auth: OneTimeSettings
     mail: MailSettings = MailSettings()
     log: LogSettings = LogSettings()
     worker: JobSettings = JobSettings()
     public_base_url: BaseAddress = AnyHttpUrl("http://localhost:8000")
-    """What links in mails start with."""
+    """Start of links in mails."""
 
 
 class WorkerSettings(CommandSettings):

@@ -38,13 +38,13 @@ class MetricsSettings(BaseModel, frozen=True):
     """`APP_METRICS__…`: a port for Prometheus and for health checks."""
 
     enabled: bool = False
-    """Off by default, so that no port is opened unasked."""
+    """Whether to open the port."""
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
-    """Where to listen; `::` is every address, of IPv4 too. There is no authentication: keep strangers away."""
+    """Where to listen, without authentication; `::` is every address, IPv4 too."""
     port: Annotated[int, Field(ge=0, le=65535)] = 9090
-    """Where that is taken, one of the next fifteen; 0 takes any free port. The log says which."""
+    """If taken, one of the next fifteen; 0 takes a free port. The log says which."""
     stop_delay: Annotated[Duration, Field(ge=timedelta(0), le=timedelta(minutes=5))] = timedelta(0)
-    """For so long after all else has stopped the port still answers, so that the last figures are scraped."""
+    """The port answers so long after the rest has stopped, for the last scrape."""
 
 
 class Health(NamedTuple):

@@ -35,9 +35,9 @@ class LogSettings(BaseModel, frozen=True):
     """`APP_LOG__…`."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    """The lowest that is written."""
+    """Lowest level that is written."""
     format: Literal["json", "console"] | None = None
-    """If absent, `console` in development and `json` elsewhere."""
+    """If absent, `console` in development, else `json`."""
 
 
 class Lines:

@@ -15,9 +15,9 @@ class TracingSettings(BaseModel, frozen=True):
     """`APP_TRACING__…`."""
 
     endpoint: WebAddress | None = None
-    """Where spans go, by OTLP over HTTP, such as `http://collector:4318/v1/traces`; if absent, nothing is traced."""
+    """Collector of OTLP over HTTP, such as `http://collector:4318/v1/traces`; if absent, no traces."""
     sample: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """The part of what begins here that is traced; what a traced request leads to is traced with it."""
+    """Traced share of requests that start here, with their jobs."""
 
 
 def log_processors(settings: TracingSettings, *, service: str) -> list[Processor]:
