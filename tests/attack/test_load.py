@@ -87,7 +87,7 @@ class SlowClients:
 
 
 # case 55
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_clients_that_are_slow_on_purpose_are_hung_up_on_and_slow_nobody_down(
     start_api: StartApi, ada: Account, many_files: None, tmp_path: Path
 ) -> None:

@@ -163,7 +163,7 @@ async def test_a_dump_of_the_database_holds_nothing_usable(
 
 # case 39
 @pytest.mark.slow  # a minute long
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_no_refresh_extends_a_session_beyond_its_absolute_lifetime_over_http(
     start_api: StartApi, connect: Connect, ada: Account
 ) -> None:

@@ -13,8 +13,8 @@ from typing import Self
 from app_runtime.testing.processes import wait_until
 from tests.docs.pages import Action, Command, PageError, Step, apply_edit, commands_of, pattern_of, steps_of
 
-START_SECONDS = 120.0
-STOP_SECONDS = 30.0
+START_SECONDS = 300.0
+STOP_SECONDS = 90.0
 
 
 class Shell:

@@ -9,7 +9,7 @@ from tests.docs.checkout import ROOT, copied_checkout, reader_environment
 from tests.docs.performing import reader
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_the_page_about_testing_jobs_works_as_it_is_written() -> None:
     python = shlex.quote(sys.executable)
     pytest_here = f"{python} -m pytest -p no:cacheprovider"  # the page adds tests, no packages

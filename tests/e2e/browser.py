@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 INSTALL = "these tests need Chromium: `apt-get install chromium`, or `chromium` on the PATH"
 
 # Chromium reads commands from 3 and answers on 4, whatever numbers the pipes have here.

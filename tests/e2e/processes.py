@@ -24,7 +24,7 @@ from aiosmtpd.smtp import Session as SmtpSession
 
 from app_runtime.testing.processes import free_port, spawn, wait_until
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 """Seconds after which a test gives up waiting. No test asserts how long anything took, unless a time is promised."""
 
 

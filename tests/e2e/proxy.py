@@ -15,7 +15,7 @@ from app_runtime.testing.processes import free_port, port_is_free, spawn, wait_u
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "haproxy.cfg"
 ONE_SERVER = '    server api1 "${PROXY_UPSTREAM}"\n'
-PATIENCE = 30.0
+PATIENCE = 90.0
 
 
 @contextmanager

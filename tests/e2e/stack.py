@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 from app_runtime.testing.processes import free_port, wait_until
 from tests.packaging.engine import compose, docker, require_engine, run
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds until a test gives up. No test asserts how long anything took."""
 SERVICES = ("proxy", "worker", "mail", "prometheus")
 MESSAGE = re.compile(

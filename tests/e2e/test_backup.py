@@ -213,7 +213,7 @@ async def after(tmp_path_factory: pytest.TempPathFactory) -> After:
                 return await look(site, client, before)
 
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("backup")]  # the story is told once
+pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("backup")]  # the story is told once
 
 
 def test_the_api_is_ready_after_a_restore(after: After) -> None:

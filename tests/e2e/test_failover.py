@@ -6,7 +6,7 @@ import pytest_asyncio
 from .hosts import LOSSES, Play, play
 from .load import CLIENTS
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("hosts")]  # the play is played by the first of them
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("hosts")]  # the play is played by the first of them
 
 UNNOTICED = ["a worker", "Valkey"]
 

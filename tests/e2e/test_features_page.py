@@ -7,7 +7,7 @@ from tests.docs.performing import reader
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_the_page_of_features_works_as_it_is_written() -> None:
     with copied_checkout() as copy, reader(copy, env=reader_environment(**AUTHOR)) as performer:
         performer.perform(ROOT / "docs/how-to/features.md")

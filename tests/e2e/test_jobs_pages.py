@@ -121,7 +121,7 @@ def operator(
         yield performer
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 async def test_the_page_about_operating_jobs_works_as_it_is_written(
     http: AsyncClient, session: Session, operator: Performer, mail_sink_to_come: MailSink
 ) -> None:

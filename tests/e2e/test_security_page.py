@@ -42,7 +42,7 @@ def shell(database_settings: DatabaseSettings, valkey_url: str, tmp_path: Path) 
         yield performer
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 async def test_the_commands_of_the_page_about_security_print_what_it_shows(http: AsyncClient, shell: Performer) -> None:
     await http.post("/auth/register", json={"email": "ada@example.com", "password": PASSWORD})
     await http.post("/auth/access-token", data={"username": "ada@example.com", "password": "guessed"})

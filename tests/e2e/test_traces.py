@@ -18,7 +18,7 @@ from .conftest import Environment, StartWorker, api_environment
 from .http_site import NO_LIMITS
 from .processes import Api, MailSink, until
 
-pytestmark = pytest.mark.timeout(120)  # each starts several processes
+pytestmark = pytest.mark.timeout(300)  # each starts several processes
 
 type StartApi = Callable[[str], Api]
 

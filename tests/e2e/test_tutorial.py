@@ -7,7 +7,7 @@ from tests.docs.checkout import ROOT, copied_checkout, reader_environment
 from tests.docs.performing import reader
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_the_tutorial_works_as_it_is_written() -> None:
     port = free_port()
     env = reader_environment(APP_HTTP__PORT=str(port), APP_AUTH__BCRYPT_ROUNDS="4")

@@ -31,7 +31,7 @@ def git(checkout: Path, *arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_a_renamed_clone_takes_a_later_version_as_the_page_says(tmp_path: Path) -> None:
     with (
         copied_checkout() as groundwork,

@@ -146,7 +146,7 @@ async def test_of_two_migrators_at_once_the_second_waits_without_a_snapshot_and_
 ) -> None:
     await connection.execute("SELECT pg_advisory_lock($1)", LOCK_KEY)
     migrators = [run_alembic("upgrade", "head") for _ in range(2)]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while await connection.fetchval(WAITING) < 2:  # noqa: ASYNC110  # other processes
             await asyncio.sleep(0.05)
     before = await applied(connection)

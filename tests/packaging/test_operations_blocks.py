@@ -21,7 +21,7 @@ HERE = f"blocks-{os.getpid()}"
 REGISTRY = {"registry.example.com": HERE}
 PATIENCE = 60.0
 
-pytestmark = pytest.mark.timeout(600)  # whoever builds an image first fetches what is in it
+pytestmark = pytest.mark.timeout(900)  # whoever builds an image first fetches what is in it
 
 
 def type_block(beginning: str, folder: Path, replace: dict[str, str], **environment: str) -> None:

@@ -64,14 +64,14 @@ def part_of_page(folder: Path, url: str, *titles: str) -> Path:
     return part
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_python_client_is_written_and_asks_a_running_api(performer: Performer, url: str, tmp_path: Path) -> None:
     performer.perform(part_of_page(tmp_path, url, "# Generating clients", "Python"))
 
     performer.run(f"{UV} run --no-project --with ./dist/client/python --with mypy mypy --strict use.py")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(shutil.which("npx") is None, reason="there is no Node on this machine")
 def test_types_for_typescript_are_written_and_fit_a_running_api(performer: Performer, url: str, tmp_path: Path) -> None:
     performer.perform(part_of_page(tmp_path, url, "# Generating clients", "TypeScript"))

@@ -7,7 +7,7 @@ import pytest
 
 from tests.tooling.features import Copy, copy_of_checkout
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
 KERNEL = "packages/db/src/app_db/models/schema.py"
 ROUTER = "packages/api/src/app_api/features/sessions/router.py"

@@ -21,7 +21,7 @@ def must(*command: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("how", ["cp -r", "mv"])
 def test_a_checkout_that_was_copied_or_moved_runs_its_own_code(how: str, tmp_path: Path) -> None:
     original, other = tmp_path / "an original", tmp_path / "it's another"

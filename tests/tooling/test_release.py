@@ -256,7 +256,7 @@ def test_a_release_is_only_planned_unless_it_is_wanted(
     assert untouched == "Take away the names\n"
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_a_release_is_a_tagged_commit_that_the_next_one_names(released: Path, version: str) -> None:
     subjects = must("git", "log", "-2", "--format=%s", cwd=released).splitlines()
 
@@ -286,7 +286,7 @@ def test_a_release_moves_the_bounds_of_dependents_and_tells_their_users(released
         assert note.read_text() == f"Needs app-db {version}.\n"
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_a_released_wheel_installs_and_its_dependents_accept_it(released: Path, version: str, tmp_path: Path) -> None:
     uv = ("sh", ROOT / "scripts" / "uv.sh")
     wheel = next((released / "dist").glob(f"app_db-{version}-*.whl"))
@@ -303,7 +303,7 @@ def test_a_released_wheel_installs_and_its_dependents_accept_it(released: Path, 
     assert "app_db/py.typed" in zipfile.ZipFile(wheel).namelist()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_the_workflow_builds_what_the_tag_names(released: Path, version: str) -> None:
     steps = RELEASE_WORKFLOW["jobs"]["build"]["steps"]
     (build,) = (step["run"] for step in steps if step.get("name") == "Build")

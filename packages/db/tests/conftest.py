@@ -54,7 +54,7 @@ def until() -> Until:
     """Wait for what another process does in its own time."""
 
     async def wait(holds: Callable[[], Awaitable[bool]]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             while not await holds():  # noqa: ASYNC110  # another process sets no event of ours
                 await asyncio.sleep(0.01)
 

@@ -49,7 +49,7 @@ async def test_the_database_is_one_that_may_be_emptied(database: Database) -> No
     assert str(database.settings.sqlalchemy_url.database).endswith("_test")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("options", [(), ("-n", "1")])
 def test_a_second_run_on_the_same_server_says_who_has_it(
     options: tuple[str, ...], tmp_path: Path, pytestconfig: pytest.Config
@@ -84,7 +84,7 @@ def test_a_claim_ends_with_its_server() -> None:
         Claim(url, who="a test")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_parallel_processes_share_a_given_server_and_no_database(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     (tmp_path / "test_two.py").write_text(TWO_TESTS)
     root = pytestconfig.rootpath

@@ -38,7 +38,7 @@ def test_it_is_heard():
 """
 
 
-@pytest.mark.timeout(180)  # a run of tests by itself
+@pytest.mark.timeout(400)  # a run of tests by itself
 def test_what_a_shell_exports_for_others_does_not_reach_the_tests(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     (tmp_path / "test_it.py").write_text(TEST % (list(FOREIGN),))
 
@@ -57,7 +57,7 @@ def test_what_a_shell_exports_for_others_does_not_reach_the_tests(tmp_path: Path
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-@pytest.mark.timeout(180)  # a run of tests by itself
+@pytest.mark.timeout(400)  # a run of tests by itself
 def test_programs_of_a_test_hear_ctrl_c(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     """A shell without job control starts what runs in the background with SIGINT ignored (POSIX, 2.11)."""
     (tmp_path / "test_it.py").write_text(CTRL_C)

@@ -33,7 +33,7 @@ class TestOfBoth:
 """
 
 
-@pytest.mark.timeout(180)  # a run of tests by itself
+@pytest.mark.timeout(400)  # a run of tests by itself
 @pytest.mark.parametrize(
     ("own", "status"), [("def test_it(): ...", 0), ("class TestOwn:\n    def __init__(self): ...", 1)]
 )

@@ -46,7 +46,7 @@ async def test_a_long_job_beside_one_that_kills_every_worker_is_not_discarded_wi
 async def run_supervised(database: Database, start_worker: StartWorker, *, workers: int = 2) -> None:
     """Start a worker again whenever one dies, as systemd or Kubernetes would, until no job is open."""
     running: list[Process] = []
-    async with asyncio.timeout(50):
+    async with asyncio.timeout(200):
         while not await none_is_open(database):
             running = [worker for worker in running if worker.is_running()]
             while len(running) < workers:

@@ -20,7 +20,7 @@ from app_runtime.testing.binaries import (
 from app_runtime.testing.errors import FolderInUse, PortTaken, ServerDied, ServerError
 from app_runtime.testing.processes import FolderLock, ProcessIdentity, free_port, port_is_free, spawn, wait_until
 
-START_SECONDS = 30.0
+START_SECONDS = 90.0
 ABANDONED_SECONDS = 3600.0
 ENVIRONMENT = {"PATH": os.defpath, "LANG": "C", "TZ": "UTC"}
 
