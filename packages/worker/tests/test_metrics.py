@@ -62,20 +62,20 @@ def test_a_clock_that_went_back_is_counted(metrics: Metrics) -> None:
     assert value(metrics, "app_job_clock_steps_total") == 1
 
 
-def test_a_dispatch_counts_what_came_back_apart(metrics: Metrics) -> None:
-    metrics.dispatched("default", 5, redelivered=2, crashed=1)
+def test_jobs_that_are_claimed_again_are_counted_apart(metrics: Metrics) -> None:
+    metrics.claimed("default", 5, redelivered=2, crashed=1)
 
-    assert value(metrics, "app_jobs_dispatched_total", queue="default") == 5
+    assert value(metrics, "app_jobs_claimed_total", queue="default") == 5
     assert value(metrics, "app_job_redeliveries_total", queue="default") == 2
     assert value(metrics, "app_job_crashes_total", queue="default") == 1
 
 
-def test_how_many_jobs_a_dispatch_takes_can_be_told(metrics: Metrics) -> None:
+def test_how_many_jobs_a_claim_gets_can_be_told(metrics: Metrics) -> None:
     for count in (0, 5, 10):
-        metrics.dispatched("default", count)
+        metrics.claimed("default", count)
 
-    assert value(metrics, "app_job_dispatches_total", queue="default") == 2
-    assert value(metrics, "app_jobs_dispatched_total", queue="default") == 15
+    assert value(metrics, "app_job_claims_total", queue="default") == 2
+    assert value(metrics, "app_jobs_claimed_total", queue="default") == 15
 
 
 def test_the_delivery_queue_shows_its_last_size(metrics: Metrics) -> None:
@@ -90,7 +90,7 @@ def test_a_rate_can_rise_from_zero(metrics: Metrics) -> None:
         value(metrics, "app_jobs_started_total", kind="mail"),
         *(value(metrics, "app_jobs_finished_total", kind="mail", outcome=outcome) for outcome in OUTCOMES),
         value(metrics, "app_job_run_seconds_count", kind="mail"),
-        value(metrics, "app_jobs_dispatched_total", queue="default"),
+        value(metrics, "app_jobs_claimed_total", queue="default"),
         value(metrics, "app_job_redeliveries_total", queue="default"),
         value(metrics, "app_job_crashes_total", queue="default"),
     ]

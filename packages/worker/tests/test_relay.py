@@ -213,14 +213,14 @@ async def test_a_queue_is_on_record_once_it_was_served(jobs: Jobs, relay: Relay)
     assert await jobs.scalar("SELECT name FROM job_queues") == "default"
 
 
-async def test_what_a_relay_dispatches_is_counted(jobs: Jobs, relay: Relay) -> None:
+async def test_what_a_relay_claims_is_counted(jobs: Jobs, relay: Relay) -> None:
     await jobs.deliver()
     await lease_runs_out(jobs)
     await jobs.enqueue()
 
     await relay.claim_and_push()
 
-    assert figures(relay) == {"app_jobs_dispatched": 2, "app_job_redeliveries": 1, "app_job_crashes": 0}
+    assert figures(relay) == {"app_jobs_claimed": 2, "app_job_redeliveries": 1, "app_job_crashes": 0}
 
 
 async def test_what_waits_in_the_delivery_queue_is_shown(jobs: Jobs, relay: Relay) -> None:
@@ -450,7 +450,7 @@ async def is_in_state(jobs: Jobs, state: JobState) -> bool:
 
 def figures(relay: Relay) -> dict[str, float | None]:
     get = relay.metrics.registry.get_sample_value
-    names = ("app_jobs_dispatched", "app_job_redeliveries", "app_job_crashes")
+    names = ("app_jobs_claimed", "app_job_redeliveries", "app_job_crashes")
     return {name: get(f"{name}_total", {"queue": "default"}) for name in names}
 
 

@@ -69,18 +69,16 @@ class Metrics:
         self._stale = Counter(
             "app_job_deliveries_stale", "Deliveries dropped: the job had moved on.", registry=self.registry
         )
-        self._dispatched = Counter(
-            "app_jobs_dispatched", "Jobs put into the delivery queue.", ["queue"], registry=self.registry
+        self._claimed = Counter(
+            "app_jobs_claimed", "Jobs claimed and put into the delivery queue.", ["queue"], registry=self.registry
         )
-        self._dispatches = Counter(
-            "app_job_dispatches", "Times that jobs were put into it.", ["queue"], registry=self.registry
-        )
+        self._claims = Counter("app_job_claims", "Claims that got at least one job.", ["queue"], registry=self.registry)
         self._redelivered = Counter(
-            "app_job_redeliveries", "Dispatched again: the last delivery was never started.", ["queue"],
+            "app_job_redeliveries", "Claimed again: the last delivery was never started.", ["queue"],
             registry=self.registry,
         )  # fmt: skip
         self._crashed = Counter(
-            "app_job_crashes", "Dispatched again: their worker vanished while they ran.", ["queue"],
+            "app_job_crashes", "Claimed again: their worker vanished while they ran.", ["queue"],
             registry=self.registry,
         )  # fmt: skip
         self._waiting = Gauge(
@@ -106,10 +104,10 @@ class Metrics:
         """Count a delivery that was dropped because its job had moved on."""
         self._stale.inc()
 
-    def dispatched(self, queue: str, count: int, *, redelivered: int = 0, crashed: int = 0) -> None:
-        """Count jobs put into the delivery queue; among them those delivered before, and those whose worker died."""
-        self._dispatches.labels(queue).inc(count > 0)
-        self._dispatched.labels(queue).inc(count)
+    def claimed(self, queue: str, count: int, *, redelivered: int = 0, crashed: int = 0) -> None:
+        """Count jobs claimed and put into the delivery queue; `redelivered` and `crashed` of them once more."""
+        self._claims.labels(queue).inc(count > 0)
+        self._claimed.labels(queue).inc(count)
         self._redelivered.labels(queue).inc(redelivered)
         self._crashed.labels(queue).inc(crashed)
 
@@ -137,7 +135,7 @@ class Metrics:
         for outcome in MAIL_OUTCOMES:
             self._mails.labels(outcome)
         for queue in queues:
-            self.dispatched(queue, 0)
+            self.claimed(queue, 0)
 
 
 class LedgerCollector(Collector):

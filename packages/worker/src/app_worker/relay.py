@@ -68,7 +68,7 @@ class Relay:
             self._has_backlog = claim.more_due
             await self._push(claim)
         counts = {"redelivered": claim.redelivered, "crashed": claim.crashed}
-        self.metrics.dispatched(self.delivery_queue.queue, len(claim.deliveries), **counts)
+        self.metrics.claimed(self.delivery_queue.queue, len(claim.deliveries), **counts)
         return len(claim.deliveries)
 
     async def renew_waiting(self) -> None:
