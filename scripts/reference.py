@@ -83,6 +83,8 @@ def _meanings(model: type[BaseModel]) -> dict[str, str]:
     """Return the docstrings below the fields of a class and its bases."""
     found: dict[str, str] = {}
     for base in reversed(model.__mro__[: model.__mro__.index(BaseModel)]):
+        if "__firstlineno__" not in vars(base):
+            continue  # pydantic made the class that joins an application's settings with those of features
         (definition,) = ast.parse(dedent(inspect.getsource(base))).body
         assert isinstance(definition, ast.ClassDef)
         for above, below in zip(definition.body, definition.body[1:], strict=False):

@@ -1,4 +1,4 @@
-"""docs/how-to/features.md works as it is written: a feature, its job and its cron, and its end."""
+"""docs/how-to/features.md works as it is written: a feature is written, passes its tests, and is taken away."""
 
 import pytest
 

@@ -6,9 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -17,17 +15,13 @@ from httpx2 import AsyncClient
 from sqlalchemy import text
 
 from app_api.app import ROUTERS
-from app_auth.testing import PASSWORD, MakeAccount, SignIn
+from app_auth.testing import PASSWORD
 from app_db import Database, Session
 from app_db.telemetry.collectors import EnqueuedCollector
 from app_db.testing.plugin import MakeUser
 from app_runtime.testing.processes import free_port
-from app_worker.handlers import HANDLERS
 from app_worker.health import WorkerHealth
-from app_worker.mail import MemoryMailer
 from app_worker.metrics import OUTCOMES, Metrics
-from app_worker.registry import Handler
-from app_worker.testing import drain
 from app_worker.threads import HandlerThreads
 from tests.docs.checkout import ROOT, reader_environment
 from tests.docs.explaining import Block, Names, blocks_of, run_python
@@ -70,27 +64,15 @@ def excerpts() -> list[Block]:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def fixtures(
-    database: Database, session: Session, make_user: MakeUser, make_account: MakeAccount, sign_in: SignIn
-) -> Names:
-    """What the tests on a page may ask for, and what its other code finds without having defined it."""
-    known: Names = {"database": database, "session": session, "make_account": make_account, "sign_in": sign_in}
-    return {**known, "ada": await make_user(), "bob": await make_user()}
+async def known(database: Database, make_user: MakeUser) -> Names:
+    """What the code of the page finds without having defined it."""
+    return {"database": database, "ada": await make_user()}
 
 
-async def drain_with_the_handlers_of(page: Names, **options: Any) -> Any:  # Any: as in app_worker.testing
-    """Do what the fixture `drain_jobs` does where `HANDLERS` has them."""
-    of_the_page = [value for value in page.values() if isinstance(value, Handler)]
-    return await drain(page["database"], handlers=[*HANDLERS, *of_the_page], mailer=MemoryMailer(), **options)
-
-
-async def test_the_code_of_the_page_about_writing_jobs_runs(fixtures: Names) -> None:
-    names = dict(fixtures)
-    fixtures["drain_jobs"] = partial(drain_with_the_handlers_of, names)
-
+async def test_the_code_of_the_page_about_writing_jobs_runs(known: Names) -> None:
     for block in blocks_of(WRITING):
         if block.kind == ("python",):
-            await run_python(block, names, fixtures)
+            await run_python(block, known, {})
 
 
 @pytest.fixture
