@@ -11,9 +11,10 @@ from tests.docs.pages import BLOCK
 
 GENERATED = ROOT / "docs/reference/configuration.md"
 PAGES = [ROOT / "README.md", *sorted({*(ROOT / "docs").rglob("*.md")} - {GENERATED})]
-MOST_WORDS = 32_700
-"""With the blocks of code, most of which a test performs. The aim is 30,000; this is the number reached: lower it."""
-MOST_WORDS_OF_PROSE = 27_500
+MOST_WORDS = 25_500
+"""With the blocks of code, most of which a test performs. 30,000 are the most that was wanted; with bars, and with the
+generated page, they were 29,700 in November 2026."""
+MOST_WORDS_OF_PROSE = 22_000
 """Without them, tables included."""
 
 

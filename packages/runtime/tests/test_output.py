@@ -1,6 +1,7 @@
 """What commands print where nobody reads it, or the disk is full."""
 
 import os
+import select
 import sys
 from pathlib import Path
 from typing import IO
@@ -35,10 +36,11 @@ def test_a_command_whose_answer_cannot_be_written_says_so(monkeypatch: pytest.Mo
 def test_a_command_whose_answer_nobody_reads_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    stream = printing_into(writer, monkeypatch)
+    until_all_have_gone = select.poll()  # a process that another thread forked just now has its end until its exec
+    until_all_have_gone.register(writer, 0)
+    assert until_all_have_gone.poll(30_000) == [(writer, select.POLLERR)]
 
-    with pytest.raises(SystemExit) as ended:
+    with printing_into(writer, monkeypatch), pytest.raises(SystemExit) as ended:
         write_out("hello\n")
 
     assert ended.value.code == 141
-    stream.close()
