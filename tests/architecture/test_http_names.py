@@ -54,6 +54,7 @@ def test_a_file_of_the_proxy_says_what_its_rule_says_but_no_id(file: Path) -> No
 
     assert f'http-error status {file.stem} errorfile "${{PROXY_ERRORS}}/{file.name}"' in PROXY
     assert head.startswith(f"HTTP/1.1 {file.stem} {problem['title']}\nContent-Type: application/problem+json\n")
+    assert "Access-Control-Allow-Origin: *" in head.splitlines()  # WHATWG Fetch, 3.3.4: for requests without cookies
     assert problem["status"] == int(file.stem)
     same = [{**each, "request_id": None} for each in OWN_PROBLEMS if each["status"] == problem["status"]]
     assert all(each == {**problem, "request_id": None} for each in same)
