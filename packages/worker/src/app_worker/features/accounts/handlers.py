@@ -5,6 +5,7 @@ would show whether there is an account.
 """
 
 from datetime import timedelta
+from uuid import UUID
 
 import structlog
 
@@ -33,22 +34,24 @@ MINUTES_TOLD = 120
 SOON, LATER = timedelta(seconds=15), timedelta(hours=1)
 
 
+async def _mail_owner(job: JobContext, user_id: UUID, template: str, **values: str) -> None:
+    """Mail the owner of an account; if the account was deleted meanwhile, nobody gets a mail."""
+    async with job.transaction() as session:
+        user = await UserRepository(session).get(user_id)
+    if user is not None:
+        await mail_to(job, user, template, **values)
+
+
 @handles(WelcomeEmail, mode=Mode.LEASE, timeout=timedelta(seconds=30))
 async def send_welcome_email(job: JobContext, payload: WelcomeEmail) -> None:
-    """Greet a new user; one who has left meanwhile gets no mail."""
-    async with job.transaction() as session:
-        user = await UserRepository(session).get(payload.user_id)
-    if user is not None:
-        await mail_to(job, user, "welcome")
+    """Greet a new user."""
+    await _mail_owner(job, payload.user_id, "welcome")
 
 
 @handles(SecurityNotice, mode=Mode.LEASE, timeout=timedelta(seconds=30))
 async def send_security_notice(job: JobContext, payload: SecurityNotice) -> None:
-    """Tell the owner of an account what happened to it; one who has left meanwhile gets no mail."""
-    async with job.transaction() as session:
-        user = await UserRepository(session).get(payload.user_id)
-    if user is not None:
-        await mail_to(job, user, "notice", what=payload.what)
+    """Tell the owner of an account what happened to it."""
+    await _mail_owner(job, payload.user_id, "notice", what=payload.what)
 
 
 @handles(RegistrationNotice, mode=Mode.LEASE, timeout=timedelta(seconds=30))
@@ -56,10 +59,7 @@ async def send_registration_notice(job: JobContext, payload: RegistrationNotice)
     """Tell the owner of an account that somebody has tried to register with its address."""
     if payload.user_id is None:
         return
-    async with job.transaction() as session:
-        user = await UserRepository(session).get(payload.user_id)
-    if user is not None:
-        await mail_to(job, user, "registration")
+    await _mail_owner(job, payload.user_id, "registration")
 
 
 @handles(OneTimeEmail, mode=Mode.LEASE, timeout=timedelta(seconds=30))
