@@ -1,4 +1,4 @@
-"""A headless Chromium that tells what it did, over the pipe of its DevTools protocol."""
+"""A headless Chromium, driven and watched over the pipe of its DevTools protocol."""
 
 import json
 import os
@@ -24,7 +24,7 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 
 class Browser:
-    """One page. `requests` are the URLs it asked for, `errors` what its console complains about."""
+    """One page. `requests` are the URLs it asked for, `errors` the errors in its console."""
 
     def __init__(self, to_browser: int, from_browser: int) -> None:
         self._to, self._from = os.fdopen(to_browser, "wb"), os.fdopen(from_browser, "rb")
@@ -42,7 +42,7 @@ class Browser:
         return self
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:  # Any: JSON, as in all of the protocol
-        """Send a command and return its result; what happens meanwhile is noted."""
+        """Send a command and return its result; note the events that come before it."""
         self._number += 1
         command = {"id": self._number, "method": method, "params": parameters}
         if self._session:
@@ -118,7 +118,7 @@ def open_browser(profile: Path, *, host: str) -> Iterator[Browser]:
     try:
         yield browser.attach()
     finally:
-        browser.close()  # the end of the pipe is the end of Chromium
+        browser.close()  # Chromium exits when its pipe is closed
         try:
             process.wait(PATIENCE)
         except subprocess.TimeoutExpired:

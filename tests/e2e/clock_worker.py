@@ -1,4 +1,4 @@
-"""`python -m tests.e2e.clock_worker`: a worker as `python -m app_worker run`, with jobs that tell the time."""
+"""`python -m tests.e2e.clock_worker`: a worker as `python -m app_worker run`, with jobs that run at known times."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ from app_worker.settings import ELSEWHERE, WorkerSettings
 
 
 class Alarm(JobPayload):
-    """A job for a certain time. It is so slow that no worker can run all of them."""
+    """A job for a certain time, so slow that one worker cannot run all of them."""
 
     kind = "clocks.alarm"
 
@@ -29,7 +29,7 @@ class Second(JobPayload):
 
 
 class LatestSecond(JobPayload):
-    """The job of each second, but of one of all those that were missed."""
+    """The job of each second; only one runs for all seconds that were missed."""
 
     kind = "clocks.latest_second"
 

@@ -1,7 +1,7 @@
 """Fixtures of the end-to-end tests: `api`, `worker`, `mail_sink`, and the servers below them.
 
 A test that takes `http` and `worker` has Groundwork running as in production, on a database that is empty at first.
-One that needs more than one worker, or one with other settings, takes `start_worker` and calls it as often as it likes.
+A test that needs several workers, or workers with other settings, takes `start_worker` and calls it for each of them.
 All processes of a test have been stopped before its database is emptied.
 """
 
@@ -31,7 +31,7 @@ LEASE_SECONDS = 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, or one process would be at it when the others have nothing left to do."""
+    """Run the longest tests first, so that no process of pytest has one left when the others are done."""
 
     def seconds(item: pytest.Item) -> float:
         timeout = item.get_closest_marker("timeout")
@@ -60,7 +60,7 @@ def api(
 ) -> Iterator[Api]:
     """`python -m app_api`, answering; one for all tests, because starting it takes the longest of all.
 
-    All of them ask from one address, and their accounts work at once. Its Valkey is not the workers'.
+    It has no limits, because all tests ask from one address, and no verification. Its Valkey is not the workers'.
     """
     environment = api_environment(database_settings.url.get_secret_value(), valkey_url)
     environment |= {**NO_LIMITS, "APP_AUTH__VERIFICATION": "off"}
@@ -78,7 +78,7 @@ async def http(api: Api, database: Database) -> AsyncIterator[AsyncClient]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def http_site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[HttpSite]:
-    """An API on servers of its own, made to be broken; whoever breaks it mends it again."""
+    """An API on its own servers, which tests may break; each test mends it again."""
     async with HttpSite(tmp_path_factory.mktemp("site"), api_environment) as site:
         yield site
 
@@ -87,7 +87,7 @@ async def http_site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[H
 def worker_environment(
     database: Database, database_settings: DatabaseSettings, valkey: ValkeyServer, mail_sink: MailSink
 ) -> Environment:
-    """What workers are told, as an operator would: nothing but environment variables."""
+    """The environment variables of the workers."""
     return environment_of_workers(database_settings.url.get_secret_value(), valkey.url, mail_url=mail_sink.url)
 
 
@@ -113,7 +113,7 @@ def worker(start_worker: StartWorker) -> Worker:
 
 
 def api_environment(database_url: str, valkey_url: str) -> Environment:
-    """What an API is told, with fresh keys and the cheapest hash."""
+    """The environment variables of an API, with fresh keys and the cheapest hash."""
     return {
         "APP_ENV": "test",
         "APP_DATABASE__URL": database_url,
@@ -127,7 +127,7 @@ def api_environment(database_url: str, valkey_url: str) -> Environment:
 
 
 def environment_of_workers(database_url: str, valkey_url: str, *, mail_url: str) -> Environment:
-    """What workers are told, with a lease that is soon over."""
+    """The environment variables of workers, with a short lease."""
     return {
         "APP_ENV": "test",
         "APP_DATABASE__URL": database_url,
@@ -142,6 +142,6 @@ def environment_of_workers(database_url: str, valkey_url: str, *, mail_url: str)
 
 
 def key_ring() -> str:
-    """A ring of one fresh key, as its variable takes it."""
+    """A ring of one fresh key, as the value of its environment variable."""
     key = new_key()
     return json.dumps([{"kid": key.kid, "secret": key.secret.get_secret_value()}])

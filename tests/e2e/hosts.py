@@ -1,7 +1,7 @@
-"""Groundwork on several hosts under load, which are lost one after the other: what fails meanwhile, and for how long.
+"""Groundwork on several hosts under load loses one after the other; the load counts what fails, and for how long.
 
-Every host is a process on loopback: two of Postgres, two of the API behind HAProxy, three workers, one Valkey. What a
-loss costs is the same here and there, but for how long it takes until somebody notices and promotes.
+Every host is a process on loopback: two of Postgres, two of the API behind HAProxy, three workers, one Valkey. A loss
+costs the same as on real hosts, except for the time until an operator notices it and promotes the standby.
 """
 
 import asyncio
@@ -35,13 +35,13 @@ DATABASE = "app_hosts_test"
 CALM = 1.0
 """Seconds without a fault before each act."""
 FENCED_AFTER = 4.0
-"""Seconds after its replacement until a primary that is frozen is killed: longer than anybody waits for it."""
+"""Seconds from the promotion until the frozen primary is killed: longer than any client waits for it."""
 
 UNKNOWN_ACCOUNTS = "SELECT count(*) FROM unnest($1::text[]) AS email WHERE email NOT IN (SELECT email FROM users)"
 
 
 class HostsSite(Site):
-    """As Site, on a primary that its standby can replace, with two APIs behind HAProxy."""
+    """A Site whose primary has a standby, with two APIs behind HAProxy."""
 
     postgres: Primary
 
@@ -91,13 +91,13 @@ class HostsSite(Site):
         return self.apis[-1]
 
     async def promote(self) -> None:
-        """Let the standby take over after a second, as soon as anybody could have noticed."""
+        """Promote the standby after one second, the least time in which an operator could notice."""
         await asyncio.sleep(1)
         await asyncio.to_thread(self.standby.promote)
         self.promoted_at = time.monotonic()
 
     async def token(self) -> str:
-        """Sign somebody in."""
+        """Register and sign in a user; return the access token."""
         async with AsyncClient(base_url=self.apis[0].url, timeout=NO_HANG) as client:
             await client.post("/auth/register", json={"email": "ada@example.test", "password": PASSWORD})
             form = {"username": "ada@example.test", "password": PASSWORD}
@@ -108,21 +108,21 @@ class HostsSite(Site):
 
 @dataclass(frozen=True, slots=True)
 class Play:
-    """All acts, and what is left at the end."""
+    """All acts, and the figures at the end."""
 
     acts: Mapping[str, Act]
     unknown_accounts: int
-    """Registrations that were confirmed, and are gone."""
+    """Confirmed registrations whose account is lost."""
     wrong: Mapping[str, int]
-    """Of the jobs: what has to be zero and is not."""
+    """Figures of the jobs that have to be zero and are not."""
     counts: Mapping[str, int]
     promotion: float
     """Seconds from the loss of the primary until the standby took writes."""
     unmailed: int
-    """Registrations that were confirmed, and whose mail was never sent."""
+    """Confirmed registrations whose mail was never sent."""
     accounts: int
     came_back: bool
-    """Whether an API that started when the old primary was back, stale, could register somebody."""
+    """Whether an API that started after the old primary had come back, stale, could register a user."""
 
 
 type Loss = Callable[[HostsSite], Awaitable[None]]
@@ -142,7 +142,7 @@ async def lose_valkey(site: HostsSite) -> None:
 
 
 async def lose_the_primary(site: HostsSite) -> None:
-    """kill -9 to all of it, and its standby is promoted."""
+    """kill -9 all processes of the primary, and promote its standby."""
     site.postgres.lose()
     await site.promote()
 
@@ -153,7 +153,7 @@ async def lose_an_api(site: HostsSite) -> None:
 
 
 async def freeze_the_primary(site: HostsSite) -> None:
-    """It stops answering, as if its network was cut; then as above, and it is made sure that it never comes back."""
+    """Freeze the primary as if its network were cut, promote the standby, then kill the primary for good."""
     site.postgres.freeze()
     await site.promote()
     await asyncio.sleep(FENCED_AFTER)
@@ -174,7 +174,7 @@ async def play(
     """Lose one host after the other, each `aftermath` seconds after the one before was replaced, then count.
 
     Raises:
-        AssertionError: when a process ended that nobody had killed.
+        AssertionError: when a process ended that no loss had killed.
     """
     async with HostsSite(folder, synchronous=synchronous) as site, _load(site) as load:
         await asyncio.sleep(CALM)
@@ -209,7 +209,7 @@ async def _load(site: HostsSite) -> AsyncIterator[Load]:
 
 
 async def _registers_beside_a_stale_server(site: HostsSite) -> bool:
-    """The server that is named first is back, and answers; it is not the one that takes writes."""
+    """Start an API while the server that its URL names first answers, but read-only; whether it can register."""
     site.postgres.come_back_stale()
     async with connected(dsn_of(site.postgres, DATABASE)) as connection:
         assert await connection.fetchval("SELECT pg_is_in_recovery()")

@@ -1,4 +1,4 @@
-"""An API of its own, made to be broken: both servers, one process that serves HTTP, and one user who is signed in."""
+"""An API that tests may break: its own Postgres and Valkey, one process that serves HTTP, and a signed-in user."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ NO_HANG = 10.0
 
 EMAIL = "ada@example.test"
 READER = "grace@example.test"
-"""Whose session no sign-in of the tests pushes out: a user has fifty at most."""
+"""The signed-in user. Sign-ins of EMAIL cannot push this session out: each user has fifty at most."""
 DATABASE = "app_http_test"
 ROLE = "api"  # no superuser: those are exempt from the limits that are tested
 CREATE_ROLE = f"""
@@ -38,11 +38,11 @@ LEFT_OPEN = f"SELECT FROM pg_stat_activity WHERE usename = '{ROLE}' AND (xact_st
 
 
 class HttpSite:
-    """Used with `async with`. Both servers keep their ports, so that whoever lost them finds them again."""
+    """Used with `async with`. Both servers keep their ports, so that clients find them again after a restart."""
 
     def __init__(self, folder: Path, environment: Callable[[str, str], dict[str, str]]) -> None:
         self.folder = folder
-        # Durable: what it has confirmed must outlive a crash.
+        # Durable: a confirmed commit must outlive a crash.
         self.postgres = PostgresServer(folder / "postgres", port=free_port(), durable=True)
         self.valkey = ValkeyServer(folder / "valkey", port=free_port(), durable=False)
         self._environment_of = environment
@@ -65,7 +65,7 @@ class HttpSite:
         signed_in = await self.login(email=READER)
         assert signed_in.status_code == 200, f"{signed_in.text}\n{self.api.output}"
         self.tokens: dict[str, str] = signed_in.json()
-        """Of a session that lives as long as the site."""
+        """The tokens of a session that lives as long as the site."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -83,7 +83,7 @@ class HttpSite:
         return self._apis[-1]
 
     async def register(self, email: str = "", *, client: AsyncClient | None = None) -> Response:
-        """Make an account, by default one with an address that nobody has had before."""
+        """Make an account, by default with a new address."""
         email = email or f"{new_id().hex}@example.test"
         return await (client or self.client).post("/auth/register", json={"email": email, "password": PASSWORD})
 
@@ -106,12 +106,12 @@ class HttpSite:
         return await (client or self.client).get("/auth/me", headers=headers)
 
     async def refresh(self) -> Response:
-        """Stay signed in, with the refresh token of a new sign-in: one write."""
+        """Exchange the refresh token of a new sign-in: one write."""
         token = (await self.login()).json()["refresh_token"]
         return await self.client.post("/auth/refresh-token", json={"refresh_token": token})
 
     async def becomes(self, readiness: str) -> None:
-        """Wait until it says that it is ready, degraded or unready; what it finds out is told for a second."""
+        """Wait until /probe/ready says ready, degraded or unready; the API keeps what it found for a second."""
 
         async def says_so() -> bool:
             answer = await self.client.get("/probe/ready")
@@ -135,7 +135,7 @@ class HttpSite:
 
     @contextmanager
     def postgres_is_down(self, how: signal.Signals = signal.SIGINT) -> Iterator[None]:
-        """SIGINT ends its sessions and stops it, SIGQUIT is a crash."""
+        """Stop Postgres during the block: SIGINT ends its sessions first, SIGQUIT is a crash."""
         os.kill(self.postgres.pid, how)
         self.postgres.stop()
         try:
@@ -145,7 +145,7 @@ class HttpSite:
 
     @contextmanager
     def valkey_is_down(self) -> Iterator[None]:
-        """kill -9; it comes back empty."""
+        """kill -9 Valkey for the block; it comes back empty."""
         os.kill(self.valkey.pid, signal.SIGKILL)
         self.valkey.stop()
         try:
@@ -163,7 +163,7 @@ class HttpSite:
 
     @asynccontextmanager
     async def locked(self, table: str) -> AsyncIterator[None]:
-        """Nobody else reads or writes the table."""
+        """Lock the table, so that nobody else reads or writes it."""
         async with connected(self.dsn) as connection:
             await connection.execute(f"BEGIN; LOCK TABLE {table}")
             yield

@@ -1,4 +1,4 @@
-"""What clients of the API see while hosts are lost."""
+"""Clients that use the API while hosts are lost, and keep each answer."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ BREAK = 0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a client saw of one request."""
+    """The answer to one request, as its client saw it."""
 
     route: str
     status: int
@@ -46,7 +46,7 @@ class Act:
 
     @property
     def statuses(self) -> Counter[int]:
-        """How often each was answered."""
+        """How often the API answered with each status."""
         return Counter(answer.status for answer in self.answers)
 
     @property
@@ -56,12 +56,12 @@ class Act:
 
     @property
     def longest(self) -> float:
-        """Seconds of the slowest request, whatever became of it."""
+        """Seconds of the slowest request, whether it succeeded or failed."""
         return max((answer.seconds for answer in self.answers), default=0.0)
 
     @property
     def goes_on(self) -> bool:
-        """Whether the last requests of every route were answered well."""
+        """Whether the last request of each route succeeded."""
         last = {answer.route: answer for answer in sorted(self.answers, key=lambda answer: answer.at)}
         return bool(last) and all(answer.is_good for answer in last.values())
 
@@ -76,11 +76,11 @@ class Act:
 
 
 class Load:
-    """Clients that register somebody, then ask who they are, again and again."""
+    """Clients that register a new user, then ask /auth/me, again and again."""
 
     def __init__(self, url: str, *, token: str) -> None:
         self.accounts: list[str] = []
-        """Whose registration was answered with 201."""
+        """Addresses whose registration was answered with 201."""
         self.act = Act("calm", time.monotonic())
         self.acts = [self.act]
         self._url = url
@@ -88,7 +88,7 @@ class Load:
         self._tasks: list[asyncio.Task[None]] = []
 
     def begin(self, name: str) -> None:
-        """Count what is asked from now on for this act."""
+        """Count all requests from now on for this act."""
         self.act = Act(name, time.monotonic())
         self.acts.append(self.act)
 

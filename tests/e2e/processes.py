@@ -1,7 +1,7 @@
-"""How the end-to-end tests run Groundwork: real processes on real servers, told what to do by their environment only.
+"""The processes of the end-to-end tests: the real programs on real servers, configured by environment variables only.
 
-Everything here can be killed, frozen and started again in the middle of a test; nothing is replaced by a stand-in
-but the mail server, which is a real one that keeps what it gets.
+A test can kill, freeze and start again each of them. Only the mail server is a stand-in: a real SMTP server that keeps
+the mails it gets.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ PATIENCE = 90.0
 
 
 class Process:
-    """`python -m <arguments>`, which is ready once it has logged `ready`; what it prints is kept in `log`."""
+    """`python -m <arguments>`, which is ready once it has logged `ready`; its output is in `log`."""
 
     def __init__(self, *arguments: str, ready: str, env: Mapping[str, str], log: Path) -> None:
         self.log = log
@@ -52,7 +52,7 @@ class Process:
 
     @property
     def lines(self) -> list[dict[str, Any]]:  # Any: JSON
-        """What it has logged: those lines that are complete."""
+        """Its log lines, without one that is not yet complete."""
         return [json.loads(line) for line in self.output.splitlines() if line.endswith("}")]
 
     def has_logged(self, text: str) -> bool:
@@ -102,7 +102,7 @@ class MailSink:
         self.mails: list[EmailMessage] = []
         self.stalled = 0
         self.stalling = False
-        """While True a mail is received completely but never answered, so its sender cannot know what became of it."""
+        """While True a mail is received completely but never answered, so its sender cannot know if it was accepted."""
         self._controller = Controller(self, hostname="127.0.0.1", port=free_port())
 
     @property
@@ -129,7 +129,7 @@ class MailSink:
 
 
 async def eventually[T](look: Callable[[], Awaitable[T]], what: str) -> T:
-    """Look again and again until there is something to see, and return it; `what` is said when there never is."""
+    """Call `look` until it returns a true value, and return that; fail with `what` after PATIENCE."""
     try:
         async with asyncio.timeout(PATIENCE):
             while not (seen := await look()):  # noqa: ASYNC110  # it happens in another process
@@ -140,7 +140,7 @@ async def eventually[T](look: Callable[[], Awaitable[T]], what: str) -> T:
 
 
 async def until(condition: Callable[[], Any], what: str) -> None:
-    """As `eventually`, for what can be seen without waiting."""
+    """As `eventually`, for a condition that needs no `await`."""
 
     async def look() -> bool:
         return bool(condition())

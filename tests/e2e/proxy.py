@@ -1,4 +1,4 @@
-"""A real HAProxy with the configuration of deploy/, in front of whatever listens on a port."""
+"""A real HAProxy with the configuration of deploy/, in front of the given upstreams."""
 
 import os
 import re
@@ -22,7 +22,7 @@ PATIENCE = 90.0
 def proxied(*upstreams: str, log: Path, origins: str = "", metrics_port: int | None = None) -> Iterator[int]:
     """Put HAProxy in front of each upstream (`127.0.0.1:8000`) and give its port; skips where it is not installed.
 
-    `origins` are those of pages that may read what it says itself, with blanks between them.
+    Pages of these `origins`, separated by blanks, may read the answers of HAProxy itself.
     """
     haproxy, port = executable(), free_port()
     configuration = log.with_suffix(".cfg")
@@ -63,7 +63,7 @@ def release() -> tuple[int, int]:
 
 
 def exchange(port: int, request: bytes) -> bytes:
-    """Send bytes and return all that is answered until the connection is closed; being left open is a failure."""
+    """Send bytes and return the answer once the proxy closes the connection; fail if it stays open."""
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
         client.sendall(request)
         return b"".join(iter(lambda: client.recv(65536), b""))

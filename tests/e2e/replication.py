@@ -19,11 +19,11 @@ class Primary(PostgresServer):
     """Confirms a commit when its standby has it, once `wait_for_standby` was called."""
 
     def _command(self) -> list[str]:
-        # It is killed, the machine is not: what it has written need not reach the disk.
+        # Tests kill the processes, not the machine, so writes need not reach the disk.
         return [*super()._command(), "--fsync=off", "--max_connections=200", "--idle_replication_slot_timeout=0"]
 
     async def wait_for_standby(self) -> None:
-        """From now on a commit that was confirmed is on two servers."""
+        """From now on, confirm a commit only when the standby has it, too."""
         async with connected(dsn_of(self)) as connection:
             await connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
             await connection.execute("SELECT pg_reload_conf()")
@@ -42,7 +42,7 @@ class Primary(PostgresServer):
             os.kill(pid, number)
 
     def come_back_stale(self) -> None:
-        """Start again with what it had, read-only: it follows nobody, and knows nothing of what came after."""
+        """Start again with its old data, read-only: it follows no primary and lacks every later commit."""
         signal_file = self._data / "standby.signal"
         signal_file.touch()
         if user := self._run_as():
@@ -83,7 +83,7 @@ class Standby(Primary):
 
 
 def dsn_of(server: PostgresServer, database: str = "postgres") -> str:
-    """For asyncpg, to this server alone."""
+    """The address of this server alone, for asyncpg."""
     return server.url(database).replace("+asyncpg", "")
 
 

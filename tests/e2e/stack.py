@@ -1,4 +1,4 @@
-"""The containers of compose.yaml, brought up from nothing and taken down again, used as strangers and operators do."""
+"""The containers of compose.yaml: started with empty volumes, used as strangers and operators do, and removed."""
 
 import email
 import json
@@ -26,7 +26,7 @@ MESSAGE = re.compile(
 
 
 class Stack:
-    """A project of Compose with ports and networks of its own, and a mail server that prints what it gets."""
+    """A project of Compose with ports and networks of its own, and a mail server that prints its mails."""
 
     def __init__(self, folder: Path) -> None:
         self.name = f"smoke-{os.getpid()}"
@@ -53,7 +53,7 @@ class Stack:
         return docker("ps", "--quiet", *(f"--filter=label={label}" for label in labels)).split()
 
     def sql(self, query: str) -> list[str]:
-        """Return the rows that Postgres answers its administrator with."""
+        """Run a query as Postgres's administrator and return its rows."""
         (postgres,) = self.containers("postgres")
         psql = ("psql", "--username=postgres", "--dbname=app", "--host=/var/run/postgresql", "-qAtc", query)
         return docker("exec", postgres, *psql).splitlines()
@@ -88,18 +88,18 @@ def running(folder: Path, *scale: str) -> Iterator[Stack]:
 
 
 def until(condition: Any, what: str) -> None:  # Any: whatever is true or not
-    """Wait until it is so; `what` is said when it never is."""
+    """Wait until the condition is true; fail with `what` after PATIENCE."""
     assert wait_until(lambda: bool(condition()), PATIENCE), f"waited in vain until {what}"
 
 
 def _postgres_that_is_here() -> dict[str, str]:
-    """Any PostgreSQL 18 of this machine, where there is one: the one that compose.yaml pins has to be fetched."""
+    """Use an image of PostgreSQL 18 that this machine has, if any: the image that compose.yaml pins must be fetched."""
     here = docker("image", "ls", "--quiet", "postgres:18")
     return {"POSTGRES_IMAGE": "postgres:18"} if here else {}
 
 
 def _printing_mail_server() -> dict[str, Any]:  # Any: a service of Compose
-    """aiosmtpd of this environment: the image that compose.yaml names is for people, and has to be fetched."""
+    """A service that runs aiosmtpd of this environment: the image that compose.yaml names must be fetched."""
     spec = find_spec("aiosmtpd")
     assert spec
     assert spec.origin

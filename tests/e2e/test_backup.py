@@ -46,7 +46,7 @@ MAY_REWRITE_THE_AUDIT = "SELECT has_table_privilege('app', 'audit_events', 'UPDA
 
 
 class Site:
-    """Both servers, what runs on them, and somebody at a shell there who reads the page."""
+    """Both servers, the processes on them, and a shell in which a reader types the commands of the page."""
 
     def __init__(self, postgres: PostgresServer, valkey: ValkeyServer, mails: MailSink, folder: Path) -> None:
         self.mails, self._postgres, self._folder = mails, postgres, folder
@@ -64,7 +64,7 @@ class Site:
         return f"postgresql://{user}:{self._postgres.password}@127.0.0.1:{self._postgres.port}/{database}"
 
     async def prepare(self) -> None:
-        """Give the administrator the name that they have elsewhere, for ours is that of the applications."""
+        """Rename the administrator of the test server, `app`, to `postgres`: the applications' role is called `app`."""
         async with connected(self._url("app", "postgres")) as connection:
             await connection.execute(f"CREATE ROLE other SUPERUSER LOGIN PASSWORD '{self._postgres.password}'")
         async with connected(self._url("other", "postgres")) as connection:
@@ -72,7 +72,7 @@ class Site:
             await connection.execute("CREATE DATABASE app")
 
     def type(self, command: str) -> None:
-        """Type the block of the page that begins with this command, as it stands there."""
+        """Run the page's block that begins with this command."""
         (block,) = (
             step for step in steps_of(PAGE) if step.action is Action.RUN and step.text.startswith(f"$ {command}")
         )
@@ -109,7 +109,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What is known of the time before the restore."""
+    """Tokens, jobs and figures of the time before the restore."""
 
     access_token: str
     refresh_token: str
@@ -122,7 +122,7 @@ class Before:
 
 @dataclass(frozen=True, slots=True)
 class After:
-    """What is seen after it."""
+    """Answers, states and figures after the restore."""
 
     answers: dict[str, int]
     states: dict[str, str]
@@ -142,7 +142,7 @@ async def refresh(client: AsyncClient, token: str) -> Response:
 
 
 async def live_and_dump(site: Site, client: AsyncClient) -> Before:
-    """Dump while a mail is being sent, a job waits and another is due later; then go on as if nothing were."""
+    """Dump while a mail is being sent, a job waits and another is due later; then go on as usual."""
     site.mails.stalling = True
     with site.worker("before"):
         await client.post("/auth/register", json={"email": ADA, "password": PASSWORD})
@@ -172,7 +172,7 @@ async def live_and_dump(site: Site, client: AsyncClient) -> Before:
 
 
 async def look(site: Site, client: AsyncClient, before: Before) -> After:
-    """Let the work that came back be done, and see who is still signed in."""
+    """Let a worker finish the restored jobs, and see which tokens are still valid."""
     with site.worker("after"):
         await eventually(site.work_is_done, "all work of after the restore is done")
     bob = {"username": BOB, "password": PASSWORD}
@@ -213,7 +213,7 @@ async def after(tmp_path_factory: pytest.TempPathFactory) -> After:
                 return await look(site, client, before)
 
 
-pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("backup")]  # the story is told once
+pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("backup")]  # `after` is built once for all tests
 
 
 def test_the_api_is_ready_after_a_restore(after: After) -> None:

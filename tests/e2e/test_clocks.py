@@ -24,8 +24,8 @@ from .processes import PATIENCE, Process, eventually, until
 FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
 SECOND = timedelta(seconds=1)
 LONGEST_DELAY = 1 + 1
-"""Seconds from the time of a job, by Postgres's clock, to its start. Promised is 1, where slots are free; the other is
-for a busy machine. A worker that went by its own clock would be off by two minutes."""
+"""Seconds from the time of a job, by Postgres's clock, to its start. 1 is promised where slots are free; 1 more is
+for a busy machine. A worker that used its own clock would be off by two minutes."""
 SLOW, RIGHT, FAST = "-120s", "+0s", "+120s"
 
 needs_faketime = pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed (Debian: faketime)")
@@ -35,7 +35,7 @@ type StartWorkers = Callable[[Sequence[str]], list[Process]]
 
 @pytest.fixture
 def start_workers(worker_environment: Environment, tmp_path: Path) -> Iterator[StartWorkers]:
-    """Start a worker for each of the given clocks: by how much it is wrong."""
+    """Start one worker for each clock, which is given as the difference to the right time."""
     workers: list[Process] = []
     python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
@@ -58,7 +58,7 @@ def start_workers(worker_environment: Environment, tmp_path: Path) -> Iterator[S
 
 
 def skew(clock: str) -> Environment:
-    """Let the clock of a process be wrong; what it measures durations with stays as it is."""
+    """Variables that make the clock of a process wrong, but not the clock that measures durations."""
     if clock == RIGHT:
         return {}
     return {"LD_PRELOAD": str(FAKETIME), "FAKETIME": clock, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
@@ -70,7 +70,7 @@ async def test_jobs_start_when_it_is_time_by_the_clock_of_postgres(
     start_workers: StartWorkers, database: Database, first: str
 ) -> None:
     leader = start_workers([first])
-    await all_have_started(leader)  # so that it dispatches
+    await all_have_started(leader)  # so that it becomes the leader
     workers = [*leader, *start_workers([clock for clock in (SLOW, RIGHT, FAST) if clock != first])]
     await all_have_started(workers)
 
@@ -140,7 +140,7 @@ async def test_ticks_that_passed_while_all_workers_were_restarted_fire_as_their_
 
 
 def stop(workers: Sequence[Process]) -> None:
-    """Let those that run end, all at the same time."""
+    """Stop all workers that run, at the same time."""
     for worker in workers:
         worker.signal(signal.SIGTERM)
     assert wait_until(lambda: not any(worker.is_running() for worker in workers), PATIENCE)
@@ -168,7 +168,7 @@ async def all_alarms_have_rung(database: Database) -> None:
 
 
 async def alarm_figures(database: Database) -> tuple[float, float, int]:
-    """Return how many seconds after its time the first and the last alarm rang, and how many workers there were."""
+    """Return the least and the greatest delay of an alarm in seconds, and the number of workers that ran alarms."""
     after = "extract(epoch FROM started_at - run_at)"
     query = text(f"SELECT min({after}), max({after}), count(DISTINCT worker_id) FROM jobs WHERE kind = :kind")
     async with database.read_sessions() as session:
@@ -177,7 +177,7 @@ async def alarm_figures(database: Database) -> tuple[float, float, int]:
 
 
 async def ticks_go_on(database: Database, count: int, kind: str = Second.kind) -> None:
-    """Wait until so many more ticks have fired."""
+    """Wait until `count` more ticks have fired."""
     before = len(await ticks(database, kind))
 
     async def there_are_more() -> bool:
@@ -193,7 +193,7 @@ async def ticks(database: Database, kind: str) -> list[datetime]:
 
 
 async def show_ticks(database: Database) -> None:
-    """Print what became of the seconds since the first tick."""
+    """Print how many ticks since the first were lost, doubled or early."""
     show(f"{Second.kind}, three workers", await counted_ticks(database.settings.direct_dsn, Second.kind))
 
 

@@ -1,4 +1,4 @@
-"""All of it in containers, brought up from nothing by compose.yaml: two APIs and three workers behind the proxy."""
+"""Groundwork in containers, started by compose.yaml with empty volumes: two APIs behind the proxy, three workers."""
 
 import threading
 from collections.abc import Iterator
@@ -67,7 +67,7 @@ def test_a_worker_of_the_stack_does_an_export(user: User) -> None:
 def test_a_container_that_is_killed_in_the_middle_of_a_job_leaves_it_to_another(stack: Stack, user: User) -> None:
     before = len(stack.mails_to(user.email))
     (mail,) = stack.containers("mail")
-    docker("pause", mail)  # so that whoever sends the mail is in the middle of it
+    docker("pause", mail)  # so that the worker that sends the mail is in the middle of it
     user.http.post("/auth/password/forgot", json={"email": user.email}).raise_for_status()
     holder = "SELECT host FROM job_workers JOIN jobs ON worker_id = job_workers.id WHERE state = 'executing'"
     until(lambda: stack.sql(holder), "a worker has begun")

@@ -1,7 +1,7 @@
 """The API as a client sees it: the real application, its lifespan run, on the test's own Postgres and Valkey.
 
-`async def test_x(client: AsyncClient, signed_in: SignedIn) -> None` is all that most tests need. One that needs other
-settings opens an application of its own: `async with open_client(create_app(settings)) as client`.
+`async def test_x(client: AsyncClient, signed_in: SignedIn) -> None` is all that most tests need. A test that needs
+other settings opens its own application: `async with open_client(create_app(settings)) as client`.
 """
 
 from collections.abc import AsyncIterator
@@ -47,13 +47,13 @@ def api_settings(
 
 @pytest.fixture
 def app(api_settings: ApiSettings) -> FastAPI:
-    """Return an application of this test alone: it may add routes to it."""
+    """Return the application of one test, which may add routes to it."""
     return create_app(api_settings)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def state(app: FastAPI, database: Database) -> AsyncIterator[State]:
-    """What the application has opened: `assert_queries(state["database"], max=1)` counts on its own engines."""
+    """The state that the application's lifespan opened: `assert_queries(state["database"], max=1)` counts on it."""
     async with run_lifespan(app) as state:
         yield state
 

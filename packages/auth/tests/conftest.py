@@ -1,4 +1,4 @@
-"""What a request does, without HTTP: one service call in one unit of work."""
+"""Fixtures that call a service as a request does, without HTTP."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -33,7 +33,7 @@ def refresh(auth: Auth, database: Database) -> Refresh:
 
 @pytest.fixture
 def recognise(auth: Auth, database: Database) -> Recognise:
-    """Return a function that tells who bears an access token."""
+    """Return a function that finds the principal of an access token."""
 
     async def recognise(token: str, *, now: datetime | None = None) -> Principal:
         return await sessions.authenticate(auth, database, token=token, now=now or utcnow())
@@ -43,14 +43,14 @@ def recognise(auth: Auth, database: Database) -> Recognise:
 
 @pytest.fixture
 async def narrow(database: Database, database_settings: DatabaseSettings) -> AsyncIterator[Database]:
-    """The same database, through a single connection: who holds it keeps everyone else out."""
+    """The same database through a pool of one connection: a session that holds it makes all others wait."""
     async with open_database(database_settings.model_copy(update={"pool_size": 1}), name="narrow") as narrow:
         yield narrow
 
 
 @pytest.fixture
 def taken(narrow: Database) -> asyncio.Event:
-    """Return what is set when somebody takes that connection."""
+    """Return an event that is set when a session takes the connection of `narrow`."""
     taken = asyncio.Event()
     event.listen(narrow.engine.sync_engine, "checkout", lambda *_: taken.set())
     return taken

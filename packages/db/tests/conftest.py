@@ -1,4 +1,4 @@
-"""What several of these modules need."""
+"""Fixtures for several test modules of this package."""
 
 import asyncio
 import socket
@@ -51,7 +51,7 @@ def end_backend(database: Database) -> EndBackend:
 
 @pytest.fixture
 def until() -> Until:
-    """Wait for what another process does in its own time."""
+    """Return a function that waits for up to 90 s until a condition holds."""
 
     async def wait(holds: Callable[[], Awaitable[bool]]) -> None:
         async with asyncio.timeout(90):
@@ -63,7 +63,7 @@ def until() -> Until:
 
 @pytest.fixture
 async def notifier(database: Database) -> AsyncIterator[Notifier]:
-    """A notifier of its own, beside that of the database."""
+    """A second notifier, beside the one of `database`."""
     notifier = Notifier(database.settings.direct_dsn, connect_timeout=timedelta(seconds=5))
     yield notifier
     await notifier.close()
@@ -71,7 +71,7 @@ async def notifier(database: Database) -> AsyncIterator[Notifier]:
 
 @pytest.fixture
 def refusing_url() -> Iterator[str]:
-    """A URL at which nobody listens; the port is held so that nobody starts to."""
+    """A URL on which nothing listens; a bound socket reserves the port, so that no server can start there."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield f"postgresql://nobody:nothing@127.0.0.1:{held.getsockname()[1]}/none_test"

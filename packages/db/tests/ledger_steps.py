@@ -1,4 +1,4 @@
-"""What relay, runner and time do to a job, step by step, for the tests of the ledger."""
+"""The steps of relay and runner, and leases that run out, one function each, for the tests of the ledger."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta

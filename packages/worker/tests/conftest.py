@@ -51,13 +51,13 @@ class Note(JobPayload):
 
 @handles(Note, mode=Mode.LEASE, timeout=timedelta(hours=1))
 async def endless(job: JobContext, payload: Note) -> None:
-    """Run until somebody ends it."""
+    """Run until it is cancelled."""
     await asyncio.Event().wait()
 
 
 @dataclass(frozen=True, slots=True)
 class Jobs:
-    """What relay and operator would do, by hand."""
+    """Enqueues, claims and reads jobs in place of relay and operator."""
 
     database: Database
 
@@ -66,11 +66,11 @@ class Jobs:
             return await enqueue(session, payload or Note(), **options)
 
     async def deliver(self, payload: JobPayload | None = None, **options: Any) -> Delivery:
-        """Enqueue a job and dispatch it."""
+        """Enqueue a job and claim it."""
         return await self.dispatch(await self.enqueue(payload, **options))
 
     async def dispatch(self, job_id: UUID) -> Delivery:
-        """Make a job due, whatever became of its last delivery, and dispatch it (again)."""
+        """Make a job due, even if it was delivered before, and claim it."""
         async with self.database.sessions.begin() as session:
             await session.execute(text("UPDATE jobs SET claim_at = now() WHERE id = :id"), {"id": job_id})
             (delivery,) = (await claims.claim(session, queue="default", max_jobs=1, lease=LEASE)).deliveries
@@ -175,14 +175,14 @@ async def working(*executors: Executor) -> AsyncIterator[None]:
 
 
 async def eventually(look: Callable[[], Awaitable[Any]]) -> None:
-    """Return as soon as there is something to see; fail when there never is."""
+    """Return as soon as `look` returns a true value; raise TimeoutError after PATIENCE."""
     async with asyncio.timeout(PATIENCE):
         while not await look():  # noqa: ASYNC110  # it happens in another process
             await asyncio.sleep(0.005)
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    """As `eventually`, for what can be seen without waiting."""
+    """As `eventually`, for a condition that needs no `await`."""
 
     async def look() -> bool:
         return bool(condition())

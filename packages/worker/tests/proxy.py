@@ -1,4 +1,4 @@
-"""A connection that a test can cut, between us and a real server."""
+"""A proxy in front of a real server, whose connections a test can cut."""
 
 import asyncio
 from contextlib import AbstractAsyncContextManager
@@ -14,7 +14,7 @@ PATIENCE = 90.0  # seconds
 
 
 class Proxy:
-    """Forwards every byte, until it is told not to."""
+    """Forwards every byte until the test cuts or holds its connections."""
 
     def __init__(self, url: str) -> None:
         self._url = urlsplit(url)
@@ -22,9 +22,9 @@ class Proxy:
         self.exchanges = 0
         """How often a client spoke after the server had: the number of round trips."""
         self.cut_at: bytes | None = None
-        """Once the client has sent this, the server still gets it, but the client never hears the answer."""
+        """When the client sends these bytes, the server gets them, but the client never gets the answer."""
         self.hold_at: bytes | None = None
-        """What holds this is passed on only when `may_pass` is set; `held` tells that it is there."""
+        """A chunk with these bytes sets `held` and is passed on only when `may_pass` is set."""
         self.held = asyncio.Event()
         self.may_pass = asyncio.Event()
 
@@ -36,11 +36,11 @@ class Proxy:
 
     @property
     def settings(self) -> ValkeySettings:
-        """Of a Valkey, by way of the proxy."""
+        """The settings of a Valkey behind the proxy."""
         return ValkeySettings.model_validate({"url": self.url, "timeout": 10})
 
     async def __aenter__(self) -> Self:
-        # One that no outgoing connection is given: `mend` takes it back.
+        # No outgoing connection gets a port of `free_port`, so `mend` can listen on it again.
         self._port = free_port()
         await self.mend()
         return self
@@ -49,11 +49,11 @@ class Proxy:
         await self.cut()
 
     def lead_to(self, url: str) -> None:
-        """Lead connections that are made from now on to another server; those that there are stay where they are."""
+        """Lead new connections to another server; open ones stay where they are."""
         self._url = self._url._replace(netloc=urlsplit(url).netloc)
 
     async def cut(self) -> None:
-        """Close all connections and accept none any more."""
+        """Close all connections and accept no more."""
         self._server.close()
         for writer in self._writers:
             writer.close()
@@ -61,7 +61,7 @@ class Proxy:
 
     async def mend(self) -> None:
         """Accept connections, after a cut at the same address."""
-        # A program that is just being started holds the closed socket until it is executed.
+        # A child process that is being started holds a copy of the closed socket until it calls exec.
         async with asyncio.timeout(PATIENCE):
             while not port_is_free(self._port):  # noqa: ASYNC110  another process
                 await asyncio.sleep(0.01)

@@ -26,7 +26,7 @@ HANG_UP = "hang up"
 
 @dataclass(slots=True)
 class ScriptedServer:
-    """What it answers, and what it was told."""
+    """Its answers, and the commands and mails that it got."""
 
     answers: dict[str, str] = field(default_factory=lambda: dict(ANSWERS))
     delays: dict[str, float] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class ScriptedServer:
     lines: list[str] = field(default_factory=list)
     """The commands, with ` (TLS)` behind those that were encrypted."""
     messages: list[bytes] = field(default_factory=list)
-    """What came between DATA and the dot, whatever was answered."""
+    """The text between DATA and the dot, also of mails that it refused."""
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
     _conversations: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -86,7 +86,7 @@ class ScriptedServer:
                     step = SILENCE
 
     async def _answer(self, step: str, writer: asyncio.StreamWriter) -> bool:
-        """Return whether there is more to come."""
+        """Answer a step; return whether the conversation goes on."""
         await asyncio.sleep(self.delays.get(step, 0))
         answer = self.answers[step] if step else SILENCE
         if answer == HANG_UP:
@@ -98,12 +98,12 @@ class ScriptedServer:
 
 
 def server(answers: Mapping[str, str] | None = None, **options: object) -> ScriptedServer:
-    """Return one that answers as usual but for these steps."""
+    """Return a server that answers as usual, except at these steps."""
     return ScriptedServer({**ANSWERS, **(answers or {})}, **options)  # type: ignore[arg-type]  # as the test says
 
 
 def offering(*extensions: str) -> str:
-    """Return an answer to EHLO with these."""
+    """Return an answer to EHLO with these extensions."""
     return "\n".join(["250-mail.example.test", *(f"250-{name}" for name in extensions), "250 OK"])
 
 

@@ -12,7 +12,7 @@ from tests.e2e.chaos.fire import run_forgotten, run_under_fire
 
 
 def main() -> None:
-    """Run, print the figures, and fail if any that has to be zero is not."""
+    """Run, print the figures, and fail if a figure of MUST_BE_ZERO is not zero."""
     parser = argparse.ArgumentParser(prog="python -m tests.e2e.chaos", description="Runs jobs under fire, and counts.")
     parser.add_argument("--seconds", type=float, default=600, help="how long it burns")
     parser.add_argument("--seed", type=int, default=random.randrange(10_000), help="of the faults")

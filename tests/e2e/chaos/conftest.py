@@ -22,7 +22,7 @@ type StartWorker = Callable[..., Process]
 
 @pytest_asyncio.fixture(loop_scope="session", autouse=True)
 async def tables(database: Database, request: pytest.FixtureRequest) -> AsyncIterator[None]:
-    """The tables in which the jobs leave their traces. They are counted in the end."""
+    """Create the tables that the jobs write to, and count their rows after the test."""
     async with connected(database.settings.direct_dsn) as connection:
         await connection.execute(CREATE_TABLES)
     yield

@@ -1,4 +1,4 @@
-"""What is done to a site, at random but for the seed."""
+"""Faults that a run injects into a site at random; a seed makes their choice repeatable."""
 
 import asyncio
 import os
@@ -19,31 +19,31 @@ END_SESSIONS = """
 
 
 async def kill_worker(site: Site, chance: Random) -> None:
-    """kill -9, and another one is started; it may be killed before it is ready."""
+    """kill -9 a worker and start another; the next fault may kill it before it is ready."""
     number = chance.randrange(len(site.workers))
     site.workers[number].kill()
     site.workers[number] = site.start_worker()
 
 
 async def kill_producer(site: Site, chance: Random) -> None:
-    """kill -9 at any moment: before COMMIT, while it is under way, or before the notification is sent."""
+    """kill -9 the producer at any moment: before or during COMMIT, or before the notification is sent."""
     site.kill_producer()
     site.start_producer()
 
 
 async def freeze_worker(site: Site, chance: Random) -> None:
-    """SIGSTOP for longer than a lease: afterwards it is a zombie, which goes on where it was."""
+    """SIGSTOP a worker for longer than a lease: it resumes as a zombie, which goes on with jobs that it has lost."""
     site.freeze(chance.choice(site.workers), seconds=1.5 * LEASE_SECONDS)
 
 
 async def flush_valkey(site: Site, chance: Random) -> None:
-    """All deliveries that nobody took are gone."""
+    """Lose all deliveries that no executor has taken."""
     async with Redis.from_url(site.valkey.url) as client:
         await client.flushall()
 
 
 async def restart_valkey(site: Site, chance: Random) -> None:
-    """kill -9, a while without it, and an empty one at the same address."""
+    """kill -9 Valkey; after a while an empty one takes its address."""
     os.kill(site.valkey.pid, signal.SIGKILL)
     await asyncio.sleep(chance.uniform(0, site.longest_outage))
     site.valkey.stop()
@@ -51,12 +51,12 @@ async def restart_valkey(site: Site, chance: Random) -> None:
 
 
 async def end_sessions(site: Site, chance: Random) -> None:
-    """Some three in ten connections to Postgres break, in the middle of whatever they do."""
+    """End about three in ten sessions of Postgres, also in the middle of a statement."""
     await site.ask(END_SESSIONS)
 
 
 async def restart_postgres(site: Site, chance: Random) -> None:
-    """Fast, which ends all sessions, or immediate, which is a crash."""
+    """Shut Postgres down fast, which ends all sessions, or immediately, which is a crash; start it again."""
     if chance.random() < 0.5:
         os.kill(site.postgres.pid, signal.SIGQUIT)
     site.postgres.stop()

@@ -1,4 +1,4 @@
-"""What a run under fire has shown."""
+"""Figures of a run under fire: how many jobs were committed, lost, doubled."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ COUNT = """
         (SELECT count(*) FROM unnest($1::uuid[]) AS said (id) WHERE id NOT IN (SELECT id FROM ours)) AS forgotten
     FROM ours
 """
-"""Given the ids of the jobs whose COMMIT is known to have returned."""
+"""$1: the ids of the jobs whose COMMIT is known to have returned."""
 
 
 TICKS = """
@@ -35,7 +35,7 @@ TICKS = """
         sum(redeliveries) AS redelivered
     FROM jobs WHERE kind = $1
 """
-"""Of a cron of each second: those from the first tick to the last, missed, doubled, fired before their time."""
+"""Ticks of a cron of each second: due from the first to the last, missed, doubled, fired before their time."""
 
 
 SHOWN = ("committed", "lost", "duplicated", "phantom", "redelivered")
@@ -43,7 +43,7 @@ MUST_BE_ZERO = ("lost", "duplicated", "phantom", "forgotten", "open", "discarded
 
 
 async def counted(dsn: str, *, said_to_be_committed: Sequence[str] = ()) -> dict[str, int]:
-    """Compare what was committed with its effects."""
+    """Compare the committed rows with their effects."""
     async with connected(dsn) as connection:
         return dict(await connection.fetchrow(COUNT, said_to_be_committed))
 
@@ -60,13 +60,13 @@ def show(name: str, counts: Mapping[str, int]) -> None:
 
 
 def wrong(counts: Mapping[str, int]) -> dict[str, int]:
-    """What has to be zero and is not."""
+    """Return the figures that have to be zero and are not."""
     return {name: counts[name] for name in MUST_BE_ZERO if counts[name]}
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Of a run under fire."""
+    """The figures of one run under fire."""
 
     counts: Mapping[str, int]
     rolled_back: int

@@ -1,4 +1,4 @@
-"""A run under fire: jobs are accepted all the time, something is broken every second, and in the end it is counted."""
+"""A run under fire: a producer accepts jobs all the time, a fault comes every second, and the outcome is counted."""
 
 import asyncio
 import time
@@ -20,13 +20,13 @@ NOTHING_IS_OPEN = "SELECT NOT EXISTS (SELECT FROM jobs WHERE finished_at IS NULL
 
 
 async def run_under_fire(folder: Path, *, seconds: float, seed: int, longest_outage: float | None = None) -> Figures:
-    """Break something every 0.3 to 1.2 s for so long, then let all jobs end and count.
+    """Inject a fault every 0.3 to 1.2 s for `seconds`, then let all jobs end and count.
 
-    Valkey is down for up to `longest_outage` seconds at a time: if not given, for a twentieth of the run. If given,
-    what was accepted meanwhile is a long backlog, and may take as long to drain as it took to come.
+    Valkey is down for up to `longest_outage` seconds at a time, by default for a twentieth of the run. If it is given,
+    the jobs accepted during an outage are a long backlog, and draining may take `seconds` longer.
 
     Raises:
-        AssertionError: when a process ended that nobody had killed.
+        AssertionError: when a process ended that no fault had killed.
     """
     chance = Random(seed)
     faults: Counter[str] = Counter()
@@ -49,7 +49,7 @@ async def run_under_fire(folder: Path, *, seconds: float, seed: int, longest_out
 
 
 async def run_forgotten(folder: Path, *, jobs: int, seconds: float, slots: int, flushes: int) -> Figures:
-    """Empty Valkey again and again while jobs wait there for longer than a lease: that must cost none an attempt."""
+    """Empty Valkey again and again while jobs wait there for longer than a lease: no job may lose an attempt."""
     whole_run = jobs * seconds / slots
     async with Site(folder, workers=0, accepting=False) as site:
         async with open_database(site.settings, name="producer") as database, database.sessions.begin() as session:
@@ -64,7 +64,7 @@ async def run_forgotten(folder: Path, *, jobs: int, seconds: float, slots: int, 
 
 
 async def drain(site: Site, *, patience: float = DRAIN_SECONDS) -> float:
-    """Wait until no job is open, or too long; return for how many seconds."""
+    """Wait until no job is open, for at most `patience` seconds; return the seconds waited."""
     began = time.monotonic()
     while (waited := time.monotonic() - began) < patience:
         if (await site.ask(NOTHING_IS_OPEN))[0]["it_is"]:

@@ -1,7 +1,7 @@
-"""What the workers of the fault tests run: jobs that leave one effect each, and jobs that misbehave.
+"""Jobs of the fault tests: some leave one effect each, some misbehave.
 
-Whoever accepts one writes a row with it, in one transaction. In the end there must be one effect for each row that was
-committed, and none besides. No constraint helps: an effect that happens twice is there twice.
+`accept` writes a row and enqueues its job in one transaction. At the end there must be one effect for each committed
+row, and no other. No constraint prevents a second effect: an effect that happens twice leaves two rows.
 """
 
 import asyncio
@@ -50,9 +50,9 @@ class TxEffect(Owed):
 
     kind = "chaos.tx"
     seconds: float = 0
-    """How long it takes; one that takes any time says that it has begun (`chaos_starts`)."""
+    """How long it takes; if above 0, each run first commits a row in `chaos_starts`."""
     hiccups: float = 0
-    """How likely an attempt fails."""
+    """The probability that an attempt fails."""
 
 
 class LeaseEffect(Owed):
@@ -64,42 +64,42 @@ class LeaseEffect(Owed):
 
 
 class Straggler(Owed):
-    """Its first run is held up until somebody makes a file, and then writes, whatever has become of the job."""
+    """Its first run waits until the test makes a file, and then writes, even if another worker has run the job."""
 
     kind = "chaos.straggler"
     held_until: Path
     blocks: bool = False
     """Whether it blocks the event loop meanwhile, heartbeat included."""
     is_naive: bool = False
-    """The negative control: it writes past the fence."""
+    """The negative control: it writes without checking the fence."""
 
 
 class TxPoison(Owed):
-    """Takes its worker down, always."""
+    """Always kills its worker."""
 
     kind = "chaos.poison.tx"
 
 
 class LeasePoison(Owed):
-    """Takes its worker down, always."""
+    """Always kills its worker."""
 
     kind = "chaos.poison.lease"
 
 
 class Departure(Owed):
-    """Takes its worker down as soon as it is done."""
+    """Kills its worker as soon as its effect is committed."""
 
     kind = "chaos.departure"
 
 
 class Failure(Owed):
-    """Fails, always, and would be tried again in an hour."""
+    """Always fails; its next attempt is due in an hour."""
 
     kind = "chaos.failure"
 
 
 class Hiccup(Exception):
-    """The kind of error that the next attempt does not see."""
+    """A passing error: the next attempt may succeed."""
 
 
 async def accept(session: Session, payload: Owed, *, run_at: datetime | None = None) -> UUID:
@@ -115,13 +115,13 @@ async def accept_many(session: Session, payloads: Sequence[Owed]) -> list[UUID]:
 
 
 def soon(attempt: int) -> timedelta:
-    """Retry at once: the tests have no time."""
+    """Retry after 0.1 s, so that the tests need not wait."""
     return timedelta(milliseconds=100)
 
 
 @handles(TxEffect, max_attempts=1000, backoff=soon)
 async def leave_effect(job: JobContext, payload: TxEffect) -> None:
-    """The effect and the completion are one commit, so an error after the effect takes it back."""
+    """The effect and the completion are one commit, so an error after the effect rolls it back."""
     await job.session.execute(text(LEAVE_EFFECT), {"row": payload.row, "key": job.idempotency_key})
     await _take_time(job, payload.seconds)
     _hiccup(payload.hiccups)
@@ -139,7 +139,7 @@ async def leave_effect_with_lease(job: JobContext, payload: LeaseEffect) -> None
 
 @handles(Straggler, mode=Mode.LEASE)
 async def straggle(job: JobContext, payload: Straggler) -> None:
-    """Shielded, as what is under way in another system: no cancellation helps, the fence has to."""
+    """Shielded, like a call that another system is executing: cancellation cannot stop it, so the fence must."""
     await asyncio.shield(_straggle(job, payload))
 
 
@@ -160,19 +160,19 @@ async def _straggle(job: JobContext, payload: Straggler) -> None:
 
 @handles(TxPoison)
 async def die_in_tx(job: JobContext, payload: TxPoison) -> None:
-    """As a segmentation fault or the out-of-memory killer would."""
+    """End the process as a segmentation fault or the out-of-memory killer would."""
     os._exit(9)
 
 
 @handles(LeasePoison, mode=Mode.LEASE)
 async def die_with_lease(job: JobContext, payload: LeasePoison) -> None:
-    """As a segmentation fault or the out-of-memory killer would."""
+    """End the process as a segmentation fault or the out-of-memory killer would."""
     os._exit(9)
 
 
 @handles(Departure, mode=Mode.LEASE)
 async def depart(job: JobContext, payload: Departure) -> None:
-    """The commit is all that is left: nobody is told of it."""
+    """Die right after the commit, before the worker can report it."""
     async with job.last_transaction() as session:
         await session.execute(text(LEAVE_EFFECT), {"row": payload.row, "key": job.idempotency_key})
     os._exit(9)
@@ -212,7 +212,7 @@ async def _take_time(job: JobContext, seconds: float) -> None:
 
 
 async def _note_start(job: JobContext) -> int:
-    """Put on record that a run has begun, whatever becomes of it, and return how many have."""
+    """Commit a record that a run has begun, and return how many have."""
     async with job.database.sessions.begin() as session:
         await session.execute(text("INSERT INTO chaos_starts VALUES (:id)"), {"id": job.id})
         starts = await session.scalars(text("SELECT count(*) FROM chaos_starts WHERE job_id = :id"), {"id": job.id})

@@ -1,4 +1,4 @@
-"""What the fault tests do with the database: accept jobs, wait, and look."""
+"""The fault tests on the database: accept jobs, wait for them, count their effects."""
 
 from datetime import datetime
 from functools import partial
@@ -24,7 +24,7 @@ async def seen(database: Database, query: str, *arguments: object) -> Any:  # An
 
 
 async def has_begun(database: Database, job_id: UUID, *, times: int = 1) -> None:
-    """Wait until so many runs of the job have said that they began."""
+    """Wait until `times` runs of the job have begun."""
 
     async def it_has() -> bool:
         starts = await seen(database, "SELECT count(*) FROM chaos_starts WHERE job_id = $1", job_id)
@@ -44,5 +44,5 @@ async def all_jobs_end(database: Database) -> None:
 
 
 async def found_wrong(database: Database) -> dict[str, int]:
-    """What has to be zero and is not: one effect for each row, and nothing besides."""
+    """Return the figures that have to be zero and are not: each row has one effect, and no other effects exist."""
     return wrong(await counted(database.settings.direct_dsn))

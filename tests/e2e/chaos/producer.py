@@ -1,6 +1,6 @@
 """`python -m tests.e2e.chaos.producer`: accepts jobs until it is killed, and prints what it knows to be committed.
 
-With `--die-after-commit` it kills itself when its first COMMIT has returned, before anybody was told of the job.
+With `--die-after-commit` it kills itself when its first COMMIT has returned, before the notification of its job.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ SLOW_SECONDS = 0.5
 
 
 class Regret(Exception):
-    """All was written, and then the caller thought better of it."""
+    """Rolls a transaction back after all was written."""
 
 
 async def accept_some(database: Database) -> None:
@@ -50,7 +50,7 @@ def some_payload() -> Owed:
 
 
 async def accept_for_ever(database: Database) -> NoReturn:
-    """Go on, whatever happens to the database: what a failed COMMIT has done, only the rows can tell."""
+    """Go on after every error of the database; only the rows can tell whether a failed COMMIT took effect."""
     while True:
         await asyncio.sleep(random.uniform(0, LONGEST_PAUSE))
         try:
@@ -63,7 +63,7 @@ async def accept_for_ever(database: Database) -> NoReturn:
 
 
 async def accept_and_die(database: Database) -> None:
-    """The commit is all that is left of us: the notification is sent some milliseconds later."""
+    """Die right after the commit: the notification is sent some milliseconds later."""
     async with database.sessions.begin() as session:
         await accept(session, TxEffect())
     os.kill(os.getpid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""A Groundwork of its own, made to be broken: both servers, worker processes, and one that accepts jobs."""
+"""A Groundwork that a test may break: its own Postgres and Valkey, workers, and a producer that accepts jobs."""
 
 import json
 import os
@@ -20,10 +20,10 @@ LEASE_SECONDS = 2
 
 
 class Site:
-    """Used with `async with`; what is running at the end is killed.
+    """Used with `async with`, which kills its processes at the end.
 
-    Both servers keep their ports, so that whoever lost them finds them again. Postgres is durable: what it has
-    confirmed must outlive an immediate shutdown. Valkey keeps nothing.
+    Both servers keep their ports, so that clients find them again after a restart. Postgres is durable: a confirmed
+    commit must outlive an immediate shutdown. Valkey keeps nothing.
     """
 
     def __init__(self, folder: Path, *, workers: int, longest_outage: float = 1.0, accepting: bool = True) -> None:
@@ -35,9 +35,9 @@ class Site:
         self.environment: dict[str, str] = {}
         self.worker_count = workers
         self.accepting = accepting
-        self.workers: list[Process] = []  # one for each that is to run; the dead are replaced
+        self.workers: list[Process] = []  # faults replace those that they kill
         self.producers: list[Process] = []
-        """One, until no more jobs are to be accepted."""
+        """One process, until `stop_accepting`."""
         self._frozen: dict[Process, float] = {}
         self._started = 0
 
@@ -71,12 +71,12 @@ class Site:
         self.postgres.erase()
 
     async def ask(self, query: str, *arguments: object) -> list[Any]:  # Any: asyncpg's records
-        """Ask Postgres directly, on a connection that no fault has met."""
+        """Ask Postgres directly, on a new connection."""
         async with connected(self.dsn) as connection:
             return list(await connection.fetch(query, *arguments))
 
     def start_worker(self, **different: str) -> Process:
-        """Start one more worker, without waiting for it to be ready; keyword arguments are its other environment."""
+        """Start one more worker, without waiting for it; keyword arguments are environment variables that differ."""
         return self._start("worker", **different)
 
     def start_producer(self) -> None:
@@ -84,25 +84,25 @@ class Site:
         self.producers.append(self._start("producer"))
 
     def kill_producer(self) -> None:
-        """kill -9; what it has said stays."""
+        """kill -9 the producer; its log stays."""
         self.producers.pop().kill()
 
     def check_that_all_live(self) -> None:
-        """A process that ended by itself would make all that follows look better than it is.
+        """Fail if a process has ended by itself, because the figures would then look better than they are.
 
         Raises:
-            AssertionError: with what it said last.
+            AssertionError: with the end of the process's log.
         """
         for process in (*self.workers, *self.producers):
             assert process.is_running(), f"{process.name} has ended by itself:\n{process.output[-4000:]}"
 
     def said(self, word: str) -> list[str]:
-        """What the producers have said, dead or alive, as far as it starts with this word."""
+        """Return what follows this word in the logs of all producers, dead ones too, on lines that start with it."""
         lines = (line for log in self.folder.glob("producer-*.log") for line in log.read_text().splitlines())
         return [line.removeprefix(f"{word} ") for line in lines if line.startswith(f"{word} ")]
 
     async def stop_accepting(self) -> None:
-        """Kill the producer and wait until Postgres has noticed: a COMMIT that was sent still counts."""
+        """Kill the producer and wait until Postgres has ended its sessions: a COMMIT that it had sent still counts."""
         self.kill_producer()
 
         async def it_is_gone() -> bool:
@@ -111,12 +111,12 @@ class Site:
         await eventually(it_is_gone, "the producer's sessions have ended")
 
     def freeze(self, worker: Process, *, seconds: float) -> None:
-        """SIGSTOP a worker; `thaw` lets it go on after so long at the earliest."""
+        """SIGSTOP a worker; `thaw` resumes it once `seconds` have passed."""
         worker.signal(signal.SIGSTOP)
         self._frozen.setdefault(worker, time.monotonic() + seconds)
 
     def thaw(self, *, all_of_them: bool = False) -> None:
-        """Let frozen workers whose time has come go on as if no time had passed; the dead stay dead."""
+        """SIGCONT the workers that have been frozen for long enough, or all; dead ones stay dead."""
         for worker, until in list(self._frozen.items()):
             if all_of_them or until < time.monotonic():
                 worker.signal(signal.SIGCONT)
@@ -133,7 +133,7 @@ TOKEN_KEYS = json.dumps([{"kid": _KEY.kid, "secret": _KEY.secret.get_secret_valu
 
 
 def environment(database_url: str, valkey_url: str) -> dict[str, str]:
-    """What processes of the fault tests are told."""
+    """The environment variables that all processes of the fault tests get."""
     return {
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
         "APP_ENV": "test",

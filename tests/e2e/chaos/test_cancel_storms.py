@@ -1,4 +1,4 @@
-"""Many who cancel at once, whatever the jobs are doing."""
+"""Several callers cancel the same jobs at once, whatever state the jobs are in."""
 
 import asyncio
 from contextlib import suppress
@@ -15,7 +15,7 @@ from tests.e2e.processes import eventually
 EACH = 10
 STORM = 3
 
-# What was completed has one effect, what was cancelled has none.
+# A completed job has one effect, a cancelled job has none.
 UNDECIDED = """
     SELECT count(*) FROM jobs WHERE kind LIKE 'chaos.%' AND CASE state
         WHEN 'completed' THEN (SELECT count(*) FROM chaos_effects WHERE key = 'job:' || id) <> 1

@@ -1,4 +1,4 @@
-"""Deliveries that nobody gets, that come too late, that two send, and that there is no room for."""
+"""Deliveries that are lost, come too late, are sent by several relays, or find no room in Valkey."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -80,7 +80,7 @@ async def test_one_of_fifty_transactions_that_accept_the_same_work_leaves_its_ef
 
     async with open_database(database.settings.model_copy(update=slow), name="racers") as wide:
         ids = await asyncio.gather(*(race() for _ in range(RACERS)))
-    start_worker()  # not before: once the job has ended, the next transaction accepts another
+    start_worker()  # after the race: once the job has ended, another transaction would enqueue a second one
 
     await all_jobs_end(database)
     assert len(set(ids)) == 1
@@ -125,7 +125,7 @@ async def accept_jobs(database: Database) -> None:
 
 @asynccontextmanager
 async def delivery_queue_of(valkey: ValkeyServer) -> AsyncIterator[DeliveryQueue]:
-    """What relays write to and executors take from."""
+    """Open the delivery queue that relays push to and executors take from."""
     settings = ValkeySettings.model_validate({"url": valkey.url, "timeout": timedelta(seconds=5)})
     async with connect(settings) as client:
         yield DeliveryQueue(client, "default")

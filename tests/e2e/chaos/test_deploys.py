@@ -9,10 +9,10 @@ from tests.e2e.chaos.observing import accepted, all_jobs_end, found_wrong, has_b
 
 DEPLOYS = 10
 SECONDS = 3
-"""So long a job takes: longer than it takes to notice that it runs, and to stop its worker."""
+"""How long a job takes: longer than the test needs to see that it runs and to stop its worker."""
 GRACE = 0
 LONGEST_EXIT = GRACE + 2 + 8
-"""Seconds from SIGTERM to the end of a worker whose jobs do not end. Promised is `GRACE + 2`, which bench/README.md
+"""Seconds from SIGTERM to the end of a worker whose jobs do not end. `GRACE + 2` is promised, which bench/README.md
 measures; the rest is for a busy machine, on which the next worker starts at the same time."""
 
 

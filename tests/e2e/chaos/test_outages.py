@@ -29,21 +29,21 @@ END_SESSIONS = """
     WHERE datname = current_database() AND application_name = 'worker'
 """
 RECOVERY = 5
-"""Seconds from Postgres's return to the first job that was accepted since."""
+"""Most seconds from Postgres's return to the first effect of a job that was accepted since."""
 POLL = 1
 """Seconds within which a job starts whose notification was lost."""
 MARGIN = 1
-"""Seconds for the machine, which has other things to do."""
+"""Seconds more for a busy machine."""
 SHORT_JOBS, SLOTS, FLUSHES = 300, 2, 10
 
 
 def shut_down_fast(postgres: PostgresServer) -> None:
-    """All sessions are ended, and all is written."""
+    """End all sessions and write all data."""
     postgres.stop()
 
 
 def crash(postgres: PostgresServer) -> None:
-    """As a power failure: what is not in the log is gone."""
+    """End Postgres as a power failure would: only what is in its log survives."""
     os.kill(postgres.pid, signal.SIGQUIT)
     postgres.stop()
 
@@ -55,7 +55,7 @@ async def test_workers_go_on_after_postgres_came_back(  # fault 10
     async with Site(tmp_path, workers=2) as site:
         await more_effects(site)
         end(site.postgres)
-        await asyncio.sleep(1)  # all have noticed
+        await asyncio.sleep(1)  # so that all processes notice
         site.postgres.start()
         is_back = time.monotonic()
 
@@ -129,7 +129,7 @@ async def more_effects(site: Site) -> None:
 
 
 async def more_jobs_end(database: Database, number: int) -> None:
-    """Wait until so many jobs are through."""
+    """Wait until `number` jobs have ended."""
 
     async def they_are() -> bool:
         return bool(await seen(database, "SELECT count(*) FROM jobs WHERE finished_at IS NOT NULL") >= number)

@@ -1,4 +1,4 @@
-"""A job that takes its worker down is given up after some crashes, and nothing else is."""
+"""A job that kills its worker is discarded after MAX_CRASHES crashes, and no other job is."""
 
 import asyncio
 
@@ -30,7 +30,7 @@ async def test_a_job_that_kills_every_worker_is_discarded_while_others_go_on(  #
     assert await found_wrong(database) == {"lost": 1, "discarded": 1}  # its own
 
 
-# Whoever runs when a worker dies counts a crash. After two of them no worker runs two of such jobs at once.
+# Each job that runs when its worker dies counts a crash. A worker runs only one job with two crashes at a time.
 async def test_a_long_job_beside_one_that_kills_every_worker_is_not_discarded_with_it(  # fault 12
     database: Database, start_worker: StartWorker
 ) -> None:

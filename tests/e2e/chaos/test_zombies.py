@@ -1,4 +1,4 @@
-"""A worker that lost its job without knowing, and writes nevertheless. What stops it is the fence."""
+"""A worker that lost its job without knowing tries to write, and the fence stops it."""
 
 import signal
 from pathlib import Path
@@ -53,7 +53,7 @@ async def test_a_job_that_blocked_its_worker_for_longer_than_its_lease_cannot_wr
 async def zombie_in_a_job(
     database: Database, start_worker: StartWorker, *, held_until: Path, is_naive: bool = False
 ) -> Process:
-    """Return a frozen worker that stands between the start of a job and its effect; another has run it to its end."""
+    """Return a worker that is frozen between the start of a job and its effect; another one has completed the job."""
     zombie = start_worker()
     job_id = await accepted(database, Straggler(held_until=held_until, is_naive=is_naive))
     await has_begun(database, job_id)
@@ -65,6 +65,6 @@ async def zombie_in_a_job(
 
 
 async def elect_another_leader(database: Database) -> None:
-    """Do now what Postgres does by itself when it has heard nothing from the one who leads the queue for 10 s."""
+    """End the leader's session now; Postgres ends it by itself after 10 s without a sign of life."""
     leads = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'worker-leader'"
     await seen(database, leads)

@@ -1,4 +1,4 @@
-"""`python -m tests.e2e.chaos.worker`: a worker as `python -m app_worker run`, which can run our jobs besides."""
+"""`python -m tests.e2e.chaos.worker`: a worker as `python -m app_worker run`, which also runs the jobs of jobs.py."""
 
 import asyncio
 import os
