@@ -16,21 +16,21 @@ NAMING_CONVENTION = {
 
 
 MOVES_WITH_CLOCK: Final = {"info": {"moves_with_clock": True}}
-"""For `__table_args__`: rows live from `created_at` to `expires_at`. Where Postgres's clock has gone back since then,
-both are set back (`app_db.jobs.clock_steps`)."""
+"""For `__table_args__`: rows live from `created_at` to `expires_at`. If Postgres's clock is set back,
+`app_db.jobs.clock_steps` sets both back too."""
 
 
 class Base(DeclarativeBase):
-    """Every model derives from it, so every constraint has a name that `violation_as` can match."""
+    """The base of every model; it names every constraint, so that `violation_as` can match the name."""
 
     metadata: ClassVar[MetaData] = MetaData(naming_convention=NAMING_CONVENTION)
     type_annotation_map: ClassVar = {datetime: DateTime(timezone=True)}
 
 
-# Here, because a model with `__mapper_args__` of its own would replace them.
+# A listener, because a model with its own `__mapper_args__` would replace those of Base.
 @event.listens_for(Base, "instrument_class", propagate=True)
 def _return_what_the_server_makes(mapper: Mapper[Base], _: type[Base]) -> None:
-    """Let an UPDATE return what the server has made, as an INSERT does: nothing can be loaded when it is read."""
+    """Let an UPDATE return values that the server computes, as an INSERT does: reading them later cannot load them."""
     mapper.eager_defaults = True  # guard: test_what_the_server_makes_in_an_update_is_there
 
 

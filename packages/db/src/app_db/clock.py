@@ -1,7 +1,7 @@
 """Postgres's clock, which alone decides when rows expire; the clocks of processes decide nothing.
 
-A time that is given is for tests, which have no patience. Whoever serves people gives None: of two processes whose
-clocks differ, one would end what the other has just begun.
+Tests pass a `now`, so that they need not wait. Applications pass None: if the clocks of two processes differed, one
+would expire rows that the other has just written.
 """
 
 from datetime import datetime
@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, DateTime, bindparam, func, select
 from app_db.session import Session
 
 NOW_SQL = "coalesce(CAST(:now AS timestamptz), now())"
-"""For a `text()` with the parameter `now`: Postgres's time where that is None."""
+"""For a `text()` with the parameter `now`: its value, or Postgres's time if it is None."""
 
 NOW: ColumnElement[datetime] = func.coalesce(bindparam("now", type_=DateTime(timezone=True)), func.now())
 """The same as an expression, for statements that are built once."""
@@ -20,10 +20,10 @@ _TIME = select(func.now())
 
 
 def time_or_now(now: datetime | None) -> ColumnElement[datetime]:
-    """Return `now` as an expression, or Postgres's own time where it is None."""
+    """Return `now` as an expression, or Postgres's own time if it is None."""
     return func.now() if now is None else bindparam(None, now, type_=DateTime(timezone=True))
 
 
 async def database_time(session: Session, now: datetime | None = None) -> datetime:
-    """Return `now`, or, where it is None, when the transaction began by Postgres's clock: one query."""
+    """Return `now`; if it is None, query when the transaction began, by Postgres's clock."""
     return (await session.scalars(_TIME)).one() if now is None else now

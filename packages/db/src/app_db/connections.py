@@ -19,9 +19,9 @@ from app_db.supervision import ping_when_idle, watch_errors
 
 type Connection = DriverConnection
 type Vet = Callable[[Connection], Awaitable[None]]
-"""Looks at a new connection, and raises unless it may be used."""
+"""Checks a new connection, and raises if it must not be used."""
 
-# Postgres notices a vanished client after 20 s instead of two hours, and releases its locks, the leases of tx jobs too.
+# Postgres notices a vanished client after 20 s instead of two hours, and releases its locks, also those of tx jobs.
 _NOTICE_A_VANISHED_HOST = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "2"}
 
 
@@ -40,9 +40,9 @@ def make_engine(
         settings: the limits.
         dsn: where it connects to.
         name: seen in pg_stat_activity.
-        vet: looks at the first connection.
-        failures: where it is counted how often the database could not be used, by `supervision.KINDS`.
-        read_only: whether Postgres refuses its writes; then it works in autocommit.
+        vet: checks the first connection.
+        failures: counts how often the database could not be used, by `supervision.KINDS`.
+        read_only: whether Postgres refuses writes of this engine; then it works in autocommit.
     """
     engine = create_async_engine(
         dialect.URL,

@@ -1,4 +1,4 @@
-"""SQLAlchemy's dialect for asyncpg, which outlives a change of the schema and says no long goodbyes."""
+"""SQLAlchemy's dialect for asyncpg: repeats statements after a change of the schema, drops silent connections."""
 
 import time
 from typing import Any
@@ -16,14 +16,14 @@ URL = "postgresql+groundwork://"
 class Dialect(PGDialect_asyncpg):  # Any below: what SQLAlchemy gives no types
     """Repeats a statement that was prepared before the schema changed, if repeating has no second effect.
 
-    That is so for the first statement of a transaction, which is taken back, and for a statement by itself that
+    That is so for the first statement of a transaction, which is rolled back, and in autocommit for a statement that
     Postgres has refused.
     """
 
     supports_statement_cache = True
 
     def __init__(self, only_reads: bool = False, **options: Any) -> None:  # noqa: FBT001, FBT002  # SQLAlchemy finds it so
-        """`only_reads`: nothing that happens on this engine can happen twice."""
+        """`only_reads`: the engine cannot write, so any statement in autocommit may be repeated."""
         super().__init__(**options)  # type: ignore[no-untyped-call]  # SQLAlchemy gives it no types
         self._only_reads = only_reads
         self.suspected_at = 0.0
@@ -51,7 +51,7 @@ class Dialect(PGDialect_asyncpg):  # Any below: what SQLAlchemy gives no types
         super().do_terminate(dbapi_connection)
 
     def condemn(self) -> None:
-        """Terminate all open connections at their end, without a goodbye, because one of them has fallen silent."""
+        """Let `do_terminate` drop all connections that are open now, because one of them has fallen silent."""
         self._condemned_at = time.monotonic()
 
     def suspect(self) -> None:
@@ -59,7 +59,7 @@ class Dialect(PGDialect_asyncpg):  # Any below: what SQLAlchemy gives no types
         self.suspected_at = time.monotonic()
 
     def leave(self) -> None:
-        """Use no open connection again: the server is silent, or another one may be the primary."""
+        """Use no open connection again: the server is silent, or another server may be the primary."""
         self.left_at = time.monotonic()
 
     def _forget_plans(self) -> None:
@@ -71,7 +71,7 @@ class Dialect(PGDialect_asyncpg):  # Any below: what SQLAlchemy gives no types
         driver = connection._connection
         if not is_out_of_date(cause, was_known=driver.prepared_at < driver.idle_since):
             return False
-        # An argument may never have fitted the column; all that is known is that it was refused twice.
+        # A DataError does not prove a change of the schema: the argument may never have fitted the column.
         error.is_out_of_date = not isinstance(cause, asyncpg.DataError)
         self._forget_plans()
         cursor._invalidate_schema_cache_asof = self._invalidate_schema_cache_asof

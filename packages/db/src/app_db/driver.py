@@ -11,15 +11,15 @@ import asyncpg
 IDLE_LIMIT = "idle_in_transaction_session_timeout"
 TOTAL_LIMIT = "transaction_timeout"
 PATIENCE_WITH_A_GOODBYE = 0.5
-"""Seconds to cancel an abandoned statement and close its connection: another caller waits for its place."""
+"""Seconds to cancel an abandoned statement and close its connection: another caller waits for its place in the pool."""
 _UNACKNOWLEDGED = [
     (getattr(socket, name), value)
     for name, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_USER_TIMEOUT", 3000))
     if hasattr(socket, name)  # macOS has other names for some of them; pings find the loss there
 ]
-"""Seconds, and milliseconds: idle before it is asked for a sign, between two, and without any before it is given up."""
+"""Seconds before the first probe of an idle connection and between probes; milliseconds without an acknowledgement."""
 _TICK = timedelta(milliseconds=50)
-"""By so much our clock and the server's may differ about a limit."""
+"""How much client and server may differ when they measure a limit."""
 
 
 class Limits(NamedTuple):
@@ -35,7 +35,7 @@ NO_LIMITS = Limits(timedelta(0), timedelta(0))
 class TransactionFailed(Exception):
     """A transaction was used, or committed, after an error in it had been caught outside of a savepoint.
 
-    PostgreSQL rolls such a transaction back, and answers a COMMIT of it as if all were well.
+    PostgreSQL rolls such a transaction back, and reports no error for its COMMIT.
     """
 
     def __init__(self, swallowed: "Swallowed | None" = None) -> None:
@@ -45,7 +45,7 @@ class TransactionFailed(Exception):
 
 
 class TransactionDivided(Exception):
-    """Somebody ended a transaction that is another's to commit, so a part of it is lost or was kept too early."""
+    """Code ended a transaction that only its caller may end: a part of it was lost, or committed too early."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -55,7 +55,7 @@ class TransactionDivided(Exception):
 
 
 class Swallowed:
-    """An error of a transaction that somebody may have caught; without its frames, which would live on with it."""
+    """An error in a transaction, which code may have caught; without its traceback, which would keep frames alive."""
 
     __slots__ = ("sqlstate", "text")
 
@@ -106,7 +106,7 @@ class DriverConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has
         return status
 
     async def prepare(self, query: str, **options: Any) -> Any:  # Any: as asyncpg
-        """Prepare as asyncpg does, and note when: a statement that failed later, after another success, was known."""
+        """Prepare as asyncpg does, and note when: `app_db.dialect` tells new statements from those that worked once."""
         self.prepared_at = time.monotonic()
         return await super().prepare(query, **options)
 
@@ -122,7 +122,7 @@ class DriverConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has
     def limit_that_ended_it(self) -> str | None:
         """Return the name of the timeout by which the server ended the transaction; None if none did.
 
-        The server says so while nobody waits for an answer, and asyncpg does not keep what it says then.
+        Derived from times: the server sends the reason while no statement runs, and asyncpg does not keep it.
         """
         if self.lost_at is None or self._began_at is None:
             return None
@@ -140,7 +140,7 @@ class DriverConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has
 def _notice_silence(transport: asyncio.Transport) -> None:
     """Let the kernel close a connection whose other side acknowledges nothing: it vanished without FIN or RST.
 
-    Whatever a statement may take: a server that works, and one that is frozen, acknowledges at once what it is sent.
+    Slow statements are not affected: the kernel of a busy or frozen server acknowledges at once what it receives.
     """
     own = transport.get_extra_info("socket")
     if own.family != socket.AF_UNIX:

@@ -34,7 +34,7 @@ def _sessions_of(engine: AsyncEngine, *, info: dict[Any, Any] | None = None) -> 
 class Database:
     """The engines and session factories of one process, over fixed pools without overflow.
 
-    The pool never grows under load, where connecting would cost the most; a request waits `pool_timeout` for its turn.
+    The pool never grows under load, when connecting would cost the most; a request waits `pool_timeout` for its turn.
     """
 
     def __init__(self, settings: DatabaseSettings, *, name: str, vet: Vet | None = None) -> None:
@@ -52,7 +52,7 @@ class Database:
         self.replica_engine = (
             make_engine(settings, replica, f"{name}-replica", **reads) if replica else self.read_engine
         )
-        """For reads that may be stale: a standby's, where there is one."""
+        """For reads that may be stale: on a standby, if `replica_url` is set."""
         self.engines = {"write": self.engine, "read": self.read_engine} | (
             {"replica": self.replica_engine} if replica else {}
         )
@@ -72,8 +72,8 @@ class Database:
 
         Args:
             read_only: on the read engine, which cannot write.
-            stale: on the replica engine, which cannot write either and may not have what was committed lately.
-            request_id: of the request that this is for.
+            stale: on the replica engine, which cannot write either and may lack the latest commits.
+            request_id: of the request that the session serves.
 
         Raises:
             DatabaseUnavailable: when the database cannot be reached or is frozen, full, locked or read-only, or when
@@ -96,7 +96,7 @@ class Database:
                         yield session
                         await session.commit()  # guard: test_a_unit_of_work_that_ends_well_is_kept
             except BaseException as error:
-                # A commit returns the connection by itself. Shielded from a second cancellation.
+                # Only after an error: a commit returns the connection by itself. Shielded from a second cancellation.
                 await asyncio.shield(
                     session.close()
                 )  # guard: test_a_unit_of_work_that_is_cancelled_gives_its_connection_back
@@ -105,10 +105,10 @@ class Database:
                 raise
 
     async def read_one[*Ts](self, statement: Select[*Ts], parameters: Mapping[str, Any]) -> Row[*Ts] | None:
-        """Run a query that every request makes on its own connection; return its row or None (ADR-0033).
+        """Run a query of every request on a connection of its own; return its row or None (ADR-0033).
 
-        A session and its transaction would cost more than the query: here a connection is taken, asked and given back
-        in one piece.
+        A session and its transaction would cost more than the query: here one greenlet takes a connection, runs the
+        query and returns the connection.
 
         Raises:
             DatabaseUnavailable: as for `unit_of_work`.
@@ -130,7 +130,7 @@ class Database:
     async def write_one(self, statement: TextualSelect, parameters: Mapping[str, Any]) -> Row[*tuple[Any, ...]] | None:
         """Run one writing statement and commit it; return its row or None.
 
-        For what is a whole transaction by itself: one round trip instead of three, and no session.
+        The statement is a whole transaction by itself: one round trip instead of three, and no session.
 
         Raises:
             Exception: those of a session; `is_outage` tells which.
@@ -159,7 +159,7 @@ class Database:
 async def open_database(settings: DatabaseSettings, *, name: str, vet: Vet | None = None) -> AsyncIterator[Database]:
     """Open the engines of a process called `name` (seen in pg_stat_activity); connections are made on first use.
 
-    Where there is a `vet`, no statement runs on an engine before it has let a connection of that engine pass, once.
+    With a `vet`, no statement runs on an engine before `vet` has accepted one connection of that engine.
     """
     database = Database(settings, name=name, vet=vet)
     try:

@@ -1,4 +1,4 @@
-"""Errors of the database without the values in them: they go into the log and into the ledger, and outlive accounts."""
+"""Removes values from errors of the database: log and ledger keep errors, even after an account is deleted."""
 
 import re
 
@@ -14,8 +14,8 @@ _VALUE = re.compile(r"(query argument \$\d+: |invalid (?:input )?(?:syntax|value
 def hide_values(engine: AsyncEngine) -> None:
     """Remove values from all errors of this engine.
 
-    `hide_parameters` takes out those of a statement. Postgres's DETAIL has them too: `Key (email)=(ada@example.com)
-    already exists`, or the whole row. What is missing can be looked up: constraint, column and statement are named.
+    `hide_parameters` hides those of a statement. Postgres's DETAIL has them too: `Key (email)=(ada@example.com)
+    already exists`, or the whole row. The error still names constraint, column and statement.
     """
 
     @event.listens_for(engine.sync_engine, "handle_error")

@@ -1,4 +1,4 @@
-"""Which of several hosts a connection leads to, and how long a host that does not answer may hold it up."""
+"""Chooses among several hosts of a database, and limits how long a silent host can delay a connection."""
 
 import re
 import time
@@ -23,7 +23,7 @@ _TRY_ANOTHER = (OSError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttr
 def spelled_for_all(url: URL) -> URL:
     """Return the URL with its hosts as libpq, asyncpg and SQLAlchemy all read them: `?host=a,b&port=1,2`.
 
-    Given may be that, or what SQLAlchemy documents: `?host=a:1&host=b:2`; the port is 5432 where none is named.
+    Takes that form, or the one that SQLAlchemy documents: `?host=a:1&host=b:2`. The port is 5432 if none is named.
 
     Raises:
         ValueError: says what is wrong with the hosts, and shows none of them.
@@ -59,16 +59,16 @@ STEADY = {
 }
 """Settings that our statements rely on, whatever `ALTER DATABASE … SET` or a role has set for sessions.
 
-A day of an interval is as long as the time zone says, a table is where the path leads, and what commits by itself would
-fail for another's sake under `serializable`.
+The time zone decides how long a day of an interval is, and the search path which table a name means. Under
+`serializable`, other transactions would make statements in autocommit fail.
 """
 
 
 class Hosts:
     """Connects to the first host that fits `target_session_attrs`; tries the last such host first.
 
-    asyncpg itself gives all hosts one time-out together: the first that vanished without a word would use it up, and
-    no other would ever be tried. Here each may use its part of what is left.
+    asyncpg itself gives all hosts one time-out together: a silent first host would use it up, and no other would ever
+    be tried. Here each host gets an equal share of the time that is left.
     """
 
     def __init__(self, dsn: str, *, connect_timeout: timedelta) -> None:
@@ -80,7 +80,7 @@ class Hosts:
         self._timeout = connect_timeout.total_seconds()
         # Passed explicitly: else asyncpg reads PGTARGETSESSIONATTRS and PGPORT, which shells set for other programs.
         target = query.get("target_session_attrs", "any")
-        # With one host at a time asyncpg accepts any for "prefer", so look at all hosts first.
+        # Given one host, asyncpg accepts any for "prefer-standby", so try all hosts for "standby" first.
         self._targets = (
             ("standby", "any") if target == "prefer-standby" else (target,)
         )  # guard: test_a_route_that_says_so_reads_on_the_standby
@@ -92,7 +92,7 @@ class Hosts:
         """Return a new connection; `options` are those of `asyncpg.connect`.
 
         Raises:
-            OSError: no host can be reached, or none is what is asked for; says what each of them did.
+            OSError: no host can be reached, or none fits `target_session_attrs`; names the failure of each.
             asyncpg.PostgresError: a host refused, for a reason that the others would have as well.
         """
         settings = {**STEADY, **options.get("server_settings", {})}

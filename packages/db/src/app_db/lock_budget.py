@@ -1,7 +1,7 @@
 """The lock budget of a revision: all statements of a try together wait for locks for less time than a request.
 
-A statement that changes a table waits for those who read it, and everybody who comes later waits behind it; what the
-revision has locked already stays locked meanwhile.
+A statement that changes a table waits for its readers, and all later statements on the table wait behind it. The
+revision keeps the locks that it has already, meanwhile.
 """
 
 import time
@@ -22,7 +22,7 @@ _HOLDERS = text(r"""
     WHERE granted AND pid <> pg_backend_pid() AND relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'm')
         AND CAST(:statement AS text) ~* ('\m' || regexp_replace(relname, '(\W)', '\\\1', 'g') || '\M')
 """)
-# An invalid index that an earlier try has left: IF NOT EXISTS would take it for the index.
+# An invalid index that an earlier try has left: IF NOT EXISTS would accept it.
 _UNFINISHED = r"""
     SELECT quote_ident(relname) FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
     WHERE NOT indisvalid AND relnamespace = 'public'::regnamespace
@@ -33,7 +33,7 @@ _UNFINISHED = r"""
 class LockBudget:
     """Sets `lock_timeout` before each statement of a connection to what is left of `per_try` seconds.
 
-    A statement with CONCURRENTLY blocks nobody while it waits: it may do so until `deadline` (`time.monotonic`).
+    A statement with CONCURRENTLY blocks nobody while it waits, so it may wait until `deadline` (`time.monotonic`).
     """
 
     def __init__(self, connection: Connection, *, per_try: float, deadline: float) -> None:
@@ -52,7 +52,7 @@ class LockBudget:
         event.remove(self._connection, "after_cursor_execute", self._after)
 
     def renew(self) -> None:
-        """Begin another try, or the next revision: no lock is held any more."""
+        """Restore the whole budget for another try or the next revision: no lock is held any more."""
         self._left = self._per_try
 
     def explain(self, error: DBAPIError) -> str | None:
