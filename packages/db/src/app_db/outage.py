@@ -62,14 +62,14 @@ class Blame(StrEnum):
     STATEMENT = "statement"
     """The code of the application or its input: it fails again."""
     MOMENT = "moment"
-    """Nothing but the time: it ran into a limit or into somebody else, and has a part in that."""
+    """A limit, or a clash with another transaction: it may succeed later, but the statement has a part in it."""
     SERVER = "server"
     """The database: it cannot serve any statement now."""
 
 
 @contextmanager
 def naming_no_answer() -> Iterator[None]:
-    """Tell the driver's bare OSErrors, time-outs among them, from those of a handler's files and HTTP calls."""
+    """Turn OSErrors and time-outs of the driver into NoAnswer: a handler's files and HTTP calls raise OSErrors too."""
     try:
         yield
     except OSError as exc:
@@ -93,7 +93,7 @@ def blame(error: BaseException, *, read_only: bool = False) -> Blame:
     A refusal to write means a fail-over; on the read engine it is an error of the application.
     """
     if isinstance(error, PendingRollbackError) and error.__cause__ is not None:
-        error = error.__cause__  # a flush had failed, and somebody went on (Session.naming_failed_flush)
+        error = error.__cause__  # code went on after a failed flush (Session.naming_failed_flush)
     match error:
         case TransactionFailed():
             return _blame_for(error.swallowed.sqlstate or "", "") if error.swallowed else Blame.STATEMENT
@@ -116,12 +116,12 @@ def is_outage(error: BaseException, *, read_only: bool = False) -> bool:
 
 
 def is_connection_lost(error: BaseException) -> bool:
-    """Whether the database is to blame: nothing that a statement has done by itself, so repeating it is fair."""
+    """Return whether the database caused the failure and not the statement, so that a job loses no attempt by it."""
     return blame(error) is Blame.SERVER
 
 
 def is_damage(error: BaseException) -> bool:
-    """Whether the server cannot use its own files, so that somebody has to look."""
+    """Return whether the server cannot use its own files, so that an operator has to act."""
     cause = said_by_the_server(error)
     state: str = getattr(cause, "sqlstate", None) or ""
     return not is_out_of_date(cause, was_known=False) and (state.startswith(_DAMAGE_CLASSES) or is_storage(cause))
@@ -137,8 +137,8 @@ def is_storage(cause: BaseException | None) -> bool:
 def is_out_of_date(cause: BaseException | None, *, was_known: bool) -> bool:
     """Return whether an error of the driver shows that the schema has changed since a statement was prepared.
 
-    What Postgres or the driver says of a statement that `was_known`, so was right before, is out of date as well: a
-    parameter keeps the type that it was prepared with.
+    If a statement `was_known`, so it was valid before, errors of its names and arguments show that too: a parameter
+    keeps the type that it was prepared with.
     """
     if isinstance(cause, asyncpg.InvalidCachedStatementError | asyncpg.OutdatedSchemaCacheError):
         return True
@@ -159,7 +159,7 @@ def _blame_in(error: DBAPIError, *, read_only: bool) -> Blame:
     if state is None:  # the driver raised it: an argument that it cannot send, or a lost connection
         return Blame.SERVER if error.connection_invalidated else Blame.STATEMENT
     if state == READ_ONLY:
-        # Of a write engine the connection was left (supervision.py); a handler that writes while it reads is at fault.
+        # The write engine drops the connection (supervision.py); a write on the read engine is the application's fault.
         return Blame.SERVER if error.connection_invalidated and not read_only else Blame.STATEMENT
     if is_being_rebuilt(violated_by(error)):
         return Blame.MOMENT  # guard: test_a_violation_of_an_index_that_is_rebuilt_is_nobodys_fault

@@ -1,7 +1,7 @@
-"""The parameters of a Postgres URL: asyncpg does not know all of those that libpq has and providers write.
+"""The parameters of a Postgres URL: asyncpg does not know all parameters of libpq, which providers use.
 
-asyncpg sends what it does not know to the server as a setting, which refuses the connection, and only when somebody
-asks something. So each is taken, or refused by its name.
+asyncpg sends an unknown parameter to the server as a setting, and the server refuses the connection, not before the
+first query. So each parameter is accepted, or refused by its name at the start.
 """
 
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ from sqlalchemy import URL
 from app_runtime.urls import refuse_parameter
 
 _HOSTS = frozenset({"host", "port", "target_session_attrs"})
-"""Those that app_db.hosts reads; what begins with `ssl` is compared with APP_DATABASE__TLS by app_db.tls."""
+"""`app_db.hosts` reads these; `app_db.tls` compares parameters that begin with `ssl` with APP_DATABASE__TLS."""
 
-# Parameters that ask for what happens anyway, and that asyncpg does not know: left out.
+# Values that ask for the default behaviour, of parameters that asyncpg does not know: left out.
 _GRANTED: Mapping[str, frozenset[str]] = {
     "channel_binding": frozenset({"disable", "prefer"}),
     "gssencmode": frozenset({"disable", "prefer"}),
@@ -54,10 +54,10 @@ _INSTEAD: Mapping[str, str] = {
 
 
 def without_granted(url: URL) -> URL:
-    """Return a Postgres URL without the parameters that ask for what happens anyway.
+    """Return a Postgres URL without the parameters that ask for the default behaviour.
 
     Raises:
-        ValueError: names a parameter that is not understood, and what to do instead; no value is shown.
+        ValueError: names an unknown parameter, and what to do instead; no value is shown.
     """
     query = url.normalized_query
     for name, values in query.items():

@@ -1,4 +1,4 @@
-"""The connection pool of an engine, which knows how often it was waited for."""
+"""The connection pool of an engine, which counts the callers that wait for a connection."""
 
 import time
 from collections.abc import Iterator
@@ -15,9 +15,9 @@ class CountingPool(AsyncAdaptedQueuePool):
     waiting = 0
     """How many callers wait for a connection."""
     waits = 0
-    """How often somebody had to wait, since the start."""
+    """How often a caller had to wait, since the start."""
     waited = 0.0
-    """Seconds that were waited, since the start."""
+    """Seconds that callers have waited, since the start."""
 
     def _do_get(self) -> ConnectionPoolEntry:
         if self.checkedout() < self.size():

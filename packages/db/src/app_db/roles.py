@@ -1,7 +1,7 @@
 """Database roles: `python -m app_api database roles` makes them, and applications refuse a role with more powers.
 
-`migrator` owns the tables and runs the migrations, `app` is what the applications connect as, `readonly` is a group for
-people. Revisions take from `app` what nobody may change: see `append_only` in migrations/.
+`migrator` owns the tables and runs the migrations, the applications connect as `app`, and `readonly` is a group for
+people. Revisions revoke from `app` the right to change `APPEND_ONLY` and `WRITTEN_BY_MIGRATIONS`.
 """
 
 import asyncio
@@ -92,8 +92,8 @@ def user_of(url: str) -> tuple[str, SecretStr]:
 def roles_sql(roles: Roles, *, passwords: dict[str, SecretStr]) -> str:
     """Return the script that makes the roles, for an administrator of the database that it is run in.
 
-    It can be run again, also after migrations, and holds no password: only what Postgres needs to check one. A role
-    without a password here keeps the one that it has; a new one cannot sign in before it is given one.
+    It can be run again, also after migrations, and holds verifiers, not passwords. A role without a password here keeps
+    the one that it has; a new role cannot sign in before an administrator sets a password.
     """
     verifiers = {name: f"PASSWORD '{_scram(password.get_secret_value())}'" for name, password in passwords.items()}
     return _SCRIPT.format(
@@ -170,7 +170,7 @@ def _too_much(powers: asyncpg.Record) -> Iterator[str]:
 
 
 def _scram(password: str) -> str:
-    """Return what Postgres stores of a password (RFC 5803), so that the password itself is in no script and no log."""
+    """Return the verifier that Postgres stores (RFC 5803), so that the password itself is in no script and no log."""
     salt = secrets.token_bytes(16)
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, _SCRAM_ITERATIONS)
     client_key = hmac.digest(salted, b"Client Key", "sha256")

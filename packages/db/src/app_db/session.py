@@ -36,7 +36,7 @@ class Session(AsyncSession):
         try:
             yield
         except PendingRollbackError as error:
-            cause = error.__cause__ or self.sync_session.failed_at  # an error of another session has its cause already
+            cause = error.__cause__ or self.sync_session.failed_at  # an error from another session has a cause already
             error.__cause__ = cause  # guard: test_an_outage_that_was_caught_at_a_flush_is_one
             raise
 
@@ -54,7 +54,7 @@ class Session(AsyncSession):
         """Refuse a commit or rollback inside the block: the caller ends the transaction.
 
         Raises:
-            TransactionDivided: at the end of a block that did.
+            TransactionDivided: at the end of the block, if code in it ended the transaction.
         """
         transaction = self.sync_session.get_transaction()
         yield

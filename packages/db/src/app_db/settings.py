@@ -44,7 +44,7 @@ def _check_database_url(url: SecretStr) -> SecretStr:
 
 
 def _is_guessable(url: SecretStr) -> bool:
-    """Whether everybody would try the password of this URL, or has read it in an example."""
+    """Return whether the password of this URL is a common one, or stands in an example."""
     password = make_url(url.get_secret_value()).password
     return password is not None and (password in _GUESSABLE or password.startswith(("change-me", "changeme")))
 
@@ -100,7 +100,7 @@ class DatabaseSettings(BaseModel, frozen=True, hide_input_in_errors=True):
         return self
 
     def misfits(self) -> Iterator[str]:
-        """Yield a line for each wait that does not end before the one around it, where all of them are set."""
+        """Yield a line for each wait that does not end before the one around it, if both have a limit."""
         together = self.pool_timeout + self.ping_timeout + self.connect_timeout
         if together >= self.request_timeout:
             yield (
@@ -114,7 +114,7 @@ class DatabaseSettings(BaseModel, frozen=True, hide_input_in_errors=True):
             )
 
     def weaknesses(self) -> Iterator[str]:
-        """Yield a line for each variable whose password is no secret, without it."""
+        """Yield a line for each variable whose password is no secret; the line does not show the password."""
         for name in ("url", "direct_url", "replica_url"):
             url: SecretStr | None = getattr(self, name)
             if url is not None and _is_guessable(url):
@@ -122,7 +122,7 @@ class DatabaseSettings(BaseModel, frozen=True, hide_input_in_errors=True):
 
     @property
     def sqlalchemy_url(self) -> URL:
-        """The URL for SQLAlchemy, whatever driver the given one names; of TLS only `dsn` speaks."""
+        """The URL for SQLAlchemy, whatever driver `url` names; without TLS, which only the DSNs contain."""
         return _read(self.url)
 
     @property
@@ -132,7 +132,7 @@ class DatabaseSettings(BaseModel, frozen=True, hide_input_in_errors=True):
 
     @property
     def read_dsn(self) -> str:
-        """As `dsn`, for sessions that cannot write: to asyncpg these are `read-write` on no server."""
+        """As `dsn`, for sessions that cannot write: asyncpg would find no `read-write` server for them."""
         url = _read(self.url)
         reads = url.update_query_dict({"target_session_attrs": "primary"})
         return self._dsn(reads if url.query.get("target_session_attrs") == "read-write" else url)
@@ -144,7 +144,7 @@ class DatabaseSettings(BaseModel, frozen=True, hide_input_in_errors=True):
 
     @property
     def replica_dsn(self) -> str | None:
-        """A standby's, where one answers; None if there is nothing but `url`."""
+        """As `dsn`, from `replica_url`: a standby if one answers; None if `replica_url` is not set."""
         if self.replica_url is None:
             return None
         url = _read(self.replica_url)

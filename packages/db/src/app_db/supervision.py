@@ -25,7 +25,7 @@ KINDS = ("damaged", "refused", "silent", "unreachable")
 def ping_when_idle(engine: AsyncEngine, *, after: timedelta, timeout: timedelta, failures: Counter[str]) -> None:
     """Ping at checkout, but only connections idle for `after`: `pool_pre_ping` costs each request three round trips.
 
-    What is known to be closed, or to lead elsewhere, is replaced without a question.
+    A connection that is known to be closed, or to lead to a server that was left, is replaced without a ping.
     """
     limit, patience, dialect = after.total_seconds(), timeout.total_seconds(), _dialect_of(engine)
 

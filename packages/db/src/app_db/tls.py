@@ -12,13 +12,13 @@ _OFF = {"sslmode": "disable"}
 
 
 def secured(url: URL, tls: Tls | None, ca_path: Path | None, *, variable: str = "APP_DATABASE__URL") -> URL:
-    """Return a URL of Postgres, that of this `variable`, that says what libpq and asyncpg are to do about TLS.
+    """Return a Postgres URL with the TLS parameters for libpq and asyncpg; errors name it by its `variable`.
 
     Raises:
-        ValueError: it wants TLS and there is nobody to trust, or it says something else by itself.
+        ValueError: TLS is wanted and there is no `ca_path`, or the URL has other TLS parameters.
     """
     if not wants_tls(tls, _hosts(url)):
-        # Passed explicitly: asyncpg's default takes what the server offers, without verification.
+        # Passed explicitly: by default asyncpg uses TLS if the server offers it, without verification.
         return _said(url, _OFF, variable)
     if ca_path is None:
         raise ValueError(NO_CERTIFICATE)  # guard: test_a_database_elsewhere_is_not_asked_without_a_certificate_to_trust

@@ -13,7 +13,7 @@ from sqlalchemy.types import TypeDecorator
 KEY_TEXT = Text(collation="C")
 """The type of text in keys, constraints and indexes: compared by code points, not by the locale of the host.
 
-An index in the order of the host's C library is wrong as soon as that library sorts otherwise (ADR-0009).
+An index in the order of the host's C library becomes wrong when that library changes its order (ADR-0009).
 
     name: Mapped[str] = mapped_column(KEY_TEXT)
 """
@@ -25,7 +25,7 @@ def utcnow() -> datetime:
 
 
 def aware(moment: datetime) -> datetime:
-    """Return a moment that Postgres gave, in UTC where the driver left its zone out, as it does of infinite ones."""
+    """Return a time from Postgres with its zone; UTC if the driver left it out, as it does for infinite times."""
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
@@ -50,7 +50,7 @@ class StrEnumText[E: StrEnum](TypeDecorator[E]):
         self.enum = enum
 
     def process_bind_param(self, value: E | None, dialect: Dialect) -> str | None:
-        """Refuse what is not a member before Postgres has to."""
+        """Refuse a value that is not a member, before Postgres does."""
         return None if value is None else self.enum(value).value
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> E | None:  # Any: the driver's value

@@ -1,4 +1,4 @@
-"""Violations of constraints: by the name of a constraint, one becomes an expected failure."""
+"""Violations of constraints: the violation of a named constraint becomes an expected failure."""
 
 import re
 from collections.abc import Iterator
@@ -39,12 +39,12 @@ def violated_by(error: DBAPIError) -> str:
 
 
 def is_being_rebuilt(name: str) -> bool:
-    """Whether an index has the name of one that `REINDEX … CONCURRENTLY` is about to put in place, or to drop."""
+    """Return whether a name is that of an index that `REINDEX … CONCURRENTLY` is building, or is about to drop."""
     return _REBUILT.search(name) is not None
 
 
 def _names(violated: str, constraint: str) -> bool:
-    """Whether a name is that of the constraint, or of its twin while its index is rebuilt without a lock."""
+    """Return whether a name is that of the constraint, or of the copy of its index during REINDEX CONCURRENTLY."""
     own = _REBUILT.sub("", violated)
     # PostgreSQL shortens a long name so that the suffix fits.
     is_cut = own != violated and len(violated.encode()) == _LONGEST_NAME and constraint.startswith(own)
