@@ -1,4 +1,4 @@
-"""What happens after a commit that made jobs due: relays are notified, and new jobs are counted."""
+"""Notifies the relays after a commit that made jobs due, and counts the new jobs."""
 
 from collections import Counter
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Limits of the values of a job: whatever is stored can be read, shown and sent again."""
+"""Limits of the values of a job, so that every stored value can be read, shown and sent again."""
 
 from datetime import UTC, datetime, timedelta
 

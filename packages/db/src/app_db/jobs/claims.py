@@ -117,7 +117,7 @@ _EXTEND_WAITING = text("""
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a relay has claimed in one statement."""
+    """The jobs that a relay has claimed in one statement."""
 
     deliveries: Sequence[Delivery] = ()
     """In the order in which they shall run."""

@@ -1,4 +1,4 @@
-"""Repairs times that Postgres wrote while its clock was ahead: its clock was set back, or another server leads now.
+"""Repairs times that Postgres wrote while its clock was ahead, before it was set back or another server took over.
 
 Without the repair, jobs, crons and leases would wait, and sessions would live on, until the clock reaches those times.
 """
@@ -28,8 +28,8 @@ _CRONS = text("""
     UPDATE job_crons SET last_tick_at = least(last_tick_at, now()), done_at = least(done_at, now())
     WHERE greatest(last_tick_at, done_at) > now() + :ahead
 """)
-# Jobs become due that were due when they were written, whose lease nobody renews, or whose back-off or snooze began in
-# the future. A `run_at` that a caller chose stays.
+# Makes jobs due that were due when they were written, whose lease is longer than any worker's, or whose back-off or
+# snooze began in the future. A `run_at` that a caller chose stays.
 _OPEN = text("""
     WITH ahead AS (
         SELECT id FROM jobs WHERE claim_at IS NOT NULL AND claim_at > now() + :ahead AND (

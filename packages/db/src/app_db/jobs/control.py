@@ -1,4 +1,4 @@
-"""Actions of people on jobs and queues: cancel, retry, discard, pause, limit. Nothing here commits."""
+"""Actions of users and operators on jobs and queues: cancel, retry, discard, pause, limit. Nothing here commits."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass

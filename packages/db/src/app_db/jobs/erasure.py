@@ -9,7 +9,7 @@ from app_db.session import Session
 
 BATCH = 500
 
-# Errors are erased of all jobs, results and progress only of jobs that have ended: open jobs still write theirs.
+# Erases errors of all jobs; results and progress only of jobs that have ended, because open jobs still write theirs.
 _ERASE_ERRORS = text("""
     WITH batch AS (
         SELECT id FROM job_errors

@@ -20,7 +20,7 @@ UNMARKED_REDELIVERIES = 2
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One claim of one job: what is sent through Valkey, and the fence of every later statement."""
+    """One claim of one job: the message that goes through Valkey, and the fence of every later statement."""
 
     id: UUID
     fence: int
@@ -38,7 +38,7 @@ class Starter:
 
 @dataclass(frozen=True, slots=True)
 class StartedJob:
-    """What the runner learns about a job when it starts it."""
+    """The columns of a job that its start returns to the runner."""
 
     is_marked: bool
     """Whether the start has to be committed before the handler runs; see `start`."""
@@ -187,7 +187,7 @@ async def record_error(session: Session, delivery: Delivery, *, attempt: int, er
 
 
 async def lock(session: Session, delivery: Delivery, *, idle: timedelta, total: timedelta) -> bool:
-    """Lock the job for this transaction; return False if the delivery no longer holds it, and must write nothing.
+    """Lock the job for this transaction; return False if the delivery no longer holds it: then write nothing.
 
     Postgres ends the transaction when it has waited `idle` for the next statement, or has taken `total` from now on.
     The next statement then raises TransactionEnded.

@@ -1,4 +1,4 @@
-"""Telling the relays that jobs are due, at no cost to the transactions that made them."""
+"""Notifies the relays that jobs are due, at no cost to the transactions that enqueue them."""
 
 import asyncio
 from datetime import timedelta
@@ -10,8 +10,8 @@ from app_db.hosts import Hosts
 CHANNEL = "jobs"
 DEBOUNCE = timedelta(milliseconds=5)
 
-# What a connection raises when the server is gone, frozen or refuses it; the third, when a blocked event loop let a
-# command time out while its answer was waiting to be read.
+# Errors of a connection whose server is gone, frozen or refuses it. asyncpg raises an InternalClientError if a blocked
+# event loop let a command time out while its reply was waiting to be read.
 CONNECTION_LOST = (OSError, asyncpg.PostgresError, asyncpg.InternalClientError, asyncpg.InterfaceError, TimeoutError)
 
 

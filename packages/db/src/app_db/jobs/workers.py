@@ -48,12 +48,12 @@ class WorkerRow:
 
 @dataclass(frozen=True, slots=True)
 class BeatResult:
-    """What a heartbeat learns about the deliveries that it asked for."""
+    """The state of the deliveries that a heartbeat asked for."""
 
     held: set[Delivery]
-    """Those that this worker still holds; it has lost all others."""
+    """The deliveries that this worker still holds; it has lost all others."""
     cancelled: set[Delivery]
-    """Those of `held` with a cancellation request."""
+    """The deliveries in `held` with a cancellation request."""
 
 
 async def beat(

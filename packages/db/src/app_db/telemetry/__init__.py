@@ -1,1 +1,1 @@
-"""How the database is seen from outside: figures of its pools, spans of statements and jobs."""
+"""Telemetry of the database: metrics of its pools, spans of statements and jobs."""

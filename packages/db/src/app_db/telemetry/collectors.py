@@ -20,7 +20,7 @@ def describe_database(registry: CollectorRegistry, database: Database, *, kinds:
 
 
 class PoolCollector(Collector):
-    """Exports how much the database pools are used, and how long they were waited for."""
+    """Exports how much the database pools are used, and how long callers waited for a connection."""
 
     def __init__(self, engines: Mapping[str, AsyncEngine]) -> None:
         self._engines = engines
@@ -53,14 +53,14 @@ class EnqueuedCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield `app_jobs_enqueued_total`."""
         family = CounterMetricFamily("app_jobs_enqueued", "Jobs enqueued by this process.", labels=["kind"])
-        # One call copies all: the process goes on counting while this thread is served.
+        # dict() copies all in one call: the process goes on counting while this thread reads.
         for kind, count in {**self._zeros, **dict(self._enqueued)}.items():
             family.add_metric([kind], count)
         yield family
 
 
 class FailuresCollector(Collector):
-    """Exports how often the database could not be used, and how."""
+    """Exports how often the database could not be used, by kind of failure."""
 
     def __init__(self, failures: Mapping[str, int]) -> None:
         self._zeros = dict.fromkeys(KINDS, 0)

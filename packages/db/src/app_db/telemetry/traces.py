@@ -1,6 +1,6 @@
 """Traces of SQL and jobs: a request, its SQL, the jobs that it enqueues and their SQL are one trace (ADR-0050).
 
-No span holds what users typed: SQL is without its parameters.
+No span holds input of users: SQL is recorded without its parameters.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -36,7 +36,7 @@ class DatabaseTraces(Traces):
 
     @contextmanager
     def job(self, delivery: Delivery, job: StartedJob) -> Iterator[Callable[[str, BaseException | None], None]]:
-        """Trace one attempt as part of what enqueued it; gives what to tell the outcome to, and the error if any."""
+        """Trace one attempt, in the trace of its `enqueue`; yields a function that takes the outcome and the error."""
         # A context of its own, so that nothing around the runner becomes the parent.
         parent = _TRACE_CONTEXT.extract({"traceparent": job.traceparent or ""}, Context())
         about: Attributes = {"messaging.message.id": str(delivery.id), "job.attempt": job.attempt}
@@ -58,7 +58,7 @@ class DatabaseTraces(Traces):
             yield carrier["traceparent"]
 
     def _begin_sql(self, statement: str) -> Span | None:
-        if not get_current_span().is_recording():  # what nobody asked for, such as a heartbeat, is no trace of its own
+        if not get_current_span().is_recording():  # SQL outside of requests and jobs, such as a heartbeat, has no span
             return None
         about = {"db.system.name": "postgresql", "db.query.text": statement}
         return self.tracer.start_span(statement.split(maxsplit=1)[0], kind=SpanKind.CLIENT, attributes=about)
@@ -74,7 +74,7 @@ def _trace_sql(engine: Engine, begin: Callable[[str], Span | None]) -> None:
         if context.span is not None:
             context.span.end()
 
-    # First, for the others raise what they make of the error.
+    # Inserted first, because the other listeners raise errors of their own.
     @event.listens_for(engine, "handle_error", insert=True)
     def failed(failure: ExceptionContext) -> None:
         span: Span | None = getattr(failure.execution_context, "span", None)

@@ -12,7 +12,7 @@ type Tracing = DatabaseTraces | None
 
 
 def traces_of(settings: TracingSettings, *, service: str) -> Tracing:
-    """Return what traces this process, which runs the installed distribution `service`, if the settings ask for it.
+    """Return the traces of this process, which runs the distribution `service`; None if no collector is named.
 
     Raises:
         Misconfigured: when the extra `tracing` is not installed.
@@ -20,5 +20,5 @@ def traces_of(settings: TracingSettings, *, service: str) -> Tracing:
     if settings.endpoint is None:
         return None
     with naming_extra(service):
-        from app_db.telemetry.traces import DatabaseTraces  # noqa: PLC0415  # only who traces pays for it
+        from app_db.telemetry.traces import DatabaseTraces  # noqa: PLC0415  # takes time, so only if tracing is on
     return DatabaseTraces(str(settings.endpoint), settings.sample, service)
