@@ -1,4 +1,4 @@
-"""Accounts: made, changed, disabled, deleted."""
+"""Services that create, change, disable and delete accounts."""
 
 import unicodedata
 from datetime import datetime, timedelta
@@ -45,11 +45,11 @@ ONE_NOTICE = Unique(period=timedelta(hours=1))
 async def create(
     auth: Auth, session: Session, *, email: str, password: str, role: Role = Role.USER, client: Client = NOBODY
 ) -> User:
-    """Create an account on somebody's word that the address is its owner's, with its welcome mail.
+    """Create an account with its welcome mail. The caller vouches for the address, so it counts as verified.
 
     Raises:
         InvalidEmail, PasswordTooShort, PasswordTooLong, PasswordTooCommon: before any hash is computed.
-        EmailTaken: when the address has an account, in whatever spelling; for N parallel requests, N - 1 times.
+        EmailTaken: when the address has an account, in any spelling; of N parallel requests, N - 1 get it.
         HashingBusy: when the hashing pool is full.
     """
     user = await _new_user(auth, email=email, password=password, role=role)
@@ -62,12 +62,12 @@ async def create(
 async def register(auth: Auth, session: Session, *, email: str, password: str, client: Client) -> User | None:
     """Create an account for a visitor; the job that mails to them is enqueued in the same transaction.
 
-    With verification, None, and the same work, whether the address is new or has an account: its owner finds out by
-    mail, the one who asks does not (ADR-0038).
+    With verification, new and known addresses cause the same work and the result None: the owner learns by mail
+    whether there was an account, the client does not learn it (ADR-0038).
 
     Raises:
         RegistrationClosed, Throttled: before anything else.
-        AddressNotCarried: as far as the workers know, no mail server of ours takes mail to it (RFC 6531).
+        AddressNotCarried: the workers have reported that none of them can send mail to it (RFC 6531).
         InvalidEmail, PasswordTooShort, PasswordTooLong, PasswordTooCommon: before any hash is computed.
         EmailTaken: without verification, as for `create`.
         HashingBusy: when the hashing pool is full.
@@ -93,7 +93,7 @@ async def change_password(
     Raises:
         Throttled: a wrong `current_password` counts like a failed sign-in.
         InvalidCredentials: when `current_password` is wrong.
-        PasswordUnchanged: when it is right, and the new one too.
+        PasswordUnchanged: when `new_password` is the current one.
         PasswordTooShort, PasswordTooLong, PasswordTooCommon, HashingBusy.
     """
     auth.passwords.check_strength(new_password, email=principal.email)
@@ -146,11 +146,11 @@ async def enable(session: Session, *, email: str, client: Client = NOBODY) -> No
 async def delete_account(
     auth: Auth, session: Session, principal: Principal, *, client: Client, now: datetime | None = None
 ) -> None:
-    """Delete the user with all their login sessions; a job takes away what theirs left. The address may register anew.
+    """Delete the user with all login sessions; a job erases what the user's jobs left. The address may register again.
 
     Raises:
         ReauthenticationRequired: when the sign-in is older than `fresh_sign_in`.
-        UserRemoved: another request has deleted it a moment ago.
+        UserRemoved: another request has just deleted the user.
     """
     time = await database_time(session, now or principal.seen_at)
     if time - principal.signed_in_at > auth.settings.fresh_sign_in:
@@ -167,7 +167,7 @@ async def delete_account(
 async def _require_carried(session: Session, address: Address) -> None:
     if address.needs_smtputf8 and await has_smtputf8(session) is False:
         raise AddressNotCarried  # guard: test_an_address_that_no_mail_server_of_ours_carries_is_told_so
-    await session.release()  # hashing follows
+    await session.release()  # so that hashing holds no connection
 
 
 async def _new_user(auth: Auth, *, email: str, password: str, role: Role = Role.USER) -> User:
@@ -189,7 +189,7 @@ async def _add(session: Session, user: User) -> None:
 async def _add_quietly(auth: Auth, session: Session, user: User, *, client: Client) -> None:
     users = UserRepository(session)
     mail: JobPayload
-    # It counts as one of the links of this address, and is sent in any case: without it the account is unusable.
+    # The mail counts towards the address's limit, but is sent even beyond it: without it the account is unusable.
     async with auth.throttle.mail(TokenPurpose.VERIFY_EMAIL.value, user.email_canonical):
         if await users.add_new(user):
             audit(session, Event.REGISTERED, client=client, user_id=user.id)

@@ -10,7 +10,7 @@ from app_db.repositories.audit import AuditRepository
 
 
 class Event(StrEnum):
-    """All that the audit tells of."""
+    """The events that the audit records."""
 
     REGISTERED = "registered"
     EMAIL_VERIFIED = "email_verified"
@@ -35,7 +35,7 @@ class Event(StrEnum):
 type Detail = str | int | bool
 
 SHELL = "shell"
-"""`by` whom, where it was nobody's session: a command on a server."""
+"""The value of `by` for a command on a server, which has no session."""
 
 
 def audit(
@@ -48,10 +48,10 @@ def audit(
     session_id: UUID | None = None,
     **details: Detail | None,
 ) -> None:
-    """Add a row about `user_id` to the audit, kept if and only if the transaction is. Makes no query.
+    """Add a row about `user_id` to the audit, committed only with the transaction. Makes no query.
 
-    What has to survive an error is written by the error's `aftermath`. `actor_id` is who did it, where that is
-    somebody else. No secrets and no addresses of mail in `details`: the rows outlive the account. None is left out.
+    An error's `aftermath` writes rows that must survive its rollback. `actor_id` is the user who acted, if it was
+    another. Put no secrets and e-mail addresses in `details`: rows outlive the account. None values are left out.
     """
     AuditRepository(session).add(
         AuditEvent(

@@ -14,7 +14,7 @@ from app_auth.tokens import AccessTokens, RefreshTokens
 
 @dataclass(frozen=True, slots=True)
 class Auth:
-    """The first argument of every service here."""
+    """The first argument of the services in this package."""
 
     settings: AuthSettings
     passwords: PasswordHasher
@@ -26,7 +26,7 @@ class Auth:
 
 @contextmanager
 def open_auth(settings: AuthSettings, *, throttle: Throttle | None = None) -> Iterator[Auth]:
-    """Start the hashing pool and load the keys; without a throttle, this process counts for itself."""
+    """Start the hashing pool and load the keys; without `throttle`, this process counts attempts alone."""
     throttle = throttle or Throttle(ThrottleSettings(), secret=active(settings.peppers).key_bytes)
     passwords = PasswordHasher(settings)
     try:

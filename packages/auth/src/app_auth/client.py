@@ -7,7 +7,7 @@ MAX_AGENT = 256
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """What the request shows of its client, before any authentication."""
+    """The client as the request shows it, before any authentication."""
 
     address: str | None
     """An IP address, as the outermost trusted proxy saw it; None where there is none, as in scripts."""
@@ -17,4 +17,4 @@ class Client:
 
 
 NOBODY = Client(None)
-"""A script, or a test that does not care."""
+"""The client in scripts and in tests that need none."""

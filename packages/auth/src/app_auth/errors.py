@@ -82,16 +82,16 @@ class RefreshTokenUsed(InvalidGrant):
     """Refresh token already used"""
 
     def __init__(self, session_id: UUID, client: Client, *, age: timedelta | None = None, newer: int = 0) -> None:
-        """`age` is that of the current token; it and `newer` many have been made since the one that was used."""
+        """`age` is the age of the current token; `newer` counts the tokens made after the one that was used."""
         super().__init__()
         self.session_id, self.client, self.newer = session_id, client, newer
         self.seconds = None if age is None else max(0, round(age.total_seconds()))
 
     async def aftermath(self, session: Session) -> None:
-        """End the family: either the token was stolen, or its thief has just been found (RFC 9700, 4.14.2).
+        """End the family, because either a thief or the owner has reused the token (RFC 9700, 4.14.2).
 
-        Of N parallel reuses the first one does, and tells the audit and the owner. A tab that slept sends a token whose
-        successor is some seconds or one refresh old; a thief, or a backup, one with many successors.
+        Of N parallel reuses, only the first ends it, writes to the audit and mails the owner. A tab that slept sends a
+        token with one successor, some seconds old; a thief, or a restored backup, one with many or old successors.
         """
         user_id = await UserSessionRepository(session).end(self.session_id)  # guard: test_reuse_ends_the_family
         if user_id is not None:
@@ -205,7 +205,7 @@ class ReauthenticationRequired(Forbidden):
 
     @property
     def members(self) -> dict[str, Any]:  # Any: JSON
-        """How many seconds old a sign-in may be (RFC 9470 calls it so)."""
+        """The greatest age of a sign-in in seconds, under its name in RFC 9470."""
         return {"max_age": self.max_age}
 
 

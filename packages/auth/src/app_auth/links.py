@@ -33,10 +33,10 @@ async def verify_email(
 ) -> None:
     """Mark the address as verified: its owner has got this token by mail.
 
-    May be repeated while the token lives: a link is opened twice, and programs that look at mails open it first.
+    May be repeated while the token lives: people open a link twice, and mail scanners open it before them.
 
     Raises:
-        InvalidLink: forged, expired, replaced by a newer one, or for another address by now.
+        InvalidLink: forged, expired, replaced by a newer one, or the account has another address by now.
         Throttled: before anything else.
     """
     await auth.throttle.one_time(client)  # guard: test_verifications_are_throttled
@@ -49,7 +49,7 @@ async def verify_email(
 
 
 async def forgot_password(auth: Auth, session: Session, *, email: str, client: Client) -> None:
-    """Have a link mailed that sets a new password, but no more than `mail_account`. Tells nothing, as above.
+    """Mail a link that sets a new password, within the limit `mail_account`. Returns the same for every address.
 
     Raises:
         InvalidEmail: it is no address.
@@ -69,8 +69,8 @@ async def reset_password(
     It also verifies the address. It signs nobody in.
 
     Raises:
-        InvalidLink: as `verify_email`. Of N parallel calls with one token, N - 1 times.
-        PasswordTooShort, PasswordTooLong, PasswordTooCommon, HashingBusy: and the token may be used again.
+        InvalidLink: as `verify_email` does; of N parallel calls with one token, N - 1 get it.
+        PasswordTooShort, PasswordTooLong, PasswordTooCommon, HashingBusy: the token can still be used.
         Throttled: before anything else.
     """
     await auth.throttle.one_time(client)  # guard: test_resets_are_throttled

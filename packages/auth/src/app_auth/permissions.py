@@ -18,12 +18,12 @@ class OperatorRequired(Forbidden):
 
 
 def is_operator(principal: Principal) -> bool:
-    """Whether the user looks after the system as a whole."""
+    """Whether the user operates the whole system."""
     return principal.role is Role.OPERATOR
 
 
 def require_operator(principal: Principal) -> None:
-    """Let operators pass.
+    """Refuse users who are not operators.
 
     Raises:
         OperatorRequired: for everybody else.

@@ -17,4 +17,4 @@ class Principal:
     session_id: UUID
     signed_in_at: datetime
     seen_at: datetime | None = field(default=None, compare=False)
-    """When they asked, by Postgres's clock."""
+    """When the database found them, by its own clock."""

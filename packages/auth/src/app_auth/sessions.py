@@ -44,7 +44,7 @@ class IssuedTokens:
 async def sign_in(
     auth: Auth, session: Session, *, email: str, password: str, client: Client, now: datetime | None = None
 ) -> IssuedTokens:
-    """Start a login session; of those that the user has beyond `sessions_per_user`, the oldest end.
+    """Start a login session, and end the user's oldest ones beyond `sessions_per_user`.
 
     Raises:
         InvalidCredentials: for a wrong password, an unknown address and a disabled account alike, after the same work
@@ -55,7 +55,7 @@ async def sign_in(
     """
     account, began = await _verify_password(auth, session, email=email, password=password, client=client)
     user_id, began = account.user_id, now or began
-    # The user is locked: of N parallel sign-ins, each sees the sessions of those before it.
+    # _verify_password has locked the user: of N parallel sign-ins, each sees the sessions of those before it.
     ended = await UserSessionRepository(session).end_oldest(user_id, cap=auth.settings.sessions_per_user, now=began)
     user_session = _new_session(auth, user_id, client=client, now=began)
     session.add(user_session)
@@ -93,7 +93,7 @@ def _new_session(auth: Auth, user_id: UUID, *, client: Client, now: datetime) ->
 async def _verify_password(
     auth: Auth, session: Session, *, email: str, password: str, client: Client
 ) -> tuple[Credentials, datetime]:
-    """Return whose password this is, locked for the rest of the transaction, and the time by Postgres's clock."""
+    """Return the account with this password, locked until the transaction ends, and the time by Postgres's clock."""
     users, canonical = UserRepository(session), _canonical(email)
     async with auth.throttle.login(client, canonical or email):
         account = await users.credentials_of(canonical) if canonical else None
@@ -107,8 +107,8 @@ async def _verify_password(
     if auth.settings.verification and not account.verified:
         raise EmailNotVerified(client, user_id=account.user_id)  # guard: test_an_unverified_account_cannot_sign_in
     new_hash = await auth.passwords.rehashed(password, account.password_hash)
-    # Hashing took a while: a password that was changed meanwhile has ended all sessions, and would miss this one. It
-    # may have been a parallel sign-in that rehashed the same password, so what is stored now is compared with.
+    # Hashing took a while, and the stored hash may be another one by now. If a password change replaced it, that ended
+    # all sessions but not this one; if a parallel sign-in did, the password is still right. So verify once more.
     began = await users.still_has(account)
     if began is None:
         return await _verify_password(
@@ -174,10 +174,10 @@ def _refusal(user_session: UserSession | None, claims: RefreshClaims, *, client:
 
 
 async def authenticate(auth: Auth, database: Database, *, token: str, now: datetime | None = None) -> Principal:
-    """Return who bears this access token: one query, so that an ended session is refused at once.
+    """Return the user and session of an access token, by one query, so that an ended session is refused at once.
 
     Raises:
-        InvalidToken: with UserRemoved and SessionEnded as its kinds.
+        InvalidToken: the token is not valid; UserRemoved and SessionEnded are subclasses of it.
     """
     claims = auth.access_tokens.verify(token)
     row = await find_authenticated(database, user_id=claims.user_id, session_id=claims.session_id, now=now)
@@ -201,18 +201,18 @@ async def sign_out(auth: Auth, session: Session, *, token: str, client: Client) 
 
 
 async def list_sessions(session: Session, principal: Principal, *, now: datetime | None = None) -> list[UserSession]:
-    """Return the user's sessions that live, newest first: `sessions_per_user` at most."""
+    """Return the user's sessions that have not expired, newest first: `sessions_per_user` at most."""
     sessions = await UserSessionRepository(session).of_user(principal.user_id)
     time = await database_time(session, now or principal.seen_at)
     return [user_session for user_session in sessions if not user_session.is_expired(time)]
 
 
 async def revoke(session: Session, principal: Principal, session_id: UUID, *, client: Client) -> None:
-    """End one of the user's own sessions, from the next request on; it may be the one that asks.
+    """End one of the user's own sessions, from its next request on; it may be the current one.
 
     Raises:
         NotFound: the user has no session with this id; somebody else may.
-        SessionEnded: the session that asks was ended a moment ago.
+        SessionEnded: the current session has just been ended.
     """
     sessions, user_id = await _held(session, principal), principal.user_id
     if not await sessions.end_owned(session_id, user_id=user_id):
@@ -221,22 +221,22 @@ async def revoke(session: Session, principal: Principal, session_id: UUID, *, cl
 
 
 async def revoke_others(session: Session, principal: Principal, *, client: Client) -> None:
-    """End all sessions of the user but the one that asks, from the next request on. May be repeated.
+    """End all sessions of the user but the current one, from their next requests on. May be repeated.
 
     Raises:
-        SessionEnded: the session that asks was ended a moment ago.
+        SessionEnded: the current session has just been ended.
     """
     sessions, user_id = await _held(session, principal), principal.user_id
     ended = await sessions.end_others(user_id, keep=principal.session_id)
-    if ended:  # of parallel requests one has ended them
+    if ended:  # only one of several parallel requests ends them
         audit(session, Event.SESSIONS_REVOKED, client=client, user_id=user_id, count=ended, because="others")
 
 
 async def revoke_all(session: Session, principal: Principal, *, client: Client) -> None:
-    """End all sessions of the user, from the next request on, the one that asks as well.
+    """End all sessions of the user, the current one too, from their next requests on.
 
     Raises:
-        SessionEnded: the session that asks was ended a moment ago.
+        SessionEnded: the current session has just been ended.
     """
     sessions, user_id = await _held(session, principal), principal.user_id
     ended = await sessions.end_all(user_id)
@@ -244,10 +244,10 @@ async def revoke_all(session: Session, principal: Principal, *, client: Client) 
 
 
 async def sign_out_everywhere(session: Session, *, email: str) -> int:
-    """End all sessions of somebody else's account, from the next request on, and return how many there were.
+    """End all sessions of the account with this address, from their next requests on; return how many there were.
 
     Raises:
-        InvalidEmail: this is no address.
+        InvalidEmail: `email` is no address.
         AccountNotFound: no account has this address, in any spelling.
     """
     users = UserRepository(session)
@@ -270,7 +270,7 @@ async def _held(session: Session, principal: Principal) -> UserSessionRepository
 def _issue(
     auth: Auth, claims: RefreshClaims, *, user_id: UUID, key_id: str, expires_at: datetime, now: datetime | None
 ) -> IssuedTokens:
-    # By the clock of the process, because processes verify access tokens, and no row holds them.
+    # By the clock of this process, because processes verify access tokens by their own clocks, without a row.
     access_token, access_expires_at = auth.access_tokens.issue(
         user_id=user_id, session_id=claims.session_id, now=now or utcnow()
     )
