@@ -1,4 +1,4 @@
-"""`APP_THROTTLE__…`: how often something may be tried, and from how far away it counts as the same."""
+"""`APP_THROTTLE__…`: how often a client may try something, and which addresses count as one client."""
 
 import re
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from pydantic import AfterValidator, BaseModel
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 MAX_COUNT = 10_000
 MAX_SECONDS = 7 * SECONDS["d"]
-IPV6_PREFIX = 64  # the least that a customer gets (RFC 6177): one customer has all addresses in it
+IPV6_PREFIX = 64  # the smallest network of a customer (RFC 6177): all addresses in it are one client
 
 _LIMIT = re.compile(r"([0-9]{1,5})/([0-9]{0,6})([smhd])")
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """At most `count` in any `seconds` that one may pick: the window slides."""
+    """At most `count` attempts in every period of `seconds`: the window slides."""
 
     count: int
     seconds: int
@@ -27,7 +27,7 @@ class Limit:
         """Read `30/5m`, `10/h`, `100/24h`.
 
         Raises:
-            ValueError: for another shape, for none at all, and for windows of more than seven days.
+            ValueError: for another shape, a count outside 1 to 10,000, and windows outside 1 second to 7 days.
         """
         if (parts := _LIMIT.fullmatch(text)) is None:
             raise ValueError('must look like "30/5m": a count, a slash, and a duration in s, m, h or d')
@@ -73,14 +73,14 @@ class Hit:
     """One count in one bucket."""
 
     name: str
-    """Of the setting that limits it."""
+    """The setting that limits it."""
     key: str
     """The key of the bucket, as a digest."""
     limit: Limit
 
 
 def network_of(address: str | None) -> str:
-    """Return the network that counts as one client: an IPv4 address, the /64 of an IPv6 address, or one for none."""
+    """Return the network that counts as one client: an IPv4 address, an IPv6 address's /64, or "" without address."""
     if address is None:
         return ""
     ip = ip_address(address)

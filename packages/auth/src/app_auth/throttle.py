@@ -1,7 +1,7 @@
 """Limits that hold against parallel guesses: counted before the work, in this process and in Valkey (ADR-0039).
 
-Both must agree. This process counts what it sees itself, so nothing has to take over when Valkey is away; Valkey
-counts for all processes. Windows slide and refusals are not counted, so nobody is ever locked out for good.
+Both counts must allow an attempt. Valkey counts for all processes; each process also counts its own attempts, so its
+limits hold without Valkey. Windows slide and refusals are not counted, so nobody is ever locked out for good.
 """
 
 import asyncio
@@ -33,8 +33,8 @@ MAX_RETRY_AFTER = 300  # seconds; a longer wait may end earlier, and would show 
 PAUSE = timedelta(seconds=1)
 CONNECTIONS = 16
 
-# Newest first. Milliseconds, since Lua's numbers are doubles. Returns how long to wait, and when it was counted. What
-# was counted by a clock that was ahead would refuse until the clock has come there: it is forgotten.
+# Each list has its hits newest first, in milliseconds, since Lua's numbers are doubles. Returns how long to wait, and
+# the stamp of the hits. A list with a stamp in the future, of a clock that was set back since, is deleted.
 _HIT = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -56,10 +56,10 @@ return {0, now}
 
 
 class SharedWindows:
-    """The same windows in Valkey, for all processes; all hits of a request in one script, hence atomically.
+    """Sliding windows in Valkey, for all processes; one script counts all hits of a request atomically.
 
-    No call takes longer than the timeout. After one that failed Valkey is left alone for a pause, then one request
-    tries again.
+    No call takes longer than the timeout. After a call that failed, requests skip Valkey during a pause; then one
+    request tries again.
     """
 
     def __init__(self, valkey: Redis, *, timeout: timedelta, pause: timedelta = PAUSE) -> None:
@@ -115,7 +115,7 @@ class Attempt:
 
 
 class Throttle:
-    """Counts before the work. An address that is not known is one bucket like any other."""
+    """Counts attempts before their work. All clients without a known address share one bucket."""
 
     def __init__(self, settings: ThrottleSettings, *, secret: bytes, shared: SharedWindows | None = None) -> None:
         """`secret` keys the digests that stand for addresses; without `shared`, this process counts alone."""
@@ -129,8 +129,8 @@ class Throttle:
         """Context manager around a password check: counts the address before it, the account only on failure.
 
         `account` is the canonical e-mail address, known or not, or the given text if that is no address.
-        A block that ends well, or broke off because the database or the hashing pool is away, is given back; the
-        address has still tried.
+        If the block succeeds, or fails with anything but InvalidCredentials, the account's hits are given back; the
+        address's hit stays counted.
 
         Raises:
             Throttled: before the block; the right password is refused, too.
@@ -148,7 +148,7 @@ class Throttle:
         await self.give_back(attempt, *per_account)
 
     async def register(self, client: Client) -> None:
-        """Count a registration. Raises Throttled, as all of these do."""
+        """Count a registration. Raises Throttled, like the methods below except `mail`."""
         await self.check(self._hit("register_ip", network_of(client.address)))
 
     async def forgot(self, client: Client) -> None:
@@ -211,7 +211,7 @@ class Throttle:
             await self.shared.give_back(hits, stamp=attempt.shared_stamp)
 
     def _hit(self, name: str, *bucket: str) -> Hit:
-        # A digest that needs the secret: all IPv4 addresses are soon hashed without one.
+        # Keyed with the secret: anybody can hash all IPv4 addresses without one and look the digest up.
         text = "\0".join(("throttle", name, *bucket)).encode(errors="surrogatepass")
         digest = hmac.digest(self._secret, text, "sha256").hex()[:32]
         return Hit(name, f"{PREFIX}:{name}:{digest}", self._limits[name])
@@ -221,8 +221,8 @@ class Throttle:
 async def open_throttle(
     settings: ThrottleSettings, *, secret: bytes, valkey: ValkeySettings
 ) -> AsyncIterator[Throttle]:
-    """Open the connections to Valkey; it need not be there, and each call to it takes no longer than its `timeout`."""
-    # Waiting for a free connection has no limit of its own: all of a call has one.
+    """Open a throttle that uses Valkey; Valkey may be down, and each call to it takes no longer than its `timeout`."""
+    # No limit for the wait for a free connection: SharedWindows limits the whole call.
     pool = BlockingLeavingPool.from_url(
         valkey.url.get_secret_value(),
         max_connections=CONNECTIONS,

@@ -1,7 +1,7 @@
-"""Connections to Valkey that are left when the server on the other side takes no writes any more.
+"""Connection pools for Valkey that close their connections to a server that has become a replica.
 
-A demoted primary keeps its connections, and answers each write with READONLY (Valkey, "Replication"); whoever stays
-there never finds the server that took over, although the address leads to it.
+A demoted primary keeps its connections, and answers each write with READONLY (Valkey, "Replication"). A client that
+keeps such a connection never reaches the new primary, although the address leads to it.
 """
 
 import time
@@ -16,35 +16,35 @@ from redis.exceptions import ConnectionError as ValkeyGone
 from redis.exceptions import MasterDownError, ReadOnlyError
 
 DEMOTED = (ReadOnlyError, MasterDownError)
-"""What a server says that is a replica by now; the second one, if it shows nothing that may be old."""
+"""The errors of a server that has become a replica; the second, if it serves no stale data."""
 
 
 def once_more() -> dict[str, Any]:  # Any: arguments of redis-py
-    """Return what lets a call be made again, once, on a new connection: the old one is closed, or shall be."""
+    """Return the options to repeat a failed call once, on a new connection in place of the old one."""
     return {"retry": Retry(NoBackoff(), 1), "retry_on_error": [ValkeyGone, *DEMOTED]}
 
 
 class LeavingPool(ConnectionPool):
-    """A pool that closes what was opened before a server said that it is a replica."""
+    """A pool that closes the connections from before a server said that it is a replica."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # Any: redis-py's business
         super().__init__(*arguments, **options)
         self.connection_class = _telling(self.connection_class, self._leave)
         self.left_at = 0.0
-        """When a server was last left, by `time.monotonic()`."""
+        """When a server last said that it is a replica, by `time.monotonic()`."""
 
     def _leave(self) -> None:
         self.left_at = time.monotonic()
 
     async def ensure_connection(self, connection: AbstractConnection) -> None:
-        """Connect, to wherever the address leads now if the connection is older than the last demotion."""
+        """Connect; a connection that is older than the last demotion is closed first and opened anew."""
         if getattr(connection, "connected_at", 0.0) <= self.left_at:
             await connection.disconnect(nowait=True)  # guard: test_all_connections_to_a_demoted_valkey_are_left
         await super().ensure_connection(connection)
 
 
 class BlockingLeavingPool(LeavingPool, BlockingConnectionPool):
-    """The same, which lets callers wait for a free connection."""
+    """A LeavingPool that lets callers wait for a free connection."""
 
 
 def _telling(base: type[AbstractConnection], told: Callable[[], None]) -> type[AbstractConnection]:

@@ -9,9 +9,9 @@ MOST_BUCKETS = 50_000
 
 
 class LocalWindows:
-    """The last hits of each bucket, as many as its limit allows; the buckets that were hit long ago are forgotten.
+    """The last hits of each bucket, as many as its limit allows; beyond `most` buckets, the oldest are forgotten.
 
-    Nothing here waits, so calls are atomic on one event loop.
+    No method awaits, so calls are atomic on one event loop.
     """
 
     def __init__(self, *, most: int = MOST_BUCKETS) -> None:
