@@ -7,8 +7,8 @@ import email_validator
 
 from app_auth.errors import InvalidEmail
 
-# Default_Ignorable_Code_Point (Unicode's DerivedCoreProperties.txt): drawn as nothing, so they make twins of an address
-# (RFC 8264, 9.13). With the two that are drawn as a blank although they are symbols.
+# Default_Ignorable_Code_Point (Unicode's DerivedCoreProperties.txt): invisible, so that two addresses look the same
+# (RFC 8264, 9.13). The last two are symbols that are drawn as a blank.
 _IGNORABLE = (
     (0x00AD, 0x00AD), (0x034F, 0x034F), (0x061C, 0x061C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F),
     (0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF),
@@ -19,14 +19,14 @@ _IGNORABLE = (
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One address, in the forms that it is needed in."""
+    """An e-mail address in its forms."""
 
     written: str
     """As its owner wrote it, without the blanks around it."""
     local: str
     """The local part, in NFC."""
     domain: str
-    """The domain as DNS knows it: A-labels (IDNA2008), so that no two domains of different owners are one."""
+    """The domain as DNS knows it: A-labels (IDNA2008), so that domains of different owners stay different."""
 
     @property
     def canonical(self) -> str:
@@ -35,7 +35,7 @@ class Address:
 
     @property
     def envelope(self) -> str:
-        """What a mail server is told: only a local part beyond ASCII needs SMTPUTF8 (RFC 6531)."""
+        """The form for mail servers: only a local part beyond ASCII needs SMTPUTF8 (RFC 6531)."""
         return f"{self.local}@{self.domain}"
 
     @property
@@ -45,7 +45,7 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """Read an address that somebody has typed: blanks around it are no part of it.
+    """Parse an address as a person typed it; blanks around it are ignored.
 
     Raises:
         InvalidEmail: when it is no address at all, or longer than the 254 characters of RFC 5321.
@@ -59,7 +59,7 @@ def parse_address(text: str) -> Address:
 
 
 def canonical_email(email: str) -> str:
-    """Return the form in which two spellings of one address are equal; it may be one of before a rule was made.
+    """Return the form in which all spellings of an address are equal. Accepts some that `new_address` refuses.
 
     >>> canonical_email(" Anna@Bücher.example ")
     'anna@xn--bcher-kva.example'
@@ -71,10 +71,10 @@ def canonical_email(email: str) -> str:
 
 
 def new_address(text: str) -> Address:
-    """Read an address that somebody may become known by.
+    """Parse an address to register, or to mail a link to.
 
     Raises:
-        InvalidEmail: also where a character is drawn as nothing: the address would be the twin of another one.
+        InvalidEmail: also for an invisible character, which would make the address look like another one.
     """
     address = parse_address(text)
     if any(_is_ignorable(ord(character)) for character in address.written if not character.isascii()):
@@ -89,13 +89,13 @@ def ascii_domain(domain: str) -> str:
     'xn--bcher-kva.example'
 
     Raises:
-        InvalidEmail: when there can be no such domain.
+        InvalidEmail: when it is not a valid domain.
     """
     return domain.lower() if domain.isascii() else parse_address(f"a@{domain}").domain
 
 
 def readable(email: str) -> str:
-    """Return an address as people read it, with the domain in their script; anything else as it is."""
+    """Return an address with its domain in Unicode, as people read it; return any other text unchanged."""
     try:
         return email_validator.validate_email(email, check_deliverability=False, test_environment=True).normalized
     except email_validator.EmailNotValidError:
@@ -106,5 +106,5 @@ def _is_ignorable(code: int) -> bool:
     return any(first <= code <= last for first, last in _IGNORABLE)
 
 
-# A line break is no blank: it would be a header of its own.
+# Line breaks are left out: in a mail, one would begin another header.
 _BLANKS = "\t" + "".join(chr(code) for code in range(0x3001) if unicodedata.category(chr(code)) == "Zs")

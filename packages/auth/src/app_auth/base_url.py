@@ -1,4 +1,4 @@
-"""`APP_PUBLIC_BASE_URL`: what links in mails start with."""
+"""`APP_PUBLIC_BASE_URL`: the start of links in mails."""
 
 from collections.abc import Iterator
 from ipaddress import ip_address
@@ -10,7 +10,7 @@ from app_runtime.urls import WebAddress
 
 
 def _check_base(url: AnyHttpUrl) -> AnyHttpUrl:
-    """Refuse what a path cannot be put behind: `https://example.com/?x=1` would make links that lead nowhere."""
+    """Refuse a URL that no path can be appended to: links from `https://example.com/?x=1` would lead nowhere."""
     if url.query is not None or url.fragment is not None:
         raise ValueError("must end with its path, without query (?…) or fragment (#…)")
     if url.username is not None or url.password is not None:
@@ -22,7 +22,7 @@ type BaseAddress = Annotated[WebAddress, AfterValidator(_check_base)]
 
 
 def base_url_weaknesses(base: AnyHttpUrl) -> Iterator[str]:
-    """Yield what is wrong with links that start with this, where people get them."""
+    """Yield the reasons why mailed links must not start with this URL in production."""
     host = (base.host or "").removesuffix(".")
     if _is_this_machine(host):
         yield "APP_PUBLIC_BASE_URL: must be where people reach the pages"
@@ -31,7 +31,7 @@ def base_url_weaknesses(base: AnyHttpUrl) -> Iterator[str]:
 
 
 def _is_this_machine(host: str) -> bool:
-    """Whether a name is one that each machine has for itself, however it is written."""
+    """Whether a host means the reader's own machine: localhost, a loopback or an unspecified address."""
     name = host.removeprefix("[").removesuffix("]")
     try:
         address = ip_address(name)

@@ -39,7 +39,7 @@ def _words_of(text: str) -> Iterator[str]:
 
 
 def _is_guessable(text: str, spelled: str, context: Collection[str]) -> bool:
-    # By position: how many words it takes from here to the end. Digits are free, unless there is nothing else.
+    # words[i]: the fewest words that make up the text from i to its end. Digits are free, unless there are no letters.
     words = [MAX_WORDS + 1] * len(text) + [0]
     digits_are_free = any(character.isalpha() for character in text)
     for start in reversed(range(len(text))):
@@ -53,7 +53,7 @@ def _is_guessable(text: str, spelled: str, context: Collection[str]) -> bool:
 
 
 def _ends_of_words(text: str, start: int, context: Collection[str]) -> Iterator[int]:
-    """Yield where a word that begins at `start` ends, and each repetition of it."""
+    """Yield the end of each word that begins at `start`, and of each of its repetitions."""
     pieces = {text[start:end] for end in range(start + MIN_WORD, start + LONGEST + 1)}
     for word in (COMMON & pieces).union(word for word in context if text.startswith(word, start)):
         end = start
@@ -63,7 +63,7 @@ def _ends_of_words(text: str, start: int, context: Collection[str]) -> Iterator[
 
 
 def _end_of_sequence(text: str, start: int) -> int:
-    """Return where the longest sequence that begins at `start` ends: aaaa, abcd, 8901, 4321, qwerty."""
+    """Return the end of the longest sequence that begins at `start`: aaaa, abcd, 8901, 4321, qwerty."""
     ends = []
     for step in (-1, 0, 1):
         end = start + 1

@@ -1,4 +1,4 @@
-"""Key rings as they are kept in a file of secrets: made, rotated, and refused where they are weak."""
+"""Key rings in a file of secrets: functions that make, rotate and check keys."""
 
 import base64
 import secrets
@@ -14,9 +14,9 @@ RINGS: Final = ("keys", "refresh_keys", "token_keys", "peppers")
 """The fields of AuthSettings that hold keys: each is a variable `APP_AUTH__<RING>`."""
 KEY_BYTES: Final = 32
 DISTINCT_BYTES: Final = 20
-"""Random keys of 32 bytes have 30 different ones; fewer than 20 happen once in 10^10."""
+"""A random key of 32 bytes has 30 distinct bytes on average; fewer than 20 occur once in 10^10 keys."""
 
-# Whoever reads this repository has them: they are in its tests and examples.
+# Keys that are public: tests and examples of this repository contain them.
 _PUBLISHED: Final = frozenset({
     bytes(range(KEY_BYTES)),
     base64.b64decode("q83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4k="),
@@ -24,17 +24,17 @@ _PUBLISHED: Final = frozenset({
 
 
 class RingUnchanged(Exception):
-    """Why a ring was left as it is."""
+    """The ring was not changed; the message says why."""
 
 
 def new_key(today: date) -> Key:
-    """Return a fresh random key; its kid says when it was made."""
+    """Return a fresh random key; its kid starts with the date."""
     secret = base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
     return Key.model_validate({"kid": f"{today:%Y%m%d}-{secrets.token_hex(3)}", "secret": secret})
 
 
 def added(ring: tuple[Key, ...], key: Key) -> tuple[Key, ...]:
-    """Return the ring with a key that only verifies: every process has to know it before one of them signs with it."""
+    """Return the ring plus this key, which only verifies: every process must know a key before one signs with it."""
     return (*ring, key.model_copy(update={"state": "verify"}))
 
 
@@ -49,7 +49,7 @@ def activated(ring: tuple[Key, ...], kid: str) -> tuple[Key, ...]:
 
 
 def retired(ring: tuple[Key, ...], kid: str) -> tuple[Key, ...]:
-    """Return the ring without this key: from then on nothing is accepted that it has signed.
+    """Return the ring without this key; everything that it signed is refused from then on.
 
     Raises:
         RingUnchanged: when there is no such key, or when it is the one that signs.
@@ -63,7 +63,7 @@ def weaknesses(settings: BaseModel) -> Iterator[tuple[str, str]]:
     """Yield each ring that is not safe, and why."""
     seen: dict[bytes, str] = {}
     for ring in RINGS:
-        for key in getattr(settings, ring, ()):  # the worker has some of them
+        for key in getattr(settings, ring, ()):  # the worker's settings have only some rings
             if key.key_bytes in _PUBLISHED:
                 yield ring, f"the key {key.kid} has been published"
             elif len(set(key.key_bytes)) < DISTINCT_BYTES or key.key_bytes.isascii():

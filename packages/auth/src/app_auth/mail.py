@@ -22,17 +22,17 @@ LONGEST_LOCAL_PART: Final = 64  # RFC 5321, 4.5.3.1.1
 
 _MAILBOX = re.compile(r'(?P<quoted>"(?:[^"\\]|\\.)*")?(?P<name>[^<>]*)<(?P<address>[^<>]*)>')
 _QUOTED_PAIR = re.compile(r"\\(.)")
-# RFC 5322, 3.2.3, and beyond ASCII RFC 6532: dots stand between something.
+# RFC 5322, 3.2.3, and RFC 6532 beyond ASCII: dots only between other characters.
 _LOCAL_PART = re.compile(r"[\w!#$%&'*+/=?^`{|}~-]+(\.[\w!#$%&'*+/=?^`{|}~-]+)*")
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DOMAIN = re.compile(rf"(?=.{{1,255}}$){_LABEL}(\.{_LABEL})*")
 
 
 def read_mailbox(text: str) -> Address:
-    """Return the one mailbox that a text names, whose name needs no quotes: they are put where it is written down.
+    """Parse a text that is one mailbox. The name in it needs no quotes: `str()` of the result adds them.
 
     Raises:
-        ValueError: it is none, or several.
+        ValueError: the text is no mailbox, or several.
 
     Example:
         >>> str(read_mailbox("Acme, Inc. <no-reply@example.com>"))
@@ -137,7 +137,7 @@ class MailSettings(BaseModel, frozen=True, hide_input_in_errors=True):
 
     @property
     def requires_tls(self) -> bool:
-        """Whether nothing is said to the server before its certificate was verified."""
+        """Whether the server's certificate is verified before anything is sent."""
         server = self.server
         return server.scheme == "smtps" or (server.scheme == "smtp" and wants_tls(self.tls, [server.host]))
 
@@ -152,22 +152,22 @@ class MailSettings(BaseModel, frozen=True, hide_input_in_errors=True):
         return context
 
     def weaknesses(self) -> Iterator[str]:
-        """Yield a line for each variable that production must not start with, without its value."""
+        """Yield a line for each variable whose value production must refuse; the line does not show the value."""
         server = self.server
         if server.scheme == "console":
             yield "APP_MAIL__URL: would print mails, and the links in them"
         elif server.user is not None and not self.requires_tls and wants_tls(None, [server.host]):
-            # RFC 8314, 3.3: that the network is private does not make the password everybody's in it.
+            # RFC 8314, 3.3: even in a private network, nobody else may read the password.
             yield "APP_MAIL__TLS: is off, so the password in APP_MAIL__URL would be sent in the clear"
 
 
 class MailAndLinks(BaseModel, frozen=True, hide_input_in_errors=True):
-    """What `config check` of the API reads of the settings of the worker, which is given the same ones."""
+    """The worker's settings that `config check` of the API checks too, as both may share one file."""
 
     mail: MailSettings = MailSettings()
     public_base_url: BaseAddress = AnyHttpUrl("http://localhost:8000")
 
     def weaknesses(self) -> Iterator[str]:
-        """Yield a line for each variable that a worker in production must not start with."""
+        """Yield a line for each variable whose value a worker in production refuses."""
         yield from self.mail.weaknesses()
         yield from base_url_weaknesses(self.public_base_url)

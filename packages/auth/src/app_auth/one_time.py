@@ -62,7 +62,7 @@ class OneTimeTokens:
         """Return the row, if the token belongs to it and is for this purpose.
 
         Raises:
-            InvalidLink: for anything else, and for one that has expired.
+            InvalidLink: for every other token, and for an expired one.
         """
         if row is None or row.purpose is not purpose or now >= row.expires_at:
             raise InvalidLink  # guard: test_a_token_for_one_purpose_is_none_for_another

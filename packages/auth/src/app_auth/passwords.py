@@ -25,10 +25,10 @@ log = structlog.get_logger(__name__)
 SCHEME = "bcrypt-sha384"
 PRODUCT = "groundwork"
 MAX_LENGTH = 256  # code points
-MAX_BYTES = 4 * MAX_LENGTH  # as much as they can be in UTF-8
-RAW = ("$2a$", "$2b$", "$2y$")  # what bcrypt itself makes, of the password as it is
-MAX_RAW = 72  # bytes that bcrypt itself looks at
-# The last letter of a salt has two bits, and bcrypt fails on more.
+MAX_BYTES = 4 * MAX_LENGTH  # the most that MAX_LENGTH code points take in UTF-8
+RAW = ("$2a$", "$2b$", "$2y$")  # how plain bcrypt hashes start, made from the password itself
+MAX_RAW = 72  # bytes that bcrypt can hash
+# The last character of a salt holds two bits, and bcrypt fails on more.
 _STORED = re.compile(
     rf"(?:{SCHEME}\$(?P<pepper>[A-Za-z0-9._-]{{1,64}})\$)?"
     r"\$2[aby]\$(?P<rounds>[0-9]{2})\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}"
@@ -39,18 +39,18 @@ class HashFlaw(StrEnum):
     """Why no password can match a stored hash."""
 
     UNKNOWN_FORMAT = "unknown_format"
-    """It is no hash of this application, and none of bcrypt."""
+    """It is neither a hash of this application nor of plain bcrypt."""
     TOO_COSTLY = "too_costly"
-    """One comparison would keep a thread for minutes, up to days: an import gone wrong, most likely."""
+    """One comparison would keep a thread for minutes, up to days; probably an import went wrong."""
     UNKNOWN_PEPPER = "unknown_pepper"
-    """No ring has its pepper: it was retired, or these are another installation's secrets."""
+    """The ring lacks its pepper: it was retired, or these are another installation's secrets."""
 
 
 class PasswordHasher:
     """`bcrypt(base64(HMAC-SHA-384(pepper, NFC(password))))`, stored as `bcrypt-sha384$<pepper id>$<bcrypt hash>`.
 
-    The MAC is 64 bytes of base64: below bcrypt's 72, so no password is truncated, and free of NUL. bcrypt lets go of
-    the GIL, so a pool of one thread per core keeps the loop free; what finds the queue full is refused (ADR-0004).
+    The MAC is 64 bytes of base64: below bcrypt's 72, so no password is truncated, and free of NUL. bcrypt releases
+    the GIL, so a pool of one thread per core keeps the event loop free; a full queue refuses hashes (ADR-0004).
     """
 
     def __init__(self, settings: AuthSettings) -> None:
@@ -66,8 +66,8 @@ class PasswordHasher:
         self._queue_limit = settings.hash_queue
         self._waiting = 0
         self.flaws = Counter(dict.fromkeys(HashFlaw, 0))
-        """How often a stored hash was met that no password can match."""
-        # The hash for unknown accounts, so that verifying costs the same time. Its password is random.
+        """How often `verify` met a stored hash that no password can match."""
+        # The hash for unknown accounts, so that verifying takes the same time. Its password is random.
         self._nobody = self._hash(os.urandom(32).hex())
 
     @property
@@ -94,19 +94,19 @@ class PasswordHasher:
             raise PasswordTooCommon  # guard: test_a_password_that_is_easy_to_guess_is_refused
 
     async def hash(self, password: str) -> str:
-        """Return what to store.
+        """Return the hash to store.
 
         Raises:
-            HashingBusy: when the pool has no place for it in time.
+            HashingBusy: when the queue is full, or no thread is free in time.
         """
         return await self._in_pool(lambda: self._hash(password))
 
     async def verify(self, password: str, stored: str | None) -> bool:
-        """Whether the password is the one that was stored; without a stored hash, False after the same work.
+        """Whether the password matches the stored hash; without a stored hash, False after the same work.
 
         Raises:
             PasswordTooLong: for more than 1024 bytes, for known and unknown accounts alike.
-            HashingBusy: when the pool has no place for it in time.
+            HashingBusy: when the queue is full, or no thread is free in time.
         """
         if len(password.encode()) > MAX_BYTES:
             raise PasswordTooLong(
@@ -129,12 +129,12 @@ class PasswordHasher:
         return None if parts["pepper"] in {None, *self._peppers} else HashFlaw.UNKNOWN_PEPPER
 
     async def rehashed(self, password: str, stored: str) -> str | None:
-        """Return what to store instead for a password that has just been verified; None when `stored` is up to date.
+        """Return a new hash to store for a password that has just been verified; None when `stored` is up to date.
 
-        Outdated are the raw bcrypt hashes of another application, other costs, and peppers that are not active.
+        A hash is outdated if it is another application's plain bcrypt, or if its cost or pepper is not the current one.
 
         Raises:
-            HashingBusy: when the pool has no place for it in time.
+            HashingBusy: when the queue is full, or no thread is free in time.
         """
         current = f"{SCHEME}${self._pepper_id}$$2b${self._rounds:02d}$"
         return None if stored.startswith(current) else await self.hash(password)
@@ -151,7 +151,7 @@ class PasswordHasher:
         finally:
             self._waiting -= 1
         running = asyncio.get_running_loop().run_in_executor(self._pool, work)
-        # The thread goes on when its request is cancelled; its slot is free when the thread is.
+        # Cancelling the request does not stop the thread: the slot is released when the thread has finished.
         running.add_done_callback(lambda _: self._slots.release())  # guard: test_a_cancelled_hash_frees_its_slot
         return await asyncio.shield(running)
 
@@ -165,7 +165,7 @@ class PasswordHasher:
 
     def _verify(self, password: str, stored: str) -> bool:
         if stored.startswith(RAW):
-            # bcrypt refuses what it would cut off; the same work then, as for any other wrong password.
+            # bcrypt refuses more than 72 bytes; compare the first 72 for equal time, and refuse the password.
             raw = password.encode()
             matches = bcrypt.checkpw(raw[:MAX_RAW], stored.encode())
             if len(raw) > MAX_RAW:

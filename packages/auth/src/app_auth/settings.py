@@ -53,7 +53,7 @@ def active(ring: tuple[Key, ...]) -> Key:
 
 
 class OneTimeSettings(BaseModel, frozen=True, hide_input_in_errors=True):
-    """What is needed to make links that are mailed: the worker reads these, and none of the other secrets."""
+    """The settings of links in mails: the worker reads these, and none of the other secrets."""
 
     token_keys: KeyRing
     """For links in mails. `config init` makes each ring, `config rotate` turns it."""

@@ -1,6 +1,6 @@
-"""pytest fixtures for whoever tests with accounts: real keys, really registered accounts, real sign-ins.
+"""pytest fixtures for tests that need accounts: real keys, really registered accounts, real sign-ins.
 
-On top of the fixtures of `app_db.testing.plugin`; what is made here is committed, and deleted after the test.
+They build on the fixtures of `app_db.testing.plugin`; their rows are committed, and deleted after the test.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ def new_key(kid: str = "1", *, state: Literal["active", "verify"] = "active") ->
 
 @pytest.fixture(scope="session")
 def auth_settings() -> AuthSettings:
-    """Return settings with fresh keys and the cheapest hash that bcrypt knows, and with patience on a busy machine."""
+    """Return settings with fresh keys, the cheapest cost of bcrypt, and a long `hash_wait` for a busy machine."""
     return AuthSettings(
         keys=(new_key(),),
         refresh_keys=(new_key(),),
@@ -68,13 +68,13 @@ def auth_settings() -> AuthSettings:
 
 @pytest.fixture(scope="session")
 def throttle_settings() -> ThrottleSettings:
-    """Return limits that no test meets by chance: whoever tests one opens an Auth, or an application, of their own."""
+    """Return limits that no test reaches by chance: a test of a limit opens its own Auth or application."""
     return ThrottleSettings(**dict.fromkeys(ThrottleSettings.model_fields, "10000/s"))
 
 
 @pytest.fixture(scope="session")
 def auth(auth_settings: AuthSettings, throttle_settings: ThrottleSettings) -> Iterator[Auth]:
-    """Return what every service of app_auth takes first.
+    """Return the first argument of the services of app_auth.
 
     Example:
         async def test_a_password_is_recognised(auth: Auth) -> None:
@@ -131,7 +131,7 @@ def sign_in(auth: Auth, database: Database) -> SignIn:
 
 
 class _HeldBack(str):
-    """A stored hash that cannot be compared with before the gate opens."""
+    """A stored hash whose comparison waits until the gate opens."""
 
     __slots__ = ("gate",)
     gate: threading.Event
@@ -152,11 +152,11 @@ async def change_hash(database: Database, account: Account) -> None:
 
 @asynccontextmanager
 async def busy_hashing(passwords: PasswordHasher) -> AsyncIterator[list[asyncio.Task[bool]]]:
-    """Keep every thread of the hashing pool busy for as long as the block takes: whoever hashes has to wait."""
+    """Keep every thread of the hashing pool busy during the block, so that other hashes have to wait."""
     stored = _HeldBack(await passwords.hash(PASSWORD))
     stored.gate = threading.Event()
     running = [asyncio.create_task(passwords.verify(PASSWORD, stored)) for _ in range(passwords.threads)]
-    await asyncio.sleep(0)  # each of them takes its thread
+    await asyncio.sleep(0)  # let each task take its thread
     try:
         yield running
     finally:

@@ -1,4 +1,4 @@
-"""Access tokens (JWT) and refresh tokens (derived): how they are made and when they are believed."""
+"""Access tokens (JWT) and refresh tokens (derived): issuing and verifying them."""
 
 import base64
 import hashlib
@@ -21,13 +21,13 @@ TYPE = "at+jwt"  # RFC 9068, 2.1
 # One spelling per token, and no counter that eight bytes cannot hold.
 _REFRESH_TOKEN = re.compile(r"rt_([0-9a-f]{32})\.(0|[1-9][0-9]{0,18})\.([A-Za-z0-9_-]{43})")
 REQUIRED = ["iss", "aud", "sub", "sid", "jti", "iat", "nbf", "exp"]
-# There is one client, ours, and a token of it may do what its user may (RFC 9068, 2.2 and 2.2.3).
+# There is one client, our own, and its tokens may do all that their user may (RFC 9068, 2.2 and 2.2.3).
 CLIENT = {"client_id": "first-party", "scope": "account"}
 
 
 @lru_cache(maxsize=64)
 def _parse_header(segment: str) -> dict[str, Any]:  # Any: JSON
-    """Read a header, which is the same in every token of a key, before the signature tells whether it is true."""
+    """Parse a header, unverified; cached, because every token of a key has the same one."""
     return jwt.get_unverified_header(f"{segment}.e30.")
 
 
@@ -40,10 +40,10 @@ class AccessClaims:
 
 
 class AccessTokens:
-    """Issues and verifies JWTs of the profile of RFC 9068, through a ring of keys: one kid, one algorithm."""
+    """Issues and verifies JWTs of the profile of RFC 9068, with a ring of keys; each kid has one algorithm."""
 
     def __init__(self, settings: AuthSettings) -> None:
-        # Prepared once: PyJWT would look at the raw secret anew for each token.
+        # Prepared once: PyJWT would parse the raw secret again for each token.
         self._ring = {key.kid: PyJWK({"kty": "oct", "k": _base64url(key.key_bytes)}, key.alg) for key in settings.keys}
         self._active = active(settings.keys).kid
         self._issuer = settings.issuer
@@ -51,7 +51,7 @@ class AccessTokens:
         self._ttl = settings.access_ttl
 
     def issue(self, *, user_id: UUID, session_id: UUID, now: datetime) -> tuple[str, datetime]:
-        """Return a token for the bearer of this session, and when it expires. It holds ids, no address and no role."""
+        """Return a token for this session, and when it expires. It holds ids, but no e-mail address and no role."""
         issued = int(now.timestamp())
         expires = issued + int(self._ttl.total_seconds())
         claims = {
@@ -70,12 +70,12 @@ class AccessTokens:
         return token, datetime.fromtimestamp(expires, now.tzinfo)
 
     def verify(self, token: str) -> AccessClaims:
-        """Return the claims of a token that is ours and lives, within a leeway of 5 s (RFC 8725, 3.1 to 3.12).
+        """Return the claims of a valid token of ours, with a leeway of 5 s for its times (RFC 8725, 3.1 to 3.12).
 
-        An attacker with the key cannot make long-lived tokens: none lives longer than the setting.
+        Tokens with a longer life than the setting are refused: a stolen key makes no long-lived ones.
 
         Raises:
-            InvalidToken: for anything else.
+            InvalidToken: for every other token.
         """
         try:
             header = _parse_header(token.partition(".")[0])
@@ -92,7 +92,7 @@ class AccessTokens:
             )
             if header.get("typ") != TYPE:  # PyJWT itself refuses a `crit` that it does not understand
                 raise InvalidToken  # guard: test_a_token_of_another_type_is_refused
-            # Tokens of release 0.1 have neither: they go on while a deployment rolls.
+            # Tokens of release 0.1 lack both claims; they stay valid during a rolling deployment.
             if not CLIENT.items() <= (CLIENT | claims).items():
                 raise InvalidToken  # guard: test_a_token_for_another_client_or_scope_is_refused
             for claim in ("iat", "nbf", "exp"):
@@ -101,13 +101,13 @@ class AccessTokens:
                 raise InvalidToken  # guard: test_a_token_that_would_live_longer_than_ours_is_refused
             return AccessClaims(UUID(claims["sub"]), UUID(claims["sid"]))
         except (jwt.InvalidTokenError, KeyError, ValueError, TypeError, AttributeError, OverflowError, OSError) as exc:
-            # A kid that is a list, an exp of 10^400 or "tomorrow", a sub that is no UUID.
+            # For example a kid that is a list, an exp of 10^400 or "tomorrow", a sub that is no UUID.
             raise InvalidToken from exc
 
 
 @dataclass(frozen=True, slots=True)
 class RefreshClaims:
-    """Which token of which family it is."""
+    """The session of a refresh token, and its number there."""
 
     session_id: UUID
     counter: int
@@ -127,7 +127,7 @@ class RefreshTokens:
         """Return the refresh token number `counter` of a session.
 
         Raises:
-            RefreshTokenNotFound: when its key is not in the ring, because that was changed within the grace.
+            RefreshTokenNotFound: when its key was removed from the ring within the grace.
         """
         key = self._ring.get(key_id)
         if key is None:
@@ -135,7 +135,7 @@ class RefreshTokens:
         return f"rt_{session_id.hex}.{counter}.{self._mac(key, session_id, counter)}"
 
     def parse(self, token: str) -> RefreshClaims:
-        """Return what the token stands for, after its MAC was checked: no query is made for a forged one.
+        """Check the MAC of a token and return its claims, so that a forged token causes no query.
 
         Raises:
             RefreshTokenNotFound: when it is not a token that one of our keys has derived.
