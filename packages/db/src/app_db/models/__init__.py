@@ -35,5 +35,5 @@ __all__ = [
     "UserSession",
 ]
 
-# At the end: models of features refer to those above. So the metadata is complete wherever one model is used.
+# At the end, because models of features refer to those above. Any import of a model completes the metadata.
 FEATURE_MODELS = tuple(find("app_db.features", "models"))

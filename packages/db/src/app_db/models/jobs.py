@@ -53,7 +53,7 @@ class Job(Base):
         Index(
             "ix_jobs_ended", "state", "queue", "kind", "finished_at", postgresql_where=text("finished_at IS NOT NULL")
         ),
-        # For lists and counts. A job that is enqueued, runs and completes is never in it, so it costs them nothing.
+        # For lists and counts. A job that is enqueued, runs and completes is never in it, so it costs that job nothing.
         Index(
             "ix_jobs_set_apart",
             "state",

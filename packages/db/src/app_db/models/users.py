@@ -12,7 +12,7 @@ from app_db.types import KEY_TEXT, StrEnumText, enum_check, new_id
 
 
 class Role(StrEnum):
-    """What a user may do beyond their own account."""
+    """The rights of a user beyond their own account."""
 
     USER = "user"
     OPERATOR = "operator"
@@ -47,7 +47,7 @@ class User(Timestamps, Base):
 class UserSession(Base):
     """A login session, which is a family of refresh tokens; the family ends when its row is deleted (ADR-0005).
 
-    No token is stored: `refresh_counter` and `refresh_key_id` are what the current one is derived from.
+    No token is stored: the current one is derived from `refresh_counter` and `refresh_key_id`.
     """
 
     __tablename__ = "user_sessions"
@@ -81,7 +81,7 @@ class TokenPurpose(StrEnum):
 
 
 class OneTimeToken(Base):
-    """A link that was mailed. Its secret is derived from id, purpose and address, and is not here (ADR-0028)."""
+    """A link that was mailed. Its secret is derived from id, purpose and address, and is not stored (ADR-0028)."""
 
     __tablename__ = "one_time_tokens"
     __table_args__ = (
@@ -95,7 +95,7 @@ class OneTimeToken(Base):
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     purpose: Mapped[TokenPurpose] = mapped_column(StrEnumText(TokenPurpose))
     email_canonical: Mapped[str] = mapped_column(KEY_TEXT)
-    """The address it was mailed to: it is good for no other."""
+    """The address that the link was mailed to; it is not valid for another address."""
     key_id: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime]

@@ -14,7 +14,7 @@ BATCH = 5000
 def deletion_of_expired(table: str, *, column: str) -> TextClause:
     """Return the statement that deletes the rows of `table` whose `column` has passed, the oldest first.
 
-    The ids as an array, or the planner might join: it cannot know how few there are.
+    The ids are an array, because the planner cannot know how few they are and might join.
     """
     return text(f"""
         WITH due AS (

@@ -1,14 +1,14 @@
-"""SQL over `jobs` that reads groups of rows by their index, not the table: what lists and counts are made of.
+"""SQL for lists and counts of `jobs`: it reads groups of rows from an index instead of the table.
 
-A group is a state, a queue and a kind. There are few of them, so they are found in steps: from each the index leads to
-the next one, however many rows lie between. The predicates are spelled as the indexes spell them, so that the planner
-can prove that they apply, whatever the parameters are.
+A group is a state, a queue and a kind. There are few groups, so they are found in steps: each step looks up the next
+group in the index, however many rows lie between. The predicates are spelled as in the indexes, so that the planner can
+prove that an index applies, whatever the parameters are.
 """
 
 from string import Template
 
 SET_APART = "state IN ('scheduled', 'retryable', 'discarded', 'cancelled')"
-"""The predicate of `ix_jobs_set_apart`: jobs apart from the usual way, `available` to `completed`."""
+"""The predicate of `ix_jobs_set_apart`: the states that a job which runs at once and completes never has."""
 ON_THEIR_WAY = "claim_at IS NOT NULL AND state IN ('dispatched', 'executing')"
 """The predicate of `ix_jobs_on_their_way`."""
 MOST_GROUPS = 1000
@@ -31,7 +31,7 @@ _STEPS = Template("""
 
 
 def groups(name: str, columns: tuple[str, ...], where: str) -> str:
-    """Return a CTE of the distinct `columns` of the jobs `where` an index begins with them; `MOST_GROUPS` at most."""
+    """Return a CTE of up to `MOST_GROUPS` distinct `columns`, which an index with the predicate `where` begins with."""
     before = ", ".join(f"steps.{column}" for column in columns)
     return _STEPS.substitute(name=name, columns=", ".join(columns), where=where, before=before, most=MOST_GROUPS)
 

@@ -15,17 +15,17 @@ from app_db.session import Session
 GLANCE = 1000
 """How many of the newest jobs are searched first: if many match, they fill a page."""
 FEW = 2000
-"""If no more than so many jobs may match, all of them are found by their indexes."""
+"""If at most this many jobs may match, all of them are found by their indexes."""
 MOST_LOOKED_AT = 20_000
-"""Else so many of the newest jobs are searched, and the page ends there."""
+"""Else this many of the newest jobs are searched, and the page ends there."""
 
 _COMPLETED = "finished_at IS NOT NULL AND state = 'completed'"
 _COMPLETED_GROUPS = groups("completed", ("queue", "kind"), _COMPLETED)
 _WANTED = "queue = coalesce(:queue, queue) AND kind = coalesce(:kind, kind)"
 
-# Everything that matches, group by group. Of those set apart the index has them newest first, so a page of each is
-# enough. Of the others all are read, or it is given up: `is_all` is false once there may be more than FEW. Each is in
-# the order of its index, or the planner might read the table instead, in the belief that what matches is everywhere.
+# Finds all matches, group by group. ix_jobs_set_apart has the jobs of a group newest first, so a page of each group is
+# enough. Other jobs are all read; if there may be more than FEW, `is_all` is false and the caller gives up. Each part
+# has the order of its index: else the planner might expect many matches and read the table instead.
 _FIND_FEW = text(f"""
     WITH {APART_GROUPS}, {_COMPLETED_GROUPS}, {LINES}, set_apart AS (
         SELECT found.id FROM apart, LATERAL (

@@ -1,4 +1,4 @@
-"""Whether the database is there, new enough for this code, and sorts as it did when its indexes were made."""
+"""Checks that the database is new enough for this code, and sorts text as it did when its indexes were made."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _STALE = """
     ORDER BY 1
 """
 STALE_INDEXES = text(_STALE)
-"""The indexes of text that were made with another version of their collation than the server has now."""
+"""The indexes of text that were made with a version of their collation that the server no longer has."""
 
 _HISTORY = "ARRAY(SELECT revision FROM schema_history)"
 _STATE = text(f"SELECT CAST(:revisions AS text[]) <@ {_HISTORY}, ARRAY({_STALE})")
@@ -45,12 +45,12 @@ class SchemaState:
     is_ready: bool
     """The revisions that this code needs have been applied; newer ones may have been too."""
     stale_indexes: list[str]
-    """They may miss rows: the host sorts otherwise than when they were made."""
+    """Indexes that may miss rows, because the host has changed its order of text since they were made."""
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaRepository:
-    """Asks about the database itself."""
+    """Reads the state of the schema."""
 
     session: Session
 

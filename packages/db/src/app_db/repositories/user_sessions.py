@@ -38,8 +38,8 @@ class Rotation:
     idle_expires_at: datetime
 
 
-# These run on every request: built once, because building a select costs more CPU than running it, and over the
-# tables' columns, because the ORM's own way to columns costs a third more.
+# Both statements are built once, because building a select costs more CPU than running it. `_AUTHENTICATE`, which runs
+# on every request, uses the columns of the tables, because attributes of the models cost a third more.
 _USERS, _SESSIONS = User.__table__.c, UserSession.__table__.c
 _AUTHENTICATE = (
     select(
@@ -65,8 +65,8 @@ _AUTHENTICATE = (
 )
 
 _IS_CURRENT = UserSession.refresh_counter == bindparam("counter")
-# A waiter on the row lock sees the row as its predecessor left it, so the same condition that rotates for the
-# first of N parallel refreshes finds the other N - 1 within the grace, and all get the same successor.
+# A statement that has waited for the row lock sees the row as the one before has left it. So the first of N parallel
+# refreshes rotates, the other N - 1 match the condition with the grace, and all get the same successor.
 _ROTATE = (
     update(UserSession)
     .where(
@@ -122,10 +122,10 @@ class UserSessionRepository:
     async def rotate(
         self, session_id: UUID, *, counter: int, key_id: str, now: datetime | None, grace: timedelta, idle: timedelta
     ) -> Rotation | None:
-        """Make the successor of refresh token `counter` the current one, atomically; within `grace`, again.
+        """Make the successor of refresh token `counter` the current one, atomically; repeatable within `grace`.
 
-        N concurrent calls with one counter return one and the same rotation. None means that this token is not
-        the current one, or that the session has ended or expired.
+        N concurrent calls with one counter return the same rotation. None means that this token is not the current
+        one, or that the session has ended or expired.
         """
         row = (
             await self.session.execute(
@@ -161,7 +161,7 @@ class UserSessionRepository:
     async def end(self, session_id: UUID) -> UUID | None:
         """End one session: no token of its family is accepted from the commit on.
 
-        Returns whose it was; None, which is no error, when it has ended already.
+        Returns the id of its user; None, which is no error, if the session has ended already.
         """
         statement = delete(UserSession).where(UserSession.id == session_id).returning(UserSession.user_id)
         return (await self.session.scalars(statement)).one_or_none()
@@ -182,9 +182,9 @@ class UserSessionRepository:
         return len((await self.session.scalars(delete(UserSession).where(*which).returning(UserSession.id))).all())
 
     async def delete_expired(self, now: datetime | None = None, *, limit: int = BATCH) -> int:
-        """Delete up to `limit` sessions that have expired, and return how many they were.
+        """Delete up to `limit` sessions that have expired; return how many.
 
-        Call it again, in a transaction of its own, while it returns `limit`. What somebody else is ending is left to
-        them: waiting for it could be a deadlock.
+        Call it again, in a transaction of its own, while it returns `limit`. Sessions that another transaction has
+        locked are skipped, because waiting for them could deadlock.
         """
         return await delete_batch(self.session, _DELETE_EXPIRED, now=now, limit=limit)

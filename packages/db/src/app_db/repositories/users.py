@@ -79,7 +79,7 @@ class UserRepository:
     async def reset_password(
         self, user_id: UUID, *, email: str, password_hash: str, now: datetime | None = None
     ) -> bool:
-        """Replace the hash of the account with this canonical address, which is verified by that; False without it."""
+        """Replace the hash and mark this canonical address as verified; False if it is not that of an enabled account."""
         statement = update(User).where(User.id == user_id, User.email_canonical == email, User.disabled_at.is_(None))
         verified_at = func.coalesce(User.email_verified_at, time_or_now(now))
         values = statement.values(password_hash=password_hash, email_verified_at=verified_at)
@@ -110,9 +110,9 @@ class UserRepository:
         return (await self.session.scalars(statement)).one_or_none()
 
     async def add_new(self, user: User) -> bool:
-        """Insert the user; False, and nothing is changed, when the address has an account already.
+        """Insert the user; return False and change nothing if the address has an account already.
 
-        Waits for a concurrent request that inserts the same address, so afterwards `find_id` finds what it made.
+        Waits for a concurrent request that inserts the same address, so afterwards `find_id` finds that account.
         """
         values = {
             "id": user.id,

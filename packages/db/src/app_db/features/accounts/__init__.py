@@ -1,1 +1,1 @@
-"""Accounts: mails to their owners, links, and what is left when one is deleted."""
+"""Accounts: mails to their owners, links, and the erasure of deleted accounts."""

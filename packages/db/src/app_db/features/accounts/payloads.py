@@ -43,7 +43,7 @@ class OneTimeLink(JobPayload):
 
     kind = "account.link"
     user_id: UUID | None
-    """None when the address has no account: whoever asks must not notice, so there is a job all the same."""
+    """None if the address has no account; the job is enqueued all the same, so that the client cannot tell."""
     purpose: TokenPurpose
 
 

@@ -11,7 +11,7 @@ from app_db.types import new_id
 
 
 class ExportPart(Base):
-    """A piece of a JSON document, which is all pieces of a job in their order. It goes with its user."""
+    """A piece of a JSON document, which is all pieces of a job in their order. It is deleted with its user."""
 
     __tablename__ = "export_parts"
     __table_args__ = (
@@ -23,7 +23,7 @@ class ExportPart(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     job_id: Mapped[UUID]
-    """The job that wrote it. No foreign key: deleting jobs would ask for it each time."""
+    """The job that wrote it. No foreign key, because each deletion of a job would have to check it."""
     number: Mapped[int]
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     content: Mapped[bytes] = mapped_column(LargeBinary)

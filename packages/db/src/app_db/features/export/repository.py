@@ -13,7 +13,7 @@ from app_db.session import Session
 from app_db.types import new_id
 
 KEPT = timedelta(days=1)
-"""For so long an export can be fetched: as long as its job is on record."""
+"""How long an export can be fetched: as long as retention keeps its job."""
 
 _DELETE_EXPIRED = deletion_of_expired("export_parts", column="expires_at")
 
@@ -29,18 +29,18 @@ class ExportRepository:
         await self.session.execute(delete(ExportPart).where(ExportPart.job_id == job_id))
 
     async def add(self, job_id: UUID, number: int, *, user_id: UUID, content: bytes) -> None:
-        """Keep a piece."""
+        """Insert a piece."""
         expires_at = func.now() + KEPT
         values = {"id": new_id(), "job_id": job_id, "number": number, "user_id": user_id, "content": content}
         await self.session.execute(insert(ExportPart).values(**values, expires_at=expires_at))
 
     async def keep_only(self, job_id: UUID, *, user_id: UUID) -> None:
-        """Delete the other exports of this user: the newest has all that they had, and they must not pile up."""
+        """Delete the other exports of this user, so that they do not pile up: the newest has all their data."""
         others = delete(ExportPart).where(ExportPart.user_id == user_id, ExportPart.job_id != job_id)
         await self.session.execute(others)  # guard: test_only_the_newest_export_of_a_user_is_kept
 
     async def sizes_of(self, job_id: UUID, *, user_id: UUID) -> list[int]:
-        """Return the sizes of the pieces of a finished export of this user; none of somebody else's."""
+        """Return the sizes of the pieces of a finished export of this user; an empty list for another's export."""
         is_complete = exists().where(
             Job.id == job_id, Job.owner_id == user_id, Job.state == JobState.COMPLETED, Job.finished_at.is_not(None)
         )
@@ -57,5 +57,5 @@ class ExportRepository:
         return (await self.session.scalars(statement)).one_or_none()
 
     async def delete_expired(self, now: datetime | None = None, *, limit: int = BATCH) -> int:
-        """Delete up to `limit` pieces that have expired, and return how many they were; see `UserSessionRepository`."""
+        """Delete up to `limit` pieces that have expired; return how many. See `UserSessionRepository`."""
         return await delete_batch(self.session, _DELETE_EXPIRED, now=now, limit=limit)
