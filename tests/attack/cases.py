@@ -1,4 +1,4 @@
-"""Which tests prove which of the seventy cases: the comments `# case 12` in this folder, and what other suites prove.
+"""The tests that prove each of the seventy cases: marked by `# case 12` in this folder, or listed in ELSEWHERE.
 
 A case that a package or the end-to-end tests already try over the same wire is not tried here again.
 """
@@ -12,7 +12,7 @@ COMMENT = re.compile(r"^# cases? ([0-9, ]+)$\n(?:^[@ )\]].*\n)*^(?:async )?def (
 
 CASES = range(1, 71)
 LATER = {25: "algorithms with public keys: the ring holds HS256 only, one kid has one algorithm"}
-"""What is not offered yet, and so cannot be attacked."""
+"""Cases about features that do not exist yet."""
 
 DIFFERENT = {
     9: "400, but 413 below /auth: a hundred thousand brackets are more than the 64 KiB that are read there at all",
@@ -21,7 +21,7 @@ DIFFERENT = {
     "the connection, so there is one reading and one answer, and nothing behind it is served",
     69: "there is no switch for debugging that could be on, and docs load nothing from elsewhere where they are on",
 }
-"""What is answered otherwise than the case says, because another promise is kept as well."""
+"""Cases whose answer differs from the expected one, because another promise requires it."""
 
 ELSEWHERE: dict[int, tuple[str, ...]] = {
     28: ("test_a_time_that_is_no_time_is_refused",),

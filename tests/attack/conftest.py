@@ -1,8 +1,8 @@
 """Fixtures of the attack suite: `api` and its twin, `connect` for as many attackers as a test needs, `worker`, mail.
 
-The servers are processes, told by their environment that they are behind a proxy on this machine: so each client says
-where it is (`Wire.address`), and the throttles of one test do not bite another. Accounts come from `make_account` of
-app_auth.testing, whose keys the servers share; it registers and verifies them without asking the servers.
+The servers are processes that trust a proxy on this machine, so each client chooses its own address (`Wire.address`),
+and the throttles of one test do not affect another. Accounts come from `make_account` of app_auth.testing, whose keys
+the servers share; it registers and verifies them without asking the servers.
 """
 
 import json
@@ -30,13 +30,13 @@ PUBLIC_BASE_URL = "https://groundwork.test/"
 
 @pytest.fixture(scope="session")
 def environment(auth_settings: AuthSettings, database_settings: DatabaseSettings, valkey_url: str) -> Environment:
-    """What every API process of the suite is told."""
+    """The environment variables of every API process of the suite."""
     rings = {name: ring for name, ring in auth_settings if isinstance(ring, tuple)}
     return {
         "APP_ENV": "test",
         "APP_DATABASE__URL": database_settings.url.get_secret_value(),
         "APP_REDIS__URL": valkey_url,
-        "APP_REDIS__TIMEOUT": "5",  # on a busy machine, too, both servers count together
+        "APP_REDIS__TIMEOUT": "5",  # both APIs count together on a busy machine, too
         "APP_HTTP__TRUSTED_PROXIES": '["127.0.0.1/32"]',
         "APP_AUTH__VERIFICATION": "on",
         "APP_AUTH__BCRYPT_ROUNDS": "4",
@@ -104,20 +104,20 @@ async def ada(make_account: MakeAccount) -> Account:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def ben(make_account: MakeAccount) -> Account:
-    """Another."""
+    """A second account with a verified address."""
     return await make_account(email=an_email())
 
 
 @pytest.fixture
 def mail_sink() -> Iterator[MailSink]:
-    """The mail server of the world."""
+    """The mail server that the worker sends to."""
     with MailSink() as sink:
         yield sink
 
 
 @pytest.fixture
 def worker_environment(environment: Environment, mail_sink: MailSink) -> Environment:
-    """What workers are told."""
+    """The environment variables of the worker."""
     mail = {"APP_MAIL__URL": mail_sink.url, "APP_MAIL__FROM": "Groundwork <hello@groundwork.test>"}
     return {**environment, **mail, "APP_PUBLIC_BASE_URL": PUBLIC_BASE_URL, "APP_WORKER__GRACE": "PT1S"}
 
@@ -131,17 +131,17 @@ def worker(worker_environment: Environment, database: Database, tmp_path: Path) 
 
 
 def ring_variable(ring: tuple[Key, ...]) -> str:
-    """A ring of keys, as its variable takes it."""
+    """A ring of keys, as the value of its environment variable."""
     return json.dumps([{"kid": key.kid, "secret": key.secret.get_secret_value(), "state": key.state} for key in ring])
 
 
 def an_email() -> str:
-    """An address that nobody has."""
+    """A new address."""
     return f"{random.randbytes(6).hex()}@example.test"
 
 
 async def count(database: Database, query: str, *arguments: object) -> int:
-    """What a query that counts says, asked as the owner of the tables."""
+    """Return the result of a query that counts, run as the owner of the tables."""
     connection = await asyncpg.connect(database.settings.direct_dsn)
     counted: int = await connection.fetchval(query, *arguments)
     await connection.close()

@@ -1,4 +1,4 @@
-"""What is in a mail for whoever can read it."""
+"""The mails to an address, and the links and tokens in them."""
 
 import re
 from email.message import EmailMessage
@@ -11,7 +11,7 @@ LINK = re.compile(r"https?://\S+")
 
 
 def mails_to(sink: MailSink, address: str) -> list[EmailMessage]:
-    """Return all mails to an address in whatever spelling, oldest first."""
+    """Return all mails to an address, in upper or lower case, oldest first."""
     return [mail for mail in sink.mails if mail["To"].casefold() == address.casefold()]
 
 

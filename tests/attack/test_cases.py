@@ -1,4 +1,4 @@
-"""Every case is tried, or it is said why not."""
+"""Every case has a test, or a reason why not."""
 
 import re
 

@@ -74,7 +74,7 @@ ADA = {"email": "ada@example.test", "password": "correct horse battery staple"}
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    copy = tmp_path_factory.mktemp("dev") / 'it\'s a "check out"'  # no name of a folder is in the way
+    copy = tmp_path_factory.mktemp("dev") / 'it\'s a "check out"'  # quotes and blanks in a path must not matter
     for folder in ("scripts", "migrations", "packages"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__", "tests"))
     shutil.copy(ROOT / "pyproject.toml", copy)
@@ -155,7 +155,7 @@ def test_it_starts_with_the_example_of_settings_as_it_is_and_with_each_empty_lin
 
 
 def test_what_the_shell_exports_for_others_decides_nothing(checkout: Path, launch: Launch) -> None:
-    """Of libpq and asyncpg, of uvicorn (WEB_CONCURRENCY, UVICORN_PORT), and of HTTP clients."""
+    """Variables of libpq and asyncpg, of uvicorn (WEB_CONCURRENCY, UVICORN_PORT), and of HTTP clients."""
     exported = {"PGSSLMODE": "require", "PGTARGETSESSIONATTRS": "standby", "PGPORT": "1", "WEB_CONCURRENCY": "3"}
     exported |= {
         "UVICORN_WORKERS": "2",
@@ -228,7 +228,7 @@ def test_a_killed_launcher_loses_no_data_and_leaves_nothing_once_it_is_started_a
     again = launch(port=dev.port)
     again.expect("Groundwork answers")
     again.expect("worker_started")
-    assert again.post("/auth/register", ADA) == 409  # she is there already
+    assert again.post("/auth/register", ADA) == 409  # the account exists
     assert again.stop() == 0
 
     assert processes_of(checkout) == []

@@ -17,7 +17,7 @@ HOST = "docs.example.test"  # not localhost, for which Swagger UI makes exceptio
 
 @pytest.fixture(scope="module")
 def documented(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """An API that is reached by a name of its own; its docs need neither Postgres nor Valkey."""
+    """An API that is reached by its own host name; its docs need neither Postgres nor Valkey."""
     key = new_key()
     ring = f'[{{"kid": "{key.kid}", "secret": "{key.secret.get_secret_value()}"}}]'
     environment = {
@@ -37,7 +37,7 @@ def documented(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
 
 @pytest.fixture
 def address(documented: Api) -> str:
-    """The API's address by its name."""
+    """The API's URL with that host name."""
     return documented.url.replace("127.0.0.1", HOST)
 
 
@@ -51,7 +51,7 @@ def operations(documented: Api) -> int:
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Browser]:
-    """A browser that finds nothing but the API."""
+    """A browser that can reach only the API."""
     with open_browser(tmp_path / "profile", host=HOST) as browser:
         yield browser
 
@@ -94,7 +94,7 @@ def test_swagger_ui_has_nothing_to_complain_about(browser: Browser, address: str
 
 
 def press(browser: Browser, form: str, message: str) -> None:
-    """Press the button of a form of the page for links, once it is there, and wait for what comes of it."""
+    """Press the button of a form on the page for links once it is shown, and wait for the message."""
     browser.wait_for(f'document.querySelector("#{form}")?.hidden === false')
     browser.evaluate(f'document.querySelector("#{form} button").click()')
     browser.wait_for(f'document.querySelector("#message").textContent.startsWith("{message}")')

@@ -1,4 +1,4 @@
-"""Hosts are lost one after the other under load: what fails meanwhile says so, and what was accepted is not lost."""
+"""Hosts are lost one after the other under load: failed requests say so, and accepted work is not lost."""
 
 import pytest
 import pytest_asyncio
@@ -6,14 +6,14 @@ import pytest_asyncio
 from .hosts import LOSSES, Play, play
 from .load import CLIENTS
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("hosts")]  # the play is played by the first of them
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("hosts")]  # the first test runs the play for all
 
 UNNOTICED = ["a worker", "Valkey"]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def played(tmp_path_factory: pytest.TempPathFactory) -> Play:
-    """All acts, played once: what each test looks at is another side of them."""
+    """The play, run once; each test checks another side of it."""
     return await play(tmp_path_factory.mktemp("hosts"), aftermath=2)
 
 

@@ -1,6 +1,6 @@
-"""The first process of a container ends when it is told to, at whatever moment.
+"""The first process of a container ends on SIGTERM, at any moment.
 
-The kernel keeps from it each signal that it has no handler for (pid_namespaces(7)), and importing takes a second.
+The kernel drops each signal that this process has no handler for (pid_namespaces(7)), and its imports take a second.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""A disk that is really full, or really read-only: a small one, for one table of the API's database."""
+"""A small disk below one table of the API's database is really full, or really read-only."""
 
 import os
 import shutil
@@ -18,9 +18,9 @@ from .http_site import HttpSite
 
 MIB = 1024 * 1024
 UNAVAILABLE_SECONDS = 6.0
-"""Within so much the API says that its database is away (promised)."""
+"""Seconds within which the API says that its database is unavailable (promised)."""
 ROWS_OF_A_PAGE = 100
-"""More users than fit where there are free places without more room on the disk."""
+"""More users than fit into the pages that the table already has."""
 
 
 @pytest.fixture
@@ -38,18 +38,18 @@ def small_disk(http_site: HttpSite) -> Iterator[Path]:
         shutil.chown(disk, UNPRIVILEGED_USER)
         yield disk
     finally:
-        subprocess.run(["umount", "--lazy", str(disk)], check=True)  # Postgres may still look at it
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)  # Postgres may still have it open
         disk.rmdir()
 
 
 def let_write(disk: Path, *, allowed: bool) -> None:
-    """Remount it, as a kernel does read-only with a file system that it has met errors on."""
+    """Remount the disk: a kernel makes a file system read-only after errors."""
     subprocess.run(["mount", "-o", f"remount,{'rw' if allowed else 'ro'}", str(disk)], check=True)
 
 
 @asynccontextmanager
 async def users_on(site: HttpSite, disk: Path) -> AsyncIterator[None]:
-    """The table of users is on this disk."""
+    """Move the table of users to this disk during the block."""
     await site.do(f"CREATE TABLESPACE small LOCATION '{disk}'")
     try:
         await site.do("ALTER TABLE users SET TABLESPACE small")
@@ -89,7 +89,7 @@ async def test_a_disk_that_is_full_is_an_outage_for_writes_until_it_has_room(
 
 
 async def test_a_file_system_that_became_read_only_is_an_outage(http_site: HttpSite, small_disk: Path) -> None:
-    """PostgreSQL says 42501 of EROFS, as of a missing GRANT (errcode_for_file_access)."""
+    """PostgreSQL reports EROFS as 42501, like a missing GRANT (errcode_for_file_access)."""
     async with users_on(http_site, small_disk):
         await http_site.do("CHECKPOINT")
         let_write(small_disk, allowed=False)
@@ -101,6 +101,6 @@ async def test_a_file_system_that_became_read_only_is_an_outage(http_site: HttpS
 
     assert_problem(refused, 503, "database_unavailable")
     assert refused.elapsed.total_seconds() <= UNAVAILABLE_SECONDS
-    # Postgres opens files to read and write: who has not done so yet cannot read either.
+    # Postgres opens files to read and write, so a backend that has not opened them before cannot read either.
     assert read.status_code in {200, 503}
     assert afterwards.status_code == 201

@@ -1,7 +1,6 @@
-"""What is below the API breaks: it says so, nothing hangs, and it goes on by itself once that is mended.
+"""Postgres or Valkey breaks: the API says so, nothing hangs, and it goes on by itself once the server is back.
 
-Each test leaves its site as it found it, so all share one: that the process was not restarted in between is part of
-what they show.
+Each test leaves the site as it found it, so all share one API process, and thereby show that it needs no restart.
 """
 
 import asyncio
@@ -28,24 +27,24 @@ LETS_NOBODY_IN = {
         f"GRANT CONNECT ON DATABASE {DATABASE} TO PUBLIC",
     ),
 }
-"""By what PostgreSQL answers to who connects: how it is done, and undone."""
+"""By the SQLSTATE with which PostgreSQL refuses connections: the statements that begin and end it."""
 READ_ONLY = f"ALTER ROLE {ROLE} SET default_transaction_read_only = on"
 WRITABLE = f"ALTER ROLE {ROLE} RESET default_transaction_read_only"
 
 CLIENTS = 8
 UNAVAILABLE_SECONDS = 6.0
-"""Within so much the API says that its database is away, whatever is wrong with it (promised)."""
+"""Seconds within which the API says that its database is unavailable, for every kind of fault (promised)."""
 UNREADY_SECONDS = 2.0
-"""Within so much after the database went away its probe says that nothing should be sent here (promised)."""
+"""Seconds from the loss of the database until the readiness probe fails (promised)."""
 BACK_SECONDS = 5.0
-"""So long the first sign-in may take once the database is back (promised)."""
+"""Most seconds of the first sign-in once the database is back (promised)."""
 LIVE_SECONDS = 0.25
-"""For 99 of 100 probes of life. 0.05 is promised: where tests share two processors, others take as much for a turn."""
+"""Most seconds of 99 of 100 liveness probes. 0.05 is promised; the rest is for tests that share two processors."""
 
 
 @pytest.fixture
 def site(http_site: HttpSite) -> HttpSite:
-    """Running, with a user who is signed in."""
+    """A running API with a signed-in user."""
     return http_site
 
 
@@ -123,7 +122,7 @@ async def test_a_server_without_a_free_connection_is_said_to_be_away_until_it_ha
 
 async def test_a_database_that_became_read_only_is_said_to_be_away_and_still_read(site: HttpSite) -> None:
     await site.do(f"{READ_ONLY}; {END_SESSIONS}")
-    await asyncio.gather(site.login(), site.me())  # those that find out that their connection was ended
+    await asyncio.gather(site.login(), site.me())  # these find that their connections were ended
 
     try:
         sign_in, read = await site.login(), await site.me()
@@ -132,7 +131,7 @@ async def test_a_database_that_became_read_only_is_said_to_be_away_and_still_rea
 
     assert_unavailable(sign_in)
     assert read.status_code == 200
-    await asyncio.gather(site.login(), site.me())  # the same again
+    await asyncio.gather(site.login(), site.me())  # as above
     assert (await site.login()).status_code == 200
 
 
@@ -192,18 +191,18 @@ async def test_a_constraint_that_nobody_knows_is_a_fault_after_which_the_connect
 
 
 def assert_unavailable(response: Response) -> None:
-    """Fail unless this is the answer, in time, of an API whose database is away: it says when to try again."""
+    """Fail unless the API says in time that its database is unavailable, and when to try again."""
     assert_problem(response, 503, "database_unavailable")
     assert seconds_of(response) <= UNAVAILABLE_SECONDS
 
 
 def seconds_of(response: Response) -> float:
-    """From the moment when the request was given to the connections, of which it may have to wait for one."""
+    """Seconds of the request, including the wait for a connection of the client."""
     return response.elapsed.total_seconds()
 
 
 async def unready(site: HttpSite) -> Response:
-    """The first answer of a probe that nothing should be sent here, which has to come in time."""
+    """Return the first readiness probe that fails; it has to come within UNREADY_SECONDS."""
     async with asyncio.timeout(UNREADY_SECONDS):
         while (answer := await site.client.get("/probe/ready")).status_code == 200:
             pass
@@ -211,7 +210,7 @@ async def unready(site: HttpSite) -> Response:
 
 
 def connection_of(response: Response) -> object:
-    """The client's end of the open connection that a response came by."""
+    """The client's address on the connection that the response came over."""
     return response.extensions["network_stream"].get_extra_info("client_addr")
 
 
@@ -236,7 +235,7 @@ async def load(site: HttpSite, answers: Counter[int]) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def no_free_connection(site: HttpSite) -> AsyncIterator[None]:
-    """Others have taken all connections that the server has."""
+    """Take all connections of the server during the block."""
     await site.do(END_SESSIONS)
     taken: list[Any] = []  # Any: asyncpg's connection, which has no types
     try:

@@ -1,4 +1,4 @@
-"""Processes of the API end: what they are told to finish is finished in time, what kills them costs little."""
+"""Processes of the API end: SIGTERM costs no request, SIGKILL only those that the process was answering."""
 
 import asyncio
 import signal
@@ -21,16 +21,16 @@ from .proxy import proxied
 WAITING = f"SELECT FROM pg_stat_activity WHERE usename = '{ROLE}' AND wait_event_type = 'Lock'"
 CLIENTS = 8
 DELAY = {"APP_HTTP__DRAIN_DELAY": "3"}
-"""That of production, in which who sends requests has to notice; elsewhere there is none."""
+"""The delay of production, in which proxies notice that the process stops; other environments have none."""
 LONG_SECONDS = 9.0
-"""How long a request still takes when it is told to stop; ten are promised."""
+"""How long a request still takes after SIGTERM; up to ten are promised."""
 EXIT_SECONDS = 12.0
-"""Within so much after SIGTERM the process is gone (promised)."""
+"""Seconds from SIGTERM until the process has ended (promised)."""
 
 
 @pytest.fixture
 def site(http_site: HttpSite) -> HttpSite:
-    """Running, with a user who is signed in."""
+    """A running API with a signed-in user."""
     return http_site
 
 
@@ -59,7 +59,7 @@ async def test_whoever_comes_new_to_a_process_that_is_stopping_is_sent_away(site
     told = [await probe_of_a_newcomer(api)]
     async with AsyncClient(base_url=api.url, timeout=NO_HANG) as client:
         running = asyncio.create_task(slow_login(client, last_part))
-        await site.login(client=client)  # so that the other one is there as well
+        await site.login(client=client)  # so that the slow request has arrived, too
         api.signal(signal.SIGTERM)
         while told[-1] is not None:
             told.append(await probe_of_a_newcomer(api))
@@ -72,7 +72,7 @@ async def test_whoever_comes_new_to_a_process_that_is_stopping_is_sent_away(site
 
 
 async def slow_login(client: AsyncClient, last_part: asyncio.Event) -> Response:
-    """Sign in with a body that ends when it is told to."""
+    """Sign in with a body whose second part is sent once `last_part` is set."""
     body = urlencode({"username": EMAIL, "password": PASSWORD}).encode()
 
     async def parts() -> AsyncIterator[bytes]:
@@ -85,7 +85,7 @@ async def slow_login(client: AsyncClient, last_part: asyncio.Event) -> Response:
 
 
 async def probe_of_a_newcomer(api: Api) -> int | None:
-    """What the probe says over a new connection; None if that is refused, or closed while the door closes."""
+    """Return the status of a probe over a new connection; None if that is refused, or closed without an answer."""
     try:
         async with AsyncClient(base_url=api.url, timeout=NO_HANG) as client:
             return (await client.get("/probe/ready")).status_code
@@ -95,7 +95,7 @@ async def probe_of_a_newcomer(api: Api) -> int | None:
 
 @asynccontextmanager
 async def behind_the_proxy(site: HttpSite, folder: Path) -> AsyncIterator[tuple[Api, Counter[str]]]:
-    """Two processes behind the proxy, under load, of which the first is to be ended; and a count of answers."""
+    """Put load on two processes behind the proxy; give the one that the test ends, and the count of answers."""
     api = site.start_api(**DELAY)
     places = [each.url.removeprefix("http://") for each in (api, site.api)]
     answers: Counter[str] = Counter()
@@ -129,7 +129,7 @@ async def test_a_process_that_is_killed_takes_no_more_along_than_what_it_was_wri
     async with behind_the_proxy(site, tmp_path) as (api, answers):
         api.kill()
 
-    # A read is asked again of the other, unless its answer had begun: the status is with the client by then.
+    # The proxy repeats a read on the other process, unless the client has got the status of the first answer.
     served = {"read 200", "write 201"}
     assert set(answers) <= served | {"read cut short", "write cut short", "write 502", "write not answered"}
     assert answers.total() - sum(answers[kind] for kind in served) <= 2 * CLIENTS

@@ -1,4 +1,4 @@
-"""Jobs end to end: accepted over HTTP, run by worker processes, seen by the user. What is killed loses nothing."""
+"""Jobs end to end: accepted over HTTP, run by worker processes, seen by the user. Killed processes lose nothing."""
 
 import os
 import signal
@@ -129,7 +129,7 @@ async def test_a_tick_fires_once_with_two_worker_processes(start_worker: StartWo
     async with database.sessions.begin() as session:
         await session.execute(text("INSERT INTO job_crons VALUES ('sessions.prune', now() - interval '1 day')"))
     async with database.sessions.begin() as session:
-        # However long the workers take to start on a busy machine.
+        # Hold the lock for as long as the workers take to start.
         await session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         await session.execute(text("SELECT 1 FROM job_crons FOR UPDATE"))
         for _ in range(2):  # both want the tick, and wait for our lock
@@ -214,7 +214,7 @@ async def sign_in(http: AsyncClient, email: str) -> dict[str, str]:
 
 
 async def dispatch_and_die(database: Database, valkey_url: str) -> None:
-    """Do what a worker does that dies when it has moved a job from Postgres to Valkey."""
+    """Move a job from Postgres to Valkey, as a worker does that then dies."""
 
     async with connect(ValkeySettings.model_validate({"url": valkey_url, "timeout": timedelta(seconds=5)})) as valkey:
         delivery_queue = DeliveryQueue(valkey, "default")
@@ -225,7 +225,7 @@ async def dispatch_and_die(database: Database, valkey_url: str) -> None:
 
 
 async def all_jobs_end(database: Database) -> None:
-    """Wait until every job, and so also each that was enqueued last, is through."""
+    """Wait until every job has ended."""
 
     async def no_job_is_open() -> bool:
         return await scalar(database, "SELECT NOT EXISTS (SELECT FROM jobs WHERE finished_at IS NULL)") is True
@@ -234,7 +234,7 @@ async def all_jobs_end(database: Database) -> None:
 
 
 def assert_sent_once(mail_sink: MailSink, address: str) -> None:
-    """To be called when all jobs have ended: what was not sent by then will never be."""
+    """Call this when all jobs have ended, so that no further mail can come."""
     times = len(mail_sink.to(address))
     assert times == 1, f"the mail to {address} was sent {times} times"
 
@@ -245,7 +245,7 @@ async def two_wait_for_a_lock(database: Database) -> bool:
 
 
 async def none_is_left_since(database: Database, began: str) -> bool:
-    """Whether every transaction of a worker that had begun then has ended."""
+    """Whether all transactions of workers that had begun by then have ended."""
     left = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = 'worker' AND xact_start <= '{began}'"
     return bool(await scalar(database, left) == 0)
 

@@ -43,7 +43,7 @@ SETTING = re.compile(r"\bAPP_[A-Z]+(?:_[A-Z]+)*(?:__[A-Z]+(?:_[A-Z]+)*)?\b")
 TEST = re.compile(r"def (test_\w+)")
 
 BACK_AGAIN = "retry $id"
-"""The command before which the mail server of the story comes back."""
+"""The mail server comes back before this command."""
 
 # What differs from run to run in the output that the page shows, and the columns that move with it.
 VOLATILE = re.compile(
@@ -59,13 +59,13 @@ VOLATILE = re.compile(
 
 
 def excerpts() -> list[Block]:
-    """Return the blocks that are pieces of the source."""
+    """Return the blocks that quote the source."""
     return [block for page in PAGES for block in blocks_of(page) if block.kind == ("python", "excerpt")]
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def known(database: Database, make_user: MakeUser) -> Names:
-    """What the code of the page finds without having defined it."""
+    """Names that the code of the page uses without defining them."""
     return {"database": database, "ada": await make_user()}
 
 
@@ -77,7 +77,7 @@ async def test_the_code_of_the_page_about_writing_jobs_runs(known: Names) -> Non
 
 @pytest.fixture
 def mail_sink_to_come() -> MailSink:
-    """A mail server that is away: nobody has started it."""
+    """A mail server that the test starts later."""
     return MailSink()
 
 
@@ -85,7 +85,7 @@ def mail_sink_to_come() -> MailSink:
 def operator(
     api: Api, worker_environment: Environment, mail_sink_to_come: MailSink, tmp_path: Path
 ) -> Iterator[Performer]:
-    """Somebody with a shell on a server where Groundwork is installed."""
+    """A shell on a server where Groundwork is installed."""
     port = str(free_port())
     environment = {
         **reader_environment(),
@@ -188,7 +188,7 @@ def test_the_paths_of_jobs_are_all_on_the_page() -> None:
 
 
 def console_steps(page: Path) -> Iterator[Step]:
-    """Yield the page's commands one by one, with what they print as a pattern."""
+    """Yield the page's commands one by one, with their output as a pattern."""
     for block in blocks_of(page):
         if block.kind[0] == "console":
             for command in commands_of(block.step):

@@ -1,4 +1,4 @@
-"""Where API, metrics and health check listen and ask: `::` means one thing to all three."""
+"""API, metrics and health check mean the same addresses by one host, such as `::`."""
 
 import os
 import subprocess
@@ -54,8 +54,8 @@ def test_api_metrics_and_health_check_mean_the_same_by_a_host(
     start_worker: StartWorker,
     tmp_path: Path,
 ) -> None:
-    """By itself asyncio gives a socket of IPv6 nothing else, and the standard library's servers leave it to the system;
-    an empty host is every address to both (docs.python.org: loop.create_server, socket).
+    """By default asyncio's servers on `::` take no IPv4, and those of the standard library leave that to the system; an
+    empty host means every address to both (docs.python.org: loop.create_server, socket).
     """
     metrics = {"APP_METRICS__ENABLED": "true", "APP_METRICS__HOST": host, "APP_METRICS__PORT": str(free_port())}
     environment = api_environment(database_settings.url.get_secret_value(), valkey_url) | {"APP_HTTP__HOST": host}

@@ -1,4 +1,4 @@
-"""What is in the logs of an API and a worker after a walk through everything, and what is not."""
+"""The logs of an API and a worker after a walk through everything: lines of JSON, with request ids, without secrets."""
 
 import json
 import re
@@ -20,7 +20,7 @@ from .processes import Api, MailSink, Worker, until
 ADA = "ada@example.test"
 PASSWORD, NEXT_PASSWORD, WRONG_PASSWORD = "a very purple horse", "a rather green goose", "not at all her secret"
 TELLING = ("Bearer", "Authorization", "authorization", "$2b$", "bcrypt-sha384$", "postgresql://", ADA)
-"""What would be in a line beside a secret, or beside what is nobody's business."""
+"""Words that would show that a line holds a secret or personal data."""
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def environment(database: Database, database_settings: DatabaseSettings, valkey_
 
 @pytest.fixture
 def api(environment: dict[str, str], tmp_path: Path) -> Iterator[Api]:
-    """An API that logs all that it can, and has its addresses verified."""
+    """An API that logs at DEBUG and verifies addresses."""
     api = Api(env=environment, log=tmp_path / "api.log")
     yield api
     api.stop()
@@ -81,7 +81,7 @@ class Walk:
             self.secrets |= {*self._tokens.values()}
 
     async def link(self, count: int) -> str:
-        """Return the token of the mail that is the `count`th with a link."""
+        """Wait for `count` mails with a link; return the token of the latest."""
 
         def links() -> list[str]:
             texts = [mail.get_body(("plain",)).get_content() for mail in self._mails.to(ADA)]  # type: ignore[union-attr]  # ours have one
@@ -98,7 +98,7 @@ def walk(client: AsyncClient, mail_sink: MailSink) -> Walk:
 
 
 async def register_and_reset(walk: Walk) -> None:
-    """Go through all that takes a password or a link, in ways that succeed and ways that do not."""
+    """Use every route that takes a password or a link, with success and without."""
     await walk.send("POST", "/auth/register", json={"email": ADA, "password": PASSWORD})
     await walk.sign_in(PASSWORD)  # not yet
     verify = await walk.link(1)
@@ -116,7 +116,7 @@ async def register_and_reset(walk: Walk) -> None:
 
 
 async def use_and_leave(walk: Walk) -> None:
-    """Go through all that takes tokens, in ways that succeed and ways that do not."""
+    """Use the routes that take tokens, with success and without."""
     for path in (
         "/auth/me",
         "/auth/sessions",
@@ -178,7 +178,7 @@ async def test_the_request_is_on_the_lines_of_the_jobs_that_it_caused(
     assert has_line(api, lambda line: line["event"] == "request_finished" and line["request_id"] == "the-one")
     (sent,) = [line for line in worker.lines if line["event"] == "job_ended"]
     assert (sent["request_id"], sent["attempt"], sent["queue"]) == ("the-one", 1, "default")
-    assert not [line for line in worker.lines if line["logger"].startswith("arq")]  # it would say the same again
+    assert not [line for line in worker.lines if line["logger"].startswith("arq")]  # arq would log the same again
     assert sent["worker_id"]
     assert sent["job_id"]
 

@@ -1,4 +1,4 @@
-"""deploy/haproxy.cfg in front of a real API: what no application can bound, because it begins with a whole request."""
+"""deploy/haproxy.cfg in front of a real API: limits that an application cannot set, as it gets whole requests only."""
 
 import http.client
 import json
@@ -91,7 +91,7 @@ def test_a_header_without_end_is_cut_off_early(proxy: int) -> None:
         try:
             while sent < 16 * 1024 * 1024:
                 sent += client.send(b"y" * 65536)
-        except OSError:  # closed, with what we had still to send
+        except OSError:  # closed before all was sent
             pass
 
     assert sent < 16 * 1024 * 1024

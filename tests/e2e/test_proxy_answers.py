@@ -1,4 +1,4 @@
-"""What deploy/haproxy.cfg says itself: as the API would have said it, also to pages of other origins."""
+"""The answers that deploy/haproxy.cfg gives itself: problems like the API's, readable by pages of other origins."""
 
 import json
 import socket
@@ -29,7 +29,7 @@ OWN = {
 
 
 GIVES_FILES = (3, 3)
-"""The release from which on HAProxy gives the file for what its parser refuses (its issue 3032, mux_h1.c)."""
+"""The first release of HAProxy that sends the error file when its parser refuses (its issue 3032, mux_h1.c)."""
 REFUSED_BY_THE_PARSER = {
     "a malformed name": (HEAD + "B@d name: x\r\n\r\n", 400),
     "two lengths": (HEAD + "Content-Length: 5\r\nContent-Length: 6\r\n\r\n", 400),
@@ -38,7 +38,7 @@ REFUSED_BY_THE_PARSER = {
     "40 KiB of target": (HEAD.replace("live", "y" * 40960) + "\r\n", 414),
     "another transfer coding": (HEAD + "Transfer-Encoding: gzip, chunked\r\n\r\n", 422),
 }
-"""With the status of the newer releases: older ones say 400 of what is too long."""
+"""With the status of newer releases: older ones answer 400 where the request is too long."""
 
 
 def parsed(answer: bytes) -> tuple[int, dict[str, str], bytes]:
@@ -50,14 +50,14 @@ def parsed(answer: bytes) -> tuple[int, dict[str, str], bytes]:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The port of an HAProxy without any API behind it, which knows two origins."""
+    """The port of an HAProxy without any API behind it, which allows two origins."""
     with proxied("127.0.0.1:1", log=tmp_path_factory.mktemp("proxy") / "log", origins=ORIGINS) as port:
         yield port
 
 
 @pytest.mark.parametrize(("head", "status"), OWN.values(), ids=OWN)
 def test_what_the_proxy_says_itself_can_be_read_by_a_page_that_may_ask(alone: int, head: str, status: int) -> None:
-    """Fetch, 3.3.4: without these fields a page learns nothing but that something failed."""
+    """Fetch, 3.3.4: without these fields a page learns only that the request failed."""
     answer = exchange(alone, f"{head}Origin: {ORIGIN}\r\n\r\n".encode())
 
     found, headers, body = parsed(answer)
@@ -83,7 +83,7 @@ def test_what_the_proxy_says_itself_is_not_for_other_pages(alone: int, origin: s
 def test_what_the_parser_of_the_proxy_refuses_is_a_problem_where_the_release_can(
     alone: int, head: str, status: int
 ) -> None:
-    """What it says then is as it was when HAProxy started: without an id, and for pages of all origins."""
+    """HAProxy reads this answer when it starts, so it has no request id and is readable by pages of all origins."""
     found, headers, body = parsed(exchange(alone, head.encode()))
 
     if release() < GIVES_FILES:
@@ -99,7 +99,7 @@ def test_what_the_parser_of_the_proxy_refuses_is_a_problem_where_the_release_can
 
 
 def test_no_request_has_the_target_of_an_options(alone: int) -> None:
-    """2.6 leaves it to us, the parser of newer releases refuses it."""
+    """HAProxy 2.6 leaves the refusal to our rules; the parser of newer releases refuses."""
     found, headers, _ = parsed(exchange(alone, f"{HEAD.replace('/probe/live', '*')}\r\n".encode()))
 
     assert (found, headers["content-type"]) == (400, "application/problem+json")
@@ -112,7 +112,7 @@ def test_the_proxy_offers_the_methods_of_the_api(alone: int) -> None:
 
 
 class Patient(BaseHTTPRequestHandler):
-    """Keeps connections for ever, and says nothing."""
+    """Keeps connections open for ever, and logs nothing."""
 
     protocol_version = "HTTP/1.1"
 
@@ -124,16 +124,16 @@ class Patient(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class Counting(ThreadingHTTPServer):
-    """Knows how many connections are open."""
+    """Counts its open connections."""
 
     open_connections = 0
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing of a connection that was reset."""
+        """Log nothing when a connection was reset."""
 
     def process_request_thread(self, request: object, client_address: object) -> None:
         self.open_connections += 1
@@ -146,7 +146,7 @@ class Counting(ThreadingHTTPServer):
 def test_the_proxy_gives_up_idle_connections_before_the_api_does(tmp_path: Path) -> None:
     """RFC 9112, 9.3.1: a request on a connection that the server is about to close gets no answer.
 
-    nginx and Go's proxies have been reported for it again and again; HAProxy repeats only what it may.
+    Users of nginx and of Go's proxies report it again and again; HAProxy repeats only requests that it may repeat.
     """
     with Counting(("127.0.0.1", 0), Patient) as server, ExitStack() as stack:
         thread = Thread(target=server.serve_forever)
@@ -164,7 +164,7 @@ def test_the_proxy_gives_up_idle_connections_before_the_api_does(tmp_path: Path)
         busiest = server.open_connections
         began = time.monotonic()
 
-        while server.open_connections > 1 and time.monotonic() - began < PATIENCE:  # one may be a check's
+        while server.open_connections > 1 and time.monotonic() - began < PATIENCE:  # one may be that of a health check
             time.sleep(0.1)
 
     assert busiest >= len(clients)

@@ -1,4 +1,4 @@
-"""deploy/haproxy.cfg before two hosts of the API, one of which dies whenever it is asked something."""
+"""deploy/haproxy.cfg in front of two hosts of the API, one of which dies at every request."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ TIMES = 4
 
 
 class Living(BaseHTTPRequestHandler):
-    """Answers."""
+    """Answers each request with 200."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -25,11 +25,11 @@ class Living(BaseHTTPRequestHandler):
     do_POST = do_GET  # noqa: N815  the name that http.server asks for
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class Dying(Living):
-    """Ends the connection instead, but for probes."""
+    """Closes the connection without an answer, except to probes."""
 
     def do_GET(self) -> None:
         if self.path.startswith("/probe/"):

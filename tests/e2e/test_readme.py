@@ -1,8 +1,8 @@
-"""The README works as it is written, and what the pages about the design say of the source is still so.
+"""The README works as it is written, and the pages about the design quote the source as it is.
 
 Every block of README.md and of the tour after it that a reader types is performed on a copy of the checkout, `make dev`
-included, and its output compared with the one shown. Two are not: the copy stands for the clone, and `make test` is the
-command that runs the tests; tests/e2e/test_dev.py covers how `make dev` starts, stops and fails.
+included, and its output compared with the one shown. Two are left out: the copy stands for the clone, and `make test`
+is the command that runs the tests; tests/e2e/test_dev.py covers how `make dev` starts, stops and fails.
 """
 
 import re
@@ -55,7 +55,7 @@ ADR = re.compile(r"\bADR-(\d{4})\b")
 
 
 def commands_one_by_one(page: Path) -> Iterator[Step]:
-    """Yield the page's commands, with what they print as a pattern."""
+    """Yield the page's commands, with their output as a pattern."""
     for step in steps_of(page):
         for command in commands_of(step):
             if command.text not in NOT_PERFORMED:
@@ -63,12 +63,12 @@ def commands_one_by_one(page: Path) -> Iterator[Step]:
 
 
 def only_looks(step: Step) -> bool:
-    """Whether the command may be repeated until what it looks at is there."""
+    """Whether the command changes nothing, so that it may be repeated."""
     return step.action is Action.RUN and not re.search(r" -d |-X POST", step.text)
 
 
 def perform(performer: Performer, step: Step) -> None:
-    """Do a step, and look again while the worker is still at it."""
+    """Do a step; repeat one that changes nothing until its output is as shown."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
@@ -92,7 +92,7 @@ def excerpts_of(page: Path) -> Iterator[tuple[str, str]]:
 
 
 def found_in_source(path: str) -> list[Path]:
-    """Return the files that a page means: from the root of the checkout, or from the inside of a package or folder."""
+    """Return the files that a path on a page may mean, relative to the root, a package, docs/* or scripts."""
     places = (
         ROOT,
         *ROOT.glob("packages/*/src"),
@@ -104,7 +104,7 @@ def found_in_source(path: str) -> list[Path]:
 
 
 def is_there(page: Path, file: str, anchor: str | None) -> bool:
-    """Return whether a page may link to this heading of this file, or to any of its own if none is named."""
+    """Return whether the target of a page's link exists: this file, or the page itself, with this heading if named."""
     target = page.parent / file if file else page
     if anchor is None or not target.is_file():
         return target.exists()

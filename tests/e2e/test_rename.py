@@ -14,7 +14,7 @@ import pytest
 pytestmark = pytest.mark.timeout(900)
 
 ROOT = Path(__file__).parents[2]
-# What a developer's shell has, and none of what the surrounding run of pytest added.
+# The variables of a developer's shell, without those that the surrounding run of pytest added.
 ENVIRONMENT: Mapping[str, str] = (
     {
         name: value

@@ -1,4 +1,4 @@
-"""Stale reads where a real standby follows a real primary: who answers them, and what becomes of them without one."""
+"""Stale reads with a real primary and a real standby: which server answers, and what happens when one is lost."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -25,7 +25,7 @@ from .replication import Primary, Standby, dsn_of
 WHO = text("SELECT pg_is_in_recovery(), inet_server_port()")
 
 type Answered = tuple[bool, int]
-"""Whether by a standby, and by which port."""
+"""Whether a standby answered, and on which port."""
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def primary(tmp_path: Path) -> Iterator[Primary]:
 
 @pytest.fixture
 async def standby(primary: Primary, tmp_path: Path) -> AsyncIterator[Standby]:
-    """It cancels at once whatever is in the way of replay."""
+    """A standby that cancels at once each query that delays replay."""
     async with connected(dsn_of(primary)) as connection:
         await connection.execute("ALTER SYSTEM SET max_standby_streaming_delay = 0")
         await connection.execute("CREATE TABLE figures ()")
@@ -48,7 +48,7 @@ async def standby(primary: Primary, tmp_path: Path) -> AsyncIterator[Standby]:
 
 @pytest.fixture
 def environment(primary: Primary, standby: Standby, valkey_url: str) -> Environment:
-    """What an API is told that writes to whichever takes writes, and may read on both; a primary is named first."""
+    """Variables of an API that writes to the server that takes writes and may read on both; the primary comes first."""
     hosts = f"host=127.0.0.1:{primary.port}&host=127.0.0.1:{standby.port}"
     url = f"postgresql://app:{primary.password}@/postgres?{hosts}"
     written = api_environment(f"{url}&target_session_attrs=read-write", valkey_url)
@@ -77,7 +77,7 @@ async def stale_read(database: Database) -> Answered:
 
 
 async def stale_read_in_the_end(database: Database) -> Answered:
-    """As above, once whoever held the connection has been found gone."""
+    """As above, once the API has noticed that the server behind its connection is gone."""
 
     async def read() -> Answered | None:
         with suppress(DatabaseUnavailable):

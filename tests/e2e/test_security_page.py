@@ -28,7 +28,7 @@ VOLATILE = re.compile(
 
 @pytest.fixture
 def shell(database_settings: DatabaseSettings, valkey_url: str, tmp_path: Path) -> Iterator[Performer]:
-    """Somebody with a shell on the server, where the secrets are in the file that the page makes first."""
+    """A shell on the server; the secrets are in the file that the page makes first."""
     environment = {
         **reader_environment(),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -52,7 +52,7 @@ async def test_the_commands_of_the_page_about_security_print_what_it_shows(http:
 
 
 def steps() -> Iterator[Step]:
-    """Yield the page's commands one by one, with what they print as a pattern."""
+    """Yield the page's commands one by one, with their output as a pattern."""
     for block in blocks_of(PAGE):
         if block.kind == ("console",):
             for command in commands_of(block.step):

@@ -1,7 +1,7 @@
-"""What is a row lives by Postgres's clock: processes whose clocks are wrong end nothing early, and keep nothing late.
+"""Rows expire by Postgres's clock: processes whose clocks are wrong end nothing early, and keep nothing too long.
 
-As in the project's own report: a worker that was 15 days ahead deleted living sessions in one `sessions.prune`; one
-that was 31 minutes behind mailed dead links, or completed `email.link` without a mail and without a line.
+Both happened: a worker that was 15 days ahead deleted valid sessions in one `sessions.prune`; one that was 31 minutes
+behind mailed expired links, or completed `email.link` without a mail and without a log line.
 """
 
 import asyncio
@@ -71,7 +71,7 @@ async def test_a_link_lives_as_long_as_it_says(
     done = "SELECT EXISTS (SELECT FROM jobs WHERE kind = 'email.link' AND state = 'completed')"
     await eventually(lambda: one(database, done), "the link has been mailed")
     assert "link_not_mailed" not in worker.output
-    assert len(mail_sink.mails) == 2  # one of them welcomes
+    assert len(mail_sink.mails) == 2  # the other one is the welcome mail
     left = "extract(epoch FROM expires_at - now()) BETWEEN 29 * 60 AND 30 * 60"
     assert await one(database, f"SELECT {left} FROM one_time_tokens")
 
@@ -129,14 +129,14 @@ async def test_an_api_whose_clock_is_wrong_ends_sessions_in_time(shifted_api: Ap
 
 
 WINDOW = 10
-"""Seconds in which two wrong passwords are the last."""
+"""Seconds in which only two wrong passwords are allowed."""
 
 
 @pytest.fixture(params=[(AHEAD, BEHIND), (BEHIND, AHEAD)], ids=["ahead first", "behind first"])
 def differing_apis(
     request: pytest.FixtureRequest, database_settings: DatabaseSettings, valkey_url: str, tmp_path: Path
 ) -> Iterator[list[Api]]:
-    """Two processes with one Valkey, and a clock each."""
+    """Two APIs on one Valkey, whose clocks differ."""
     environment = api_environment(database_settings.url.get_secret_value(), valkey_url)
     environment |= {**NO_LIMITS, "APP_THROTTLE__LOGIN_ACCOUNT": f"2/{WINDOW}s"}
     apis = [Api(env={**environment, **skew(clock)}, log=tmp_path / f"api{clock}.log") for clock in request.param]

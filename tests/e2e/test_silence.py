@@ -1,4 +1,4 @@
-"""A network that forgets connections to Postgres: no FIN, no RST, and new ones are made as ever."""
+"""A network drops open connections to Postgres without FIN or RST, and lets new ones through."""
 
 import asyncio
 import time
@@ -35,7 +35,7 @@ async def timed(ask: Callable[[], Awaitable[Response]]) -> tuple[int, float]:
 
 
 async def silence(site: HttpSite) -> dict[str, list[tuple[int, float]]]:
-    """Return status and seconds of the requests behind it, one after the other: reads, then writes."""
+    """Return status and seconds of each request after the network dropped all connections: reads, then writes."""
     host, _, port = site.role_dsn.rpartition("@")[2].partition("/")[0].partition(":")
     async with Network(host, int(port)).open() as network:
         place = f"127.0.0.1:{network.port}"
@@ -56,7 +56,7 @@ async def silence(site: HttpSite) -> dict[str, list[tuple[int, float]]]:
 
 
 async def test_connections_that_fell_silent_cost_one_wait_a_pool_and_no_request(http_site: HttpSite) -> None:
-    """It was 7 to 9 times a 503 after 5 s for the reads, and then the same for the writes."""
+    """Before, 7 to 9 reads got a 503 after 5 s each, and then as many writes."""
     asked = await silence(http_site)
 
     for name, answers in asked.items():
@@ -66,11 +66,11 @@ async def test_connections_that_fell_silent_cost_one_wait_a_pool_and_no_request(
 
 
 JOBS = 30
-"""So many at once use each connection of a worker."""
+"""So many jobs at once use every connection of a worker."""
 
 
 async def run_jobs(database: Database, user_id: UUID, number: int) -> float:
-    """Enqueue so many mails at once, and return after how many seconds all are sent."""
+    """Enqueue `number` mails at once; return the seconds until all are sent."""
     began = time.monotonic()
     async with database.sessions.begin() as session:
         for _ in range(number):
@@ -86,7 +86,7 @@ async def run_jobs(database: Database, user_id: UUID, number: int) -> float:
 
 
 async def first_job(start_worker: StartWorker, database: Database, user_id: UUID) -> float:
-    """Return how many seconds the first job takes behind it; the worker has its usual lease."""
+    """Return the seconds of the first job after the network dropped all connections, with the usual lease."""
     url = database.settings.sqlalchemy_url
     async with Network(url.host or "", url.port or 5432).open() as network:
         place = url.set(host="127.0.0.1", port=network.port).render_as_string(hide_password=False)

@@ -24,7 +24,7 @@ def port() -> str:
 
 @pytest.fixture
 def watched(start_worker: StartWorker, port: str) -> Worker:
-    """A worker with an open port."""
+    """A worker that serves /metrics and /health."""
     return start_worker(APP_METRICS__ENABLED="true", APP_METRICS__PORT=port)
 
 

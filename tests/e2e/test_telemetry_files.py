@@ -1,4 +1,4 @@
-"""The alert rules and the dashboard, against what an API and a worker really export."""
+"""The alert rules and the dashboard, compared with the metrics that an API and a worker really export."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ PLAIN = re.compile(r'(\w+)="([^"]*)"')
 
 @dataclass(frozen=True)
 class Samples:
-    """What is exported, by the name of a sample."""
+    """The exported sets of labels, by the name of the sample."""
 
     values: dict[str, set[tuple[tuple[str, str], ...]]]
 
@@ -67,7 +67,7 @@ def expressions(rules: list[dict[str, Any]], panels: list[dict[str, Any]]) -> li
 
 @pytest.fixture
 def api(database_settings: DatabaseSettings, valkey_url: str, database: Database, tmp_path: Path) -> Iterator[Api]:
-    """An API with an open port."""
+    """An API that serves /metrics."""
     environment = api_environment(database_settings.url.get_secret_value(), valkey_url)
     api = Api(env=environment | OPEN_PORT, log=tmp_path / "api.log")
     yield api
@@ -93,7 +93,7 @@ def samples_of(*texts: str) -> Samples:
 
 
 def selectors(expression: str) -> Iterator[tuple[str, str]]:
-    """Yield the metrics that an expression names, each with what it wants their labels to be."""
+    """Yield the metrics that an expression names, each with its conditions on labels."""
     for match in SELECTOR.finditer(GROUPING.sub("", expression)):
         yield match[1], match[2] or ""
 

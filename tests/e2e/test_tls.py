@@ -1,4 +1,4 @@
-"""Postgres and Valkey on other machines: they prove who they are, or are told nothing."""
+"""Postgres and Valkey have to prove their identity by TLS before the API or a worker tells them anything."""
 
 import asyncio
 import ssl
@@ -28,16 +28,16 @@ ADA = "ada@example.test"
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Both servers behind TLS, and a process of the API that knows nothing but that."""
+    """Both servers behind TLS, and an API that reaches them only through it."""
 
     postgres: TlsFront
     valkey: TlsFront
     there: Environment
-    """Where the servers are, and how to speak to them."""
+    """The variables with the servers' addresses and the settings of TLS."""
     api: Api
 
     async def readiness(self) -> dict[str, str]:
-        """What the API says of the servers."""
+        """Return the checks of /probe/ready."""
         async with AsyncClient(base_url=self.api.url, timeout=30) as client:
             checks: dict[str, str] = (await client.get("/probe/ready")).json()["checks"]
             return checks
@@ -66,7 +66,7 @@ def open_site(
         certificate.configure_cert(context)
         async with TlsFront(url, context) as postgres, TlsFront(valkey.url, context) as in_front_of_valkey:
             there = {"APP_DATABASE__URL": postgres.url, "APP_REDIS__URL": in_front_of_valkey.url}
-            there["APP_REDIS__TIMEOUT"] = "10"  # Python makes the handshakes, on a machine that is busy
+            there["APP_REDIS__TIMEOUT"] = "10"  # Python's handshakes are slow on a busy machine
             for server in ("DATABASE", "REDIS"):
                 there |= {f"APP_{server}__TLS": "verify-full", f"APP_{server}__CA_PATH": str(ca_path)}
             environment = api_environment("", "") | there | {"APP_AUTH__VERIFICATION": "off"}

@@ -1,4 +1,4 @@
-"""Traces across processes: what a real API and real workers send to a collector."""
+"""Traces across processes: the spans that a real API and real workers send to a collector."""
 
 import asyncio
 import signal
@@ -24,7 +24,7 @@ type StartApi = Callable[[str], Api]
 
 ADDRESS = "ada@example.test"
 FEW = {"OTEL_BSP_MAX_QUEUE_SIZE": "50", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "20"}
-"""So few spans wait for a collector that more than those are soon there."""
+"""A queue of spans so small that a test soon overfills it."""
 STRANGERS_TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
@@ -64,7 +64,7 @@ async def register(api: Api, **headers: str) -> None:
 
 
 def ancestors(span: CollectedSpan, spans: list[CollectedSpan]) -> list[str]:
-    """Return the names of what the span is part of, the nearest first."""
+    """Return the names of the span's ancestors, the nearest first."""
     by_id = {each.id: each for each in spans}
     names = []
     while span.parent_id in by_id:
@@ -142,7 +142,7 @@ async def test_a_job_keeps_its_trace_when_its_worker_is_killed(
     assert (api.stop(), second.stop()) == (0, 0)
 
     (request,), (enqueue,) = collector.named("POST /auth/register"), collector.named("enqueue email.welcome")
-    (run,) = collector.named("run email.welcome")  # what the first had of it died with it
+    (run,) = collector.named("run email.welcome")  # the first worker's span died with it
     assert (run.trace_id, run.parent_id) == (request.trace_id, enqueue.id)
 
 
@@ -157,7 +157,7 @@ async def test_a_frozen_collector_slows_no_request_and_no_end(
         await register(api)
         await until(lambda: mail_sink.to(ADDRESS), "the mail has come")
 
-        # Idle, the end is promised within two seconds; what OpenTelemetry would wait is thirty.
+        # An idle process is promised to end within two seconds; OpenTelemetry alone would wait for thirty.
         for process in (api, worker):
             process.signal(signal.SIGTERM)
         async with asyncio.timeout(12):

@@ -32,7 +32,7 @@ from .http_site import NO_LIMITS
 from .processes import PATIENCE, eventually
 
 REQUESTS = 6000
-"""Some 300 bytes of log each: more than the pipe and what waits for it hold."""
+"""Each logs some 300 bytes: together more than the pipe and the queue in front of it hold."""
 JOBS = 500
 
 type Start = Callable[..., subprocess.Popen[bytes]]

@@ -38,8 +38,8 @@ def test_a_renamed_clone_takes_a_later_version_as_the_page_says(tmp_path: Path) 
         reader(tmp_path, env=ENVIRONMENT, replace={URL: str(groundwork)}) as performer,
     ):
         for step in steps_of(PAGE):
-            if "git fetch" in step.text:  # both have gone on meanwhile
-                # The name is in the lines that Groundwork changes, and the team has changed the same file.
+            if "git fetch" in step.text:  # both have a new commit by then
+                # Groundwork changes a line that holds the renamed name, and the team changes the same file.
                 line = "from app_auth.auth import Auth"
                 commit(groundwork, {"packages/auth/src/app_auth/accounts.py": (line, f"{line}  # new")})
                 commit(

@@ -1,4 +1,4 @@
-"""TLS in front of servers that speak none: those that the tests run have it left out."""
+"""TLS in front of the servers of the tests, which are built without it."""
 
 import asyncio
 import ssl
@@ -7,22 +7,22 @@ from typing import Self
 from urllib.parse import urlsplit
 
 SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
-"""With which a client of Postgres asks for TLS; the server's S is a yes."""
+"""The bytes with which a client of Postgres asks for TLS; the server agrees with S."""
 
 
 class TlsFront:
-    """Passes on to a server what it is told by TLS, at `url`. A client of Postgres has to ask for it first."""
+    """Takes TLS at `url` and forwards the bytes to a server. A client of Postgres has to send SSL_REQUEST first."""
 
     def __init__(self, url: str, context: ssl.SSLContext) -> None:
         self._server_at = urlsplit(url)
         self._context = context
         self._is_postgres = self._server_at.scheme.startswith("postgres")
         self.passed = 0
-        """Bytes from clients who found the certificate good."""
+        """Bytes from clients that accepted the certificate."""
 
     @property
     def url(self) -> str:
-        """The URL with our port, and the name that a good certificate has."""
+        """The server's URL with our port, and the host name of a good certificate."""
         credentials, at, _ = self._server_at.netloc.rpartition("@")
         scheme = self._server_at.scheme.replace("redis", "rediss")
         return self._server_at._replace(scheme=scheme, netloc=f"{credentials}{at}localhost:{self._port}").geturl()
@@ -39,7 +39,7 @@ class TlsFront:
         await self._server.wait_closed()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, EOFError):  # those of a client that does not like what it sees
+        with suppress(OSError, EOFError):  # from a client that rejects the certificate
             if self._is_postgres:
                 if await reader.readexactly(len(SSL_REQUEST)) != SSL_REQUEST:
                     return writer.close()
