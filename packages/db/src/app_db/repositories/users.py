@@ -79,7 +79,7 @@ class UserRepository:
     async def reset_password(
         self, user_id: UUID, *, email: str, password_hash: str, now: datetime | None = None
     ) -> bool:
-        """Replace the hash and mark this canonical address as verified; False if it is not that of an enabled account."""
+        """Replace the hash and verify this canonical address; False if the account has another or is disabled."""
         statement = update(User).where(User.id == user_id, User.email_canonical == email, User.disabled_at.is_(None))
         verified_at = func.coalesce(User.email_verified_at, time_or_now(now))
         values = statement.values(password_hash=password_hash, email_verified_at=verified_at)

@@ -1,1 +1,1 @@
-"""What tests, `make dev` and bench/ share: real servers from wheels, and the pytest plugin."""
+"""Shared by tests and bench/: test databases, checks of jobs and queries, and the pytest plugin."""

@@ -1,4 +1,4 @@
-"""Who may make and drop the test databases of a server that is given to several: one test run at a time (ADR-0010)."""
+"""A lock on a shared server: one test run at a time may make and drop its test databases (ADR-0010)."""
 
 import asyncio
 import socket
@@ -20,10 +20,10 @@ class ServerTaken(Exception):
 
 
 class Claim:
-    """A lock on the server for as long as this process lives; its databases have the same names in every run."""
+    """A lock on the server while this process lives, because the test databases have the same names in every run."""
 
     def __init__(self, server_url: str, *, who: str) -> None:
-        """Take it.
+        """Take the lock.
 
         Raises:
             ServerTaken: says who has it.
@@ -39,7 +39,7 @@ class Claim:
             raise
 
     def release(self) -> None:
-        """Let the next one have it."""
+        """Release the lock for the next test run."""
         with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):  # a server that ended holds nothing
             self._loop.run_until_complete(self._connection.close(timeout=5))
         self._loop.close()

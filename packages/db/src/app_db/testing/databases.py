@@ -73,7 +73,7 @@ async def create_template(server_url: str, *, root: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class AppRole:
-    """A database whose tables belong to `roles.migrator`: as an administrator and as the application sees it."""
+    """A database whose tables belong to `roles.migrator`, with settings for an administrator and the application."""
 
     roles: Roles
     administrator: DatabaseSettings

@@ -1,4 +1,4 @@
-"""The job ledger as tests look at it and move it on; `app_worker.testing` runs the jobs besides."""
+"""Lets tests check the job ledger and make its jobs due; `app_worker.testing` also runs the jobs."""
 
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -34,8 +34,8 @@ async def enqueued[P: JobPayload](where: Database | Session, payload_class: type
     """Return the jobs of this class that have not ended, oldest first; with `fields`, those whose payload has them.
 
     Args:
-        where: a database shows what is committed, a session what its own transaction has enqueued as well.
-        payload_class: what they are for.
+        where: a database, for committed jobs; a session, for jobs that its own transaction has enqueued as well.
+        payload_class: the class of their payloads.
         fields: values of the payload, as they are in Python: `user_id=user.id`.
 
     Example:
@@ -52,7 +52,7 @@ async def enqueued[P: JobPayload](where: Database | Session, payload_class: type
 async def assert_enqueued[P: JobPayload](where: Database | Session, payload_class: type[P], **fields: Any) -> Job:
     """Fail unless exactly one such job has not ended; returns it, to look at its `queue`, `run_at` or `priority`.
 
-    As for `enqueued`; what has been run by `drain` is not waiting any more.
+    Arguments as for `enqueued`; jobs that `drain` has run have ended.
 
     Example:
         job = await assert_enqueued(database, EndSessions, user_id=ada.id)
@@ -66,7 +66,7 @@ async def assert_enqueued[P: JobPayload](where: Database | Session, payload_clas
 
 
 async def refute_enqueued[P: JobPayload](where: Database | Session, payload_class: type[P], **fields: Any) -> None:
-    """Fail if there is such a job that has not ended. As for `enqueued`.
+    """Fail if there is such a job that has not ended. Arguments as for `enqueued`.
 
     Example:
         await refute_enqueued(database, EndSessions, user_id=bob.id)
@@ -96,7 +96,7 @@ async def due_queues(session: Session) -> list[str]:
 
 
 async def make_due(session: Session, *, until: datetime | None = None) -> None:
-    """Let every job that waits for its time, or for its next attempt, be due now; with `until`, if it would be by then.
+    """Make every job due now that waits for its time or its next attempt; with `until`, only those due by then.
 
     They stay in the order in which they would have been due.
     """

@@ -23,7 +23,7 @@ from app_runtime.testing.servers import PostgresServer
 
 
 def factory_modules(package: str) -> list[str]:
-    """Return the names of the modules in which features have fixtures. They are not imported: pytest does it."""
+    """Return the names of the modules in which features have fixtures. pytest imports them later."""
     folders = feature_folders(package)
     return [f"{package}.{folder.name}.factories" for folder in folders if (folder / "factories.py").is_file()]
 
@@ -44,7 +44,7 @@ def pytest_configure_node(node: Any) -> None:  # Any: xdist's WorkerController
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Stop the server that was started for this run, or let the next one have the one that was given."""
+    """Stop the server that this run has started, or release the given server for the next run."""
     if CLAIM in config.stash:
         config.stash[CLAIM].release()
     if POSTGRES in config.stash:
@@ -52,7 +52,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def _server_url(config: pytest.Config) -> str:
-    """Return the server of this run with its migrated template; the first call starts it unless one is given."""
+    """Return the URL of the server, with its migrated template; the first call starts a server unless one is given."""
     if PREPARED_URL not in config.stash:
         if (url := os.environ.get("APP_DATABASE__URL")) is None:
             config.stash[POSTGRES] = PostgresServer.temporary().start()

@@ -1,4 +1,4 @@
-"""Counting what goes to Postgres."""
+"""Counts the statements that go to Postgres."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
