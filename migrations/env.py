@@ -34,30 +34,30 @@ from app_runtime.configuration import PREFIX, Misconfigured, load
 from app_runtime.first_process import end_by_sigterm
 
 KERNEL = SchemaHistory.__module__
-LOCK_KEY = 0x67726F756E64  # any number, as long as it is ours in this database
+LOCK_KEY = 0x67726F756E64  # any number that no other lock in this database has
 LOCK_POLL_SECONDS = 0.25
 LOCK_POLL_WORD = 30.0
-# These may be set in [tool.alembic] of pyproject.toml. The waits of a try are in sum less than one of a request.
+# [tool.alembic] of pyproject.toml may set these. All waits of a try together are shorter than one wait of a request.
 LOCK_TIMEOUT = context.config.get_alembic_option("lock_timeout", "500ms")
 LOCK_TRIES_SECONDS = float(context.config.get_alembic_option("lock_tries_seconds", "600"))
-# Longer than the tries of the one that is waited for.
+# Longer than the tries of the migrator that holds the lock.
 LOCK_WAIT_SECONDS = float(context.config.get_alembic_option("lock_wait_seconds", "900"))
 PAUSES = (1.0, 2.0, 4.0, 8.0)
 LONGEST_PAUSE = 10.0
-# What a database or a role may have set for requests.
+# Lifts limits that a database or a role may have set for requests.
 UNLIMITED = dict.fromkeys(("statement_timeout", "transaction_timeout", "idle_in_transaction_session_timeout"), "0")
 
 
 class MigrationSettings(BaseModel):
-    """Migrations need the database and nothing else of what the applications are given."""
+    """Of all settings of the applications, migrations need only those of the database."""
 
     database: DatabaseSettings
 
 
 def record(ctx: MigrationContext, step: MigrationInfo, heads: set[str], run_args: dict[str, Any]) -> None:
-    """Keep `schema_history` in the transaction of the revision; readiness reads it."""
+    """Write `schema_history` in the transaction of the revision; readiness reads it."""
     if step.is_upgrade:
-        # What is stamped may be on record already.
+        # A revision that is stamped may be on record already.
         row = insert(SchemaHistory).values(revision=step.up_revision_id).on_conflict_do_nothing()
         ctx.execute(row)  # guard: test_an_upgrade_is_on_record
     elif heads:  # the downgrade to nothing has dropped the table
@@ -66,7 +66,7 @@ def record(ctx: MigrationContext, step: MigrationInfo, heads: set[str], run_args
 
 
 def announce(ctx: MigrationContext, step: MigrationInfo, heads: set[str], run_args: dict[str, Any]) -> None:
-    """Say what is done, one line per revision."""
+    """Print one line per revision."""
     word = "upgrade" if step.is_upgrade else "downgrade"
     for script in step.up_revisions:
         assert isinstance(script, Script), "a step has a revision above it"
@@ -74,9 +74,9 @@ def announce(ctx: MigrationContext, step: MigrationInfo, heads: set[str], run_ar
 
 
 def need(ctx: MigrationContext, revision: object, scripts: list[MigrationScript]) -> None:
-    """Set SCHEMA_REVISION to what `alembic revision --autogenerate` writes: that of a feature, or of the kernel.
+    """Set SCHEMA_REVISION of a feature or the kernel to the revision that `alembic revision --autogenerate` writes.
 
-    A revision that changes only tables without a model sets none: it drops those of a removed feature.
+    A revision that changes only tables without a model sets none: it drops the tables of a removed feature.
     """
     changed = {str(getattr(step, "table_name", "")) for step in scripts[0].upgrade_ops_list[0].ops}
     modules = {module_of(table) for table in changed & {*Base.metadata.tables}}
@@ -93,12 +93,12 @@ def module_of(table: str) -> str:
 
 
 def render_item(kind: str, item: object, autogen: object) -> str | Literal[False]:
-    """Write text for our enum columns: a revision must not change when the enum does."""
+    """Render our enum columns as text, because a revision must not change when the enum does."""
     return 'sa.Text(collation="C")' if kind == "type" and isinstance(item, StrEnumText) else False
 
 
 def configure(**options: Any) -> None:
-    """Configure the context with what holds online and offline."""
+    """Configure the context with the options that online and offline runs share."""
     context.configure(
         target_metadata=Base.metadata,
         compare_server_default=True,
@@ -143,7 +143,7 @@ def run_on(connection: Connection) -> None:
 
 
 def wait_for_turn(connection: Connection) -> None:
-    """Take the lock of migrators, with a word each half minute."""
+    """Take the lock of migrators; while another holds it, print a line each half minute."""
     began = said = time.monotonic()
     while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK_KEY}):
         connection.commit()
@@ -158,10 +158,10 @@ def wait_for_turn(connection: Connection) -> None:
 
 
 def is_ahead(connection: Connection) -> bool:
-    """Whether the database has a later revision of our line, so that there is nothing to upgrade.
+    """Return whether a newer release has migrated the database, so that there is nothing to upgrade.
 
-    The release before this one is started again after a rollback: what it needs was applied, and what came after it
-    suits it. Anything else that is not known here is another branch.
+    A rollback of a deploy starts this release on a newer schema: its own revisions were applied, and the newer ones are
+    compatible with it. Any other unknown revision is from another branch.
     """
     unknown = [revision for revision in context.get_context().get_current_heads() if not is_known(revision)]
     if not unknown or running() == "do_stamp":
@@ -181,7 +181,7 @@ def is_ahead(connection: Connection) -> bool:
 
 
 def is_known(revision: str) -> bool:
-    """Whether there is a file of this revision."""
+    """Return whether there is a file of this revision."""
     try:
         return context.script.get_revision(revision) is not None
     except CommandError:
@@ -189,25 +189,25 @@ def is_known(revision: str) -> bool:
 
 
 def running() -> str:
-    """Return which function of Alembic's commands runs: of `check` and `revision` it is `retrieve_migrations`."""
+    """Return the name of the function that Alembic's command runs: `retrieve_migrations` for `check` and `revision`."""
     return getattr(context.get_context().opts["fn"], "__name__", "")
 
 
 def targets() -> set[str]:
-    """Return the revisions up to which is to be upgraded."""
+    """Return the revisions to upgrade to."""
     given = context.get_revision_argument()
     return {given} if isinstance(given, str) else set(given or ())
 
 
 def applied(connection: Connection) -> list[str]:
-    """Return what is on record, the oldest first."""
+    """Return the applied revisions, the oldest first."""
     if not inspect(connection).has_table(SchemaHistory.__tablename__):
         return []
     return list(connection.scalars(select(SchemaHistory.revision).order_by(SchemaHistory.applied_at)))
 
 
 def vet(connection: Connection) -> None:
-    """Refuse to build on a database that cannot hold what is written to it, or does not find what is in it."""
+    """Refuse a database whose encoding is not UTF8, or whose indexes may miss rows."""
     if (encoding := connection.scalar(text("SELECT getdatabaseencoding()"))) != "UTF8":
         raise SystemExit(
             f"The encoding of the database is {encoding}, and has to be UTF8: "
@@ -223,9 +223,9 @@ def vet(connection: Connection) -> None:
 
 
 def migrate(connection: Connection) -> None:
-    """Run the revisions. One that cannot have a lock is taken back, and tried again for minutes.
+    """Run the revisions. A revision that gets no lock is rolled back, and tried again for minutes.
 
-    A statement that waits for a lock makes everybody after it wait too: 5 s beside a dump were fourteen answers of 503.
+    A statement that waits for a lock makes all later ones wait too: 5 s beside a dump caused fourteen replies of 503.
     """
     limit = text("SELECT extract(epoch FROM CAST(:value AS interval))").bindparams(value=LOCK_TIMEOUT)
     per_try, deadline = float(connection.execute(limit).scalar_one()), time.monotonic() + LOCK_TRIES_SECONDS

@@ -14,8 +14,8 @@ down_revision: str | None = "6b1f0a9c2d47"
 branch_labels: None = None
 depends_on: None = None
 
-# New tables are the application's to write by default (app_db.roles). These are not: what happened is only added to,
-# and what the migrations keep is for them alone. Nobody is granted anything where there are no such roles.
+# By default the application may write new tables (app_db.roles). Not these: events of the audit are only inserted, and
+# only migrations write their own tables. Without such roles there is no grant, and nothing is revoked.
 RESTRICT = """
 DO $$
 DECLARE
@@ -36,7 +36,7 @@ $$
 
 
 def upgrade() -> None:
-    """Add them."""
+    """Add the tables and columns, and restrict the application's rights."""
     op.create_table(
         "audit_events",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -76,7 +76,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop them."""
+    """Drop the tables and columns."""
     op.drop_column("users", "disabled_at")
     op.drop_column("users", "email_verified_at")
     op.drop_column("user_sessions", "user_agent")

@@ -1,7 +1,7 @@
-"""An index of jobs on their way that only counting can be planned with.
+"""An index of jobs on their way that the planner can use only for counts.
 
-The one before looked cheap for every statement about one job by its id, and beside an open snapshot it was full of dead
-entries: each start of a job read them all. The release before this one counts without the new index, more slowly, and
+The planner also chose the old index for statements about one job by its id, and beside an open snapshot it was full of
+dead entries: each start of a job read them all. The previous release counts without the new index, more slowly, and
 only in queues with a limit.
 
 Revision ID: b81f6d2c9e40
@@ -19,7 +19,7 @@ depends_on: None = None
 
 
 def upgrade() -> None:
-    """Replace it."""
+    """Replace the old index."""
     with op.get_context().autocommit_block():
         op.create_index(
             "ix_jobs_on_their_way",
@@ -34,7 +34,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Bring the old one back."""
+    """Bring the old index back."""
     with op.get_context().autocommit_block():
         op.create_index(
             "ix_jobs_running",

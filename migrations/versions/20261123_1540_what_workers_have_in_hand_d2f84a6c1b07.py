@@ -1,7 +1,7 @@
-"""What each worker has in hand.
+"""The jobs that each worker holds.
 
-No relay takes these from it while it lives. Workers of the release before this one do not say, and lose nothing by it
-that they did not lose before.
+No relay claims these jobs while the worker is alive. Workers of the previous release do not report theirs: relays
+treat them as before.
 
 Revision ID: d2f84a6c1b07
 Revises: b81f6d2c9e40
@@ -19,7 +19,7 @@ depends_on: None = None
 
 
 def upgrade() -> None:
-    """Add the columns; what is stored already gets their defaults without being rewritten."""
+    """Add the columns; existing rows get the defaults without a rewrite."""
     op.add_column("job_workers", sa.Column("holding", postgresql.ARRAY(sa.Uuid()), server_default="{}", nullable=False))
     op.add_column(
         "job_workers",
@@ -28,6 +28,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Forget it."""
+    """Drop the columns."""
     op.drop_column("job_workers", "holds_until")
     op.drop_column("job_workers", "holding")

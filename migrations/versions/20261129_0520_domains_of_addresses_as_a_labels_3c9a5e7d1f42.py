@@ -1,9 +1,9 @@
 """Domains of addresses as A-labels.
 
-Who somebody is was kept with the domain in its own script, folded: straße.de and strasse.de were one. Now it is kept as
-DNS knows it (IDNA2008). All other addresses stay as they are, and are not locked. Links that were mailed to a
-domain of another script before are not valid any more: their owner asks for a new one. A process of the release before
-this one does not find such an account until it is replaced.
+Canonical addresses had the domain in its own script, case-folded: straße.de and strasse.de were one. Now they have it
+as DNS does (IDNA2008). All other addresses stay as they are, and are not locked. Links that were mailed to a domain of
+another script before are not valid any more: their owner asks for a new one. A process of the previous release does not
+find such an account until the process is replaced.
 
 Revision ID: 3c9a5e7d1f42
 Revises: d2f84a6c1b07
@@ -21,8 +21,8 @@ down_revision: str | None = "d2f84a6c1b07"
 branch_labels: None = None
 depends_on: None = None
 
-# In order of their ids, as whoever locks several users would. What is longer in bytes than in characters is not ASCII;
-# straße, however it was written, had become strasse.
+# By id, the order in which transactions lock several users. Text with more bytes than characters is not ASCII. `email`
+# counts too, because straße, in any spelling, had become strasse.
 BEYOND_ASCII = sa.text(
     "SELECT id, email, email_canonical FROM users "
     "WHERE octet_length(email) <> char_length(email) OR octet_length(email_canonical) <> char_length(email_canonical) "
@@ -36,12 +36,12 @@ CHANGE = sa.text(
 
 
 def upgrade() -> None:
-    """Name the domains as DNS does."""
+    """Write the domains as DNS does."""
     _change(BEYOND_ASCII, _with_a_labels)
 
 
 def downgrade() -> None:
-    """Name them in their own script again."""
+    """Write the domains in their own script again."""
     _change(WITH_A_LABELS, _folded)
 
 
@@ -56,7 +56,7 @@ def _change(which: sa.TextClause, new_form: Callable[[str, str], str | None]) ->
 
 
 def _with_a_labels(email: str, old: str) -> str | None:
-    """Return the form with A-labels, None where the address as it was written does not explain the old one."""
+    """Return the form with A-labels; None if the domain of `email` does not lead to the old form."""
     local, _, folded = old.rpartition("@")
     domain = _mapped(email.rpartition("@")[2])
     if domain.casefold() != folded:
@@ -70,8 +70,8 @@ def _folded(email: str, old: str) -> str:
 
 
 def _mapped(domain: str) -> str:
-    """Return what IDNA2008 maps this text to (RFC 5895): the standard library itself has only IDNA2003."""
-    # Letter by letter: a whole word would end in another sigma. U+3002 is a full stop, U+FE00 to U+FE0F are nothing.
+    """Return what IDNA2008 maps this text to (RFC 5895), because the standard library has only IDNA2003."""
+    # Letter by letter: lower() of a whole word ends in another sigma. U+3002 is a full stop, U+FE00 to U+FE0F vanish.
     lower = "".join(letter.lower() for letter in domain.replace("\u3002", ".") if not "\ufe00" <= letter <= "\ufe0f")
     mapped = unicodedata.normalize("NFKC", lower)
     return ".".join(map(_u_label, mapped.split(".")))
@@ -84,5 +84,5 @@ def _a_label(label: str) -> str:
 def _u_label(label: str) -> str:
     try:
         return label[4:].encode().decode("punycode") if label.startswith("xn--") else label
-    except ValueError:  # it only looks like one
+    except ValueError:  # it only looks like an A-label
         return label

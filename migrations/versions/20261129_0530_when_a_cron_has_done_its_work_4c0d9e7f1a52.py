@@ -1,6 +1,6 @@
-"""When a job of a cron last did its work, for the alert on retention that stands still.
+"""The time when a job of a cron last did its work, for the alert on retention that stands still.
 
-Workers of the release before this one do not say it: the age grows until one of this release has pruned.
+Workers of the previous release do not record it: the age grows until a worker of this release has pruned.
 
 Revision ID: 4c0d9e7f1a52
 Revises: 3c9a5e7d1f42
@@ -17,7 +17,7 @@ depends_on: None = None
 
 
 def upgrade() -> None:
-    """Add the column; what is stored already gets the time of now without being rewritten."""
+    """Add the column; existing rows get the current time without a rewrite."""
     op.add_column(
         "job_crons",
         sa.Column("done_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
@@ -25,5 +25,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Forget it."""
+    """Drop the column."""
     op.drop_column("job_crons", "done_at")

@@ -1,11 +1,11 @@
 """Addresses are compared by code points.
 
-An index of text in the order of the host's C library is wrong from the day when that library sorts otherwise: an
-address that has an account is not found in it, and can be registered again. The index is made before the column
-changes, so that the column takes it over as it is: nothing is rewritten, and the lock is held for a moment. If it
-cannot be made because an address is there twice, that has happened: delete one of the two, and migrate again.
+An index of text in the order of the host's C library becomes wrong when that library changes its order: an address that
+has an account is not found in it, and can be registered again. The new index is made before the column changes, so that
+the column takes it over: nothing is rewritten, and the lock is held for a moment. If the index cannot be made because
+an address is there twice, it was registered again: delete one of the two accounts, and migrate again.
 
-A column's collation is a part of the type of a result: a connection that is open meanwhile prepares its statement anew.
+A column's collation is a part of the type of a result, so open connections prepare their statements anew.
 
 Revision ID: 3c7e51d8a904
 Revises: 4c0d9e7f1a52
@@ -21,7 +21,7 @@ branch_labels: None = None
 depends_on: None = None
 
 
-# Nothing is rewritten, and a statement that is open prepares itself anew.
+# Nothing is rewritten, and open connections prepare their statements anew.
 COLUMN = """-- squawk-ignore changing-column-type
 ALTER TABLE {table} ALTER COLUMN email_canonical TYPE text COLLATE "{collation}"
 """

@@ -1,8 +1,8 @@
 """Kinds, queues, states and keys of jobs, and all names that are keys, are compared by code points.
 
-The two indexes that can be missed for a while are dropped before and made again afterwards without blocking anybody;
-until then retention and the counting of queues with a limit read the table. The other two are made anew under the lock,
-in a transaction each: some 0.3 s for each million of jobs.
+Two indexes are dropped first and made again at the end, without blocking other transactions; until then retention and
+the counting of queues with a limit read the table. Postgres makes the other two anew under the lock, in a transaction
+each: some 0.3 s for each million of jobs.
 
 Revision ID: 8d10b6f2e7c5
 Revises: 3c7e51d8a904
@@ -18,7 +18,7 @@ branch_labels: None = None
 depends_on: None = None
 
 IGNORE = "-- squawk-ignore changing-column-type\n"
-# By the indexes that are made anew for them.
+# Grouped by the index that Postgres makes anew for them.
 JOBS = (("unique_key", "state"), ("kind", "queue"))
 OTHERS = {
     "users": "role",
@@ -30,7 +30,7 @@ OTHERS = {
 
 
 def upgrade() -> None:
-    """Change them."""
+    """Compare the columns by code points."""
     collate("C")
 
 
@@ -44,7 +44,7 @@ def collate(collation: str) -> None:
     with op.get_context().autocommit_block():
         op.drop_index("ix_jobs_state_kind_finished_at", "jobs", postgresql_concurrently=True, if_exists=True)
         op.drop_index("ix_jobs_on_their_way", "jobs", postgresql_concurrently=True, if_exists=True)
-        # Each a transaction by itself, so that none waits with the lock of another.
+        # Each in a transaction of its own, so that none waits for its lock while it holds another.
         for columns in JOBS:
             op.execute(change("jobs", *columns, collation=collation))
         op.create_index(

@@ -1,8 +1,8 @@
-"""Indexes that lists and counts of jobs are answered from.
+"""Indexes for lists and counts of jobs.
 
-`ix_jobs_ended` replaces the one by state, kind and end: with the queue in it, what a filter may match is known without
-reading the table. The release before this one prunes by it too, only more slowly. `ix_jobs_set_apart` holds what left
-the usual way: no job that is enqueued, runs and completes is ever in it.
+`ix_jobs_ended` replaces the index by state, kind and end: it has the queue too, so that lists and counts find what a
+filter may match without reading the table. The previous release prunes by it too, only more slowly. A job that is
+enqueued, runs and completes is never in `ix_jobs_set_apart`.
 
 Revision ID: 7b2e4d90c6a1
 Revises: 8d10b6f2e7c5
@@ -19,7 +19,7 @@ depends_on: None = None
 
 
 def upgrade() -> None:
-    """Build both while jobs go on, then drop what the first replaces."""
+    """Build both while jobs run, then drop the index that the first replaces."""
     with op.get_context().autocommit_block():
         op.create_index(
             "ix_jobs_ended",
@@ -43,7 +43,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Bring the old one back."""
+    """Bring the old index back."""
     with op.get_context().autocommit_block():
         op.create_index(
             "ix_jobs_state_kind_finished_at",

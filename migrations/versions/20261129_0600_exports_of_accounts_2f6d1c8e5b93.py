@@ -1,4 +1,4 @@
-"""Exports of accounts, in pieces: what is large is no result of a job.
+"""Exports of accounts, in pieces, because they are too large for the result of a job.
 
 Revision ID: 2f6d1c8e5b93
 Revises: 7b2e4d90c6a1
@@ -15,7 +15,7 @@ depends_on: None = None
 
 
 def upgrade() -> None:
-    """Make the table, which is empty, with its indexes."""
+    """Create the table and its indexes."""
     op.create_table(
         "export_parts",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -36,5 +36,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop it."""
+    """Drop the table."""
     op.drop_table("export_parts")

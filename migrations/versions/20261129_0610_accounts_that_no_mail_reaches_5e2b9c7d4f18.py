@@ -1,4 +1,4 @@
-"""Accounts whose mail was refused for good, and by what answer.
+"""Accounts whose mail was refused for good, and the reply of the mail server.
 
 The columns are empty, and nothing is rewritten.
 
@@ -17,12 +17,12 @@ depends_on: None = None
 
 
 def upgrade() -> None:
-    """Add them."""
+    """Add the columns."""
     op.add_column("users", sa.Column("undeliverable_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("users", sa.Column("undeliverable_because", sa.Text(), nullable=True))
 
 
 def downgrade() -> None:
-    """Forget them."""
+    """Drop the columns."""
     op.drop_column("users", "undeliverable_because")
     op.drop_column("users", "undeliverable_at")

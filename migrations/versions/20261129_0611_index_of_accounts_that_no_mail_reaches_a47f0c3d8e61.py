@@ -1,4 +1,4 @@
-"""An index of the accounts that no mail reaches, for operators; it holds few rows and is made beside the writes.
+"""An index of the accounts that no mail reaches, for operators; it holds few rows and is made without blocking writes.
 
 Revision ID: a47f0c3d8e61
 Revises: 5e2b9c7d4f18

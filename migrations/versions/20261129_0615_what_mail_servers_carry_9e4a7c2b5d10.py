@@ -1,6 +1,6 @@
-"""What the mail server of a worker carries.
+"""Whether the mail server of a worker accepts non-ASCII addresses.
 
-Workers of the release before this one do not say, and the API then takes every address, as it did before.
+Workers of the previous release do not record it, and the API then accepts every address, as it did before.
 
 Revision ID: 9e4a7c2b5d10
 Revises: a47f0c3d8e61
@@ -22,5 +22,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Forget it."""
+    """Drop the column."""
     op.drop_column("job_workers", "smtputf8")
