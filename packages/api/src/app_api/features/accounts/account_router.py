@@ -1,4 +1,4 @@
-"""Making an account one's own: registration, the links that are mailed, and the password."""
+"""Routes for registration, mailed links and changes of the password."""
 
 from fastapi import APIRouter, Response
 

@@ -12,7 +12,7 @@ from app_auth.sessions import IssuedTokens
 # Characters. The service has the rules; these limits only bound its input.
 Email = Annotated[str, Field(max_length=320, json_schema_extra={"format": "email"})]
 Password = Annotated[SecretStr, Field(max_length=1024)]
-# The description of the API has the minLength that is set in its place.
+# `describe_passwords` replaces the mark with the `minLength` of the settings.
 NewPassword = Annotated[SecretStr, Field(max_length=1024, json_schema_extra={NEW_PASSWORD: True})]
 
 
@@ -48,7 +48,7 @@ class AccessTokenForm(TokenRequest):
     client_id: Annotated[str, Field(max_length=256)] | None = None
     client_secret: Annotated[SecretStr, Field(max_length=256)] | None = None
 
-    @model_validator(mode="before")  # before what else is missing: another grant has other parameters
+    @model_validator(mode="before")  # before the check for missing ones: another grant has other parameters
     @classmethod
     def _be_a_password_grant(cls, given: object) -> object:
         if isinstance(given, dict) and given.get("grant_type") not in {None, "password"}:

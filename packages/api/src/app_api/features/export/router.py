@@ -60,7 +60,7 @@ async def fetch_export(
 
 
 async def _parts(database: Database, job_id: UUID, *, user_id: UUID, count: int) -> AsyncIterator[bytes]:
-    """Yield the pieces. Each is read by itself: a client that takes its time keeps no connection."""
+    """Yield the pieces. Each is read by itself, so that a slow client keeps no connection to the database."""
     for number in range(count):
         async with database.unit_of_work(read_only=True) as session:
             part = await ExportRepository(session).part_of(job_id, number, user_id=user_id)

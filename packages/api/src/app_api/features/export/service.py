@@ -1,4 +1,4 @@
-"""Asking for an export, and finding it."""
+"""Requests for exports, and their sizes."""
 
 from uuid import UUID
 
@@ -12,11 +12,11 @@ from app_db.jobs.outbox import enqueue
 from app_db.jobs.unique import Unique
 
 BEHIND_MAILS = 9
-"""The priority of exports: whatever else is due in their queue goes first."""
+"""The priority of exports: all other due jobs of their queue go first."""
 
 
 async def request_export(auth: Auth, session: Session, principal: Principal) -> UUID:
-    """Enqueue the collection of all that we hold about the user and return the job's id; of one that is open, its id.
+    """Enqueue a job that collects all data about the user and return its id, or the id of the user's open one.
 
     Raises:
         Throttled: when the user has asked for too many.
@@ -35,7 +35,7 @@ async def sizes_of(session: Session, principal: Principal, job_id: UUID) -> list
     """Return how many bytes each piece of the export has.
 
     Raises:
-        ExportNotFound: it is not there, not finished, or somebody else's.
+        ExportNotFound: the export does not exist, is not finished, or is somebody else's.
     """
     sizes = await ExportRepository(session).sizes_of(job_id, user_id=principal.user_id)
     if not sizes:

@@ -63,7 +63,7 @@ async def cancel(session: Session, principal: Principal, job_id: UUID) -> JobDet
 
     Raises:
         NotFound: there is no such job, or it is another's.
-        JobIsFinal: it has ended otherwise.
+        JobIsFinal: it has ended in another way.
     """
     await _visible(session, principal, job_id)  # guard: test_the_job_of_another_cannot_be_cancelled
     await control.cancel(session, job_id)

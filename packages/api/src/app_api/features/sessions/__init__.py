@@ -1,1 +1,1 @@
-"""Login sessions over HTTP: seen and ended by their owner; app_auth is the service."""
+"""Login sessions over HTTP: their owner lists and ends them; app_auth is the service."""

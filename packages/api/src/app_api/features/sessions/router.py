@@ -1,4 +1,4 @@
-"""The bearer's login sessions: seen, and ended from the next request on."""
+"""Routes that list the bearer's login sessions, and end them from the next request on."""
 
 from uuid import UUID
 
