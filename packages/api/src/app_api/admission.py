@@ -1,4 +1,4 @@
-"""How many requests run at once, and for how long each."""
+"""Limits how many requests run at once, and for how long."""
 
 import asyncio
 from datetime import timedelta
@@ -13,7 +13,7 @@ from app_db.errors import Unavailable
 
 log = structlog.get_logger(__name__)
 
-# Probes are answered always: a busy process is not dead.
+# Probes are always answered: a busy process is not dead.
 PROBES = frozenset({"/probe/live", "/probe/health", "/probe/ready"})
 
 
@@ -30,10 +30,10 @@ class RequestTimedOut(Unavailable):
 
 
 class Admission:
-    """Refuses a request that would be one too many, and gives up one that takes too long.
+    """Refuses requests beyond `max_requests`, and gives up requests that take too long.
 
-    It stands behind the reading of the body, so that neither idle sockets nor slow clients take a place. Once the
-    process is `stopping`, a request has a second less than `drain`.
+    It runs after the body was read, so that neither idle sockets nor slow clients take a place. Once the process is
+    `stopping`, a new request has a second less than `drain`.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Admission:
         self.max_requests = max_requests
         self.stopping = stopping
         self.seconds = request_timeout.total_seconds()
-        # Answered before the server gives up, also if it begins when the door is about to close.
+        # So that a request is answered before uvicorn cancels it, even one that begins just before the drain.
         self.last_seconds = min(self.seconds, max(drain.total_seconds() - 1, 1))
         self._running = 0
 
@@ -75,5 +75,5 @@ class Admission:
             if not deadline.expired():
                 raise
             log.warning("request_timed_out", method=scope["method"], path=path_as_it_came(scope))
-            # Of a response that has begun, the server refuses a second start and closes the connection.
+            # If a response has begun, the server refuses this second one and closes the connection.
             await app_error_response(scope, RequestTimedOut())(scope, receive, send)

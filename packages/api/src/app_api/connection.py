@@ -1,4 +1,4 @@
-"""The connection of a client, beyond uvicorn's: when it lingers, what it declines, and what it passes on."""
+"""uvicorn's connection, changed: it cleans up after a reset, declines upgrades and passes on the raw target."""
 
 import re
 from typing import Final
@@ -16,18 +16,18 @@ _ABSOLUTE: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 class HttpConnection(HttpToolsProtocol):
     """uvicorn's connection, on httptools.
 
-    Half a stream must not look like a whole one: httptools answers in chunks even where a proxy speaks HTTP/1.0, so
-    that the missing end shows; uvicorn's other parser, h11, ends such an answer with the connection alone.
+    Half a stream must not look like a whole one. On httptools, uvicorn sends chunks even to a proxy with HTTP/1.0, so
+    that the missing end shows; on its other parser, h11, only the end of the connection ends such a response.
     """
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let go of everything, however the connection ended; uvicorn keeps its timer when it was reset."""
+        """Free everything, however the connection ended; uvicorn keeps the timer of one that was reset."""
         super().connection_lost(exc)
         self._unset_keepalive_if_required()  # guard: test_a_connection_that_was_reset_leaves_nothing_behind
         self.pipeline.clear()
 
     def data_received(self, data: bytes) -> None:
-        """Continue after the offer of another protocol (RFC 9110, 7.8), where uvicorn would stop."""
+        """Parse the data; go on when a client offers another protocol (RFC 9110, 7.8), where uvicorn would stop."""
         self._unset_keepalive_if_required()
         while data:
             try:
@@ -43,7 +43,7 @@ class HttpConnection(HttpToolsProtocol):
                 return
 
     def on_headers_complete(self) -> None:
-        """Hand the request on, with its target as it came."""
+        """Pass the request on, with its raw target."""
         self.scope["state"][TARGET] = self.url
         if not self.url.startswith(b"/"):
             self.url = _in_origin_form(self.url)
@@ -55,9 +55,9 @@ class HttpConnection(HttpToolsProtocol):
         return False
 
     def _decline(self, rest: bytes) -> bytes:
-        """Have the rest read as if nothing had been offered; the parser takes it for the other protocol.
+        """Return the data to parse next; the old parser takes `rest` for the other protocol.
 
-        It has ended the request without its body, so a new parser gets a header that announces the same body.
+        It has ended the request without its body, so a new parser first gets a header that announces the same body.
         """
         announced = [
             (name, value) for name, value in self.scope["headers"] if name in {b"content-length", b"transfer-encoding"}
@@ -111,7 +111,7 @@ def _parser_for(protocol: object) -> httptools.HttpRequestParser:
 
 
 def _in_origin_form(target: bytes) -> bytes:
-    """Return path and query of an absolute target (RFC 9112, 3.2.2), and any other as it is."""
+    """Return path and query of an absolute target (RFC 9112, 3.2.2); return any other target unchanged."""
     absolute = _ABSOLUTE.match(target)
     if absolute is None:
         return target

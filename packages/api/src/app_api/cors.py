@@ -40,7 +40,7 @@ class CorsHeaders:
 
 
 class Preflights(CORSMiddleware):
-    """Answers preflights as Starlette does, with a problem document where one is refused."""
+    """Answers preflights as Starlette does, but refuses them with a problem document."""
 
     def __init__(self, app: ASGIApp, *, origins: Sequence[str]) -> None:
         super().__init__(
@@ -70,10 +70,10 @@ class Preflights(CORSMiddleware):
 
 
 def _asked_for(headers: Headers) -> Headers:
-    """Return the request that a preflight announces, as Starlette reads it.
+    """Return the headers of a preflight in the form that Starlette reads.
 
-    The fields are one list on however many lines, whose empty elements count for nothing (RFC 9110, 5.3 and 5.6.1.2).
-    Whether a page may reach a private network is left to the browser, which may only warn: it is not granted here.
+    All lines of a field are one list, whose empty elements do not count (RFC 9110, 5.3 and 5.6.1.2). A request for
+    access to a private network is left out, so that it is not granted; the browser decides, and may only warn.
     """
     names = ("origin", "access-control-request-method")
     lines = headers.getlist("access-control-request-headers")

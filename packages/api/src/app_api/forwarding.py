@@ -18,7 +18,7 @@ _HOP: Final = re.compile(
 )
 _PAIR: Final = re.compile(rf'(?P<name>{_TOKEN})=(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<token>[^\s",;=]*))')
 _MOST_COMMAS: Final = 8
-"""Of a hop whose quoted values hold commas; our own proxies write addresses, which have none."""
+"""How many commas to try as the start of a hop: quoted values may hold some, the addresses of our own proxies none."""
 
 
 def read_node(text: str | None) -> Address | None:
@@ -40,8 +40,8 @@ def read_node(text: str | None) -> Address | None:
 def hops_of(forwarded_for: Sequence[str], forwarded: Sequence[str]) -> Iterator[str]:
     """Yield the addresses that the proxies recorded, from the last hop, which is nearest to the API, to the client.
 
-    `Forwarded` counts where there is no `X-Forwarded-For`. Each may stand on several lines, which make one list
-    (RFC 9110, 5.3). A hop that names no address is yielded as some other text.
+    `Forwarded` counts only without `X-Forwarded-For`. Several lines of a field are one list (RFC 9110, 5.3). A hop
+    that names no address is yielded as some other text.
     """
     if forwarded_for:
         for text in reversed(",".join(forwarded_for).split(",")):
@@ -59,7 +59,7 @@ def _nodes_of(text: str) -> Iterator[str]:
             hop = text[start + 1 :].strip(" \t")
             if _HOP.fullmatch(hop):
                 nodes = [pair for pair in _PAIR.finditer(hop) if pair["name"].lower() == "for"]
-                # Twice is once too often (RFC 7239, 4).
+                # A hop may name `for` only once (RFC 7239, 4).
                 yield _value_of(nodes[0]) if len(nodes) == 1 else ""
                 break
             if start < 0:

@@ -1,4 +1,4 @@
-"""Names of hosts and origins, compared as names: not by their case, their port, or how an address is written."""
+"""Names of hosts and origins, in a form that compares without case, port and the spelling of an address."""
 
 import re
 from functools import lru_cache
@@ -24,7 +24,7 @@ class Authority(NamedTuple):
 
 @lru_cache(maxsize=256)
 def read_authority(text: bytes) -> Authority | None:
-    """Return what a Host header, or the authority of a target, names; None for what no name can be (RFC 9110, 7.2)."""
+    """Return the host and port of a Host header or of a target's authority; None if it is invalid (RFC 9110, 7.2)."""
     parts = _HOST.fullmatch(text.decode("latin-1"))
     if parts is None:
         return None
@@ -40,15 +40,15 @@ def read_authority(text: bytes) -> Authority | None:
 def _canonical(name: str) -> str:
     if name.startswith("["):
         return f"[{IPv6Address(name[1:-1])}]"
-    # A final dot says that the name is complete (RFC 1034, 3.1): of one label there is nothing to complete.
+    # Drop a final dot, which marks a complete name (RFC 1034, 3.1), except behind a single label.
     return name.removesuffix(".") if "." in name[:-1] else name
 
 
 def read_allowed_host(text: str) -> str:
-    """Return the name that a Host header has to have, for one of `APP_HTTP__ALLOWED_HOSTS`.
+    """Return one of `APP_HTTP__ALLOWED_HOSTS` in the form that names of Host headers are compared in.
 
     Raises:
-        ValueError: says why none can ever have it.
+        ValueError: says why no Host header can have this name.
 
     Example:
         >>> read_allowed_host("Bücher.example"), read_allowed_host("::1")
@@ -68,7 +68,7 @@ def read_allowed_host(text: str) -> str:
         if ":" in text:
             raise ValueError("must be a name alone, without a port") from None
     try:
-        # Letters beyond ASCII are sent as A-labels (RFC 5890, 2.3.2.1), which pydantic's parser makes of them.
+        # Clients send letters beyond ASCII as A-labels (RFC 5890, 2.3.2.1); pydantic's parser makes them.
         name = AnyHttpUrl(f"http://{text}/").host or ""
     except ValidationError:
         name = ""
@@ -78,7 +78,7 @@ def read_allowed_host(text: str) -> str:
 
 
 def check_origin(origin: AnyHttpUrl) -> AnyHttpUrl:
-    """Return an origin as browsers send it (RFC 6454, 6.1), for one of `APP_HTTP__CORS_ORIGINS`.
+    """Return one of `APP_HTTP__CORS_ORIGINS` if browsers can send it as an origin (RFC 6454, 6.1).
 
     Raises:
         ValueError: says why no browser ever sends it.

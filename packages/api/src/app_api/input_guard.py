@@ -78,7 +78,7 @@ class InputGuard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        # Of a repeated header the first counts, as for Starlette, so that the checked body is the parsed one.
+        # The first of repeated headers counts, as in Starlette, so that the guard checks the body that is parsed.
         headers: Mapping[bytes, bytes] = dict(reversed(scope["headers"]))
         try:
             _check_target(scope)
@@ -107,12 +107,12 @@ class InputGuard:
         await self.app(scope, replay(body, receive), send)
 
     def _check_query(self, scope: Scope, *, authorized: bool) -> None:
-        if self._queries is None:  # once, as below
+        if self._queries is None:  # once, as in _takes_form
             self._queries = QueryGuard(scope["app"].routes)
         self._queries.check(scope, authorized=authorized)  # guard: test_a_query_parameter_that_is_not_known_is_refused
 
     def _check_body(self, scope: Scope, media_type: bytes, body: bytes) -> None:
-        """Check a body by what it says to be, which must be what the route takes: nothing gets past unchecked."""
+        """Check a body by its media type, which must be the route's, so that no body passes unchecked."""
         if self._takes_form(scope):
             if media_type != b"application/x-www-form-urlencoded":
                 raise FormExpected  # guard: test_what_is_no_form_is_refused_where_a_form_is_asked_for
@@ -143,9 +143,9 @@ def _check_target(scope: Scope) -> None:
 
 
 def _check_framing(scope: Scope, headers: Mapping[bytes, bytes]) -> None:
-    """Refuse what says in two ways how long a body is, or what it is (RFC 9112, 6.1 and 6.3; RFC 9110, 5.3).
+    """Refuse a request that states the length or coding of its body twice (RFC 9112, 6.1 and 6.3; RFC 9110, 5.3).
 
-    Some of it our own parser lets through; another server, or who stands before it, may read the other one.
+    Our own parser lets some of these through; another server or proxy may read the other statement.
     """
     if len(headers) != len(scope["headers"]):
         names = [name for name, _ in scope["headers"] if name in ONCE]

@@ -27,7 +27,7 @@ from app_db.telemetry.tracing import Tracing
 
 log = structlog.get_logger(__name__)
 
-# For answers that no browser is to show, keep, embed or guess the type of (OWASP REST Security Cheat Sheet).
+# Browsers must not show, store or embed these responses, nor guess their type (OWASP REST Security Cheat Sheet).
 SECURITY_HEADERS = (
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -41,10 +41,10 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 class RequestContext:
-    """Gives every request an id and a line in the log, every response its headers, and every fault of ours an answer.
+    """Gives every request an id and a line in the log, every response its headers, and internal errors a response.
 
-    After a fault the connection stays usable. While the process is `stopping`, connections end with their next answer:
-    none is then closed just when its client sends on it.
+    After an internal error the connection stays usable. While the process is `stopping`, each response closes its
+    connection, so that later none is closed just when its client sends on it.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class RequestContext:
             self.traces.name_path(path_as_it_came(scope))  # guard: test_a_span_has_the_path_as_it_came
         answer, began = _Answer(send, lambda headers: self._complete(scope, headers)), time.perf_counter()
         self.metrics.in_flight += 1
-        # get_principal adds the user when it knows them; both end here.
+        # get_principal sets user_id later; both names are unbound when the block ends.
         with structlog.contextvars.bound_contextvars(request_id=request_id, user_id=None):
             try:
                 await self.app(scope, receive, answer.send)
@@ -82,7 +82,7 @@ class RequestContext:
                 await refusal(scope, receive, answer.send)  # guard: test_what_the_end_cuts_off_is_told_to_come_back
             except Exception as error:
                 _hide_values(error)
-                # Starlette would answer, too, but raise on: uvicorn then closes the socket under the next request.
+                # Starlette would answer, too, but raise again: uvicorn then closes the socket under the next request.
                 log.exception("request_failed", method=scope["method"], path=path_as_it_came(scope))
                 if answer.status:
                     raise
@@ -121,10 +121,10 @@ class RequestContext:
 
 
 class _Answer:
-    """One answer on its way out: its status, our header fields, and the end of a stream only when nothing has failed.
+    """Sends one response: notes its status, adds our header fields, and ends a stream only if nothing has failed.
 
-    FastAPI ends a stream of events before it says that their generator has raised (0.165); without its end, and on a
-    closed connection, no client takes half a stream for a whole one.
+    FastAPI (0.165) ends a stream of events before it raises the error of their generator. If the end is missing and
+    the connection closes, no client takes half a stream for a whole one.
     """
 
     def __init__(self, send: Send, complete: Callable[[RawHeaders], RawHeaders]) -> None:
@@ -162,7 +162,7 @@ def _hide_values(error: Exception) -> None:
 def _route_of(scope: Scope) -> str | None:
     """Return the path of the route that took a request, with the prefixes of all routers that it was included by."""
     route = scope.get("route")
-    # FastAPI's own note: a router may be included twice, and its routes know only their own paths.
+    # FastAPI notes it, because a router may be included twice, and its routes know only their own paths.
     context = scope.get("fastapi", {}).get("effective_route_context")
     if context is not None and context.original_route is route:
         route = context  # guard: test_a_router_that_is_included_twice_is_two_routes
@@ -191,7 +191,7 @@ class HeadAsGet:
 class AllowedHosts:
     """Refuses requests for a host that is not ours: links and caches must not be built from a made-up name.
 
-    `hosts` are names as `APP_HTTP__ALLOWED_HOSTS` has them once it was read.
+    `hosts` are names as `read_allowed_host` returns them.
     """
 
     def __init__(self, app: ASGIApp, *, hosts: Sequence[str]) -> None:
@@ -207,7 +207,7 @@ class AllowedHosts:
             except BadRequest as error:
                 await app_error_response(scope, error)(scope, receive, send)
                 return
-            if scope["path"] == "*":  # of the server in general (RFC 9110, 9.3.7); host_of has seen that it is OPTIONS
+            if scope["path"] == "*":  # for the whole server (RFC 9110, 9.3.7); host_of has checked that it is OPTIONS
                 await Response(status_code=204, headers={"Allow": ", ".join(METHODS)})(scope, receive, send)
                 return
         await self.app(scope, receive, send)

@@ -20,7 +20,7 @@ EVERYBODY: tuple[Network, ...] = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
 
 MAX_PROXIES: Final = 1000
-"""Of which it is remembered whether they name clients: more are counted, and not warned of."""
+"""How many proxies to remember: further ones that name no client are counted, but not warned of."""
 
 
 class Origin(NamedTuple):
@@ -36,7 +36,7 @@ class Origin(NamedTuple):
 class ClientAddresses:
     """Determines the origin of requests for the log, and notices a trusted proxy that never sends an address.
 
-    All clients of such a proxy are one to us: they share its throttles, and audit and sessions name the proxy.
+    All clients of such a proxy look like one: they share its throttles, and audit and sessions show its address.
     """
 
     def __init__(self, trusted: tuple[Network, ...], metrics: Metrics) -> None:
@@ -49,7 +49,7 @@ class ClientAddresses:
         if not self._trusted:
             return scope["client"][0] if scope.get("client") else None
         origin = _origin_of(scope, self._trusted)
-        # A proxy that looks whether we live does so for itself.
+        # A proxy sends probes for itself, not for a client.
         if origin.proxy is not None and not is_probe:
             self._notice(origin.proxy, named=origin.named)
         return origin.address
@@ -77,11 +77,11 @@ def read_client(request: Request, *, trusted: tuple[Network, ...]) -> Client:
 def client_address(
     peer: str | None, forwarded_for: Sequence[str], *, trusted: Sequence[Network], forwarded: Sequence[str] = ()
 ) -> str | None:
-    """Return the last address that none of our proxies has, among those that they wrote down.
+    """Return the client's address: the last one in the header that is not a trusted proxy's, or else the peer's.
 
-    `forwarded_for` are the lines of X-Forwarded-For, each with its addresses from the client to us, and `forwarded`
-    those of Forwarded, which count where there are no others. Only a trusted peer is believed. What is no address, and
-    a list without any stranger's, counts as if there were none: the peer counts.
+    `forwarded_for` are the lines of X-Forwarded-For, each with its addresses from the client to us; `forwarded` are
+    those of Forwarded, which count only without the others. Entries are read from the end. The peer's address counts
+    if the peer is not trusted, if all entries are trusted proxies, or if an entry that is no address comes first.
     """
     return _read_origin(peer, hops_of(forwarded_for, forwarded), trusted=trusted).address
 

@@ -1,6 +1,6 @@
-"""Query parameters that a route does not have, or that are given twice: refused by name, never ignored.
+"""Refuses query parameters that a route does not have, or that are given twice, and names them.
 
-A misspelt filter that is ignored lists everything.
+With a misspelt filter ignored, a route would list everything.
 """
 
 import re
@@ -32,7 +32,7 @@ class QueryRule:
     path: re.Pattern[str]
     once: frozenset[str]
     often: frozenset[str]
-    """Lists: given as often as they have entries."""
+    """Lists: given once for each entry."""
     secured: bool
     """Whether a request without credentials is refused anyway."""
 
@@ -47,13 +47,13 @@ class QueryGuard:
         """Check the query of one request; `authorized` is whether it brings credentials of whatever kind.
 
         Raises:
-            InvalidText: it is not UTF-8, escaped: readers keep, drop or replace such bytes, and the filter is another.
+            InvalidText: it is not escaped UTF-8: parsers keep, drop or replace such bytes, which changes the filter.
             ValidationFailed: with each name that is not known here, or is given more than once.
         """
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         matching = (rule for rule in self._rules if method in rule.methods and rule.path.match(scope["path"]))
         rule = next(matching, None)
-        if rule is None or (rule.secured and not authorized):  # a 404, 405 or 401 that comes anyway
+        if rule is None or (rule.secured and not authorized):  # the answer is a 404, 405 or 401 anyway
             return
         try:
             pairs = parse_qsl(scope["query_string"].decode("ascii"), keep_blank_values=True, errors="strict")
@@ -99,7 +99,7 @@ def _with_dependencies(dependant: Dependant) -> Iterator[Dependant]:
 def _names(fields: Iterable[Any]) -> Iterator[tuple[str, bool]]:  # Any: FastAPI's fields have no public type
     for field in fields:
         annotation = field.field_info.annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):  # a model is its fields
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):  # each field is a parameter
             for name, part in annotation.model_fields.items():
                 yield str(part.validation_alias or part.alias or name), _is_list(part.annotation)
         else:

@@ -1,4 +1,4 @@
-"""How the body of a request is read: up to a limit, for so long, and no further once it has been refused."""
+"""Reads the bodies of requests within limits of size and time, and answers clients whose body is refused."""
 
 import asyncio
 from collections.abc import Mapping
@@ -34,12 +34,12 @@ class BodyLimits:
 
 
 async def read_body(scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, limits: BodyLimits) -> bytes:
-    """Return the whole body; one that announces itself as too large is refused unread.
+    """Return the whole body; a body with too large a Content-Length is refused unread.
 
     Raises:
-        PayloadTooLarge: it is larger than `limits` allow, whether or not it said so.
-        SlowBody: it was not there in time, however steadily it came.
-        InvalidLength: it is not as long as it said; a server should not let that through.
+        PayloadTooLarge: it is larger than `limits` allow, whether or not Content-Length said so.
+        SlowBody: it did not arrive in time, however steadily it came.
+        InvalidLength: Content-Length is no number, or not its length; a server should not let that through.
         ClientDisconnect: the client has gone.
     """
     length = headers.get(b"content-length", b"0")
@@ -48,14 +48,14 @@ async def read_body(scope: Scope, headers: Mapping[bytes, bytes], receive: Recei
     except ValueError:
         raise InvalidLength from None
     if not length.isdigit():
-        raise InvalidLength  # 1_0 and +1, which Python takes; guard: test_a_length_that_is_no_number_is_refused
+        raise InvalidLength  # 1_0 and +1, which int() takes; guard: test_a_length_that_is_no_number_is_refused
     max_size = limits.size_for(scope["path"])
     if announced > max_size:
         raise PayloadTooLarge(
             max_bytes=max_size
         )  # guard: test_a_body_that_announces_itself_as_too_large_is_refused_unread
     try:
-        # A timer costs as much as all of this, so there is none if no body follows.
+        # A timer costs as much as the rest of this function, so there is none if no body follows.
         async with asyncio.timeout(limits.seconds if announced or b"transfer-encoding" in headers else None):
             body = await _join(receive, max_size)
     except TimeoutError:

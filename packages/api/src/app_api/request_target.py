@@ -1,4 +1,4 @@
-"""The host and target of a request, which may be stated twice: both must agree (RFC 9112, 3.2 and 3.3)."""
+"""The Host and the target of a request: if both name a host, they must agree (RFC 9112, 3.2 and 3.3)."""
 
 import re
 from typing import Final
@@ -27,7 +27,7 @@ def host_of(scope: Scope) -> str:
 
     Raises:
         InvalidHost: there is not exactly one Host, or it is no name, or the target names another.
-        MalformedRequest: the target is none of the forms that a server is asked by.
+        MalformedRequest: the target has no form that RFC 9112, 3.2 allows here.
     """
     given = [value for name, value in scope["headers"] if name == b"host"]
     # RFC 9112, 3.2: exactly one. A proxy in front might choose the other of two.
@@ -35,13 +35,13 @@ def host_of(scope: Scope) -> str:
     if host is None:
         raise InvalidHost
     target: bytes | None = scope["state"].get(TARGET)
-    if target is not None:  # another server than ours keeps it to itself
+    if target is not None:  # only HttpConnection passes it on
         _check_target(target, host, method=scope["method"])
     return host.name
 
 
 def _check_target(target: bytes, host: Authority, *, method: str) -> None:
-    """Refuse a target of another kind than RFC 9112, 3.2 has for us, and one that is for another host."""
+    """Refuse a target in a form that RFC 9112, 3.2 does not allow here, and one for another host."""
     if b"#" in target:
         raise MalformedRequest  # guard: test_a_target_that_no_client_sends_is_refused
     if target.startswith(b"/") or (target == b"*" and method == "OPTIONS"):
@@ -50,17 +50,17 @@ def _check_target(target: bytes, host: Authority, *, method: str) -> None:
     if absolute is None:
         raise MalformedRequest  # guard: test_a_target_that_no_client_sends_is_refused
     named, port = read_authority(absolute["authority"]), _PORTS[absolute["scheme"].lower()]
-    # RFC 9112, 3.2.2: clients send both alike; one that does not means another reader than us by one of them.
+    # RFC 9112, 3.2.2: clients send the same host in both; if they differ, another server may use the other one.
     if named is None or (named.name, named.port or port) != (host.name, host.port or port):
         raise InvalidHost  # guard: test_a_target_for_another_host_is_refused
 
 
 def check_path(scope: Scope) -> None:
-    """Refuse a path that is not what its escapes say: not every reader decodes what is wrong in the same way.
+    """Refuse a path with invalid escapes, because not every server and proxy decodes them in the same way.
 
     Raises:
         InvalidText: it is not UTF-8.
-        MalformedRequest: an escape is none, or the server has read another path.
+        MalformedRequest: an escape is invalid, or the server has decoded another path.
     """
     raw: bytes | None = scope.get("raw_path")
     if raw is None:
