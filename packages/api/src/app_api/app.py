@@ -35,10 +35,10 @@ def create_app(
 ) -> FastAPI:
     """Build the application; it opens nothing before its lifespan starts.
 
-    Once `stopping` is set it asks to be sent no more requests.
+    Once `stopping` is set, `/probe/ready` fails, so that balancers send no more requests.
 
     Raises:
-        FeatureError: a route asks for a resource that is not there.
+        FeatureError: a route asks for a resource that no feature opens.
     """
     require_resources(ROUTERS, resources)
     stopping, metrics = stopping or Event(), Metrics()
@@ -68,7 +68,7 @@ def create_app(
 
 
 def _telemetry(traces: Tracing) -> TelemetryConfig:
-    """Return what FastAPI is to observe by itself: the span of each request, where traces are on, and nothing else."""
+    """Let FastAPI record the span of each request, if traces are on, and nothing else."""
     return {
         "tracing": traces is not None,
         "tracer_provider": traces.provider if traces else None,

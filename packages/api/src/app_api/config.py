@@ -1,4 +1,4 @@
-"""`python -m app_api config …`: the file of secrets made and rotated, and the settings checked before they serve."""
+"""`python -m app_api config …`: makes and rotates the file of secrets, and checks the settings before they serve."""
 
 import argparse
 import json
@@ -59,7 +59,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Iterator[str]:
-    """Carry it out, yielding the lines to print.
+    """Run the subcommand and yield the lines to print.
 
     Raises:
         Misconfigured: with lines that say what is wrong; then nothing was changed.
@@ -89,7 +89,7 @@ def _check(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _check_worker(environ: Mapping[str, str], env: Environment) -> Iterator[str]:
-    """Read what is given for the worker of mail and links as it does, for most are given one file of settings."""
+    """Check the settings of mail and links as the worker does, because both usually share one file of settings."""
     elsewhere = [*(variable.name for variable in variables(ALL_SETTINGS)), "APP_WORKER__", *OF_FEATURES]
     own = {variable.name for variable in variables(MailAndLinks)}
     given = own & read(own, environ, elsewhere=elsewhere).texts.keys()
@@ -172,7 +172,7 @@ def _is_elsewhere(url: str) -> bool:
     """Whether a database is on another machine, so that its certificate has to be checked.
 
     Raises:
-        Misconfigured: the URL is not one that processes would take.
+        Misconfigured: the applications would not accept the URL.
     """
     try:
         DatabaseSettings.model_validate({"url": url})
@@ -185,10 +185,10 @@ def _is_elsewhere(url: str) -> bool:
 
 
 def _check_redis(url: str, *, tls: str | None) -> None:
-    """Refuse what no process would take that is told the same of TLS.
+    """Refuse a URL that no application with this TLS setting accepts.
 
     Raises:
-        Misconfigured: says why, without the URL.
+        Misconfigured: with the reason, without the URL.
     """
     try:
         ValkeySettings.model_validate({"url": url, "tls": tls})
@@ -202,7 +202,7 @@ def _reason(message: str) -> str:
 
 
 def migrator_file(path: Path) -> Path:
-    """Return where the URL of the role is that runs the migrations: no process that serves may read it."""
+    """Return the file with the URL of the role that runs migrations; no process that serves may read it."""
     return path.with_name(path.name + MIGRATOR_SUFFIX)
 
 
@@ -212,7 +212,7 @@ def _text(ring: tuple[Key, ...]) -> str:
 
 
 def _write_all(files: Mapping[Path, list[str]]) -> None:
-    """Write each of them or none: what is there is left alone the next time, so it must be whole."""
+    """Write all of the files or none: `config init` replaces no existing file, so it must be whole."""
     written: list[Path] = []
     try:
         for path, lines in files.items():
@@ -226,7 +226,7 @@ def _write_all(files: Mapping[Path, list[str]]) -> None:
 
 def _write_new(path: Path, lines: list[str]) -> None:
     try:
-        # "x" and 0600 from the start: it replaces no file, and no other user can read it meanwhile.
+        # "x" replaces no file, and with 0600 from the start no other user can read the new one.
         with open(path, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:  # opener
             try:
                 file.write("".join(f"{line}\n" for line in lines))

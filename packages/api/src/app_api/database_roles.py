@@ -1,4 +1,4 @@
-"""`python -m app_api database roles`: run once by an administrator of the database, and again whenever in doubt."""
+"""`python -m app_api database roles`: an administrator of the database runs it once, and may repeat it."""
 
 import argparse
 from collections.abc import Iterable, Mapping
@@ -38,7 +38,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Iterable[str]:
-    """Carry it out and return the lines to print. It may be repeated, before and after migrations.
+    """Run the subcommand and return the lines to print. May be repeated, before and after migrations.
 
     Raises:
         Misconfigured: with lines that say what is wrong; then nothing was changed.

@@ -1,4 +1,4 @@
-"""Everything that handlers ask for, each declared once."""
+"""The dependencies of route handlers, each declared once."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated
@@ -29,7 +29,7 @@ class Bearer(OAuth2PasswordBearer):
         """Return the token, unverified; None if there is none, or another kind of credentials (RFC 6750, 3.1).
 
         Raises:
-            InvalidToken: there are two such headers, or nothing that any scheme would send.
+            InvalidToken: there are two such headers, or the header has no scheme with credentials.
         """
         match request.headers.getlist("authorization"):
             case [] | [""]:
@@ -47,7 +47,7 @@ _bearer = Bearer(tokenUrl="/auth/access-token")
 async def get_session(request: Request) -> AsyncIterator[Session]:
     """Open the one unit of work of a request; safe methods get the read engine, which cannot write.
 
-    An error may carry a fact that must survive the rollback: it is written once the connection has been given back.
+    The `aftermath` of an error writes facts that must survive the rollback, in a second unit of work.
     """
     database: Database = request.state.database
     request_id: str = request.state.request_id
@@ -97,7 +97,7 @@ async def get_auth(request: Request) -> Auth:
 
 
 AuthDep = Annotated[Auth, Depends(get_auth)]
-"""What the services of app_auth take first: keys and the hashing pool of this process.
+"""The first argument of the services of app_auth: keys and the hashing pool of this process.
 
 Example:
     @router.get("/passwords/shortest")
@@ -142,7 +142,7 @@ Example:
 async def get_principal(request: Request, token: Annotated[str | None, Depends(_bearer)]) -> Principal:
     """Return the principal, by one query that finds session and user together.
 
-    On every request, so nothing is opened for it: no unit of work, and the aliases above are written out (ADR-0033).
+    It runs on every request, so it opens no unit of work and uses no alias from above (ADR-0033).
     """
     if token is None:
         raise Unauthenticated  # guard: test_a_request_without_a_bearer_token_is_not_authenticated

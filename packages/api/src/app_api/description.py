@@ -5,7 +5,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 
 NEW_PASSWORD: Final = "x-new-password"  # noqa: S105  # a mark in a schema
-"""Marks a new password in the schema of a body, until the description has its `minLength` instead."""
+"""Marks a new password in the schema of a body; `describe_passwords` replaces it with `minLength`."""
 
 
 def describe_passwords(app: FastAPI, *, min_length: int) -> None:

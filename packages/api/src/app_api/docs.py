@@ -1,4 +1,4 @@
-"""Swagger UI and ReDoc from assets that we serve: no request leaves the host, and no script stands in the page."""
+"""Swagger UI and ReDoc from assets that we serve: no request leaves the host, and no script is inline."""
 
 from pathlib import Path
 

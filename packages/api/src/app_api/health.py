@@ -34,7 +34,7 @@ PROBE_MILLISECONDS = 60_000
 type Check = Literal["ok", "failed", "refused", "behind", "stopping", "stale"]
 """`refused`: the database answers, but its role may do more than an application in production should.
 
-`stale`, of `indexes`: the server sorts text otherwise than when some of them were made, and they may miss rows.
+`stale`, of `indexes`: the server's collation has changed since some of them were made, and they may miss rows.
 """
 
 
@@ -94,9 +94,9 @@ class ReadinessProbe:
                 self._note_stale(schema.stale_indexes)
                 return "ok" if schema.is_ready else "behind"
         except Misconfigured as error:
-            log.error("database_role_refused", reason=str(error))  # noqa: TRY400  # it is no fault of the code
+            log.error("database_role_refused", reason=str(error))  # noqa: TRY400  # not an error of the code
             return "refused"
-        except Exception:  # any error means no, a missing table schema_history too
+        except Exception:  # any error means failed, a missing table schema_history too
             return "failed"
 
     def _note_stale(self, indexes: list[str]) -> None:

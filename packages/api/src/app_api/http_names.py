@@ -20,11 +20,11 @@ RESPONSE_HEADERS: Final = (
     "WWW-Authenticate",
     "X-Request-ID",
 )
-"""Header fields that such pages may read; openapi.json says which response has which."""
+"""Header fields that pages of other origins may read; openapi.json lists those of each response."""
 
 
 def allowed_methods(request: Request, stated: str) -> set[str]:
-    """Return what RFC 9110, 15.5.6 asks for; FastAPI states the methods of the first route with this path only."""
+    """Return all methods of a path (RFC 9110, 15.5.6); FastAPI states only those of its first route."""
     methods = {*stated.split(", ")}
     for method in {*METHODS} - {"HEAD"} - methods:
         scope = {**request.scope, "method": method}

@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 KINDS = tuple(payload.kind for payload in CATALOG)
 PACKAGES = ("app-runtime", "app-db", "app-auth", "app-api")
 BLOCKED = 3.0
-"""Seconds without a turn of the event loop after which nobody is served: the port for metrics says so."""
+"""Seconds that the event loop may be blocked before the port for metrics reports the process as unhealthy."""
 
 
 class State(TypedDict):
@@ -51,7 +51,7 @@ def lifespan_of(
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
     """Return the lifespan of an application with these settings."""
     vet = None
-    if settings.env is Environment.PRODUCTION:  # main.py asks as well, but the database may be away then
+    if settings.env is Environment.PRODUCTION:  # main.py checks too, but the database may be down then
         vet = refuse_powers  # guard: test_production_serves_nothing_with_a_role_that_may_do_anything
 
     @asynccontextmanager

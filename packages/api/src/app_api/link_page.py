@@ -29,9 +29,9 @@ async def link_style() -> FileResponse:
 
 
 def add_link_page(app: FastAPI, *, at_root: bool, min_length: int) -> None:
-    """Serve the page at `/links`; `at_root` at `/` as well, where links lead, unless Swagger UI is there.
+    """Serve the page at `/links`, and with `at_root` also at `/`, where mailed links lead.
 
-    Swagger UI's own start sends those who come with a link to the page. `min_length` is that of a new password.
+    If Swagger UI is at `/`, its script redirects mailed links to the page. `min_length` is that of a new password.
     """
     page = Template((STATIC / "links.html").read_text()).substitute(min_length=min_length)
 

@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Parse the command line and run the command; without one, serve.
 
     Raises:
-        SystemExit: 2 for bad usage; 1 with lines on standard error, for settings one for each that is not right.
+        SystemExit: 2 for bad usage; 1 with lines on standard error, one for each wrong setting.
     """
     parser = argparse.ArgumentParser(prog="python -m app_api", description="The HTTP API.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
@@ -90,6 +90,6 @@ def _to_serve() -> ApiSettings:
     if settings.env is Environment.PRODUCTION:
         try:
             require_modest_role(settings.database)  # guard: test_production_refuses_a_role_that_may_do_anything
-        except DatabaseUnavailable as error:  # it answers 503 meanwhile, and looks when it connects (lifespan.py)
+        except DatabaseUnavailable as error:  # the API answers 503 until it connects and checks (lifespan.py)
             log.warning("database_role_not_checked", reason=error.reason())
     return settings

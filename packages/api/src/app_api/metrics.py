@@ -17,7 +17,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 COUNTED = frozenset({*METHODS, "OPTIONS"})
 """Methods that have a label of their own."""
 NO_ROUTE = "none"
-"""The label of all paths that nothing is at: there may be any number of them."""
+"""One label for all paths without a route: clients may send any number of them."""
 
 
 class Metrics(Collector):
@@ -28,14 +28,14 @@ class Metrics(Collector):
         self.in_flight = 0
         """Requests that have begun and not ended."""
         self.dependencies: Mapping[str, bool] = {}
-        """Whether each of them answers as it should, as far as somebody looks."""
+        """Whether each dependency works; empty unless `watching` checks them."""
         self.loop = LoopLag()
-        """Whether the event loop turns."""
+        """How long the event loop has been blocked."""
         self._count_requests()
         self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self.registry.register(self)
         for error in _kinds(AppError):
-            self._errors.labels(name_of(error))  # a rate needs the zero that it rises from
+            self._errors.labels(name_of(error))  # a rate needs a series that starts at zero
 
     def _count_requests(self) -> None:
         self._requests = Counter(
@@ -54,11 +54,11 @@ class Metrics(Collector):
         )  # fmt: skip
 
     def finished(self, method: str, route: str | None, status: int, seconds: float) -> None:
-        """Count a request that was answered; 0 is the status of one that was not, since its client went away."""
+        """Count a request that has ended; its status is 0 if its client went away before the answer."""
         key = (method, route or NO_ROUTE, status)
         series = self._series.get(key)
         if series is None:
-            # Known routes and methods make few series; everything else that clients send counts under one name.
+            # Known routes and methods make few series; all others count under one name, as clients may send any.
             labels = (method if method in COUNTED else "other", key[1])
             series = self._requests.labels(*labels, status), self._seconds.labels(*labels)
             if method in COUNTED:
@@ -87,7 +87,7 @@ class AuthCollector(Collector):
         self._auth = auth
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the queue of the hashing pool, hashes of no use, and how often the limits lost Valkey."""
+        """Yield the queue of the hashing pool, unusable hashes, and how often the limits lost Valkey."""
         passwords, shared = self._auth.passwords, self._auth.throttle.shared
         yield GaugeMetricFamily("app_password_hash_threads", "Hashes that can run at once.", passwords.threads)
         yield GaugeMetricFamily("app_password_hashes_waiting", "Hashes that wait for a thread.", passwords.waiting)
@@ -102,7 +102,7 @@ class AuthCollector(Collector):
 
 
 def name_of(error: type[AppError]) -> str:
-    """Return the label of an error: its class, since a `code` may stand for several to tell clients less."""
+    """Return the label of an error, from its class: several classes may share a `code`, to tell clients less."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", error.__name__).lower()
 
 

@@ -8,7 +8,7 @@ from fastapi.routing import APIRoute
 def operation_id(route: APIRoute) -> str:
     """Return `sessions_list` for a function `list_sessions` whose tag is `sessions`.
 
-    A tag may have a part behind a colon: what is below `jobs: operators` belongs to `jobs`.
+    Only the part of a tag before a colon counts: routes with `jobs: operators` belong to `jobs`.
     """
     tag = str(route.tags[0]) if route.tags else ""
     feature = re.sub(r"\W+", "_", tag.partition(":")[0].strip().lower())

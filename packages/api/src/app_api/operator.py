@@ -68,7 +68,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(settings: ApiSettings, arguments: argparse.Namespace, *, stdin: TextIO | None = None) -> str:
-    """Carry it out and return what to print. It needs the database and nothing else; may be repeated.
+    """Run the command and return the text to print. It needs only the database. May be repeated.
 
     Raises:
         SystemExit: with a line that says why nothing was changed.
@@ -174,7 +174,7 @@ def _cursor(text: str) -> Cursor:
 
 
 def read_password(stdin: TextIO) -> str:
-    """Ask for a new password twice, without showing it; from what is no terminal, read one line.
+    """Ask for a new password twice, without showing it; if `stdin` is no terminal, read one line.
 
     Raises:
         SystemExit: when the two differ.

@@ -37,7 +37,7 @@ class PayloadTooLarge(AppError):
 
     @property
     def members(self) -> dict[str, Any]:  # Any: JSON
-        """How large it may be."""
+        """How large a body may be."""
         return {"max_bytes": self.max_bytes}
 
 
@@ -84,7 +84,7 @@ class UnsupportedMediaType(AppError):
 
     code = "unsupported_media_type"
     accepts: ClassVar[tuple[str, str]] = ("Accept", "application/json")
-    """The header field that says what would be taken (RFC 9110, 15.5.16)."""
+    """The header field that says which bodies are accepted (RFC 9110, 15.5.16)."""
 
 
 STATUS_BY_ERROR: Mapping[type[AppError], int] = {

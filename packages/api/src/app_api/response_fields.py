@@ -51,7 +51,7 @@ def describe_fields(names: Iterable[str], *, required: bool = True) -> dict[str,
 
 
 def describe_errors(errors: Iterable[type[AppError]]) -> dict[str, Any]:
-    """Return the `headers` of a status that stands for several errors: required is what all of them carry."""
+    """Return the `headers` of a status that stands for several errors; fields that all of them carry are required."""
     carried = [fields_of(error) for error in errors]
     every, some = frozenset.intersection(*carried), frozenset.union(*carried)
     return describe_fields(every) | describe_fields(some - every, required=False)

@@ -26,7 +26,7 @@ class Endpoint:
     """The file of its router."""
 
     def hides(self, other: "Endpoint") -> bool:
-        """Whether it would take the requests for the other one, if it came first."""
+        """Whether this one, if it came first, would take the requests for the other one."""
         return bool(self.methods & other.methods) and self.pattern.match(other.shape) is not None
 
     def __str__(self) -> str:
@@ -46,7 +46,7 @@ class Routes:
 
 
 def found_routers(package: str) -> Iterator[tuple[str, APIRouter]]:
-    """Yield the routers of features, each the `router` of its file, with the file.
+    """Yield the file of each router of the features, and its `router`.
 
     Raises:
         FeatureError: a folder has none, or a file has no `router`.
@@ -62,12 +62,12 @@ def found_routers(package: str) -> Iterator[tuple[str, APIRouter]]:
 
 
 def in_order(routers: Iterable[tuple[str, APIRouter]]) -> tuple[APIRouter, ...]:
-    """Return the routers so that a fixed path is before a parameter that would take it: `/jobs/queues`, `/jobs/{id}`.
+    """Sort the routers so that a fixed path is before a parameter that would match it: `/jobs/queues`, `/jobs/{id}`.
 
-    Apart from that they stay in their order.
+    Apart from that, they stay in their order.
 
     Raises:
-        FeatureError: two endpoints are the same, or hide each other whatever the order.
+        FeatureError: two endpoints are the same, or hide each other in any order.
     """
     waiting = [Routes(router, (*endpoints_of(router, place),)) for place, router in routers]
     _refuse_clashes(waiting)
@@ -95,7 +95,7 @@ def endpoints_of(router: APIRouter, place: str) -> Iterator[Endpoint]:
 
 
 def _value(parameter: re.Match[str]) -> str:
-    """Return a value of a parameter that no narrower one takes: of a path, it has slashes and nothing between them."""
+    """Return a value that no narrower parameter matches; for `:path`, it is slashes with nothing between them."""
     return "//" if parameter[1] == ":path" else f"{{{parameter[1] or ''}}}"
 
 

@@ -18,7 +18,7 @@ async def seed(settings: ApiSettings) -> list[str]:
     """Create the accounts that are missing, each with its welcome mail, and return a line to print for each.
 
     Raises:
-        SystemExit: outside of development, where made-up accounts would be a door.
+        SystemExit: outside of development, where anybody could use such accounts.
     """
     if settings.env is not Environment.DEVELOPMENT:
         raise SystemExit("seed makes accounts with printed passwords: it runs with APP_ENV=development only")

@@ -30,7 +30,7 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop; a second signal skips the delay.
 
-        Not uvicorn's own handler: that one raises the signal again at the end, which would be a death by signal.
+        uvicorn's own handler would raise the signal again at the end, and the process would die of it.
         """
         if self._stopping.is_set() or not self._delay:
             self.should_exit = True
@@ -38,25 +38,25 @@ class Server(uvicorn.Server):
         self._stopping.set()  # guard: test_a_process_that_is_to_stop_says_so_before_it_closes_its_door
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
-        """Stop, and then wait for no thread: one may hash, or wait for a server that is silent."""
+        """Stop, and then wait for no thread: one may be hashing, or waiting for a silent server."""
         await super().shutdown(sockets)
         end_soon()  # guard: test_a_thread_that_goes_on_does_not_keep_the_api
 
     async def on_tick(self, counter: int) -> bool:
-        """Close the door when the delay is over, or nothing is open any more; uvicorn asks ten times a second."""
+        """Return True, to stop, when the delay is over or the lifespan failed; uvicorn asks ten times a second."""
         due = self._stopping.is_set() and time.monotonic() >= self._stop_at
         return await super().on_tick(counter) or due or self.failed
 
     @property
     def failed(self) -> bool:
-        """Whether an error has ended the lifespan: a task of a resource raised it. Requests would find all closed."""
+        """Whether an error of a resource's task has ended the lifespan, and with it closed what requests need."""
         assert isinstance(self.lifespan, LifespanOn), "server_config says so"
         return self.lifespan.shutdown_failed
 
 
 def _hosts(host: str) -> str | list[str]:
     """Return the addresses to listen on: for `::` alone, asyncio listens on IPv6 only."""
-    return ["::", "0.0.0.0"] if host == "::" else host  # noqa: S104  # as somebody has asked
+    return ["::", "0.0.0.0"] if host == "::" else host  # noqa: S104  # the setting asks for it
 
 
 def serve(settings: ApiSettings) -> None:
@@ -70,7 +70,7 @@ def serve(settings: ApiSettings) -> None:
 
 
 def server_config(app: ASGIApp, http: HttpSettings) -> uvicorn.Config:
-    """Return how uvicorn serves an application; a test that serves one takes the same."""
+    """Return uvicorn's configuration for an application; tests that serve one use the same."""
     keep_alive = math.ceil(http.keep_alive.total_seconds())
     return uvicorn.Config(
         app,

@@ -33,7 +33,7 @@ def _everybody(networks: object) -> object:
 
 
 def _unwrapped(network: Network) -> Network:
-    """Return the IPv4 network that an IPv6 one only wraps: addresses are compared unwrapped, so it would match none."""
+    """Return the IPv4 network that an IPv6 one wraps; unchanged, it would match none of the unwrapped addresses."""
     first = network.network_address
     if isinstance(first, IPv6Address) and first.ipv4_mapped and network.prefixlen >= _WRAPPER:
         return ip_network((first.ipv4_mapped, network.prefixlen - _WRAPPER))
@@ -127,7 +127,7 @@ class ApiSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     def _relax(cls, values: dict[str, Any]) -> dict[str, Any]:  # Any: before validation
         auth, http = values.get("auth"), values.get("http", {})
         if values.get("env") == Environment.DEVELOPMENT and isinstance(auth, dict):
-            # Mail goes nowhere on a laptop, so an account works at once, unless somebody asks for more.
+            # A laptop sends no mail, so an account works at once, unless the settings ask for verification.
             values = {**values, "auth": {"verification": False, **auth}}
         waits = values.get("env", Environment.PRODUCTION) == Environment.PRODUCTION
         if not waits and isinstance(http, dict) and "drain_delay" not in http:
@@ -149,7 +149,7 @@ def _unsafe(settings: ApiSettings) -> Iterator[str]:
     if any(network.prefixlen == 0 for network in http.trusted_proxies):
         yield "APP_HTTP__TRUSTED_PROXIES: must name networks"  # guard: test_production_trusts_some_proxies
     if not settings.auth.verification:
-        # Without it, registration shows who has an account, and takes the addresses of others.
+        # Without it, registration shows who has an account, and accepts the addresses of others.
         yield "APP_AUTH__VERIFICATION: must be on"  # guard: test_production_refuses_addresses_that_nobody_verifies
     yield from settings.database.misfits()  # guard: test_production_refuses_waits_that_do_not_nest
     if http.request_timeout <= settings.database.request_timeout:

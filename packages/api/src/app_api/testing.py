@@ -35,7 +35,7 @@ class SignedIn:
 
 @asynccontextmanager
 async def run_lifespan(app: FastAPI) -> AsyncIterator[State]:
-    """Start and stop the application as a server would, and give what it has opened."""
+    """Start and stop the application as a server would, and yield the state of its lifespan."""
     async with app.router.lifespan_context(app) as state:
         yield cast("State", state)
 
@@ -44,7 +44,7 @@ def client_of(app: FastAPI, state: State) -> AsyncClient:
     """Return a client of an application that is running."""
 
     async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
-        # What a server does with the lifespan's state, and httpx does not.
+        # A server passes on the lifespan's state; httpx does not.
         await app({**scope, "state": dict(state)}, receive, send)
 
     return AsyncClient(transport=ASGITransport(with_state), base_url="http://localhost")
@@ -65,7 +65,7 @@ async def open_client(app: FastAPI) -> AsyncIterator[AsyncClient]:
 
 @contextmanager
 def served(app: FastAPI, *, http: HttpSettings | None = None) -> Iterator[int]:
-    """Serve an application in a thread as its process would, and give the port: for what only a socket shows."""
+    """Serve an application in a thread as its process would, and yield the port, for tests that need a socket."""
     server = uvicorn.Server(server_config(app, http or HttpSettings(port=0)))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -9,7 +9,7 @@ from app_api.health import ReadinessProbe
 from app_api.metrics import Metrics
 
 LOOK = timedelta(seconds=15)
-"""As often as Prometheus asks."""
+"""The usual interval of Prometheus."""
 
 
 @asynccontextmanager
