@@ -180,7 +180,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop all of them."""
+    """Drop every table."""
     op.drop_index(op.f("ix_user_sessions_user_id"), table_name="user_sessions")
     op.drop_index(op.f("ix_user_sessions_idle_expires_at"), table_name="user_sessions")
     op.drop_table("user_sessions")

@@ -13,7 +13,7 @@ URL = "postgresql+groundwork://"
 """For `create_async_engine`, with an `async_creator`."""
 
 
-class Dialect(PGDialect_asyncpg):  # Any below: what SQLAlchemy gives no types
+class Dialect(PGDialect_asyncpg):  # Any below: SQLAlchemy has no types for these
     """Repeats a statement that was prepared before the schema changed, if repeating has no second effect.
 
     That is so for the first statement of a transaction, which is rolled back, and in autocommit for a statement that

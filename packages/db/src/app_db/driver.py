@@ -75,7 +75,7 @@ class TransactionEnded(Exception):
 class DriverConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
     """A connection that raises when a COMMIT did not commit, with the error that caused it."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:  # Any: asyncpg's business
+    def __init__(self, *args: Any, **options: Any) -> None:  # Any: passed on to asyncpg
         super().__init__(*args, **options)
         self.opened_at = self.prepared_at = self.idle_since = time.monotonic()
         """`idle_since`: when a statement succeeded last."""
@@ -149,5 +149,5 @@ def _notice_silence(transport: asyncio.Transport) -> None:
             own.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def _note_loss(connection: Any) -> None:  # Any: what asyncpg hands over
+def _note_loss(connection: Any) -> None:  # Any: of asyncpg
     connection.lost_at = time.monotonic()

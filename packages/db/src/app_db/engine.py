@@ -1,4 +1,4 @@
-"""The two engines of a process: one that writes, one that cannot."""
+"""The engines of a process: one writes, the others cannot."""
 
 import asyncio
 from collections import Counter
@@ -77,7 +77,7 @@ class Database:
 
         Raises:
             DatabaseUnavailable: when the database cannot be reached or is frozen, full, locked or read-only, or when
-                the block took longer than `request_timeout`, or than what `one_deadline` leaves of it.
+                the block took longer than `request_timeout`, or than the part of it that `one_deadline` leaves.
 
         Example:
             async with database.unit_of_work() as session:

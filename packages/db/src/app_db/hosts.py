@@ -57,7 +57,7 @@ STEADY = {
     "default_transaction_isolation": "read committed",
     "standard_conforming_strings": "on",
 }
-"""Settings that our statements rely on, whatever `ALTER DATABASE … SET` or a role has set for sessions.
+"""Settings that our statements rely on; they override those of `ALTER DATABASE … SET` and of the role.
 
 The time zone decides how long a day of an interval is, and the search path which table a name means. Under
 `serializable`, other transactions would make statements in autocommit fail.

@@ -146,7 +146,7 @@ def is_out_of_date(cause: BaseException | None, *, was_known: bool) -> bool:
     text = str(cause.args[0]) if cause and cause.args else ""
     if state in _OUT_OF_DATE_CODES or (state == "XX000" and text.startswith(_OUT_OF_DATE_TEXTS)):
         return True
-    is_argument = type(cause) is asyncpg.DataError  # of the driver: it was not sent
+    is_argument = type(cause) is asyncpg.DataError  # the driver refused the argument and sent nothing
     is_ours = state.startswith("42") and state != "42501" and getattr(cause, "context", None) is None
     return was_known and (is_argument or is_ours)
 

@@ -44,7 +44,7 @@ class Slice[T]:
     items: Sequence[T]
     next: Cursor | None
     partial: bool = False
-    """Whether it ends before it is full, because enough rows were looked at: there may be more behind `next`."""
+    """Whether the page ends before it is full, because the search has a limit: `next` may lead to more."""
 
 
 async def slice_after[T](session: Session, statement: Select[T], *, after: Cursor | None, limit: int) -> Slice[T]:

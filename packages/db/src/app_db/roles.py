@@ -56,7 +56,7 @@ class Roles:
     app: str = "app"
     readonly: str = "readonly"
     connection_limit: int = 100
-    """Connections of `app`: what all its processes may open together."""
+    """How many connections all processes of `app` may open together."""
 
     def __post_init__(self) -> None:
         names = (self.migrator, self.app, self.readonly)

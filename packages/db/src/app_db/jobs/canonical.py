@@ -18,7 +18,7 @@ BY_TEXT = (UUID, PurePath, IPv4Address, IPv4Interface, IPv4Network, IPv6Address,
 """Types whose values are equal if and only if their texts are equal."""
 
 
-def canonical(value: Any, *, defaults: bool) -> Any:  # Any: what a payload may hold, and JSON
+def canonical(value: Any, *, defaults: bool) -> Any:  # Any: values of a payload, and JSON
     """Return JSON that is the same for equal values, and different for all others.
 
     Numbers are equal across classes (1, 1.0, Decimal("1.00"), True), times across time zones, sets in any order.

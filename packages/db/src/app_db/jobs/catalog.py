@@ -11,7 +11,7 @@ def payload_classes(package: str) -> Iterator[type[JobPayload]]:
     """Yield the payload classes of features; one without a `kind` is a base of others.
 
     Raises:
-        FeatureError: two of them have one kind.
+        FeatureError: two classes have the same kind.
     """
     places: dict[str, str] = {}
     for found in find(package, "payloads"):
@@ -31,4 +31,4 @@ def _defined_in(found: Found) -> Iterator[type[JobPayload]]:
 
 
 CATALOG: tuple[type[JobPayload], ...] = tuple(payload_classes("app_db.features"))
-"""A worker refuses to start unless it has one handler for each."""
+"""A worker refuses to start unless it has one handler for each class."""

@@ -22,7 +22,7 @@ _ADD_QUEUE = text("INSERT INTO job_queues (name) VALUES (:queue) ON CONFLICT DO 
 
 # The row stays locked until the claim commits: a pause waits for it, and two relays cannot both fill the same gap.
 # The commit does not wait for the disk: the start of a delivery does, and flushes the log of its claim too. So a crash
-# of Postgres undoes only claims of which no delivery was started.
+# of Postgres undoes only claims whose deliveries no worker has started.
 _LIMITS = """
     SELECT paused_at IS NOT NULL AS is_paused, max_running, set_config('synchronous_commit', 'off', true)
     FROM job_queues WHERE name = :queue FOR NO KEY UPDATE

@@ -1,4 +1,4 @@
-"""Values in a jsonb column: what Postgres returns for them, and whether they come back unchanged."""
+"""The form in which a jsonb column returns values, and where it differs from the original."""
 
 import json
 from collections import Counter, deque
@@ -45,7 +45,7 @@ def require_depth(document: Any) -> None:  # Any: JSON
     raise ValueError(f"lists and objects are nested in more than {DEEPEST} levels")
 
 
-def difference(given: Any, restored: Any, where: str = "") -> str:  # Any: whatever a payload may hold
+def difference(given: Any, restored: Any, where: str = "") -> str:  # Any: values of a payload
     """Return where `restored` differs from `given`, by value or by class; an empty text if they are equal.
 
     Times are equal across time zones. The text shows no values.

@@ -1,4 +1,4 @@
-"""Which worker process leads a queue: the holder of its advisory lock."""
+"""Leaders of queues: the worker process that holds the advisory lock of a queue leads it."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -38,7 +38,7 @@ class Leadership:
 
         Args:
             dsn: past any pooler.
-            queues: those that this process serves.
+            queues: the queues that this process serves.
             connect_timeout: also for each statement: while a server is frozen, this process must not believe that it
                 leads.
             on_notification: called at each NOTIFY, and whenever one may have been missed.
@@ -84,7 +84,7 @@ class Leadership:
         )
 
     async def _end_last_session(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-        """End the session of the last connection: it holds its locks as long as the server takes it for alive."""
+        """End the session of the lost connection, which holds its locks while the server takes it for alive."""
         if self._last_session is not None:
             milliseconds = round(self._timeout * 500)  # half of the time that a statement has
             await connection.execute(_END_SESSION, *self._last_session.values(), milliseconds)

@@ -28,7 +28,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Starter:
-    """The worker that starts jobs, and what it knows about their kinds."""
+    """The worker that starts jobs, its kinds in lease mode, and its lease."""
 
     worker_id: UUID
     leased_kinds: list[str]

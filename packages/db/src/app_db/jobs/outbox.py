@@ -111,7 +111,7 @@ async def enqueue(
 ) -> UUID:
     """Enqueue a job in the caller's transaction and return its id: one INSERT.
 
-    A rollback removes the job; after the commit it runs, whichever process dies meanwhile (docs/how-to/jobs.md).
+    A rollback removes the job; after the commit it runs, even if any process dies meanwhile (docs/how-to/jobs.md).
 
     Args:
         session: the job joins its transaction.

@@ -1,4 +1,4 @@
-"""Every table: those of the kernel by name, and with them those of all features (`features/<name>/models.py`)."""
+"""All models: those of the kernel by name, and those of features as they are found (`features/<name>/models.py`)."""
 
 from app_db.models.audit import AuditEvent
 from app_db.models.jobs import (

@@ -145,10 +145,10 @@ class UserSessionRepository:
     async def hold(self, user_id: UUID, session_id: UUID) -> bool:
         """Lock the user, so that no other transaction starts or ends sessions; return whether this session lives.
 
-        Of two sessions that end each other at the same time, only the first one does.
+        If two sessions end each other at the same time, only the first one succeeds.
         """
         await UserRepository(self.session).lock(user_id)  # guard: test_of_sessions_that_end_each_other_one_is_left
-        # A second statement, because it sees what was committed while the first one waited for the lock.
+        # A second statement, because it sees the commits that were made while the first one waited for the lock.
         own = select(UserSession.id).where(UserSession.id == session_id)
         return (await self.session.scalars(own)).one_or_none() is not None
 

@@ -1,4 +1,4 @@
-"""Whether this process traces its SQL and its jobs; OpenTelemetry is imported only where a collector is named."""
+"""Turns on traces of SQL and jobs if the settings name a collector; otherwise OpenTelemetry is not imported."""
 
 from typing import TYPE_CHECKING
 

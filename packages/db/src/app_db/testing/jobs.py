@@ -31,7 +31,7 @@ _DISPATCH = text("""
 
 
 async def enqueued[P: JobPayload](where: Database | Session, payload_class: type[P], **fields: Any) -> list[Job]:
-    """Return the jobs of this class that have not ended, oldest first; with `fields`, those whose payload has them.
+    """Return the jobs of this class that have not ended, oldest first; with `fields`, only those with these values.
 
     Args:
         where: a database, for committed jobs; a session, for jobs that its own transaction has enqueued as well.
