@@ -6,7 +6,7 @@ import sys
 try:
     from app_runtime.first_process import end_by_sigterm
 
-    end_by_sigterm(process=os.getpid())  # before what takes long to import
+    end_by_sigterm(process=os.getpid())  # before the imports that take long
     from app_runtime.discovery import FeatureError
 
     try:
@@ -15,6 +15,6 @@ try:
         main()
     except FeatureError as error:
         sys.exit(f"error: {error}")
-except KeyboardInterrupt:  # while it was imported, too
+except KeyboardInterrupt:  # also during the imports
     sys.stderr.write("error: stopped by Ctrl-C\n")
     sys.exit(130)

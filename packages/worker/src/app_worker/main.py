@@ -30,15 +30,15 @@ from app_worker.settings import ELSEWHERE, FOR_RUN, CommandSettings, WorkerSetti
 log = structlog.get_logger(__name__)
 
 LOOKUPS = "64"
-"""Threads in which uvloop looks names up, of which half may do so at once: with its own 4, two handlers that ask a name
-server that is silent keep everybody else, mails and connections too, from finding theirs."""
+"""Threads of uvloop, of which half may look up names at once. With its default, 4, two handlers that wait for a silent
+name server would block all other look-ups, also those for mails and connections."""
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse the command line and run the command.
 
     Raises:
-        SystemExit: 2 for bad usage; 130 after Ctrl-C; 1 with one line on standard error for what can be told to people.
+        SystemExit: 2 for bad usage; 130 after Ctrl-C; 1 with the reason on standard error, if it is known.
     """
     options = parse(arguments)
     os.environ.setdefault("UV_THREADPOOL_SIZE", LOOKUPS)
@@ -60,14 +60,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def check_role(database: DatabaseSettings) -> None:
-    """Refuse a database role that may do more than a worker has to; one that cannot be asked now is once it can be.
+    """Refuse a database role that may do more than a worker needs; if the database is away, the worker checks later.
 
     Raises:
-        Misconfigured: it may.
+        Misconfigured: the role may do more.
     """
     try:
         require_modest_role(database)
-    except DatabaseUnavailable as error:  # the worker waits for it, and looks when it connects (process.py)
+    except DatabaseUnavailable as error:  # the worker checks the role when it connects (process.py)
         log.warning("database_role_not_checked", reason=error.reason())
 
 
@@ -79,7 +79,7 @@ def _run(options: Namespace) -> None:
     if settings.env is Environment.PRODUCTION:
         require_safe(settings)  # guard: test_a_worker_in_production_does_not_print_its_mails
         check_role(settings.database)  # guard: test_a_worker_in_production_refuses_a_superuser
-    # The runner's own events say it better.
+    # The runner logs events of its own instead.
     logging.getLogger("arq").setLevel(
         logging.WARNING
     )  # guard: test_the_request_is_on_the_lines_of_the_jobs_that_it_caused
@@ -108,13 +108,13 @@ async def _then_end(work: Awaitable[None]) -> None:
 def _settings[S: CommandSettings](
     model: type[S], options: Namespace, *, fragments: bool = True, elsewhere: tuple[str, ...] = ()
 ) -> S:
-    """Return the settings, with those of features for commands that run jobs; the others let these pass."""
+    """Return the settings. Commands that run jobs also read those of features; the others ignore these."""
     model = with_fragments(model, FEATURES) if fragments else model
     features = [*names_elsewhere(model, FEATURES), *names_elsewhere(model, "app_db.features")]
     return _with_options(load(model, os.environ, elsewhere=(*ELSEWHERE, *elsewhere, *features)), options)
 
 
 def _with_options[S: CommandSettings](settings: S, options: Namespace) -> S:
-    """Return the settings with what the command line says instead."""
+    """Return the settings, overridden by the options of the command line."""
     named = {name: value for name in ("queues", "concurrency") if (value := getattr(options, name, None)) is not None}
     return settings.model_copy(update={"worker": settings.worker.model_copy(update=named)})

@@ -1,1 +1,1 @@
-"""The command line, apart from `run`: its arguments, its commands, and what they print."""
+"""The command line, apart from `run`: its arguments, its commands, and their output."""

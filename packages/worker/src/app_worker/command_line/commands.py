@@ -48,7 +48,7 @@ async def execute(settings: CommandSettings, options: Namespace) -> Output:
     """Run the command of the parsed command line.
 
     Raises:
-        AppError: with a reason for people; among these, that the database is away.
+        AppError: with a reason for people, for example that the database is away.
     """
     if options.command == "drain":
         return await drain(settings)

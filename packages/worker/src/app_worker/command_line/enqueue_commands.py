@@ -18,7 +18,7 @@ from app_worker.crons import CRONS
 from app_worker.schedule import enqueue_job_of
 
 _MESSAGES: Final = {"extra_forbidden": "there is no such field"}
-"""Instead of what pydantic says, by the type of its error."""
+"""Replacements for messages of pydantic, by the type of the error."""
 
 
 class NotEnqueued(Invalid):
@@ -29,7 +29,7 @@ class NotEnqueued(Invalid):
         self._why = why
 
     def reason(self) -> str:
-        """Return why."""
+        """Return why the job was refused."""
         return self._why
 
 
@@ -62,7 +62,7 @@ async def enqueue_one(database: Database, options: Namespace) -> Output:
 
 
 def _what_is_wrong(payload_class: type[JobPayload], error: ValidationError) -> str:
-    """Return one line that names each wrong field, without its value, and the fields there are."""
+    """Return one line that names each wrong field, without its value, and all fields of the class."""
     wrong = [
         f"{'.'.join(map(str, problem['loc'])) or 'payload'}: {_MESSAGES.get(problem['type'], problem['msg'])}"
         for problem in error.errors(include_input=False, include_url=False)

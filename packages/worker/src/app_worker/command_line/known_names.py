@@ -1,4 +1,4 @@
-"""Names that people type, of jobs, queues, kinds and crons: an unknown one is refused, with the closest known one."""
+"""Refuses unknown names of jobs, queues, kinds and crons, and tells people the closest known name."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -26,7 +26,7 @@ class NameNotFound(NotFound):
         self._what, self._name, self._known = what, name, sorted(known)
 
     def reason(self) -> str:
-        """Return what exists, or the closest name."""
+        """Return a message with the closest known name, or else with all known names."""
         near = get_close_matches(self._name, self._known, n=1)
         there_is = f"did you mean {near[0]}?" if near else f"there is {', '.join(self._known) or 'none'}"
         return f"There is no {self._what} {self._name!r}; {there_is}"
@@ -47,7 +47,7 @@ async def require_names(session: Session, *, kind: str | None, queue: str | None
     """Refuse unknown names in a filter that found no job.
 
     Raises:
-        NameNotFound: as above.
+        NameNotFound: with the closest known name, or all.
     """
     if queue is not None:
         await require_queue(session, queue)

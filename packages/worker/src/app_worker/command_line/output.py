@@ -155,7 +155,7 @@ class Stats(Queues, frozen=True):
 
 
 class Acted(Output, frozen=True):
-    """The action of a command, and the number of jobs."""
+    """The action of a command, and the number of its jobs."""
 
     action: Action
     count: int
@@ -223,7 +223,7 @@ def _jobs(count: int) -> str:
     return "1 job" if count == 1 else f"{count} jobs"
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:  # Any: whatever `cell` takes
+def table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:  # Any: as in `cell`
     """Return the rows below their headers, or the line `none`. Numbers are aligned right."""
     rows = list(rows)
     if not rows:
@@ -234,14 +234,14 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:  # Any:
     return "".join(_line(line, widths, numeric) for line in lines)
 
 
-def sheet(entries: Iterable[tuple[str, Any]]) -> str:  # Any: as above
+def sheet(entries: Iterable[tuple[str, Any]]) -> str:  # Any: as in `cell`
     """Return one line for each entry, its name and its value."""
     shown = [(name, cell(value)) for name, value in entries]
     width = max(len(name) for name, _ in shown)
     return "".join(f"{name:<{width}}{GAP}{value}\n" for name, value in shown)
 
 
-def cell(value: Any) -> str:  # Any: as above
+def cell(value: Any) -> str:  # Any: each type below
     """Return a value as people read it: times in UTC to the second, objects as JSON, None as a dash."""
     match value:
         case None:

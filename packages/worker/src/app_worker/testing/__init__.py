@@ -1,4 +1,4 @@
-"""For tests of your own jobs: see what is enqueued, run what is due in this process, or run jobs inline.
+"""For tests of your own jobs: look at enqueued jobs, run due jobs in this process, or run jobs inline.
 
 pytest loads it as a plugin, on top of the fixtures of `app_db.testing.plugin`: real rows, the real runner, no Valkey.
 """
@@ -66,7 +66,7 @@ class JobFailed(AssertionError):
 
 
 def pytest_configure() -> None:
-    """Log plain traces: unless told otherwise structlog prints every local variable, which takes seconds."""
+    """Log plain traces: by default structlog prints every local variable, which takes seconds."""
     if not structlog.is_configured():
         *others, _ = structlog.get_config()["processors"]
         plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
@@ -82,20 +82,20 @@ async def drain(
     with_scheduled: bool | datetime = False,
     keep_failures: bool = False,
 ) -> Counter[JobState]:
-    """Run what is due, with the real runner, one job after the other, until nothing is; what they enqueue runs too.
+    """Run due jobs with the real runner, one after the other, until none is due; jobs that they enqueue run too.
 
     Returns how many runs ended in which state: `{"completed": 2}`.
 
     Args:
         database: where the jobs are, committed.
         handlers: instead of the application's.
-        mailer: what gets their mails.
-        resources: what handlers ask for by its type, as in `{Vet: FakeVet()}`.
+        mailer: gets their mails.
+        resources: the resources that handlers ask for, by type, as in `{Vet: FakeVet()}`.
         with_scheduled: first make due the jobs that wait: all, or those until a certain time; each call is one retry.
-        keep_failures: go on after a job that failed, which is then to be retried or discarded.
+        keep_failures: go on after a failed attempt; the job is then retryable or discarded.
 
     Raises:
-        JobFailed: at the first attempt that fails, after it is on record, unless `keep_failures`.
+        JobFailed: when the first failed attempt is recorded, unless `keep_failures`.
 
     Example:
         assert await drain(database, handlers=[end_sessions]) == {"completed": 1}
@@ -109,7 +109,7 @@ async def drain(
     async for delivery in _run_all_due(runner):
         async with database.read_sessions() as session:
             job = await JobRepository(session).get(delivery.id)
-            if job is None:  # a job that deletes its own row
+            if job is None:  # the job has deleted its own row
                 continue
             states[job.state] += 1
             if job.state in FAILED and not keep_failures:
@@ -128,8 +128,8 @@ def inline(
 ) -> Iterator[None]:
     """Let `enqueue` run each job at once, in its caller's session and transaction, for as long as the block lasts.
 
-    What the handler raises comes out of `enqueue`: there are no attempts, and no time limits. In lease mode
-    `job.transaction()` is a savepoint. What is enqueued for later is only enqueued.
+    `enqueue` raises the exceptions of the handler: there are no attempts, and no time limits. In lease mode
+    `job.transaction()` is a savepoint. Jobs for later are only enqueued.
 
     Example:
         with inline(database, handlers=[end_sessions]):
@@ -144,7 +144,7 @@ def inline(
         if delivery is not None:
             await run_inline(session, delivery, registry=registry, mails=mails, database=database)
 
-    info: dict[str, Any] = database.sessions.kw["info"]  # Any: the keys of a session's info are their owners'
+    info: dict[str, Any] = database.sessions.kw["info"]  # Any: as SQLAlchemy types it
     database.sessions.configure(info={**info, "run_inline": run})
     try:
         yield
@@ -154,7 +154,7 @@ def inline(
 
 @pytest.fixture
 def mailer() -> MemoryMailer:
-    """Return what gets the mails of `drain_jobs` and `inline_jobs`: look at `mailer.sent`.
+    """Return the mailer of `drain_jobs` and `inline_jobs`; its mails are in `mailer.sent`.
 
     Example:
         async def test_a_new_account_is_greeted(
@@ -189,7 +189,7 @@ def job_handlers() -> Iterable[Handler]:
 
 @pytest.fixture
 def job_resources() -> Opened:
-    """Return what handlers ask for, by its type: nothing, unless a test overrides it (`{Vet: FakeVet()}`).
+    """Return the resources of handlers, by type: none, unless a test overrides it (`{Vet: FakeVet()}`).
 
     Example:
         @pytest.fixture
@@ -248,7 +248,7 @@ def inline_jobs(
 
 
 async def _run_all_due(runner: Runner) -> AsyncIterator[Delivery]:
-    """Run what is due in any queue, until there is no more."""
+    """Run the due jobs of all queues, until none is due."""
     ran = True
     while ran:
         ran = False
@@ -277,7 +277,7 @@ def _mails(mailer: Mailer | None) -> Mails:
 
 
 def _remembering(handler: Handler, errors: dict[UUID, Exception]) -> Handler:
-    """Return the handler, with a note of what it raises: the runner keeps only its text."""
+    """Return the handler; `errors` gets its exceptions, of which the runner keeps only the text."""
 
     async def function(context: JobContext, payload: Any) -> Any:  # Any: see Handler
         try:

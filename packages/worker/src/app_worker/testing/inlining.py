@@ -38,7 +38,7 @@ class _InlineContext(JobContext):
 
 
 class _InlineProgress(Progress):
-    """Writes every word: one that came later would use the caller's session while the caller does."""
+    """Writes each progress at once: a later write would use the caller's session while the caller does."""
 
     async def show(self, progress: Any) -> None:  # Any: JSON
         await self._write(progress)
