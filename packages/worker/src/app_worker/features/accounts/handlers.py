@@ -64,7 +64,7 @@ async def send_registration_notice(job: JobContext, payload: RegistrationNotice)
 
 @handles(OneTimeEmail, mode=Mode.LEASE, timeout=timedelta(seconds=30))
 async def send_one_time_link(job: JobContext, payload: OneTimeEmail) -> None:
-    """Mail a link, unless it has been used or replaced meanwhile. Sent again, it is the same link (ADR-0028)."""
+    """Mail a link, unless it has been used or replaced meanwhile. Each attempt mails the same link (ADR-0028)."""
     async with job.transaction() as session:
         token = await OneTimeTokenRepository(session).get(payload.token_id)
         user = None if token is None else await UserRepository(session).get(token.user_id)
@@ -87,10 +87,10 @@ async def send_one_time_link(job: JobContext, payload: OneTimeEmail) -> None:
 async def make_one_time_link(job: JobContext, payload: OneTimeLink) -> None:
     """Replace the user's token for this purpose by a new one, and enqueue its mail in the same transaction.
 
-    Exactly once, so a link that was used is never made again. There is none for a disabled account, and none that
-    verifies an address which is verified.
+    This happens exactly once, so a used link is never made again. A disabled account gets no link, and a verified
+    address gets none to verify it.
     """
-    # Locked: a password that changes at the same time has killed this token, or is waited for.
+    # Locked: a concurrent change of the password ends before this, or waits and then deletes this token.
     user = None if payload.user_id is None else await UserRepository(job.session).locked(payload.user_id)
     if user is None or user.disabled_at is not None:
         return
@@ -103,9 +103,9 @@ async def make_one_time_link(job: JobContext, payload: OneTimeLink) -> None:
 
 @handles(AccountErasure, mode=Mode.LEASE, timeout=timedelta(minutes=5))
 async def erase_account(job: JobContext, payload: AccountErasure) -> None:
-    """Take away the errors and results of a deleted account's jobs, in batches; again until the last of them has ended.
+    """Erase the errors and results of a deleted account's jobs, in batches; repeat until the last job has ended.
 
-    Results hold what an export has collected, and errors what a handler of yours has put into its exception.
+    Results hold the data of exports, and errors the text that a handler of yours has put into an exception.
     """
     # First, so that traces of jobs that end meanwhile are erased as well.
     async with job.transaction() as session:

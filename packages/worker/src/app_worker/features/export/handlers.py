@@ -26,9 +26,9 @@ PAGE = 500
 PIECE = 256 * 1024
 """Bytes of one piece of the file."""
 SHOWN = 100
-"""So many rows of each part are in the result too; the file has all."""
+"""How many rows of each part the result shows too; the file has all."""
 ROOM = 128 * 1024
-"""Bytes of all rows in the result together, which is less than a result may have."""
+"""Bytes of all rows in the result together: less than the limit of a result."""
 
 
 @dataclass
@@ -125,7 +125,7 @@ async def _write_part(file: _File, shown: _Shown, *, name: str, export: Export) 
 
 
 async def _read(file: _File, export: Export, *, after: Cursor | None) -> Part:
-    """Ask a feature for a page, in a transaction that has ended when the page is written."""
+    """Ask a feature for a page, in a transaction that ends before the page is written."""
     async with file.job.transaction() as session:
         return await export(session, file.user_id, after=after, limit=PAGE)
 

@@ -11,18 +11,18 @@ type Row = Mapping[str, Any]  # Any: JSON
 type Part = Slice[Row] | Sequence[Row] | Row
 
 RESERVED = ("account", "download")
-"""Members of an export that are no part of a feature."""
+"""Members of an export that belong to no feature."""
 
 type Export = Callable[..., Awaitable[Part]]
 """`async def export(session: Session, user_id: UUID, *, after: Cursor | None, limit: int) -> Part`.
 
-Called in a transaction of its own for each page, which is closed before the page is written: it opens none itself. A
-`Slice` is a page, and as long as it has a `next` more is asked for; a list or a dict is the whole part.
+The job calls it once per page, in a transaction that ends before the page is written: it opens none itself. A `Slice`
+is one page; if it has a `next`, the job asks for the next page. A list or a dict is the whole part.
 """
 
 
 def found_parts(package: str) -> dict[str, Export]:
-    """Return the functions of the features by the name of their folder, which is the name of the member in an export.
+    """Return the functions of features by the names of their folders, which are also the members of an export.
 
     Raises:
         FeatureError: a file has no such function, or its folder has the name of another member.

@@ -1,1 +1,1 @@
-"""Keeping tables small."""
+"""Deletes expired rows, so that tables stay small."""

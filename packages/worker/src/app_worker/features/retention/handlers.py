@@ -29,7 +29,7 @@ async def prune_sessions(job: JobContext, payload: PruneSessions) -> dict[str, i
 async def prune_jobs(job: JobContext, payload: PruneJobs) -> dict[str, int]:
     """Delete jobs that ended long ago, in batches with a transaction each; the result is the number of jobs.
 
-    How long is `app_db.jobs.retention.RETENTION`, and for completed jobs of a kind `@handles(…, keep=…)`.
+    They are kept as `app_db.jobs.retention.RETENTION` says, or for completed jobs `@handles(…, keep=…)`.
     """
     async with job.transaction() as session:
         await forget_workers(session)

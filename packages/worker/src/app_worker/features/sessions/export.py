@@ -8,7 +8,7 @@ from app_db.repositories.user_sessions import UserSessionRepository
 
 
 async def export(session: Session, user_id: UUID, *, after: Cursor | None, limit: int) -> list[dict[str, str]]:
-    """Return all of them at once: their number is bounded."""
+    """Return all sessions of the user at once: their number is bounded."""
     return [
         {
             "id": str(user_session.id),
