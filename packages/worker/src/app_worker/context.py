@@ -61,12 +61,12 @@ class Discard(Exception):
 
 
 class Fenced(Exception):
-    """This delivery no longer holds its job: the lease expired, and the job was dispatched again."""
+    """This delivery no longer holds its job: the lease expired, and the job was claimed again."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobContext:
-    """What a handler gets: its job, and what it may do in this attempt."""
+    """The job of a handler, and the calls that the handler may make in this attempt."""
 
     delivery: Delivery
     job: StartedJob
@@ -182,7 +182,7 @@ class JobContext:
     async def last_transaction(self) -> AsyncIterator[Session]:
         """Open a transaction as `transaction` does; its commit also completes the job, so its writes happen once.
 
-        An exception after it does not change that; the handler's return value still becomes the result.
+        An exception after the commit does not change that; the handler's return value still becomes the result.
 
         Raises:
             Fenced: if this delivery no longer holds the job. Nothing is written.

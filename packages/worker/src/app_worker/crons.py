@@ -10,7 +10,7 @@ def found_crons(package: str) -> Iterator[Cron]:
     """Yield the crons of features, each a `Cron` with a name in their `crons.py`.
 
     Raises:
-        FeatureError: a file has none, or two of them have one name.
+        FeatureError: a file has no cron, or two crons have the same name.
     """
     known: dict[str, tuple[Cron, str]] = {}
     for found in find(package, "crons"):

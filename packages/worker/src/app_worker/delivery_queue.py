@@ -1,6 +1,6 @@
 """The delivery queue in Valkey: deliveries that wait for an executor, and the free slots of all executors (ADR-0008).
 
-It holds `id:fence` of each delivery, and nothing that must not be lost: the ledger is the truth.
+It holds only `id:fence` of each delivery. Its loss loses no job, because the ledger has them all.
 """
 
 import asyncio
@@ -25,9 +25,9 @@ log = structlog.get_logger(__name__)
 FREE_SLOTS_TTL = timedelta(seconds=3)
 """How long an executor's free slots count after its last poll; then it is taken for dead."""
 MAX_WAITING = 2048
-"""Two deliveries for each of a thousand slots. A millisecond of a score can be divided into so many steps."""
+"""Two deliveries for each of a thousand slots. Scores of so many differ within a millisecond (`push`)."""
 
-# One script, because a relay that looked between its commands would count slots that are about to be filled.
+# One script: between separate commands, a relay would count slots that are about to be filled.
 _TAKE = """
 local wanted = tonumber(ARGV[1])
 local taken = redis.call('ZPOPMIN', KEYS[1], wanted)
@@ -47,7 +47,7 @@ type Valkey = Redis
 
 
 class _Pool(LeavingPool):
-    """Gives up on a connection after half the time of a call: while one connects, all other calls wait for it."""
+    """Gives up on a connection after half the timeout of a call, because all calls wait while one connects."""
 
     patience: float
 
@@ -136,7 +136,7 @@ class DeliveryQueue:
         return list(_deliveries([name for name, _ in await self.valkey.zpopmin(self.key, MAX_WAITING)]))
 
     async def take(self, executor_id: str, slots: int) -> list[Delivery]:
-        """Remove and return up to `slots` deliveries; an executor with so many free slots takes them."""
+        """Remove and return up to `slots` deliveries for an executor, and count the slots that stay free."""
         milliseconds = int(FREE_SLOTS_TTL / timedelta(milliseconds=1))
         keys = [self.key, self._free, self.idle_channel]
         taken = await self._take(keys=keys, args=[slots, executor_id, milliseconds])

@@ -37,7 +37,7 @@ async def drain(runner: Runner, *, queues: Sequence[str], lease: timedelta) -> C
 
 
 async def _run(runner: Runner, delivery: Delivery) -> None:
-    """Run a delivery in its own task, which a heartbeat may cancel; if this is cancelled, give the job back first."""
+    """Run a delivery in its own task, which a heartbeat may cancel; if the drain is cancelled, give the job back."""
     running = asyncio.create_task(runner.run(delivery))
     try:
         await asyncio.wait([running])

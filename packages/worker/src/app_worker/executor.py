@@ -1,7 +1,7 @@
 """arq as the executor: it runs deliveries. No other module knows arq.
 
-Of arq only `run_job` is used. Its own payloads, retries, cron, results, signals and search for lost jobs are switched
-off, or replied to by `FakeArqClient`: the ledger does all of that (ADR-0008).
+It uses only arq's `run_job`. arq's own payloads, retries, cron, results, signals and search for lost jobs are switched
+off or answered by `FakeArqClient`, because the ledger does all of that (ADR-0008).
 """
 
 import asyncio
@@ -56,7 +56,7 @@ class Executor:
             functions=[func(deliver, name=FUNCTION)],
             queue_name=delivery_queue.key,
             redis_pool=cast("ArqRedis", FakeArqClient()),  # it has all methods that `run_job` calls
-            job_deserializer=_as_it_is,  # arq's own choice would load pickles
+            job_deserializer=_as_it_is,  # arq's default would load pickles
             handle_signals=False,
             job_timeout=timeout,
             keep_result=0,
@@ -101,8 +101,8 @@ class Executor:
     async def _take(self) -> None:
         """Start as many deliveries as there are free slots.
 
-        A delivery leaves the queue when it starts. arq's own loop would leave it there until it ends, so that one of a
-        worker that died or cannot reach Valkey would fill the queue. A delivery that is lost here is dispatched again.
+        A delivery leaves the queue when it starts. arq's own loop would keep it there until it ends, so deliveries of a
+        worker that died or cannot reach Valkey would fill the queue. A delivery that is lost here is claimed again.
         """
         free = self._slots - len(self._running)
         if free == 0:
@@ -124,6 +124,6 @@ class Executor:
         self._notified.set()
 
 
-def _as_it_is(job: Any) -> dict[str, Any]:  # Any: what FakeArqClient returns
+def _as_it_is(job: Any) -> dict[str, Any]:  # Any: the reply of FakeArqClient
     assert isinstance(job, dict), "FakeArqClient serializes nothing"
     return job

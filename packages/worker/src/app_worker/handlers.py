@@ -10,7 +10,7 @@ def found_handlers(package: str) -> Iterator[Handler]:
     """Yield the handlers of features: the functions with `@handles(…)` in their `handlers.py`.
 
     Raises:
-        FeatureError: two of them are for one kind of job.
+        FeatureError: two handlers are for the same kind of job.
     """
     known: dict[str, tuple[Handler, str]] = {}
     for found in find(package, "handlers"):

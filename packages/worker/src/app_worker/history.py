@@ -14,7 +14,7 @@ from app_runtime.texts import cut
 LONGEST_ERROR: Final = 8 * 1024
 LONGEST_TRACE: Final = 32 * 1024
 LONGEST_PROGRESS: Final = 16 * 1024
-"""Characters that are stored; of a longer text, its beginning and its end."""
+"""Characters that are stored; a longer text keeps its beginning and its end."""
 
 
 async def record(session: Session, delivery: Delivery, *, attempt: int, error: BaseException) -> None:
@@ -42,7 +42,7 @@ def truncated(progress: Any) -> Any:  # Any: JSON
 
 
 def _storable(show: Callable[[BaseException], Iterable[str]], error: BaseException, limit: int) -> str:
-    """Return a text of any error that Postgres can store."""
+    """Return a text that Postgres can store, for any error."""
     try:
         lines = list(show(error))
         # Cut each message first, so that the frames between the messages stay.

@@ -1,4 +1,4 @@
-"""Calls a handler within its time limit; whatever it raises ends its attempt, and nothing else."""
+"""Calls a handler within its time limit; any exception of the handler ends its attempt, and nothing else."""
 
 import asyncio
 import contextlib

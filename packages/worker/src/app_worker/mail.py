@@ -32,7 +32,7 @@ def template_folders(package: str) -> list[Path]:
     """Return the folders in which features may have mail templates; some do not exist.
 
     Raises:
-        FeatureError: two templates have one name.
+        FeatureError: two templates have the same name.
     """
     folders = [folder / "templates" for folder in feature_folders(package)]
     there: dict[str, Path] = {}
@@ -182,7 +182,7 @@ def compose(template: str, *, sender: str, to: str, message_id: str, values: Map
 
 
 def _recipient(address: str) -> Address:
-    """Return the one mailbox that an address is: no list, no further header."""
+    """Return an address as one mailbox: it cannot add recipients or a header."""
     local, _, domain = address.rpartition("@")
     try:
         dns_domain = ascii_domain(domain)  # guard: test_a_domain_is_mailed_as_dns_knows_it

@@ -39,7 +39,7 @@ class Reply:
 
     @classmethod
     def read(cls, code: int, text: str) -> Self:
-        """Read the codes of a reply, and no text of it, which may name a person."""
+        """Read only the codes of a reply, because its text may name a person."""
         found = _STATUS.search(text)
         is_status = found is not None and int(found[1]) == code // 100
         return cls(code, found[0] if found and is_status else None, bool(_RELAY.search(text)))

@@ -18,7 +18,7 @@ PAUSE: Final = 30.0
 
 
 async def report_smtputf8(database: Database, mailer: Mailer, worker_id: UUID, *, pause: float = PAUSE) -> None:
-    """Ask the server at once, and store its answer, as long as the worker runs. Never fails."""
+    """Ask the server at once, and store each new answer until cancelled. Never fails."""
     stored = None
     while True:
         known = None

@@ -20,19 +20,19 @@ OUTCOMES = (
     "cancelled",
     "snoozed",
     "given_back",  # the worker stopped, or the database went away
-    "fenced",  # it was another worker's by then; what it did in the database was rolled back
+    "fenced",  # another worker had the job by then; the writes of this attempt were rolled back
     "unknown",  # put back for a worker that knows its kind, or its payload
 )
 """The outcomes of a start."""
 
 MAIL_OUTCOMES = (
     "sent",
-    "undeliverable",  # its recipient, or the mail itself, was refused for good
-    "deferred",  # not now, says the server
-    "server_refuses",  # us, whomever we write to: sign-in, sender, TLS
+    "undeliverable",  # the recipient, or the mail itself, was refused for good
+    "deferred",  # the server cannot accept it now
+    "server_refuses",  # it refuses every mail of ours: sign-in, sender, TLS
     "unreachable",
-    "unanswered",  # it may have been taken
-    "failed",  # by a mailer of your own, or before there was a mail
+    "unanswered",  # the server may have accepted it
+    "failed",  # in a mailer of your own, or before the mail was composed
 )
 """The outcomes of a mail."""
 
@@ -105,7 +105,7 @@ class Metrics:
         self._stale.inc()
 
     def claimed(self, queue: str, count: int, *, redelivered: int = 0, crashed: int = 0) -> None:
-        """Count jobs claimed and put into the delivery queue; `redelivered` and `crashed` of them once more."""
+        """Count jobs claimed and put into the delivery queue; `redelivered` and `crashed` of them once again."""
         self._claims.labels(queue).inc(count > 0)
         self._claimed.labels(queue).inc(count)
         self._redelivered.labels(queue).inc(redelivered)

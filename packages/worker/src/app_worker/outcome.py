@@ -98,7 +98,7 @@ def _wait(error: BaseException, number: int, handler: Handler | None) -> timedel
         if isinstance(wait, timedelta) and timedelta(0) <= wait <= LONGEST_DELAY:
             return wait
         complaint = f"it returned {safe_repr(wait)}, and not a timedelta from 0 to {LONGEST_DELAY.days} days"
-    except BaseException as failure:  # the outcome of the attempt is its own error, not that of the back-off
+    except BaseException as failure:  # the attempt ends with its own error, not with that of the back-off
         complaint = safe_repr(failure)  # guard: test_a_back_off_that_fails_does_not_lose_the_attempt
     log.warning("backoff_failed", cause=complaint)
     error.add_note(f"The back-off failed too, so the default one was used: {complaint}")
@@ -118,5 +118,5 @@ def this_task() -> asyncio.Task[Any]:
 
 
 def is_cancelled() -> bool:
-    """Whether the worker, which stops, or its heartbeat has cancelled this task."""
+    """Whether the heartbeat, or the stop of the worker, has cancelled this task."""
     return this_task().cancelling() > 0

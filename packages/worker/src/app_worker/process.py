@@ -222,7 +222,7 @@ async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
 def _stop_signals() -> Iterator[asyncio.Event]:
     """Yield an event that the first SIGTERM or SIGINT sets; the next signal ends the process.
 
-    The kernel ends it then, because a KeyboardInterrupt might be raised inside a handler and taken for its error.
+    The kernel ends it: Python would raise KeyboardInterrupt, perhaps inside a handler, as if that had failed.
     """
     loop = asyncio.get_running_loop()
     received = asyncio.Event()

@@ -35,7 +35,7 @@ class Recorder:
     async def finish(self, attempt: Attempt, outcome: Outcome) -> None:
         """Record the outcome of an attempt; retry while the database is away.
 
-        When the lease has expired the recorder gives up: the job is delivered again by itself. If Postgres refuses the
+        When the lease has expired the recorder gives up: a relay claims the job again. If Postgres refuses the
         result or the progress (JSON may hold U+0000, jsonb may not), the attempt has failed, and its progress is lost.
         """
         try:
@@ -47,7 +47,7 @@ class Recorder:
             self.report_finish(attempt, "given_back")
         except Exception as failure:
             if attempt.job is None or (outcome.error is not None and attempt.progress is None):
-                log.warning("job_outcome_not_recorded", exc_info=failure)  # the end of its lease brings the job back
+                log.warning("job_outcome_not_recorded", exc_info=failure)  # the end of its lease makes the job due
                 return
             attempt.progress = None  # guard: test_an_error_is_on_record_although_the_last_progress_cannot_be
             await self.finish(attempt, outcome if outcome.error else outcome_of(failure, attempt))
@@ -101,7 +101,7 @@ class Recorder:
             self.metrics.started(attempt.kind)
 
     def report_finish(self, attempt: Attempt, outcome: str, *, error: BaseException | None = None) -> None:
-        """Report an outcome that is recorded to metrics, trace and log; an error in here cannot change it."""
+        """Report a recorded outcome to metrics, trace and log; an error in here cannot change the outcome."""
         with log_failure("outcome_not_counted"):
             if attempt.job is not None:
                 self.metrics.finished(attempt.kind, outcome, time.monotonic() - attempt.began)
@@ -127,6 +127,6 @@ class log_failure:  # noqa: N801  # a class is faster than a generator, and each
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> bool:
         if error is None or not isinstance(error, Exception):
             return False
-        with suppress(Exception):  # the log itself may be what failed
+        with suppress(Exception):  # the log itself may have failed
             log.warning(self._event, cause=safe_repr(error))
         return True

@@ -40,7 +40,7 @@ class Handler:
 
     payload_class: type[JobPayload]
     function: Callable[..., Awaitable[Any]]  # Any: JSON
-    """Called with a JobContext, its payload, and what else it asks for by type (`app_worker.resources`)."""
+    """Called with a JobContext, the payload, and the resources that it asks for (`app_worker.resources`)."""
     mode: Mode
     timeout: timedelta
     max_attempts: int

@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 POLL = timedelta(seconds=1)
 LONGEST_TRANSACTION = timedelta(seconds=4)
-"""Limit of a relay's transaction, with up to 2 s for a lock: the statement timeout is that of the longest handler."""
+"""Limit of a relay's transaction, with up to 2 s for a lock. The statement timeout fits the longest handler."""
 PAUSE_AFTER_OUTAGE = timedelta(seconds=1)
 
 
@@ -40,7 +40,7 @@ class Relay:
     leads: Callable[[], bool]
     metrics: Metrics
     poll: timedelta = POLL
-    """The longest that a lost notification can delay a job."""
+    """How long a lost notification can delay a job at most."""
     notified: asyncio.Event = field(default_factory=asyncio.Event)
     _has_backlog: bool = True
     _since: datetime | None = None
@@ -101,7 +101,7 @@ class Relay:
             since = self._since if await self._is_notified() else None
 
     async def _renew_if_due(self) -> None:
-        """Renew before the first claim: else a new leader would claim again what its predecessor has pushed."""
+        """Renew before the first claim: else a new leader would claim jobs again that its predecessor pushed."""
         if time.monotonic() >= self._renew_at:
             await self.renew_waiting()
             self._renew_at = time.monotonic() + self._renewal_interval

@@ -17,7 +17,7 @@ def needs_of(handler: Handler) -> Mapping[str, type]:
     """Return the parameters of a handler after its job and payload, each with the type that it asks for.
 
     Raises:
-        FeatureError: one has no type.
+        FeatureError: a parameter has no type.
     """
     asked = list(inspect.signature(handler.function).parameters.values())[2:]
     asked = [parameter for parameter in asked if parameter.default is parameter.empty]
@@ -47,7 +47,7 @@ def require_resources(handlers: Iterable[Handler], provided: Collection[type]) -
 
 
 def supplied(handlers: Iterable[Handler], opened: Opened) -> Iterator[Handler]:
-    """Yield the handlers with their resources bound; a handler without one raises an error when it is called."""
+    """Yield the handlers with their resources bound; a handler that lacks one raises an error when called."""
     for handler in handlers:
         needs = needs_of(handler)
         if missing := [asked.__name__ for asked in needs.values() if asked not in opened]:

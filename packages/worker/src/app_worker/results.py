@@ -13,7 +13,7 @@ class ResultTooLarge(Exception):
     """The handler returned more than 256 KiB of JSON."""
 
 
-def require_storable(result: Any) -> None:  # Any: whatever a handler returns
+def require_storable(result: Any) -> None:  # Any: the return value of a handler
     """Refuse a result that could not be stored, or stored but not read again.
 
     Raises:

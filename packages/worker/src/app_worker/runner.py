@@ -1,4 +1,4 @@
-"""Runs one delivery of one job. The edge of a job: nothing else here commits."""
+"""Runs one delivery of one job, and commits the transactions of handlers in tx mode."""
 
 import asyncio
 from collections import Counter
@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 UNKNOWN = dict.fromkeys(("kind", "attempt", "request_id", "user_id"))
 SUSPICIOUS = 2
-"""A job that has run in so many workers when they died may have killed them."""
+"""If so many workers died while they ran a job, the job may be the cause."""
 
 type Trace = Callable[[Delivery, StartedJob], AbstractContextManager[TraceOutcome]]
 
@@ -56,7 +56,7 @@ class Runner:
     suspects: set[Delivery] = field(default_factory=set)
     """The running job that is suspicious: at most one, so that a poisonous job crashes no other suspicious one."""
     stopping: bool = False
-    """Whether the worker stops: a job that is cancelled is given back."""
+    """Whether the worker stops: then a cancelled job is given back."""
     cancelled: set[Delivery] = field(default_factory=set)
     """Running deliveries that `cancel` was called for: the worker has lost the job, or was asked to cancel it."""
     connection_losses: Counter[UUID] = field(default_factory=Counter)
@@ -117,7 +117,7 @@ class Runner:
         elif attempt.may_have_started or isinstance(error, TimeoutError) or is_outage(error):
             # Else the job would wait for the end of its lease, which would count as a crash if the start was committed.
             await self.recorder.finish(attempt, never_started())  # guard: test_a_start_that_was_lost_is_no_crash
-        else:  # nothing was written, so the end of its lease brings the job back
+        else:  # nothing was written: the job is claimed again when its lease ends
             log.warning("job_not_started", cause=safe_repr(error))
 
     def _is_ours(self, delivery: Delivery) -> bool:
@@ -143,7 +143,7 @@ class Runner:
                 session.sync_session.close()
 
     async def _start(self, attempt: Attempt) -> Outcome | None:
-        """Start the job and run its handler; return the outcome that is left to record."""
+        """Start the job and run its handler; return the outcome, unless it is recorded or the delivery is stale."""
         # Only the ledger knows the kind. Most jobs have the mode of the job before them, and a start in lease mode is
         # one round trip instead of three; a wrong guess costs one more.
         if self.expected_mode is Mode.LEASE:
@@ -163,7 +163,7 @@ class Runner:
             return await self._run(session, attempt, attempt.job)
 
     async def _run(self, session: Session | None, attempt: Attempt, job: StartedJob) -> Outcome | None:
-        """Run the handler. Without a session, the start is committed; else it is part of the transaction."""
+        """Run the handler. With a session, the start is part of its transaction; else it is committed already."""
         structlog.contextvars.bind_contextvars(
             kind=job.kind, attempt=job.attempt, request_id=job.request_id, user_id=job.owner_id and str(job.owner_id)
         )  # guard: test_what_a_handler_logs_names_the_request_and_the_user_that_it_is_for

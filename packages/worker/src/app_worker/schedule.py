@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 LONGEST_SLEEP = timedelta(seconds=5)
 LATE = timedelta(minutes=1)
-"""A tick that is found later was missed: `CatchUp.SKIP` skips it."""
+"""A tick that is found later than this was missed: `CatchUp.SKIP` skips it."""
 CATCH_UP_FOR = timedelta(days=7)
 """How far back `CatchUp.ALL` goes, so that a cron that comes back after months does not enqueue months of jobs."""
 MOST_AT_ONCE = 100
@@ -64,8 +64,8 @@ class Cron:
     """
 
     name: str
-    """The key of its last tick in the ledger. A cron with a new name starts with its next tick. For a cron with another
-    expression, or one that is back, the ticks since its last one count as missed."""
+    """The key of its last tick in the ledger. A cron with a new name starts with its next tick. If its expression
+    changes, or a removed cron comes back, the ticks since its last one count as missed."""
     expression: str
     """Five fields as in Debian's cron, or six with the seconds first."""
     payload: Callable[[], JobPayload]
@@ -223,7 +223,7 @@ async def run_schedule(
     """Fire due crons until cancelled.
 
     Raises:
-        ValueError: when two of them have the same name.
+        ValueError: when two crons have the same name.
     """
     if len({cron.name for cron in crons}) < len(crons):
         raise ValueError(f"crons share a name: {', '.join(sorted(cron.name for cron in crons))}")

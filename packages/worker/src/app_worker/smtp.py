@@ -211,7 +211,7 @@ class _Conversation:
         return Reply.read(answer.code, answer.message)
 
     def _expect(self, reply: Reply, digit: int, *, is_of_message: bool | None = None) -> None:
-        # 221 and 220 are no acceptance: the server sent them before their turn.
+        # 220 and 221 accept nothing: they are a greeting and a farewell out of turn.
         if reply.code // 100 != digit or (digit == DONE and reply.code // 10 != CONSENT):
             raise self._refused(reply, is_of_message=is_of_message)
 

@@ -39,7 +39,7 @@ async def telemetry(
     """Serve metrics and health during the block, if the settings enable it.
 
     Raises:
-        OSError: when the address is not one of this machine, or the port is not for this user.
+        OSError: when the address is not one of this machine, or this user may not open the port.
     """
     if not settings.metrics.enabled:
         yield
@@ -71,7 +71,7 @@ async def poll_ledger(database: Database, metrics: Metrics, *, poll: timedelta =
                 metrics.ledger.queues = await jobs.queues(most=None)
                 metrics.ledger.prunes = await crons.ages(session, PRUNES)
             pause = pause_after(time.monotonic() - began, poll)
-        except Exception as error:  # an outage of Postgres: the last figures would look like good ones
+        except Exception as error:  # an outage of Postgres: the last figures would look current
             metrics.ledger.prunes = {}
             metrics.ledger.queues = ()  # guard: test_figures_that_nobody_can_check_are_not_shown
             metrics.ledger.dead_tuples = None  # guard: test_a_table_that_nobody_can_see_has_no_dead_rows

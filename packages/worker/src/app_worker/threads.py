@@ -44,7 +44,7 @@ class HandlerExited(Exception):
 
 
 class job_threads:  # noqa: N801  # a class is faster than a generator, and each job enters it
-    """Run the calls in threads that the block starts in the pool of this kind, and count them for the job."""
+    """Let the block's calls in threads use the pool of this kind, and count them for the job."""
 
     __slots__ = ("_job", "_token")
 
@@ -63,7 +63,7 @@ class job_threads:  # noqa: N801  # a class is faster than a generator, and each
 
 @contextmanager
 def worker_threads() -> Iterator[None]:
-    """Run the calls in threads that the block starts in the worker's own pool, which handlers cannot fill."""
+    """Let the block's calls in threads use the worker's own pool, which handlers cannot fill."""
     token = _job.set(None)
     try:
         yield

@@ -13,7 +13,7 @@ SECOND = timedelta(seconds=1)
 LOOK_AHEAD = timedelta(days=7)
 """How far ahead one search for a change of the clock looks."""
 STEP = timedelta(hours=1)
-"""No zone has changed its clock twice within it."""
+"""No zone has changed its clock twice within this time."""
 CLOCKS_DIFFER = timedelta(days=2)
 """Two offsets of one zone differ by less than this, even where a zone skipped a day."""
 
@@ -25,7 +25,7 @@ def ticks_after(expression: str, zone: ZoneInfo, time: datetime) -> Iterator[dat
     Other times are fixed: each ticks when the clock first shows it, or has passed over it.
 
     Raises:
-        CronSimError: for an expression that is none; the iteration ends where there are no ticks for fifty years.
+        CronSimError: for a wrong expression; the iteration ends where there are no ticks for fifty years.
     """
     minute_and_hour = expression.split()[-5:-3]
     is_interval = any(field.startswith("*") for field in minute_and_hour)
@@ -37,7 +37,7 @@ def _of_fixed_times(expression: str, zone: ZoneInfo, time: datetime) -> Iterator
     last = time
     for shown in _times(expression, _shown(time, zone)):
         tick = _first_moment(shown, zone)
-        # In an hour that is repeated the clock shows times that have ticked, and a gap has many that tick at its end.
+        # In a repeated hour the clock shows times that have ticked before; all times of a gap tick once, at its end.
         if tick <= last:
             continue  # guard: test_ticks_are_those_of_a_clock_that_is_looked_at_each_second
         last = tick
@@ -56,7 +56,7 @@ def _of_an_interval(expression: str, zone: ZoneInfo, time: datetime) -> Iterator
             yield tick
         else:
             return  # none for fifty years
-        if end - time >= LOOK_AHEAD:  # what is further away is not before that, whatever its clock shows by then
+        if end - time >= LOOK_AHEAD:  # another offset moves this tick by less than CLOCKS_DIFFER
             end = max(end, tick - CLOCKS_DIFFER)
         time = end - SECOND
         if _offset(time, zone) != _offset(end, zone):

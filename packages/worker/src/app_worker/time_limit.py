@@ -44,7 +44,7 @@ _running: ContextVar[_Limit | None] = ContextVar("time_limit", default=None)
 
 
 class time_limit:  # noqa: N801  # a class is faster than a generator, and each job enters it
-    """End the block after this time, not counting the time in `own_limits`; its `as` is the `asyncio.Timeout`.
+    """End the block after this time, not counting the time in `own_limits`; `as` gives the `asyncio.Timeout`.
 
     Raises:
         TimeoutError: the block took longer.
