@@ -1,4 +1,4 @@
-"""The application, put together."""
+"""Builds the FastAPI application."""
 
 from collections.abc import Mapping
 from importlib.metadata import version

@@ -1,4 +1,4 @@
-"""Names of hosts and origins, in a form that compares without case, port and the spelling of an address."""
+"""Names of hosts and origins, compared without regard to case, port and the spelling of an address."""
 
 import re
 from functools import lru_cache

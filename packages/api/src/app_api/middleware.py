@@ -162,7 +162,7 @@ def _hide_values(error: Exception) -> None:
 def _route_of(scope: Scope) -> str | None:
     """Return the path of the route that took a request, with the prefixes of all routers that it was included by."""
     route = scope.get("route")
-    # FastAPI notes it, because a router may be included twice, and its routes know only their own paths.
+    # The route as FastAPI included it: a router may be included twice, and its routes know only their own paths.
     context = scope.get("fastapi", {}).get("effective_route_context")
     if context is not None and context.original_route is route:
         route = context  # guard: test_a_router_that_is_included_twice_is_two_routes

@@ -24,7 +24,7 @@ MAX_PROXIES: Final = 1000
 
 
 class Origin(NamedTuple):
-    """The origin of a request."""
+    """The client's address, and the proxy that passed the request on."""
 
     address: str | None
     proxy: str | None = None

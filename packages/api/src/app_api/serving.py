@@ -49,7 +49,7 @@ class Server(uvicorn.Server):
 
     @property
     def failed(self) -> bool:
-        """Whether an error of a resource's task has ended the lifespan, and with it closed what requests need."""
+        """Whether an error of a resource's task has ended the lifespan, and so closed all resources of requests."""
         assert isinstance(self.lifespan, LifespanOn), "server_config says so"
         return self.lifespan.shutdown_failed
 

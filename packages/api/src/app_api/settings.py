@@ -104,7 +104,7 @@ class RedisSettings(ValkeySettings, frozen=True):
 
 
 class ApiSettings(BaseModel, frozen=True, hide_input_in_errors=True):
-    """Only main.py reads it from the environment; everything else is handed the part that it needs."""
+    """Only main.py reads it from the environment, and passes each part to the code that needs it."""
 
     env: Environment = Environment.PRODUCTION
     """`production` refuses unsafe settings."""

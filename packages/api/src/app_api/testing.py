@@ -1,4 +1,4 @@
-"""For tests of the API: a client of the real application, and a user who is signed in."""
+"""Tools for tests of the API: a client of the real application, and a user who is signed in."""
 
 import threading
 from collections.abc import AsyncIterator, Iterator

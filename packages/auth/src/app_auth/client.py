@@ -10,7 +10,7 @@ class Client:
     """The client as the request shows it, before any authentication."""
 
     address: str | None
-    """An IP address, as the outermost trusted proxy saw it; None where there is none, as in scripts."""
+    """An IP address, as the outermost trusted proxy saw it; None if there is none, as in scripts."""
     user_agent: str | None = None
     """At most 256 characters, printable."""
     request_id: str | None = None

@@ -120,7 +120,7 @@ class PasswordHasher:
         return await self._in_pool(lambda: self._verify(password, stored or self._nobody)) and stored is not None
 
     def flaw_of(self, stored: str) -> HashFlaw | None:
-        """Return why no password can match this hash; None where one can."""
+        """Return why no password can match this hash; None if one can."""
         parts = _STORED.fullmatch(stored)
         if parts is None or int(parts["rounds"]) < MIN_ROUNDS:
             return HashFlaw.UNKNOWN_FORMAT

@@ -34,7 +34,7 @@ PAUSE = timedelta(seconds=1)
 CONNECTIONS = 16
 
 # Each list has its hits newest first, in milliseconds, since Lua's numbers are doubles. Returns how long to wait, and
-# the stamp of the hits. A list with a stamp in the future, of a clock that was set back since, is deleted.
+# the stamp of the hits. A list with a stamp a minute ahead, of a clock that was set back since, is deleted.
 _HIT = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -84,12 +84,12 @@ class SharedWindows:
                 pipeline.lrem(key, 1, str(stamp))
             await self._ask(pipeline.execute)
 
-    async def _ask(self, question: Callable[[], Awaitable[Any]]) -> Any:  # what redis answers has no types
+    async def _ask(self, question: Callable[[], Awaitable[Any]]) -> Any:  # replies of redis-py have no types
         now = time.monotonic()
         if self._away_until is not None:
             if now < self._away_until:
                 return None  # guard: test_a_frozen_valkey_is_not_asked_by_each_request
-            self._away_until = now + self._pause  # the others go on without it while this one tries
+            self._away_until = now + self._pause  # others go on without Valkey while this one tries
         try:
             async with asyncio.timeout(self._timeout):  # guard: test_a_frozen_valkey_lets_requests_pass
                 answer = await question()

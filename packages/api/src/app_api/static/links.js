@@ -1,5 +1,5 @@
-// Uses the token of a link that was mailed. It is in the fragment, which no server sees, and it is used only when
-// somebody presses the button: programs that follow links in mails use up nothing.
+// Uses the token of a mailed link. The token is in the fragment, which browsers send to no server, and is used only
+// when somebody presses the button, so that programs that follow links in mails use up no token.
 const [action, query] = location.hash.slice(2).split("?");
 const token = new URLSearchParams(query).get("token");
 const message = document.getElementById("message");
