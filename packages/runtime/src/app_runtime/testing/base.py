@@ -1,4 +1,4 @@
-"""What both servers have in common: a folder with one owner, a port, a process that ends with us, a log."""
+"""The base of both servers: a folder with one owner, a port, a process that ends with us, a log."""
 
 import os
 import secrets
@@ -29,15 +29,15 @@ class Server(ABC):
     """One server process on one folder; `start` and `stop`, or a `with` block."""
 
     name: ClassVar[str]
-    # How the process is told to end: without waiting for its clients, but with everything written.
+    # Makes the process end without waiting for its clients, after it has written everything.
     end_signal: ClassVar[signal.Signals] = signal.SIGTERM
     user: ClassVar[str | None] = None
 
     def __init__(self, folder: Path, *, port: int | None = None, durable: bool = True) -> None:
-        """Nothing is touched before `start`.
+        """Touch nothing before `start`.
 
-        `folder` holds data, log and password. `port=None` takes any free one. `durable=False` gives up what makes
-        data survive a crash of the machine, for speed.
+        `folder` holds data, log and password. `port=None` takes any free port. `durable=False` is faster,
+        and a crash of the machine may lose data.
         """
         self._home = folder.resolve()
         self.folder = self._placed(self._home)
@@ -50,7 +50,7 @@ class Server(ABC):
 
     @classmethod
     def temporary(cls, *, port: int | None = None, durable: bool = False) -> Self:
-        """A server whose folder is removed by `stop`, or by the next temporary server if we are killed before."""
+        """Return a server whose folder `stop` removes, or the next temporary server if we are killed before."""
         base = private_folder(SHARED_FOLDER / f"app-servers-{os.geteuid()}", mode=0o711 if is_root() else 0o700)
         _sweep(base)
         folder = Path(tempfile.mkdtemp(prefix=f"{cls.name.lower()}-", dir=base))
@@ -65,7 +65,7 @@ class Server(ABC):
 
     @property
     def pid(self) -> int:
-        """Of the running server; an error before `start`."""
+        """The pid of the running server; an error before `start`."""
         if self._process is None:
             raise ServerError(f"{self.name} is not running: call start()")
         return self._process.pid
@@ -77,11 +77,11 @@ class Server(ABC):
 
     @property
     def log(self) -> Path:
-        """What the server wrote since it was last started."""
+        """The output of the server since its last start."""
         return self.folder / "log"
 
     def start(self) -> Self:
-        """Run until clients can connect.
+        """Start the server, and return when clients can connect.
 
         Raises:
             ServerDied: with the end of its log.
@@ -105,7 +105,7 @@ class Server(ABC):
         return self
 
     def _find_place(self) -> None:
-        """Keep the data and the folder that it belongs to together, where they are not the same."""
+        """Match the place of the data with the folder that it belongs to, if it lies elsewhere."""
         if self.folder != self._home:
             places.follow(self._home, self.folder)
             if places.is_of_another_state(self._home, self.folder):
@@ -122,7 +122,7 @@ class Server(ABC):
             lock.release()
 
     def stop(self) -> None:
-        """End the server; nothing to do is fine."""
+        """End the server, if it runs."""
         if self._process is not None:
             if identity := ProcessIdentity.of(self._process.pid):
                 identity.end(self.end_signal)
@@ -139,7 +139,7 @@ class Server(ABC):
         return self._process is not None and self._process.poll() is None
 
     def log_end(self) -> str:
-        """The last lines of the log, for whoever has to say why it died."""
+        """Return the last lines of the log, for an error that says why the server died."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-10:])
 
     def __enter__(self) -> Self:
@@ -191,7 +191,7 @@ class Server(ABC):
 
     @abstractmethod
     def _prepare(self) -> None:
-        """Make what the first start needs."""
+        """Make the files that the first start needs."""
 
     @abstractmethod
     def _command(self) -> list[str]:
@@ -199,11 +199,11 @@ class Server(ABC):
 
     @abstractmethod
     def _is_ready(self) -> bool:
-        """Whether a client would be served."""
+        """Whether the server would serve a client."""
 
 
 def _sweep(base: Path) -> None:
-    """Remove what temporary servers of dead owners left: their process, if it still runs, and their folder."""
+    """Remove the processes and folders of temporary servers whose owners have died."""
     for folder in base.iterdir():
         try:
             lock = FolderLock(folder, mode="r+")
@@ -211,7 +211,7 @@ def _sweep(base: Path) -> None:
             age = time.time() - folder.stat().st_mtime
         except (FolderInUse, FileNotFoundError):
             continue
-        # A young one with nothing written may be another process's that has not come to locking it.
+        # A young folder that names no process may be that of an owner who has not locked it yet.
         if left_behind or age > ABANDONED_SECONDS:
             for process in left_behind:
                 process.end(signal.SIGINT)

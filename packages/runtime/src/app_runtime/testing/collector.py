@@ -1,4 +1,4 @@
-"""A collector of traces for tests: it takes what a process sends by OTLP over HTTP, and keeps it."""
+"""A collector of traces for tests: it keeps the spans that a process sends by OTLP over HTTP."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,15 +22,15 @@ class CollectedSpan:
     trace_id: str
     id: str
     parent_id: str
-    """Empty for the first of a trace."""
+    """Empty for the first span of a trace."""
     failed: bool
     attributes: Mapping[str, str | int]
     text: str
-    """All of it, to look for what must not be there."""
+    """The whole span, for tests that look for forbidden texts in it."""
 
 
 class Collector:
-    """Listens on a free port of loopback during a `with` block; `spans` has what has come so far."""
+    """Listens on a free port of loopback during a `with` block; `spans` has those that have come so far."""
 
     def __init__(self) -> None:
         self.spans: list[CollectedSpan] = []
@@ -45,7 +45,7 @@ class Collector:
                 self.end_headers()
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # its name there
-                """Say nothing."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
 

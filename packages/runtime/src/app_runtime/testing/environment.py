@@ -1,7 +1,7 @@
-"""What the programs of a checkout take from the shell: variables that are named here, and no others.
+"""Which variables the programs of a checkout take from the shell: those that are named here, and no others.
 
-A shell exports for its own purposes what libpq, HTTP clients, uvicorn or git obey as well: `PGSSLMODE`, `HTTP_PROXY`,
-`WEB_CONCURRENCY`, `FORCE_COLOR`, `GIT_DIR` in a hook. Tests and what `make dev` starts are the same in every shell.
+A shell exports variables that libpq, HTTP clients, uvicorn or git obey too: `PGSSLMODE`, `HTTP_PROXY`,
+`WEB_CONCURRENCY`, `FORCE_COLOR`, `GIT_DIR` in a hook. Tests and the programs of `make dev` do not depend on these.
 """
 
 from collections.abc import Collection, Mapping
@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from app_runtime.configuration import PREFIX
 
 NAMES = frozenset((
-    # Who, where, and in which terminal.
+    # The user, the folders, and the terminal.
     "CI", "COLORTERM", "DISPLAY", "EDITOR", "HOME", "LANG", "LANGUAGE", "LOGNAME", "NO_COLOR", "PAGER", "PATH", "PWD",
     "SHELL", "TEMP", "TERM", "TERM_PROGRAM", "TMP", "TMPDIR", "USER", "VISUAL",
     # Where libraries and certificates are on this machine.
@@ -28,7 +28,7 @@ FOR_UV = "UV_SH_"
 
 
 def let_through(environ: Mapping[str, str], *, more: Collection[str] = ()) -> dict[str, str]:
-    """Return what programs of ours take from an environment; `more` are further names, such as those of a product."""
+    """Return the variables that our programs take from an environment; `more` are further names, as of a product."""
     names = NAMES.union(more)
     taken = {name: value for name, value in environ.items() if name in names or name.startswith(BEGINNINGS)}
     for name in PROXIES:
@@ -38,6 +38,6 @@ def let_through(environ: Mapping[str, str], *, more: Collection[str] = ()) -> di
 
 
 def for_tests(environ: Mapping[str, str], *, more: Collection[str] = ()) -> dict[str, str]:
-    """Return the environment of a test run: of our settings only where servers of your own are, messages in English."""
+    """Return the environment of a test run: of our settings only those of your own servers; messages in English."""
     taken = let_through(environ, more={f"{PREFIX}DATABASE__URL", f"{PREFIX}PG_BIN", *more})
     return {name: value for name, value in taken.items() if not name.startswith("LC_")} | {"LANG": "C.UTF-8"}

@@ -1,12 +1,12 @@
-"""Why a server did not start; every message ends with what to do."""
+"""Errors of servers that do not start; every message says at its end what to do."""
 
 
 class ServerError(Exception):
-    """A server cannot be had."""
+    """A server cannot run."""
 
 
 class ServerDied(ServerError):
-    """It ended while starting; the message has the end of its log."""
+    """The server ended while it started; the message has the end of its log."""
 
 
 class FolderInUse(ServerError):

@@ -1,4 +1,4 @@
-"""A network between a test and a real server, which forgets connections without telling anybody."""
+"""A network between a test and a real server that can drop connections without telling either side."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 
 class Network:
-    """Carries connections to a server, and forgets all that there are when it is told to."""
+    """Forwards connections to a server; `forget` makes all that are open silent."""
 
     def __init__(self, host: str, port: int) -> None:
         self._place = (host, port)
@@ -16,7 +16,7 @@ class Network:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator["Network"]:
-        """Carry what comes to `port` of this machine, until the end of the block."""
+        """Forward connections to `port` of this machine, until the end of the block."""
         server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         try:
@@ -28,7 +28,7 @@ class Network:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def forget(self) -> None:
-        """Pass nothing on any more of what is open; what is opened from now on is carried."""
+        """Forward no more data of open connections; later connections are forwarded."""
         self._forgotten.set()
         self._forgotten = asyncio.Event()
 
@@ -45,10 +45,10 @@ class Network:
     async def _carry(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, forgotten: asyncio.Event
     ) -> None:
-        with suppress(OSError):  # whoever was cut off has been told already
+        with suppress(OSError):  # a side that was cut off knows it already
             while chunk := await reader.read(65536):
                 if not forgotten.is_set():
                     writer.write(chunk)
         if forgotten.is_set():
-            await asyncio.Event().wait()  # nobody is told that the other side has left
+            await asyncio.Event().wait()  # neither side learns that the other has left
         writer.close()

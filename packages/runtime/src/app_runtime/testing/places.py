@@ -1,7 +1,7 @@
-"""Where data lies that cannot lie where it belongs: as root Postgres runs as somebody who cannot reach the checkout.
+"""The place of data outside its folder: if root starts Postgres, it runs as a user who cannot reach the checkout.
 
-A folder and its place have one token. Without it in the folder, such as after `rm -rf .data`, what the place holds
-belongs to a state that is gone: its accounts were made with peppers that nobody has any more.
+A folder and its place share a token. If the folder has no token, such as after `rm -rf .data`, the data in the place
+is of no use: the peppers of its accounts are gone.
 """
 
 import secrets
@@ -15,13 +15,13 @@ HOME = "home"
 
 
 def is_of_another_state(home: Path, place: Path) -> bool:
-    """Whether the place holds what belongs to no folder, or to one that was there before this one."""
+    """Whether the place holds data of no folder, or of an earlier folder of the same path."""
     there = _read(place / TOKEN)
     return bool(there) and there != _read(home / TOKEN)
 
 
 def follow(home: Path, place: Path) -> None:
-    """Bring along what belongs to a folder that was moved; a copy of a folder begins with nothing."""
+    """Move the data of a folder that was moved; a copy of a folder begins without data."""
     token = _read(home / TOKEN)
     if not token or place.exists():
         return
@@ -34,7 +34,7 @@ def follow(home: Path, place: Path) -> None:
 
 
 def join(home: Path, place: Path, *, mode: int) -> None:
-    """Write into both what tells that they belong together."""
+    """Write the common token into both, and the folder's path into the place."""
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     private_folder(place, mode=mode)
     token = _read(home / TOKEN) or secrets.token_hex(8)

@@ -1,4 +1,4 @@
-"""What every test run begins with: nothing that a shell exported for others, and a real Valkey for tests that ask."""
+"""The plugin of every test run: it removes variables that a shell exported for others, and offers a real Valkey."""
 
 import importlib
 import inspect
@@ -18,7 +18,7 @@ type MakeFeatures = Callable[[Mapping[str, str]], str]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let a product name what its own tests read of the environment."""
+    """Let a product name the variables that its own tests read."""
     parser.addini(
         "let_through", "variables that tests see besides those of app_runtime.testing.environment", type="args"
     )
@@ -26,17 +26,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Take away what the shell exported for others, before a test module is imported or a server is started."""
+    """Remove variables that the shell exported for others, before a test module is imported or a server is started."""
     kept = for_tests(os.environ, more=session.config.getini("let_through"))
     os.environ.clear()
     os.environ.update(kept)  # guard: test_what_a_shell_exports_for_others_does_not_reach_the_tests
-    # Who runs the tests in the background may have SIGINT ignored, and what they start would never hear Ctrl-C.
+    # A shell may start tests in the background with SIGINT ignored; their programs would then ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)  # guard: test_programs_of_a_test_hear_ctrl_c
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, obj: object) -> list[pytest.Item] | None:
-    """Take no class for one of tests that is imported and has a constructor, as a model `Testimonial`."""
+    """Collect no imported class with a constructor, such as a model `Testimonial`: it is no class of tests."""
     if not inspect.isclass(obj) or obj.__module__ == collector.module.__name__:
         return None
     has_constructor = obj.__init__ is not object.__init__ or obj.__new__ is not object.__new__

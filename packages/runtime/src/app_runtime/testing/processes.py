@@ -1,4 +1,4 @@
-"""Processes that must not outlive us, nor be mistaken for another after their pid was used again."""
+"""Processes that must not outlive us, nor be confused with a later process of the same pid."""
 
 import ctypes
 import fcntl
@@ -26,7 +26,7 @@ PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """A pid together with the moment it was given out: the pair is never used twice."""
+    """A pid together with the start time of its process: the pair is never used twice."""
 
     pid: int
     started: str
@@ -38,19 +38,19 @@ class ProcessIdentity:
         return cls(pid, started) if started else None
 
     def is_running(self) -> bool:
-        """False too when the pid belongs to someone else by now."""
+        """Return False also if another process has the pid by now."""
         return ProcessIdentity.of(self.pid) == self
 
     def end(self, how: signal.Signals = signal.SIGTERM, *, patience: float = 10, group: bool = False) -> None:
-        """Signal the process, wait `patience` seconds, then kill it. Harmless when it is gone or is not ours.
+        """Signal the process, wait `patience` seconds, then kill it. Harmless if it has ended.
 
-        With `group`, everything in the process group it leads; only for processes made by `spawn`.
+        With `group`, signal the process group that it leads; only for processes made by `spawn`.
         """
         send = os.killpg if group else os.kill
         for number, seconds in ((how, patience), (signal.SIGKILL, 5.0)):
             if not self.is_running():
                 return
-            with suppress(ProcessLookupError):  # it may end between the two
+            with suppress(ProcessLookupError):  # it may end before the signal
                 send(self.pid, number)
             wait_until(lambda: not self.is_running(), seconds)
 
@@ -58,12 +58,12 @@ class ProcessIdentity:
 class FolderLock:
     """A folder's `lock` file: held as long as the owner lives, and it remembers the processes that the owner started.
 
-    The kernel releases it with the owner, however that dies, so whoever gets it next knows that what is written
-    there has lost its owner and may be ended.
+    The kernel releases it when the owner dies for any reason. So the next owner knows that the remembered processes
+    have lost theirs, and may end them.
     """
 
     def __init__(self, folder: Path, *, mode: Literal["a+", "r+"] = "a+") -> None:
-        """Take the lock; with `r+` only where its file is, so that a folder that is being removed can be."""
+        """Take the lock; `r+` makes no file, so that another process can remove the folder meanwhile."""
         self._file = (folder / "lock").open(mode, encoding="utf-8")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -72,23 +72,23 @@ class FolderLock:
             raise FolderInUse(f"{folder} is in use by another living process: stop that one first") from None
 
     def remember(self, processes: Sequence[ProcessIdentity]) -> None:
-        """Replace what is written; flushed, for it is read after a kill -9."""
+        """Replace the remembered processes, and flush: they are read after a kill -9."""
         self._file.seek(0)
         self._file.truncate()
         json.dump([[0, self._itself], *([process.pid, process.started] for process in processes)], self._file)
         self._file.flush()
 
     def remembered(self) -> list[ProcessIdentity]:
-        """What the last owner wrote; nothing when it left the file empty or half written.
+        """Return the processes of the last owner; none if it left the file empty or half written.
 
-        Nothing as well in a copy of the folder: what was started there may be running there.
+        Return none in a copy of the folder either: the processes belong to the original.
         """
         self._file.seek(0)
         try:
             (first, itself), *processes = json.load(self._file)
         except ValueError:
             return []
-        if first:  # as it was written before it named the file
+        if first:  # the older format, which does not name the file
             processes.insert(0, [first, itself])
         elif itself != self._itself:
             return []  # guard: test_a_copy_of_a_folder_ends_nothing_of_the_original
@@ -96,7 +96,7 @@ class FolderLock:
 
     @property
     def _itself(self) -> str:
-        """Which file this is: a copy has another number."""
+        """The identity of the file: a copy has another inode."""
         return f"file {os.fstat(self._file.fileno()).st_ino}"
 
     def release(self) -> None:
@@ -113,10 +113,10 @@ def spawn(
     user: str | None = None,
     on_parent_death: signal.Signals = signal.SIGTERM,
 ) -> subprocess.Popen[bytes]:
-    """Start a process in a session of its own (Ctrl-C is for us, not for it) that ends when we are killed.
+    """Start a process that ends when we are killed, in a session of its own: Ctrl-C reaches only us.
 
-    The kernel ties that end to the starting thread, so from a thread other than the main one, and off Linux, it does
-    not happen: then the next owner of its folder ends it (FolderLock).
+    The kernel ties that end to the starting thread, so it happens only on Linux and from the main thread; otherwise
+    the next owner of its folder ends the process (FolderLock).
     """
     tied = sys.platform == "linux" and threading.current_thread() is threading.main_thread()
     return subprocess.Popen(  # noqa: S603  what the caller names
@@ -135,7 +135,7 @@ def spawn(
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether the condition came true in time; looked at every 5 ms."""
+    """Check the condition every 5 ms, and return whether it came true in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -145,10 +145,10 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now; another may take it first, so be ready to try again.
+    """Return a free port of 127.0.0.1; another process may take it first, so be ready to try again.
 
-    Never one of those that the kernel gives to outgoing connections (from 32768, on macOS from 49152): any of these
-    could take it between our look and the moment its server listens.
+    It is never one that the kernel gives to outgoing connections (from 32768, on macOS from 49152): a connection
+    could take such a port before its server listens.
     """
     ports = iter(lambda: random.randrange(20_000, 32_768), None)  # noqa: S311  # a port, not a secret
     return next(filter(port_is_free, ports))

@@ -3,8 +3,8 @@
     with PostgresServer.temporary() as postgres, ValkeyServer.temporary() as valkey:
         run(postgres.url("app_test"), valkey.url)
 
-A server ends with the process that started it (see `processes.spawn`). One that was left behind all the same is ended
-by whoever starts on the same folder next. Nothing is cached between starts: initdb takes 0.4 s, a copy 0.2 s.
+A server ends with the process that started it (see `processes.spawn`). If one was left behind all the same, the
+next server on the same folder ends it. Nothing is cached between starts: initdb takes 0.4 s, a copy 0.2 s.
 """
 
 import signal
@@ -47,7 +47,7 @@ FAST_NOT_DURABLE = {
     "max_connections": "200",
 }
 
-# The wheel has no ICU, and macOS no locale C.UTF-8: this is the one that is the same everywhere; compose.yaml has it.
+# The wheel has no ICU, and macOS no locale C.UTF-8: only this locale is the same everywhere; compose.yaml has it.
 BY_CODE_POINTS = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
 
 
@@ -60,7 +60,7 @@ class PostgresServer(Server):
 
     @classmethod
     def _placed(cls, folder: Path) -> Path:
-        """As root the data goes where the user that runs Postgres can reach it, under a name made of the folder's."""
+        """Return the place of the data: as root, one that the user of Postgres can reach, named after a hash."""
         return SHARED_FOLDER / f"app-{sha256(bytes(folder)).hexdigest()[:16]}" if is_root() else folder
 
     @property
@@ -96,7 +96,7 @@ class PostgresServer(Server):
                 f"{self.folder} was written by PostgreSQL {written_by}, this is {postgres_major(self.programs)}: "
                 "start over with an empty one, or point APP_PG_BIN at the programs of the old version and dump it"
             )
-        # The old server was ended above. What now has its pid is a stranger, and Postgres would not start beside it.
+        # The old server has ended. If another process has its pid by now, Postgres would not start.
         (self._data / "postmaster.pid").unlink(missing_ok=True)
 
     def _initialize(self) -> None:
@@ -111,7 +111,7 @@ class PostgresServer(Server):
                 chown(path, user)
         options = ["--username=app", f"--pwfile={password}", "--auth=scram-sha-256", "--no-instructions", "--no-sync"]
         options += BY_CODE_POINTS
-        # Iterations slow down guessing; nobody guesses 192 random bits, and asyncpg counts them in Python.
+        # Iterations slow down guessing; nobody guesses 192 random bits, and asyncpg computes them in Python.
         options += ["--set=scram_iterations=1"]
         command = [str(self.programs / "initdb"), f"--pgdata={workplace / 'data'}", *options]
         with self._new_log() as log:
@@ -129,7 +129,7 @@ class PostgresServer(Server):
         return [str(self.programs / "postgres"), "-D", str(self._data), *options]
 
     def _is_ready(self) -> bool:
-        try:  # as pg_ctl does; this last line is written when connections are accepted
+        try:  # as pg_ctl does; Postgres writes this last line when it accepts connections
             return (self._data / "postmaster.pid").read_text().rstrip().endswith("ready")
         except FileNotFoundError:
             return False
@@ -142,7 +142,7 @@ class ValkeyServer(Server):
 
     @property
     def url(self) -> str:
-        """With the password: what a queue holds is executed, so no other user of the machine may write to it."""
+        """With the password: workers execute the jobs of a queue, so no other user of the machine may write to it."""
         return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
 
     def _prepare(self) -> None:
@@ -151,9 +151,9 @@ class ValkeyServer(Server):
 
     def _command(self) -> list[str]:
         lines = ["bind 127.0.0.1", f"port {self.port}", f"dir {_quoted(self.folder)}", f"requirepass {self.password}"]
-        # A queue must refuse rather than forget (arq's jobs have no copy in memory).
+        # A full queue must refuse writes rather than evict deliveries.
         lines += ["maxmemory-policy noeviction", 'save ""', f"appendonly {'yes' if self.durable else 'no'}"]
-        config = self.folder / "valkey.conf"  # not arguments: the list of processes is for all to see
+        config = self.folder / "valkey.conf"  # not arguments: all users see these in the list of processes
         config.touch(mode=0o600)
         config.write_text("\n".join(lines))
         return [str(valkey_program()), str(config)]
@@ -161,7 +161,7 @@ class ValkeyServer(Server):
     def _is_ready(self) -> bool:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
-                # One answer a line. The password tells it from a stranger on this port; while loading it refuses PING.
+                # One answer per line. Another program here would refuse the password; a loading Valkey refuses PING.
                 connection.sendall(f"AUTH {self.password}\r\nPING\r\n".encode())
                 answers = connection.makefile("rb")
                 return (answers.readline(), answers.readline()) == (b"+OK\r\n", b"+PONG\r\n")
@@ -170,6 +170,6 @@ class ValkeyServer(Server):
 
 
 def _quoted(path: Path) -> str:
-    """Return a path as the configuration of Valkey takes any text: in quotes, with the escapes of C."""
+    """Return a path as a text in Valkey's configuration: in quotes, with the escapes of C."""
     escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
     return f'"{"".join(escapes.get(character, character) for character in str(path))}"'
