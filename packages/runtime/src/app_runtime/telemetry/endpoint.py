@@ -1,7 +1,7 @@
-"""The HTTP port beside the work: /metrics for Prometheus, /health for the supervisor of the process.
+"""The HTTP port for operators: /metrics for Prometheus, /health for the supervisor of the process.
 
-Threads serve it, so it answers while the event loop is blocked, which is when it is asked for. It is made of the
-standard library: a few clients in a minute need no framework.
+Threads serve it, so it answers even while the event loop is blocked. It uses only the standard library: a few clients
+in a minute need no framework.
 """
 
 import errno
@@ -28,10 +28,10 @@ from app_runtime.durations import Duration
 log = structlog.get_logger(__name__)
 
 MAX_CLIENTS = 16
-"""Served at once; the next ones are hung up on. Connections cost the process threads and open files."""
+"""Clients served at once; further connections are closed. Each costs the process a thread and open files."""
 RESERVED = 3
 CLIENT_TIMEOUT = 5.0
-"""Seconds that a client may say nothing."""
+"""Seconds that a client may be silent."""
 
 
 class MetricsSettings(BaseModel, frozen=True):
@@ -48,10 +48,10 @@ class MetricsSettings(BaseModel, frozen=True):
 
 
 class Health(NamedTuple):
-    """How a process is, in its own words."""
+    """The health of a process, as it reports it."""
 
     signs: Mapping[str, Any]
-    """For people, as JSON."""
+    """Details for people, as JSON."""
     complaint: str | None = None
     """Why the process should be restarted, or None."""
 
@@ -59,7 +59,7 @@ class Health(NamedTuple):
 class Endpoint(ThreadingMixIn, TCPServer):
     """Listens on the port; each client gets a thread."""
 
-    allow_reuse_address = True  # a process that was restarted finds the port of the old one
+    allow_reuse_address = True  # a restarted process can take the port of the old one
     daemon_threads = True
     request_queue_size = MAX_CLIENTS
 
@@ -94,7 +94,7 @@ class Endpoint(ThreadingMixIn, TCPServer):
         return int(self.socket.getsockname()[1])
 
     def get_request(self) -> Any:  # Any: as in the standard library
-        """Accept a client, even if the process has no descriptors left, because that is when health matters."""
+        """Accept a client, even if the process has no descriptors left, because health matters most then."""
         try:
             return super().get_request()
         except OSError as error:
@@ -131,7 +131,7 @@ class Endpoint(ThreadingMixIn, TCPServer):
 
 
 class _Reserve:
-    """Descriptors for a client and for the files that tell of the process (/proc), kept while there are some."""
+    """Reserved descriptors, for a client and for the files of /proc that the metrics read."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -139,13 +139,13 @@ class _Reserve:
         self.take()
 
     def take(self) -> None:
-        """Keep as many as are wanted, or as there are."""
+        """Reserve `RESERVED` descriptors, or as many as there are."""
         with self._lock, suppress(OSError):
             while len(self._kept) < RESERVED:
                 self._kept.append(os.open(os.devnull, os.O_RDONLY))
 
     def give_up(self) -> None:
-        """Let others have them."""
+        """Close the reserved descriptors, so that other code can use them."""
         with self._lock:
             while self._kept:
                 os.close(self._kept.pop())
@@ -182,8 +182,8 @@ class _Exchange(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.OK, "application/json", json.dumps({"status": "ok", **health.signs}).encode())
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer with a problem document (RFC 9457); the standard library calls this for what is not HTTP, too."""
-        # What it does not find a method for it calls not implemented; that is nothing that could be here.
+        """Answer with a problem document (RFC 9457); the standard library calls this also if a request is not HTTP."""
+        # The standard library says 501 (Not Implemented) for a method that has no `do_…` here; that is a 405.
         status = HTTPStatus.METHOD_NOT_ALLOWED if code == HTTPStatus.NOT_IMPLEMENTED else HTTPStatus(code)
         self._answer_problem(status, status.description)
 
@@ -210,4 +210,4 @@ class _Exchange(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # its name there
-        """Say nothing: a scrape is no event."""
+        """Log nothing: a scrape is no event."""

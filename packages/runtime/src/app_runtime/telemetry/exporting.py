@@ -1,4 +1,4 @@
-"""Serving the metrics and the health of a process for as long as it works, and a little longer."""
+"""Serves the metrics and the health of a process while it works, and a little longer."""
 
 import asyncio
 import errno
@@ -15,9 +15,9 @@ from app_runtime.telemetry.series import Counter
 log = structlog.get_logger(__name__)
 
 PORTS = 16
-"""Processes of one host that find a port each, counted from `APP_METRICS__PORT` (ADR-0049)."""
+"""How many processes of one host find a port, counted up from `APP_METRICS__PORT` (ADR-0049)."""
 STOP_LOOK = 0.1
-"""Seconds after which the endpoint sees that it shall stop."""
+"""Seconds between two checks of the endpoint whether it shall stop."""
 
 
 @asynccontextmanager
@@ -26,10 +26,10 @@ async def exporting(
 ) -> AsyncIterator[None]:
     """Serve /metrics and /health during the block, if the settings ask for it, and for `stop_delay` after it.
 
-    Where no port is free the process does without: its work matters more. The log says so.
+    If no port is free, the process works without the endpoint, and logs that.
 
     Raises:
-        OSError: when the address is not one of this machine, or the port is not for this user.
+        OSError: when the address is not one of this machine, or this user may not open the port.
     """
     started = Counter("app_started", "Starts of this process: 1.", registry=registry)
     stopped = Counter("app_stopped", "Its ends: 1 once all else has stopped.", registry=registry)
@@ -38,7 +38,7 @@ async def exporting(
         yield
         return
     with endpoint:
-        # A daemon: not even a client that never hangs up keeps the process.
+        # A daemon thread, because a client may never hang up.
         threading.Thread(target=endpoint.serve_forever, args=[STOP_LOOK], name="telemetry", daemon=True).start()
         log.info("telemetry_started", host=settings.host, port=endpoint.port)
         started.inc()

@@ -1,4 +1,4 @@
-"""Whether the event loop of a process turns, as its other threads see it."""
+"""Tells the other threads of a process whether its event loop runs."""
 
 import asyncio
 import os
@@ -14,12 +14,12 @@ log = structlog.get_logger(__name__)
 
 TICK = timedelta(seconds=1)
 REPEAT = 60
-"""Ticks until it is said again that there are no descriptors left."""
+"""Ticks between two log lines about missing descriptors."""
 
 
 @dataclass(slots=True, eq=False)
 class LoopLag:
-    """Notes once a second that the event loop turned; its time is one of `time.monotonic()`."""
+    """Notes once a second that the event loop runs; `tick_at` is a time of `time.monotonic()`."""
 
     tick_at: float = field(default_factory=time.monotonic)
     _exhausted_for: int = 0
@@ -30,7 +30,7 @@ class LoopLag:
         return max(0.0, time.monotonic() - self.tick_at - TICK.total_seconds())
 
     async def keep_ticking(self) -> None:
-        """Note that the event loop turns, and say when the process is out of descriptors, until cancelled."""
+        """Note that the event loop runs, and log when the process is out of descriptors, until cancelled."""
         while True:
             self.tick_at = time.monotonic()
             self._look_at_descriptors()
@@ -48,7 +48,7 @@ class LoopLag:
                 await ticking
 
     def _look_at_descriptors(self) -> None:
-        # libuv turns connections away without a word when there are none left.
+        # libuv refuses connections without an error when no descriptors are left.
         try:
             os.close(os.open(os.devnull, os.O_RDONLY))
         except OSError as error:

@@ -13,12 +13,12 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from app_runtime.texts import cut, safe_repr
 
-# Without the local variables, which structlog shows unless told otherwise: they hold passwords and tokens.
+# Without the local variables, which structlog shows by default: they hold passwords and tokens.
 _frames = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 
 
-def _plain(value: Any) -> Any:  # Any: whatever somebody logs
-    """Return the value of a member of an enum, and the repr of what JSON does not know."""
+def _plain(value: Any) -> Any:  # Any: any logged value
+    """Return the value of a member of an enum, and the `repr` of other objects that JSON does not know."""
     return value.value if isinstance(value, Enum) else safe_repr(value)
 
 
@@ -26,9 +26,9 @@ _encode = json.JSONEncoder(default=_plain).encode
 _ESSENTIAL = ("event", "level", "logger", "timestamp", "job_id", "request_id")
 
 LONGEST_LINE: Final = 64 * 1024
-"""Characters. Of a longer line each text is cut: what carries logs refuses it, or breaks it into pieces."""
+"""Characters. Each text of a longer line is cut, because carriers of logs would refuse or split the line."""
 LONGEST_TEXT: Final = 8 * 1024
-"""Of such a line, in which there may be several."""
+"""Characters of each text in a line that is too long."""
 
 
 class LogSettings(BaseModel, frozen=True):
@@ -41,16 +41,16 @@ class LogSettings(BaseModel, frozen=True):
 
 
 class Lines:
-    """The sink of structlog's events. The logging module would cost an access line as much as its request."""
+    """Writes structlog's events. The logging module would cost as much for an access line as its request."""
 
     def __init__(self, name: str = "") -> None:
         self.name = name
 
     def write(self, line: str) -> None:
-        """Write a line to standard error, in one piece. Nothing is raised: a request does not fail with its log."""
+        """Write a line to standard error, in one piece. Never raises: a request must not fail with its log."""
         try:
             sys.stderr.write(line + "\n")
-        except (OSError, ValueError):  # the reader has gone, the disk is full, or it is closed
+        except (OSError, ValueError):  # the reader has gone, the disk is full, or the stream is closed
             return
 
     debug = info = warning = error = critical = write
@@ -99,7 +99,7 @@ def configure_logging(settings: LogSettings, *, development: bool = False, more:
 
 
 def _render_json(logger: WrappedLogger, method: str, event: EventDict) -> str:
-    # An encoder that is made once: json.dumps makes one per line where it is told what to do with other types.
+    # One encoder for all lines: json.dumps with `default` makes one per line.
     line = _encode(event)
     if len(line) <= LONGEST_LINE:
         return line

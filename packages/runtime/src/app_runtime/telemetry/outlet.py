@@ -1,4 +1,4 @@
-"""Standard output and error of a server: a slow or missing reader does not block it."""
+"""Standard output and error of a server: a slow or missing reader does not block the server."""
 
 import atexit
 import io
@@ -22,12 +22,12 @@ ROOM: Final = 1024 * 1024
 """Bytes that may wait for the reader; further output is dropped and counted."""
 PIECE: Final = 64 * 1024
 LAST_WORDS: Final = timedelta(seconds=1)
-"""For so long a process that ends waits for the reader."""
+"""How long an ending process waits for the reader."""
 STREAMS: Final = ("stderr", "stdout")
 
 
 class Outlet(io.TextIOBase):
-    """A text stream whose `write` only puts the text aside; a thread hands it to the descriptor.
+    """A text stream whose `write` only buffers the text; a thread writes it to the descriptor.
 
     Writers never wait: not for a pipe without a reader, a stopped terminal or a disk that hangs.
     """
@@ -35,7 +35,7 @@ class Outlet(io.TextIOBase):
     def __init__(self, descriptor: int, *, room: int = ROOM) -> None:
         """Start the thread, which ends with the process."""
         self.dropped = 0
-        """Pieces of text, so mostly lines, that found no room."""
+        """How many texts, mostly lines, were dropped."""
         self._descriptor = descriptor
         self._room = room
         self._size = 0
@@ -56,7 +56,7 @@ class Outlet(io.TextIOBase):
         return self._descriptor
 
     def isatty(self) -> bool:
-        """Whether a person reads it."""
+        """Whether a terminal reads it."""
         return os.isatty(self._descriptor)
 
     def writable(self) -> bool:
@@ -78,7 +78,7 @@ class Outlet(io.TextIOBase):
         return len(text)
 
     def drain(self, patience: timedelta = LAST_WORDS) -> bool:
-        """Wait until all is handed over, for so long at most, and return whether it was."""
+        """Wait up to `patience` until all text is written, and return whether it is."""
         end = time.monotonic() + patience.total_seconds()
         while self._size and time.monotonic() < end:
             time.sleep(0.005)
@@ -110,7 +110,7 @@ class Outlet(io.TextIOBase):
         while rest:
             try:
                 rest = rest[os.write(self._descriptor, rest) :]
-            except BlockingIOError:  # somebody who shares it has made it so
+            except BlockingIOError:  # another process that shares the descriptor has made it non-blocking
                 select.select([], [self._descriptor], [])
             except OSError:  # the reader has gone, or the disk is full
                 with self._lock:
@@ -131,7 +131,7 @@ class OutletCollector(Collector):
 def never_wait_for_readers() -> None:
     """Make standard output and error of this process outlets, until it ends; call it before logging is configured.
 
-    Streams that somebody else has put into their place, as tests do, are left alone.
+    Streams that other code has replaced, as tests do, are left alone.
     """
     for name in STREAMS:
         stream = getattr(sys, name)

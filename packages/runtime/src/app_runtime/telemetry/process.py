@@ -20,7 +20,7 @@ def describe_process(registry: CollectorRegistry, *, packages: Sequence[str]) ->
 
 
 class BuildCollector(Collector):
-    """Exports which version of which package runs here."""
+    """Exports the versions of our packages."""
 
     def __init__(self, versions: Mapping[str, str]) -> None:
         self._versions = versions

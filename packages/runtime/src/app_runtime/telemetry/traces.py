@@ -1,6 +1,6 @@
-"""Traces by OpenTelemetry: what a process begins, and what follows from it in other processes, is one trace (ADR-0050).
+"""Traces by OpenTelemetry: work, and the work that it causes in other processes, are one trace (ADR-0050).
 
-No span holds what users typed: an error is only its class, a URL is without its query.
+No span holds input of users: an error is only its class, a URL has no query.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from opentelemetry.util.types import Attributes
 from structlog.typing import EventDict, WrappedLogger
 
 ASKED_PER_SECOND = 10
-"""So many requests in a second are traced because their caller asks for it: strangers must not choose our cost."""
+"""How many requests in a second are traced because their callers ask: strangers must not decide our cost."""
 LAST_WORDS = 2.0
 """Seconds that a stopping process gives the collector to accept the remaining spans."""
 LONGEST = 2048
@@ -46,20 +46,20 @@ class Traces:
     async def sending(self) -> AsyncIterator[None]:
         """Send all spans during the block; for use once.
 
-        A thread sends them. A collector that is slow, frozen or away costs spans, of which 2,048 wait at most, and at
-        the end up to two seconds.
+        A thread sends them. At most 2,048 spans wait: a slow, frozen or missing collector loses the others, and delays
+        the end by up to two seconds.
         """
         self.provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(self.endpoint)))
         try:
             yield
         finally:
-            # A daemon: the library itself would wait for half a minute.
+            # A daemon thread, because the library itself would wait for half a minute.
             closing = Thread(target=self.provider.shutdown, name="last spans", daemon=True)
             closing.start()
             await asyncio.to_thread(closing.join, LAST_WORDS)
 
     def name_path(self, path: str) -> None:
-        """Give the span of the current request its path as it came; FastAPI writes the decoded one."""
+        """Give the span of the current request its path as sent; FastAPI writes the decoded one."""
         get_current_span().set_attribute("url.path", path)
 
     @contextmanager
@@ -76,7 +76,7 @@ class Traces:
 
 
 class _Edge(ParentBased):
-    """Samples what its parent is, and of the rest a part; of requests whose callers ask for it, so many in a second."""
+    """Samples what the parent samples, limited for requests of callers; of all other spans, a share."""
 
     def __init__(self, sample: float) -> None:
         super().__init__(TraceIdRatioBased(sample))
@@ -120,6 +120,6 @@ def add_trace_id(logger: WrappedLogger, method: str, event_dict: EventDict) -> E
 
 
 def fail(span: Span, error: BaseException) -> None:
-    """Record that it failed, without the message, which may hold input. The log has it under the same trace id."""
+    """Record that the span failed, without the message, which may hold input; the log has it, with the trace id."""
     span.set_attribute("error.type", type(error).__name__)
     span.set_status(StatusCode.ERROR)

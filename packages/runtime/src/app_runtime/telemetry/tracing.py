@@ -35,10 +35,10 @@ def log_processors(settings: TracingSettings, *, service: str) -> list[Processor
 
 @contextmanager
 def naming_extra(service: str) -> Iterator[None]:
-    """Name the extra of the distribution `service` that an import in the block needs, where it is not installed.
+    """Turn a failed import in the block into an error that names the missing extra of the distribution `service`.
 
     Raises:
-        Misconfigured: says so.
+        Misconfigured: for a failed import.
     """
     try:
         yield
