@@ -1,1 +1,1 @@
-"""The basis of every process: configuration, logs, metrics, traces, TLS, and its end."""
+"""What every process needs: configuration, logs, metrics, traces, TLS, and an end in time."""

@@ -1,6 +1,6 @@
-"""How settings are read: from variables, from files, never from both; and a refusal names the variable, not its value.
+"""Reads each setting from a variable or from a file, never from both. Errors name the variable, not its value.
 
-Nothing here looks at `os.environ`: the main module of each application hands it in (ADR-0032).
+This module never reads `os.environ`: the main module of each application passes it in (ADR-0032).
 """
 
 import json
@@ -17,9 +17,9 @@ from pydantic import AnyUrl, BaseModel, SecretStr, ValidationError
 
 PREFIX = "APP_"
 SECRETS_FILE = "APP_SECRETS_FILE"
-"""Names a file of NAME=value lines, as `config init` writes one; a variable of the same name comes first."""
+"""Names a file of NAME=value lines, as `config init` writes one; a variable overrides the line of its name."""
 BYTE_ORDER_MARK = "\ufeff"
-"""What editors of Windows write first; it is no part of the first line."""
+"""Editors of Windows write it first; it is no part of the first line."""
 NO_SETTINGS = frozenset({SECRETS_FILE, "APP_PG_BIN"})
 """Variables with the prefix that are no settings of an application."""
 
@@ -28,7 +28,7 @@ _URL = re.compile(r"(?P<scheme>[a-z+]+://)(?P<user>[^/?#@]*@)?(?P<place>[\w.:,\[
 
 
 class Environment(StrEnum):
-    """Production is the default: a forgotten variable must not open a door."""
+    """Production is the default: a forgotten variable must not switch a check off."""
 
     PRODUCTION = "production"
     DEVELOPMENT = "development"
@@ -77,7 +77,7 @@ def variables(
 def load[S: BaseModel](model: type[S], environ: Mapping[str, str], *, elsewhere: Collection[str] = ()) -> S:
     """Return the settings that the environment describes.
 
-    `elsewhere` are beginnings of names that another application reads: both may be given one file of settings.
+    `elsewhere` has prefixes of names that another application reads: both may share one file of settings.
 
     Raises:
         Misconfigured: for variables that are unknown, missing or wrong, with all of them at once.
@@ -89,7 +89,7 @@ def load[S: BaseModel](model: type[S], environ: Mapping[str, str], *, elsewhere:
     for variable in known.values():
         place = document
         for key in variable.keys[:-1]:
-            place = place.setdefault(key, {})  # also where nothing is given: what is missing in it is then named
+            place = place.setdefault(key, {})  # also if nothing is given, so that errors name the missing fields
         if variable.name in given.texts:
             try:
                 text = given.texts[variable.name]
@@ -108,7 +108,7 @@ def load[S: BaseModel](model: type[S], environ: Mapping[str, str], *, elsewhere:
 
 
 def hints(error: Misconfigured) -> list[str]:
-    """Return what else to say to people on a command line: where an environment is to be had."""
+    """Return further lines for people on a command line: where they get an environment."""
     if "APP_DATABASE__URL: has to be set" not in error.lines:
         return []
     doors = "beside `make dev`, type `make jobs ARGS=…` or `make api ARGS=…`, which have all settings"
@@ -116,7 +116,7 @@ def hints(error: Misconfigured) -> list[str]:
 
 
 def read(known: Collection[str], environ: Mapping[str, str], *, elsewhere: Collection[str] = ()) -> Given:
-    """Return what is set: by a variable, by a file that `<name>_FILE` names, or in the file of secrets.
+    """Return the texts of all settings: from variables, from files that `<name>_FILE` names, from the file of secrets.
 
     An empty variable counts as not set: Compose files and templates write `NAME=` for values that are missing.
 
@@ -149,7 +149,7 @@ def _is_known(name: str, known: Collection[str]) -> bool:
 
 
 def shown(settings: BaseModel, environ: Mapping[str, str], *, elsewhere: Collection[str] = ()) -> Iterator[str]:
-    """Yield a line for each setting in effect: `NAME=value  # where it comes from`, without what is secret."""
+    """Yield a line for each setting in effect: `NAME=value  # where it comes from`, without secrets."""
     known = {variable.name: variable for variable in variables(type(settings))}
     origins = read(known, environ, elsewhere=elsewhere).origins
     for variable in known.values():
@@ -168,7 +168,7 @@ def shown(settings: BaseModel, environ: Mapping[str, str], *, elsewhere: Collect
 def _without_secrets(url: str) -> str:
     """Return a URL without its credentials."""
     parts = _URL.fullmatch(url)
-    # What is no plain URL may have its password anywhere: one with a slash in it looks like a path.
+    # Any other text may hold the password anywhere: one with a slash in it looks like a path.
     return f"{parts['scheme']}{'…@' if parts['user'] else ''}{parts['place']}" if parts else "…"
 
 
@@ -176,7 +176,7 @@ def lines_of(text: str) -> dict[str, str]:
     """Return the NAME=value lines of a file, as a shell, systemd and Compose read them: without quotes around a value.
 
     Raises:
-        Misconfigured: for a line that is none, by its number.
+        Misconfigured: with the number of another line.
     """
     found: dict[str, str] = {}
     for number, line in enumerate(text.removeprefix(BYTE_ORDER_MARK).splitlines(), start=1):
@@ -203,18 +203,18 @@ def _unknown(name: str, known: Collection[str]) -> str:
 
 
 def _named(known: Mapping[str, Variable], location: tuple[int | str, ...], message: str) -> tuple[str, str]:
-    """Return the variable that holds what is wrong, and the line that says so with the place in it."""
+    """Return the variable with the wrong value, and a line with the place in the value and the reason."""
     reason = message.removeprefix("Value error, ").replace("Field required", "has to be set")
     for variable in known.values():
         depth = len(variable.keys)
         if location[:depth] == variable.keys:
             place = "".join(f"{part}: " for part in location[depth:])
             return variable.name, f"{variable.name}: {place}{reason}"
-    return reason, reason  # of what several variables say together
+    return reason, reason  # a rule about several variables
 
 
 def _is_json(annotation: Any) -> bool:
-    """Whether the text of a field of this type is JSON: those of lists and shapes are."""
+    """Whether the text of a field of this type is JSON: true for lists, sets and mappings."""
     if isinstance(annotation, TypeAliasType):
         return _is_json(annotation.__value__)
     origin = get_origin(annotation)

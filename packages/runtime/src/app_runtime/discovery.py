@@ -1,4 +1,4 @@
-"""A feature is a folder below `features/` of a package, found by being there (ADR-0055)."""
+"""Finds features: each folder below `features/` of a package is one (ADR-0055)."""
 
 import re
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def feature_folders(package: str) -> list[Path]:
     """Return the folders below a package such as `app_db.features`, in the order of their names.
 
     Raises:
-        FeatureError: a folder cannot be imported: it has another name than a module, or no `__init__.py`.
+        FeatureError: a folder cannot be imported: its name fits no module, or it has no `__init__.py`.
     """
     (place, *_) = import_module(package).__path__
     folders = sorted(path for path in Path(place).iterdir() if path.name[0] not in "._" and path.is_dir())
@@ -40,7 +40,7 @@ def feature_folders(package: str) -> list[Path]:
 def _is_feature(folder: Path) -> bool:
     has_init = (folder / "__init__.py").is_file()
     if not has_init and all(child.name == "__pycache__" for child in folder.iterdir()):
-        return False  # Git leaves the folder of a feature that was removed, with what Python has compiled there
+        return False  # Git leaves the folder of a removed feature if files that Python compiled are in it
     if not _NAME.fullmatch(folder.name):
         raise FeatureError(f"{folder}: rename the folder: small letters, digits and `_`, as in `pet_tags`")
     if not has_init:
@@ -49,9 +49,9 @@ def _is_feature(folder: Path) -> bool:
 
 
 def find(package: str, pattern: str) -> Iterator[Found]:
-    """Import the modules of features that have such a file, folder by folder; `router` comes before `admin_router`.
+    """Import the modules of features whose names match, by folder; `router` comes before `admin_router`.
 
-    `find("app_worker.features", "handlers")` yields those named `handlers.py`, `"*router"` all that end like that.
+    `find("app_worker.features", "handlers")` yields each `handlers.py`; `"*router"` matches every such ending.
 
     Raises:
         FeatureError: a folder does not fit, or a module cannot be imported.
@@ -63,10 +63,10 @@ def find(package: str, pattern: str) -> Iterator[Found]:
 
 def _files(folder: Path, pattern: str) -> Iterator[Path]:
     for path in folder.glob(pattern):
-        if any(path.glob("*.py")):  # of which nothing would be found
+        if any(path.glob("*.py")):  # the pattern would find none of them
             raise FeatureError(f"{path}: make it one file, `{path.name}.py`")
     for path in folder.glob(f"{pattern}.py"):
-        if not path.name.startswith("."):  # `.#router.py` is a lock of Emacs, `._router.py` what macOS adds
+        if not path.name.startswith("."):  # `.#router.py` is a lock of Emacs, `._router.py` a file of macOS
             yield path
 
 

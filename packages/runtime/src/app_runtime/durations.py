@@ -1,4 +1,4 @@
-"""Settings that are a time: how they are written, and how long they may be."""
+"""Types of settings that are a duration: how people write them, and how long they may be."""
 
 from contextlib import suppress
 from datetime import timedelta
@@ -16,9 +16,9 @@ def _plain_seconds(value: object) -> object:
 
 type Duration = Annotated[
     timedelta, BeforeValidator(_plain_seconds), Field(ge=timedelta(0), le=timedelta(days=3650))
-]  # ten years: whatever is added to it is a date
+]  # ten years, so that now plus the duration is a date
 """A setting in seconds or in ISO 8601: `2.5`, `PT2.5S`, `P14D`."""
 
 
 type Wait = Annotated[Duration, Field(le=timedelta(days=24))]
-"""How long anybody waits, which Postgres counts in milliseconds of 31 bits."""
+"""A time to wait; Postgres counts it in milliseconds, with 31 bits."""

@@ -20,11 +20,11 @@ INTERRUPTED: Final = 130
 
 
 def end_soon(*, patience: timedelta = PATIENCE) -> None:
-    """End this process after `patience` unless it ends by itself; call it when all that matters is done.
+    """End this process after `patience` unless it ends by itself; call it after the last work.
 
-    Python waits at its end for every thread, and asyncio for those of `asyncio.to_thread`: one that hashes for hours,
-    or waits for a server that is silent, would keep the process until somebody kills it. The status is 0, or 1 where
-    an exception is under way, which is then logged.
+    Python waits at its end for every thread, and asyncio for those of `asyncio.to_thread`: a thread that hashes for
+    hours, or waits for a silent server, would keep the process until somebody kills it. The status is 0; it is 1 if
+    this is called during an exception, which is then logged.
     """
     failure = sys.exception()
     arguments = (patience.total_seconds(), failure)

@@ -5,10 +5,10 @@ import signal
 
 
 def end_by_sigterm(*, process: int) -> None:
-    """Let SIGTERM end this process, whose number is `process`, where the kernel would not.
+    """Let SIGTERM end this process if it is the first of a container; `process` is its pid.
 
-    The kernel keeps from process 1 of a container each signal that it has no handler for (pid_namespaces(7)). Call it
-    before the long imports, or a stop that comes meanwhile is lost. A handler that is there already stays.
+    The kernel delivers to process 1 of a container only signals that it has a handler for (pid_namespaces(7)). Call
+    this before the long imports: a SIGTERM during them would be lost. An existing handler stays.
 
         end_by_sigterm(process=os.getpid())
     """

@@ -1,4 +1,4 @@
-"""Settings of features: `settings.py` in the folder of `pets` is read from `APP_PETS__…`, as all others are."""
+"""Settings of features: those in `settings.py` of the folder `pets` are read from `APP_PETS__…`."""
 
 import inspect
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ from app_runtime.discovery import FeatureError, Found, find
 
 
 def with_fragments[S: BaseModel](model: type[S], package: str) -> type[S]:
-    """Return the settings of an application, with a field for each feature of the package that has some.
+    """Return the settings class of an application, with a field for each feature that has settings.
 
     Raises:
-        FeatureError: a `settings.py` has no class for it, or the feature has the name of another setting.
+        FeatureError: a `settings.py` has no settings class, or the feature has the name of another setting.
     """
     fields: dict[str, Any] = {}  # Any: of pydantic
     for found in find(package, "settings"):
@@ -29,7 +29,7 @@ def with_fragments[S: BaseModel](model: type[S], package: str) -> type[S]:
 def names_elsewhere(model: type[BaseModel], package: str) -> Iterator[str]:
     """Yield the names of settings of features in this package that the application does not read itself.
 
-    Another one does, and both may be given the same.
+    Another application reads them, and both may get the same variables.
     """
     for found in find(package, "settings"):
         if found.feature not in model.model_fields:
@@ -49,7 +49,7 @@ def fragment_of(found: Found) -> type[BaseModel]:
     """Return the class of settings in the `settings.py` of a feature.
 
     Raises:
-        FeatureError: it has none, or several.
+        FeatureError: the file has no such class, or several.
     """
     classes: list[type[BaseModel]] = [value for name, value in vars(found.module).items() if _is_fragment(name, value)]
     own = [value for value in classes if value.__module__ == found.module.__name__]
@@ -66,5 +66,5 @@ def _is_fragment(name: str, value: object) -> bool:
 def _default_of(fragment: type[BaseModel]) -> Any:  # Any: of pydantic
     try:
         return fragment()
-    except ValidationError:  # something in it has to be set
+    except ValidationError:  # a field has no default
         return ...

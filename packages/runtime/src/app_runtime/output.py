@@ -25,7 +25,7 @@ def write_out(text: str) -> None:
 
 
 def _give_up() -> None:
-    # Or the interpreter would try once more at its end, and complain.
+    # Otherwise the interpreter would try to flush at its end, and print an error.
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

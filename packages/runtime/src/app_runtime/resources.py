@@ -1,4 +1,4 @@
-"""Resources of features, as clients of other services: opened once per process, and passed by their type."""
+"""Resources of features, such as clients of other services: opened once per process, and passed by their type."""
 
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -21,7 +21,7 @@ class Resource:
     provides: type
     function: Callable[..., AsyncIterator[Any]]  # Any: an instance of `provides`
     settings: type[BaseModel] | None
-    """The class of the settings that it takes, which are those of its feature; None if it takes none."""
+    """The settings class of its feature, if the function takes settings; else None."""
     feature: str
     path: str
 
@@ -30,7 +30,7 @@ def found_resources(package: str) -> dict[type, Resource]:
     """Return the resources of features by type: the async generators in their `resources.py`.
 
     Raises:
-        FeatureError: a file has none, one does not say what it yields, or two yield the same type.
+        FeatureError: a file has no resource, a function has no return type, or two yield the same type.
     """
     resources: dict[type, Resource] = {}
     fragments = {found.feature: fragment_of(found) for found in find(package, "settings")}
@@ -53,7 +53,7 @@ def found_resources(package: str) -> dict[type, Resource]:
 
 @asynccontextmanager
 async def open_resources(resources: Mapping[type, Resource], settings: BaseModel) -> AsyncIterator[Opened]:
-    """Open all of them, in their order, and close them in the opposite one."""
+    """Open all resources in their order, and close them in the opposite order."""
     async with AsyncExitStack() as stack:
         opened: dict[type, Any] = {}  # Any: see Opened
         for provides, resource in resources.items():
@@ -81,7 +81,7 @@ def _resource(
     if not inspect.isclass(provided):
         raise FeatureError(f"{found.path}: {function.__name__} has to say `-> AsyncIterator[…]` with a class")
     settings = [hints.get(name) for name in inspect.signature(function).parameters]
-    # Nothing would read another class from the environment: it would have its defaults, whatever is set.
+    # No code would read another class from the environment, so it would always have its defaults.
     if settings and (fragment is None or settings != [fragment]):
         raise FeatureError(
             f"{found.path}: {function.__name__} takes nothing, or `settings` of the class in `settings.py`"

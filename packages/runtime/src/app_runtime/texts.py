@@ -2,7 +2,7 @@
 
 
 def cut(text: str, limit: int) -> str:
-    """Return a text of at most `limit` characters, or a little more: what says how many are missing.
+    """Return a text of at most `limit` characters, plus a note of how many are missing.
 
     >>> cut("a" * 6 + "b" * 6, 8)
     'aaaa … 4 characters are missing … bbbb'
@@ -21,5 +21,5 @@ def safe_repr(value: object, limit: int = 1000) -> str:
     """
     try:
         return cut(repr(value), limit)
-    except Exception:  # code of others, and its failure is not what is to be told
+    except Exception:  # code of others; its failure must not hide the caller's message
         return f"<{type(value).__name__}, whose repr fails>"

@@ -9,12 +9,12 @@ type Tls = Literal["verify-full", "off"]
 
 
 def wants_tls(tls: Tls | None, hosts: Iterable[str]) -> bool:
-    """Whether to encrypt: as it is said, else where one of the hosts is another machine."""
+    """Whether to encrypt: as `tls` says; if it is None, when a host is another machine."""
     return any(map(_is_elsewhere, hosts)) if tls is None else tls == "verify-full"
 
 
 def _is_elsewhere(host: str) -> bool:
-    """Whether what is said to this host, or to this folder of a socket, leaves the machine."""
+    """Whether traffic to this host, or to this folder of a socket, leaves the machine."""
     if host.startswith("/") or host in {"", "localhost"}:
         return False
     with suppress(ValueError):

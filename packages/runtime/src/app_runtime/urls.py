@@ -1,7 +1,7 @@
-"""URLs of settings, read whole at the start: what cannot be understood is refused, by a reason that shows none of it.
+"""Reads URLs of settings whole at the start, and refuses those that it cannot read, for a reason that shows no part.
 
-Libraries read a URL when they first use it, each in its own way, and their errors quote it up to the slash or the hash
-in a password that nobody has encoded (RFC 3986, 3.2.1).
+Libraries read a URL when they first use it, each in its own way. If a password has an unencoded slash or hash, their
+errors quote the URL up to there (RFC 3986, 3.2.1).
 """
 
 import re
@@ -49,10 +49,10 @@ class UrlParts:
 
 
 def read_url(text: str, *, schemes: Collection[str]) -> UrlParts:
-    """Return the parts of a URL whose scheme is one of these; whether it needs a host or may have a path is yours.
+    """Return the parts of a URL whose scheme is one of these; check yourself whether it has a host or a path.
 
     Raises:
-        ValueError: says what is wrong with it, and shows nothing of it.
+        ValueError: with the reason, and no part of the URL.
 
     Example:
         >>> read_url("smtp://ada:s%2Fcret@mail.example.com:587", schemes=["smtp"]).password
@@ -65,7 +65,7 @@ def read_url(text: str, *, schemes: Collection[str]) -> UrlParts:
         raise ValueError(f"must start with {' or '.join(f'{scheme}://' for scheme in schemes)}")
     if _BROKEN_ESCAPE.search(text):
         raise ValueError("has a % that two hexadecimal digits do not follow: a % itself is %25")
-    # A password with one of these in it looks like a port, and the host behind it like a path. Pages may have an @.
+    # A password with one of these in it looks like a port, and the host after it like a path. Web pages may have an @.
     if "@" in text[url.end("authority") :] and url["scheme"].lower() not in WEB:
         raise ValueError("has / ? or # before its last @: in a user or password they are %2F, %3F and %23")
     authority = _AUTHORITY.fullmatch(url["authority"])
@@ -99,7 +99,7 @@ def read_web_url(text: object) -> object:
 
 
 type WebAddress = Annotated[AnyHttpUrl, BeforeValidator(read_web_url)]
-"""Of http or https."""
+"""A URL of http or https."""
 
 
 def refuse_parameter(name: str, instead: Mapping[str, str]) -> NoReturn:
@@ -141,7 +141,7 @@ def _host(literal: str | None, name: str) -> str:
 
 
 def _port(text: str) -> int:
-    # isdecimal() takes the digits of all scripts.
+    # isdecimal() accepts the digits of all scripts.
     if not (text.isascii() and text.isdecimal() and int(text) in PORTS):
         raise ValueError("has a port that is no number from 1 to 65535; / ? # @ in a password are %2F %3F %23 %40")
     return int(text)

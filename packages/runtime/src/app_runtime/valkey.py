@@ -25,7 +25,7 @@ _DATABASE_NUMBER = re.compile(r"(/[0-9]{0,5})?")
 
 
 def _check_parameters(query: Mapping[str, Sequence[str]]) -> None:
-    """Let a URL of Valkey name its database, and nothing else.
+    """Refuse every parameter of a URL of Valkey but `db`.
 
     Raises:
         ValueError: names a parameter that is not understood, and what to do instead; no value is shown.
@@ -46,7 +46,7 @@ def _check_valkey_url(url: SecretStr) -> SecretStr:
         raise ValueError("must look like redis://user:password@host:port/0, or rediss:// for TLS")
     if not url.get_secret_value().startswith("unix://"):
         parts = read_url(url.get_secret_value(), schemes=("redis", "rediss"))
-        if not _DATABASE_NUMBER.fullmatch(parts.path):  # redis-py takes 0 for what it cannot read
+        if not _DATABASE_NUMBER.fullmatch(parts.path):  # redis-py uses 0 if it cannot read the number
             raise ValueError("must have the number of a database behind the host, or nothing: redis://host:port/0")
     _check_parameters(parse_qs(urlsplit(url.get_secret_value()).query, keep_blank_values=True))
     return url
@@ -77,7 +77,7 @@ class ValkeySettings(BaseModel, frozen=True, hide_input_in_errors=True):
 
     @property
     def tls_options(self) -> dict[str, Any]:  # Any: arguments of redis-py
-        """What redis-py takes besides the URL: by itself it does not compare the certificate with the host."""
+        """Arguments of redis-py besides the URL: by default it does not compare the certificate with the host."""
         if not self.url.get_secret_value().startswith("rediss://"):
             return {}
         options: dict[str, Any] = {"ssl_check_hostname": True}  # guard: test_valkey_has_to_prove_its_name
