@@ -48,17 +48,17 @@ def add(root: Path, words: Words, fields: Sequence[Field]) -> list[Path]:
 
 
 def tidy(root: Path, paths: Iterable[Path]) -> None:
-    """Leave out the imports that are not needed, and format."""
+    """Remove unused imports, and format."""
     sources = [path for path in paths if path.suffix == ".py"]
     for command in (["check", "--fix-only", "--quiet", "--select=F401,I"], ["format", "--quiet"]):
         subprocess.run([sys.executable, "-m", "ruff", *command, *sources], cwd=root, check=True)
 
 
 def describe_api(root: Path) -> None:
-    """Let the committed description of the API have what it offers now.
+    """Update the committed description of the API.
 
     Raises:
-        Refused: with what it wrote, if it failed.
+        Refused: with the error of the script, if it failed.
     """
     done = subprocess.run([sys.executable, "scripts/openapi.py"], cwd=root, capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -48,13 +48,13 @@ class Taken:
 
 
 def sources(root: Path, package: str) -> Path:
-    """Return the folder of the module of a package, whatever its prefix: `app_db`, `acme_db`."""
+    """Return the folder of the module of a package, with any prefix: `app_db`, `acme_db`."""
     (found,) = root.glob(f"packages/{package}/src/*_{package}")
     return found
 
 
 def feature_folders(root: Path, name: str) -> list[Path]:
-    """Return the folders of a feature, of the packages that have one."""
+    """Return the folders of a feature, in the packages that have one."""
     folders = [sources(root, package) / "features" / name for package in PACKAGES]
     return [folder for folder in folders if folder.is_dir()]
 

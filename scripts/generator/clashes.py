@@ -12,11 +12,11 @@ from generator.files import render
 from generator.words import Words
 
 _NEUTRAL: Final = Words("zz_things", "zz_thing")
-"""Of a feature whose names nothing else has."""
+"""The names of a feature that nothing else has."""
 
 
 def refuse_clashes(root: Path, words: Words, fields: Sequence[Field]) -> None:
-    """Refuse a feature whose name would be that of something else in a function or module of its files.
+    """Refuse a feature whose name something else has in a function or module of its files.
 
     Raises:
         Refused: with the name.
@@ -45,7 +45,7 @@ def _clashes(module: ast.Module, renamed: Callable[[str], str]) -> Iterator[str]
 
 
 def _of_the_module(module: ast.Module) -> Iterator[ast.AST]:
-    """Yield what gives a name to all of the module."""
+    """Yield the nodes that define names for the whole module."""
     for statement in module.body:
         yield statement
         yield from statement.names if isinstance(statement, ast.ImportFrom | ast.Import) else ()

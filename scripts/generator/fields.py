@@ -15,7 +15,7 @@ from generator.kinds import KINDS, Kind
 from generator.words import LONGEST_NAME, NAME, camel
 
 MOST_FIELDS: Final = 12
-"""With more, functions that name each of them are longer than a screen."""
+"""With more fields, functions that name each of them are longer than a screen."""
 _FIELD: Final = re.compile(r"(?P<name>[^:]*):(?P<kind>[^?!]*)(?P<marks>[?!]*)")
 # Columns that each feature has, and names that its modules use for something else.
 _OWN: Final = frozenset({"id", "owner_id", "created_at", "updated_at"})
@@ -31,7 +31,7 @@ class Field:
     kind: Kind
     is_optional: bool = False
     is_unique: bool = False
-    """No two things of one owner have the same."""
+    """Whether no two things of one owner may have the same value."""
 
     @property
     def words(self) -> str:
@@ -45,11 +45,11 @@ class Field:
 
     @property
     def column(self) -> str:
-        """What `mapped_column` is called with, or nothing where the type alone says it."""
+        """The argument of `mapped_column`; empty if the type alone is enough."""
         return "KEY_TEXT" if self.is_unique and self.kind.python == "str" else self.kind.column
 
     def made(self, row_id: str) -> str:
-        """Return the value that the factory gives it, where the id of the row has the name `row_id`."""
+        """Return the factory's expression for its value; `row_id` is the name of the variable with the row's id."""
         return self.kind.key.format(name=self.name, id=row_id) if self.is_unique else self.kind.default
 
     def alias(self, model: str) -> str:
@@ -67,7 +67,7 @@ def parse(text: str) -> list[Field]:
     One field may be unique per owner: the one with `!`, else the first `str` that is not optional.
 
     Raises:
-        Refused: for what cannot be a field.
+        Refused: with the reason, if a text is no field.
     """
     fields = [_field(each) for each in _split(text)]
     if not fields:
@@ -83,7 +83,7 @@ def parse(text: str) -> list[Field]:
 
 
 def _split(text: str) -> list[str]:
-    """Return the fields of a text, whatever is between them: `list[ str ]` is one."""
+    """Return the fields of a text, which any blanks separate: `list[ str ]` is one."""
     return re.sub(r"\s+(?=[\]\[:?!])|(?<=[\[:])\s+", "", text).split()
 
 

@@ -14,7 +14,7 @@ TEMPLATES: Final = Path(__file__).parent / "templates"
 
 
 def render(root: Path, words: Words, fields: Sequence[Field]) -> dict[Path, str]:
-    """Return the text of each file of a feature, as the formatter has not seen it yet."""
+    """Return the text of each file of a feature, not formatted yet."""
     unique = next((field for field in fields if field.is_unique), None)
     values = {
         "words": words,

@@ -10,17 +10,17 @@ class Kind:
 
     python: str
     column: str = ""
-    """The argument of `mapped_column`; nothing where SQLAlchemy knows it from the type."""
+    """The argument of `mapped_column`; empty if SQLAlchemy knows it from the type."""
     bounds: str = ""
-    """What is accepted on the wire, as `Annotated[…]` has it; nothing where the type says it all."""
+    """The arguments of `Annotated[…]` for the wire; empty if the type says it all."""
     samples: tuple[str, str, str]
     """Three values as JSON has them."""
     default: str
-    """A value as Python has it, for the factory."""
+    """A value in Python, for the factory."""
     other: str
-    """Another one, for a test that changes it."""
+    """Another value in Python, for a test that changes the first."""
     key: str = ""
-    """A new value each time, made of `{id}`, where a field of this type can be unique."""
+    """A value in Python that is new for each `{id}`; empty if a field of this type cannot be unique."""
 
 
 KINDS: Final = {
@@ -66,7 +66,7 @@ KINDS: Final = {
         default='Decimal("1.50")',
         other='Decimal("2.50")',
     ),
-    # asyncpg has no moments near the first and the last year that Python knows, where a zone moves them beyond.
+    # asyncpg fails near the first and the last year of Python if a time zone moves a moment out of them.
     "datetime": Kind(
         python="datetime",
         bounds="AwareDatetime, Field(ge=datetime(1900, 1, 1, tzinfo=UTC), lt=datetime(2200, 1, 1, tzinfo=UTC))",
@@ -100,4 +100,4 @@ KINDS: Final = {
         other='["other"]',
     ),
 }
-"""By the word that is typed."""
+"""The types, by the words that people type."""

@@ -24,7 +24,7 @@ def remove(root: Path, name: str) -> list[str]:
     """Take a feature away and return what was done, and what is left to do.
 
     Raises:
-        Refused: when there is none of this name, or git does not have all of it; then nothing was removed.
+        Refused: if there is no such feature, or git does not have all of it; then nothing was removed.
     """
     sources = feature_folders(root, name)
     if not sources:
@@ -62,7 +62,7 @@ def _has_tables(name: str) -> bool:
 
 
 def _announcements(root: Path, name: str, *, sources: Sequence[Path], fragments: Sequence[Path]) -> Iterator[Path]:
-    """Tell the users of each package that had the feature, unless they were to be told of it by the next release."""
+    """Write a fragment for the users of each package that had the feature, unless no release has announced it yet."""
     for folder in sources:
         package = root / "packages" / folder.relative_to(root).parts[1]
         fragment = package / "changelog.d" / f"+{name}.removal.md"
@@ -72,13 +72,13 @@ def _announcements(root: Path, name: str, *, sources: Sequence[Path], fragments:
 
 
 def _about(revision: Path) -> Iterator[str]:
-    """Say what is to be done with a revision that drops tables."""
+    """Say how to deploy a revision that drops tables."""
     yield f"Read {revision.name}: what it drops is gone. Processes of the version before still read it, so"
     yield "deploy the code first, and apply the revision with the version after it (migrations/README.md)."
 
 
 def _names_of(name: str) -> Iterator[str]:
-    """Yield what others may call a feature by: its modules, tables, and kinds of jobs."""
+    """Yield names by which other files may mention a feature: modules, tables, kinds of jobs."""
     yield f"features.{name}"
     yield f"features/{name}/"
     for mapper in Base.registry.mappers:
@@ -88,13 +88,13 @@ def _names_of(name: str) -> Iterator[str]:
 
 
 def _paths(root: Path) -> set[str]:
-    """Return the paths of the API, as they begin."""
+    """Return the paths of the API, up to their first parameter."""
     described = json.loads((root / "packages/api/openapi.json").read_text())
     return {path.partition("/{")[0] for path in described["paths"]}
 
 
 def _mentions(root: Path, words: Iterable[str]) -> Iterator[str]:
-    """Name the files that still speak of the feature; what is history may."""
+    """Name the files that still mention the feature, apart from those of history."""
     word = re.compile(rf"(?<![\w.])(?:\w+\.)?(?:{'|'.join(map(re.escape, sorted(words)))})(?!\w)")
     tracked = git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
     kept = [path for path in tracked if path and not _HISTORY.search(path) and (root / path).is_file()]

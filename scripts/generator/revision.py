@@ -1,4 +1,4 @@
-"""Writing a revision with nothing running: Alembic compares the models with a database that is made for it."""
+"""Writes a revision with nothing running: Alembic compares the models with a temporary database."""
 
 import os
 import re
@@ -28,7 +28,7 @@ class MigratedDatabase:
         """Run Alembic on it and return what it prints.
 
         Raises:
-            Refused: with what it wrote, if it failed.
+            Refused: with the output of Alembic, if it failed.
         """
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         done = subprocess.run(
@@ -54,7 +54,7 @@ class MigratedDatabase:
 
 
 def as_by_hand(revision: str) -> str:
-    """Leave out what Alembic says of itself; a table is dropped with its indexes, and `make check-sql` told so."""
+    """Remove Alembic's comments, drop a table together with its indexes, and let `make check-sql` allow that."""
     lines = revision.splitlines(keepends=True)
     upgrade, downgrade, rest = "".join(line for line in lines if "# ### " not in line).partition("def downgrade")
     tables = _DROPPED_TABLE.findall(upgrade)
@@ -66,10 +66,10 @@ def as_by_hand(revision: str) -> str:
 
 @contextmanager
 def migrated_database(root: Path) -> Iterator[MigratedDatabase]:
-    """Start a server for the time of the block, with a database that the models and the revisions agree on.
+    """Start a server for the time of the block, with a database at the newest revision, equal to the models.
 
     Raises:
-        Refused: when the models have changed without a revision: it would be written into the next one.
+        Refused: if the models have changed without a revision: the next one would contain the change.
     """
     with PostgresServer.temporary() as server:
         server.create_database("feature_test")

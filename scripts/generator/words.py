@@ -20,7 +20,7 @@ _PLURALS: Final = (("ies", "y"), ("sses", "ss"), ("ches", "ch"), ("shes", "sh"),
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """A feature's name, as it was typed, and what one of its things is called."""
+    """A feature's name, as it was typed, and the name of one of its things."""
 
     plural: str
     singular: str
@@ -62,10 +62,10 @@ def with_article(words: str) -> str:
 
 
 def words_for(plural: str, singular: str = "") -> Words:
-    """Return the forms of a name, with what one of its things is called if that was typed.
+    """Return the forms of a name; `singular` is the name of one of its things, if it was typed.
 
     Raises:
-        Refused: for what cannot name a feature.
+        Refused: with the reason, if it cannot name a feature.
     """
     for name in (plural, singular or plural):
         if not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
@@ -80,10 +80,10 @@ def words_for(plural: str, singular: str = "") -> Words:
 
 
 def singular_of(plural: str) -> str:
-    """Return what one of several is called, by the last word.
+    """Return the singular of a name, by its last word.
 
     Raises:
-        Refused: where that cannot be told from the ending.
+        Refused: if the ending does not tell.
     """
     before, joint, last = plural.rpartition("_")
     if last in _IRREGULAR:
