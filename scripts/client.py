@@ -1,6 +1,6 @@
-"""Write clients of the API below dist/client/: a Python package and, where Node is, types for TypeScript.
+"""Write clients of the API below dist/client/: a Python package and, if Node is installed, types for TypeScript.
 
-`make client` does it. Both come from what the API says of itself (openapi.py); docs/how-to/clients.md uses them.
+`make client` does it. Both come from the description of the API (openapi.py); docs/how-to/clients.md uses them.
 """
 
 import argparse
@@ -24,17 +24,17 @@ NO_NODE: Final = "There is no Node on this machine (no `npx`): the types for Typ
 
 
 class ClientError(Exception):
-    """What a generator said when it failed."""
+    """A generator failed; the message is its output."""
 
 
 def write_python(document: Path, folder: Path) -> Path:
     """Write the Python package, and return its folder.
 
     Raises:
-        ClientError: with what the generator said.
+        ClientError: with the output of the generator.
     """
     target, config = folder / "python", document.with_name("config.json")
-    shutil.rmtree(target, ignore_errors=True)  # what the API has no more is no more
+    shutil.rmtree(target, ignore_errors=True)  # so that no files of removed routes stay
     names = {"project_name_override": PACKAGE, "package_name_override": PACKAGE.replace("-", "_")}
     config.write_text(json.dumps(names))
     options = ("--meta", "uv", "--fail-on-warning", "--config", config, "--path", document, "--output-path", target)
@@ -47,7 +47,7 @@ def write_typescript(document: Path, folder: Path) -> Path | None:
     """Write the types for TypeScript, and return their file; None where there is no Node.
 
     Raises:
-        ClientError: with what the generator said.
+        ClientError: with the output of the generator.
     """
     if shutil.which(NPX[0]) is None:
         return None
@@ -58,10 +58,10 @@ def write_typescript(document: Path, folder: Path) -> Path | None:
 
 
 def run(*command: str | Path) -> None:
-    """Run a generator in the checkout; what it says is shown if it fails.
+    """Run a generator in the checkout.
 
     Raises:
-        ClientError: when it does.
+        ClientError: with its output, if it fails.
     """
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:

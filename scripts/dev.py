@@ -1,4 +1,4 @@
-"""All of Groundwork in one terminal, without anything installed: what `make dev`, `make psql` and the like run.
+"""Run all of Groundwork in one terminal, with nothing installed (`make dev`, `make psql` and the like).
 
 dev.py up [--reset]     start everything, until Ctrl-C
 dev.py run COMMAND …    run a command in the environment of the running `up`
@@ -36,30 +36,30 @@ from app_runtime.testing.servers import FolderInUse, PostgresServer, ServerError
 MAIL_URL = "APP_MAIL__URL"
 MAIL_FOLDER = DATA / "mail"
 MODULES = {"jobs": "app_worker", "api": "app_api"}
-"""The command lines of ours, by what `make` calls them."""
+"""Our command lines, by the names of their targets of `make`."""
 PSQL = ("PSQLRC", "PSQL_EDITOR", "PSQL_EDITOR_LINENUMBER_ARG", "PSQL_HISTORY", "PSQL_PAGER", "PSQL_WATCH_PAGER")
-"""What psql reads of the environment that leads to no database."""
+"""The variables of psql that do not choose a database."""
 
 
 class Stopped(Exception):
-    """Somebody asked us to end."""
+    """A signal asked us to end."""
 
 
 class ServedDatabase(BaseModel, frozen=True):
-    """What is read of the settings to open psql."""
+    """The settings that psql needs."""
 
     database: DatabaseSettings
 
 
 class PartEnded(Exception):
-    """One of the parts is gone, so the others must go too; the message names it."""
+    """A part has ended, so the others must end too; the message names it."""
 
 
 def up(*, reset: bool) -> None:
     """Start everything and keep it running; returns when asked to stop.
 
     Raises:
-        ServerError: when something is in the way; the message says what, and what to type.
+        ServerError: when a server or the API cannot start; the message says why, and what to type.
         PartEnded: when one part ended by itself.
     """
     began = time.monotonic()
@@ -72,7 +72,7 @@ def up(*, reset: bool) -> None:
         servers = start_servers(environment, stack)
         stack.callback(RUNNING.unlink, missing_ok=True)
         parts = Parts(lock, cwd=ROOT)
-        stack.callback(parts.stop)  # before the servers, so that what runs can be finished
+        stack.callback(parts.stop)  # before the servers, so that running jobs can finish
         start_parts(parts, environment)
         answered = False
         while True:
@@ -88,7 +88,7 @@ def up(*, reset: bool) -> None:
 
 @contextmanager
 def sole_owner() -> Iterator[FolderLock]:
-    """Own the checkout's data, once what a killed predecessor left has ended."""
+    """Own the checkout's data, after the processes of a killed predecessor have ended."""
     DATA.mkdir(exist_ok=True, mode=0o700)
     try:
         lock = FolderLock(DATA)
@@ -111,7 +111,7 @@ def start_over() -> None:
 
 
 def require_free_port(port: int) -> None:
-    """Raise a ServerError when the API could not listen there."""
+    """Raise a ServerError when the API could not listen on this port."""
     if not port_is_free(port):
         raise ServerError(f"port {port} is taken: stop what listens there, or type `make dev {PORT}={port + 1}`")
 
@@ -135,7 +135,7 @@ def start_servers(environment: dict[str, str], stack: ExitStack) -> list[Postgre
 
 
 def start_parts(parts: Parts, environment: dict[str, str]) -> None:
-    """Start our own programs. The worker waits for the migrations; the API need not, it is unready until then."""
+    """Start our own programs. The worker waits for the migrations; the API does not, and is unready until then."""
     if MAIL_URL not in environment:
         mail_port = free_port()
         environment[MAIL_URL] = f"smtp://127.0.0.1:{mail_port}"
@@ -155,7 +155,7 @@ def start_parts(parts: Parts, environment: dict[str, str]) -> None:
 
 
 def answers(port: int) -> bool:
-    """Whether the API answers, whatever it says."""
+    """Whether the API sends any response."""
     with suppress(OSError, http.client.HTTPException):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=0.5)
         connection.request("GET", "/probe/live")
@@ -202,7 +202,7 @@ def environment_of_running() -> dict[str, str]:
 
 
 def run(command: list[str]) -> NoReturn:
-    """Become the command."""
+    """Replace this process by the command."""
     programs = Path(sys.executable).parent
     path = f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     environment = {**let_through(os.environ), **environment_of_running(), "PATH": path}
@@ -211,7 +211,7 @@ def run(command: list[str]) -> NoReturn:
 
 
 def run_module(module: str, text: str) -> NoReturn:
-    """Become a command line of ours; one that is asked for help needs nothing that runs.
+    """Replace this process by one of our command lines; `--help` works also when nothing runs.
 
     Raises:
         ServerError: when the text cannot be split into arguments, or nothing runs.
@@ -227,27 +227,27 @@ def run_module(module: str, text: str) -> NoReturn:
 
 
 def psql() -> NoReturn:
-    """Become psql: yours, for it has TLS, or the wheel's. The password is not on its command line.
+    """Run psql: yours, because it has TLS, or the wheel's. The password is not on its command line.
 
-    Of what libpq reads the URL says all: a PGSERVICE or PGHOSTADDR of the shell would lead to another database.
+    Only the URL chooses the database: PGSERVICE or PGHOSTADDR of the shell would lead libpq to another one.
     """
     settings = load(ServedDatabase, environment_of_running(), elsewhere=[PREFIX]).database
     url = make_url(settings.dsn)
     password = {"PGPASSWORD": url.password} if url.password else {}
     program = shutil.which("psql") or str(postgres_programs() / "psql")
-    dsn = url._replace(drivername="postgresql", password=None).render_as_string()  # `set` takes None for no change
+    dsn = url._replace(drivername="postgresql", password=None).render_as_string()  # `URL.set` ignores None
     os.execve(program, [program, dsn], {**let_through(os.environ, more=PSQL), **password})  # noqa: S606
 
 
 def stop(number: int, _frame: FrameType | None) -> None:
-    """Begin to end; a second signal does not disturb that."""
+    """Begin to end, and ignore further signals."""
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.SIG_IGN)
     raise Stopped(signal.Signals(number).name)
 
 
 def main() -> int:
-    """Do what the command line says."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="dev.py", description=__doc__.splitlines()[0] if __doc__ else None)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up").add_argument("--reset", action="store_true")

@@ -1,4 +1,4 @@
-"""The settings that `make dev` runs with: generated secrets, then your `.env`, then what the shell has exported."""
+"""The settings of `make dev`: variables of the shell override your `.env`, which overrides generated secrets."""
 
 import base64
 import json
@@ -25,9 +25,9 @@ def read(path: Path) -> dict[str, str]:
 
 
 def write(path: Path, environment: dict[str, str]) -> None:
-    """Write it so that `read` gives it back, readable by its owner only.
+    """Write the environment so that `read` returns it, readable by its owner only.
 
-    In quotes, or those around a value would be lost, and blanks beside it; a line end is only ever a blank of JSON.
+    Without quotes, `read` would drop quotes or blanks around a value. Line ends become blanks: only JSON has them.
     """
     unfinished = path.with_suffix(".new")
     unfinished.touch(mode=0o600)
@@ -37,13 +37,13 @@ def write(path: Path, environment: dict[str, str]) -> None:
 
 
 def settings() -> dict[str, str]:
-    """Everything but the addresses of the servers that are started for you; makes the secrets that are missing."""
+    """Return all settings but the URLs of servers that `make dev` starts; make missing secrets."""
     kept = read(GENERATED)
     generated = _new_secrets() | kept
     if generated != kept:
         write(GENERATED, generated)
     given = read(ROOT / ".env") | {key: value for key, value in os.environ.items() if key.startswith("APP_") and value}
-    chosen = generated | {key: value for key, value in given.items() if value.strip()}  # what is empty is not set
+    chosen = generated | {key: value for key, value in given.items() if value.strip()}  # empty counts as not set
     port = chosen.setdefault(PORT, "8000")
     return {
         "APP_ENV": "development",

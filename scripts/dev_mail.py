@@ -18,7 +18,7 @@ LINK = re.compile(r"https?://[^\s<>\"')]+")
 
 
 class Mailbox:
-    """Where aiosmtpd hands over each mail."""
+    """The handler to which aiosmtpd passes each mail."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -29,7 +29,7 @@ class Part:
     rest: bytes = b""
 
     def is_running(self) -> bool:
-        """Looked up rather than waited for: until `wait` is called, its pid cannot be given to another."""
+        """Look it up without `wait`: before that call, no other process can get its pid."""
         return self.identity is not None and self.identity.is_running()
 
 
@@ -53,7 +53,7 @@ class Parts:
         self._outputs.register(process.stdout, selectors.EVENT_READ, part)
 
     def print_output(self, seconds: float) -> None:
-        """Print what comes within so many seconds."""
+        """Print the output of the next `seconds`."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             if not self._outputs.get_map():
@@ -70,11 +70,11 @@ class Parts:
                     say(line.decode(errors="replace"), name=part.name, colour=part.colour)
 
     def ended(self) -> Part | None:
-        """One that is no longer running."""
+        """Return a program that has ended, if there is one."""
         return next((part for part in self._parts if not part.is_running()), None)
 
     def exit_code(self, name: str) -> int | None:
-        """The exit code of a program that was meant to end, which is forgotten then; None while it runs."""
+        """Return the exit code of a program that was meant to end, and forget it; None while it runs."""
         part = next(part for part in self._parts if part.name == name)
         if part.is_running():
             return None
@@ -83,7 +83,7 @@ class Parts:
         return part.process.wait()
 
     def stop(self) -> None:
-        """End all, politely first; what they started themselves ends with them."""
+        """End all programs: by SIGTERM, then with the processes that they started by SIGKILL."""
         for part in self._parts:
             if part.is_running():
                 part.process.send_signal(signal.SIGTERM)

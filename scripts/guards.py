@@ -1,7 +1,7 @@
 """Blank each line that a promise rests on, in a copy of the checkout, and see its test fail (`make guards`, ADR-0010).
 
-Such a line ends in `# guard: test_name`. The copies have environments of their own, so that the blanked line is what
-runs, in processes that a test starts as well.
+Such a line ends in `# guard: test_name`. The copies have environments of their own, so that processes
+that a test starts run the blanked code too.
 """
 
 import argparse
@@ -49,7 +49,7 @@ class Guard:
     test: str
 
     def __str__(self) -> str:
-        """Return what an editor opens."""
+        """Return the place in a form that editors open."""
         return f"{self.path}:{self.line} {self.test}"
 
 
@@ -119,9 +119,9 @@ def parses(source: str) -> bool:
 
 
 def blank(source: str, number: int) -> str:
-    """Return the source without what its line `number` says.
+    """Return the source without the code on its line `number`.
 
-    Within a statement of several lines the line alone goes if what stays is Python: an argument, a step of a chain,
+    In a statement of several lines only the line is removed, if the rest is Python: an argument, a step of a chain,
     an element. Otherwise the whole statement becomes `pass`.
 
     Raises:
@@ -188,7 +188,7 @@ class Copy:
         report.unlink(missing_ok=True)
         assert self._pytest.stdin
         assert self._pytest.stdout
-        # Plain asserts: pytest cannot rewrite those of plugins that are loaded already, and nobody reads what they say.
+        # Plain asserts: pytest cannot rewrite those of loaded plugins, and nobody reads their messages.
         arguments = ["-q", "--assert=plain", f"--junit-xml={report}", *tests]
         print(json.dumps(arguments), file=self._pytest.stdin, flush=True)
         code = int(self._pytest.stdout.readline())
@@ -200,7 +200,7 @@ class Copy:
         return "green" if code == 0 else "error"
 
     def output(self) -> str:
-        """Return the end of what pytest wrote in the last run."""
+        """Return the end of pytest's output in the last run."""
         return "\n".join((self.folder / "output").read_text(errors="replace").splitlines()[-25:])
 
     def close(self) -> None:
@@ -209,13 +209,13 @@ class Copy:
 
     @staticmethod
     def _forget_compiled(path: Path) -> None:
-        # Two versions of one second and one size are the same to the import system.
+        # The import system cannot tell apart two versions of one second and one size.
         for compiled in path.parent.glob(f"__pycache__/{path.stem}.*.pyc"):
             compiled.unlink()
 
 
 def try_guard(copies: queue.Queue[Copy], guard: Guard, test: str) -> Verdict:
-    """Run the guard's test without its line, in whichever copy is free."""
+    """Run the guard's test without its line, in a free copy."""
     copy = copies.get()
     start = time.monotonic()
     try:
@@ -235,7 +235,7 @@ def try_all(root: Path, pairs: Mapping[Guard, str], folder: Path) -> list[Verdic
         GuardError: if a test fails with all lines in place.
     """
     tests = sorted(set(pairs.values()))
-    # With servers of one's own the copies would share one test database.
+    # With your own servers the copies would share one test database.
     parallel = 1 if "APP_DATABASE__URL" in os.environ else min(2 + (os.cpu_count() or 1), len(tests))
     verdicts: list[Verdict] = []
     with ExitStack() as stack, ThreadPoolExecutor(max_workers=parallel) as executor:
@@ -259,13 +259,13 @@ def try_all(root: Path, pairs: Mapping[Guard, str], folder: Path) -> list[Verdic
 
 
 def git(root: Path, *arguments: str) -> str | None:
-    """Return what git says; None if it refuses."""
+    """Return the output of git; None if it fails."""
     run = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
     return run.stdout if run.returncode == 0 else None
 
 
 def function_around(source: str, number: int) -> str:
-    """Return the function that the line is in, without those around it; elsewhere the line."""
+    """Return the innermost function around the line, or the line if there is none."""
     functions = [
         node
         for node in ast.walk(ast.parse(source))
@@ -279,9 +279,9 @@ def function_around(source: str, number: int) -> str:
 
 
 def select(root: Path, pairs: Mapping[Guard, str], *, base: str | None) -> dict[Guard, str]:
-    """Return all guards, or those with a function or a test that is not to be found in `base` as it is here.
+    """Return all guards; with `base`, only those whose function or test has changed since.
 
-    What they call may have changed as well: for that all are tried once a night.
+    The code that these call may have changed too: therefore all guards are tried once a night.
     """
     if base is None:
         return dict(pairs)
@@ -309,7 +309,7 @@ def select(root: Path, pairs: Mapping[Guard, str], *, base: str | None) -> dict[
 
 
 def report(verdicts: Sequence[Verdict]) -> int:
-    """Print what is not red; return the exit code."""
+    """Print the verdicts that are not red; return the exit code."""
     bad = sorted((v for v in verdicts if v.word != "red"), key=lambda verdict: str(verdict.guard))
     print(f"\n{len(verdicts) - len(bad)} of {len(verdicts)} guarded lines turn their test red without them.")
     for verdict in bad:

@@ -1,7 +1,7 @@
-"""Run pytest over and over, each time in a new process that has what never changes loaded already (scripts/guards.py).
+"""Run pytest again and again, each time in a new process with installed modules already loaded (scripts/guards.py).
 
-Reads one JSON array a line, the arguments of a run, and answers with its exit code. The first run says what there is to
-load: every module that is installed, and is no part of the checkout.
+Reads one JSON array a line, the arguments of a run, and answers with its exit code. The first run finds the modules
+to load: those that it imports from installed packages, none of the checkout.
 """
 
 import importlib
@@ -19,7 +19,7 @@ HUNG, DIED = -1, -2
 
 
 def installed() -> list[str]:
-    """Return what is loaded of what is installed."""
+    """Return the names of loaded modules that are installed."""
     return [
         name
         for name, module in list(sys.modules.items())
@@ -28,7 +28,7 @@ def installed() -> list[str]:
 
 
 def run(arguments: list[str], loaded: Connection) -> None:
-    """Run pytest as `python -m pytest` would, and say what it has loaded."""
+    """Run pytest as `python -m pytest` would; send its exit code and the modules that it has loaded."""
     output = os.open("output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -38,14 +38,14 @@ def run(arguments: list[str], loaded: Connection) -> None:
 
 
 def run_apart(arguments: list[str], seconds: float) -> tuple[int, list[str]]:
-    """Run pytest in a process of its own, and return its exit code and what it has loaded."""
+    """Run pytest in a process of its own, and return its exit code and the modules that it has loaded."""
     ours, theirs = FORK.Pipe(duplex=False)
     process = FORK.Process(target=run, args=(arguments, theirs))
     process.start()
     theirs.close()
     try:
         code, names = ours.recv() if ours.poll(seconds) else (HUNG, [])
-    except EOFError:  # it ended without a word
+    except EOFError:  # the process ended without an exit code of pytest
         code, names = DIED, []
     process.join(0 if code == HUNG else 5)
     process.kill()
@@ -64,7 +64,7 @@ def main() -> None:
         if to_load is None:
             to_load = names
             for name in to_load:
-                with suppress(Exception):  # what cannot be loaded alone is loaded by each run
+                with suppress(Exception):  # each run loads such a module itself
                     importlib.import_module(name)
 
 
