@@ -1,4 +1,4 @@
-"""What the pyproject.toml files of the workspace ask for, as far as a lock file has to hold it."""
+"""The requirements in the workspace's pyproject.toml files, as far as a lock file has to hold them."""
 
 import tomllib
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ class Declarations:
         return str(self.root["project"]["requires-python"]).removeprefix(">=").split(",")[0]
 
     def of_export(self, options: tuple[str, ...]) -> list[Declared]:
-        """Return what these options of `uv export` ask for directly; members are replaced by what they ask for."""
+        """Return the direct requirements of these options of `uv export`; those of a member replace the member."""
         given = dict(zip(options[::2], options[1::2], strict=True))
         if group := given.get("--only-group"):
             found = list(self._group(group))
@@ -70,7 +70,7 @@ class Declarations:
         return Declared(line, "pyproject.toml (override-dependencies)") if line else declared
 
     def overriding(self, name: str) -> Requirement | None:
-        """Return what `override-dependencies` of uv puts in the place of every requirement on this package."""
+        """Return the line of uv's `override-dependencies` that replaces each requirement on this package."""
         lines = map(Requirement, self.root.get("tool", {}).get("uv", {}).get("override-dependencies", []))
         return next((line for line in lines if canonicalize_name(line.name) == canonicalize_name(name)), None)
 

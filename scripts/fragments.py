@@ -1,4 +1,4 @@
-"""Fail where the code of a package differs from a base and nothing tells its users (`make check-fragments BASE=…`)."""
+"""Fail if code of a package differs from a base and no fragment tells its users (`make check-fragments BASE=…`)."""
 
 import argparse
 import sys
@@ -11,7 +11,7 @@ from switches import SwitchError, is_on, off
 def is_silent(member: Member, base: str) -> bool:
     """Whether sources or declarations have changed since the branch left `base`, without a line for the changelog.
 
-    A line is a fragment that was added or changed, or the changelog itself: a release has put the fragments there.
+    A line is a fragment that was added or changed, or the changelog itself, into which a release puts the fragments.
     """
     folder = f"packages/{member.folder}"
     names = git(member.root, "diff", "--name-only", f"{base}...HEAD", "--", folder)

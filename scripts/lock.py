@@ -1,8 +1,8 @@
 """Write the hashed requirements.lock of each image, or check those that are committed (ADR-0011).
 
-What is pinned stays pinned as long as the declarations admit it: a new dependency moves nothing else, whatever the
-index has by now. `--until` lets go of all pins and resolves what was uploaded before that day. The check asks no index.
-uv.lock, which git ignores, is brought along.
+A pin stays as long as the declarations admit it: a new dependency moves no other pin, even if the index has newer
+versions. `--until` drops all pins and resolves from uploads before that day. The check asks no index. uv.lock, which
+git ignores, is written too.
 """
 
 import argparse
@@ -28,9 +28,9 @@ def run_uv(*arguments: str, folder: Path) -> str:
     """Run uv in `folder` and return its output.
 
     Raises:
-        LockError: with what uv wrote, if it failed.
+        LockError: with the error of uv, if it failed.
     """
-    # The environment of a surrounding `uv run` is no concern of the copy.
+    # The copy must not use the environment of a surrounding `uv run`.
     environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     run = subprocess.run([*UV, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if run.returncode != 0:
@@ -48,7 +48,7 @@ def move_date(root: Path, until: date) -> None:
 
 
 def copy_declarations(root: Path, copy: Path) -> None:
-    """Copy what a resolution depends on: the declarations, and nothing that was resolved before."""
+    """Copy the declarations, on which a resolution depends, and no earlier resolution."""
     for path in [root / "pyproject.toml", root / ".python-version", *root.glob("packages/*/pyproject.toml")]:
         target = copy / path.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def copy_declarations(root: Path, copy: Path) -> None:
 
 
 def pinned(root: Path) -> list[Pin]:
-    """Return what the lock files of a checkout pin; one that is missing or broken is going to be written anew."""
+    """Return the pins of a checkout's lock files; those of a missing or broken file are resolved anew."""
     pins: list[Pin] = []
     for path in LOCKS:
         try:
@@ -67,13 +67,13 @@ def pinned(root: Path) -> list[Pin]:
 
 
 def exclude_newer(root: Path) -> str | None:
-    """Return the date in pyproject.toml from which on no upload is looked at."""
+    """Return the date in pyproject.toml from which on uploads are ignored."""
     options: dict[str, str] = tomllib.loads((root / "pyproject.toml").read_text()).get("tool", {}).get("uv", {})
     return options.get("exclude-newer")
 
 
 def others(root: Path) -> dict[str, str]:
-    """Return the versions of a uv.lock that is there already: the tools of the checkout, which no image has."""
+    """Return the versions of an existing uv.lock, for the tools of the checkout, which no image has."""
     path = root / "uv.lock"
     packages = tomllib.loads(path.read_text()).get("package", []) if path.exists() else []
     return {package["name"]: package["version"] for package in packages if "registry" in package["source"]}
@@ -82,7 +82,7 @@ def others(root: Path) -> dict[str, str]:
 def resolve(root: Path, copy: Path, *, keep: bool) -> dict[str, str]:
     """Resolve the workspace at `root` in the folder `copy`; return the contents of the lock files by path.
 
-    With `keep`, what is pinned is preferred.
+    With `keep`, pinned versions are preferred.
     """
     copy_declarations(root, copy)
     pins = pinned(root) if keep else []

@@ -1,4 +1,4 @@
-"""What is wrong with the committed lock files, decided from the tree: no index is asked (ADR-0011)."""
+"""Finds faults of the committed lock files from the tree alone, and asks no index (ADR-0011)."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,8 +18,8 @@ PLATFORMS = (("linux", "Linux", "posix"), ("darwin", "Darwin", "posix"), ("win32
 def faults(root: Path) -> Iterator[str]:
     """Yield what is wrong with the lock files of a checkout, a line each; nothing if they can be installed as they are.
 
-    They have to satisfy the declarations, hold nothing that nobody needs, and be parts of one resolution. Whether an
-    index has later versions by now is no fault: only `make lock` moves what is pinned.
+    They have to satisfy the declarations, pin no unneeded package, and be parts of one resolution. Later versions on
+    an index are no fault: only `make lock` moves a pin.
     """
     declarations = declarations_of(root)
     locks: dict[str, list[Pin]] = {}
@@ -38,14 +38,14 @@ def faults(root: Path) -> Iterator[str]:
 
 
 def environments(python: str) -> list[dict[str, str]]:
-    """Return what a marker is asked for: each platform with the lowest Python."""
+    """Return the environments to evaluate markers in: each platform with the lowest Python."""
     version = {"python_version": python, "python_full_version": f"{python}.0"}
     names = ("sys_platform", "platform_system", "os_name")
     return [version | dict(zip(names, platform, strict=True)) for platform in PLATFORMS]
 
 
 def applies(marker: Marker | str | None, environment: dict[str, str]) -> bool:
-    """Whether a requirement or a pin with this marker counts there."""
+    """Whether a requirement or a pin with this marker counts in the environment."""
     return not marker or Marker(str(marker)).evaluate({"extra": "", **environment})
 
 
@@ -88,10 +88,10 @@ def unneeded(
 
 
 def incomplete(path: str, pins: list[Pin], declared: list[Declared], declarations: Declarations) -> Iterator[str]:
-    """Yield what pinned packages need and the file lacks, as far as the same versions are installed here.
+    """Yield missing requirements of pinned packages, as far as the same versions are installed here.
 
-    What a version needs is a fact about that version, so this can find more on one machine than on another, and
-    nothing that is not so.
+    The requirements of a version never change. So this may find more faults on one machine than on another, but
+    no wrong ones.
     """
     here = {"sys_platform": sys.platform}
     extras: dict[str, set[str]] = {}
@@ -107,7 +107,7 @@ def incomplete(path: str, pins: list[Pin], declared: list[Declared], declaration
 
 
 def requirements_of(pin: Pin) -> list[Requirement]:
-    """Return what the installed package needs, if it is the pinned version."""
+    """Return the requirements of the installed package, if it has the pinned version."""
     try:
         installed = distribution(pin.name)
     except PackageNotFoundError:
@@ -116,7 +116,7 @@ def requirements_of(pin: Pin) -> list[Requirement]:
 
 
 def disagreeing(locks: Mapping[str, list[Pin]]) -> Iterator[str]:
-    """Yield the packages of which two files do not say the same: they are parts of one resolution."""
+    """Yield the packages that two files pin differently: the files are parts of one resolution."""
     for (one, these), (other, those) in combinations(locks.items(), 2):
         for name in sorted({pin.name for pin in these} & {pin.name for pin in those}):
             first, second = ({pin.version: pin.hashes for pin in pins if pin.name == name} for pins in (these, those))

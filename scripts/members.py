@@ -14,11 +14,11 @@ from rename import renamer, rewrite
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = ("feature", "bugfix", "doc", "removal", "misc")
-"""Of fragments, as towncrier knows them."""
+"""The kinds of fragments that towncrier knows."""
 
 
 class ReleaseError(Exception):
-    """What was asked for cannot be done; the message says why, and what to do."""
+    """A command is refused; the message says why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -41,28 +41,28 @@ class Member:
 
     @property
     def name(self) -> str:
-        """As pip knows it, with hyphens."""
+        """The name for pip, with hyphens."""
         return str(self.project["name"])
 
     @property
     def module(self) -> str:
-        """As Python imports it."""
+        """The name for imports in Python."""
         return self.name.replace("-", "_")
 
     @property
     def version(self) -> Version:
-        """What its pyproject.toml declares: the last release's, for only a release changes it."""
+        """The version in its pyproject.toml: that of the last release, because only a release changes it."""
         return Version(str(self.project["version"]))
 
     @property
     def requirements(self) -> set[str]:
-        """What it depends on, and what its extras do, as it is declared."""
+        """The declared requirements of the package and of its extras."""
         extras: dict[str, list[str]] = self.project.get("optional-dependencies", {})
         return {line for lines in [self.project["dependencies"], *extras.values()] for line in lines}
 
     @property
     def fragments(self) -> list[Path]:
-        """What its next changelog is made of."""
+        """The fragments for its next changelog."""
         return sorted((self.path / "changelog.d").glob("*.md"))
 
     @property
@@ -72,7 +72,7 @@ class Member:
 
     @property
     def misspelt(self) -> list[Path]:
-        """What towncrier would leave out of the changelog without a word: it is of no kind."""
+        """The files without a kind: towncrier would leave them out of the changelog without a word."""
         found = (path for path in (self.path / "changelog.d").iterdir() if not path.name.startswith("."))
         return sorted(path for path in found if set(KINDS).isdisjoint(path.name.split(".")[1:]))
 
@@ -82,7 +82,7 @@ class Member:
         return (self.path / "RELEASED").read_text().split()[1]
 
     def tag(self, version: Version) -> str:
-        """What a release of this version is called in git."""
+        """Return the tag of a release of this version in git."""
         return f"{self.name}-v{version}"
 
 
@@ -96,7 +96,7 @@ def git(root: Path, *arguments: str) -> str:
     """Run git in a checkout and return what it prints.
 
     Raises:
-        ReleaseError: with what it wrote, if it failed.
+        ReleaseError: with the error of git, if it failed.
     """
     done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -117,7 +117,7 @@ def require_commit(root: Path, commit: str) -> None:
 
 
 def unpack(root: Path, commit: str, folder: Path) -> None:
-    """Put the files of an earlier commit into an empty folder; if the checkout was renamed since, with the new name.
+    """Put the files of an earlier commit into an empty folder; with the new name if the checkout was renamed since.
 
     Raises:
         ReleaseError: if the clone does not go back that far.

@@ -1,4 +1,4 @@
-"""Write packages/api/openapi.json, what the API says of itself, for reviews and for `make client` (ADR-0056).
+"""Write packages/api/openapi.json, the description of the API, for reviews and for `make client` (ADR-0056).
 
 `make openapi` writes it, `make check-openapi` compares: a change of the API is a change of this file.
 """
@@ -18,13 +18,13 @@ from app_db.types import utcnow
 ROOT: Final = Path(__file__).resolve().parents[1]
 FILE: Final = Path("packages/api/openapi.json")
 NO_VERSION: Final = "0"
-"""Instead of that of the package in the file, which would change with each release."""
+"""The version in the file: that of the package would change with each release."""
 LONGEST_DIFF: Final = 60
-"""Lines of it that are shown."""
+"""Lines of a difference that are shown."""
 
 
 def settings() -> ApiSettings:
-    """Return settings of which all that the description depends on has its default."""
+    """Return settings with defaults for all that the description depends on."""
     rings = dict.fromkeys(RINGS, (new_key(utcnow().date()),))
     return ApiSettings.model_validate(
         {
@@ -37,7 +37,7 @@ def settings() -> ApiSettings:
 
 
 def document(*, version: str | None = None) -> str:
-    """Return the description, of the version that is declared unless one is given.
+    """Return the description, with the declared version unless one is given.
 
     Its paths and schemas are sorted, so that moved code is no change.
     """

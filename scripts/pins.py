@@ -1,11 +1,11 @@
-"""The requirements.lock files: what each pins, read and written (ADR-0011). Needs nothing but Python."""
+"""Reads and writes the pins of the requirements.lock files (ADR-0011). Needs nothing but Python."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-# What each file is made of: options of `uv export`.
+# The options of `uv export` that make each file.
 LOCKS: Mapping[str, tuple[str, ...]] = {
     "packages/api/requirements.lock": ("--package", "app-api", "--extra", "tracing"),
     "packages/worker/requirements.lock": ("--package", "app-worker", "--extra", "tracing"),
@@ -21,7 +21,7 @@ SEED = """\
 version = 1
 requires-python = ">=3"
 {options}"""
-# Only name and version are read of it: whoever resolves asks the machine's own index for the rest.
+# uv reads only name and version of it, and asks the machine's own index for the rest.
 PREFERRED = """
 [[package]]
 name = "{name}"
@@ -56,10 +56,10 @@ class Pin:
 
 
 def read(path: Path, *, name: str) -> list[Pin]:
-    """Return what a lock file pins; `name` is what the file is called in an error.
+    """Return the pins of a lock file; errors call the file `name`.
 
     Raises:
-        LockError: if it is not there, or a line is no pin.
+        LockError: if the file is not there, or a line is no pin.
     """
     if not path.exists():
         raise LockError(f"{name} is missing")
@@ -70,7 +70,7 @@ def parse(text: str, *, name: str) -> Iterator[Pin]:
     """Yield the pins of a lock file's text.
 
     Raises:
-        LockError: for a line that is no pin, such as what git leaves in a conflict.
+        LockError: for a line that is no pin, such as git's mark of a conflict.
     """
     pin: Pin | None = None
     for number, line in enumerate(text.splitlines(), start=1):
@@ -89,10 +89,10 @@ def parse(text: str, *, name: str) -> Iterator[Pin]:
 
 
 def keep_hashes(fresh: str, committed: Iterable[Pin], *, name: str) -> str:
-    """Return a fresh lock's text in which a version that was pinned before has the hashes that it had before.
+    """Return a fresh lock's text in which each version that was pinned before keeps its hashes.
 
-    An index that shows a file more or less than another one would change lines that nobody asked to change. Hashes
-    that have nothing in common with what the index shows are those of other files: then the fresh ones are taken.
+    Otherwise an index that has a file more or less than another one would change lines that nobody asked to change.
+    If the old hashes have none in common with the fresh ones, they are of other files: then the fresh ones count.
     """
     before = {(pin.name, pin.version): pin.hashes for pin in committed}
     pins = list(parse(fresh, name=name))
@@ -101,7 +101,7 @@ def keep_hashes(fresh: str, committed: Iterable[Pin], *, name: str) -> str:
 
 
 def seed(pins: Iterable[Pin], others: Mapping[str, str], *, exclude_newer: str | None) -> str:
-    """Return a uv.lock that makes uv prefer these versions; what it lacks is resolved, what does not fit is moved."""
+    """Return a uv.lock that makes uv prefer these versions; uv resolves others, and moves what does not fit."""
     versions = {name: {version} for name, version in others.items()}
     pinned: dict[str, set[str]] = {}
     for pin in pins:
@@ -112,6 +112,6 @@ def seed(pins: Iterable[Pin], others: Mapping[str, str], *, exclude_newer: str |
         for name, several in sorted((versions | pinned).items())
         for version in sorted(several)
     ]
-    # uv prefers nothing of a lock that was made for another date.
+    # uv ignores the versions of a lock that was made for another date.
     options = f'\n[options]\nexclude-newer = "{exclude_newer}"\n' if exclude_newer else ""
     return SEED.format(options=options) + "".join(packages)

@@ -1,7 +1,7 @@
-"""Write packages/*/API.txt, what others may import, and name what a change takes from them (ADR-0052).
+"""Write packages/*/API.txt, the names that others may import, and find changes that break them (ADR-0052).
 
-`make public-api` writes, `make check-public-api` compares. Public is what has no leading underscore and was not
-imported; in a module with `__all__`, what that names. The sources are read, never run.
+`make public-api` writes, `make check-public-api` compares. A name is public if it has no leading underscore and was
+not imported; in a module with `__all__`, if it is there. The sources are read, never run.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import griffe
 from members import ROOT, Member, ReleaseError, has_commit, members_of, unpack
 from switches import SwitchError, is_on, off
 
-# A constant may get another value: a revision, a limit. What it is stays.
+# A constant, such as a revision or a limit, may get another value.
 HARMLESS = {griffe.BreakageKind.ATTRIBUTE_CHANGED_VALUE}
 
 
@@ -48,14 +48,14 @@ def listing(package: griffe.Object) -> Iterator[str]:
 
 
 def text_of(member: Member) -> str:
-    """Return what the API.txt of a package has to be."""
+    """Return the text that the API.txt of a package has to have."""
     package = load(member.path / "src", member.module)
     package.members.pop("features", None)
     return "".join(f"{line}\n" for line in listing(package))
 
 
 def breakages(member: Member) -> list[str]:
-    """Return what the last release of a package offered and its sources do not, one line each.
+    """Return the names that the last release of a package offered and its sources break, one line each.
 
     Raises:
         ReleaseError: if the clone does not go back to that release.
@@ -63,7 +63,7 @@ def breakages(member: Member) -> list[str]:
     with TemporaryDirectory(prefix="released-") as folder:
         unpack(member.root, member.released, Path(folder))
         if not (sources := Path(folder, "packages", member.folder, "src")).is_dir():
-            return []  # it has never been released, so nothing is taken from anybody
+            return []  # it has never been released, so nobody uses it
         before = load(sources, member.module)
         after = load(member.path / "src", member.module)
         found = [each for each in griffe.find_breaking_changes(before, after) if each.kind not in HARMLESS]
@@ -71,20 +71,20 @@ def breakages(member: Member) -> list[str]:
 
 
 def line_of(breakage: griffe.Breakage) -> str:
-    """Return what has become of which name, and of which of its parameters."""
+    """Return the name that breaks, its parameter if only that does, and how."""
     of = next((each for each in (breakage.new_value, breakage.old_value) if isinstance(each, griffe.Parameter)), None)
     return f"{breakage.obj.path}{f'({of.name})' if of else ''}: {breakage.kind.value}"
 
 
 def unannounced(member: Member) -> list[str]:
-    """Return the breakages of a package, unless a `removal` fragment tells its users of them, or nothing ever does."""
+    """Return the breakages of a package, unless a `removal` fragment announces them, or such checks are off."""
     if not is_on(member.root, "public_api") or not is_on(member.root, "fragments"):
         return []
     return [] if "removal" in member.kinds else breakages(member)
 
 
 def check(members: list[Member]) -> Iterator[str]:
-    """Yield what is wrong: a listing that is not fresh, a change that breaks and is not announced."""
+    """Yield the faults: a listing that is not fresh, a breaking change that is not announced."""
     for member in members:
         if not (path := member.path / "API.txt").exists() or path.read_text() != text_of(member):
             stale = f"{path.relative_to(member.root)} is not what the sources offer"

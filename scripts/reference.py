@@ -44,7 +44,7 @@ APPLICATIONS: Final[dict[str, type[BaseModel]]] = {
     "api": ALL_SETTINGS,
     "worker": with_fragments(WorkerSettings, FEATURES),
 }
-TYPES: Final[dict[Any, str]] = {  # Any: types, and what is no type to mypy
+TYPES: Final[dict[Any, str]] = {  # Any: types, and objects that mypy takes for none
     timedelta: "duration", bool: "`on` or `off`", int: "number", float: "number", str: "text", SecretStr: "secret",
     AnyHttpUrl: "URL", Path: "path", tuple: "JSON list",
 }  # fmt: skip
@@ -70,7 +70,7 @@ def rows(application: str, model: type[BaseModel]) -> Iterator[Row]:
 
 
 def _field(model: type[BaseModel], variable: Variable) -> tuple[type[BaseModel], FieldInfo]:
-    """Return the class that declares a setting, and how."""
+    """Return the class that declares a setting, and its field."""
     owner = model
     for attribute in variable.attributes[:-1]:
         annotation = owner.model_fields[attribute].annotation
@@ -93,7 +93,7 @@ def _meanings(model: type[BaseModel]) -> dict[str, str]:
     return found
 
 
-def _kind(annotation: Any) -> str:  # Any: what stands behind the colon of a field
+def _kind(annotation: Any) -> str:  # Any: the annotation of a field
     if isinstance(annotation, TypeAliasType):
         return "secret URL" if annotation.__name__.endswith("Url") else _kind(annotation.__value__)
     if get_origin(annotation) in {Union, UnionType}:
@@ -156,7 +156,7 @@ def _section(name: str) -> str:
 
 
 def _cells(readers: list[Row]) -> Iterator[str]:
-    """Yield what stands behind the name; where applications differ, each says its own."""
+    """Yield the cells after the name; if applications differ, the cell names each."""
     for texts in ([row.kind for row in readers], [row.default for row in readers]):
         same = len(set(texts)) == 1
         each = (f"{row.application}: {text}" for row, text in zip(readers, texts, strict=True))

@@ -20,7 +20,7 @@ from public_api import text_of, unannounced
 from switches import SwitchError, is_on
 
 BUMPS = ("patch", "minor", "major")
-# What a kind of fragment asks for from 1.0 on; before, one less: a minor version may break (Semantic Versioning, 4).
+# The bump that a kind of fragment needs from 1.0 on; before 1.0, one less (Semantic Versioning, 4).
 NEEDED = {"removal": 2, "feature": 1}
 BOUND = re.compile(r">=[\d.]+,<[\d.]+(?=$| ?;)")
 
@@ -73,7 +73,7 @@ def bumped(version: Version, bump: str) -> Version:
 
 
 def moved(member: Member, requirement: str, version: Version) -> Move:
-    """Return the requirement on a version that its dependent is tested with: from there to the next that may break.
+    """Return the requirement from this version, the tested one, up to the next one that may break.
 
     Raises:
         ReleaseError: for a bound of another form than `>=a,<b`, which somebody chose for a reason.
@@ -88,10 +88,10 @@ def moved(member: Member, requirement: str, version: Version) -> Move:
 
 
 def moves_of(members: Mapping[str, Member], released: Member, version: Version) -> Iterator[Move]:
-    """Yield what has to move: bounds that exclude the new version, and those of the released one that claim too much.
+    """Yield the bounds to move: those that exclude the new version, and those of the released member that are too wide.
 
     Raises:
-        ReleaseError: if it would be released with what no release of another member has.
+        ReleaseError: if it needs a member with unreleased changes.
     """
     for member in members.values():
         for line in sorted(member.requirements):
@@ -125,10 +125,10 @@ def refuse_what_is_not_ready(member: Member, version: Version, bump: str) -> Non
 
 
 def refuse_what_is_not_said(member: Member, bump: str) -> None:
-    """Raise a ReleaseError unless the fragments say what is released, and the bump says no less."""
+    """Raise a ReleaseError unless fragments announce the changes, and the bump is large enough for them."""
     if not member.fragments:
         raise ReleaseError(f"packages/{member.folder}/changelog.d/ has no fragment: there is nothing to release")
-    # What towncrier's build finds no kind for it leaves out, and succeeds.
+    # towncrier's build leaves out files without a kind, and succeeds.
     check = ("towncrier", "check", "--dir", member.path, "--compare-with", member.released)
     run(member.root, sys.executable, "-m", *check)
     needed = max(NEEDED.get(kind, 0) for kind in member.kinds) - (member.version.major == 0)
@@ -142,7 +142,7 @@ def plan(root: Path, folder: str, bump: str) -> Plan:
     """Return what a release would do.
 
     Raises:
-        ReleaseError: if it is refused.
+        ReleaseError: if the release is refused.
     """
     members = members_of(root)
     if folder not in members:
@@ -153,7 +153,7 @@ def plan(root: Path, folder: str, bump: str) -> Plan:
 
 
 def replace(path: Path, old: str, new: str) -> None:
-    """Replace a text that has to be there."""
+    """Replace a text, which the file has to hold."""
     text = path.read_text()
     if old not in text:
         raise ReleaseError(f"{path} does not hold {old!r}")

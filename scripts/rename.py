@@ -1,7 +1,7 @@
 """Give packages, settings and databases a team's own name, once (docs/how-to/upgrading.md): `scripts/rename.py acme`.
 
 `app-db` becomes `acme-db`, `app_db` `acme_db`, `APP_ENV` `ACME_ENV`, all over the checkout and in one commit. Words
-that merely contain "app" stay. What git does not track, such as `.env`, is yours to change.
+that merely contain "app" stay. Change files that git does not track, such as `.env`, yourself.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def run(root: Path, *command: str) -> str:
     """Run a command in the checkout and return its output.
 
     Raises:
-        RenameError: with what it wrote, if it failed.
+        RenameError: with its output, if it failed.
     """
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -65,10 +65,10 @@ def run(root: Path, *command: str) -> str:
 
 
 def packages_of(root: Path, name: str) -> list[str]:
-    """Return what the packages are called behind the placeholder, if it can be replaced by `name`.
+    """Return the names of the packages after the placeholder, if `name` can replace it.
 
     Raises:
-        RenameError: for a name that cannot be one, a checkout with changes, or one that was renamed before.
+        RenameError: for an unfit name, a checkout with changes, or one that was renamed before.
     """
     if not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
         raise RenameError(f"{name!r} cannot name a package: use up to {LONGEST_NAME} of a-z, 0-9 and single hyphens")
@@ -100,14 +100,14 @@ def rewrite(root: Path, rename: Callable[[str], str]) -> int:
             shutil.move(source, target)
         changed += target != source or rename(text) != text
     for folder in root.glob("packages/*/src/app_*"):
-        shutil.rmtree(folder)  # caches of the interpreter are all that is left
+        shutil.rmtree(folder)  # only caches of the interpreter are left
     for path in REMOVED:
         (root / path).unlink(missing_ok=True)
     return changed
 
 
 def tidy(root: Path) -> None:
-    """Bring into order what depends on the length and the alphabet of the name: formatting, imports, lock files."""
+    """Update formatting, imports and lock files, which depend on the length and the letters of the name."""
     uv = ("sh", "scripts/uv.sh", "run", "--quiet")
     run(root, *uv, "ruff", "check", "--fix-only", "--quiet")
     run(root, *uv, "ruff", "format", "--quiet")

@@ -1,6 +1,6 @@
-"""Gather the pages of the site in dist/pages (`make docs`): as they lie here, so that their links lead where they did.
+"""Copy the pages of the site to dist/pages (`make docs`), in the same folders, so that their links still work.
 
-A link to a file that is no page takes that file along; one to a folder becomes its text, since a site lists no folders.
+Other files that a page links to are copied too. A link to a folder becomes its text: a site lists no folders.
 """
 
 import re
@@ -14,7 +14,7 @@ SOURCES = ("*.md", "docs/**/*.md", "packages/*/README.md", "migrations/README.md
 PICTURES = "docs/images/*"
 LINK = re.compile(r"\[(?P<text>[^\]]*)\]\((?![a-z]+:|#)(?P<file>[^)#\s]+)(?P<anchor>#[^)]*)?\)")
 FENCE = re.compile(r"^( *```\w+) .*$", re.MULTILINE)
-"""What stands behind the language is for the tests that perform a page."""
+"""The words after the language are for the tests that perform a page."""
 
 
 class SiteError(Exception):
@@ -27,7 +27,7 @@ def sources() -> list[Path]:
 
 
 def gathered(page: Path, text: str, pages: list[Path]) -> tuple[str, set[Path]]:
-    """Return the text of a page as the site has it, and the files that have to come along.
+    """Return the text of a page as the site has it, and the other files to copy.
 
     Raises:
         SiteError: at a link that leads nowhere.

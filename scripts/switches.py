@@ -1,4 +1,4 @@
-"""What a team of one may turn off: `[tool.groundwork]` in the root pyproject.toml (CONTRIBUTING.md: what is lost)."""
+"""Checks that a team of one may turn off: `[tool.groundwork]` in the root pyproject.toml (see CONTRIBUTING.md)."""
 
 import tomllib
 from pathlib import Path
@@ -10,14 +10,14 @@ SWITCHES: Final = ("fragments", "public_api", "guards")
 
 
 class SwitchError(Exception):
-    """A setting that is none; the message says which there are."""
+    """An invalid setting; the message names the valid ones."""
 
 
 def is_on(root: Path, name: str) -> bool:
-    """Whether the checkout keeps this up; what is not mentioned is on.
+    """Whether a check is on; without a setting it is.
 
     Raises:
-        SwitchError: for a name or value that would count for nothing.
+        SwitchError: for an unknown name, or a value that is no boolean.
     """
     path = root / FILE
     document: dict[str, Any] = tomllib.loads(path.read_text()) if path.exists() else {}  # Any: what TOML can hold
@@ -29,5 +29,5 @@ def is_on(root: Path, name: str) -> bool:
 
 
 def off(name: str) -> str:
-    """Return the line that says so."""
+    """Return the line that says that a check is off."""
     return f"{name} is off in {FILE}, [{TABLE}]: nothing is looked for."
