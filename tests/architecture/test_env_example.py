@@ -23,7 +23,7 @@ APPLICATIONS: tuple[tuple[type[BaseModel], Sequence[str]], ...] = (
     (worker.WorkerSettings, worker.ELSEWHERE),
     (worker.CommandSettings, (*worker.ELSEWHERE, *worker.FOR_RUN)),
 )
-# The two applications differ, and say so; absence means something else than any value.
+# Settings without one default: the applications differ, or an absent value differs from every value.
 WITHOUT_ONE_DEFAULT = {
     "APP_DATABASE__CA_PATH",
     "APP_DATABASE__DIRECT_URL",

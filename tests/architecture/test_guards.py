@@ -1,4 +1,4 @@
-"""Lines that promises rest on name the tests that fail without them (scripts/guards.py tries them)."""
+"""Each guarded line names the test that fails without it (scripts/guards.py tries them)."""
 
 from pathlib import Path
 

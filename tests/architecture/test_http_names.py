@@ -1,4 +1,4 @@
-"""One list of methods, header fields and times for routes, CORS and whatever stands in front of the API."""
+"""One list of methods, header fields and times for routes, CORS and the proxies in front of the API."""
 
 import json
 import math
@@ -66,7 +66,7 @@ def seconds(pattern: str) -> float:
 
 
 def longest_idle_of_the_proxy() -> timedelta:
-    """Return for how long at most HAProxy keeps an idle connection to the API: each delay half of them go."""
+    """Return how long HAProxy keeps an idle connection to the API at most: it closes half of them after each delay."""
     most = int(seconds(r"default-server .* maxconn (\d+)"))
     return timedelta(seconds=seconds(r"pool-purge-delay (\d+)s") * (math.ceil(math.log2(most)) + 2))
 
@@ -81,7 +81,7 @@ SHIPPED = {
 
 @pytest.mark.parametrize("front", SHIPPED.values(), ids=SHIPPED)
 def test_what_stands_in_front_gives_up_an_idle_connection_first(front: timedelta) -> None:
-    """RFC 9112, 9.3.1: who closes first loses the request that is on its way."""
+    """RFC 9112, 9.3.1: a server that closes first loses the request that is on its way."""
     assert front < HttpSettings().keep_alive
 
 

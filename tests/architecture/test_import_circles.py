@@ -1,4 +1,4 @@
-"""No module needs, through others, itself: each can be read after what it imports."""
+"""No module imports itself through others, so each can be read after the modules that it imports."""
 
 import tomllib
 from collections.abc import Mapping

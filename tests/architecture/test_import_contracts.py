@@ -15,7 +15,7 @@ PACKAGES = ("runtime", "db", "auth", "api", "worker")
 
 
 class Fault(NamedTuple):
-    """A line that somebody might write, the module they might write it in, and the contract against it."""
+    """A line to plant, the module to plant it in, and the contract that forbids it."""
 
     contract: str
     module: str
@@ -76,7 +76,7 @@ def broken_contracts(checkout: Path) -> set[str]:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of what import-linter reads."""
+    """A copy of the files that import-linter reads."""
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     for package in PACKAGES:
         source = Path("packages", package, "src")

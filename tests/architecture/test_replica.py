@@ -1,4 +1,4 @@
-"""What is read on a standby may be stale: nobody decides by it who somebody is, or shows a client its own writes."""
+"""Reads on a standby may be stale: no route authenticates by them, or shows a client its own writes by them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,12 +25,12 @@ async def writes(session: ReplicaSessionDep) -> None:
 
 @planted.get("/auth/me")
 async def authenticates(session: ReplicaSessionDep) -> None:
-    """A session that was just made is not there yet."""
+    """The standby may not have a new session yet."""
 
 
 @planted.get("/probe/ready")
 async def probes(session: ReplicaSessionDep) -> None:
-    """It is the primary that has to answer."""
+    """A probe has to ask the primary."""
 
 
 @planted.get("/jobs")
@@ -45,7 +45,7 @@ def calls_of(dependant: Dependant) -> Iterator[object]:
 
 
 def must_not_be_stale(route: APIRoute) -> bool:
-    """Whether a route reads on a standby what it must not."""
+    """Whether a route reads on a standby although it must not."""
     calls, reads = set(calls_of(route.dependant)), SAFE_METHODS.issuperset(route.methods or ())
     elsewhere = not route.path.startswith(("/auth", "/probe"))
     return get_replica_session in calls and not (reads and elsewhere and get_session not in calls)

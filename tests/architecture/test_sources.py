@@ -1,4 +1,4 @@
-"""What holds for every source file, read from its syntax tree."""
+"""Rules for every source file, checked on its syntax tree."""
 
 import ast
 import re
@@ -11,12 +11,12 @@ ROOT = Path(__file__).parents[2]
 SOURCES = sorted(path for path in ROOT.glob("packages/*/src/**/*.py"))
 LONGEST_FUNCTION = 40
 LONGEST_MODULE = 300
-# The test kit and the place of the Postgres programs are chosen by whoever runs the tests.
+# Developers choose the test kit and the place of the Postgres programs by environment variables.
 READS_THE_ENVIRONMENT = re.compile("/app_(runtime|db)/testing/")
 
 
 def long_functions(source: str) -> list[str]:
-    """Return the functions with more lines than one looks at in one go, decorators and the example aside."""
+    """Return the functions with more lines than LONGEST_FUNCTION, without decorators and the example."""
     return [
         f"{node.name} has {length} lines"
         for node in ast.walk(ast.parse(source))

@@ -1,4 +1,4 @@
-"""Cases 57 to 60: requests that are too large, come from elsewhere, or ask in a way that nobody offered.
+"""Cases 57 to 60: requests that are too large, come from other sites, or use a wrong path or method.
 
 Cases 54 to 56 need the proxy: test_proxy.py.
 """
@@ -131,7 +131,7 @@ METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"}
 
 
 def methods_of(paths: dict[str, Any], path: str) -> set[str]:
-    """What is offered at a path, which may fit more than one template."""
+    """Return the methods of a path, which may match several templates."""
     fitting = [each for each in paths if re.fullmatch(re.sub(r"{\w+}", "[^/]+", each), path)]
     offered = {method.upper() for each in fitting for method in paths[each]} & METHODS
     return offered | {"HEAD"} if "GET" in offered else offered
@@ -175,7 +175,7 @@ def test_a_path_that_is_almost_one_of_ours_is_none_and_redirects_nowhere(wire: W
 def test_a_method_that_nobody_knows_is_refused(wire: Wire) -> None:
     reply = wire.request("FOO", "/auth/me")
 
-    assert reply.status in {400, 405}  # some parsers do not let it through
+    assert reply.status in {400, 405}  # some parsers refuse it themselves
 
 
 # case 59
@@ -238,7 +238,7 @@ async def test_a_fault_of_ours_carries_the_security_headers_and_no_detail(
         await owner.execute("ALTER TABLE user_sessions DROP CONSTRAINT nobody_knows")
         await owner.close()
 
-    assert reply.status == 400  # its MAC is wrong, so nothing was asked
+    assert reply.status == 400  # its MAC is wrong, so the database is not asked
     assert fault.outcome == (500, "internal_error")
     assert fault.json.keys() == {"type", "title", "status", "detail", "instance", "code", "request_id"}
     assert fault.json["detail"] == "Something went wrong on our side."

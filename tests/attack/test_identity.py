@@ -1,4 +1,4 @@
-"""Cases 18 to 22: who is there. What a stranger sees, apart from the time it takes, for which see test_timing.py."""
+"""Cases 18 to 22: one account per address, and no answer says who has one (for its time see test_timing.py)."""
 
 import asyncpg
 import bcrypt

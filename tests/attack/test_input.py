@@ -1,4 +1,4 @@
-"""Cases 1 to 17: input that naive code takes for something else, cuts short, or dies of."""
+"""Cases 1 to 17: input that naive code misreads, truncates, or crashes on."""
 
 import json
 import secrets
@@ -28,7 +28,7 @@ FIELDS = {
     "/auth/email/verify": {"token": "x"},
     "/auth/email/verify/resend": {"email": "eve@example.test"},
 }
-"""Those that take JSON from strangers."""
+"""Valid fields for each route that takes JSON from strangers."""
 
 
 # case 1

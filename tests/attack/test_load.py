@@ -1,4 +1,4 @@
-"""Cases 55 and 70: many clients who are slow on purpose, and many who are not, for a long time."""
+"""Cases 55 and 70: many clients that are slow on purpose, and mixed requests for a long time."""
 
 import random
 import resource
@@ -26,12 +26,12 @@ pytestmark = pytest.mark.slow
 HEADERS, IDLE, BODIES = 500, 500, 200
 CLOSED_WITHIN = {"headers": 10, "idle": 10, "bodies": 30}
 SLACK = 3
-"""Seconds for a busy machine to notice what it has to close."""
+"""Seconds more that a busy machine may take to close connections."""
 
 
 @pytest.fixture
 def many_files() -> Iterator[None]:
-    """As many open sockets as this takes."""
+    """Allow as many open sockets as the test needs."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
     yield
@@ -39,7 +39,7 @@ def many_files() -> Iterator[None]:
 
 
 class SlowClients:
-    """Sockets that each say a byte a second, or nothing, until they are hung up on."""
+    """Sockets that each send one byte per `go_on`, or nothing, until the server closes them."""
 
     def __init__(self, port: int, *, said: bytes, drip: bytes, number: int) -> None:
         self.drip = drip
@@ -57,7 +57,7 @@ class SlowClients:
         return len(self._selector.get_map())
 
     def go_on(self) -> None:
-        """See who was hung up on, and let the others say one more byte."""
+        """Find the sockets that the server has closed, and send one more byte on the others."""
         for key, _ in self._selector.select(timeout=0):
             client = key.fileobj
             assert isinstance(client, socket.socket)
@@ -133,7 +133,7 @@ CLIENTS = 10
 
 
 def visit(api: Api, account: Account, until: float) -> list[int]:
-    """Behave like a client of average manners, five requests a second, and return the statuses of all answers."""
+    """Send a mix of good and bad requests, five a second, and return the statuses of all answers."""
     wire = Wire(api.url, address=an_address())
     statuses: list[int] = []
     access, refresh = wire.tokens(account.email, account.password)

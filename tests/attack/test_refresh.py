@@ -1,4 +1,4 @@
-"""Cases 34 to 39: refresh tokens that are raced, replayed, bent and outlived."""
+"""Cases 34 to 39: refresh tokens that are raced, replayed, altered or expired."""
 
 import asyncio
 import base64
@@ -22,7 +22,7 @@ N = 20
 
 
 async def age(database: Database, account: Account, column: str, seconds: float) -> None:
-    """Move a moment in the life of all sessions of an account into the past."""
+    """Set a time of all sessions of an account back by `seconds`."""
     connection = await asyncpg.connect(database.settings.direct_dsn)
     await connection.execute(
         f"UPDATE user_sessions SET {column} = {column} - make_interval(secs => $1) WHERE user_id = $2",

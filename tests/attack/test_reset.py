@@ -1,4 +1,4 @@
-"""Cases 44 to 48: links in mails, and what can be done with one that is old, bent, raced, or somebody else's."""
+"""Cases 44 to 48: mailed links that are old, altered, raced, or somebody else's."""
 
 import asyncpg
 import pytest
@@ -179,7 +179,7 @@ async def test_an_address_is_verified_once_and_only_then_lets_its_owner_in(
         wire.login(an_email(), PASSWORD).seen_by_a_stranger
     )
     assert verify(wire, token).status == 204
-    assert verify(wire, token).status == 204  # it says that it is done
+    assert verify(wire, token).status == 204  # the address is verified already
     assert wire.login(email, PASSWORD).status == 200
 
 
@@ -206,7 +206,7 @@ async def test_who_registers_somebody_elses_address_first_does_not_choose_its_pa
 async def test_of_twenty_verifications_with_one_link_at_two_servers_all_say_that_it_is_done(
     api: Api, twin: Api, connect: Connect, worker: Worker, mail_sink: MailSink, database: Database
 ) -> None:
-    """A link that is opened twice, by a program that looks at mails and then by its owner, is no invalid one."""
+    """A scanner of mails may open a link before its owner does, so a second use is no error."""
     email = an_email()
     connect().register(email, PASSWORD)
     token = await token_mailed_to(mail_sink, email, "verify")

@@ -1,4 +1,4 @@
-"""Cases 40 to 43: sessions that are ended, by whom, and how many there may be."""
+"""Cases 40 to 43: who may end which sessions, and how many a user may have."""
 
 import pytest
 from sqlalchemy import select
@@ -121,7 +121,7 @@ def test_of_two_password_changes_at_two_servers_one_wins(api: Api, twin: Api, co
 async def test_of_twenty_deletions_of_an_account_at_two_servers_one_is_done(
     api: Api, twin: Api, connect: Connect, ada: Account, database: Database
 ) -> None:
-    """One 204 and one row of the audit: who asks twice is told that the account is gone."""
+    """One 204 and one row of the audit; all other requests find no account any more."""
     wires = [connect(to) for to in (api, twin) for _ in range(N // 2)]
     access, _ = wires[0].tokens(ada.email, ada.password)
 

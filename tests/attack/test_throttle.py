@@ -1,4 +1,4 @@
-"""Cases 49 to 53: guessing, alone, in parallel, from many addresses, and with made-up ones."""
+"""Cases 49 to 53: guesses one by one, in parallel, from many addresses, and from forged ones."""
 
 import random
 from time import sleep

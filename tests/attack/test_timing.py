@@ -1,7 +1,7 @@
-"""Cases 20 to 22: whether the time that an answer takes says who is there.
+"""Cases 20 to 22: whether the time of an answer tells who has an account.
 
-Measured in pairs that follow each other at once, in an order that alternates, so that whatever else the machine does
-falls on both; compared by their medians. A measurement on a busy machine may fail once: three in a row are a leak.
+The requests come in pairs, in alternating order, so that other load on the machine slows both of a pair; the medians
+are compared. A measurement on a busy machine may fail once: three in a row are a leak.
 """
 
 import statistics
@@ -49,7 +49,7 @@ def asking(real_api: Api, database: Database) -> Iterator[Wire]:
 
 
 def from_anywhere(wire: Wire) -> Wire:
-    """The same connection, as if from an address that has never asked before, so that no limit is met."""
+    """The same connection, as if from a new address, so that no limit is reached."""
     wire.address = an_address()
     return wire
 
@@ -63,7 +63,7 @@ def milliseconds(ask: Callable[[], Reply], status: int) -> float:
 
 
 def difference(ask: Ask, one: Sequence[str], other: Sequence[str], *, status: int) -> float:
-    """Return by how many milliseconds the medians differ, over pairs that are asked alternately first and second."""
+    """Return by how many milliseconds the medians differ, over pairs of requests in alternating order."""
     times: tuple[list[float], list[float]] = ([], [])
     for number, pair in enumerate(zip(one, other, strict=True)):
         for which in (0, 1) if number % 2 else (1, 0):

@@ -1,4 +1,4 @@
-"""Cases 23 to 33: tokens that somebody else made, changed, kept for too long, or brings in another way."""
+"""Cases 23 to 33: tokens that are forged, altered, expired, or sent in another way."""
 
 import base64
 import json

@@ -1,7 +1,7 @@
-"""What an attacker holds: a connection, and every byte that goes over it.
+"""A client for attacks, with control over its connection and over every byte that it sends.
 
-A `Wire` is one client at one address, on one connection that is never opened anew behind the test's back: a server
-that drops it without having said so fails the test. So does an answer that says 500, or that takes ten seconds.
+A `Wire` is one client at one address on one connection, which it opens anew only after an answer that announced the
+close: a server that closes it unannounced fails the test. So does an answer of 500, or one that takes ten seconds.
 """
 
 import json
@@ -52,14 +52,14 @@ class Reply:
 
     @property
     def seen_by_a_stranger(self) -> tuple[int, list[str], bytes]:
-        """All that could tell two answers apart, less what is new for every request."""
+        """All that could tell two answers apart, without the request id, which is new for every request."""
         names = sorted(name.lower() for name in self.headers)
         request_id = (self.headers["X-Request-ID"] or "-").encode()
         return self.status, names, self.body.replace(request_id, b"")
 
 
 class Wire:
-    """One client. With `address`, the server is told by a proxy that it trusts where the client is."""
+    """One client. With `address`, it sends X-Forwarded-For as a proxy that the server trusts."""
 
     def __init__(self, url: str, *, address: str | None = None) -> None:
         parts = urlsplit(url)
@@ -68,7 +68,7 @@ class Wire:
         self.host, self.port = parts.hostname, parts.port
         self.address = address
         self.may_fail = False
-        """Whether the test has broken the server itself, so that a 500 is what it should answer."""
+        """Whether the test has broken the server, so that a 500 is the right answer."""
         self._last_answer = time.monotonic()
         self._connection = self._connect()
 
@@ -87,12 +87,12 @@ class Wire:
         headers: Mapping[str, str] | None = None,
         bearer: str | None = None,
     ) -> Reply:
-        """Send it and read the answer; where the last answer said that it closes, over a new connection."""
+        """Send a request and read the answer, over a new connection if the last answer announced the close."""
         if self._connection.sock is None:
             self._connection = self._connect()
         told = {"X-Forwarded-For": self.address} if self.address else {}
         proof = {"Authorization": f"Bearer {bearer}"} if bearer else {}
-        with suppress(BrokenPipeError, ConnectionResetError):  # it has heard enough, and has answered
+        with suppress(BrokenPipeError, ConnectionResetError):  # the server answered before it read all
             self._connection.request(method, path, body=body, headers={**told, **proof, **(headers or {})})
         response = self._connection.getresponse()
         reply = Reply(response.status, response.headers, response.read())
@@ -136,7 +136,7 @@ class Wire:
 
     @property
     def is_idle(self) -> bool:
-        """Whether the server may close the connection any moment, having heard nothing for some seconds."""
+        """Whether the server may close the connection at any moment, because it got no request for some seconds."""
         return time.monotonic() - self._last_answer > KEPT_FOR
 
     def reconnect(self) -> None:
@@ -149,12 +149,12 @@ class Wire:
 
 
 def an_address() -> str:
-    """A client's address that no other test has (RFC 2544's, which are given to nobody)."""
+    """A random client address of a network that belongs to nobody (RFC 2544)."""
     return f"198.{random.choice((18, 19))}.{random.randrange(256)}.{random.randrange(1, 255)}"
 
 
 def at_once[W, T](call: Callable[[W], T], each: Sequence[W]) -> list[T]:
-    """Make all calls in the same moment, each in a thread of its own, and return what they return, in order."""
+    """Make all calls at the same moment, each in its own thread, and return their results in order."""
     start = threading.Barrier(len(each))
 
     def when_all_are_there(one: W) -> T:
@@ -166,11 +166,11 @@ def at_once[W, T](call: Callable[[W], T], each: Sequence[W]) -> list[T]:
 
 
 def say(url: str, data: bytes) -> bytes:
-    """Open a connection, say exactly this, and return all that comes until the server closes it."""
+    """Open a connection, send exactly these bytes, and return all bytes that come until the server closes it."""
     parts = urlsplit(url)
     with socket.create_connection((parts.hostname, parts.port), timeout=HANG) as client:
         try:
             client.sendall(data)
             return b"".join(iter(lambda: client.recv(65536), b""))
-        except (ConnectionResetError, BrokenPipeError):  # it has heard enough
+        except (ConnectionResetError, BrokenPipeError):  # the server closed before it read all
             return b""

@@ -12,9 +12,9 @@ from app_runtime.testing.servers import PostgresServer
 
 ROOT = Path(__file__).parents[2]
 AUTHOR = {f"GIT_{role}_{what}": "ada@example.test" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-"""What git needs to know of who commits, as variables."""
+"""The variables that name author and committer for git."""
 
-# What belongs to the run of the tests, not to the machine: it would lead the copy back here, or to other servers.
+# Variables of this test run, not of the machine: they would lead the copy to this checkout, or to other servers.
 OURS = (
     "APP_",
     "COVERAGE_",
@@ -32,15 +32,15 @@ OURS = (
 
 @contextmanager
 def copied_checkout() -> Iterator[Path]:
-    """Copy what git would commit here, as it stands in the working tree, into a repository of one commit.
+    """Copy the files that git would commit, as they stand in the working tree, into a repository of one commit.
 
-    `uv.lock` and mypy's cache come along where they are there, and packages come from uv's cache: it only saves time.
-    At the end all is deleted.
+    `uv.lock` and mypy's cache are copied if they exist, and packages come from uv's cache: this only saves time. The
+    copy is deleted at the end.
     """
     with TemporaryDirectory(prefix="checkout-") as folder:
         copy = Path(folder).resolve()
         for name in [*_files(), "uv.lock"]:
-            if (ROOT / name).is_file():  # a file that was deleted is listed until that is committed
+            if (ROOT / name).is_file():  # git lists a deleted file until the deletion is committed
                 (copy / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, copy / name)
         if (ROOT / ".mypy_cache").is_dir():
@@ -52,11 +52,11 @@ def copied_checkout() -> Iterator[Path]:
         try:
             yield copy
         finally:
-            PostgresServer(copy / ".data/postgres").erase()  # as root its data is kept elsewhere
+            PostgresServer(copy / ".data/postgres").erase()  # for root, the data is elsewhere
 
 
 def _files() -> list[str]:
-    """What git would commit; all there is but caches where there is no git, as in a tarball."""
+    """Return the files that git would commit; without git, as in a tarball, all files except caches."""
     if (ROOT / ".git").exists():
         listed = _git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
         return [name for name in listed.split("\0") if name]
@@ -64,7 +64,7 @@ def _files() -> list[str]:
     made = shutil.ignore_patterns(*(line.rstrip("/") for line in lines if line and not line.startswith("#")))
     found = []
     for folder, folders, names in ROOT.walk():
-        folders[:] = sorted(set(folders) - made(str(folder), folders))  # the walk goes into these alone
+        folders[:] = sorted(set(folders) - made(str(folder), folders))  # the walk enters only these
         found += [(folder / name).relative_to(ROOT).as_posix() for name in set(names) - made(str(folder), names)]
     return found
 
@@ -77,7 +77,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def reader_environment(**more: str) -> dict[str, str]:
-    """The environment of somebody who has just opened a terminal, with uv on its path if we have it, and `more`."""
+    """The environment of a new terminal, with this checkout's uv on its path, and `more`."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     path = [folder for folder in os.environ["PATH"].split(os.pathsep) if not folder.startswith(str(ROOT))]
     return inherited | {"PATH": os.pathsep.join([*path, str(ROOT / ".uv/bin")])} | more

@@ -1,4 +1,4 @@
-"""What the examples in docstrings know beside the names of their own modules: imports, and things to speak of."""
+"""Names that the examples in docstrings may use besides those of their modules: imports and sample classes."""
 # ruff: noqa: F401  # the examples use them
 
 import asyncio
@@ -61,7 +61,7 @@ class CloseAccount(JobPayload):
 
 
 class Vet:
-    """A service of somebody else."""
+    """An external service."""
 
     async def call(self, user_id: UUID, *, headers: Mapping[str, str] | None = None) -> None:
         """Call it about a user."""
@@ -91,18 +91,18 @@ class CallVet(JobPayload):
 
 @handles(EndSessions)
 async def end_sessions(job: JobContext, payload: EndSessions) -> None:
-    """End them."""
+    """End all login sessions of the user."""
     await UserSessionRepository(job.session).end_all(payload.user_id)
 
 
 @handles(CloseAccount)
 async def close_account(job: JobContext, payload: CloseAccount) -> None:
-    """Leave it for another time."""
+    """Do nothing."""
 
 
 @handles(CallVet, mode=Mode.LEASE)
 async def call_vet(job: JobContext, payload: CallVet, vet: Vet) -> None:
-    """Call it."""
+    """Call the vet once."""
     await vet.call(new_id())
 
 

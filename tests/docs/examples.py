@@ -1,7 +1,7 @@
 """Examples in docstrings: the section `Example:` of a public name, run as it stands.
 
-It is code that a user would type, with `await` where a coroutine would have it. The names of its module are known to
-it, and those that the test gives. The example of a fixture is a test, together with fixtures that it overrides.
+An example is code that a user would type, with `await` as in a coroutine. It may use the names of its module and those
+that the test gives. The example of a fixture is a test, together with fixtures that it overrides.
 """
 
 import ast
@@ -43,7 +43,7 @@ def example_of(name: str) -> Block:
 
 
 async def run_example(name: str, known: Names, fixtures: Names) -> Names:
-    """Run the example of a name; return what it has defined besides what was known."""
+    """Run the example of a name; return the names that it defines."""
     names = _known_to(name, known | fixtures)
     before = dict(names)
     await run_python(example_of(name), names, fixtures)

@@ -7,7 +7,7 @@
     ```console …          as in tests.docs.pages
     ```text, ```json, …   only for reading
 
-A block in another language is an error, so that nothing on a page goes untried unnoticed.
+A block in another language is an error, so that no block of a page stays untested.
 """
 
 import ast
@@ -33,7 +33,7 @@ class Block:
     kind: tuple[str, ...]
     text: str
     paragraph: str
-    """The one right before it."""
+    """The paragraph right before the block."""
     line: int
 
     @property
@@ -48,10 +48,10 @@ class Block:
 
 
 def blocks_of(page: Path) -> Iterator[Block]:
-    """Yield what is not only for reading, from top to bottom.
+    """Yield the blocks that are not only for reading, from top to bottom.
 
     Raises:
-        PageError: at a block in a language that nobody tries.
+        PageError: at a block in a language that no test runs.
     """
     content, end = page.read_text(), 0
     for found in BLOCK.finditer(content):
@@ -65,7 +65,7 @@ def blocks_of(page: Path) -> Iterator[Block]:
 
 
 async def run_python(block: Block, names: Names, fixtures: Names) -> None:
-    """Run a block where `names` are known, with `await` at its outermost level; then the tests that it defines.
+    """Run a block, which may use `names` and `await` at its outermost level; then run the tests that it defines.
 
     Raises:
         PageError: when one of its tests asks for a fixture that is not there.

@@ -1,6 +1,6 @@
-"""Markdown pages as programs: what a page tells its reader to do, block by block.
+"""Markdown pages as programs: the steps that a page asks of its reader, block by block.
 
-What a fenced block asks for is said by the paragraph right before it, or by its fence:
+The paragraph right before a fenced block, or its fence, says what to do with it:
 
     Create `PATH` …                           the block is this new file
     In `PATH`, after the line `LINE`, add …   LINE is there exactly once, however far it is indented
@@ -14,7 +14,7 @@ What a fenced block asks for is said by the paragraph right before it, or by its
     ```text, ```json, ```mermaid, ```… shown  only for reading
 
 In shown output `…` stands for anything within its line, and on a line of its own for any lines. A block that fits none
-of these is an error, so that nothing on a page goes untried unnoticed.
+of these is an error, so that no block of a page stays untested.
 """
 
 import re
@@ -28,7 +28,7 @@ FOR_READING = {"text", "json", "mermaid", "shown"}
 
 
 class PageError(Exception):
-    """The page says something that cannot be done, or that is not so; the message names its line."""
+    """A step of the page cannot be done, or its result differs from the page; the message names the line."""
 
 
 class Action(Enum):
@@ -66,14 +66,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command of a console block; `shown` is what the page says that it prints, if it says anything."""
+    """A command of a console block; `shown` is its output as the page shows it, if it does."""
 
     text: str
     shown: str
 
 
 def steps_of(page: Path) -> Iterator[Step]:
-    """Yield what the page asks for, from top to bottom.
+    """Yield the steps of the page, from top to bottom.
 
     Raises:
         PageError: at a block that asks for nothing, or for two things.
@@ -120,7 +120,7 @@ def commands_of(step: Step) -> list[Command]:
 
 
 def pattern_of(shown: str) -> re.Pattern[str]:
-    """Return the pattern of what the page shows: `…` is anything, on a line of its own any number of lines."""
+    """Return the pattern of shown output: `…` is anything, on a line of its own any number of lines."""
     lines = (
         r"(?:.*\n)*?" if line.strip() == "…" else ".*?".join(map(re.escape, line.rstrip().split("…"))) + r"[ \t]*\n"
         for line in shown.splitlines()

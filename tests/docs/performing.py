@@ -1,4 +1,4 @@
-"""Doing what a page says: edits below a folder, commands in one shell, as a reader has it open beside the page."""
+"""Performs a page as its reader would: edits below a folder, commands in one shell beside the page."""
 
 import os
 import signal
@@ -47,13 +47,13 @@ class Shell:
         raise PageError(f"the shell ended at {command!r}:\n{output}")
 
     def close(self) -> None:
-        """End the shell and what it may have left behind."""
+        """End the shell and all processes that it left behind."""
         with self._process:
             _end_group(self._process, signal.SIGKILL)
 
 
 class BackgroundCommand:
-    """A command in a terminal of its own; what it prints is collected."""
+    """A command in its own terminal; its output is collected."""
 
     def __init__(self, command: str, cwd: Path, env: Mapping[str, str]) -> None:
         self.output = ""
@@ -77,7 +77,7 @@ class BackgroundCommand:
     def wait_for(self, shown: str) -> bool:
         """Wait until it has printed the lines that are shown, in any order; False when it ends before, or is too slow.
 
-        What it starts may well take turns, so the order is chance.
+        Its child processes print in parallel, so their order is random.
         """
         patterns = [pattern_of(line) for line in shown.splitlines() if line.strip() != "…"]
 
@@ -107,7 +107,7 @@ class Performer:
         self._background: dict[str, BackgroundCommand] = {}
 
     def perform(self, page: Path) -> Self:
-        """Do all that the page asks for.
+        """Do all steps of the page.
 
         Raises:
             PageError: at the first step that cannot be done, or whose result is not the one that is shown.
@@ -155,7 +155,7 @@ class Performer:
         return output
 
     def _meanwhile(self) -> str:
-        """What the other terminals have to say about a failure."""
+        """Return the latest output of the other terminals, for the message of a failure."""
         return "".join(
             f"\n\nMeanwhile {command!r} printed:\n{running.output[-3000:]}"
             for command, running in self._background.items()
@@ -176,7 +176,7 @@ def _not_as_shown(where: str, command: Command, output: str) -> str:
 
 @contextmanager
 def reader(root: Path, *, env: Mapping[str, str], replace: Mapping[str, str] | None = None) -> Iterator[Performer]:
-    """A reader in the folder `root`; `replace` is for what differs here, as a port. At the end all is stopped."""
+    """A reader in the folder `root`; `replace` maps texts of pages to those of this run. At the end all is stopped."""
     performer = Performer(root, env=env, replace=replace or {})
     try:
         yield performer
@@ -185,13 +185,13 @@ def reader(root: Path, *, env: Mapping[str, str], replace: Mapping[str, str] | N
 
 
 def _has_ended(process: subprocess.Popen[str]) -> bool:
-    """Whether it has; unlike `poll()` this leaves it its pid, which is also the name of its group."""
+    """Whether the process has ended; unlike `poll()` this keeps its pid, which is also the id of its group."""
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _end_group(process: subprocess.Popen[str], how: signal.Signals) -> None:
     """Signal the process with all that it has started, wait up to `STOP_SECONDS`, and kill what is left of them."""
-    with suppress(ProcessLookupError, PermissionError):  # macOS says so of a group of zombies
+    with suppress(ProcessLookupError, PermissionError):  # macOS raises it for a group of zombies
         os.killpg(process.pid, how)
     wait_until(lambda: _has_ended(process), STOP_SECONDS)
     with suppress(ProcessLookupError, PermissionError):

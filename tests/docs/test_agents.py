@@ -14,18 +14,18 @@ LINK = re.compile(r"\]\((?!https?://)([^)#]+)")
 SPAN = re.compile(r"`([^`]+)`")
 HAS_SUFFIX = re.compile(r"^[\w.-]+(/[\w.-]+)*\.(py|md|toml|txt|yml|lock|sh)$")
 SHORT = ("packages/*", "packages/*/src", "packages/*/src/*", "migrations", "docs", ".")
-"""Where a path may begin: the folder of a package is left out in a table of what belongs where."""
+"""The folders that a path may be relative to: the table of places leaves out the folder of a package."""
 MOST_WORDS = 1200
 
 
 def paths_of(page: Path) -> set[str]:
-    """Return the files and folders that are named in code spans, without those that hold a name to be chosen."""
+    """Return the files and folders that are named in code spans, without those that hold a placeholder."""
     words = {word.rstrip(",;") for span in SPAN.findall(page.read_text()) for word in span.split()}
     return {word for word in words if HAS_SUFFIX.match(word) or ("/" in word and re.fullmatch(r"[\w.*/-]+", word))}
 
 
 def is_there(path: str) -> bool:
-    """Return whether a path is there, from the root or from the inside of a package."""
+    """Return whether a path exists, from the root or from the inside of a package."""
     return any(next(ROOT.glob(f"{place}/{path}"), None) for place in SHORT)
 
 

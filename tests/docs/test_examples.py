@@ -1,4 +1,4 @@
-"""What users type has an example in its docstring, and each runs: on a real database, in a real application."""
+"""Public calls have an example in their docstring, and each runs: on a real database, in a real application."""
 
 import doctest
 from contextlib import nullcontext
@@ -61,7 +61,7 @@ CALLS: dict[str, type[Exception] | None] = {
     "app_worker.testing.inline": None,
     "app_db.violations.violation_as": EmailTaken,
 }
-"""With what each of them raises."""
+"""The error that each example raises, if any."""
 HANDLERS = {
     "app_worker.context.Discard": "discarded",
     "app_worker.context.JobContext.attempt": "completed",
@@ -77,7 +77,7 @@ HANDLERS = {
     "app_worker.mail.Mails.send": "completed",
     "app_worker.registry.handles": "completed",
 }
-"""Those whose examples are handlers, and the state in which they leave their job."""
+"""The names whose examples are handlers, and the state in which the handler leaves its job."""
 HTTP = [
     "app_api.dependencies.AuthDep",
     "app_api.dependencies.BearerDep",
@@ -111,7 +111,7 @@ PROMPTS = [path for path in sorted(ROOT.glob("packages/*/src/**/*.py")) if " >>>
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def fixtures(database: Database, session: Session, make_user: MakeUser, tmp_path: Path) -> Names:
-    """What examples find without having made it: two users, and a job that waits."""
+    """Names that examples use without defining them, among them two users; one job is enqueued."""
     ada, bob = await make_user(email="ada@example.test", role=Role.OPERATOR), await make_user()
     async with database.unit_of_work() as unit:
         await enqueue(unit, EndSessions(user_id=ada.id))

@@ -1,4 +1,4 @@
-"""Blocks of Python are run as they stand, and whatever does not run is found."""
+"""Blocks of Python are run as they stand, and a block that cannot run is an error."""
 
 from pathlib import Path
 from typing import Any

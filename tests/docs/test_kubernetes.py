@@ -1,4 +1,4 @@
-"""The manifests of deploy/kubernetes are valid, and say of the applications what the applications say of themselves."""
+"""The manifests of deploy/kubernetes are valid, and agree with the settings and routes of the applications."""
 
 import re
 from collections.abc import Iterator
@@ -29,11 +29,11 @@ FOLDER = ROOT / "deploy/kubernetes"
 MANIFESTS: list[Manifest] = [
     manifest for file in sorted(FOLDER.glob("*.yaml")) for manifest in yaml.safe_load_all(file.read_text())
 ]
-# The oldest that is supported when this is written, and the newest that the validator knows.
+# The oldest release that was supported at the time of writing, and the newest that the validator knows.
 VERSIONS = ("1.34", kubernetes_validate.latest_version())
 OPERATIONS = (ROOT / "docs/how-to/operations.md").read_text()
 MARGIN = timedelta(seconds=5)
-"""To close connections, and for the interpreter to end."""
+"""Time to close connections and to end the interpreter."""
 MOUNTED = "/run/secrets/groundwork"
 
 
@@ -73,7 +73,7 @@ def grace(name: str) -> timedelta:
 
 @pytest.fixture
 def secrets(tmp_path: Path) -> Path:
-    """The file that is made for a Secret, with what its reader adds."""
+    """The file that the page makes for a Secret, with the line that its reader adds."""
     file = tmp_path / "secrets.env"
     server = ["--database", "postgresql://postgres.internal/app", "--redis", "rediss://valkey.internal:6379/0"]
     main(["config", "init", str(file), *server])
@@ -83,7 +83,7 @@ def secrets(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def environment(secrets: Path) -> dict[str, str]:
-    """What a pod of api or worker finds in its environment, with its files where they are here."""
+    """The environment of a pod of api or worker, with the paths of its files on this machine."""
     text: dict[str, str] = manifest("ConfigMap", "settings")["data"]
     (secrets.parent / "database-ca.pem").touch()
     return {name: value.replace(MOUNTED, str(secrets.parent)) for name, value in text.items()}
@@ -216,7 +216,7 @@ def of_kind(*kinds: str) -> list[Manifest]:
 
 
 def selected(manifest: Manifest) -> list[dict[str, str]]:
-    """Return the labels of the pods that it selects: none, when it says nothing of what it wants."""
+    """Return the labels of the pods that a manifest selects: none if its selector is empty."""
     spec = manifest["spec"]
     selector = spec["podSelector"] if manifest["kind"] == "NetworkPolicy" else spec["selector"]
     plain = selector if manifest["kind"] == "Service" else selector.get("matchLabels", {})
@@ -278,7 +278,7 @@ def test_a_pod_runs_as_the_user_of_its_image(name: str) -> None:
 
 
 def most_pods(name: str) -> int:
-    """Return how many may run at once, while a release is rolled out."""
+    """Return how many pods may run at once while a release is rolled out."""
     surge: int = manifest("Deployment", name)["spec"]["strategy"]["rollingUpdate"]["maxSurge"]
     most: int = manifest("HorizontalPodAutoscaler", name)["spec"]["maxReplicas"]
     return most + surge

@@ -1,4 +1,4 @@
-"""What the page about operations says is so: its settings, runbooks, files, Secrets and sums."""
+"""The page about operations is right about settings, runbooks, files, Secrets and sums."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Pages are performed as they are written, and whatever is not so is found."""
+"""Pages are performed as they are written, and a step that fails or differs is an error."""
 
 import os
 import subprocess

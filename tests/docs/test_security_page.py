@@ -1,4 +1,4 @@
-"""What the page about security says is so: its tests, settings, paths and events exist, and its SQL runs."""
+"""The page about security is right: its tests, settings, paths and events exist, and its SQL runs."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The units of deploy/systemd are accepted by systemd, and say of the applications what those say of themselves."""
+"""The units of deploy/systemd are accepted by systemd, and agree with the settings of the applications."""
 
 import re
 import shutil
@@ -16,7 +16,7 @@ from tests.docs.checkout import ROOT
 
 UNITS = sorted((ROOT / "deploy/systemd").glob("*.service"))
 MARGIN = timedelta(seconds=5)
-"""To close connections, and for the interpreter to end."""
+"""Time to close connections and to end the interpreter."""
 VARIABLE = re.compile(r"^Environment=(?P<name>\w+)=(?P<value>.*)$", re.MULTILINE)
 HARDENING = re.compile(r"^DynamicUser=yes\n.*^UMask=0077$", re.MULTILINE | re.DOTALL)
 
@@ -38,7 +38,7 @@ def stop_timeout(name: str) -> timedelta:
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed here")
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     for path in UNITS:
-        # Not the Python of the checkout, whose path may be one that systemd takes from nobody.
+        # Not the Python of the checkout: systemd may refuse its path.
         programs_that_exist = re.sub(r"(?m)^ExecStart=\S+", "ExecStart=/bin/sh", path.read_text())
         instance = path.name.replace("@.", "@8000.")
         (tmp_path / instance).write_text(programs_that_exist)

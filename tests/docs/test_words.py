@@ -1,7 +1,7 @@
-"""The pages get no longer: a reader's time is the limit, so what is added somewhere is cut somewhere else.
+"""The pages get no longer: a reader's time is limited, so an addition to one page needs a cut in another.
 
-A word has a letter or a digit: bars of tables are none. docs/reference/configuration.md is apart: it is generated from
-the docstrings of the settings, one row for each, and looked up rather than read.
+A word has a letter or a digit, so bars of tables do not count. Nor does docs/reference/configuration.md: it is
+generated from the docstrings of the settings, one row for each, and looked up rather than read.
 """
 
 import re
@@ -12,10 +12,10 @@ from tests.docs.pages import BLOCK
 GENERATED = ROOT / "docs/reference/configuration.md"
 PAGES = [ROOT / "README.md", *sorted({*(ROOT / "docs").rglob("*.md")} - {GENERATED})]
 MOST_WORDS = 25_500
-"""With the blocks of code, most of which a test performs. 30,000 are the most that was wanted; with bars, and with the
-generated page, they were 29,700 in November 2026."""
+"""With the blocks of code, most of which a test performs. The goal was at most 30,000; with bars, and with the
+generated page, there were 29,700 in November 2026."""
 MOST_WORDS_OF_PROSE = 22_000
-"""Without them, tables included."""
+"""Without the blocks of code, tables included."""
 
 
 def words(*, code: bool) -> int:
@@ -34,5 +34,5 @@ def test_the_prose_of_all_pages_gets_no_longer() -> None:
 
 
 def test_the_limit_is_the_number_reached() -> None:
-    """So that what was cut is not quietly written again."""
+    """A limit far above the count would let the pages grow again unnoticed."""
     assert words(code=True) > MOST_WORDS * 0.95

@@ -100,7 +100,7 @@ async def first_job(start_worker: StartWorker, database: Database, user_id: UUID
 async def test_the_first_job_of_a_worker_waits_for_one_slow_answer(
     start_worker: StartWorker, database: Database, make_user: MakeUser
 ) -> None:
-    """Nobody led until the server hung up on the leader, 10 s later; what was starting had to be lost."""
+    """Before, no worker led until the server hung up on the leader after 10 s; a failed start waited for its lease."""
     waits = database.settings
     for_the_relay = relay.POLL + relay.LONGEST_TRANSACTION + relay.PAUSE_AFTER_OUTAGE
     for_the_leader = RETRY_LOCKS + waits.connect_timeout + relay.PAUSE_AFTER_OUTAGE

@@ -1,7 +1,7 @@
-"""All that a schema consists of, in PostgreSQL's own words: one line for each thing.
+"""All objects of a schema, as PostgreSQL describes them: one line for each.
 
-Alembic compares what it knows of; this compares what `pg_get_…def` and the catalogue say. The order of columns is left
-out, for a revision can only append, and so are owners and privileges, which models know nothing of.
+Alembic compares only kinds that it knows; this compares the catalogue and `pg_get_…def`. It leaves out the order of
+columns, because a revision can only append, and owners and privileges, which models do not have.
 """
 
 CATALOG = """

@@ -1,4 +1,4 @@
-"""Databases to migrate and ways to do it."""
+"""Databases to migrate, and ways to migrate them."""
 
 import os
 import shutil
@@ -46,7 +46,7 @@ def root(pytestconfig: pytest.Config) -> Path:
 
 @pytest.fixture
 async def empty_url(postgres_server_url: str, worker_id: str) -> str:
-    """A database in which there is nothing."""
+    """An empty database."""
     return await databases.recreate(postgres_server_url, f"app_migrations_{worker_id}_test")
 
 
@@ -65,7 +65,7 @@ def dsn(empty_url: str) -> str:
 
 @pytest.fixture
 def catalog(dsn: str) -> Catalog:
-    """Read all that the schema of the database consists of, whenever it is called."""
+    """Return a function that describes all objects of the schema, one line for each."""
 
     async def read() -> set[str]:
         connection = await asyncpg.connect(dsn)

@@ -1,4 +1,4 @@
-"""No index depends on how the host sorts: a new C library sorts otherwise, and every index of text is wrong.
+"""No index depends on the host's sort order: a new C library may sort otherwise, which makes such an index wrong.
 
 wiki.postgresql.org/wiki/Locale_data_changes: after glibc 2.28 a unique index took 163 of 200 addresses twice.
 """

@@ -1,4 +1,4 @@
-"""The revision that keeps the domains of addresses as DNS knows them (RFC 5891)."""
+"""The revision that stores the domains of addresses in the form of DNS (RFC 5891)."""
 
 import asyncpg
 from alembic import command
@@ -7,7 +7,7 @@ from alembic.config import Config
 from app_auth.addresses import canonical_email
 
 BEFORE, REVISION = "3c9a5e7d1f42-1", "3c9a5e7d1f42"
-# As release 0.1 stored them: as written, and the canonical form with the domain in its own script, folded.
+# Addresses as release 0.1 stored them: as written, and the canonical form with the domain in its own script, folded.
 STORED = [
     ("Ada@Example.com", "ada@example.com"),
     ("Anna@Bücher.example", "anna@bücher.example"),
@@ -42,7 +42,7 @@ async def stored(dsn: str) -> dict[str, str]:
 
 
 async def test_each_address_that_is_stored_gets_the_form_that_is_looked_for(config: Config, dsn: str) -> None:
-    """RFC 5891, 4.4 and 5.5: the A-label is what is looked up."""
+    """RFC 5891, 4.4 and 5.5: clients look up the A-label."""
     command.upgrade(config, BEFORE)
     await insert(dsn, *STORED)
 

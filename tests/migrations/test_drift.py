@@ -60,7 +60,7 @@ DEFERRABLE = """
     ALTER TABLE users DROP CONSTRAINT uq_users_email_canonical,
         ADD CONSTRAINT uq_users_email_canonical UNIQUE (email_canonical) DEFERRABLE
 """
-# What Alembic 1.20 does not see; migrations/README.md says so.
+# Changes that Alembic 1.20 does not see, as migrations/README.md says.
 UNSEEN = [
     # index predicates, INCLUDE columns, methods, operator classes, NULLS NOT DISTINCT
     "DROP INDEX ix_jobs_claim; CREATE INDEX ix_jobs_claim ON jobs (queue, priority, claim_at)",
@@ -111,9 +111,9 @@ async def test_a_planted_drift_is_seen(migrated_url: str, dsn: str, catalog: Cat
     assert await catalog() != before
 
 
-@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning")  # NOT VALID, NOT ENFORCED: it cannot read them
+@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning")  # SQLAlchemy cannot read NOT VALID, NOT ENFORCED
 async def test_what_alembic_does_not_see_is_on_the_page(migrated_url: str, dsn: str, config: Config) -> None:
-    """Alembic 1.20: what fails here is seen by now, and can be taken off the list in migrations/README.md."""
+    """A failure means that Alembic sees more than 1.20 did: take it off the list in migrations/README.md."""
     for drift in UNSEEN:
         await execute(dsn, drift)
 

@@ -1,7 +1,7 @@
-"""A migration beside a dump, or a report that reads for long: nobody waits long behind it, and it gets its turn.
+"""A migration beside a dump or another long read: requests do not wait long behind it, and it gets its lock later.
 
 postgres.ai/blog/20210923-zero-downtime-postgres-schema-migrations-lock-timeout-and-retries: one ADD COLUMN that waited
-5 s for its lock were fourteen answers of 503 here.
+5 s for its lock caused fourteen answers of 503 here.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ async def request_(dsn: str) -> AsyncIterator[Connection]:
 
 
 async def slowest_read(connection: Connection, process: "subprocess.Popen[str]", *, until: float) -> float:
-    """Read until the process ends, or the time has come, and return how long the slowest read took."""
+    """Read until the process ends, or until the time `until`, and return the seconds of the slowest read."""
     slowest = 0.0
     while process.poll() is None and time.monotonic() < until:
         began = time.monotonic()

@@ -17,7 +17,7 @@ type RunAlembic = Callable[..., subprocess.Popen[str]]
 
 LOCK_KEY = 0x67726F756E64  # as in migrations/env.py
 TOUCHES_USERS = "a5964ab5eaab"
-# Between two attempts to get the lock: nothing is open, above all no snapshot that others would wait for.
+# Migrators between two attempts to get the lock: without a transaction or a snapshot that others would wait for.
 WAITING = """
     SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()
@@ -186,7 +186,7 @@ async def test_a_migrator_that_is_let_in_by_nobody_says_so_in_one_line(run_alemb
 async def downgrade_while_users_are_read(config: Config, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     config.set_main_option("lock_timeout", "100ms")
     config.set_main_option("lock_tries_seconds", "0")
-    async with connection.transaction(), asyncio.timeout(20):  # which ends the lock, and so the thread
+    async with connection.transaction(), asyncio.timeout(20):  # the timeout ends the lock, and so the thread
         await connection.execute("LOCK TABLE users IN ACCESS SHARE MODE")  # as any SELECT does
         await asyncio.to_thread(command.downgrade, config, "base")
 
@@ -197,7 +197,7 @@ async def test_a_migration_gives_up_on_a_locked_table(
     with pytest.raises(SystemExit, match=r"cannot have its lock.*: given up after 0 s"):
         await downgrade_while_users_are_read(config, connection)
 
-    # Those that touch no users are undone, each in a transaction of its own; the first that does is whole.
+    # Revisions that do not touch users are undone, each in its own transaction; the first that does is kept whole.
     left = await applied(connection)
     assert left == revisions[: len(left)]
     assert TOUCHES_USERS in left

@@ -1,7 +1,7 @@
 """A rolling deployment: the previous release works on the new schema, and beside the processes of the new code.
 
-What was deployed is the tree of the commit that packages/api/RELEASED names, and for workers packages/worker/RELEASED:
-a release is made of nothing unreleased. Its sources run in the environment that is installed today.
+The previous release is the tree of the commit in packages/api/RELEASED, and for workers in packages/worker/RELEASED: a
+release holds no unreleased change of another package. Its sources run in the environment that is installed today.
 """
 
 import os
@@ -35,7 +35,7 @@ type StartWorker = Callable[[str], Worker]
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
     """The environment in which an application runs the sources of a release; those of the new one are installed."""
     members = members_of(ROOT)
-    # Not measured: these lines are not the ones that the report is about.
+    # Not measured: the report of coverage is about today's sources.
     unmeasured = {name: "" for name in os.environ if name.startswith("COVERAGE_")}
     sources: Sources = {"new": {"api": {}, "worker": {}}, "previous": {}}
     for application in ("api", "worker"):
@@ -57,7 +57,7 @@ def mail_sink() -> Iterator[MailSink]:
 
 @pytest.fixture(scope="module")
 def for_apis(database_settings: DatabaseSettings, valkey_url: str) -> dict[str, str]:
-    """What the APIs of both releases are told: nothing that one of them would refuse as unknown."""
+    """The variables of the APIs of both releases: only those that both know."""
     environment = api_environment(database_settings.url.get_secret_value(), valkey_url)
     limits = dict.fromkeys(("APP_THROTTLE__REGISTER_IP", "APP_THROTTLE__LOGIN_IP"), "10000/s")
     return {**environment, **limits, "APP_AUTH__VERIFICATION": "off"}
@@ -65,7 +65,7 @@ def for_apis(database_settings: DatabaseSettings, valkey_url: str) -> dict[str, 
 
 @pytest.fixture(scope="module")
 def for_workers(for_apis: dict[str, str], mail_sink: MailSink) -> dict[str, str]:
-    """What the workers of both releases are told."""
+    """The variables of the workers of both releases."""
     shared = ("APP_ENV", "APP_DATABASE__URL", "APP_REDIS__URL", "APP_AUTH__TOKEN_KEYS")
     return {name: for_apis[name] for name in shared} | {
         "APP_MAIL__URL": mail_sink.url,
@@ -137,7 +137,7 @@ async def refresh(http: AsyncClient, tokens: dict[str, str]) -> dict[str, str]:
 
 
 async def export(http: AsyncClient, tokens: dict[str, str]) -> str:
-    """Ask for an export, see it completed, and return what it holds."""
+    """Ask for an export, wait until it is completed, and return its result."""
     headers = {"Authorization": f"Bearer {tokens['access_token']}"}
     accepted = await http.post("/auth/me/export", headers=headers)
     assert accepted.status_code == 202, accepted.text

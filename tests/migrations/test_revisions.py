@@ -21,7 +21,7 @@ type Catalog = Callable[[], Awaitable[set[str]]]
 
 SCHEMA = Path("packages/db/src/app_db/models/schema.py")
 NAME = re.compile(r"\d{8}_\d{4}_[a-z0-9_]+_[0-9a-f]{12}\.py")
-# As a later revision could be: it changes a table that has rows.
+# The body of a later revision that changes a table with rows.
 ADD_NICKNAMES = """
 import sqlalchemy as sa
 from alembic import op
@@ -87,7 +87,7 @@ DROP_TABLE = re.compile(r"""^op\.execute\('-- squawk-ignore ban-drop-table\\nDRO
 
 
 def steps_of(script: Script) -> list[str]:
-    """Return the statements of its upgrade, each as one line."""
+    """Return the statements of a revision's upgrade, each as one line."""
     (upgrade,) = (
         node
         for node in ast.parse(Path(script.path).read_text()).body

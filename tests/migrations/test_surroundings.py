@@ -1,4 +1,4 @@
-"""What the migrations find: a schema that is newer or another branch's, an encoding, an order of text."""
+"""Migrations on an unexpected database: a newer schema, another branch's, another encoding or order of text."""
 
 import asyncio
 import re
@@ -19,7 +19,7 @@ type AddRevision = Callable[..., str]
 type Connection = asyncpg.Connection[asyncpg.Record]
 
 NEWEST = ScriptDirectory(str(Path(__file__).parents[2] / "migrations")).get_current_head()
-"""Of the kernel, or of a feature that `make feature` has written."""
+"""The newest revision, of the kernel or of a feature that `make feature` has written."""
 ADD_COLUMN = 'op.add_column("users", sa.Column("nickname", sa.Text()))'
 
 
@@ -133,7 +133,7 @@ async def test_an_encoding_that_cannot_hold_every_text_is_refused(
 
 
 async def outdate_collation(connection: Connection) -> None:
-    """As after an update of the C library."""
+    """Make the database look as after an update of the C library."""
     await connection.execute("UPDATE pg_database SET datcollversion = '0' WHERE datname = current_database()")
 
 

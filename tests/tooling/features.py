@@ -10,7 +10,7 @@ from tests.docs.checkout import AUTHOR, copied_checkout, reader_environment
 
 MIGRATIONS = ("tests/migrations/test_drift.py", "tests/migrations/test_revisions.py")
 UNPLANTED = "models_say or empty or newest or applied_again or tell_their_order or just_written or changes_no_source"
-"""Of these tests, those that are about the revisions and models that are there."""
+"""An expression for `-k`: the tests of MIGRATIONS that check the existing revisions and models."""
 ARCHITECTURE = tuple(
     f"tests/architecture/test_{name}.py" for name in ("http_names", "import_circles", "problems", "sources")
 )
@@ -57,12 +57,12 @@ class Copy:
         ).stdout
 
     def commit(self) -> None:
-        """Commit all that is there."""
+        """Commit all changes."""
         self.git("add", "--all")
         self.git("commit", "--quiet", "--no-verify", "--message", "A change")
 
     def changes(self) -> list[str]:
-        """Return what git does not have, each with its letters."""
+        """Return the changed and new files, as `git status --porcelain` prints them."""
         return self.git("status", "--porcelain", "--untracked-files=all").splitlines()
 
 

@@ -41,7 +41,7 @@ def test_a_fragment_becomes_a_line_of_the_next_release(package: Path) -> None:
 @pytest.mark.parametrize("package", PACKAGES, indirect=True)
 def test_no_fragment_is_left_out_for_its_name(package: Path) -> None:
     paths = (package / "changelog.d").glob("*.md")
-    fragments = [path.read_text().strip() for path in paths if ".misc." not in path.name]  # of those the number is told
+    fragments = [path.read_text().strip() for path in paths if ".misc." not in path.name]  # notes have only the number
 
     notes = " ".join(draft(package).split())
 

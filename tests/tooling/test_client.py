@@ -33,7 +33,7 @@ def url(
     auth_settings: AuthSettings,
     throttle_settings: ThrottleSettings,
 ) -> Iterator[str]:
-    """Where the API answers."""
+    """The URL of a running API."""
     settings = ApiSettings.model_validate(
         {
             "env": "test",
@@ -49,14 +49,14 @@ def url(
 
 @pytest.fixture
 def performer(tmp_path: Path) -> Iterator[Performer]:
-    """A reader of the page, in a folder that holds nothing yet."""
+    """A reader of the page, in an empty folder."""
     replace = {"uv run": f"{UV} run", "make client": MAKE}
     with reader(tmp_path, env=reader_environment(), replace=replace) as performer:
         yield performer
 
 
 def part_of_page(folder: Path, url: str, *titles: str) -> Path:
-    """Return a page of what stands below these titles of ours, for the API that answers at `url`."""
+    """Return a page with the sections of these titles, for the API at `url`."""
     parts = PAGE.read_text().split("\n## ")
     part = folder / PAGE.name
     text = "\n## ".join(each for each in parts if each.startswith(titles))

@@ -1,4 +1,4 @@
-"""make feature and make feature-remove: what is written is green as it is, what is taken away leaves the rest green."""
+"""make feature and make feature-remove: a written feature passes all checks unedited, and a failure leaves nothing."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.timeout(1200), pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def checkout() -> Iterator[Copy]:
-    """A copy with four features: that of the page, one of every type, one that may all be null, one without a key."""
+    """A copy with four features: bookmarks, one with all types, one with all types or null, one without a key."""
     with copy_of_checkout() as copy:
         copy.write("bookmarks", BOOKMARKS)
         copy.write("day_trees", EVERY_TYPE)
@@ -80,7 +80,7 @@ def test_what_is_refused_leaves_nothing_behind(checkout: Copy, name: str, fields
 
 
 def test_a_step_that_fails_takes_all_files_with_it(checkout: Copy) -> None:
-    """Here the last one, when all files and the revision are written."""
+    """The last step fails here, when all files and the revision are written."""
     before = checkout.changes()
     script = checkout.root / "scripts/openapi.py"
     text = script.read_text()

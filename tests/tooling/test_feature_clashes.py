@@ -1,4 +1,4 @@
-"""A feature cannot have a name that its own files use for something else; any other name is a good one."""
+"""A feature cannot have a name that its own files use for something else; any other name is accepted."""
 
 import pytest
 from generator.checkout import ROOT

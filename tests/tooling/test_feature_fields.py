@@ -1,4 +1,4 @@
-"""What `make feature` reads: fields and names, each refusal in one line."""
+"""The fields and names that `make feature` reads; each refusal is one line."""
 
 import pytest
 from generator.checkout import Taken
@@ -93,7 +93,7 @@ def test_what_cannot_be_a_field_is_refused_in_one_line(text: str, reason: str) -
 
 
 def test_each_type_is_bounded_on_the_wire_where_it_can_be_large() -> None:
-    """A boolean, a day and an id have a length of their own."""
+    """A boolean, a day and an id have a fixed length."""
     assert {name for name, kind in KINDS.items() if not kind.bounds} == {"bool", "date", "UUID"}
 
 

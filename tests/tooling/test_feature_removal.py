@@ -1,4 +1,4 @@
-"""make feature-remove: a feature goes with all that is its own, its tables by a revision, and the rest stays green."""
+"""make feature-remove: it removes all files of a feature, and its tables by a revision; the rest stays green."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ def checkout() -> Iterator[Copy]:
 
 
 def prove_the_rest(checkout: Copy) -> None:
-    """Discovery, all checks, migrations, and what tests of the kernel say of API and worker."""
+    """Run discovery, all checks, the tests of migrations, and tests of API and worker."""
     checkout.prove("-c", "import app_api.app, app_worker.main")
     checkout.make("check")
     checkout.prove("-m", "pytest", "-q", *MIGRATIONS, "-k", UNPLANTED)

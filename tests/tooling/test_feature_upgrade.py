@@ -22,7 +22,7 @@ def upgrade() -> None:
 
 @pytest.fixture(scope="module")
 def product() -> Iterator[Copy]:
-    """A clone with three features, and a Groundwork that has gone on: its remote `origin`."""
+    """A clone with three features; its remote `origin` is a Groundwork with a later commit."""
     with copy_of_checkout() as groundwork:
         team = Copy(groundwork.root / ".data" / "product")
         groundwork.git("clone", "--quiet", ".", str(team.root))

@@ -13,7 +13,7 @@ SCRIPTS = sorted((ROOT / "findings").glob("*.sh"))
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout with nothing but the Makefile and two findings, of which one is so no more."""
+    """A checkout with only the Makefile and two findings, one of which no longer reproduces."""
     (tmp_path / "findings").mkdir()
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / "findings/one.sh").write_text("echo one says no; exit 1\n")

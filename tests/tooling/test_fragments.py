@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
-    """On a branch of its own."""
+    """A workspace on its own branch."""
     workspace = Workspace(tmp_path)
     workspace.fragment("auth")
     workspace.git("switch", "--quiet", "--create", "change")

@@ -1,4 +1,4 @@
-"""scripts/guards.py: a line that a promise rests on is blanked where it runs, and only a failing test will do."""
+"""scripts/guards.py: it blanks each guarded line where the line runs, and the test that the guard names has to fail."""
 
 import os
 import subprocess

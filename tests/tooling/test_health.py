@@ -1,4 +1,4 @@
-"""deploy/health.py asks the address that is listened on, as the settings say it."""
+"""deploy/health.py asks the address on which the application listens by its settings."""
 
 import socket
 import subprocess
@@ -19,7 +19,7 @@ class Answer(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # its name there
-        """Say nothing."""
+        """Log nothing."""
 
 
 class Server(ThreadingHTTPServer):

@@ -1,4 +1,4 @@
-"""scripts/install.sh and scripts/uv.sh: the environment is that of this checkout, whatever was copied or exported."""
+"""scripts/install.sh and scripts/uv.sh: the environment is this checkout's, whatever was copied or exported."""
 
 import os
 import shutil

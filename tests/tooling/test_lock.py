@@ -1,7 +1,7 @@
-"""scripts/lock.py: what images install satisfies the declarations, moves when it is told to, and names no index.
+"""scripts/lock.py: the lock files satisfy the declarations, change only on request, and name no index.
 
-That `make check` failed in a fresh clone was once an index that showed a release which it had not shown before: so no
-test here compares what is committed with what an index says.
+`make check` once failed in a fresh clone, because an index showed a release that it had not shown before. So no test
+here compares a committed file with an index.
 """
 
 import difflib
@@ -43,14 +43,14 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody can be asked: whatever starts uv finds no index, and no cache."""
+    """Make the index and the cache unreachable for every uv that the test starts."""
     for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("UV_NO_CACHE", "1")
 
 
 def edit(path: Path, pattern: str, replacement: str) -> None:
-    """Replace what a file has to hold."""
+    """Replace a pattern that a file has to hold."""
     text, found = re.subn(pattern, replacement, path.read_text(), flags=re.MULTILINE)
     assert found
     path.write_text(text)
@@ -176,7 +176,7 @@ def test_what_is_locked_anew_passes_the_check(checkout: Path) -> None:
 
 
 def test_one_new_dependency_moves_nothing_else(checkout: Path) -> None:
-    """Neither what the index has later versions of by now, nor an order of hashes, nor a file that it lost."""
+    """Later versions, another order of hashes and another set of files on the index change nothing."""
     for path in (LOCKS[1], LOCKS[3]):
         edit(checkout / path, r"^markupsafe==\S+", "markupsafe==3.0.3")
     for path in LOCKS[:2]:

@@ -1,4 +1,4 @@
-"""The Makefile: what is typed counts, what a shell has exported does not, and a message arrives as it was typed."""
+"""The Makefile: typed variables count, exported ones do not, and a message arrives as it was typed."""
 
 import ast
 import json
@@ -153,7 +153,7 @@ def test_a_message_that_a_shell_has_exported_is_none() -> None:
 
 @pytest.mark.parametrize("message", [*MESSAGES, 'say """hello"""', '"start', "end\\"])
 def test_a_message_is_what_the_revision_says_of_itself(message: str) -> None:
-    """What is written into a file of Python is quoted as Python quotes it."""
+    """The message is quoted for Python when it is written into the revision."""
     text = Template(filename=str(ROOT / "migrations/script.py.mako")).render(
         message=message,
         up_revision="1",
@@ -211,7 +211,7 @@ def test_arguments_whose_quotes_do_not_close_are_refused_in_a_sentence() -> None
 
 
 def show_arguments(folder: Path, *arguments: str) -> list[str]:
-    """Return the arguments that the recipe's last program is given; nothing of it is run."""
+    """Return the arguments of the recipe's last program, which is not run."""
     show = folder / "show.py"
     show.write_text("import json, sys\nprint(json.dumps(sys.argv[1:]))\n")
     program = shlex.join([sys.executable, str(show)])

@@ -1,4 +1,4 @@
-"""scripts/openapi.py: what the API says of itself is committed, and what has changed in it is said before the diff."""
+"""scripts/openapi.py: the description of the API is committed, and a check of it gives its reason before the diff."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""scripts/public_api.py: each package lists what it offers, and does not take it back without saying so."""
+"""scripts/public_api.py: each package lists its public API, and a breaking change needs a removal fragment."""
 
 import subprocess
 import sys
@@ -24,13 +24,13 @@ def public_api(checkout: Path, *options: str) -> subprocess.CompletedProcess[str
 
 
 def listed(workspace: Workspace, source: str) -> list[str]:
-    """Return the lines that this source gives."""
+    """Return the listing of this source."""
     workspace.write(workspace.source("db"), source)
     return text_of(members_of(workspace.root)["db"]).splitlines()
 
 
 def broken(workspace: Workspace, old: str, new: str) -> list[str]:
-    """Return what a change of the source has broken."""
+    """Return the breakages of a change of the source."""
     workspace.replace(workspace.source("db"), old, new)
     return breakages(members_of(workspace.root)["db"])
 

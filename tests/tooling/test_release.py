@@ -1,4 +1,4 @@
-"""scripts/release.py: what is not ready is refused, a plan changes nothing, and a release is whole."""
+"""scripts/release.py: it refuses a package that is not ready, a plan changes nothing, and a release is complete."""
 
 import os
 import re
@@ -224,19 +224,19 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def version(clone: Path) -> str:
-    """What the rehearsed release will be called."""
+    """The version of the rehearsed release."""
     return f"{members_of(clone)['db'].version.major + 1}.0.0"
 
 
 @pytest.fixture(scope="module")
 def planned(clone: Path, version: str) -> subprocess.CompletedProcess[str]:
-    """The plan, asked for before anything is done."""
+    """The plan, made before the release."""
     return release(clone, "db", "major")
 
 
 @pytest.fixture(scope="module")
 def untouched(clone: Path, planned: subprocess.CompletedProcess[str]) -> str:
-    """What git says of the clone after the plan was shown."""
+    """The status and the last subject of the clone after the plan was shown."""
     return must("git", "status", "--porcelain", cwd=clone) + must("git", "log", "-1", "--format=%s", cwd=clone)
 
 
@@ -315,7 +315,7 @@ def test_the_workflow_builds_what_the_tag_names(released: Path, version: str) ->
 
 
 def test_the_workflow_starts_for_the_tag_of_a_release(workspace: Workspace) -> None:
-    (pattern,) = RELEASE_WORKFLOW[True]["push"]["tags"]  # YAML 1.1 reads the key `on` as a truth
+    (pattern,) = RELEASE_WORKFLOW[True]["push"]["tags"]  # YAML 1.1 reads the key `on` as true
 
     tags = [member.tag(Version("1.20.3")) for member in members_of(ROOT).values()]
 

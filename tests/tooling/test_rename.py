@@ -1,4 +1,4 @@
-"""scripts/rename.py: the placeholder goes, words that merely contain it stay, and nothing is half done."""
+"""scripts/rename.py: it replaces the placeholder, keeps words that merely contain it, and a refusal changes nothing."""
 
 import subprocess
 import sys

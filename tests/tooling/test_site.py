@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 NAVIGATION = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
 
 
-@pytest.mark.timeout(600)  # the first time its tool is fetched
+@pytest.mark.timeout(600)  # the first run fetches the tool
 def test_the_site_is_built_with_every_page_and_search() -> None:
     run = subprocess.run(["make", "--old-file=install", "docs"], cwd=ROOT, capture_output=True, text=True, check=False)
 

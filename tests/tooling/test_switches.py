@@ -1,4 +1,4 @@
-"""`[tool.groundwork]` of pyproject.toml: what a team of one has turned off is asked of nobody, and each says so."""
+"""`[tool.groundwork]` of pyproject.toml: a check that is turned off asks for nothing, and says that it is off."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
-    """On a branch with a change that breaks, of which neither a listing nor a fragment tells."""
+    """A workspace on a branch with a breaking change that no listing and no fragment mentions."""
     workspace = Workspace(tmp_path)
     workspace.git("switch", "--quiet", "--create", "change")
     workspace.replace(workspace.source("db"), "grams: int = 10", "kilograms: int = 10")

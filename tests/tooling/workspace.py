@@ -1,4 +1,4 @@
-"""A workspace of three packages that depend on each other, in a repository of its own, made to be changed."""
+"""A workspace of three packages that depend on each other, in its own repository, for tests to change."""
 
 import subprocess
 from pathlib import Path
@@ -67,7 +67,7 @@ class Workspace:
         self.commit()
 
     def commit(self) -> None:
-        """Commit all that is there."""
+        """Commit all changes."""
         self.git("add", "--all")
         self.git("commit", "--quiet", "--allow-empty", "--message", "A change")
 
