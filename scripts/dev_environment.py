@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / ".data"
 GENERATED = DATA / "dev.env"
 RUNNING = DATA / "run.env"
-"""What the running `make dev` gave its processes; `make psql` and the like read it."""
+"""The environment that the running `make dev` gave its processes; `make psql` and the like read it."""
 
 DATABASE_URL = "APP_DATABASE__URL"
 REDIS_URL = "APP_REDIS__URL"

@@ -35,7 +35,7 @@ def main() -> int:
 
 
 def add_feature(name: str, fields: str, singular: str) -> str:
-    """Write a feature and return what to do next."""
+    """Write a feature, and return its files and the next step."""
     words = words_for(name, singular)
     written = add(ROOT, words, parse(fields))
     return "\n".join(

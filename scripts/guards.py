@@ -55,7 +55,7 @@ class Guard:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the test did without the line. Only `red` is good; a test that could not run has proved nothing."""
+    """The result of the test without the line. Only `red` is good; a test that could not run has proved nothing."""
 
     guard: Guard
     word: str
@@ -279,7 +279,7 @@ def function_around(source: str, number: int) -> str:
 
 
 def select(root: Path, pairs: Mapping[Guard, str], *, base: str | None) -> dict[Guard, str]:
-    """Return all guards; with `base`, only those whose function or test has changed since.
+    """Return all guards; with `base`, only those whose function or test differs from it.
 
     The code that these call may have changed too: therefore all guards are tried once a night.
     """

@@ -95,7 +95,7 @@ def resolve(root: Path, copy: Path, *, keep: bool) -> dict[str, str]:
 
 
 def check(root: Path) -> int:
-    """Print what is wrong with the lock files, and how to mend it."""
+    """Print the faults of the lock files, and how to mend them."""
     found = list(faults(root))
     if not found:
         print(f"{len(LOCKS)} lock files satisfy the declarations.")

@@ -16,7 +16,7 @@ PLATFORMS = (("linux", "Linux", "posix"), ("darwin", "Darwin", "posix"), ("win32
 
 
 def faults(root: Path) -> Iterator[str]:
-    """Yield what is wrong with the lock files of a checkout, a line each; nothing if they can be installed as they are.
+    """Yield the faults of a checkout's lock files, a line each; nothing if images can install the files.
 
     They have to satisfy the declarations, pin no unneeded package, and be parts of one resolution. Later versions on
     an index are no fault: only `make lock` moves a pin.

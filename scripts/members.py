@@ -1,4 +1,4 @@
-"""The packages of the workspace as a release sees them: versions, bounds, fragments, and what was released last."""
+"""The packages of the workspace as a release sees them: versions, bounds, fragments, and last releases."""
 
 import io
 import subprocess
@@ -72,7 +72,7 @@ class Member:
 
     @property
     def misspelt(self) -> list[Path]:
-        """The files without a kind: towncrier would leave them out of the changelog without a word."""
+        """The files without a kind: towncrier would leave them out of the changelog, and not report it."""
         found = (path for path in (self.path / "changelog.d").iterdir() if not path.name.startswith("."))
         return sorted(path for path in found if set(KINDS).isdisjoint(path.name.split(".")[1:]))
 
@@ -93,7 +93,7 @@ def members_of(root: Path) -> dict[str, Member]:
 
 
 def git(root: Path, *arguments: str) -> str:
-    """Run git in a checkout and return what it prints.
+    """Run git in a checkout and return its output.
 
     Raises:
         ReleaseError: with the error of git, if it failed.

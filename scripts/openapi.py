@@ -50,7 +50,7 @@ def document(*, version: str | None = None) -> str:
 
 
 def difference(committed: str, current: str) -> str:
-    """Return the reason in one line, and below it what has changed."""
+    """Return the reason in one line, and the changes below it."""
     lines = list(unified_diff(committed.splitlines(), current.splitlines(), "committed", "now", lineterm="", n=2))
     more = [f"… and {len(lines) - LONGEST_DIFF} more lines"] if len(lines) > LONGEST_DIFF else []
     reason = f"{FILE} is not what the API says of itself: type `make openapi`, and read the diff"

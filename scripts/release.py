@@ -53,7 +53,7 @@ class Plan:
         return [move for move in self.moves if move.dependent is not self.member]
 
     def __str__(self) -> str:
-        """Return what a person reads before saying yes."""
+        """Return the text that a person reads before saying yes."""
         lines = [f"{self.member.name} {self.member.version} -> {self.version}, tag {self.tag}"]
         lines += [f"  changelog.d/{path.name}" for path in self.member.fragments]
         lines += [f"  packages/{each.dependent.folder}: {each.old} -> {each.new}" for each in self.moves]
@@ -139,7 +139,7 @@ def refuse_what_is_not_said(member: Member, bump: str) -> None:
 
 
 def plan(root: Path, folder: str, bump: str) -> Plan:
-    """Return what a release would do.
+    """Return the plan of a release.
 
     Raises:
         ReleaseError: if the release is refused.
@@ -178,7 +178,7 @@ def write(release: Plan) -> None:
 
 
 def commit(release: Plan) -> None:
-    """Commit what was written, tag that commit, and name it in RELEASED."""
+    """Commit the written files, tag that commit, and name it in RELEASED."""
     root, named = release.member.root, f"{release.member.name} {release.version}"
     git(root, "add", "--all")
     git(root, "commit", "--quiet", "--message", f"Release {named}")

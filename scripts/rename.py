@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 NAME = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
 LONGEST_NAME = 20
-# This script stays as it is, for it reads the placeholder; its own tests have nothing to rename any more.
+# This script stays as it is, because it reads the placeholder. Its tests go: they have nothing to rename any more.
 UNTOUCHED = frozenset({"scripts/rename.py", "LICENSE"})
 REMOVED = ("tests/e2e/test_rename.py", "tests/tooling/test_rename.py")
 

@@ -21,7 +21,7 @@ _HISTORY: Final = re.compile(r"/changelog\.d/|CHANGELOG\.md$|^migrations/version
 
 
 def remove(root: Path, name: str) -> list[str]:
-    """Take a feature away and return what was done, and what is left to do.
+    """Take a feature away, and return the changes and the next steps.
 
     Raises:
         Refused: if there is no such feature, or git does not have all of it; then nothing was removed.

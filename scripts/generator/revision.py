@@ -25,7 +25,7 @@ class MigratedDatabase:
     url: str
 
     def alembic(self, *arguments: str) -> str:
-        """Run Alembic on it and return what it prints.
+        """Run Alembic on it and return its output.
 
         Raises:
             Refused: with the output of Alembic, if it failed.

@@ -1,1 +1,1 @@
-"""What every process needs: configuration, logs, metrics, traces, TLS, and an end in time."""
+"""The basis of every process: configuration, logs, metrics, traces, TLS, and an end in time."""

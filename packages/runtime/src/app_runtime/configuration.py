@@ -80,7 +80,7 @@ def load[S: BaseModel](model: type[S], environ: Mapping[str, str], *, elsewhere:
     `elsewhere` has prefixes of names that another application reads: both may share one file of settings.
 
     Raises:
-        Misconfigured: for variables that are unknown, missing or wrong, with all of them at once.
+        Misconfigured: with a line for each variable that is unknown, missing or wrong.
     """
     known = {variable.name: variable for variable in variables(model)}
     given = read(known, environ, elsewhere=elsewhere)
@@ -108,7 +108,7 @@ def load[S: BaseModel](model: type[S], environ: Mapping[str, str], *, elsewhere:
 
 
 def hints(error: Misconfigured) -> list[str]:
-    """Return further lines for people on a command line: where they get an environment."""
+    """Return hints for people on a command line: how to get an environment."""
     if "APP_DATABASE__URL: has to be set" not in error.lines:
         return []
     doors = "beside `make dev`, type `make jobs ARGS=…` or `make api ARGS=…`, which have all settings"

@@ -44,7 +44,7 @@ class UrlParts:
     port: int | None
     path: str
     query: str = field(repr=False)
-    """Without the question mark, as it stands."""
+    """Without the question mark, and still encoded."""
     fragment: str = field(repr=False)
 
 

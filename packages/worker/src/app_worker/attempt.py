@@ -1,4 +1,4 @@
-"""An attempt: one run of one delivery, and what the worker knows of it so far."""
+"""An attempt: one run of one delivery, with its state so far."""
 
 import asyncio
 import time

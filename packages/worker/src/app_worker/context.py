@@ -20,7 +20,7 @@ from app_worker.progress import Progress
 
 IN_TX_MODE = "a handler in tx mode has locked the row of its job: it writes with job.session, and has no progress"
 IDLE = timedelta(seconds=10)
-"""Postgres ends a transaction of lease mode that waits so long for a statement, because its worker may be frozen."""
+"""Postgres ends a transaction of lease mode after this wait for a statement, because the worker may be frozen."""
 SHORTEST_SNOOZE = timedelta(seconds=1)
 
 

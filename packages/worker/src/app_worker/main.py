@@ -108,7 +108,7 @@ async def _then_end(work: Awaitable[None]) -> None:
 def _settings[S: CommandSettings](
     model: type[S], options: Namespace, *, fragments: bool = True, elsewhere: tuple[str, ...] = ()
 ) -> S:
-    """Return the settings. Commands that run jobs also read those of features; the others ignore these."""
+    """Return the settings. Commands that run jobs read those of features too; other commands ignore them."""
     model = with_fragments(model, FEATURES) if fragments else model
     features = [*names_elsewhere(model, FEATURES), *names_elsewhere(model, "app_db.features")]
     return _with_options(load(model, os.environ, elsewhere=(*ELSEWHERE, *elsewhere, *features)), options)

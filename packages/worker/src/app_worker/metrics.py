@@ -105,7 +105,7 @@ class Metrics:
         self._stale.inc()
 
     def claimed(self, queue: str, count: int, *, redelivered: int = 0, crashed: int = 0) -> None:
-        """Count jobs claimed and put into the delivery queue; `redelivered` and `crashed` of them once again."""
+        """Count jobs claimed and put into the delivery queue; `redelivered` and `crashed` of them once more."""
         self._claims.labels(queue).inc(count > 0)
         self._claimed.labels(queue).inc(count)
         self._redelivered.labels(queue).inc(redelivered)

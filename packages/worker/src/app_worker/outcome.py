@@ -1,4 +1,4 @@
-"""The outcome of an attempt, and what the ledger does about it."""
+"""Decides the outcome of an attempt, which the ledger then records."""
 
 import asyncio
 import random
@@ -35,7 +35,7 @@ class NoHandler(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the ledger records of an attempt."""
+    """The record of an attempt for the ledger."""
 
     name: str
     """One of `metrics.OUTCOMES`."""

@@ -1,4 +1,4 @@
-"""Cron: each tick of a cron enqueues one job, for any number of workers and whatever their clocks show."""
+"""Cron: each tick of a cron enqueues one job, for any number of workers and any state of their clocks."""
 
 import asyncio
 from collections.abc import Callable, Iterator

@@ -56,7 +56,7 @@ class JobSettings(BaseModel, frozen=True):
 
     @property
     def patience(self) -> timedelta:
-        """A worker that could not beat for so long cancels its leased jobs, before another worker starts them."""
+        """A worker without a beat for this time cancels its leased jobs, before another worker starts them."""
         return self.lease * 2 / 3
 
 

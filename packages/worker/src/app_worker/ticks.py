@@ -21,7 +21,7 @@ CLOCKS_DIFFER = timedelta(days=2)
 def ticks_after(expression: str, zone: ZoneInfo, time: datetime) -> Iterator[datetime]:
     """Yield the moments after `time` at which an expression ticks, in UTC, each once and in order.
 
-    Where minute or hour begins with `*`, these are all moments at which the clock of the zone shows a time that fits.
+    If minute or hour begins with `*`, it ticks at all moments at which the clock of the zone shows a time that fits.
     Other times are fixed: each ticks when the clock first shows it, or has passed over it.
 
     Raises:

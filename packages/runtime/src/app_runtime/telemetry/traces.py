@@ -76,7 +76,7 @@ class Traces:
 
 
 class _Edge(ParentBased):
-    """Samples what the parent samples, limited for requests of callers; of all other spans, a share."""
+    """Samples children of sampled spans, for callers only so many in a second, and a share of all other spans."""
 
     def __init__(self, sample: float) -> None:
         super().__init__(TraceIdRatioBased(sample))

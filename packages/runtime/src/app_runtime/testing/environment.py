@@ -38,6 +38,6 @@ def let_through(environ: Mapping[str, str], *, more: Collection[str] = ()) -> di
 
 
 def for_tests(environ: Mapping[str, str], *, more: Collection[str] = ()) -> dict[str, str]:
-    """Return the environment of a test run: of our settings only those of your own servers; messages in English."""
+    """Return the environment of a test run: of our settings only your servers', messages in English."""
     taken = let_through(environ, more={f"{PREFIX}DATABASE__URL", f"{PREFIX}PG_BIN", *more})
     return {name: value for name, value in taken.items() if not name.startswith("LC_")} | {"LANG": "C.UTF-8"}

@@ -60,7 +60,7 @@ class PostgresServer(Server):
 
     @classmethod
     def _placed(cls, folder: Path) -> Path:
-        """Return the place of the data: as root, one that the user of Postgres can reach, named after a hash."""
+        """Return the place of the data: as root, a folder that the user of Postgres can reach, named by a hash."""
         return SHARED_FOLDER / f"app-{sha256(bytes(folder)).hexdigest()[:16]}" if is_root() else folder
 
     @property

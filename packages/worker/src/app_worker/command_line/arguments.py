@@ -1,4 +1,4 @@
-"""The command line as argparse sees it: names, options and what `--help` says."""
+"""The command line for argparse: names, options and the texts of `--help`."""
 
 import argparse
 from collections.abc import Sequence

@@ -87,7 +87,7 @@ async def drain(
     Returns how many runs ended in which state: `{"completed": 2}`.
 
     Args:
-        database: where the jobs are, committed.
+        database: has the jobs, committed.
         handlers: instead of the application's.
         mailer: gets their mails.
         resources: the resources that handlers ask for, by type, as in `{Vet: FakeVet()}`.

@@ -71,7 +71,7 @@ class _Shown:
 async def export_account(job: JobContext, payload: AccountExport) -> dict[str, Any]:
     """Collect all that we hold about a user (GDPR, article 15) in a file that the owner of the job fetches.
 
-    Each feature is asked for its part. The result of the job says where the file is, and shows the beginning.
+    It asks each feature for its part. The result of the job has the path of the file, and the beginning of each part.
     """
     return await collect(job, payload.user_id, parts=PARTS)
 
