@@ -1,4 +1,4 @@
-"""The yardsticks, served exactly as the API is: FastAPI that does nothing, and our authentication on bare asyncpg.
+"""The baselines, served exactly as the API is: a FastAPI app that does nothing, and our authentication on asyncpg.
 
 python -m bench.bare PORT       with the API's environment
 """
@@ -48,7 +48,7 @@ async def bare() -> str:
 
 
 async def find_user(request: Request, token: Annotated[str, Depends(bearer)]) -> Any:
-    """Verify the token as the API does, and ask the same question."""
+    """Verify the token as the API does, and run the same query."""
     claims = tokens.verify(token)
     return await request.state.pool.fetchrow(QUERY, claims.session_id, claims.user_id)
 

@@ -1,7 +1,7 @@
 """`python -m bench.big_tables`: every list, filter and count of jobs on tables as large as after a year.
 
-Each line is asked as the API asks it, through its repository on the read engine, `--times` times after one that warms
-the caches. `--scale 0.1` seeds a tenth. Beside each list stands how many jobs it found, and whether it ended early.
+Each query runs as in the API, through its repository on the read engine, `--times` times after one that warms the
+caches. `--scale 0.1` seeds a tenth. The line of a list says how many jobs it found, and whether it ended early.
 """
 
 import argparse
@@ -36,7 +36,7 @@ type Ask = Callable[[Session], Awaitable[Any]]
 
 
 def lists() -> Iterator[tuple[str, Ask]]:
-    """Yield every combination of filters, with the question."""
+    """Yield every combination of filters, with its query."""
     for state, kind, queue in product((None, *JobState), KINDS, QUEUES):
         given = {"state": state, "kind": kind, "queue": queue}
         name = " ".join(f"{key}={value}" for key, value in given.items() if value is not None)
@@ -54,7 +54,7 @@ def counts() -> Iterator[tuple[str, Ask]]:
 
 
 def actions() -> Iterator[tuple[str, Ask]]:
-    """Yield what is done to many at once, for filters that find few; it is rolled back."""
+    """Yield the actions on many jobs at once, for filters that match few; `measure` rolls them back."""
     misspelt, empty = JobFilter(kind="misspelt.kind"), JobFilter(queue="empty")
     seldom, retryable = JobFilter(kind="seldom.kind"), JobFilter(state=JobState.RETRYABLE)
     for action, job_filter in product(Action, (misspelt, empty, seldom, retryable)):
@@ -69,7 +69,7 @@ def _act(action: Action, job_filter: JobFilter) -> Ask:
 
 
 async def measure(database: Database, name: str, ask: Ask, *, times: int, writes: bool = False) -> float:
-    """Ask so often, print a line, and return the milliseconds that one in a hundred exceeds."""
+    """Run a query `times` times, print a line, and return the milliseconds that one in a hundred exceeds."""
     took, used, answer = [], [], None
     for _ in range(times + 1):
         async with (database.sessions if writes else database.read_sessions)() as session:
@@ -93,12 +93,12 @@ async def measure(database: Database, name: str, ask: Ask, *, times: int, writes
 
 
 def _cpu(pid: int) -> float:
-    """Return the milliseconds that a session of Postgres has been on a CPU: it does not depend on who else is."""
+    """Return the milliseconds that a session of Postgres has been on a CPU, which do not depend on other load."""
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e6
 
 
 async def ask_all(url: str, *, times: int) -> None:
-    """Ask everything of a database that is seeded."""
+    """Run all queries on a seeded database."""
     settings = DatabaseSettings.model_validate({"url": url})
     async with open_database(settings, name="bench") as database:
         worst = [await measure(database, name, ask, times=times) for name, ask in (*lists(), *counts())]
@@ -108,7 +108,7 @@ async def ask_all(url: str, *, times: int) -> None:
 
 
 async def main() -> None:
-    """Seed a server of its own, and ask."""
+    """Seed a temporary server, and run all queries."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", type=float, default=1)
     parser.add_argument("--times", type=int, default=50)

@@ -1,7 +1,7 @@
-"""A database as it is after a year: what `bench.big_tables` asks its questions of.
+"""Seeds the database of `bench.big_tables`, as large as after a year.
 
 Of 2,200,000 jobs most have completed; the open ones are a backlog, a schedule, and the few that an operator looks for.
-The mix is the same from the oldest to the newest, but for a kind of which twenty are left from long ago.
+The mix is the same from the oldest to the newest, except that the twenty oldest are of a seldom kind.
 """
 
 import asyncpg

@@ -1,4 +1,4 @@
-"""What the loss of a host costs, under load: which requests fail, for how long, and what is lost (bench/README.md).
+"""The cost of losing a host under load: which requests fail, for how long, and which data is lost (bench/README.md).
 
 python -m bench.failover [--asynchronous] [--frozen] [--aftermath 5]
 """
@@ -12,7 +12,7 @@ from tests.e2e.hosts import LOSSES, freeze_the_primary, play
 
 
 async def main() -> None:
-    """Play once and print a line for each loss, then what is left."""
+    """Play once and print a line for each loss, then the figures at the end."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--asynchronous", action="store_true", help="commits do not wait for the standby")
     parser.add_argument("--frozen", action="store_true", help="the primary stops answering instead of dying")

@@ -1,4 +1,4 @@
-"""What a request costs: the real server and a bare FastAPI app, side by side in one run (bench/README.md).
+"""The cost of a request: the real server and a bare FastAPI app, side by side in one run (bench/README.md).
 
 uv run python bench/http.py [--seconds 5]
 """
@@ -59,7 +59,7 @@ def key_ring(kid: str) -> str:
 
 
 def environment_of(url: str, valkey_url: str, port: int) -> dict[str, str]:
-    """Return what an API is told that is to be measured."""
+    """Return the environment variables of the measured API."""
     return {
         "APP_ENV": "test",
         "APP_DATABASE__URL": url,
@@ -70,7 +70,7 @@ def environment_of(url: str, valkey_url: str, port: int) -> dict[str, str]:
         "APP_AUTH__TOKEN_KEYS": key_ring("t"),
         "APP_AUTH__PEPPERS": key_ring("p"),
         "APP_AUTH__VERIFICATION": "off",
-        # Counted as always, and never reached: all requests come from one address.
+        # Limits are counted as always but never reached, although all requests come from one address.
         **{f"APP_THROTTLE__{name.upper()}": "10000/s" for name in ThrottleSettings.model_fields},
         "APP_LOG__LEVEL": "ERROR",
     }

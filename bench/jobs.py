@@ -1,9 +1,9 @@
-"""What a job costs: plain arq and ours, side by side in one run, and each figure against its budget (bench/README.md).
+"""The cost of a job: plain arq and ours, side by side in one run, and each figure against its budget (bench/README.md).
 
 python -m bench.jobs [--only rates,latency,enqueue,claim,idle] [--long] [--jobs 10000]
 
---long instead runs what takes minutes: the open reader, what indexes and fillfactor are good for, how long it takes
-until jobs go on when something was lost, and what becomes of ticks when a worker freezes.
+--long instead runs the sections that take minutes: the open reader, the benefit of indexes and fillfactor, the time
+until jobs go on after a loss, and the ticks of crons while a worker is frozen.
 """
 
 import argparse
@@ -27,7 +27,7 @@ LONG = ("storage", "reader", "recovery", "ticks")
 
 @dataclass(frozen=True)
 class Verdict:
-    """One budget and what came of it."""
+    """One budget, the measured figure, and whether the budget is met."""
 
     what: str
     budget: str
@@ -67,7 +67,7 @@ async def judge_latency(place: Place, options: argparse.Namespace) -> list[Verdi
 
 
 async def judge_enqueue(place: Place, options: argparse.Namespace) -> list[Verdict]:
-    """What it costs the caller."""
+    """The cost for the caller."""
     found = await enqueueing(place, jobs=3000, rows=100_000)
     return [
         at_most("statements of an enqueue", found.statements, 1, ""),
@@ -78,7 +78,7 @@ async def judge_enqueue(place: Place, options: argparse.Namespace) -> list[Verdi
 
 
 async def judge_claim(place: Place, options: argparse.Namespace) -> list[Verdict]:
-    """The relay's one question."""
+    """The relay's query."""
     times = await claiming(place, scheduled=options.rows, samples=options.samples)
     return [at_most(f"claim of 100 with {options.rows:,} scheduled rows, p99", times.p99, 5, "ms")]
 
@@ -107,12 +107,12 @@ async def judge_reader(place: Place, options: argparse.Namespace) -> list[Verdic
 
 
 async def judge_recovery(place: Place, options: argparse.Namespace) -> list[Verdict]:
-    """What was lost, and until when jobs go on."""
+    """The time until jobs go on, for each kind of loss."""
     return [at_most(figure.what, figure.seconds, figure.bound, "s") for figure in await recovery()]
 
 
 async def judge_ticks(place: Place, options: argparse.Namespace) -> list[Verdict]:
-    """Fault 15: those of a cron of each second that were missed or doubled, by what it says of those that are late."""
+    """Fault 15: missed and doubled ticks of crons of each second, one for each `catch_up`."""
     found = await ticks(place, frozen=options.frozen)
     return [
         at_most(f"{kind}: of {counts['committed']} ticks {name}", counts[name], 0, "")
@@ -122,7 +122,7 @@ async def judge_ticks(place: Place, options: argparse.Namespace) -> list[Verdict
 
 
 async def judge_threads(place: Place, options: argparse.Namespace) -> list[Verdict]:
-    """Whether jobs that are over keep others from having a thread."""
+    """Whether threads of ended jobs keep other jobs from having a thread."""
     return [at_most("a job beside hung threads has ended", await threads(place, environment=options.worker), 1, "s")]
 
 

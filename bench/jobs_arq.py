@@ -1,4 +1,4 @@
-"""The yardstick: arq without anything of ours, as it ships and tuned.
+"""The baseline: arq without our code, with its defaults and tuned.
 
 python -m arq bench.jobs_arq.Defaults       with the worker's environment
 python -m bench.jobs_arq                    tuned
@@ -29,14 +29,14 @@ async def start(ctx: dict[Any, Any]) -> None:  # Any: arq's own type
 
 
 class Defaults:
-    """What one gets who only names the functions and the server."""
+    """The defaults: only the functions and the server are given."""
 
     functions = (nothing, start)
     redis_settings = RedisSettings.from_dsn(os.environ.get("APP_REDIS__URL", "redis://"))
 
 
 class Tuned:
-    """What its options can do."""
+    """The fastest options."""
 
     functions = Defaults.functions  # arq does not see what a class inherits
     redis_settings = Defaults.redis_settings
@@ -46,7 +46,7 @@ class Tuned:
 
 
 async def push(redis: ArqRedis, count: int, *, now_ms: int) -> None:
-    """Enqueue one job that tells its start and then `count` that do nothing; they can be seen all at once."""
+    """Enqueue one job that tells its start and then `count` that do nothing; all become visible at once."""
     names = ["start", *["nothing"] * count]
     async with redis.pipeline(transaction=False) as pipe:
         for number, name in enumerate(names):

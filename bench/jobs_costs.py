@@ -1,4 +1,4 @@
-"""What single steps cost: the way from enqueue to start, enqueueing, claiming among a million, and doing nothing."""
+"""The cost of single steps: from enqueue to start, enqueueing, claiming among a million rows, and idling."""
 
 import asyncio
 import random
@@ -38,7 +38,7 @@ class Times:
 
     @property
     def p99(self) -> float:
-        """What one in a hundred exceeds."""
+        """The duration that one in a hundred exceeds."""
         return quantile(self.milliseconds, 0.99)
 
     def __str__(self) -> str:
@@ -46,7 +46,7 @@ class Times:
 
 
 async def latency(place: Place, *, samples: int, environment: dict[str, str]) -> tuple[Times, Times]:
-    """Enqueue one job after the other; from before the INSERT to the handler's first line. First ours, then arq's."""
+    """Time one job after the other, from before the INSERT to the handler's first line. First ours, then arq's."""
     say(f"enqueue to start, {samples} times ours")
     await place.empty()
     async with starts(place) as pipe, open_database(place.settings, name="bench") as database:
@@ -83,7 +83,7 @@ async def _one_of_theirs(redis: ArqRedis, pipe: Starts) -> float:
 
 @dataclass(frozen=True)
 class Enqueued:
-    """What enqueueing costs whoever does it."""
+    """The cost of enqueueing for the caller."""
 
     per_second: float
     per_second_of_8: float
@@ -96,7 +96,7 @@ class Enqueued:
 
 
 async def enqueueing(place: Place, *, jobs: int, rows: int) -> Enqueued:
-    """Enqueue in a transaction each, from one task and from eight, then `rows` at once."""
+    """Enqueue each job in its own transaction, from one task and from eight, then `rows` at once."""
     say(f"enqueue, {jobs} transactions of one task and of eight")
     await place.empty()
     seen: list[str] = []
@@ -107,7 +107,7 @@ async def enqueueing(place: Place, *, jobs: int, rows: int) -> Enqueued:
         await _enqueue_each(database, 50)
         commands = _valkey_commands(place)
         one = await _enqueue_each(database, jobs)
-        commands = _valkey_commands(place) - commands - 1  # the question itself
+        commands = _valkey_commands(place) - commands - 1  # the INFO itself
         notifications = len(heard) / jobs
         before = time.perf_counter()
         await asyncio.gather(*(_enqueue_each(database, jobs // 8) for _ in range(8)))
@@ -154,7 +154,7 @@ async def _enqueue_at_once(database: Database, rows: int) -> float:
 
 
 async def claiming(place: Place, *, scheduled: int, samples: int) -> Times:
-    """Claim 100 due jobs again and again, beside so many that are due tomorrow; show the plan once."""
+    """Claim 100 due jobs again and again, beside `scheduled` jobs that are due tomorrow; show the plan once."""
     await place.empty()
     for part in batched(range(scheduled), 100_000, strict=False):
         say(f"claim: {part[0]} of {scheduled} scheduled rows")
@@ -179,7 +179,7 @@ async def claiming(place: Place, *, scheduled: int, samples: int) -> Times:
 
 
 async def end(place: Place, ids: list[UUID]) -> None:
-    """Take claimed jobs to their end, as a worker would."""
+    """Complete claimed jobs, as a worker would."""
     await place.connection.execute(
         "UPDATE jobs SET state = 'completed', claim_at = NULL, finished_at = now() WHERE id = ANY($1)", ids
     )

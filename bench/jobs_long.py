@@ -1,4 +1,4 @@
-"""What takes minutes: a reader that keeps Postgres from tidying up (fault 17), what indexes and fillfactor do; crons.
+"""Sections that take minutes: a reader that keeps Postgres from vacuuming (fault 17), indexes and fillfactor, crons.
 
 The crons tick each second, while one of three workers is frozen (fault 15).
 """
@@ -23,12 +23,12 @@ BASELINE = 120.0
 """Seconds, at the most, of the run without the reader."""
 MINUTE = 60.0
 SETTLED = 10.0
-"""Seconds after which workers have started, or gone on, and tick."""
+"""Seconds in which workers start, or resume, and tick."""
 VARIANTS: dict[str, tuple[str, str]] = {
     "as it is": ("SELECT", "SELECT"),
     "fillfactor 100": ("ALTER TABLE jobs SET (fillfactor = 100)", "ALTER TABLE jobs SET (fillfactor = 70)"),
 }
-"""What to change, and how to change it back. The indexes are added to these."""
+"""A statement that changes the table, and one that changes it back. `storage` adds a variant for each index."""
 _INDEXES = """
     SELECT indexname, indexdef FROM pg_indexes
     WHERE tablename = 'jobs' AND indexname NOT IN ('pk_jobs', 'ix_jobs_claim') ORDER BY indexname
@@ -55,12 +55,12 @@ async def storage(place: Place, *, jobs: int, environment: dict[str, str]) -> No
 
 @dataclass(frozen=True)
 class BesideAReader:
-    """What the reader did to the queue."""
+    """The effect of the reader on the queue."""
 
     claim_p99: float
     """Milliseconds, over the whole time."""
     throughput_ratio: float
-    """Of the last minute to the time without the reader."""
+    """Jobs per second in the last minute, divided by those without the reader."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ async def _loaded(place: Place, database: Database, seconds: float, backlog: int
     while time.monotonic() - start < seconds:
         await asyncio.sleep(0.25)
         async with database.sessions() as session:
-            if len(taken) % 12 == 0:  # three seconds, which is how often a relay looks how far back it has to
+            if len(taken) % 12 == 0:  # every three seconds, as often as a relay looks for the oldest due job
                 since = await claims.oldest_due(session, "default")
             _ = await session.connection()  # so that the time is that of the claim alone
             began = time.perf_counter()
@@ -129,7 +129,7 @@ async def _loaded(place: Place, database: Database, seconds: float, backlog: int
 
 
 async def ticks(place: Place, *, frozen: float) -> dict[str, dict[str, int]]:
-    """Freeze the first of three workers, which leads, and return what became of the ticks of each cron."""
+    """Freeze the first of three workers, which leads, and return the counts of ticks of each cron."""
     await place.empty()
     await place.connection.execute("DELETE FROM job_crons")
     with place.processes("tests.e2e.clock_worker", environment={}) as first:

@@ -1,4 +1,4 @@
-"""Where the jobs' bench runs: servers of its own, worker processes, and what all of them cost."""
+"""The servers and worker processes of the jobs' bench, and the CPU time that they use."""
 
 import json
 import os
@@ -36,25 +36,25 @@ _SEED = """
 
 
 def say(what: str) -> None:
-    """Show on stderr how far it is; stdout is for the tables."""
+    """Show progress on stderr; stdout is for the tables."""
     print(f"… {what}", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)
 class Cpu:
-    """CPU seconds, user and system, by who used them."""
+    """CPU seconds, user and system, by the processes that used them."""
 
     workers: float
     postgres: float
     valkey: float
 
     def since(self, before: Self) -> Self:
-        """Return what was used between two looks."""
+        """Return the CPU seconds used since an earlier measurement."""
         return type(self)(self.workers - before.workers, self.postgres - before.postgres, self.valkey - before.valkey)
 
 
 def cpu_of_family(pid: int) -> float:
-    """Return the CPU seconds of a process and its children, the ended ones too: a session of Postgres is one."""
+    """Return the CPU seconds of a process and its children, also ended ones: each session of Postgres is a child."""
     total = 0.0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -91,7 +91,7 @@ class Place:
 
     @property
     def settings(self) -> DatabaseSettings:
-        """As an API process would connect."""
+        """The settings with which an API process would connect."""
         return DatabaseSettings.model_validate({"url": self.url})
 
     async def empty(self) -> None:
@@ -114,7 +114,7 @@ class Place:
         return not await self.connection.fetchval("SELECT EXISTS (SELECT FROM jobs WHERE claim_at < now() + '1 hour')")
 
     def cpu(self, workers: list["subprocess.Popen[bytes]"]) -> Cpu:
-        """Look at what everything has used so far."""
+        """Return the CPU seconds that workers and servers have used so far."""
         used = sum(cpu_of_family(worker.pid) for worker in workers)
         return Cpu(used, cpu_of_family(self.postgres.pid), cpu_of_family(self.valkey.pid))
 
@@ -122,7 +122,7 @@ class Place:
     def processes(
         self, module: str, *arguments: str, count: int = 1, environment: Mapping[str, str]
     ) -> Iterator[list["subprocess.Popen[bytes]"]]:
-        """Run worker processes; they are told to stop at the end, and an error of theirs is ours."""
+        """Run worker processes, stop them at the end, and print their log if one has ended early."""
         key = new_key()
         ring = json.dumps([{"kid": key.kid, "secret": key.secret.get_secret_value()}])
         ours = {"APP_ENV": "test", "APP_AUTH__TOKEN_KEYS": ring}

@@ -38,7 +38,7 @@ def profiled(path: str | None) -> Iterator[None]:
 
 
 def _callers(frame: FrameType | None) -> Iterator[FrameType]:
-    """Yield the frame and all that wait for it, out of the greenlets that SQLAlchemy runs its drivers in too."""
+    """Yield the frame and all its callers, also across the greenlets in which SQLAlchemy runs its drivers."""
     current: greenlet.greenlet | None = greenlet.getcurrent()
     while current is not None:
         while frame is not None:

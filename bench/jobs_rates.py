@@ -1,4 +1,4 @@
-"""How many jobs a second, and what each costs: plain arq, and ours in both modes with one worker process and two."""
+"""Jobs per second, and the cost of each: plain arq, and ours in both modes with one worker process and with two."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ SPAN = """
 
 @dataclass(frozen=True)
 class Rate:
-    """What one run has shown."""
+    """The figures of one run."""
 
     name: str
     jobs: int
@@ -67,7 +67,7 @@ class Starts:
 
     @property
     def environment(self) -> dict[str, str]:
-        """For the processes that write to it."""
+        """The variable for the processes that write to the pipe."""
         return {"BENCH_STARTS": str(self.path)}
 
     async def next(self) -> int:
@@ -77,11 +77,11 @@ class Starts:
 
 @asynccontextmanager
 async def starts(place: Place) -> AsyncIterator[Starts]:
-    """Open the pipe for a while."""
+    """Open the pipe during the block."""
     path = place.valkey.folder / "starts"
     os.mkfifo(path)
     reader = asyncio.StreamReader()
-    pipe = os.fdopen(os.open(path, os.O_RDWR | os.O_NONBLOCK), "rb", buffering=0)  # our own writer: it never ends
+    pipe = os.fdopen(os.open(path, os.O_RDWR | os.O_NONBLOCK), "rb", buffering=0)  # we can write, so it never ends
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), pipe
     )
@@ -161,7 +161,7 @@ async def drained(place: Place) -> None:
 
 
 async def rates(place: Place, *, jobs: int, environment: dict[str, str]) -> list[Rate]:
-    """Run all of them, print the table as it grows."""
+    """Run all variants, and print the table as it grows."""
     print(HEADER)
     found = []
     for name in ARQ:

@@ -1,4 +1,4 @@
-"""How long until jobs go on when something was lost: real processes and signals, and the settings that ship."""
+"""The time until jobs go on after a loss, with real processes and signals, and with the default settings."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ SHIPPED = JobSettings()
 LEASE, GRACE = SHIPPED.lease.total_seconds(), SHIPPED.grace.total_seconds()
 IN_THE_WAY = ("APP_WORKER__LEASE", "APP_WORKER__GRACE", "APP_LOG__LEVEL")
 LONG = 30.0
-"""Seconds that a job takes which is to be interrupted."""
+"""Seconds that an interrupted job would take."""
 DOWN = 10.0
 """Seconds for which a server is down."""
 PATIENCE = 90.0
@@ -138,7 +138,7 @@ async def _running(site: Site, payload: Owed) -> UUID:
 
 
 async def _since(began: float, site: Site, query: str, job_id: UUID, count: int = 1) -> float:
-    """Wait until the query says so, and return how many seconds ago it began."""
+    """Wait until the query is true, and return the seconds since `began`."""
     async with asyncio.timeout(PATIENCE):
         while not (await site.ask(query, job_id, count))[0]["it_is"]:  # noqa: ASYNC110  # it happens elsewhere
             await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Threads that outlive their jobs: for how long a job of another kind waits for one."""
+"""Threads that outlive their jobs: how long a job of another kind waits for a thread."""
 
 import asyncio
 import time

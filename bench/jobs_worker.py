@@ -3,7 +3,7 @@
 python -m bench.jobs_worker       with the worker's environment
 
 BENCH_STARTS   a pipe that `Start` jobs write the time to, in nanoseconds
-BENCH_PROFILE  a file to write to where the CPU time went, at the end
+BENCH_PROFILE  a file for the profile of CPU time, written at the end
 """
 
 import asyncio
@@ -83,18 +83,18 @@ async def tell_start(job: JobContext, payload: Start) -> None:
 
 @handles(Hang, mode=Mode.LEASE, timeout=timedelta(seconds=1), max_attempts=1)
 async def hang(job: JobContext, payload: Hang) -> None:
-    """Take longer than a job may, where nobody can end it."""
+    """Run for longer than the timeout, in a thread that nothing can end."""
     await asyncio.to_thread(time.sleep, 45)
 
 
 @handles(Lookup, mode=Mode.LEASE, timeout=timedelta(seconds=30), backoff=lambda attempt: timedelta(seconds=1))
 async def look_up(job: JobContext, payload: Lookup) -> None:
-    """Do so."""
+    """Look the name up in a thread."""
     await asyncio.to_thread(socket.getfqdn)
 
 
 def write_start() -> None:
-    """Write the time to the bench's pipe. A clock of this machine, which both ends share."""
+    """Write the time to the bench's pipe; both ends share the clock of this machine."""
     now = time.time_ns()
     pipe = os.open(os.environ["BENCH_STARTS"], os.O_WRONLY)
     os.write(pipe, f"{now}\n".encode())

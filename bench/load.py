@@ -1,4 +1,4 @@
-"""Load on a loopback port, bounded in time, and what it cost the server."""
+"""Loads a loopback port for a given time, and measures the cost for the server."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Figures:
-    """What one run of load has shown."""
+    """The figures of one run of load."""
 
     per_second: float
     p50_ms: float

@@ -1,4 +1,4 @@
-"""What it costs when a network forgets the connections of API and workers to Postgres (bench/README.md).
+"""The cost of a network that drops the connections of API and workers to Postgres (bench/README.md).
 
 python -m bench.silence
 """
@@ -17,7 +17,7 @@ from tests.e2e.test_silence import first_job, silence
 
 
 async def main() -> None:
-    """Let it happen once to each, and print status and seconds of each request behind it, and of the first job."""
+    """Drop the connections of each once; print status and seconds of each request after that, and of the first job."""
     with tempfile.TemporaryDirectory() as folder:
         async with HttpSite(Path(folder), api_environment) as site:
             asked = await silence(site)
@@ -28,7 +28,7 @@ async def main() -> None:
 
 
 async def seconds_of_first_job(site: HttpSite) -> float:
-    """Let one worker lose its connections while it is idle."""
+    """Let one worker lose its connections while it is idle, and return the seconds of its next job."""
     settings = DatabaseSettings.model_validate({"url": site.dsn})
     with ExitStack() as stack:
         environment = environment_of_workers(site.dsn, site.valkey.url, mail_url=stack.enter_context(MailSink()).url)

@@ -1,4 +1,4 @@
-"""What traces cost: one API without, and others that trace none, a tenth and all of their requests, in one run.
+"""The cost of traces: an API without, and others that trace none, a tenth and all of their requests, in one run.
 
 uv run python -m bench.traces [--seconds 5]
 """
@@ -20,7 +20,7 @@ ROUNDS = 3
 
 
 async def measure(servers: dict[str, tuple[int, int]], seconds: int) -> dict[str, list[float]]:
-    """Load each in turn, and all of them again; return the CPU time per request, in µs."""
+    """Load each server in turn, ROUNDS times; return the CPU time per request, in µs."""
     port = servers[""][0]
     tokens = await sign_in(port, "user@example.com")
     me = Request("GET", "/auth/me", (("Authorization", f"Bearer {tokens['access_token']}"),))
