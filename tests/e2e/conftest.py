@@ -72,7 +72,7 @@ def api(
 @pytest_asyncio.fixture(loop_scope="session")
 async def http(api: Api, database: Database) -> AsyncIterator[AsyncClient]:
     """A client of `api`, whose database is emptied after the test."""
-    async with AsyncClient(base_url=api.url, timeout=30) as client:
+    async with AsyncClient(base_url=api.url, timeout=90) as client:
         yield client
 
 

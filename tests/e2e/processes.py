@@ -151,8 +151,8 @@ async def until(condition: Callable[[], Any], what: str) -> None:
 @asynccontextmanager
 async def connected(dsn: str) -> AsyncIterator[Any]:  # Any: asyncpg's connection, which has no types
     """Connect to Postgres for a moment."""
-    connection = await asyncpg.connect(dsn, timeout=10)
+    connection = await asyncpg.connect(dsn, timeout=90)
     try:
         yield connection
     finally:
-        await connection.close(timeout=10)
+        await connection.close(timeout=90)

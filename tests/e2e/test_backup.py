@@ -202,14 +202,14 @@ async def after(tmp_path_factory: pytest.TempPathFactory) -> After:
         await site.prepare()
         site.type("python -m app_api config init")
         with site.api("api-before") as url:
-            async with AsyncClient(base_url=url, timeout=30) as client:
+            async with AsyncClient(base_url=url, timeout=90) as client:
                 before = await live_and_dump(site, client)
 
         site.type("psql")
 
         mails.mails.clear()
         with site.api("api-after") as url:
-            async with AsyncClient(base_url=url, timeout=30) as client:
+            async with AsyncClient(base_url=url, timeout=90) as client:
                 return await look(site, client, before)
 
 

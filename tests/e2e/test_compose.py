@@ -42,7 +42,7 @@ class User:
 @pytest.fixture(scope="module")
 def user(stack: Stack) -> Iterator[User]:
     email = f"{new_id().hex}@example.test"
-    with Client(base_url=stack.url, timeout=30) as http:
+    with Client(base_url=stack.url, timeout=90) as http:
         http.post("/auth/register", json={"email": email, "password": PASSWORD}).raise_for_status()
         http.post("/auth/email/verify", json={"token": stack.token_mailed_to(email)}).raise_for_status()
         signed_in = http.post("/auth/access-token", data={"username": email, "password": PASSWORD}).raise_for_status()
@@ -84,7 +84,7 @@ def test_a_container_of_the_api_that_is_stopped_under_load_fails_no_request(stac
     answers: list[int] = []
 
     def ask() -> None:
-        with Client(base_url=stack.url, headers=user.http.headers, timeout=30) as http:
+        with Client(base_url=stack.url, headers=user.http.headers, timeout=90) as http:
             while not over.is_set():
                 answers.extend((http.get("/auth/me").status_code, http.post("/auth/me/export").status_code))
 
@@ -117,7 +117,7 @@ def test_a_tick_fires_once_however_many_containers_run_the_schedule(stack: Stack
 
 def test_prometheus_scrapes_every_api_every_worker_and_the_proxy(stack: Stack) -> None:
     def scraped() -> dict[str, str]:
-        with Client(base_url=stack.prometheus, timeout=10) as http:
+        with Client(base_url=stack.prometheus, timeout=90) as http:
             targets = http.get("/api/v1/targets").raise_for_status().json()["data"]["activeTargets"]
         return {target["scrapeUrl"]: target["health"] for target in targets}
 
@@ -127,7 +127,7 @@ def test_prometheus_scrapes_every_api_every_worker_and_the_proxy(stack: Stack) -
 
 
 def asked_of(prometheus: str, path: str, **parameters: str) -> Any:  # Any: JSON
-    with Client(base_url=prometheus, timeout=10) as http:
+    with Client(base_url=prometheus, timeout=90) as http:
         return http.get(f"/api/v1/{path}", params=parameters).raise_for_status().json()["data"]
 
 

@@ -52,8 +52,8 @@ class Launcher:
         assert found, f"{pattern!r} is not in:\n{self.output}"
 
     def wait(self) -> int:
-        code = self.process.wait(timeout=20)
-        self._reader.join(timeout=5)
+        code = self.process.wait(timeout=90)
+        self._reader.join(timeout=30)
         return code
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
@@ -61,7 +61,7 @@ class Launcher:
         return self.wait()
 
     def post(self, path: str, body: dict[str, str]) -> int:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
         status = connection.getresponse().status
         connection.close()

@@ -43,7 +43,7 @@ class First:
         with self._log.open("wb") as output:
             self._unshare = spawn([*NAMESPACE, *command], env=dict(os.environ) | env, cwd=ROOT, output=output)
         children = Path(f"/proc/{self._unshare.pid}/task/{self._unshare.pid}/children")
-        assert wait_until(lambda: bool(children.read_text()), 10)
+        assert wait_until(lambda: bool(children.read_text()), 60)
         self.pid = int(children.read_text())
 
     @property
@@ -53,7 +53,7 @@ class First:
     def stop(self) -> int:
         os.kill(self.pid, signal.SIGTERM)
         try:
-            return self._unshare.wait(10)
+            return self._unshare.wait(60)
         except subprocess.TimeoutExpired:
             self._unshare.kill()
             self._unshare.wait()
@@ -78,7 +78,7 @@ def test_the_first_process_of_a_container_is_stopped_whenever_it_is_told(
         env=worker_environment if application[0] == "app_worker" else environment,
     )  # fmt: skip
     began = time.monotonic()
-    assert wait_until(lambda: handles_sigterm(first.pid), 20)
+    assert wait_until(lambda: handles_sigterm(first.pid), 60)
     assert "started" not in first.output, "the handler is there long before all that is imported"
     assert wait_until(lambda: time.monotonic() - began > after, 5)
 
@@ -92,7 +92,7 @@ async def test_a_migration_that_waits_is_ended_where_it_is_the_first_process(
     other = await asyncpg.connect(url.replace("+asyncpg", ""))
     await other.execute("SELECT pg_advisory_lock($1)", 0x67726F756E64)  # as another migration would
     first = First(sys.executable, "-m", "alembic", "upgrade", "head", env={"APP_DATABASE__URL": url}, folder=tmp_path)
-    assert await asyncio.to_thread(wait_until, lambda: handles_sigterm(first.pid), 20)
+    assert await asyncio.to_thread(wait_until, lambda: handles_sigterm(first.pid), 60)
 
     assert await asyncio.to_thread(first.stop) == 128 + signal.SIGTERM
     await other.close()
@@ -107,7 +107,7 @@ def test_python_itself_has_the_handler_in_an_image_before_any_import(tmp_path: P
 
     environment = {"PYTHONPATH": str(tmp_path)}
     first = First(sys.executable, "-c", "import time; time.sleep(60)", env=environment, folder=tmp_path)
-    assert wait_until(lambda: handles_sigterm(first.pid), 10)
+    assert wait_until(lambda: handles_sigterm(first.pid), 60)
 
     assert first.stop() == 128 + signal.SIGTERM
     assert recipe.count("cp /first/sitecustomize.py /code") == 2

@@ -18,7 +18,7 @@ HEALTH = Path(__file__).parents[2] / "deploy/health.py"
 
 
 def answers(host: str, port: int, path: str) -> bool:
-    connection = HTTPConnection(host, port, timeout=10)
+    connection = HTTPConnection(host, port, timeout=90)
     try:
         connection.request("GET", path, headers={"Host": "localhost"})
         return connection.getresponse().status == 200

@@ -46,7 +46,7 @@ def worker(start_worker: StartWorker, environment: dict[str, str]) -> Worker:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def client(api: Api) -> AsyncIterator[AsyncClient]:
-    async with AsyncClient(base_url=api.url, timeout=30) as client:
+    async with AsyncClient(base_url=api.url, timeout=90) as client:
         yield client
 
 

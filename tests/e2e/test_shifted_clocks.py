@@ -90,7 +90,7 @@ def shifted_api(
 async def test_an_api_whose_clock_is_wrong_starts_renews_and_shows_sessions(
     shifted_api: Api, database: Database
 ) -> None:
-    async with AsyncClient(base_url=shifted_api.url, timeout=30) as http:
+    async with AsyncClient(base_url=shifted_api.url, timeout=90) as http:
         credentials = {"email": "ada@example.com", "password": PASSWORD}
         assert (await http.post("/auth/register", json=credentials)).status_code == 201
         form = {"username": "ada@example.com", "password": PASSWORD}
@@ -116,7 +116,7 @@ async def test_an_api_whose_clock_is_wrong_starts_renews_and_shows_sessions(
 
 
 async def test_an_api_whose_clock_is_wrong_ends_sessions_in_time(shifted_api: Api, database: Database) -> None:
-    async with AsyncClient(base_url=shifted_api.url, timeout=30) as http:
+    async with AsyncClient(base_url=shifted_api.url, timeout=90) as http:
         await http.post("/auth/register", json={"email": "ada@example.com", "password": PASSWORD})
         form = {"username": "ada@example.com", "password": PASSWORD}
         tokens = (await http.post("/auth/access-token", data=form)).json()
@@ -150,7 +150,7 @@ async def test_apis_whose_clocks_differ_count_guesses_together_and_forget_them_i
 ) -> None:
     form = {"username": f"{new_id().hex}@example.com", "password": PASSWORD}
     first, second = differing_apis
-    async with AsyncClient(timeout=30) as http:
+    async with AsyncClient(timeout=90) as http:
 
         async def guess(api: Api) -> Response:
             return await http.post(f"{api.url}/auth/access-token", data=form)

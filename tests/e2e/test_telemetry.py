@@ -31,7 +31,7 @@ def watched(start_worker: StartWorker, port: str) -> Worker:
 @pytest_asyncio.fixture(loop_scope="session")
 async def probe(watched: Worker, port: str) -> AsyncIterator[AsyncClient]:
     """A client of that port."""
-    async with AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+    async with AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=90) as client:
         yield client
 
 

@@ -80,7 +80,7 @@ def port_of(log: str) -> int:
 
 
 async def scrape(port: int) -> str:
-    async with AsyncClient(timeout=30) as client:
+    async with AsyncClient(timeout=90) as client:
         return (await client.get(f"http://127.0.0.1:{port}/metrics")).text
 
 
@@ -105,7 +105,7 @@ async def test_alerts_and_dashboard_name_only_metrics_that_exist(
     proxy_port = free_port()
     ports = (port_of(api.output), port_of(worker.output), proxy_port)
     with proxied(api.url.removeprefix("http://"), log=tmp_path / "proxy.log", metrics_port=proxy_port):
-        async with AsyncClient(base_url=api.url, timeout=30) as client:
+        async with AsyncClient(base_url=api.url, timeout=90) as client:
             await client.get("/probe/live")
 
         async def all_three() -> list[str]:

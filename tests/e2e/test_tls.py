@@ -38,13 +38,13 @@ class Site:
 
     async def readiness(self) -> dict[str, str]:
         """Return the checks of /probe/ready."""
-        async with AsyncClient(base_url=self.api.url, timeout=30) as client:
+        async with AsyncClient(base_url=self.api.url, timeout=90) as client:
             checks: dict[str, str] = (await client.get("/probe/ready")).json()["checks"]
             return checks
 
     async def register(self) -> int:
         """Make an account, and return the status of the answer."""
-        async with AsyncClient(base_url=self.api.url, timeout=30) as client:
+        async with AsyncClient(base_url=self.api.url, timeout=90) as client:
             return (await client.post("/auth/register", json={"email": ADA, "password": PASSWORD})).status_code
 
 
@@ -111,7 +111,7 @@ async def test_a_postgres_without_tls_is_told_nothing(
     secured = {"APP_DATABASE__TLS": "verify-full", "APP_DATABASE__CA_PATH": str(tmp_path / "ca.pem")}
     api = Api(env=environment | secured, log=tmp_path / "api.log")
 
-    async with AsyncClient(base_url=api.url, timeout=30) as client:
+    async with AsyncClient(base_url=api.url, timeout=90) as client:
         health = await client.get("/probe/health")
     api.kill()
 

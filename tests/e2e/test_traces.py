@@ -57,7 +57,7 @@ def tracing(endpoint: str) -> Environment:
 
 
 async def register(api: Api, **headers: str) -> None:
-    async with AsyncClient(base_url=api.url, timeout=30) as client:
+    async with AsyncClient(base_url=api.url, timeout=90) as client:
         body = {"email": ADDRESS, "password": PASSWORD}
         response = await client.post("/auth/register", json=body, headers=headers)
         assert response.status_code in {201, 202}, response.text

@@ -73,7 +73,7 @@ async def dropped(client: AsyncClient, port: int) -> float:
 
 @pytest.fixture
 async def client() -> AsyncIterator[AsyncClient]:
-    async with AsyncClient(timeout=10) as client:
+    async with AsyncClient(timeout=90) as client:
         yield client
 
 

@@ -95,7 +95,7 @@ async def http(apis: dict[str, Api], database: Database) -> AsyncIterator[Client
     """A client of each API; their database is emptied after the test."""
     async with AsyncExitStack() as stack:
         yield {
-            release: await stack.enter_async_context(AsyncClient(base_url=api.url, timeout=30))
+            release: await stack.enter_async_context(AsyncClient(base_url=api.url, timeout=90))
             for release, api in apis.items()
         }
 

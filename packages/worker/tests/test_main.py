@@ -85,7 +85,7 @@ def worker_process(
         command = [sys.executable, "-m", module, "run", *options]
         process = spawn(command, env=environment, cwd=log.parent, output=output)
     try:
-        assert wait_until(lambda: "worker_started" in log.read_text(), 30), log.read_text()
+        assert wait_until(lambda: "worker_started" in log.read_text(), 90), log.read_text()
         yield process
     finally:
         process.kill()
@@ -97,7 +97,7 @@ def test_a_worker_process_ends_well_after_sigterm(environment: dict[str, str], t
     with worker_process(environment, log) as process:
         process.send_signal(signal.SIGTERM)
 
-        assert process.wait(30) == 0, log.read_text()
+        assert process.wait(90) == 0, log.read_text()
 
     events = [json.loads(line) for line in log.read_text().splitlines()]
     assert [event["event"] for event in events] == ["worker_started", "worker_stopping", "worker_stopped"]
@@ -112,7 +112,7 @@ def test_a_thread_of_a_handler_does_not_keep_the_worker(environment: dict[str, s
     with worker_process(environment, log, module="busy_worker") as process:
         process.send_signal(signal.SIGTERM)
 
-        assert process.wait(30) == 0, log.read_text()
+        assert process.wait(90) == 0, log.read_text()
 
     assert json.loads(log.read_text().splitlines()[-1])["threads"] == ["busy"]
 
@@ -134,7 +134,7 @@ async def test_a_second_signal_ends_a_worker_that_waits_for_its_jobs(
 
             process.send_signal(number)
 
-            assert await asyncio.to_thread(process.wait, 30) == -number
+            assert await asyncio.to_thread(process.wait, 90) == -number
 
 
 async def test_a_failed_attempt_is_logged_with_its_trace_but_without_its_values(
@@ -257,7 +257,7 @@ async def test_ctrl_c_ends_a_command_with_one_line(environment: dict[str, str], 
             with connection:
                 process.send_signal(signal.SIGINT)
 
-                assert await asyncio.to_thread(process.wait, 30) == 130, log.read_text()
+                assert await asyncio.to_thread(process.wait, 90) == 130, log.read_text()
         finally:
             process.kill()
             process.wait()
@@ -413,7 +413,7 @@ async def test_a_drain_that_is_stopped_gives_its_job_back(
 
             process.send_signal(signal.SIGTERM)
 
-            assert await asyncio.to_thread(process.wait, 30) == 1, log.read_text()
+            assert await asyncio.to_thread(process.wait, 90) == 1, log.read_text()
         finally:
             process.kill()
             process.wait()
