@@ -47,7 +47,11 @@ class Launcher:
     def output(self) -> str:
         return "\n".join(self.lines)
 
-    def expect(self, pattern: str, seconds: float = 30) -> None:
+    def expect_start(self) -> None:
+        self.expect("Groundwork answers")
+        self.expect("worker_started")  # either may be the first
+
+    def expect(self, pattern: str, seconds: float = 90) -> None:
         found = wait_until(lambda: bool(re.search(pattern, self.output)), seconds)
         assert found, f"{pattern!r} is not in:\n{self.output}"
 
@@ -123,8 +127,7 @@ def run_beside(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[s
 
 def test_everything_answers_mails_arrive_and_sigterm_leaves_nothing_behind(checkout: Path, launch: Launch) -> None:
     dev = launch()
-    dev.expect("Groundwork answers")
-    dev.expect("worker_started")
+    dev.expect_start()
 
     assert dev.post("/auth/register", ADA) < 300
     dev.expect(rf"mail +\| To {ADA['email']}: ")
@@ -144,13 +147,13 @@ def test_it_starts_with_the_example_of_settings_as_it_is_and_with_each_empty_lin
     settings = checkout / ".env"
     settings.write_text(page)
     dev = launch()
-    dev.expect("worker_started")
+    dev.expect_start()
     assert dev.stop() == 0
     (checkout / ".env").write_text(re.sub(r"^# (APP_\w+=)$", r"\1", page, flags=re.MULTILINE), encoding="utf-8-sig")
 
     dev = launch(**dict.fromkeys(("APP_METRICS__HOST", "APP_DATABASE__URL", "APP_MAIL__URL"), ""))
 
-    dev.expect("worker_started")
+    dev.expect_start()
     settings.unlink()
 
 
@@ -166,8 +169,7 @@ def test_what_the_shell_exports_for_others_decides_nothing(checkout: Path, launc
 
     dev = launch(**exported)
 
-    dev.expect("worker_started")
-    dev.expect("Groundwork answers")
+    dev.expect_start()
     ask = [sys.executable, str(checkout / "scripts/dev.py"), "psql"]
     psql = subprocess.run(
         ask, input="SELECT current_database(), inet_server_addr();", env={**os.environ, **exported},
@@ -181,7 +183,7 @@ def test_while_it_runs_a_second_start_is_refused_and_other_commands_use_its_data
     checkout: Path, launch: Launch
 ) -> None:
     dev = launch()
-    dev.expect("worker_started")
+    dev.expect_start()
     second = launch()
 
     assert second.wait() == 1
@@ -208,7 +210,7 @@ def test_other_commands_say_so_when_nothing_runs(checkout: Path) -> None:
 
 def test_the_death_of_one_part_stops_all(checkout: Path, launch: Launch) -> None:
     dev = launch()
-    dev.expect("worker_started")
+    dev.expect_start()
     _launcher, *parts = json.loads((checkout / ".data/lock").read_text())
     os.kill(parts[-1][0], signal.SIGKILL)
 
@@ -221,13 +223,12 @@ def test_a_killed_launcher_loses_no_data_and_leaves_nothing_once_it_is_started_a
     checkout: Path, launch: Launch
 ) -> None:
     dev = launch()
-    dev.expect("worker_started")
+    dev.expect_start()
     dev.post("/auth/register", ADA)
     dev.stop(signal.SIGKILL)
 
     again = launch(port=dev.port)
-    again.expect("Groundwork answers")
-    again.expect("worker_started")
+    again.expect_start()
     assert again.post("/auth/register", ADA) == 409  # the account exists
     assert again.stop() == 0
 
@@ -256,15 +257,14 @@ def test_data_of_another_postgres_is_one_line_and_reset_starts_over(checkout: Pa
     assert "was written by PostgreSQL 17, this is 18" in refused.output
     assert "`make dev RESET=1`" in refused.output
     dev = launch("--reset")
-    dev.expect("worker_started")
+    dev.expect_start()
     assert dev.post("/auth/register", ADA) < 300
 
 
 def test_with_servers_of_your_own_nothing_embedded_is_started(checkout: Path, launch: Launch) -> None:
     with PostgresServer.temporary() as postgres, ValkeyServer.temporary() as valkey:
         dev = launch(APP_DATABASE__URL=postgres.url("postgres"), APP_REDIS__URL=valkey.url)
-        dev.expect("Groundwork answers")
-        dev.expect("worker_started")
+        dev.expect_start()
 
         assert not any("postgres" in process or "valkey-server" in process for process in processes_of(checkout))
         assert dev.stop() == 0
