@@ -77,7 +77,11 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def reader_environment(**more: str) -> dict[str, str]:
-    """The environment of a new terminal, with this checkout's uv on its path, and `more`."""
+    """The environment of a new terminal, with this checkout's uv on its path, and `more`.
+
+    uv compiles no bytecode in it: most of what a test installs is never imported.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     path = [folder for folder in os.environ["PATH"].split(os.pathsep) if not folder.startswith(str(ROOT))]
-    return inherited | {"PATH": os.pathsep.join([*path, str(ROOT / ".uv/bin")])} | more
+    own = {"PATH": os.pathsep.join([*path, str(ROOT / ".uv/bin")]), "UV_COMPILE_BYTECODE": "0"}
+    return inherited | own | more
