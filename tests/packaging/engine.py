@@ -1,4 +1,4 @@
-"""A Docker engine, where there is one: asked by its command-line programs, as a person asks it."""
+"""A Docker engine, if there is one, used through its command-line programs."""
 
 import shutil
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 QUICK = 10.0
-"""Seconds in which an engine that is there says so."""
+"""Seconds within which a running engine answers."""
 
 
 def run(*command: str | Path, env: Mapping[str, str] | None = None) -> str:

@@ -1,4 +1,4 @@
-"""What compose.yaml says fits what the programs do, and each container may do little and knows only its own secrets."""
+"""compose.yaml fits the programs, and each container has few rights and knows only its own secrets."""
 
 import os
 import re
@@ -26,7 +26,7 @@ IMAGES = {"app-api", "app-worker", "app-migrate"}
 
 
 def mounts(service: str) -> dict[str, str]:
-    """What is mounted where, without how."""
+    """Return the target of each mount by its source, without options."""
     return dict(volume.split(":")[:2] for volume in SERVICES[service].get("volumes", []))
 
 
@@ -119,7 +119,7 @@ def test_what_a_container_mounts_of_the_checkout_is_there(service: str) -> None:
 
 
 def made_readable(folder: Path) -> list[str | Path]:
-    """What the service `configuration` runs, for a folder of this machine."""
+    """Return the command of the service `configuration`, for a folder of this machine."""
     return [folder if word == "/deploy" else word for word in SERVICES["configuration"]["command"]]
 
 
@@ -139,7 +139,7 @@ def test_what_is_mounted_of_the_checkout_can_be_read_whatever_umask_it_was_clone
 
 
 def test_what_can_be_read_already_is_not_touched(tmp_path: Path) -> None:
-    """bigin/Scriptor PR #68, wodby/php #162: on a read-only disk, or for a root that owns nothing, it cannot be."""
+    """bigin/Scriptor PR #68, wodby/php #162: on a read-only disk, or for a root that owns nothing, chmod fails."""
     copy = shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
     for path in (copy, *copy.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
@@ -172,7 +172,7 @@ def test_what_is_built_is_told_the_version_and_revision_that_compose_is_given() 
     assert {(args["VERSION"], args["REVISION"]) for args in built} == {("1.2.3", "0123abc")}
 
 
-# The collector cannot be run by these tests: what would keep it from starting, or from hearing us, is looked for.
+# These tests cannot run the collector, so they look for settings that would keep it from starting or hearing us.
 COLLECTOR: dict[str, Any] = yaml.safe_load((ROOT / "deploy/otel-collector.yaml").read_text())  # Any: YAML
 
 

@@ -32,10 +32,10 @@ OURS = {
     "migrate": {"app_runtime", "app_db"},
 }
 BUDGET = {"api": 111, "worker": 105, "migrate": 64}
-"""Millions of bytes on top of the public Python image, uncompressed: what was measured, and a tenth."""
+"""Millions of bytes on top of the public Python image, uncompressed: the measured size and a tenth more."""
 BASE = "python:3.13-slim"
 
-pytestmark = pytest.mark.timeout(900)  # the first to build an image fetches what is in it
+pytestmark = pytest.mark.timeout(900)  # the first build of an image downloads its packages
 images = pytest.mark.parametrize("image", list(BUILDS))
 
 
@@ -173,7 +173,7 @@ def test_an_image_works_where_nothing_can_be_written(image: str, command: list[s
 
 @images
 def test_an_image_finds_its_code_whoever_sets_the_path_of_python(image: str) -> None:
-    """open-telemetry/opentelemetry-operator #1884: its value takes the place of the image's."""
+    """open-telemetry/opentelemetry-operator #1884: a PYTHONPATH from outside takes the place of the image's."""
     code = "import app_db, json, sitecustomize; print(json.dumps(sitecustomize.__file__))"
 
     found = docker("run", "--rm", "--env", "PYTHONPATH=/other", built(image), "python", "-c", code)
@@ -207,7 +207,7 @@ def test_the_image_is_built_by_the_same_uv_as_the_checkout() -> None:
 
 
 def test_no_file_of_the_clone_keeps_the_mode_that_it_was_cloned_with() -> None:
-    """After `umask 077` nobody but root could read it: what is copied is made readable before an image has it."""
+    """After `umask 077` only root could read the files: each stage that copies files makes them readable."""
     _, *stages = re.split(r"^FROM ", RECIPE, flags=re.MULTILINE)
     ours = [stage for stage in stages if re.search(r"^COPY (?!--from)(?!\S*requirements\.lock)", stage, re.MULTILINE)]
 

@@ -1,4 +1,4 @@
-"""What docs/how-to/operations.md says of building and of the first steps works as it stands, typed into a shell."""
+"""The commands of docs/how-to/operations.md for building and for the first steps work as they stand."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ HERE = f"blocks-{os.getpid()}"
 REGISTRY = {"registry.example.com": HERE}
 PATIENCE = 60.0
 
-pytestmark = pytest.mark.timeout(900)  # whoever builds an image first fetches what is in it
+pytestmark = pytest.mark.timeout(900)  # the first build of an image downloads its packages
 
 
 def type_block(beginning: str, folder: Path, replace: dict[str, str], **environment: str) -> None:

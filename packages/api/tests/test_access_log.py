@@ -1,4 +1,4 @@
-"""The one line that each request leaves in the log, and what its other lines say of it."""
+"""The one log line of each request, and the fields that tie other lines to it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 @pytest.fixture
 def lines() -> Iterator[Lines]:
-    """What is logged, with the ids that are bound."""
+    """The log events, with the ids that are bound."""
     with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logs:
         yield logs  # type: ignore[misc]  # its type promises less than a dict
 

@@ -23,7 +23,7 @@ def with_http(settings: ApiSettings, **changed: object) -> ApiSettings:
 
 
 class Room:
-    """A route that is entered, and left once the door is opened."""
+    """A route whose requests wait until the test sets `door`."""
 
     def __init__(self, app: FastAPI) -> None:
         self.door = asyncio.Event()
@@ -127,7 +127,7 @@ async def test_a_request_that_begins_late_is_given_up_before_the_end(api_setting
 
         late = await client.get("/room")
 
-        assert not patience.expired()  # or it was us who cut it off
+        assert not patience.expired()  # else this test cut it off
         room.door.set()
         assert (await early).status_code == 200
     assert_problem(late, 503, "timeout")

@@ -1,4 +1,4 @@
-"""Whatever is sent to whatever route, the answer is one that the route declares, and never a fault of ours."""
+"""For any input to any route, the answer is one that the route declares, and never a 500."""
 
 import json
 import os
@@ -29,12 +29,12 @@ WITH_BODY = sorted(
     (method, route.path_format) for route in ROUTES if route.body_field for method in route.methods or ()
 )
 BEFORE_ANY_ROUTE = {HTTPStatus.BAD_REQUEST, HTTPStatus.CONTENT_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE}
-"""What the guards in front of all routes answer."""
+"""The statuses of the guards in front of all routes."""
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 SIGNS_OUT = {("POST", "/auth/logout"), ("POST", "/auth/sessions/revoke-all"), ("DELETE", "/auth/me")}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 CONDITIONS = (b"Range", b"If-Range", b"If-None-Match", b"If-Modified-Since", b"Accept-Encoding", b"Content-Type")
-"""What servers of files look at."""
+"""The header fields that servers of files read."""
 OF_A_PAGE = {200, 206, 304, 404, 405, 416, 422, *BEFORE_ANY_ROUTE}
 BYTES: Any = {"errors": "surrogatepass"}  # half a surrogate pair becomes bytes that are no UTF-8
 
@@ -43,7 +43,7 @@ EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", FEW))
 many = settings(
     max_examples=EXAMPLES,
     deadline=None,
-    derandomize=EXAMPLES == FEW,  # in every run the same; many are new ones
+    derandomize=EXAMPLES == FEW,  # the few are the same in every run
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -59,7 +59,7 @@ conditions = st.text('bytes=0123456789-, */"GMTÿ', max_size=20).map(lambda text
 
 
 class Shapes:
-    """Strategies for what a description allows, and, with `junk`, for what only looks like it."""
+    """Strategies for values that a description allows, and, with `junk`, for values that only look like them."""
 
     def __init__(self, description: Json, *, known: Sequence[str]) -> None:
         self._schemas: Json = description["components"]["schemas"]
@@ -87,7 +87,7 @@ class Shapes:
 
 
 def plain(schema: Json) -> st.SearchStrategy[Any]:
-    """Return a strategy for what is neither a list nor an object."""
+    """Return a strategy for values that are neither lists nor objects."""
     by_name = {
         "string": texts,
         "integer": st.integers(schema.get("minimum"), schema.get("maximum")),
@@ -101,7 +101,7 @@ def plain(schema: Json) -> st.SearchStrategy[Any]:
 
 
 def segment(text: str) -> str:
-    """Return it as one of a path: an empty one, a dot or a slash would make it the path of another route."""
+    """Return a text as one segment of a path: an empty one, a dot or a slash would lead to another route."""
     return quote(text.replace("/", "").strip(".") or "-", safe="", **BYTES)
 
 
@@ -142,7 +142,7 @@ class Operation:
 
 @pytest.fixture(params=OPERATIONS, ids=" ".join)
 def operation(request: pytest.FixtureRequest, app: FastAPI, operator: SignedIn) -> Operation:
-    """Each one of the API."""
+    """Each operation of the API."""
     method, path = request.param
     description = app.openapi()
     known = (operator.account.email, PASSWORD, operator.tokens.refresh_token)

@@ -65,7 +65,7 @@ def secrets(tmp_path: Path) -> Path:
 
 
 def settings_of(secrets: Path) -> dict[str, str]:
-    """What has to be set besides, where the database is elsewhere; any file does as long as nobody connects."""
+    """The other settings for a remote database; any file will do as its CA, because nobody connects."""
     return {SECRETS_FILE: str(secrets), "APP_DATABASE__CA_PATH": str(secrets)}
 
 
@@ -347,7 +347,7 @@ async def test_the_roles_that_a_file_of_secrets_names_can_sign_in(
 
 @pytest.mark.parametrize("room", [0, 1100])
 def test_a_file_of_secrets_is_whole_or_not_there(tmp_path: Path, room: int) -> None:
-    """A disk that is full after the first file, or in it: half a file would be taken for done the next time."""
+    """The disk is full after the first file, or within it: the next run would take half a file for complete."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
     try:
@@ -360,7 +360,7 @@ def test_a_file_of_secrets_is_whole_or_not_there(tmp_path: Path, room: int) -> N
 
 
 def test_no_file_of_secrets_stays_without_the_other(tmp_path: Path) -> None:
-    """The second has a name that is too long: NAME_MAX is 255 (limits.h)."""
+    """The name of the second file is too long: NAME_MAX is 255 (limits.h)."""
     name = "s" * 250
 
     with pytest.raises(Misconfigured, match="File name too long"):

@@ -1,4 +1,4 @@
-"""Between a socket and a request: what a connection declines, refuses, hands on, and lets go."""
+"""HTTP/1.1 connections: offers that are ignored, requests that are refused, streams that fail, and their end."""
 
 import asyncio
 import gc
@@ -127,7 +127,7 @@ def test_an_offer_does_not_let_a_broken_body_through(port: int) -> None:
 
 @pytest.mark.parametrize("name", ["X-Harmless", "X-Request-ID", "Host", "Authorization", "Content-Type"])
 def test_trailer_fields_are_no_header_fields(port: int, name: str) -> None:
-    """RFC 9110, 6.5.1: whoever merges them lets a guard read one thing and a handler another."""
+    """RFC 9110, 6.5.1: a server that merges them lets a guard read one thing and a handler another."""
     head = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: mine\r\n" + JSON
     body = f"Transfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n{name}: trailer\r\n\r\n".encode()
 
@@ -164,7 +164,7 @@ ELSEWHERE = [
 
 @pytest.mark.parametrize(("target", "host"), ELSEWHERE)
 def test_a_target_for_another_host_is_refused(port: int, target: bytes, host: bytes) -> None:
-    """RFC 9112, 3.2.2: of the two the target counts. Whoever stands before us may have read the other one."""
+    """RFC 9112, 3.2.2: the target counts, not the Host field; a proxy in front may have read the other one."""
     answer = exchange(port, b"GET " + target + b" HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n")
 
     assert answer.startswith(b"HTTP/1.1 400 ")
@@ -243,7 +243,7 @@ def living() -> int:
 
 @pytest.mark.parametrize("request_", [b"", LAST.replace(b"Connection: close\r\n", b""), LAST[:-2]])
 def test_a_connection_that_was_reset_leaves_nothing_behind(port: int, request_: bytes) -> None:
-    """uvicorn 0.54 kept the timer of such a connection until it fired, and all that it knows with it."""
+    """uvicorn 0.54 kept the timer of such a connection until it fired, and with it all objects of the connection."""
     gc.collect()
     gc.disable()
     before = living()

@@ -1,4 +1,4 @@
-"""What a request says twice must agree: how long its body is and what it is, and which path it is for."""
+"""Statements that a request makes twice must agree: the length and the type of its body, and its path."""
 
 from urllib.parse import unquote
 
@@ -15,7 +15,7 @@ FORM = "application/x-www-form-urlencoded"
 
 
 async def test_a_body_that_is_said_to_be_two_things_is_refused(client: AsyncClient) -> None:
-    """RFC 9110, 5.3: such a field stands once; who reads the last of two reads a form here."""
+    """RFC 9110, 5.3: such a field stands once; a server that takes the last of two would read a form here."""
     twice = [(b"Content-Type", JSON.encode()), (b"Content-Type", FORM.encode())]
 
     response = await client.post("/auth/register", content=b"{}", headers=twice)
@@ -36,7 +36,7 @@ async def test_a_header_field_that_decides_is_there_once(client: AsyncClient, na
 
 @pytest.mark.parametrize("length", ["0", "1", "3"])
 async def test_a_body_of_another_length_than_announced_is_refused(client: AsyncClient, length: str) -> None:
-    """RFC 9112, 6.3: the rest would be the beginning of another request, for whoever believes the other length."""
+    """RFC 9112, 6.3: a server that believes the other length would take the rest for the beginning of a request."""
     headers = {"Content-Type": JSON, "Content-Length": length}
 
     response = await client.post("/auth/register", content=b"{}", headers=headers)

@@ -1,4 +1,4 @@
-"""Names of hosts and origins: what a setting may say, and what a request may."""
+"""Names of hosts and origins that settings and requests may have."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What no handler ever sees: bodies that are too large, and text and numbers that Postgres cannot hold."""
+"""Input that reaches no handler: bodies that are too large, and text and numbers that Postgres cannot hold."""
 
 import asyncio
 import json
@@ -73,7 +73,7 @@ OUT_OF_RANGE = {
     "inside": b"[[9223372036854775808]]",
 }
 
-# They pass the guard; it is for the schema to refuse them.
+# These pass the guard; the schema has to refuse them.
 STRICT_JSON = {
     "2^63-1": b'{"email": 9223372036854775807}',
     "-2^63": b'{"email": -9223372036854775808}',

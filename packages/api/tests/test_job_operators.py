@@ -1,4 +1,4 @@
-"""What operators look at and do under /jobs."""
+"""The routes of operators under /jobs."""
 
 from datetime import timedelta
 from typing import Any
@@ -231,7 +231,7 @@ async def test_a_queue_is_paused_and_resumed(client: AsyncClient, operator: Sign
 async def test_every_name_that_a_queue_may_have_can_be_said_in_a_path(
     client: AsyncClient, operator: SignedIn, database: Database, name: str
 ) -> None:
-    """What is written by one rule is read by the same: a name with a slash was never found."""
+    """Writing and reading follow one rule for names: before, a queue with a slash in its name was never found."""
     async with database.unit_of_work() as session:
         await enqueue(session, PruneSessions(), queue=name)
 

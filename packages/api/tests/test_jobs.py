@@ -297,7 +297,7 @@ async def test_a_list_of_jobs_is_free_of_their_results(
 
 
 async def set_state(database: Database, job_id: UUID, state: JobState) -> None:
-    """Leave the job as the ledger would."""
+    """Set the state of the job, and the times that the ledger would set with it."""
     final = state is JobState.COMPLETED
     values = {"state": state, "claim_at": None if final else func.now(), "finished_at": func.now() if final else None}
     async with database.unit_of_work() as session:

@@ -1,4 +1,4 @@
-"""/auth/me: who is asking, and their end."""
+"""/auth/me: reading and deleting one's own account."""
 
 from datetime import timedelta
 
@@ -106,7 +106,7 @@ async def test_the_address_of_a_deleted_account_may_register_anew(
 
 
 async def test_deleting_the_account_costs_four_queries(client: AsyncClient, signed_in: SignedIn, state: State) -> None:
-    with assert_queries(state["database"], max=4):  # the audit is one of them, and the job that takes away what is left
+    with assert_queries(state["database"], max=4):  # among them the audit, and the job that deletes the rest
         await client.delete("/auth/me", headers=signed_in.headers)
 
 

@@ -1,4 +1,4 @@
-"""What the API counts."""
+"""The metrics of the API."""
 
 import asyncio
 import json
@@ -199,7 +199,7 @@ async def test_the_api_shows_its_figures_on_a_port_of_their_own(api_settings: Ap
         async with open_client(create_app(settings)) as client:
             await client.get("/probe/live")
             (port,) = [event["port"] for event in logs if event["event"] == "telemetry_started"]
-            text = get(port, "/metrics")  # without `await`: the loop stands still, and is no part of this
+            text = get(port, "/metrics")  # without `await`: the answer does not need the loop
             health = json.loads(get(port, "/health"))
             public = await client.get("/metrics")
 

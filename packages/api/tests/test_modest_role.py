@@ -1,4 +1,4 @@
-"""The API with the role that it has in production: all that it does, it may."""
+"""The API with its role in production, which may do all that the API does."""
 
 from httpx2 import AsyncClient
 

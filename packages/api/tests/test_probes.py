@@ -57,7 +57,7 @@ async def behind_database_url(postgres_server_url: str, worker_id: str) -> str:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def stale_database_url(postgres_server_url: str, worker_id: str) -> str:
-    """A database whose server sorts otherwise by now, with one index that depends on it."""
+    """A database whose server has changed its sort order, with one index that depends on it."""
     name = f"app_{worker_id}_stale_test"
     url = await databases.recreate(postgres_server_url, name, template=databases.TEMPLATE)
     connection = await asyncpg.connect(DatabaseSettings.model_validate({"url": url}).direct_dsn)
@@ -147,7 +147,7 @@ async def test_a_process_that_is_to_stop_wants_no_more_requests(api_settings: Ap
 
 
 async def test_a_valkey_that_only_reads_is_degraded(api_settings: ApiSettings) -> None:
-    """A demoted one answers a PING (Valkey, "Replication"), and takes neither a hit of a throttle nor a delivery."""
+    """A demoted Valkey answers a PING (Valkey, "Replication"), but takes no hit of a throttle and no delivery."""
     with ValkeyServer.temporary() as server:
         redis = {"url": server.url, "timeout": 5}
         settings = ApiSettings.model_validate(api_settings.model_dump() | {"redis": redis})

@@ -1,4 +1,4 @@
-"""Every error is a problem document with an id to ask with, and never what was sent."""
+"""Every error is a problem document with a request id, and never repeats the input."""
 
 from typing import Annotated, Literal
 

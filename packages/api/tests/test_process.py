@@ -26,7 +26,7 @@ PASSWORD = "correct horse battery 42"
 
 
 class Process:
-    """A program of this package on a free port; what it prints is kept."""
+    """A program of this package on a free port; its output is kept."""
 
     def __init__(self, *arguments: str, env: dict[str, str], folder: Path) -> None:
         self.port = int(env["APP_HTTP__PORT"])
@@ -72,7 +72,7 @@ class Process:
         return self._popen.wait(PATIENCE)
 
     def end(self) -> None:
-        """Leave nothing behind, however the test went."""
+        """Kill the process, also after a failed test."""
         self._popen.kill()
         self._popen.wait()
 

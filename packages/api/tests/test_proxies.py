@@ -1,4 +1,4 @@
-"""Where a request comes from, and what is told to whoever asks too often."""
+"""The address of a client behind proxies, and the answer to a client that asks too often."""
 
 from dataclasses import asdict
 from ipaddress import ip_network
@@ -152,7 +152,7 @@ def test_production_trusts_some_proxies(api_settings: ApiSettings, networks: lis
 
 @pytest.fixture
 def echo(api_settings: ApiSettings) -> FastAPI:
-    """Return an application behind a proxy at 127.0.0.1 that says who asks it."""
+    """Return an application behind a proxy at 127.0.0.1 with a route that returns its client."""
     app = create_app(settings_with(api_settings, http={"trusted_proxies": ["127.0.0.0/8"]}))
 
     @app.get("/whoami")
@@ -219,7 +219,7 @@ async def test_a_proxy_that_names_its_clients_is_not_warned_of(echo: FastAPI) ->
 
 
 class UnixSocket:
-    """Middleware that makes requests come from where a Unix socket lets them come from."""
+    """Middleware that takes the address of the peer away, as a Unix socket has none."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -239,7 +239,7 @@ async def test_a_request_from_nowhere_has_no_address(echo: FastAPI) -> None:
 
 @pytest.fixture
 def strict_settings(api_settings: ApiSettings) -> ApiSettings:
-    """Allow one thing an hour; the pepper makes these counters a test's own."""
+    """Allow one registration an hour; the pepper separates the counters of this test."""
     auth = api_settings.auth.model_copy(update={"peppers": (new_key(),)})
     return settings_with(api_settings, auth=auth, throttle=ThrottleSettings(register_ip="1/h"))
 
@@ -250,7 +250,7 @@ def strict(strict_settings: ApiSettings) -> FastAPI:
 
 
 def strict_app(settings: ApiSettings) -> FastAPI:
-    """Return an application that allows one thing an hour, to do nothing."""
+    """Return an application with a route that does nothing and counts as a registration."""
     app = create_app(settings)
 
     @app.post("/nothing")

@@ -24,7 +24,7 @@ async def me_status(client: AsyncClient, access_token: str) -> int:
 
 @pytest.fixture
 def without_grace(api_settings: ApiSettings) -> ApiSettings:
-    """Settings under which a refresh token is used up the moment it was used; one connection must be enough."""
+    """Settings without a grace, so that a refresh token works once; one connection must be enough."""
     auth = api_settings.auth.model_copy(update={"refresh_grace": timedelta(0)})
     database = api_settings.database.model_copy(update={"pool_size": 1})
     return api_settings.model_copy(update={"auth": auth, "database": database})
@@ -67,7 +67,7 @@ async def test_reuse_over_http_ends_the_family(
         problem = assert_problem(reused, 400, "invalid_grant")
         assert problem["detail"] == "Refresh token already used"
         assert problem["error"] == "invalid_grant"
-        # What the error carried was written although its own transaction was rolled back.
+        # The error's aftermath was written although the transaction of the request was rolled back.
         newest = await refresh(client, successor["refresh_token"])
         assert assert_problem(newest, 400, "invalid_grant")["detail"] == "Refresh token not found"
         assert await me_status(client, successor["access_token"]) == 401

@@ -1,4 +1,4 @@
-"""What routes ask for by its type is opened once per process, and closed at its end."""
+"""Resources that routes ask for by type are opened once per process, and closed at its end."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated

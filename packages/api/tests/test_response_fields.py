@@ -1,4 +1,4 @@
-"""What answers carry is what the document says, and nothing that it does not say."""
+"""Responses carry the fields that the document declares, and no others."""
 
 import re
 from typing import Any

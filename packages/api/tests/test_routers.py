@@ -55,7 +55,7 @@ def test_what_hides_nothing_keeps_its_order() -> None:
 def test_a_router_within_a_router_counts() -> None:
     outer = APIRouter(prefix="/v1")
     outer.include_router(router_of("GET /{pet_id}", prefix="/pets"))
-    outer.add_api_websocket_route("/pets/live", lambda: None)  # of which nothing is asked by a method
+    outer.add_api_websocket_route("/pets/live", lambda: None)  # which has no methods
 
     assert ordered(outer=outer, fixed=router_of("GET /v1/pets/search")) == ["fixed", "outer"]
 

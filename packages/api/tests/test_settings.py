@@ -1,4 +1,4 @@
-"""What the API is given, and what it refuses; a refusal names the variable, never its value."""
+"""The settings that the API takes and refuses; a refusal names the variable, never its value."""
 
 import json
 from base64 import b64encode

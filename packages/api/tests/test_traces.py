@@ -1,4 +1,4 @@
-"""Traces in the API: one span for each request, named by its route, and nothing of what users typed."""
+"""Traces in the API: one span for each request, named by its route, without any text that users typed."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ type Tracing = Callable[[], AbstractAsyncContextManager[AsyncClient]]
 
 @pytest.fixture
 def spans() -> list[CollectedSpan]:
-    """What has been sent, once `tracing` has ended."""
+    """The spans that were sent, once `tracing` has ended."""
     return []
 
 

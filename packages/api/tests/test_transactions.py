@@ -1,4 +1,4 @@
-"""A reply that says yes is true, and a safe method cannot write."""
+"""A reply of success is sent only after the commit, and a safe method cannot write."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress

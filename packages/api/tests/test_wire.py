@@ -1,4 +1,4 @@
-"""What only a socket shows: connections that are kept and closed, and bodies that are never sent."""
+"""Behaviour that only a socket shows: connections that are kept and closed, and bodies that are never sent."""
 
 import asyncio
 import http.client
@@ -43,7 +43,7 @@ def port(api_settings: ApiSettings) -> Iterator[int]:
 
 @pytest.fixture
 def connection(port: int) -> Iterator[http.client.HTTPConnection]:
-    """One connection; it is not opened anew behind the test's back."""
+    """One connection, which never reconnects by itself."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     connection.connect()
     connection.auto_open = 0

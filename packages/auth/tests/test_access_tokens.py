@@ -1,4 +1,4 @@
-"""Access tokens that we issue: what they say, and which key says it."""
+"""The claims of the access tokens that we issue, and the key that signs them."""
 
 from datetime import UTC, datetime
 from typing import Any

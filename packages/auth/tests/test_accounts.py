@@ -1,4 +1,4 @@
-"""Changing an account, taking it along, and ending it."""
+"""Changing the password of an account, deleting the account, and disabling it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -53,19 +53,19 @@ async def ada(make_account: MakeAccount) -> Account:
 
 @pytest.fixture
 async def tokens(ada: Account, sign_in: SignIn) -> IssuedTokens:
-    """What Ada holds since she signed in just now."""
+    """Ada's tokens of a sign-in just now."""
     return await sign_in(ada)
 
 
 @pytest.fixture
 async def principal(tokens: IssuedTokens, recognise: Recognise) -> Principal:
-    """Who Ada is to us."""
+    """Ada's principal."""
     return await recognise(tokens.access_token)
 
 
 @pytest.fixture
 def change_password(auth: Auth, database: Database, principal: Principal) -> ChangePassword:
-    """Return a function by which Ada changes her password."""
+    """Return a function that changes Ada's password."""
 
     async def change(*, current: str = PASSWORD, new: str = NEW_PASSWORD) -> None:
         async with database.unit_of_work() as session:
@@ -78,7 +78,7 @@ def change_password(auth: Auth, database: Database, principal: Principal) -> Cha
 
 @pytest.fixture
 def delete_account(auth: Auth, database: Database, principal: Principal) -> DeleteAccount:
-    """Return a function by which Ada deletes her account."""
+    """Return a function that deletes Ada's account."""
 
     async def delete(*, signed_in_for: timedelta = timedelta(0)) -> None:
         async with database.unit_of_work() as session:

@@ -205,7 +205,7 @@ async def test_a_session_that_makes_room_is_audited(
 
 @pytest.fixture
 async def reused(make_account: MakeAccount, sign_in: SignIn, refresh: Refresh) -> tuple[Account, RefreshTokenUsed]:
-    """A refresh token that was used again after the grace, and the error of that."""
+    """The owner of a refresh token that was used again after the grace, and the error."""
     account, now = await make_account(), utcnow()
     token = (await sign_in(account)).refresh_token
     await refresh(token, now=now)
@@ -267,7 +267,7 @@ async def test_the_audit_of_a_reuse_says_how_old_the_successor_was(
     auth: Auth, database: Database, make_account: MakeAccount, sign_in: SignIn, audited: Audited,
     refreshes: int, late: int, told: int,
 ) -> None:  # fmt: skip
-    """A tab that slept through one refresh is told from a token that was stolen long ago (RFC 9700, 4.14.2)."""
+    """The audit tells a tab that missed one refresh from a token that was stolen long ago (RFC 9700, 4.14.2)."""
     now, first = utcnow(), await sign_in(await make_account())
     token = first.refresh_token
     for _ in range(refreshes):

@@ -1,4 +1,4 @@
-"""Being recognised by an access token, and signing out."""
+"""Authenticating by an access token, and signing out."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -36,7 +36,7 @@ async def sign_out(auth: Auth, database: Database, token: str) -> None:
 async def test_session_and_user_are_found_in_one_query(
     database: Database, signed_in: IssuedTokens, recognise: Recognise
 ) -> None:
-    await recognise(signed_in.access_token)  # a new connection asks the server a few things of its own
+    await recognise(signed_in.access_token)  # a new connection runs a few queries of its own
 
     with assert_queries(database, max=1):
         await recognise(signed_in.access_token)

@@ -1,4 +1,4 @@
-"""Registering says where no mail could be sent to the address: its own mail server cannot carry it."""
+"""Registration refuses an address to which our own mail server cannot send."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -20,7 +20,7 @@ type Register = Callable[[str], Awaitable[None]]
 
 @pytest.fixture(params=[True, False], ids=["with verification", "without"])
 def register(auth: Auth, database: Database, request: pytest.FixtureRequest) -> Register:
-    """Return a function by which a stranger registers."""
+    """Return a function that registers an account."""
     settings = auth.settings.model_copy(update={"verification": request.param})
 
     async def register(email: str) -> None:

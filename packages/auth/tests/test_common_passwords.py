@@ -1,4 +1,4 @@
-"""What is long and still easy to guess is no password."""
+"""A password that is long but easy to guess is refused."""
 
 import pytest
 from hypothesis import given

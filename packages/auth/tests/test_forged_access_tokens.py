@@ -32,7 +32,7 @@ def encoded(part: object) -> str:
 
 
 def signed(key: Key, header: object, claims: object, *, digest: str = "sha256") -> str:
-    """Sign whatever it is, where PyJWT would refuse to."""
+    """Sign any header and claims, also those that PyJWT would refuse."""
     content = f"{encoded(header)}.{encoded(claims)}"
     return f"{content}.{encoded(hmac.digest(key.key_bytes, content.encode(), digest))}"
 
@@ -50,7 +50,7 @@ def right_claims() -> dict[str, Any]:
 
 @pytest.fixture
 def forge(auth_settings: AuthSettings) -> Forge:
-    """Return a function that makes a token as we would, but for what it is told to change; it signs with our key."""
+    """Return a function that makes a token with our key; its arguments change the header or the claims."""
 
     def forge(*, header: dict[str, Any] | None = None, without: str = "", **claims: Any) -> str:
         claims = right_claims() | claims
@@ -139,7 +139,7 @@ def test_a_token_without_a_type_is_refused(auth: Auth, auth_settings: AuthSettin
     ids=str,
 )
 def test_a_token_that_would_live_longer_than_ours_is_refused(auth: Auth, forge: Forge, times: dict[str, float]) -> None:
-    """Whoever had our key for a moment (RFC 8725, 3.5; NIST SP 800-63B-4, 5.3: access tokens are short-lived)."""
+    """Somebody with our key might make one (RFC 8725, 3.5; NIST SP 800-63B-4, 5.3: access tokens are short-lived)."""
     now = math.floor(time.time())
 
     assert refused(auth.access_tokens, forge(**{name: now + seconds for name, seconds in times.items()}))

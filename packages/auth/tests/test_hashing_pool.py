@@ -1,4 +1,4 @@
-"""Hashing takes place beside the event loop, and only so much of it at once."""
+"""Hashing runs in threads beside the event loop, a limited number at once."""
 
 import asyncio
 import threading
@@ -23,7 +23,7 @@ async def test_the_event_loop_goes_on_while_a_password_is_hashed(auth_settings: 
 
 
 class Meeting(str):
-    """A stored hash that is compared with only once every thread has come to it."""
+    """A stored hash whose comparison waits until every thread has reached it."""
 
     __slots__ = ("barrier",)
     barrier: threading.Barrier

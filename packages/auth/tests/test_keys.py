@@ -1,4 +1,4 @@
-"""Rings of keys, as they are rotated and judged."""
+"""Rings of keys: how they are rotated and checked."""
 
 import base64
 from datetime import date

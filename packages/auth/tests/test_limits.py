@@ -1,4 +1,4 @@
-"""How limits are written, and which addresses are one place."""
+"""The syntax of limits, and the addresses that count as one."""
 
 import pytest
 from pydantic import ValidationError

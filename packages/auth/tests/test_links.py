@@ -1,4 +1,4 @@
-"""Links that are mailed: what they allow, how often, and what asking for one tells."""
+"""Mailed links: their effect, how often they work, and the answer to a request for one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -111,7 +111,7 @@ async def test_a_verification_link_that_is_opened_twice_is_done_once(
 
 
 async def all_wait(database: Database, count: int) -> None:
-    """Return when so many wait for a lock in this database."""
+    """Return when `count` sessions wait for a lock in this database."""
     query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     async with asyncio.timeout(90):
         while True:

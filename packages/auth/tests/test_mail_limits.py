@@ -1,4 +1,4 @@
-"""Strangers cannot have an address flooded with mail, and do not learn that they cannot."""
+"""Strangers cannot flood an address with mail, and do not learn of the limit."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -22,7 +22,7 @@ ADA, EVE = "ada@example.test", "eve@example.test"
 
 @pytest.fixture
 def limited(auth: Auth) -> Auth:
-    """Return an Auth with this limit as it is by default."""
+    """Return an Auth with the default limit of mails to an address."""
     settings = ThrottleSettings(forgot_ip="10000/s")
     return replace(auth, throttle=Throttle(settings, secret=b"of this test"))
 

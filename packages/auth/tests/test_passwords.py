@@ -1,4 +1,4 @@
-"""What is stored of a password, and what is compared with it."""
+"""The stored hash of a password, and the comparison with it."""
 
 import threading
 from collections.abc import Iterator

@@ -126,7 +126,7 @@ async def test_reuse_ends_the_family(
     newest = await refresh(signed_in.refresh_token, now=now)
     used_again = now + timedelta(seconds=11)
 
-    # As the edge does it: the request is rolled back, then the error writes what has to be kept in spite of that.
+    # As at the edge: the request is rolled back, then the error's aftermath is written in its own transaction.
     with pytest.raises(RefreshTokenUsed) as caught:
         await refresh(signed_in.refresh_token, now=used_again)
     async with database.unit_of_work() as session:

@@ -1,4 +1,4 @@
-"""Refresh tokens: one spelling each, derived from a key, and everything that is not believed."""
+"""Refresh tokens: one spelling each, derived from a key; every other text is refused."""
 
 import string
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""Making an account: one per address, and its welcome with it or not at all."""
+"""Registration: one account per address, in one transaction with its welcome mail."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
@@ -186,7 +186,7 @@ def verifying(auth_settings: AuthSettings, throttle_settings: ThrottleSettings) 
 
 @pytest.fixture
 def register(verifying: Auth, database: Database) -> Register:
-    """Return a function by which a stranger registers."""
+    """Return a function that registers an account."""
 
     async def register(email: str, password: str = PASSWORD) -> User | None:
         async with database.unit_of_work() as session:

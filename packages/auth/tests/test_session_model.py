@@ -1,7 +1,7 @@
-"""Whatever users do with their sessions, in whatever order: what is accepted is what a model of one page says.
+"""For all sequences of actions on login sessions, the services accept what a model of one page accepts.
 
-The model knows nothing of tokens, rows or transactions. Hypothesis plays it against the real services on a real
-database, and looks after each step at who is let in.
+The model knows nothing of tokens, rows or transactions. Hypothesis compares it with the real services on a real
+database, and checks after each step which sessions are let in.
 """
 
 import asyncio
@@ -57,10 +57,10 @@ MOMENT = timedelta(microseconds=1)
 PAUSES = st.sampled_from([timedelta(0)] * 4 + [GRACE - MOMENT] * 3 + [GRACE] + [IDLE - MOMENT] * 2 + [IDLE])
 INTERVALS = st.sampled_from([FRESH, FRESH + MOMENT, IDLE])
 type Use = tuple[timedelta, int, int]
-# After what pause a client comes with which token (the current one, or one or two before it), how many times at once.
+# The pause before a use, the token (the current one, or one or two before it), and the number of uses at once.
 USES = st.lists(st.tuples(PAUSES, st.sampled_from([0, 0, 1, 2]), st.integers(1, 2)), min_size=1, max_size=8)
 
-# Mostly one that lives, for what can happen to the others is soon told.
+# Mostly open ones, because little can happen to the others.
 ACCOUNTS = st.runner().flatmap(lambda model: st.sampled_from(model.open_accounts() * 4 + model.accounts))
 FAMILIES = st.runner().flatmap(lambda model: st.sampled_from(model.living() * 4 + model.families))
 
@@ -116,7 +116,7 @@ class World:
     runner: asyncio.Runner
 
     def attempt[T](self, work: Callable[[Session], Awaitable[T]], *, times: int = 1) -> list[T | AppError]:
-        """Do it so many times at once, each as the edge does: one transaction, and the aftermath in another."""
+        """Do the work `times` times at once, each as the edge does: one transaction, and the aftermath in another."""
 
         async def once() -> T | AppError:
             try:
@@ -297,11 +297,11 @@ class SessionModel(RuleBasedStateMachine):
         return [family for family in self.families if family.owner is account and not family.has_ended]
 
     def access_token(self, family: Family) -> str:
-        # Of this moment: how long an access token itself is good for is told by the clock, which nobody moves here.
+        # Issued at the real time: the model does not move the clock by which access tokens expire.
         return self.auth.access_tokens.issue(user_id=family.owner.id, session_id=family.id, now=utcnow())[0]
 
     def let_in(self, family: Family) -> Principal | None:
-        """Come with an access token of this session; None when that was rightly refused."""
+        """Authenticate with an access token of this session; None if it was rightly refused."""
         token = self.access_token(family)
         try:
             principal = self.world.runner.run(
@@ -322,7 +322,7 @@ class SessionModel(RuleBasedStateMachine):
         return lambda session: sessions.list_sessions(session, principal, now=self.now)
 
     def done[T](self, work: Callable[[Session], Awaitable[T]]) -> T:
-        """Do what nothing may refuse."""
+        """Do work that must not be refused."""
         (answer,) = self.world.attempt(work)
         assert not isinstance(answer, AppError)
         return answer
@@ -342,7 +342,7 @@ def end(families: Iterable[Family]) -> None:
 def world(
     database: Database, database_settings: DatabaseSettings, auth: Auth, auth_settings: AuthSettings
 ) -> Iterator[World]:
-    """Return the services in a loop of their own, because hypothesis calls the rules from none."""
+    """Return the services in a loop of their own, because hypothesis calls the rules outside any loop."""
     fewer = auth_settings.model_copy(update={"sessions_per_user": SESSIONS_PER_USER})
     with (
         asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner,
@@ -359,7 +359,7 @@ def test_sessions_do_what_their_model_says(world: World) -> None:
         max_examples=EXAMPLES,
         stateful_step_count=STEPS,
         deadline=None,
-        derandomize=EXAMPLES == FEW,  # in every run the same; many are new ones
+        derandomize=EXAMPLES == FEW,  # the few are the same in every run
         database=None,
         suppress_health_check=list(HealthCheck),
     )

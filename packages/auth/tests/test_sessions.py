@@ -1,4 +1,4 @@
-"""What a user sees of their login sessions, and how they end them."""
+"""How users list and end their login sessions."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -48,7 +48,7 @@ async def living(database: Database, account: Account) -> set[object]:
 
 
 async def until_it_waits(task: asyncio.Task[Any], session: Session) -> None:  # Any: its result does not matter
-    """Return when the task waits for a lock in this database, or has not had to."""
+    """Return when the task waits for a lock in this database, or is done."""
     waiting = text(
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     )

@@ -1,4 +1,4 @@
-"""What is counted, for whom, and what is given back: one process by itself."""
+"""The throttle of one process: the hits that it counts for addresses and accounts, and those that it gives back."""
 
 import asyncio
 

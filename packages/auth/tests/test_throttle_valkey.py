@@ -21,7 +21,7 @@ from app_runtime.valkey import ValkeySettings
 
 ADA = "ada@example.test"
 HOME, CAFE = Client("192.0.2.1"), Client("198.51.100.7")
-PATIENCE = timedelta(seconds=30)  # for a busy machine; tests of what does not answer have less
+PATIENCE = timedelta(seconds=30)  # for a busy machine; tests of silent servers have less
 
 
 @pytest.fixture
@@ -33,13 +33,13 @@ def valkey_server() -> Iterator[ValkeyServer]:
 
 @pytest.fixture
 def secret() -> bytes:
-    """Return what keeps the buckets of this test from those of others in the same Valkey."""
+    """Return a secret that separates the buckets of this test from others in the same Valkey."""
     return secrets.token_bytes(32)
 
 
 @asynccontextmanager
 async def processes(url: str, secret: bytes, *, count: int = 2, **limits: str) -> AsyncIterator[list[Throttle]]:
-    """Open the throttles of so many processes."""
+    """Open the throttles of `count` processes."""
     settings, valkey = ThrottleSettings(**limits), ValkeySettings.model_validate({"url": url, "timeout": PATIENCE})
     async with AsyncExitStack() as stack:
         opened = [open_throttle(settings, secret=secret, valkey=valkey) for _ in range(count)]
@@ -50,7 +50,7 @@ async def processes(url: str, secret: bytes, *, count: int = 2, **limits: str) -
 async def impatient(
     url: str, secret: bytes, *, pause: timedelta = timedelta(hours=1), **limits: str
 ) -> AsyncIterator[Throttle]:
-    """Open a throttle that waits for no answer for long."""
+    """Open a throttle that waits at most 0.5 s for an answer."""
     async with Redis.from_url(url) as valkey:
         shared = SharedWindows(valkey, timeout=timedelta(seconds=0.5), pause=pause)
         yield Throttle(ThrottleSettings(**limits), secret=secret, shared=shared)
@@ -58,7 +58,7 @@ async def impatient(
 
 @contextmanager
 def frozen(server: ValkeyServer) -> Iterator[None]:
-    """Let connections stay open and nothing be answered for as long as the block takes."""
+    """Freeze the server during the block: connections stay open and get no answer."""
     os.kill(server.pid, signal.SIGSTOP)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Each service that a stranger can call asks the throttle first: here one call is allowed, whatever comes of it."""
+"""Each service that a stranger can call asks the throttle first: here one call is allowed, successful or not."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -31,7 +31,7 @@ def strict(auth: Auth) -> Auth:
 
 
 async def is_throttled(auth: Auth, database: Database, call: Call) -> bool:
-    """Whether the call is refused before anything else is looked at."""
+    """Whether the throttle refuses the call."""
     try:
         with suppress(InvalidLink, InvalidCredentials):
             async with database.unit_of_work() as session:

@@ -1,4 +1,4 @@
-"""A stored hash that no password can match is not computed, is refused like a wrong password, and is told of."""
+"""A stored hash that no password can match is not compared, is refused like a wrong password, and is logged."""
 
 import time
 from contextlib import closing
@@ -114,7 +114,7 @@ async def test_changing_a_password_whose_hash_is_of_no_use_says_so_in_the_audit(
 async def test_new_peppers_that_meet_old_accounts_are_told_of(
     auth_settings: AuthSettings, database: Database, make_account: MakeAccount
 ) -> None:
-    """A right password is refused, and nobody could know why."""
+    """Without the log, nobody could know why a right password is refused."""
     ada = await make_account()
 
     with (

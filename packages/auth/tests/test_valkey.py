@@ -65,7 +65,7 @@ async def test_all_connections_to_a_demoted_valkey_are_left(
 
 
 async def test_a_write_is_made_where_the_address_leads_now(valkey_server: ValkeyServer) -> None:
-    """Once more on a new connection: the caller learns nothing of a fail-over that is over."""
+    """The write is repeated on a new connection, so that the caller does not notice a completed fail-over."""
     with ValkeyServer.temporary() as promoted:
         pool = LeavingPool.from_url(valkey_server.url, **once_more())
         async with operator_of(valkey_server) as operator, Redis.from_pool(pool) as client:

@@ -1,4 +1,4 @@
-"""Sliding windows in memory, against the plainest way to say the same."""
+"""Sliding windows in memory, compared with the plainest implementation."""
 
 from hypothesis import given
 from hypothesis import strategies as st

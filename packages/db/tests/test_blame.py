@@ -21,7 +21,7 @@ SOON = timedelta(milliseconds=200)
 
 
 def raised(sqlstate: str, message: str = "told", **fields: str) -> DBAPIError:
-    """What SQLAlchemy raises when Postgres answers this (protocol, "Error and Notice Message Fields")."""
+    """Return the error of SQLAlchemy for this answer of Postgres (protocol, "Error and Notice Message Fields")."""
     answer = {"S": "ERROR", "C": sqlstate, "M": message, **fields}
     cause = asyncpg.PostgresError.new(answer)
     return as_sqlalchemy(cause)

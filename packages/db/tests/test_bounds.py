@@ -1,4 +1,4 @@
-"""Every documented limit at its end, together with what adds to it, and beside jobs that are nowhere near.
+"""Every documented limit at its maximum, with the statements that add to it, and beside jobs far below it.
 
 Reported of others: a counter at the end of its type makes the statement that works on many rows fail for all of them
 (Oban #1024 on `attempt`, good_job #1351).

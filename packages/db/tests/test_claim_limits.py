@@ -1,4 +1,4 @@
-"""Limits and pauses of queues, what waits in Valkey, and how far back a claim looks."""
+"""Limits and pauses of queues, deliveries that wait in Valkey, and how far back a claim looks."""
 
 import asyncio
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Which jobs a claim returns, and what it counts."""
+"""The jobs that a claim returns, and its counts."""
 
 import asyncio
 from datetime import timedelta

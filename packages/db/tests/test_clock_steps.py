@@ -1,4 +1,4 @@
-"""What Postgres wrote while its clock was ahead goes on, and what somebody asked for stays.
+"""Rows that Postgres wrote while its clock was ahead go on, and times that a caller asked for stay.
 
 As in the project's own report: a cron whose last tick lies ahead stands still without a word.
 """
@@ -34,7 +34,7 @@ type Add = Callable[..., Awaitable[UUID]]
 
 @pytest.fixture
 def add(session: Session) -> Add:
-    """Return what writes a job as if the clock were a year ahead."""
+    """Return a function that writes a job as if the clock were a year ahead."""
 
     async def insert_job(state: JobState, **columns: Any) -> UUID:  # Any: columns of Job
         job_id = new_id()

@@ -1,4 +1,4 @@
-"""What every process counts of its database."""
+"""The metrics of the database that every process exports."""
 
 import asyncio
 from contextlib import AsyncExitStack

@@ -390,7 +390,7 @@ async def test_many_actions_at_once_do_not_wait_for_each_other(database: Databas
     assert (first, second) == (3, 1)
 
 
-# --- what a worker hears -------------------------------------------------------------------------------------------
+# --- cancellation requests that a worker sees ----------------------------------------------------------------------
 
 
 async def retry_dead(session: Session, make_job: MakeJob) -> None:

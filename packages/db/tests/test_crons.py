@@ -18,7 +18,7 @@ NAME = "sessions.prune"
 
 
 async def begin(database: Database, *names: str) -> datetime:
-    """Let the crons be seen for the first time, and return when that was."""
+    """Let a worker see the crons for the first time, and return that time."""
     async with database.sessions.begin() as session:
         assert await crons.last_ticks(session, names or [NAME]) == {}
         return await database_time(session)

@@ -1,4 +1,4 @@
-"""A server that cannot use its own files: a real one, whose file is in the way of nobody but itself."""
+"""A real server, for these tests only, that cannot use its own files."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,7 +30,7 @@ def opened(server: PostgresServer) -> DatabaseSettings:
 
 
 def overwrite(file: Path) -> None:
-    """Make the header of its first page nonsense, as a disk that forgets does."""
+    """Overwrite the header of the file's first page, as a failing disk does."""
     with file.open("r+b") as pages:
         pages.write(b"\xff" * 4096)
 

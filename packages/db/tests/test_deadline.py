@@ -1,4 +1,4 @@
-"""One deadline over all database work of a request: what counts, and what does not."""
+"""One deadline over all database work of a request, and the waits that do not count."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,12 +20,12 @@ MOST_OF_IT = 0.6
 
 
 async def read(database: Database, seconds: float) -> None:
-    """Database work whose statement takes so long."""
+    """Read with a statement that takes `seconds`."""
     await database.read_one(select(func.pg_sleep(seconds)), {})
 
 
 async def write(database: Database, seconds: float) -> None:
-    """Database work of the other kind."""
+    """Write with a statement that takes `seconds`."""
     async with database.unit_of_work() as session:
         await session.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": seconds})
 

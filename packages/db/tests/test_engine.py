@@ -1,4 +1,4 @@
-"""The two engines: what they refuse, how many connections they hold, and what they do with dead ones."""
+"""The two engines: their refusals, the number of their connections, and dead connections."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""What happens once a transaction with jobs has committed, and not before."""
+"""The effects of a commit of jobs, none of which come before it."""
 
 import pytest
 from sqlalchemy import text

@@ -1,4 +1,4 @@
-"""What is stored of a payload, and who can read it later."""
+"""The stored form of a payload, and the releases that can read it."""
 
 from datetime import date
 from typing import Any

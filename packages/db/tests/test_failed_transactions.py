@@ -1,4 +1,4 @@
-"""A transaction that has failed is not taken for one that was kept.
+"""A failed transaction is not taken for a committed one.
 
 PostgreSQL answers the COMMIT of a failed transaction with the tag ROLLBACK and no error ("COMMIT", Notes; protocol,
 "CommandComplete"). asyncpg and SQLAlchemy do not look at the tag.
@@ -33,7 +33,7 @@ FAILS = text("SELECT 1 / 0")
 
 
 class Block:
-    """What a random function does: writes a row, fails or does nothing, then its parts, in a savepoint or not."""
+    """A random function: it writes a row, fails or does nothing, then runs its parts, in a savepoint or not."""
 
     def __init__(self, fails: bool, is_saved: bool, parts: "list[Block]") -> None:
         self.fails, self.is_saved, self.parts = fails, is_saved, parts
@@ -55,7 +55,7 @@ async def swallow(session: Session, statement: str | None = None) -> None:
 
 
 class Run:
-    """Runs blocks, each of which catches what goes wrong in it, and knows what PostgreSQL should make of that."""
+    """Runs blocks, each of which catches its own errors, and knows which rows PostgreSQL should keep."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -70,7 +70,7 @@ class Run:
                 async with self.session.begin_nested():
                     await self._do(block)
                     if self.has_failed:
-                        raise LookupError  # as RELEASE would: whoever catches it is outside of the savepoint
+                        raise LookupError  # as RELEASE would fail: caught outside of the savepoint
             except LookupError:
                 self.has_failed, self.rows = False, before
         else:
@@ -146,11 +146,11 @@ async def test_a_commit_names_the_error_that_was_caught(database: Database) -> N
     with pytest.raises(TransactionFailed, match="UniqueViolationError: duplicate key") as failure:
         await commit_by_unit_of_work(database, work)
 
-    assert "(mail)" not in str(failure.value)  # what is stored is nobody's business who reads logs
+    assert "(mail)" not in str(failure.value)  # logs must not show stored values
 
 
 async def test_an_error_of_an_earlier_transaction_is_not_named(open_with: OpenWith) -> None:
-    async def past_sqlalchemy(session: Session) -> None:  # which could have told
+    async def past_sqlalchemy(session: Session) -> None:  # which would have noted the error
         driver: Any = (await (await session.connection()).get_raw_connection()).driver_connection
         await session.execute(MAIL)
         with pytest.raises(asyncpg.DivisionByZeroError):
@@ -218,7 +218,7 @@ async def test_an_outage_that_was_caught_at_a_flush_is_one(open_with: OpenWith, 
             await own.flush()
         await own.execute(text("SELECT 1"))
 
-    await session.execute(MAIL)  # not committed yet: who inserts the same waits
+    await session.execute(MAIL)  # not committed yet: another insert of it waits
     async with open_with(lock_timeout=timedelta(milliseconds=50)) as second:
         with pytest.raises(DatabaseUnavailable):
             await commit_by_unit_of_work(second, work)

@@ -1,4 +1,4 @@
-"""Several hosts in one URL: how they are named, and which of them a connection leads to."""
+"""Several hosts in one URL: how the URL names them, and which of them a connection leads to."""
 
 import asyncio
 import socket
@@ -28,21 +28,21 @@ BOTH = "?host=127.0.0.1%2Clocalhost&port=5433%2C5434&sslmode=disable&target_sess
 
 @pytest.fixture
 def here(database_settings: DatabaseSettings) -> Place:
-    """Where Postgres listens."""
+    """The address of Postgres."""
     url = database_settings.sqlalchemy_url
     return url.host or "", url.port or 5432
 
 
 @pytest.fixture
 def silent() -> Iterator[Place]:
-    """Where connections are taken and nobody speaks, as on a host that has vanished."""
+    """An address that takes connections and never answers, as a host that has vanished."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()
 
 
 @pytest.fixture
 def refusing() -> Iterator[Place]:
-    """Where nobody listens."""
+    """An address on which nothing listens."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield held.getsockname()
@@ -67,7 +67,7 @@ def hosts_of(settings: DatabaseSettings, *places: Place, timeout: timedelta, **d
 async def several(
     database: Database, database_settings: DatabaseSettings, refusing: Place, here: Place
 ) -> AsyncIterator[Database]:
-    """The test's database, at the second of the two places that are named."""
+    """The test's database, at the second of two hosts in the URL."""
     settings = DatabaseSettings.model_validate({"url": url_of(database_settings, refusing, here)})
     async with open_database(settings, name="several") as opened:
         yield opened
@@ -185,7 +185,7 @@ async def test_a_standby_that_is_gone_is_waited_for_once(database_settings: Data
 async def test_what_the_shell_has_for_other_programs_leads_nowhere_else(
     database_settings: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """asyncpg asks these where a URL says nothing (connect_utils.py of 0.32)."""
+    """asyncpg reads these variables for each part that a URL leaves out (connect_utils.py of 0.32)."""
     exported = {"PGTARGETSESSIONATTRS": "standby", "PGPORT": "1", "PGSSLMODE": "require", "PGSERVICE": "prod"}
     for name, value in exported.items():
         monkeypatch.setenv(name, value)
@@ -229,7 +229,7 @@ async def test_a_server_that_only_reads_is_left(database: Database, database_set
 async def test_reads_leave_a_server_that_only_reads_with_the_writes(
     database: Database, database_settings: DatabaseSettings
 ) -> None:
-    """A read never learns that it is answered by a standby: a session that was ended would live on (gpustack #6105)."""
+    """A read cannot tell that a standby answers it: there an ended session would live on (gpustack #6105)."""
     settings = database_settings.model_copy(update={"pool_size": 1, "read_pool_size": 1})
     async with open_database(settings, name="second") as second:
         async with second.unit_of_work(read_only=True) as session:

@@ -1,4 +1,4 @@
-"""The ledger as tests of jobs look at it and move it on."""
+"""The functions with which tests of jobs read the ledger and move it on."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID

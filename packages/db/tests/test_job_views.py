@@ -1,4 +1,4 @@
-"""Jobs, queues and workers as operators look at them."""
+"""Jobs, queues and workers as operators see them."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta

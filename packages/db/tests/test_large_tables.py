@@ -24,7 +24,7 @@ from app_db.testing.queries import assert_queries
 from app_db.types import new_id
 
 ROWS = 60_000
-# Where a walk ended is read from the index, which leads to the rows here: nobody has vacuumed them.
+# The end of a walk is read from the index, which also fetches rows here: nobody has vacuumed them.
 ALL_INDEXED = 2 * GLANCE + 4 * FEW
 OWNER = new_id()
 
@@ -58,7 +58,7 @@ async def patient(database_settings: DatabaseSettings) -> AsyncIterator[Database
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def large(patient: Database) -> AsyncIterator[Session]:
-    """A session whose transaction has a table of many jobs, which nobody else ever sees."""
+    """A session whose open transaction has a table of many jobs, which no other session ever sees."""
     async with patient.sessions() as session:
         await session.execute(SEED, {"rows": ROWS, "owner": OWNER})
         await session.execute(text("ANALYZE jobs"))
@@ -73,7 +73,7 @@ def filters() -> Iterator[JobFilter]:
 
 
 async def matching(session: Session, job_filter: JobFilter) -> list[str]:
-    """Return what matches by asking each row."""
+    """Return the jobs that match, by a query without the repository."""
     given = {Job.state: job_filter.state, Job.kind: job_filter.kind, Job.queue: job_filter.queue}
     conditions: list[ColumnElement[bool]] = [column == value for column, value in given.items() if value is not None]
     if job_filter.owner_id is not None:
@@ -83,7 +83,7 @@ async def matching(session: Session, job_filter: JobFilter) -> list[str]:
 
 
 async def pages(session: Session, job_filter: JobFilter, *, limit: int, most: int) -> tuple[list[str], bool]:
-    """Return the jobs of the first pages, at least `most`, and whether that is all there is."""
+    """Return the jobs of the first pages, at least `most`, and whether those are all."""
     found: list[str] = []
     after: Cursor | None = None
     while len(found) < most:

@@ -1,4 +1,4 @@
-"""Who leads a queue."""
+"""Which process leads a queue."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ TIMEOUT = timedelta(seconds=5)
 
 
 class Leader:
-    """What a worker process does for its queues; `notified` counts."""
+    """Tries to lead queues as a worker process does; `notified` counts notifications."""
 
     def __init__(self, dsn: str, *queues: str, **options: timedelta) -> None:
         self.notified = 0
@@ -42,7 +42,7 @@ class Leader:
 
 @pytest.fixture
 async def lead(database: Database) -> AsyncIterator[Callable[..., Leader]]:
-    """Let a process try to lead queues until the end of the test."""
+    """Return a function that starts a leader, which tries to lead queues until the end of the test."""
     leaders: list[Leader] = []
 
     def start(*queues: str, dsn: str = database.settings.direct_dsn, **limits: timedelta) -> Leader:
@@ -165,7 +165,7 @@ async def test_a_frozen_server_ends_leadership(database: Database, lead: Lead, u
 
 
 async def test_who_lost_a_silent_connection_leads_again_at_once(database: Database, lead: Lead, until: Until) -> None:
-    """The server holds its locks until it hangs up, so nobody would lead meanwhile."""
+    """The server keeps the locks of the old session until it hangs up, so nobody would lead meanwhile."""
     url = make_url(database.settings.direct_dsn)
     async with Network(url.host or "", url.port or 5432).open() as network:
         dsn = url.set(host="127.0.0.1", port=network.port).render_as_string(hide_password=False)
@@ -185,7 +185,7 @@ async def test_who_lost_a_silent_connection_leads_again_at_once(database: Databa
 async def test_a_session_with_the_number_of_the_last_one_is_not_ended(
     database: Database, lead: Lead, until: Until
 ) -> None:
-    """After a fail-over that number is another session's, on the server that leads now."""
+    """After a fail-over the old pid is another session's, on the new primary."""
     async with database.sessions() as session:
         pid = (await session.scalars(text("SELECT pg_backend_pid()"))).one()
         leader = lead("default")

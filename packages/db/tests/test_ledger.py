@@ -1,4 +1,4 @@
-"""Who holds a job: starts, ends and fences."""
+"""Which delivery holds a job: starts, ends and fences."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -323,7 +323,7 @@ async def test_who_waits_too_long_while_it_holds_a_job_loses_its_transaction(
 async def test_who_holds_a_job_has_as_long_as_it_may_take_from_then_on(session: Session, make_job: MakeJob) -> None:
     await make_job()
     delivery = await executing(session)
-    await session.execute(text("SET LOCAL transaction_timeout = '700ms'"))  # as of a connection for shorter ones
+    await session.execute(text("SET LOCAL transaction_timeout = '700ms'"))  # as on a connection for shorter jobs
 
     await ledger.lock(session, delivery, idle=IDLE, total=TOTAL)
 

@@ -1,4 +1,4 @@
-"""What is left for the next lock of a try."""
+"""The time that is left for the next lock of a try."""
 
 import time
 

@@ -21,7 +21,7 @@ TIMEOUT = timedelta(seconds=5)
 
 
 class Listener:
-    """Hears what is said on the channel."""
+    """Collects the notifications on the channel."""
 
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         self.connection = connection
@@ -40,7 +40,7 @@ class Listener:
 
 
 class SlowLink:
-    """A way to Postgres that holds the answer to NOTIFY back."""
+    """A proxy in front of Postgres that holds back the answer to NOTIFY."""
 
     def __init__(self, url: URL) -> None:
         self.url = url

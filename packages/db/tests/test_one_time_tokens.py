@@ -1,4 +1,4 @@
-"""What was mailed and not used yet, and what using it changes about its user."""
+"""Tokens that were mailed and not used yet, and the changes to their user when they are used."""
 
 import asyncio
 from datetime import timedelta

@@ -56,7 +56,7 @@ async def rebuilding(database: Database, index: str) -> AsyncIterator[None]:
 
 
 async def race(turn: Callable[[int], Awaitable[object]]) -> int:
-    """Let several do the same thing at the same time, thing after thing, for a while; return how many were done."""
+    """Let RACERS do each turn at the same time, turn after turn, for SECONDS; return the number of turns."""
     until, number = time.monotonic() + SECONDS, 0
     while time.monotonic() < until:
         number += 1
@@ -102,7 +102,7 @@ async def test_an_index_of_another_constraint_is_not_taken_for_a_twin(session: S
 
 
 async def test_a_violation_of_an_index_that_is_rebuilt_is_nobodys_fault(session: Session, database: Database) -> None:
-    """Whoever does not name it is told to come back: afterwards it is a violation of its constraint, or none."""
+    """A caller that does not name the constraint is told to try again: then the write violates it, or succeeds."""
     twin = text("CREATE UNIQUE INDEX pk_job_queues_ccnew ON job_queues ((paused_at IS NULL))")
     await session.execute(twin)
     await session.commit()

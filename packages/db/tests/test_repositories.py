@@ -1,4 +1,4 @@
-"""Accounts, jobs and the schema, as they are asked for."""
+"""The repositories of accounts, jobs and the schema."""
 
 import asyncio
 from types import ModuleType

@@ -1,4 +1,4 @@
-"""The roles of the database: what the applications may do in it, and what they refuse to be able to do."""
+"""The roles of the database: the rights of the applications, and the rights with which they refuse to start."""
 
 from dataclasses import replace
 

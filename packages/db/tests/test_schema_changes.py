@@ -58,7 +58,7 @@ async def by_autocommit(database: Database, statement: str) -> Any:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def one(database: Database, open_with: OpenWith) -> AsyncIterator[Database]:
-    """The test's database by one connection of each engine, with a table of its own."""
+    """The test's database through one connection of each engine, with an extra table."""
     async with _things(database), open_with(pool_size=1, read_pool_size=1) as second:
         yield second
 
@@ -74,7 +74,7 @@ async def _things(database: Database) -> AsyncIterator[None]:
 
 
 async def change(database: Database, statements: str) -> None:
-    """Do what a migration does, on a connection of its own."""
+    """Change the schema as a migration does, on its own connection."""
     async with database.engine.begin() as connection:
         for statement in statements.split("; "):
             await connection.execute(text(statement))

@@ -1,7 +1,7 @@
-"""What Postgres makes of a row is there once it was written: no attribute has to be loaded afterwards.
+"""Values that Postgres makes are in the object once the row was written: no attribute has to be loaded afterwards.
 
-SQLAlchemy expires what the server makes in an UPDATE unless the mapper has `eager_defaults` ("Preventing Implicit IO
-when Using AsyncSession", 2.1); reading it then is a MissingGreenlet, and was a 500.
+SQLAlchemy expires such values after an UPDATE unless the mapper has `eager_defaults` ("Preventing Implicit IO when
+Using AsyncSession", 2.1); reading one then is a MissingGreenlet, and was a 500.
 """
 
 from collections.abc import AsyncIterator

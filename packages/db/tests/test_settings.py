@@ -1,4 +1,4 @@
-"""Which URL goes where."""
+"""The URLs of the database: their drivers, the direct one, and refusals that do not show the URL."""
 
 import pytest
 from pydantic import ValidationError

@@ -30,7 +30,7 @@ NEVER = timedelta(hours=1)
 ONE = text("SELECT 1")
 SIZE = 4
 PING = 2.0
-"""Seconds that a wait in vain takes; whatever takes as long has met a second silent connection."""
+"""Seconds of a vain wait; a later request that takes as long has met a second silent connection."""
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -42,7 +42,7 @@ async def network(database: Database) -> AsyncIterator[Network]:
 
 @asynccontextmanager
 async def over(network: Network, database: Database, **changes: Any) -> AsyncIterator[Database]:
-    """Open the database by way of the network, with so many connections of each kind in use once."""
+    """Open the database over the network, and use SIZE connections of each engine once."""
     url = database.settings.sqlalchemy_url.set(host="127.0.0.1", port=network.port)
     given = {"url": url.render_as_string(hide_password=False), "pool_size": SIZE, "read_pool_size": SIZE}
     given |= {"request_timeout": 30, "connect_timeout": 20, "pool_timeout": 20}  # for a busy machine
@@ -65,7 +65,7 @@ async def use_all(database: Database, *, read_only: bool) -> None:
 
 
 async def seconds_of_each(database: Database, *, read_only: bool) -> list[float]:
-    """Use each connection of a pool, one after the other; one that is given back would be used again before others."""
+    """Use each connection of a pool, one after the other, and hold it: a free one would be used again before others."""
     took = []
     async with AsyncExitStack() as held:
         for _ in range(SIZE):
@@ -98,7 +98,7 @@ async def test_one_silent_connection_condemns_the_others(network: Network, datab
 async def test_a_connection_that_falls_silent_is_left_with_all_others(
     network: Network, database: Database, read_only: bool
 ) -> None:
-    """It was in use a moment ago, so it is not asked before; the statement pays, and no other one does."""
+    """A connection that was used a moment ago is not pinged first: one statement fails, and no other does."""
     async with over(network, database, ping_after_idle=NEVER, command_timeout=PING) as opened:
         network.forget()
 
@@ -167,7 +167,7 @@ async def test_a_socket_of_this_machine_is_no_network(network: Network, database
 
 
 async def test_silent_hosts_share_one_time_out(database: Database) -> None:
-    """Else three of them take longer than whoever waits has, and the one behind them is never reached."""
+    """Otherwise three silent hosts would use up the caller's time, and the host after them would never be reached."""
     url = database.settings.sqlalchemy_url
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]

@@ -1,4 +1,4 @@
-"""A database or a role that has other defaults than ours: `ALTER DATABASE … SET`, a schema named like the role.
+"""A database or a role with other defaults than ours: `ALTER DATABASE … SET`, a schema named like the role.
 
 PostgreSQL 18, 19.1.3: such settings hold for each new session; what a client asks for as it connects comes first.
 """

@@ -54,7 +54,7 @@ async def test_the_database_is_one_that_may_be_emptied(database: Database) -> No
 def test_a_second_run_on_the_same_server_says_who_has_it(
     options: tuple[str, ...], tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
-    """Their databases and roles have the same names: the second would drop those of the first."""
+    """Two runs would use the same names of databases and roles: the second would drop those of the first."""
     (tmp_path / "test_it.py").write_text("def test_it(database):\n    pass\n")
     root = pytestconfig.rootpath
     command: list[str | Path] = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options,

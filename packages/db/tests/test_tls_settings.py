@@ -1,4 +1,4 @@
-"""Where TLS is asked for; tests/e2e/test_tls.py shows that it is."""
+"""The connections that ask for TLS; tests/e2e/test_tls.py shows that they use it."""
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path

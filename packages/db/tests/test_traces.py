@@ -1,4 +1,4 @@
-"""Traces: what a span is made of, what is in none, and what becomes of them when nobody takes them."""
+"""Traces: the content of spans, values that no span holds, and spans that no collector takes."""
 
 import asyncio
 import subprocess
@@ -40,7 +40,7 @@ type Tracing = Callable[..., AbstractAsyncContextManager[Traced]]
 
 
 class Traced:
-    """A process that traces, and what it sends."""
+    """A process that traces, and the spans that it sends."""
 
     def __init__(self, traces: DatabaseTraces, database: Database) -> None:
         self.database = database

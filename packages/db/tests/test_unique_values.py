@@ -63,7 +63,7 @@ class Inner(BaseModel):
 
 
 class Peculiar(BaseModel):
-    """Equal in a way of its own."""
+    """Compares names without regard to case."""
 
     name: str
 
@@ -161,14 +161,14 @@ def test_a_value_whose_equality_is_not_known_is_refused(value: Any) -> None:
 
 
 class Import(JobPayload):
-    """As a release has it."""
+    """The payload in one release."""
 
     kind = "test.import"
     source: str
 
 
 class LaterImport(JobPayload):
-    """As the next one has it: with a field more."""
+    """The payload in the next release: with more fields."""
 
     kind = "test.import"
     source: str
@@ -177,7 +177,7 @@ class LaterImport(JobPayload):
 
 
 class StrictImport(JobPayload):
-    """As another release has it: with another default."""
+    """The payload in another release: with another default."""
 
     kind = "test.import"
     source: str

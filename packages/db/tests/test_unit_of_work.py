@@ -1,4 +1,4 @@
-"""What a unit of work keeps, and which of its failures are the database's."""
+"""The writes that a unit of work keeps, and its failures that are the database's."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -94,7 +94,7 @@ async def test_a_refused_connection_is_an_outage(refusing_url: str) -> None:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def refusing(database: Database, database_settings: DatabaseSettings) -> AsyncIterator[OpenAs]:
-    """Open the test's database as a role of which it is said what it may not."""
+    """Return a function that opens the test's database as a role with the given restriction."""
     name, opened = f"r{new_id().hex}", []
 
     async def run_as_owner(statement: str) -> None:
@@ -129,7 +129,7 @@ async def refusing(database: Database, database_settings: DatabaseSettings) -> A
 async def test_a_role_that_is_refused_is_an_outage(
     refusing: OpenAs, statement: str, password: str, reason: str
 ) -> None:
-    """PostgreSQL: 28P01, 28000, 53300; nothing was asked yet, so it is no fault of what would have been."""
+    """PostgreSQL: 28P01, 28000, 53300; no statement was sent yet, so no statement is at fault."""
     refused = await refusing(statement, password=password)
 
     with pytest.raises(DatabaseUnavailable) as outage:
@@ -142,7 +142,7 @@ async def test_a_role_that_is_refused_is_an_outage(
 
 
 async def test_a_setting_that_the_server_does_not_take_is_an_outage(database_settings: DatabaseSettings) -> None:
-    """PostgreSQL: 22023, of what the connection asks for when it is made (PgBouncer says 08P01)."""
+    """PostgreSQL refuses a parameter of a new connection with 22023 (PgBouncer with 08P01)."""
     too_long = database_settings.model_copy(update={"statement_timeout": timedelta(days=100)})
     async with open_database(too_long, name="test") as second:
         with pytest.raises(DatabaseUnavailable) as outage:

@@ -1,4 +1,4 @@
-"""A worker's signs of life."""
+"""The heartbeats of a worker."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Features are found by their folders, and one that does not fit is named with what to do."""
+"""Features are found by their folders; for one that does not fit, the error names the folder and the cure."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def test_modules_are_found_in_the_order_of_their_folders(make_features: MakeFeat
 
 
 def test_what_is_left_of_a_removed_feature_is_none(make_features: MakeFeatures) -> None:
-    """Git leaves folders with what Python has compiled; and nobody imports `__pycache__` or `.idea`."""
+    """Git leaves folders of compiled files behind; `__pycache__` and `.idea` are no features."""
     package = make_features(
         {"pets/__pycache__/models.pyc": "", "__pycache__/x.pyc": "", ".idea/x": "", "_old/x.py": ""}
     )

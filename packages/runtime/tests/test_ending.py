@@ -1,4 +1,4 @@
-"""A process ends in its time, whatever its threads do."""
+"""A process ends in time, even if its threads do not."""
 
 import subprocess
 import sys

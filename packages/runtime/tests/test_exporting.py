@@ -1,4 +1,4 @@
-"""For how long a process shows its figures, and where."""
+"""How long a process serves its metrics, and at which address."""
 
 import asyncio
 import socket
@@ -19,7 +19,7 @@ WELL = Health({})
 
 @asynccontextmanager
 async def exported(**settings: Any) -> AsyncIterator[tuple[str, int]]:
-    """Yield where a process listens."""
+    """Yield the address on which a process listens."""
     with capture_logs() as logs:
         async with exporting(MetricsSettings(enabled=True, **settings), CollectorRegistry(), lambda: WELL):
             (where,) = [(event["host"], event["port"]) for event in logs if event["event"] == "telemetry_started"]
@@ -37,7 +37,7 @@ def get(host: str, port: int, path: str = "/metrics") -> str:
 
 async def test_a_start_is_counted() -> None:
     async with exported(port=0) as where:
-        metrics = get(*where)  # without `await`: the loop stands still, and is no part of this
+        metrics = get(*where)  # without `await`: the answer does not need the loop
 
     assert "app_started_total 1.0" in metrics
     assert "app_stopped_total 0.0" in metrics

@@ -1,4 +1,4 @@
-"""Whether the event loop of a process turns, and whether it has descriptors left."""
+"""Whether the event loop of a process runs, and whether the process has file descriptors left."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from app_runtime.telemetry.lag import LoopLag
 
 @pytest.fixture
 def no_descriptors() -> Iterator[None]:
-    """Leave this process none for a moment."""
+    """Leave this process no file descriptors for a moment."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.open(os.devnull, os.O_RDONLY)
     os.close(lowest)

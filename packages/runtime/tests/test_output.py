@@ -1,4 +1,4 @@
-"""What commands print where nobody reads it, or the disk is full."""
+"""The output of commands when nobody reads it, or when the disk is full."""
 
 import os
 import select
@@ -36,7 +36,7 @@ def test_a_command_whose_answer_cannot_be_written_says_so(monkeypatch: pytest.Mo
 def test_a_command_whose_answer_nobody_reads_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    until_all_have_gone = select.poll()  # a process that another thread forked just now has its end until its exec
+    until_all_have_gone = select.poll()  # a child that another thread has just forked has a copy until its exec
     until_all_have_gone.register(writer, 0)
     assert until_all_have_gone.poll(30_000) == [(writer, select.POLLERR)]
 

@@ -1,4 +1,4 @@
-"""What features open once per process, and the settings that they read."""
+"""Resources that features open once per process, and the settings that features read."""
 
 import pytest
 from pydantic import BaseModel
@@ -41,7 +41,7 @@ async def groomers() -> AsyncIterator[Groomer]:
 
 
 class Settings(BaseModel, frozen=True):
-    """Of an application."""
+    """The settings of an application."""
 
     port: int = 8000
 
@@ -95,7 +95,7 @@ MORE = "\nasync def more() -> AsyncIterator[int]:\n    yield 1"
         (VET.format("a: int, b: int", "AsyncIterator[Vet]"), "resources takes nothing, or `settings`"),
         (OWN + VET.format("settings: Own", "AsyncIterator[Vet]"), "resources takes nothing, or `settings`"),
         (VET.format("", "AsyncIterator[int]") + MORE, "there is a int of .*pets/resources.py"),
-        # woltapp/magic-di #5: what is imported for type checkers alone.
+        # woltapp/magic-di #5: names that are imported for type checkers alone.
         (VET.format("", "'AsyncIterator[Dog]'"), "resources: name 'Dog' is not defined: import it at run time too"),
     ],
 )

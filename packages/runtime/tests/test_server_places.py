@@ -1,4 +1,4 @@
-"""A checkout that is copied, moved, emptied, or has an odd name: its servers have its state and no other."""
+"""A checkout that is copied, moved, emptied, or has an odd name: its servers use its own state only."""
 
 import os
 import pwd
@@ -20,7 +20,7 @@ ODD = 'it\'s a "quoted" \\folder ${HOME} $(id) %s ü\t'
 
 
 class Apart(PostgresServer):
-    """Data that lies apart from its folder, as root's does, whoever runs the tests; and no server that takes time."""
+    """A server whose data is outside its folder, as root's is, for any user; it starts no Postgres."""
 
     @classmethod
     def _placed(cls, folder: Path) -> Path:

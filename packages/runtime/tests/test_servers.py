@@ -55,7 +55,7 @@ def postgres(tmp_path: Path) -> Iterator[PostgresServer]:
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[PostgresServer]:
-    """One for the tests that only ask."""
+    """One server for the tests that only read."""
     with PostgresServer.temporary() as server:
         yield server
 

@@ -21,7 +21,7 @@ from app_runtime.telemetry.endpoint import MAX_CLIENTS, Endpoint, Health, Metric
 
 @pytest.fixture
 def health() -> list[Health]:
-    """The last one is how the process is."""
+    """The list whose last entry is the current health of the process."""
     return [Health({"running": 3})]
 
 

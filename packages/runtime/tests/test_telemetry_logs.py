@@ -1,4 +1,4 @@
-"""What a line of the log looks like, and what must not be in one."""
+"""The format of log lines, and values that must not be in them."""
 
 import io
 import json
@@ -18,7 +18,7 @@ from app_runtime.telemetry.logs import LONGEST_LINE, LogSettings, configure_logg
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
-    """Give the other tests of this process their own logging back."""
+    """Restore the logging of this process after the test."""
     config, root = structlog.get_config(), logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield

@@ -1,4 +1,4 @@
-"""What every process counts alike."""
+"""The metrics that every process has."""
 
 from importlib.metadata import version
 

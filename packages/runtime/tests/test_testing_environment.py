@@ -1,4 +1,4 @@
-"""What tests and `make dev` take from the shell: nothing that was exported for somebody else."""
+"""Tests and `make dev` take no variable from the shell that was exported for another program."""
 
 import os
 import signal
@@ -59,7 +59,7 @@ def test_what_a_shell_exports_for_others_does_not_reach_the_tests(tmp_path: Path
 
 @pytest.mark.timeout(400)  # a run of tests by itself
 def test_programs_of_a_test_hear_ctrl_c(tmp_path: Path, pytestconfig: pytest.Config) -> None:
-    """A shell without job control starts what runs in the background with SIGINT ignored (POSIX, 2.11)."""
+    """A shell without job control starts background commands with SIGINT ignored (POSIX, 2.11)."""
     (tmp_path / "test_it.py").write_text(CTRL_C)
     root = pytestconfig.rootpath
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)

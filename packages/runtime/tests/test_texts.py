@@ -1,4 +1,4 @@
-"""Texts of a size."""
+"""Texts of a limited size."""
 
 from app_runtime.texts import cut, safe_repr
 

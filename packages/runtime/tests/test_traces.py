@@ -1,4 +1,4 @@
-"""Traces: what is sampled, what a line of the log shows of them, and what becomes of them when nobody takes them."""
+"""Traces: sampling, trace ids on log lines, and spans that no collector takes."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""What we rely on in arq, to the letter: a release that changes it is read before it is taken."""
+"""The details of arq that we rely on: if a new release changes one, somebody has to read it first."""
 
 import inspect
 from collections.abc import Callable

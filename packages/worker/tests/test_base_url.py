@@ -1,4 +1,4 @@
-"""Where links in mails lead: what no link can begin with is refused by its name."""
+"""The base URL of links in mails: one that no link can begin with is refused, with the name of its variable."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from app_worker.testing import one_time_settings
 
 
 def refusals(database: DatabaseSettings, url: str) -> tuple[str, ...]:
-    """Return what production says of an address."""
+    """Return the refusals of a base URL in production."""
     given = {"database": database, "auth": one_time_settings(), "public_base_url": url}
     try:
         require_safe(CommandSettings.model_validate(given))

@@ -1,4 +1,4 @@
-"""What people type on the command line: names that are misspelt, jobs to enqueue, crons to look at and to run."""
+"""Names on the command line: misspelt ones, kinds of jobs to enqueue, crons to list and to run."""
 
 from datetime import UTC, datetime
 from typing import Any

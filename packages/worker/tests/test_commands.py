@@ -1,4 +1,4 @@
-"""What commands answer. `parse` and `execute` are called here as `main` does; test_main.py has the processes."""
+"""The output of commands. The tests call `parse` and `execute` as `main` does; test_main.py has the processes."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -51,7 +51,7 @@ def command(jobs: Jobs, database_settings: DatabaseSettings) -> Command:
 
 
 async def document_of(command: Command, *arguments: object) -> dict[str, Any]:
-    """Return what `--json` prints."""
+    """Return the document that `--json` prints."""
     return (await command(*arguments)).model_dump(mode="json")
 
 

@@ -1,4 +1,4 @@
-"""When a cron ticks, and which of its ticks fire: time zones, clocks that change, and what was missed."""
+"""When a cron ticks, and which of its ticks fire: time zones, changes of the clock, and missed ticks."""
 
 from datetime import datetime, timedelta
 from typing import Any

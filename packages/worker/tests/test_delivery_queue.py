@@ -1,4 +1,4 @@
-"""What Valkey holds: deliveries that may vanish, and how many slots wait for them."""
+"""The state in Valkey: deliveries that may vanish, and the number of slots that wait for them."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""Running what is due without an executor."""
+"""Running due jobs without an executor."""
 
 import asyncio
 

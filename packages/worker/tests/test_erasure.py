@@ -1,4 +1,4 @@
-"""What is left of an account once it is deleted."""
+"""The data that is left of an account once it is deleted."""
 
 from collections.abc import AsyncIterator
 
@@ -46,8 +46,8 @@ async def end_between(database: Database) -> AsyncIterator[None]:
 async def test_a_job_that_ends_while_its_account_is_erased_leaves_nothing(
     jobs: Jobs, database: Database, make_user: MakeUser, end_between: None
 ) -> None:
-    """jikig-ai/soleur #8528: an erasure that does not reach what is under way. This one looked whether a job still ran
-    after it had erased: of one that ended between, nobody took away the error.
+    """jikig-ai/soleur #8528: an erasure that misses running jobs. Ours once looked for running jobs only after it
+    had erased: the error of a job that ended in between stayed.
     """
     user = await make_user()
     delivery = await jobs.deliver(owner_id=user.id)

@@ -1,7 +1,7 @@
-"""What a handler that runs tasks in a group raises: each error means what it means by itself.
+"""Errors of a handler that runs tasks in a group: each error in the group counts as it would alone.
 
-modelcontextprotocol/python-sdk #2114: a group wraps what a task has raised, also where it is a single error, so that
-nobody who asks for its class finds it.
+modelcontextprotocol/python-sdk #2114: a group wraps the error of a task, even a single one, so that an `except` for its
+class does not find it.
 """
 
 import asyncio

@@ -17,7 +17,7 @@ NEVER = timedelta(hours=1)
 
 
 class Ran:
-    """Remembers what it was given to run; each run waits until the test lets it go."""
+    """Records the deliveries that it was given to run; each run can wait until the test sets `go`."""
 
     def __init__(self, *, waits: bool = False) -> None:
         self.started: list[Delivery] = []

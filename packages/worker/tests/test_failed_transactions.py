@@ -59,7 +59,7 @@ async def test_a_job_whose_commit_rolled_back_is_a_failed_attempt_that_names_the
 
 
 async def lose_the_connection(session: Session, database: Database) -> None:
-    """Catch that a flush finds no connection any more; SQLAlchemy says of it in words alone what it was."""
+    """Lose the connection before a flush and catch the error; later SQLAlchemy names the error only in its message."""
     pid = await session.scalar(text("SELECT pg_backend_pid()"))
     async with database.sessions() as other:
         await other.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})

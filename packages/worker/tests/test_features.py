@@ -1,4 +1,4 @@
-"""What the worker finds in the folders of features."""
+"""The handlers and crons that the worker finds in the folders of features."""
 
 import os
 import subprocess
@@ -62,7 +62,7 @@ def test_two_handlers_of_one_kind_in_features_are_refused(make_features: MakeFea
 
 @pytest.mark.parametrize("importing", ["cats", "pets"])
 def test_what_a_feature_imports_from_another_one_is_found_once(make_features: MakeFeatures, importing: str) -> None:
-    """a5c-ai/babysitter #2086: to import what another module registers was refused as a second one of its name."""
+    """a5c-ai/babysitter #2086: an import of a name that another module registers was refused as a duplicate."""
     package = make_features(
         {
             "dogs/__init__.py": "",
@@ -79,7 +79,7 @@ def test_what_a_feature_imports_from_another_one_is_found_once(make_features: Ma
 
 
 def test_crons_that_have_no_name_are_refused(make_features: MakeFeatures) -> None:
-    """oban-bg/oban #978: what the crontab names and is not there never runs, and nothing says so."""
+    """oban-bg/oban #978: a worker that the crontab names but that does not exist never runs, and no error says so."""
     in_a_list = CRONS.replace("nightly = Cron", "crons = [Cron").rstrip() + "]"
     package = make_features({"pets/__init__.py": "", "pets/crons.py": in_a_list})
 

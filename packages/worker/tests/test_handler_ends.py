@@ -1,4 +1,4 @@
-"""However a handler ends: it is the end of one attempt, and of nothing else."""
+"""Every way in which a handler can end is the end of one attempt, and of nothing else."""
 
 import asyncio
 import sys
@@ -23,7 +23,7 @@ from .conftest import Jobs, MakeRunner, Note, until
 
 @pytest.mark.parametrize("mode", Mode)
 async def test_a_handler_that_cancels_itself_fails(jobs: Jobs, make_runner: MakeRunner, mode: Mode) -> None:
-    """As an anyio or an asyncpg of some version does: `current_task().cancel()` is none of our stops."""
+    """Some versions of anyio and asyncpg call `current_task().cancel()`, which is none of our stops."""
 
     @handles(Note, mode=mode, max_attempts=2)
     async def cancels(job: JobContext, payload: Note) -> None:
@@ -69,7 +69,7 @@ async def test_a_handler_that_cancelled_itself_and_returned_has_completed(
 
 
 class Strange(BaseException):
-    """What nobody expects."""
+    """An exception that nobody expects."""
 
 
 @pytest.mark.parametrize("mode", Mode)

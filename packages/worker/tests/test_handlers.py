@@ -1,4 +1,4 @@
-"""What our own jobs do."""
+"""The handlers of our own jobs."""
 
 import asyncio
 from datetime import timedelta

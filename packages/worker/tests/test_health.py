@@ -1,4 +1,4 @@
-"""What a worker says of itself."""
+"""The health that a worker reports."""
 
 import time
 from datetime import timedelta
@@ -46,6 +46,6 @@ def test_a_worker_whose_loop_stands_still_for_a_beat_is_not_well() -> None:
 
 @pytest.mark.parametrize("lease", ["PT0.5S", "PT61M"])
 def test_a_lease_is_as_long_as_the_ledger_believes(lease: str) -> None:
-    """A lease that ends further ahead is taken for one of a fast clock, and ended (app_db.jobs.clock_steps)."""
+    """A lease that ends further ahead is taken for one written by a fast clock, and ended (app_db.jobs.clock_steps)."""
     with pytest.raises(ValidationError, match="lease"):
         JobSettings.model_validate({"lease": lease})

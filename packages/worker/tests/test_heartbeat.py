@@ -1,4 +1,4 @@
-"""Heartbeats: they renew leases, and end what is lost or shall be cancelled."""
+"""Heartbeats renew leases, and end jobs that are lost or that shall be cancelled."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -34,7 +34,7 @@ def make_heartbeat(runner: Runner, settings: JobSettings = SETTINGS, health: Wor
 
 @asynccontextmanager
 async def running(runner: Runner, delivery: Delivery) -> AsyncIterator[Delivery]:
-    """Have a job running during the block."""
+    """Run a job during the block."""
     task = asyncio.create_task(runner.run(delivery))
     await until(lambda: delivery in runner.lease_tasks)
     try:
@@ -183,7 +183,7 @@ async def test_a_failure_is_recorded_before_anybody_else_takes_the_job(
         delivery = await jobs.deliver()
         async with jobs.database.sessions.begin() as session:
             await session.execute(text("UPDATE jobs SET claim_at = now()"))
-        proxy.hold_at = b"AS finish"  # in what writes the outcome: the row is free by then
+        proxy.hold_at = b"AS finish"  # in the statement that writes the outcome: the row is unlocked by then
         run = asyncio.create_task(runner.run(delivery))
         await proxy.held.wait()
 
@@ -259,6 +259,6 @@ async def test_a_worker_stops_although_it_cannot_sign_off(
 
 
 async def has_beaten(jobs: Jobs, times: int) -> bool:
-    """Whether exactly so many beats are on record: each rewrites the row of the worker."""
+    """Whether exactly `times` beats are on record: each rewrites the row of the worker."""
     query = "SELECT count(*) FROM job_workers WHERE beat_at = started_at"
     return bool(await jobs.scalar(query) == times)

@@ -1,4 +1,4 @@
-"""What each line of the log says of the job that it is about."""
+"""The fields of the job on each log line about it."""
 
 from uuid import UUID
 
@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 @handles(Note)
 async def say_it(job: JobContext, payload: Note) -> None:
-    """Say something."""
+    """Log a line."""
     log.info("note_taken")
 
 

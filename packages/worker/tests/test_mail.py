@@ -123,7 +123,7 @@ async def test_a_server_without_smtputf8_is_not_given_a_local_part_that_it_canno
 
 
 def test_a_mail_says_that_no_person_wrote_it() -> None:
-    """RFC 3834, 5: or whoever is away answers to the sender of each (mastodon/mastodon #23597)."""
+    """RFC 3834, 5: otherwise programs of absent recipients reply to each mail (mastodon/mastodon #23597)."""
     assert welcome(to="ada@example.test")["Auto-Submitted"] == "auto-generated"
 
 
@@ -138,7 +138,7 @@ async def test_mails_of_one_job_have_one_message_id() -> None:
 
 
 class Sink:
-    """What a mail server got, and what it answers."""
+    """The mails and logins that a mail server got, and its answer."""
 
     def __init__(self) -> None:
         self.envelopes: list[Envelope] = []
@@ -150,7 +150,7 @@ class Sink:
         return self.answer
 
     def content(self) -> bytes:
-        """Return that of the one message that it got."""
+        """Return the content of the one message that it got."""
         (envelope,) = self.envelopes
         assert isinstance(envelope.content, bytes)
         return envelope.content

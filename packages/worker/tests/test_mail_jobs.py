@@ -1,4 +1,4 @@
-"""What becomes of the jobs that send mail, and of the accounts that they write to."""
+"""The outcomes of jobs that send mail, and their effects on the accounts that they write to."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -26,7 +26,7 @@ GONE = MailUndeliverable("RCPT", Reply(550, "5.1.1"))
 
 
 class Refusing(MemoryMailer):
-    """A mailer that hands nothing over until it is told otherwise."""
+    """A mailer that raises `error` until the test takes it away."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ async def try_again_and_again(database: Database, mailer: MemoryMailer, times: i
 async def test_a_recipient_that_is_refused_for_good_is_not_tried_again(
     jobs: Jobs, database: Database, make_user: MakeUser
 ) -> None:
-    """RFC 5321, 4.2.1: a 5yz is not repeated as it is."""
+    """RFC 5321, 4.2.1: a client must not repeat a request unchanged after 5yz."""
     user = await make_user(email="ada@example.test")
     job_id = await jobs.enqueue(WelcomeEmail(user_id=user.id))
     mailer = Refusing(GONE)
@@ -141,7 +141,7 @@ async def test_what_concerns_no_recipient_is_tried_again_and_marks_nobody(
 async def test_a_server_that_never_answers_gets_three_copies(
     jobs: Jobs, database: Database, make_user: MakeUser
 ) -> None:
-    """RFC 1047: it may have taken each of them; what was not handed over before does not count."""
+    """RFC 1047: the server may have taken each copy; earlier attempts that handed nothing over do not count."""
     user = await make_user(email="ada@example.test")
     job_id = await jobs.enqueue(WelcomeEmail(user_id=user.id))
     mailer = Refusing(MailDeferred("RCPT", Reply(450)))

@@ -1,4 +1,4 @@
-"""A worker process and a mail server that takes its time, or says no."""
+"""A worker process and a mail server that is slow, or refuses."""
 
 from pathlib import Path
 

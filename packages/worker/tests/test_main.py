@@ -67,7 +67,7 @@ PRODUCTION = {
 def environment(
     database_settings: DatabaseSettings, database: Database, valkey_url: str, valkey: Valkey
 ) -> dict[str, str]:
-    """What a worker of this test needs; `valkey` for its being empty: no deliveries of the test before."""
+    """The variables of a worker of this test; `valkey` empties Valkey of deliveries of earlier tests."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("APP_")}
     own = {
         "APP_ENV": "test",
@@ -121,7 +121,7 @@ def test_a_thread_of_a_handler_does_not_keep_the_worker(environment: dict[str, s
 async def test_a_second_signal_ends_a_worker_that_waits_for_its_jobs(
     environment: dict[str, str], tmp_path: Path, jobs: Jobs, make_user: MakeUser, number: signal.Signals
 ) -> None:
-    """By the system, not by an exception that a handler could catch."""
+    """The system ends the process, not an exception that a handler could catch."""
     user = await make_user()
     log = tmp_path / "log"
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -276,7 +276,7 @@ async def test_what_the_api_reads_may_be_set_too(environment: dict[str, str]) ->
 
 
 def run_in_production(environment: dict[str, str], **different: str) -> subprocess.CompletedProcess[str]:
-    """Let a worker try to start; only for those that do not."""
+    """Try to start a worker that has to refuse."""
     command = [sys.executable, "-m", "app_worker", "run"]
     own = {**environment, **PRODUCTION, **different}
     return subprocess.run(command, env=own, capture_output=True, text=True, timeout=30, check=False)

@@ -1,4 +1,4 @@
-"""What people read."""
+"""The tables that commands print for people."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any

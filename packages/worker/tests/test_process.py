@@ -48,7 +48,7 @@ def settings(database_settings: DatabaseSettings, valkey: Valkey, valkey_url: st
 async def worker(
     settings: WorkerSettings, handlers: Iterable[Handler] = HANDLERS, resources: Mapping[type, Resource] = RESOURCES
 ) -> AsyncIterator[asyncio.Task[None]]:
-    """Have a worker running in this process during the block; it ends by SIGTERM unless it has ended by itself."""
+    """Run a worker in this process during the block; SIGTERM ends it unless it has ended by itself."""
     before = signal.getsignal(signal.SIGTERM)
     task = asyncio.create_task(run_worker(settings, handlers=handlers, resources=resources))
     await until(lambda: signal.getsignal(signal.SIGTERM) is not before or task.done())
@@ -198,7 +198,7 @@ async def call_vet(job: JobContext, payload: Note, vet: Vet) -> None:
 
 
 async def test_a_worker_opens_what_handlers_ask_for_once(jobs: Jobs, settings: WorkerSettings) -> None:
-    """And closes it when its last job has ended."""
+    """The worker closes it when its last job has ended."""
     events, vet = [], Vet()
 
     async def resources() -> AsyncIterator[Vet]:

@@ -1,4 +1,4 @@
-"""Deleting what is old: in batches, in a queue that no pause of another stops, and on record."""
+"""Deleting old rows: in batches, in its own queue that no pause of another stops, and on record."""
 
 import asyncio
 from datetime import timedelta
@@ -40,7 +40,7 @@ SHORT = timedelta(milliseconds=20)
 async def test_what_has_expired_goes_in_batches_that_are_committed_each_for_itself(
     jobs: Jobs, make_runner: MakeRunner, make_user: MakeUser
 ) -> None:
-    """A million at once were 543 MB of ids, and three million never ended."""
+    """Deleting a million rows at once took 543 MB of ids, and three million never ended."""
     await make_user()
     async with jobs.database.sessions.begin() as session:
         await session.execute(EXPIRED_SESSIONS, {"count": BATCH + 1})

@@ -22,7 +22,7 @@ def answering() -> Iterator[int]:
 
 @pytest.fixture
 def silent() -> Iterator[int]:
-    """A port whose queue is full: what comes next is not answered, as by a network without a route."""
+    """A port whose queue is full, so that the next connection gets no answer, as in a network without a route."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
         waiting = [socket.socket() for _ in range(4)]
         for client in waiting:

@@ -1,4 +1,4 @@
-"""Whatever runs while an attempt is judged or put on record cannot lose it, and what is kept of it has a size."""
+"""No error while an outcome is decided or recorded loses the attempt, and the recorded error has a limited size."""
 
 import json
 from collections.abc import Callable
@@ -71,7 +71,7 @@ async def test_a_back_off_that_fails_does_not_lose_the_attempt(
 
 
 class Broken(Metrics):
-    """Figures that nobody can write down."""
+    """Metrics that fail at each call."""
 
     def started(self, kind: str) -> None:
         raise RuntimeError("no figures")
@@ -182,7 +182,7 @@ async def test_an_error_that_cannot_be_shown_is_named(
 
 @pytest.mark.parametrize("cause", [ValueError, Discard])
 async def test_an_error_has_a_size(jobs: Jobs, make_runner: MakeRunner, cause: type[Exception]) -> None:
-    """A driver that puts the whole answer, or a client that puts the whole body, into its exception."""
+    """Some drivers put the whole answer, and some clients the whole body, into their exceptions."""
 
     @handles(Note)
     async def fails(job: JobContext, payload: Note) -> None:

@@ -81,7 +81,7 @@ class Plain:
     ids=["plain", "generator", "object", "partial", "lambda", "none"],
 )
 def test_a_handler_that_is_no_async_function_is_refused(function: Any) -> None:
-    """It would have its effects in each attempt, and fail behind them (`'NoneType' can't be used in 'await'`)."""
+    """It would have its effects in each attempt, and fail after them (`'NoneType' can't be used in 'await'`)."""
     with pytest.raises(TypeError, match=r"^test.note: the handler .* is no `async def`"):
         handles(Note)(function)
 

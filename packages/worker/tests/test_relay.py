@@ -140,7 +140,7 @@ async def test_two_relays_that_both_believe_to_lead_run_each_job_once(
 
 
 async def test_a_relay_that_died_before_it_sent_a_job_delays_it_by_a_lease(jobs: Jobs, relay: Relay) -> None:
-    delivery = await jobs.deliver()  # claimed, and committed; then it is dead
+    delivery = await jobs.deliver()  # claimed and committed; then its relay dies
     assert await relay.claim_and_push() == 0
 
     await lease_runs_out(jobs)
@@ -232,7 +232,7 @@ async def test_what_waits_in_the_delivery_queue_is_shown(jobs: Jobs, relay: Rela
     assert relay.metrics.registry.get_sample_value("app_job_deliveries_waiting", {"queue": "default"}) == 1
 
 
-# --- tending -------------------------------------------------------------------------------------------------------
+# --- waiting deliveries --------------------------------------------------------------------------------------------
 
 
 async def test_what_waits_behind_slow_jobs_is_not_delivered_twice(jobs: Jobs, relay: Relay) -> None:
@@ -290,7 +290,7 @@ async def test_a_relay_that_does_not_lead_leaves_everything_to_others(
     assert await is_in_state(jobs, JobState.AVAILABLE)
 
 
-# --- waking --------------------------------------------------------------------------------------------------------
+# --- notifications -------------------------------------------------------------------------------------------------
 
 
 async def test_a_commit_notifies_the_relay(jobs: Jobs, relay: Relay) -> None:
@@ -396,7 +396,7 @@ LEADERS = "FROM pg_stat_activity WHERE datname = current_database() AND applicat
 
 @asynccontextmanager
 async def leading(jobs: Jobs, relay: Relay) -> AsyncIterator[None]:
-    """Let a relay run that leads as soon as it has the lock."""
+    """Run a relay that leads as soon as it has the lock."""
     settings = jobs.database.settings
     leadership = Leadership(
         settings.direct_dsn, ["default"], connect_timeout=TIMEOUT, on_notification=relay.notified.set
@@ -456,7 +456,7 @@ def figures(relay: Relay) -> dict[str, float | None]:
 
 @asynccontextmanager
 async def writes_hang(valkey: Valkey) -> AsyncIterator[None]:
-    """Valkey answers questions, but lets whoever writes wait."""
+    """Valkey answers reads during the block, but lets writes wait."""
     await valkey.client_pause(60_000, all=False)
     try:
         yield
@@ -466,7 +466,7 @@ async def writes_hang(valkey: Valkey) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def memory_is_full(valkey: Valkey) -> AsyncIterator[None]:
-    """Valkey answers questions, but takes nothing."""
+    """Valkey answers reads during the block, but refuses writes."""
     await valkey.config_set("maxmemory", "1")
     try:
         yield

@@ -1,4 +1,4 @@
-"""What handlers ask for besides their job and payload."""
+"""Resources that handlers ask for besides their job and payload."""
 
 from functools import partial
 from typing import Any
@@ -84,7 +84,7 @@ def job_handlers() -> list[Handler]:
 
 
 class TestWithVet:
-    """A test gives what the application would open."""
+    """A test gives the resources that the application would open."""
 
     @pytest.fixture
     def job_resources(self) -> Opened:

@@ -26,7 +26,7 @@ NEWEST_TICK = f"date_bin('1 hour', now(), to_timestamp({60 * MINUTE}))"
 
 
 async def set_last_tick(database: Database, *, hours_ago: int) -> None:
-    """Let the last tick that became a job be so many hours before the newest there was."""
+    """Set the last tick that became a job to `hours_ago` hours before the newest tick."""
     async with database.sessions.begin() as session:
         await session.execute(
             text(f"""
@@ -47,13 +47,13 @@ async def count_jobs(jobs: Jobs) -> int:
 
 
 async def are_waiting(jobs: Jobs, count: int) -> bool:
-    """Whether so many transactions wait for a lock."""
+    """Whether `count` transactions wait for a lock."""
     waiting = "datname = current_database() AND wait_event_type = 'Lock'"
     return int(await jobs.scalar(f"SELECT count(*) FROM pg_stat_activity WHERE {waiting}")) == count
 
 
 async def hours_ago(jobs: Jobs) -> list[int]:
-    """Return which ticks became jobs, in the order of the jobs: how many hours before the newest there was."""
+    """Return the ticks that became jobs, in the order of the jobs, as hours before the newest tick."""
     ticks = f"extract(epoch FROM {NEWEST_TICK} - run_at) / 3600 ORDER BY id"
     return [int(hours) for hours in await jobs.scalar(f"SELECT array_agg({ticks}) FROM jobs") or []]
 
@@ -144,7 +144,7 @@ async def test_no_tick_fires_while_the_job_of_an_earlier_one_is_open(jobs: Jobs,
 
 
 async def test_a_tick_ends_the_back_off_of_the_job_that_it_finds(jobs: Jobs, database: Database) -> None:
-    """One that waits for a day would stop the ticks of that day, while each looks done."""
+    """A job that backs off for a day would swallow the ticks of that day, while each looks done."""
     await set_last_tick(database, hours_ago=2)
     await fire_due(database, (ALONE,))
     await change_job(database, "state = 'retryable', attempt = 12, claim_at = now() + interval '5 hours'")
@@ -171,7 +171,7 @@ async def test_a_tick_leaves_a_job_that_snoozes_alone(jobs: Jobs, database: Data
 
 
 async def test_a_job_that_waits_follows_its_cron_into_another_queue(jobs: Jobs, database: Database) -> None:
-    """As after an upgrade, where the queue of before may be paused."""
+    """As after an upgrade, where the old queue may be paused."""
     await set_last_tick(database, hours_ago=2)
     await fire_due(database, (ALONE,))
 
@@ -239,7 +239,7 @@ async def test_a_cron_that_fails_keeps_its_tick_and_does_not_hold_up_the_others(
 
 
 async def test_a_cron_whose_last_tick_lies_ahead_goes_on_from_now(jobs: Jobs, database: Database) -> None:
-    """The clock of the server was fast for a moment: it stood still until the clock had come there again."""
+    """After the server's clock was fast for a moment, the cron stood still until the clock reached that time again."""
     await set_last_tick(database, hours_ago=-24 * 365)
     heard: list[str] = []
 

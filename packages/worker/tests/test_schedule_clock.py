@@ -28,7 +28,7 @@ def last_reading() -> LastReading:
 async def test_a_clock_that_went_back_is_noticed_although_nothing_ticked(
     jobs: Jobs, database: Database, last_reading: LastReading
 ) -> None:
-    """What was written meanwhile would be late by as much, and the lives of leases and links longer."""
+    """Jobs that were written meanwhile would be late by as much, and leases and links would live longer."""
     job_id = await jobs.enqueue()
     heard: list[str] = []
 

@@ -1,4 +1,4 @@
-"""What the database cannot do costs a job no attempt (ADR-0034; SQLSTATEs of PostgreSQL, appendix A)."""
+"""A fault of the database costs a job no attempt (ADR-0034; SQLSTATEs of PostgreSQL, appendix A)."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,7 +18,7 @@ from .conftest import Jobs, MakeRunner, Note
 
 @handles(Note, max_attempts=1)
 async def meets(job: JobContext, payload: Note) -> None:
-    """Run into what the payload names."""
+    """Raise the SQLSTATE that the payload names."""
     await job.session.execute(text(f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{payload.text}'; END $$"))
 
 
@@ -77,7 +77,7 @@ async def test_a_job_under_which_the_schema_changed_is_given_back_and_then_done(
 
 @asynccontextmanager
 async def shut_out(modest_role: AppRole) -> AsyncIterator[None]:
-    """Let the role into its database no more, and end what it has open; in again behind the block."""
+    """Refuse the role new sessions in its database, and end the open ones, until the end of the block."""
     name, role = modest_role.administrator.sqlalchemy_url.database, modest_role.roles.app
     goodbyes = text("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = :role")
     async with open_database(modest_role.administrator, name="test") as administrator:
@@ -95,7 +95,7 @@ async def shut_out(modest_role: AppRole) -> AsyncIterator[None]:
 async def test_a_job_whose_role_is_shut_out_of_its_database_is_given_back(
     make_runner: MakeRunner, modest_role: AppRole
 ) -> None:
-    """PostgreSQL answers 42501 to who connects then (InitPostgres), as to a statement without a GRANT."""
+    """PostgreSQL refuses such a connection with 42501 (InitPostgres), as it does a statement without a GRANT."""
 
     @handles(Note, max_attempts=1, mode=Mode.LEASE)
     async def writes(job: JobContext, payload: Note) -> None:

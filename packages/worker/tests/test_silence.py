@@ -1,6 +1,6 @@
-"""A worker whose connections to Postgres fall silent: no FIN and no RST tell of it, and new ones are made as ever.
+"""A worker whose connections to Postgres fall silent: no FIN and no RST tell it, and new connections work.
 
-Its statements may take as long as its longest handler, so that no limit of the driver ends a wait in vain in time.
+Its statements may take as long as its longest handler, so no time-out of the driver ends a vain wait soon enough.
 """
 
 import asyncio
@@ -69,7 +69,7 @@ async def test_a_start_on_a_silent_connection_is_given_back(
 async def test_an_outcome_is_recorded_although_its_connection_fell_silent(
     jobs: Jobs, make_runner: MakeRunner, network: Network, over_network: Database
 ) -> None:
-    """Else the lease ends meanwhile, and what was done is done again."""
+    """Otherwise the lease would end meanwhile, and the work would be done again."""
 
     @handles(Note, mode=Mode.LEASE)
     async def note(job: JobContext, payload: Note) -> None:

@@ -108,7 +108,7 @@ async def test_we_call_ourselves_by_a_full_name_or_by_our_address(host: str, giv
 
 
 async def test_an_old_server_is_greeted_in_the_old_way() -> None:
-    """RFC 5321, 3.2: who does not know EHLO is told HELO; nothing beyond ASCII is in the lines then."""
+    """RFC 5321, 3.2: a server that does not know EHLO gets HELO; then all lines are ASCII."""
     async with server({"EHLO": "502 what?"}).serving() as to:
         await mailer(to).send(a_mail(text="Grüße"))
 
@@ -172,7 +172,7 @@ async def test_a_line_that_is_a_dot_does_not_end_the_mail() -> None:
         ("RCPT", "550-no\n550 5.1.1 such user", MailUndeliverable, "RCPT: 550 5.1.1"),
         # RFC 1870, 6.1: the size is the message's.
         ("MAIL", "552 5.3.4 too large", MailUndeliverable, "MAIL: 552 5.3.4"),
-        # BytemarkHosting/docker-smtp #5: what Postfix has against our name it says at RCPT.
+        # BytemarkHosting/docker-smtp #5: Postfix refuses our name at RCPT only.
         (
             "RCPT",
             "504 5.5.2 <x>: need fully-qualified hostname",
@@ -213,7 +213,7 @@ async def test_a_server_that_is_gone_before_it_had_the_mail_is_lost(step: str, a
 
 @pytest.mark.parametrize(("answer", "reason"), [(SILENCE, "no answer in time"), (HANG_UP, "the connection is lost")])
 async def test_a_server_that_is_gone_with_the_mail_may_have_taken_it(answer: str, reason: str) -> None:
-    """RFC 1047: between the dot and the answer nobody knows."""
+    """RFC 1047: between the dot and the answer nobody knows whether the server has taken the mail."""
     raised = await refused(server({"message": answer}), timeout=60, final_timeout=0.2)
 
     assert (type(raised), str(raised)) == (MailUnanswered, f"the message: {reason}")
@@ -221,7 +221,7 @@ async def test_a_server_that_is_gone_with_the_mail_may_have_taken_it(answer: str
 
 @pytest.mark.parametrize("answer", ["\n250 OK", "hello", "999 what", f"250 {'x' * 40_000}"])
 async def test_what_cannot_be_read_behind_the_message_is_no_answer(answer: str) -> None:
-    """PHPMailer #1072: an empty line before `250`; it was sent again each time, and had been taken."""
+    """PHPMailer #1072: an empty line before `250`; the mail was sent again each time, although it had been taken."""
     raised = await refused(server({"message": answer}))
 
     assert (type(raised), str(raised)) == (MailUnanswered, "the message: what answers does not speak SMTP")
@@ -260,7 +260,7 @@ async def test_a_long_name_beyond_ascii_keeps_its_commas() -> None:
 
 
 async def test_a_slow_server_gets_one_copy() -> None:
-    """RFC 5321, 4.5.3.2: a limit for each step, and the last is another one: its server is at work on the mail."""
+    """RFC 5321, 4.5.3.2: each step has its own limit, and the last a longer one: the server processes the mail."""
     async with server(delays={"message": 1}).serving() as to:
         await mailer(to, timeout=0.5).send(a_mail())
 
@@ -304,7 +304,7 @@ async def test_a_connection_is_closed_whatever_became_of_the_mail() -> None:
 
 
 async def test_a_server_elsewhere_must_offer_tls() -> None:
-    """RFC 8314, 3.3: whoever is in between can take the offer away."""
+    """RFC 8314, 3.3: an attacker in between can remove the offer."""
     raised = await refused(server(), tls="verify-full", user="user:password@")
 
     assert (type(raised), str(raised)) == (MailServerRefuses, "STARTTLS: is not offered")

@@ -1,4 +1,4 @@
-"""What a handler has started and not waited for, once its job is over."""
+"""Tasks that a handler started and did not wait for, once its job is over."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What a worker shows of itself while it runs."""
+"""The metrics and the health of a running worker."""
 
 import asyncio
 import importlib.metadata
@@ -115,7 +115,7 @@ async def test_a_worker_that_has_stopped_does_not_listen(database: Database, met
         ):
             client = socket.create_connection(("127.0.0.1", port_in(logs)))
 
-    # In a moment: a program that another test starts just then holds all sockets until it is executed.
+    # Not at once: a child process that another test starts may hold a copy of the socket until it calls exec.
     with client:
         await until(lambda: port_is_free(port_in(logs)))
 

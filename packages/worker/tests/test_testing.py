@@ -1,4 +1,4 @@
-"""What people test their own jobs with."""
+"""The tools with which users test their own jobs."""
 
 from collections.abc import Iterable
 from datetime import timedelta

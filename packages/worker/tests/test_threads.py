@@ -30,14 +30,14 @@ from .conftest import Jobs, MakeRunner, Note, until
 
 
 class Other(JobPayload):
-    """Of another kind."""
+    """A job of another kind."""
 
     kind = "test.other"
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def threads() -> AsyncIterator[HandlerThreads]:
-    """What a worker's loop has, for the length of a test."""
+    """The threads of a worker's loop, for one test."""
     loop = asyncio.get_running_loop()
     threads = use_threads(["test.note", "test.other"])
     yield threads

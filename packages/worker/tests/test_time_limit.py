@@ -1,4 +1,4 @@
-"""The limit of a handler, which stands still where something has limits of its own."""
+"""The time limit of a handler, which is paused during a step that has its own limit."""
 
 import asyncio
 from datetime import timedelta

@@ -41,7 +41,7 @@ type Tracing = Callable[[], AbstractAsyncContextManager[TracedWorker]]
 
 @pytest.fixture
 def spans() -> list[CollectedSpan]:
-    """What has been sent, once `tracing` has ended."""
+    """The spans that were sent, once `tracing` has ended."""
     return []
 
 

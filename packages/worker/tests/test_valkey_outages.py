@@ -1,4 +1,4 @@
-"""What may become of Valkey, and ends neither a job nor a worker."""
+"""Outages of Valkey, which end neither a job nor a worker."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ from .test_executor import Ran, deliveries
 CALL_TIMEOUT = timedelta(seconds=1)
 POLL = timedelta(milliseconds=100)
 LONGEST_CALL = 1.5
-"""Seconds: what is promised, `CALL_TIMEOUT`, and a margin for a machine that has other things to do."""
+"""Seconds: the promised `CALL_TIMEOUT`, and a margin for a busy machine."""
 
 
 @asynccontextmanager

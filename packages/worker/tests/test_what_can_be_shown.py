@@ -1,4 +1,4 @@
-"""What goes into the ledger comes out again: a value that nothing could show is a failed attempt that says so.
+"""Every value in the ledger can be read again: a value that could not be shown is a failed attempt that says so.
 
 Pydantic writes up to 255 levels within each other, Python knows no year after 9999: one such row made every list fail
 that had it.

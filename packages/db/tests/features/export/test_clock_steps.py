@@ -1,4 +1,4 @@
-"""What Postgres wrote of exports while its clock was ahead."""
+"""Rows of exports that Postgres wrote while its clock was ahead."""
 
 from datetime import timedelta
 

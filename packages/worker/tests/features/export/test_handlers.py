@@ -1,4 +1,4 @@
-"""What an export collects, and where it is kept: in pieces that its owner fetches, however much there is.
+"""An export collects all data of an account, and keeps it in pieces of a limited size that its owner fetches.
 
 As in the project's own report: with the export as its result, a job failed for good beyond some 2,000 jobs (256 KiB).
 """

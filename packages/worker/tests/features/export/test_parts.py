@@ -1,4 +1,4 @@
-"""What features add to an export."""
+"""The parts that features add to an export."""
 
 import pytest
 
