@@ -38,7 +38,7 @@ class Defaults:
 class Tuned:
     """The fastest options."""
 
-    functions = Defaults.functions  # arq does not see what a class inherits
+    functions = Defaults.functions  # arq does not see inherited attributes
     redis_settings = Defaults.redis_settings
     max_jobs = 100
     poll_delay = 0.01

@@ -32,7 +32,7 @@ ENDED = "SELECT count(*) >= $2 AS it_is FROM jobs WHERE id = $1 AND finished_at 
 
 @dataclass(frozen=True)
 class Figure:
-    """What was measured, the seconds that it took, and those that it may take."""
+    """A recovery, the seconds that it took, and the most that it may take."""
 
     what: str
     seconds: float

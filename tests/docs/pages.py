@@ -32,7 +32,7 @@ class PageError(Exception):
 
 
 class Action(Enum):
-    """What a reader does with a block."""
+    """The action of a reader on a block."""
 
     CREATE = auto()
     ADD_AFTER = auto()

@@ -34,7 +34,7 @@ class Shell:
         )
 
     def run(self, command: str) -> tuple[int, str]:
-        """Run it; return its exit code and what it printed."""
+        """Run a command; return its exit code and its output."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f'{{ {command}\n}} </dev/null; printf "\\n%s %s\\n" {self._end} $?\n')
@@ -128,7 +128,7 @@ class Performer:
             apply_edit(step, self._root)
 
     def run(self, command: str) -> str:
-        """Run a command that is not on the page, in the same shell; return what it printed.
+        """Run a command that is not on the page, in the same shell; return its output.
 
         Raises:
             PageError: when it fails.
@@ -190,7 +190,7 @@ def _has_ended(process: subprocess.Popen[str]) -> bool:
 
 
 def _end_group(process: subprocess.Popen[str], how: signal.Signals) -> None:
-    """Signal the process with all that it has started, wait up to `STOP_SECONDS`, and kill what is left of them."""
+    """Signal the process and its children, wait up to `STOP_SECONDS`, and kill those that are left."""
     with suppress(ProcessLookupError, PermissionError):  # macOS raises it for a group of zombies
         os.killpg(process.pid, how)
     wait_until(lambda: _has_ended(process), STOP_SECONDS)

@@ -88,7 +88,7 @@ class HttpSite:
         return await (client or self.client).post("/auth/register", json={"email": email, "password": PASSWORD})
 
     async def operator_token(self) -> str:
-        """Sign in somebody else, an operator, and return their access token."""
+        """Register and sign in an operator; return the access token."""
         await self.register("operator@example.test")
         await self.do("UPDATE users SET role = 'operator' WHERE email = 'operator@example.test'")
         token: str = (await self.login(email="operator@example.test")).json()["access_token"]

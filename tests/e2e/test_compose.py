@@ -28,7 +28,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Somebody who has registered, confirmed the address by mail, and signed in."""
+    """A user who has registered, confirmed the address by mail, and signed in."""
 
     http: Client
     email: str

@@ -1,4 +1,4 @@
-"""The pages about jobs work as they are written: their code and SQL run, their commands print what is shown."""
+"""The pages about jobs work as they are written: their code and SQL run, their commands print the output shown."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The commands of the page about security do what it shows."""
+"""The commands of the page about security print the output that it shows."""
 
 import os
 import re

@@ -21,7 +21,7 @@ from .engine import ROOT, compose, run
 FILE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())  # Any: YAML
 SERVICES: dict[str, Any] = FILE["services"]  # Any: YAML
 OF_OTHERS = {"postgres", "mail", "grafana"}
-"""Images that write below their root, or begin as root to give files to somebody else."""
+"""Images that write below their root, or begin as root to give files to another user."""
 IMAGES = {"app-api", "app-worker", "app-migrate"}
 
 

@@ -1,6 +1,6 @@
 """The images are small, run as nobody, write nowhere, and hold what they need to run and no more.
 
-They are built for real where a Docker engine answers; what the recipe alone can show is tested everywhere.
+They are built for real where a Docker engine answers; tests of the recipe alone run everywhere.
 """
 
 import json

@@ -17,7 +17,7 @@ from .engine import docker, require_engine
 PAGE = ROOT / "docs/how-to/operations.md"
 IMAGES = ("api", "worker", "migrate")
 HERE = f"blocks-{os.getpid()}"
-"""In place of the registry, and the name of what is started."""
+"""The name in place of the registry, and of the container and its network."""
 REGISTRY = {"registry.example.com": HERE}
 PATIENCE = 60.0
 
@@ -33,7 +33,7 @@ def type_block(beginning: str, folder: Path, replace: dict[str, str], **environm
 
 @pytest.fixture(scope="module")
 def images() -> Iterator[dict[str, str]]:
-    """The ids of the images that the page builds, by what they are for."""
+    """The ids of the images that the page builds, by their program."""
     require_engine()
     type_block("export VERSION", ROOT, REGISTRY)
     tags = {image: f"{HERE}/app-{image}:0.1.0" for image in IMAGES}

@@ -13,7 +13,7 @@ PACKAGES = ("runtime", "db", "auth", "api", "worker")
 
 
 def draft(package: Path) -> str:
-    """Return what the next release would add to the changelog."""
+    """Return the lines that the next release would add to the changelog."""
     towncrier = [sys.executable, "-m", "towncrier", "build", "--draft", "--version", "9.9.9"]
     return subprocess.run(towncrier, cwd=package, capture_output=True, text=True, check=True).stdout
 

@@ -151,7 +151,7 @@ def operation(request: pytest.FixtureRequest, app: FastAPI, operator: SignedIn) 
 
 @pytest.fixture
 def pages(app: FastAPI) -> list[str]:
-    """The paths of all routes that are not described: pages, and what they load."""
+    """The paths of all routes that are not described: pages, and the files that they load."""
     there = {context.path for context in iter_route_contexts(app.routes)}
     return sorted(there - app.openapi()["paths"].keys())
 

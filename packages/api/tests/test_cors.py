@@ -1,4 +1,4 @@
-"""What pages of other origins learn, whoever answers them."""
+"""Answers that pages of other origins can read: of routes, of refusals, of faults and to preflights."""
 
 import asyncio
 from threading import Event
@@ -134,7 +134,7 @@ async def test_the_fields_that_a_preflight_names_are_a_list(cors_app: FastAPI, l
 
 
 async def test_a_preflight_that_asks_for_a_private_network_too_is_answered(cors_app: FastAPI) -> None:
-    """The browser decides (Private Network Access, 3.1.2): 400 fails what it only warns of (Kludex/starlette #3065)."""
+    """The browser decides (Private Network Access, 3.1.2), and may only warn; a 400 fails (Kludex/starlette #3065)."""
     asked = {"Origin": ORIGIN, "Access-Control-Request-Method": "GET", "Access-Control-Request-Private-Network": "true"}
 
     async with open_client(cors_app) as client:

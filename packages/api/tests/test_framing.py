@@ -52,7 +52,7 @@ PATHS = [("/jobs/%zz", 400), ("/jobs/%", 400), ("/%e", 400), ("/%ff", 422), ("/p
 async def test_a_path_that_can_be_read_in_two_ways_is_refused(
     app: FastAPI, state: State, path: str, status: int
 ) -> None:
-    """RFC 3986, 2.1: an escape is two hexadecimal digits. Readers keep, drop or replace what is none, or no UTF-8."""
+    """RFC 3986, 2.1: an escape is two hexadecimal digits. Readers keep, drop or replace others, and bad UTF-8."""
     answer = await asked(app, state, path=unquote(path), raw_path=path.encode())
 
     assert answer == status

@@ -1,4 +1,4 @@
-"""Errors say what to do, and have members for what a program could use (RFC 9457, 3.2)."""
+"""Errors say what to do, and have members for values that a program can use (RFC 9457, 3.2)."""
 
 from datetime import timedelta
 

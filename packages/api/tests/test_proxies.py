@@ -107,7 +107,7 @@ def test_a_proxy_may_write_forwarded_instead(lines: list[str], address: str) -> 
     ],
 )
 def test_the_way_ends_where_it_cannot_be_read(line: str, hops: list[str]) -> None:
-    """RFC 7239, 4: where a hop ends is known only where it is read; what is left of it is anybody's word."""
+    """RFC 7239, 4: left of a hop that cannot be parsed, a client may have written everything."""
     assert list(hops_of([], [line])) == hops
 
 
@@ -119,7 +119,7 @@ def test_forwarded_is_not_read_where_a_proxy_writes_x_forwarded_for() -> None:
 
 @given(st.lists(st.text(), max_size=3))
 def test_nothing_before_the_element_of_our_proxy_changes_how_it_is_read(lines: list[str]) -> None:
-    """A quote that a client opens must not swallow what the proxy appends."""
+    """A quote that a client opens must not swallow the element that the proxy appends."""
     for forwarded in ([*lines, "for=203.0.113.9"], [",".join([*lines, 'for="203.0.113.9:80"'])]):
         assert client_address("10.0.0.1", [], forwarded=forwarded, trusted=PROXIES) == "203.0.113.9"
 

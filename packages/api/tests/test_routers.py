@@ -36,7 +36,7 @@ def test_a_fixed_path_comes_before_a_parameter_that_would_take_it() -> None:
 
 
 def test_what_takes_whole_paths_comes_after_what_takes_a_part() -> None:
-    """fastapi/fastapi PR #14318: what is written in the right order is no clash."""
+    """fastapi/fastapi PR #14318: routes that one router has in the right order do not clash."""
     assert ordered(
         files=router_of("GET /files/{path:path}"), file=router_of("GET /files/{file_id}", "DELETE /files/{file_id}")
     ) == ["file", "files"]

@@ -25,7 +25,7 @@ UNSEEN = [
 @pytest.mark.parametrize("unseen", [*UNSEEN, "\u200b", "\u00ad", "\u2060", "\ufeff"], ids=ascii)
 @pytest.mark.parametrize("address", ["ad{}a@example.test", "ada{}@example.test", "ada@exam{}ple.test"])
 def test_an_address_with_a_character_that_nobody_sees_is_refused(address: str, unseen: str) -> None:
-    """RFC 8264, 9.13: what is ignorable by default is in no identifier."""
+    """RFC 8264, 9.13: no identifier holds a character that is ignorable by default."""
     with pytest.raises(InvalidEmail):
         new_address(address.format(unseen))
 
@@ -103,7 +103,7 @@ async def test_the_owner_of_one_of_them_does_not_keep_the_other_out(make_account
 async def test_a_blank_before_or_behind_an_address_is_no_part_of_it(
     blank: str, make_account: MakeAccount, sign_in: SignIn, session: Session
 ) -> None:
-    """As a keyboard of a telephone adds it behind what it completes."""
+    """Keyboards of telephones add a blank after a word that they complete."""
     account = await make_account(email=f"{blank}Ada@example.test{blank}")
 
     user = await session.get_one(User, account.id)

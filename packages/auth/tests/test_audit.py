@@ -47,7 +47,7 @@ def audited(database: Database) -> Audited:
 
 
 async def refused(database: Database, error: AppError) -> None:
-    """Write what an error leaves behind, as the edge does after the rollback."""
+    """Write the aftermath of an error, as the edge does after the rollback."""
     async with database.unit_of_work() as session:
         await error.aftermath(session)
 

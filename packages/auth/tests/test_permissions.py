@@ -1,4 +1,4 @@
-"""What operators may do, and how an account becomes one."""
+"""The rights of operators, and how an account becomes an operator's."""
 
 import pytest
 

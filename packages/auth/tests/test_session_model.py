@@ -78,7 +78,7 @@ class Account:
 
 @dataclass(eq=False)
 class Family:
-    """A login session: what the rules say of it, and the tokens that its client has got."""
+    """A login session: its state by the rules, and the tokens that its client has got."""
 
     id: UUID
     owner: Account

@@ -1,4 +1,4 @@
-"""Keys and lifetimes: what is refused before a process starts, and what the refusal says."""
+"""Keys and lifetimes that are refused before a process starts, and the text of the refusals."""
 
 import base64
 import secrets

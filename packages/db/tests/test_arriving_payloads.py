@@ -27,7 +27,7 @@ from app_db.models import Job
 
 
 class Anything(JobPayload):
-    """Holds whatever it is given."""
+    """Holds any value."""
 
     kind = "test.anything"
     value: Any = None
@@ -274,7 +274,7 @@ async def test_an_id_as_the_driver_reads_it_is_an_id(session: Session) -> None:
 
 
 class Ids(JobPayload):
-    """Holds ids in whatever way."""
+    """Holds ids in several types of field."""
 
     kind = "test.ids"
     one: UUID

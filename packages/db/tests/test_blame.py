@@ -76,7 +76,7 @@ async def test_what_fails_again_is_the_statements_fault(database: Database, sqls
     ],
 )
 def test_files_that_cannot_be_used_are_the_servers_fault(sqlstate: str, message: str, where: str) -> None:
-    """PostgreSQL, errcode_for_file_access(): EACCES, EPERM and EROFS are 42501, what has no code of its own XX000."""
+    """PostgreSQL, errcode_for_file_access(): EACCES, EPERM and EROFS are 42501, errors without a code XX000."""
     error = raised(sqlstate, message, F=where)
 
     assert blame(error) is Blame.SERVER
@@ -165,7 +165,7 @@ async def idle(session: Session) -> None:
     ],
 )
 async def test_a_transaction_that_idles_for_too_long_is_named(open_with: OpenWith, limit: str, name: str) -> None:
-    """asyncpg 0.32 drops what the server says on an idle connection: an InterfaceError without SQLSTATE is left."""
+    """asyncpg 0.32 drops the server's message on an idle connection: an InterfaceError without SQLSTATE is left."""
     async with open_with(**{limit: SOON}) as second:
         with pytest.raises(TransactionEnded, match=name) as error:
             async with second.sessions.begin() as session:

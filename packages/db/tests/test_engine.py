@@ -86,7 +86,7 @@ async def test_a_connection_that_died_while_idle_is_replaced(open_with: OpenWith
 async def test_a_connection_that_was_closed_while_idle_is_not_used(
     open_with: OpenWith, end_backend: EndBackend, until: Until, read_only: bool
 ) -> None:
-    """A proxy, `idle_session_timeout`, a restart: the driver knows before somebody asks (lion-reader PR #336)."""
+    """A proxy, `idle_session_timeout`, a restart: the driver knows before the next query (lion-reader PR #336)."""
     async with open_with(pool_size=1, read_pool_size=1, ping_after_idle=NEVER) as second:
         async with second.unit_of_work(read_only=read_only) as session:
             driver: Any = (await (await session.connection()).get_raw_connection()).driver_connection

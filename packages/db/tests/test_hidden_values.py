@@ -1,4 +1,4 @@
-"""No value that somebody typed is in an error of the database (docs/how-to/operations.md: no line holds an address)."""
+"""No value of a user is in an error of the database (docs/how-to/operations.md: no line holds an address)."""
 
 import traceback
 

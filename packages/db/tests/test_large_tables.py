@@ -200,7 +200,7 @@ async def explained(session: Session, statement: str) -> str:
     raw = await (await session.connection()).get_raw_connection()
     driver = raw.driver_connection
     assert driver is not None
-    # Without arguments it goes as text, and $1 stays what it is.
+    # Without arguments asyncpg sends plain text, and $1 stays in it.
     await driver.execute("DROP TABLE IF EXISTS plan; CREATE TEMPORARY TABLE plan (line text) ON COMMIT DROP")
     await driver.execute(
         "DO $do$ DECLARE line text; BEGIN FOR line IN EXECUTE $q$EXPLAIN (GENERIC_PLAN) "

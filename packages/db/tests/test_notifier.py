@@ -31,7 +31,7 @@ class Listener:
         self._heard.put_nowait(str(payload) or "notified")
 
     async def until_now(self) -> list[str]:
-        """Return what was sent before this moment, in its order."""
+        """Return the notifications that were sent before this moment, in their order."""
         await self.connection.execute(f"NOTIFY {CHANNEL}, 'now'")
         heard = []
         while (word := await self._heard.get()) != "now":
@@ -91,7 +91,7 @@ async def test_a_commit_with_jobs_notifies_the_relays(open_with: OpenWith, liste
         async with second.unit_of_work() as session:
             await enqueue(session, PruneSessions())
 
-        await second.notifier.close()  # sends what is due
+        await second.notifier.close()  # sends the notification that is due
 
     assert await listener.until_now() == ["notified"]
 

@@ -167,7 +167,7 @@ async def test_a_table_that_was_swapped_is_the_new_one(database: Database, one: 
 
 
 async def test_a_parameter_is_sent_as_what_its_column_is_now(database: Database, one: Database) -> None:
-    """A prepared statement keeps the types of its parameters, whatever becomes of the columns."""
+    """A prepared statement keeps the types of its parameters, even if its columns change theirs."""
 
     async def count(size: int) -> Any:
         async with one.unit_of_work() as session:

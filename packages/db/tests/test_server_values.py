@@ -25,7 +25,7 @@ class Scratch(Base):
 
 
 class Note(Timestamps, Scratch):
-    """A row of which the server makes more than the client, with mapper arguments of its own."""
+    """A row with columns that the server fills, and with its own mapper arguments."""
 
     __tablename__ = "notes"
 

@@ -1,6 +1,6 @@
 """Connections that fall silent: a network that forgets them sends no FIN and no RST.
 
-Firewalls and address translation drop what was idle without telling either side (RFC 5382, 5).
+Firewalls and address translation drop idle connections without telling either side (RFC 5382, 5).
 """
 
 import asyncio

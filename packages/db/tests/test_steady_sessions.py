@@ -1,6 +1,6 @@
 """A database or a role with other defaults than ours: `ALTER DATABASE … SET`, a schema named like the role.
 
-PostgreSQL 18, 19.1.3: such settings hold for each new session; what a client asks for as it connects comes first.
+PostgreSQL 18, 19.1.3: such settings hold for each new session, unless the client sends its own when it connects.
 """
 
 from collections.abc import AsyncIterator

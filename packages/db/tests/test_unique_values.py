@@ -1,4 +1,4 @@
-"""Equal values are one unique job, whatever process or release enqueues them, and others are not.
+"""Equal values are one unique job in every process and release, and different values are different jobs.
 
 Reported of others: a digest over text that depends on the process or the release lets duplicates in (river #1017 on
 fields added later, Oban's `unique` on reordered keys).

@@ -30,7 +30,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """The server's URL, by way of the proxy."""
+        """The server's URL with the address of the proxy."""
         credentials, _, _ = self._url.netloc.rpartition("@")
         return urlunsplit(self._url._replace(netloc=f"{credentials}@127.0.0.1:{self._port}"))
 

@@ -100,7 +100,7 @@ async def test_whatever_a_handler_raises_is_one_failed_attempt(
 
 
 async def test_a_task_of_a_handler_cannot_end_the_loop(jobs: Jobs, make_runner: MakeRunner) -> None:
-    """CPython's `Task.__step` raises SystemExit and KeyboardInterrupt out of `run_forever`, whoever awaits the task."""
+    """CPython's `Task.__step` raises SystemExit and KeyboardInterrupt out of `run_forever`, even if it is awaited."""
     loop = asyncio.get_running_loop()
 
     @handles(Note, mode=Mode.LEASE)

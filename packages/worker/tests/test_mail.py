@@ -103,7 +103,7 @@ async def test_a_domain_is_mailed_as_dns_knows_it(address: str) -> None:
 
 
 async def test_a_local_part_beyond_ascii_is_mailed_by_a_server_with_smtputf8() -> None:
-    """RFC 6531, 3.4: the address goes as it is, and the server is told so."""
+    """RFC 6531, 3.4: the address goes as it is, and MAIL says SMTPUTF8."""
     sink = Sink()
     with served(sink, enable_SMTPUTF8=True) as port:
         await smtp(port).send(welcome(to="jörg@bücher.example"))

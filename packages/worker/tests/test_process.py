@@ -189,7 +189,7 @@ def test_a_worker_that_froze_lets_go_of_a_tx_job_soon_after_its_time(settings: W
 
 
 class Vet(list[str]):
-    """A client of another service, which is told of pets."""
+    """A client of another service, which collects the texts of notes."""
 
 
 @handles(Note)

@@ -309,7 +309,7 @@ async def test_a_job_whose_notification_was_lost_is_found_by_the_next_poll(jobs:
 
 
 async def test_a_job_that_is_due_since_long_ago_is_found_by_the_next_look(jobs: Jobs, relay: Relay) -> None:
-    await relay.renew_waiting()  # so it knows that nothing is due for so long
+    await relay.renew_waiting()  # so it knows that no job became due long ago
     relay.poll = timedelta(milliseconds=10)
     async with running(relay.run()):
         await insert_silently(jobs, "now() - interval '1 day'")
@@ -324,7 +324,7 @@ async def test_a_relay_that_is_notified_looks_no_further_back_than_the_oldest_du
     async with leading(jobs, open_relay(jobs, delivery_queue, lease=NEVER)):
         first = await jobs.enqueue()
         await eventually(lambda: is_waiting(delivery_queue, first))
-        await insert_silently(jobs, "now() - interval '1 day'")  # in the place of what vacuum cannot remove yet
+        await insert_silently(jobs, "now() - interval '1 day'")  # among dead rows that vacuum cannot remove yet
 
         second = await jobs.enqueue()
 
@@ -434,7 +434,7 @@ async def lease_runs_out(jobs: Jobs) -> None:
 
 
 async def insert_silently(jobs: Jobs, due: str) -> None:
-    """Add a job as plain SQL does, which notifies nobody."""
+    """Add a job by plain SQL, without a notification."""
     async with jobs.database.sessions.begin() as session:
         await session.execute(
             text(

@@ -104,7 +104,7 @@ async def test_a_job_whose_role_is_shut_out_of_its_database_is_given_back(
 
     async with open_database(modest_role.settings, name="worker") as database:
         async with database.sessions.begin() as session:
-            await session.execute(text("DELETE FROM jobs"))  # of the tests before: nobody else empties this database
+            await session.execute(text("DELETE FROM jobs"))  # of earlier tests: no fixture empties this database
         jobs = Jobs(database)
         delivery = await jobs.deliver()
 

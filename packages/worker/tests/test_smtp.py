@@ -1,4 +1,4 @@
-"""The conversation with a mail server: its steps, its limits, and what each refusal means."""
+"""The conversation with a mail server: its steps, its limits, and the meaning of each refusal."""
 
 import asyncio
 import base64
@@ -100,7 +100,7 @@ async def test_the_steps_of_a_mail_are_those_of_rfc_5321() -> None:
     ],
 )
 async def test_we_call_ourselves_by_a_full_name_or_by_our_address(host: str, given: str | None, name: str) -> None:
-    """RFC 5321, 4.1.4; nobody is asked for our name, which in a container is short, or `localhost`."""
+    """RFC 5321, 4.1.4; we do not ask the system for our name, which in a container is short, or `localhost`."""
     async with server().serving(host.strip("[]")) as to:
         await mailer(to, host=host, ehlo_name=given).send(a_mail())
 

@@ -67,7 +67,7 @@ HOURS: list[Field] = [
 
 @cache
 def looks(zone: str, change: datetime) -> list[tuple[datetime, datetime]]:
-    """Return each second around a change, and what the clock shows then."""
+    """Return each second around a change, and the time that the clock shows then."""
     clock = ZoneInfo(zone)
     moments = [change - AROUND + second * SECOND for second in range(int(2 * AROUND / SECOND))]
     return [(moment, moment.astimezone(clock).replace(tzinfo=None)) for moment in moments]
@@ -86,7 +86,7 @@ def oracle(zone: str, change: datetime, *, second: Field, minute: Field, hour: F
             if fits(shown):
                 yield moment
         elif shown > seen:
-            # What the clock has not shown before: one time, or more where it was moved forward.
+            # Times that the clock has not shown before: one, or more where it was moved forward.
             passed = (seen + number * SECOND for number in range(1, int((shown - seen) / SECOND) + 1))
             if any(map(fits, passed)):
                 yield moment

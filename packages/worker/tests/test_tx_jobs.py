@@ -31,7 +31,7 @@ async def user_exists(jobs: Jobs, user_id: object) -> bool:
     return bool(await jobs.scalar(f"SELECT count(*) FROM users WHERE id = '{user_id}'"))
 
 
-# What a relay does, at the worst moment.
+# Raise the fence, as a relay's claim does, at the worst moment.
 LOSE_WHEN_MARKED = """
     CREATE FUNCTION lose_when_marked() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN NEW.fence = NEW.fence + 1; RETURN NEW; END $$

@@ -1,4 +1,4 @@
-"""`python -m tests.e2e.chaos.producer`: accepts jobs until it is killed, and prints what it knows to be committed.
+"""`python -m tests.e2e.chaos.producer`: accepts jobs until it is killed, and prints the jobs whose COMMIT has returned.
 
 With `--die-after-commit` it kills itself when its first COMMIT has returned, before the notification of its job.
 """

@@ -1,4 +1,4 @@
-"""Several callers cancel the same jobs at once, whatever state the jobs are in."""
+"""Several callers cancel the same jobs at once, in every state of a job."""
 
 import asyncio
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Fetching an export: its owner, and nobody else."""
+"""Only the owner of an export can fetch it."""
 
 from uuid import UUID
 

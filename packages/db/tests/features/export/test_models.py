@@ -5,7 +5,7 @@ import sys
 
 
 def test_the_metadata_is_complete_wherever_the_model_of_one_feature_is_used() -> None:
-    """In a process of its own: here everything has been imported."""
+    """In a new process, because this one has imported everything."""
     look = "from app_db.features.export.models import ExportPart as Part; print(*Part.metadata.tables)"
 
     tables = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout.split()
