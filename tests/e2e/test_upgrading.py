@@ -43,12 +43,12 @@ def test_a_renamed_clone_takes_a_later_version_as_the_page_says(tmp_path: Path) 
                 line = "from app_auth.auth import Auth"
                 commit(groundwork, {"packages/auth/src/app_auth/accounts.py": (line, f"{line}  # new")})
                 commit(
-                    tmp_path / "acme", {"packages/auth/src/acme_auth/accounts.py": ('"""Accounts', '"""Our accounts')}
+                    tmp_path / "acme", {"packages/auth/src/acme_auth/accounts.py": ('"""Services', '"""Our services')}
                 )
             performer.do(step)
 
     merged = (tmp_path / "acme/packages/auth/src/acme_auth/accounts.py").read_text()
-    assert merged.startswith('"""Our accounts')
+    assert merged.startswith('"""Our services')
     assert "from acme_auth.auth import Auth  # new\n" in merged
     differing = git(tmp_path / "acme", "diff", "--name-only", "vendor", "groundwork-update")
     assert differing == "packages/auth/src/acme_auth/accounts.py\n"
