@@ -33,6 +33,8 @@ GUARDED = ("packages/*/src/**/*.py", "migrations/**/*.py")
 TESTS = ("packages/*/tests/**/test_*.py", "tests/**/test_*.py")
 COMMENT = re.compile(r"#.*\bguard: (\w+)")
 SECONDS_PER_RUN = 600.0
+SECONDS_WITHOUT_THE_LINE = 60
+"""A test that still waits then waits in vain for what the line would do: it has failed."""
 WARM_PYTEST = Path(__file__).with_name("warm_pytest.py")
 
 
@@ -182,14 +184,14 @@ class Copy:
             path.write_text(source)
             self._forget_compiled(path)
 
-    def run(self, tests: Sequence[str]) -> str:
+    def run(self, tests: Sequence[str], *options: str) -> str:
         """Run tests; return `green`, `red` (a test failed), or `error` (none failed, but not all could run)."""
         report = self.folder / "report.xml"
         report.unlink(missing_ok=True)
         assert self._pytest.stdin
         assert self._pytest.stdout
         # Plain asserts: pytest cannot rewrite those of loaded plugins, and nobody reads their messages.
-        arguments = ["-q", "--assert=plain", f"--junit-xml={report}", *tests]
+        arguments = ["-q", "--assert=plain", f"--junit-xml={report}", *options, *tests]
         print(json.dumps(arguments), file=self._pytest.stdin, flush=True)
         code = int(self._pytest.stdout.readline())
         if code == HUNG:
@@ -220,7 +222,7 @@ def try_guard(copies: queue.Queue[Copy], guard: Guard, test: str) -> Verdict:
     start = time.monotonic()
     try:
         with copy.without(guard):
-            word = copy.run([test])
+            word = copy.run([test], f"--timeout={SECONDS_WITHOUT_THE_LINE}")
     except GuardError as error:
         word = str(error)
     finally:

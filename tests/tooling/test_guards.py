@@ -19,7 +19,7 @@ TREE = {
         requires-python = ">=3.13"
         dependencies = ["leaf"]
         [dependency-groups]
-        dev = ["pytest>=9"]
+        dev = ["pytest>=9", "pytest-timeout>=2.4"]
         [tool.uv]
         package = false
         [tool.uv.workspace]
