@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,8 @@ from tests.docs.pages import Action, Command, PageError, Step, apply_edit, comma
 
 START_SECONDS = 300.0
 STOP_SECONDS = 90.0
+AWAITED_SECONDS = 90.0
+"""A slow machine may need longer than the `sleep` of a page for what the next command shows."""
 
 
 class Shell:
@@ -119,8 +122,10 @@ class Performer:
     def do(self, step: Step) -> None:
         """Do one step."""
         if step.action is Action.RUN:
+            before = ""
             for command in commands_of(step):
-                self._run(command, step.where)
+                self._run(command, step.where, seconds=AWAITED_SECONDS if before.startswith("sleep ") else 0)
+                before = command.text
         elif step.action is Action.RUN_IN_BACKGROUND:
             for command in commands_of(step):
                 self._run_in_background(command, step.where)
@@ -146,13 +151,18 @@ class Performer:
             text = text.replace(old, new)
         return text
 
-    def _run(self, command: Command, where: str) -> str:
-        code, output = self._shell.run(self._here(command.text))
-        if code != 0:
-            raise PageError(f"{where}: exit code {code} of {command.text!r}:\n{output}{self._meanwhile()}")
-        if command.shown and not pattern_of(self._here(command.shown)).fullmatch(output.rstrip("\n") + "\n"):
-            raise PageError(_not_as_shown(where, command, output + self._meanwhile()))
-        return output
+    def _run(self, command: Command, where: str, *, seconds: float = 0) -> str:
+        """Run a command, again for so many seconds until it prints the output of the page."""
+        end = time.monotonic() + seconds
+        while True:
+            code, output = self._shell.run(self._here(command.text))
+            if code != 0:
+                raise PageError(f"{where}: exit code {code} of {command.text!r}:\n{output}{self._meanwhile()}")
+            if not command.shown or pattern_of(self._here(command.shown)).fullmatch(output.rstrip("\n") + "\n"):
+                return output
+            if time.monotonic() >= end:
+                raise PageError(_not_as_shown(where, command, output + self._meanwhile()))
+            time.sleep(0.5)
 
     def _meanwhile(self) -> str:
         """Return the latest output of the other terminals, for the message of a failure."""

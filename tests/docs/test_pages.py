@@ -117,6 +117,15 @@ def test_a_backslash_continues_a_command_in_the_next_line(tmp_path: Path) -> Non
     assert step.action is Action.RUN
 
 
+def test_what_a_page_waits_for_may_take_longer(tmp_path: Path) -> None:
+    perform(tmp_path, "```console\n$ sleep 0.1\n$ echo >>lines; grep -c '' lines\n3\n```\n")
+
+
+def test_what_a_page_does_not_wait_for_is_there_at_once(tmp_path: Path) -> None:
+    with pytest.raises(PageError, match="is shown to print"):
+        perform(tmp_path, "```console\n$ true\n$ echo >>lines; grep -c '' lines\n3\n```\n")
+
+
 def test_a_command_in_the_background_is_restarted_by_its_next_block_and_ends_with_the_page(tmp_path: Path) -> None:
     start = "```console background\n$ bash serve\n…\nready\n```\n"
     (tmp_path / "serve").write_text(
