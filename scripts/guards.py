@@ -34,7 +34,7 @@ TESTS = ("packages/*/tests/**/test_*.py", "tests/**/test_*.py")
 COMMENT = re.compile(r"#.*\bguard: (\w+)")
 SECONDS_PER_RUN = 600.0
 SECONDS_WITHOUT_THE_LINE = 60
-"""A test that still waits then waits in vain for what the line would do: it has failed."""
+"""A test that still waits then waits in vain for what the line would do. Waits inside an event loop end before."""
 WARM_PYTEST = Path(__file__).with_name("warm_pytest.py")
 
 

@@ -14,7 +14,7 @@ from app_api.dependencies import SessionDep
 from app_api.settings import ApiSettings
 from app_api.testing import assert_problem, client_of, open_client, run_lifespan
 
-PATIENCE = 90
+PATIENCE = 45
 
 
 def with_http(settings: ApiSettings, **changed: object) -> ApiSettings:

@@ -229,7 +229,7 @@ async def test_an_api_shows_whether_what_it_depends_on_is_there(api_settings: Ap
     app = create_app(settings)
     metrics = metrics_of(app)
 
-    async with open_client(app), asyncio.timeout(90):
+    async with open_client(app), asyncio.timeout(45):
         while not metrics.dependencies:  # noqa: ASYNC110  # a task of the application sets it
             await asyncio.sleep(0.01)
 

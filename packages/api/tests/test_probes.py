@@ -126,7 +126,7 @@ async def test_probes_at_once_ask_once(client: AsyncClient, state: State) -> Non
 
 async def test_ready_is_asked_anew_after_a_while(client: AsyncClient, state: State) -> None:
     with assert_queries(state["database"], max=2) as queries:
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(45):
             while len(queries) < 2:
                 await client.get("/probe/ready")
 

@@ -113,7 +113,7 @@ async def test_a_verification_link_that_is_opened_twice_is_done_once(
 async def all_wait(database: Database, count: int) -> None:
     """Return when `count` sessions wait for a lock in this database."""
     query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(45):
         while True:
             async with database.read_sessions() as session:
                 if (await session.scalars(text(query))).one() == count:

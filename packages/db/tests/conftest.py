@@ -54,7 +54,7 @@ def until() -> Until:
     """Return a function that waits for up to 90 s until a condition holds."""
 
     async def wait(holds: Callable[[], Awaitable[bool]]) -> None:
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(45):
             while not await holds():  # noqa: ASYNC110  # another process sets no event of ours
                 await asyncio.sleep(0.01)
 

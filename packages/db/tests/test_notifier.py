@@ -173,7 +173,7 @@ async def test_a_later_notification_is_another_one(notifier: Notifier, listener:
 
 async def test_a_notification_while_another_is_being_sent_is_sent_too(database: Database, listener: Listener) -> None:
     link = SlowLink(make_url(database.settings.direct_dsn))
-    async with asyncio.timeout(90), await asyncio.start_server(link.relay, "127.0.0.1", 0) as server:
+    async with asyncio.timeout(45), await asyncio.start_server(link.relay, "127.0.0.1", 0) as server:
         notifier = Notifier(link.dsn(server), connect_timeout=TIMEOUT)
         notifier.notify()
         await link.asked.wait()

@@ -48,7 +48,7 @@ def test_all_addresses_are_those_of_both_protocols(host: str, reached: list[str]
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(45):
         while not condition():  # noqa: ASYNC110  # another thread changes it
             await asyncio.sleep(0.01)
 

@@ -36,7 +36,7 @@ from app_worker.runner import Runner
 from app_worker.testing import one_time_settings
 
 LEASE = timedelta(seconds=15)
-PATIENCE = 90.0
+PATIENCE = 45.0
 """Seconds after which a test gives up waiting. No test asserts how long anything took."""
 
 type MakeRunner = Callable[..., Runner]

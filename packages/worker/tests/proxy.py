@@ -10,7 +10,7 @@ from app_db.settings import DatabaseSettings
 from app_runtime.testing.processes import free_port, port_is_free
 from app_runtime.valkey import ValkeySettings
 
-PATIENCE = 90.0  # seconds
+PATIENCE = 45.0  # seconds
 
 
 class Proxy:

@@ -123,7 +123,7 @@ async def test_an_executor_that_finds_too_little_says_so(delivery_queue: Deliver
 
         await delivery_queue.take("executor", 1)
 
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(45):
             await heard.wait()
 
 

@@ -74,7 +74,7 @@ def our_ca(tmp_path: Path) -> Path:
 async def test_the_steps_of_a_mail_are_those_of_rfc_5321() -> None:
     async with server().serving() as to:
         await mailer(to).send(a_mail())
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(45):
             await to.hung_up.wait()
 
     (message,) = to.messages
@@ -296,7 +296,7 @@ async def test_a_connection_is_closed_whatever_became_of_the_mail() -> None:
     async with server({"RCPT": "550 5.1.1 no"}).serving() as to:
         with pytest.raises(MailUndeliverable):
             await mailer(to).send(a_mail())
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(45):
             await to.hung_up.wait()
 
     gc.collect()  # a transport that is left open is a warning, and so an error
@@ -316,7 +316,7 @@ def test_what_is_said_over_starttls_is_encrypted(loop: Any, our_ca: Path) -> Non
         to = server({"EHLO": offering("STARTTLS", "AUTH PLAIN")}, tls=speaking_tls(OURS))
         async with to.serving():
             await mailer(to, tls="verify-full", ca_path=our_ca, user="user:password@").send(a_mail())
-            async with asyncio.timeout(90):
+            async with asyncio.timeout(45):
                 await to.hung_up.wait()
         return to
 

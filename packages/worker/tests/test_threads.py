@@ -100,7 +100,7 @@ async def test_a_mail_waits_for_no_thread_of_its_own_kind(threads: HandlerThread
         hung = [asyncio.create_task(asyncio.to_thread(release.wait, 60)) for _ in range(THREADS_PER_KIND)]
         await asyncio.sleep(0)
         try:
-            async with asyncio.timeout(90):
+            async with asyncio.timeout(45):
                 await mails.send("welcome", to="ada@example.test", message_id="1", email="ada@example.test")
         finally:
             release.set()
@@ -143,7 +143,7 @@ async def test_shutting_down_waits_for_no_thread(threads: HandlerThreads) -> Non
     hung = asyncio.create_task(asyncio.to_thread(release.wait, 60))
     await asyncio.sleep(0.05)
 
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(45):
         await asyncio.to_thread(threads.shutdown)
 
     assert not hung.done()
