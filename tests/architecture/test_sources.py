@@ -16,19 +16,13 @@ READS_THE_ENVIRONMENT = re.compile("/app_(runtime|db)/testing/")
 
 
 def long_functions(source: str) -> list[str]:
-    """Return the functions with more lines than LONGEST_FUNCTION, without decorators and the example."""
+    """Return the functions with more lines than LONGEST_FUNCTION, without decorators."""
     return [
         f"{node.name} has {length} lines"
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and (length := (node.end_lineno or node.lineno) - node.lineno + 1 - example_lines(node)) > LONGEST_FUNCTION
+        and (length := (node.end_lineno or node.lineno) - node.lineno + 1) > LONGEST_FUNCTION
     ]
-
-
-def example_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Return how many lines the example in a docstring takes, which is its last section."""
-    _, section, example = (ast.get_docstring(node) or "").partition("\n\nExample:\n")
-    return len((section + example).splitlines()) - 1 if section else 0
 
 
 def environment_reads(source: str) -> Iterator[str]:
@@ -57,12 +51,6 @@ def test_a_function_that_is_too_long_is_found() -> None:
     found = long_functions(f"class A:\n  async def long(self):\n{body}")
 
     assert found == ["long has 41 lines"]
-
-
-def test_an_example_does_not_make_a_function_too_long() -> None:
-    docstring = '"""Do.\n\n  Example:\n' + "    do()\n" * LONGEST_FUNCTION + '  """'
-
-    assert long_functions(f"def do():\n  {docstring}\n") == []
 
 
 def test_no_module_is_longer_than_a_sitting() -> None:

@@ -89,19 +89,21 @@ def handles[P: JobPayload](
             ended = await UserSessionRepository(job.session).end_all(payload.user_id)
             return f"ended {ended}"  # the result
     """
-    if not timedelta(0) < timeout <= LONGEST_TIMEOUT:
-        raise ValueError(f"{payload_class.kind}: the timeout is between 0 and {LONGEST_TIMEOUT}, not {timeout}")
-    if not 1 <= max_attempts < SMALLINT:
-        raise ValueError(f"{payload_class.kind}: max_attempts is between 1 and {SMALLINT - 1}, not {max_attempts}")
-    if keep is not None and not timedelta(0) <= keep <= LONGEST_DELAY:
-        raise ValueError(
-            f"{payload_class.kind}: completed jobs are kept for 0 to {LONGEST_DELAY.days} days, not {keep}"
-        )
+    _require_limits(payload_class.kind, timeout, max_attempts, keep)
 
     def decorate(function: Callable[Concatenate[JobContext, P, ...], Awaitable[Any]]) -> Handler:
         return Handler(payload_class, function, mode, timeout, max_attempts, backoff, keep)
 
     return decorate
+
+
+def _require_limits(kind: str, timeout: timedelta, max_attempts: int, keep: timedelta | None) -> None:
+    if not timedelta(0) < timeout <= LONGEST_TIMEOUT:
+        raise ValueError(f"{kind}: the timeout is between 0 and {LONGEST_TIMEOUT}, not {timeout}")
+    if not 1 <= max_attempts < SMALLINT:
+        raise ValueError(f"{kind}: max_attempts is between 1 and {SMALLINT - 1}, not {max_attempts}")
+    if keep is not None and not timedelta(0) <= keep <= LONGEST_DELAY:
+        raise ValueError(f"{kind}: completed jobs are kept for 0 to {LONGEST_DELAY.days} days, not {keep}")
 
 
 def _is_async(function: object) -> bool:

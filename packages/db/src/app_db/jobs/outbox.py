@@ -128,20 +128,15 @@ async def enqueue(
 
     Example:
         async with database.unit_of_work() as session:
-            tomorrow = utcnow() + timedelta(days=1)
-            job_id = await enqueue(session, EndSessions(user_id=ada.id), run_at=tomorrow, owner_id=ada.id)
+            job_id = await enqueue(session, EndSessions(user_id=ada.id), run_at=utcnow() + timedelta(days=1))
     """
     terms = _Terms(run_at, queue, priority, max_attempts, owner_id)
-    stored = checked_json(payload)
-    job_id = new_id()
-    parameters = terms.parameters(session) | {"id": job_id, "kind": payload.kind, "payload": stored}
-    parameters["version"] = payload.version
+    job = {"id": new_id(), "kind": payload.kind, "payload": checked_json(payload), "version": payload.version}
+    parameters = terms.parameters(session) | job
     with _traced(session, [payload.kind]) as parameters["traceparent"]:
-        if unique is None:
-            await session.execute(_ENQUEUE, parameters)
-        elif (existing_id := await _insert_unique(session, payload, unique, parameters)) != job_id:
-            return existing_id
-    await _accepted(session, [job_id], [payload.kind])
+        job_id = await _insert(session, payload, unique, parameters)
+    if job_id == job["id"]:
+        await _accepted(session, [job_id], [payload.kind])
     return job_id
 
 
@@ -182,13 +177,16 @@ def _traced(session: Session, kinds: Sequence[str]) -> AbstractContextManager[st
     return nullcontext() if trace is None else trace(kinds)
 
 
-async def _insert_unique(
+async def _insert(
     session: Session,
     payload: JobPayload,
-    unique: Unique,
+    unique: Unique | None,
     parameters: dict[str, Any],  # Any: of SQL
 ) -> UUID:
     """Return the id of the new job, or of the equal job that exists."""
+    if unique is None:
+        await session.execute(_ENQUEUE, parameters)
+        return cast("UUID", parameters["id"])
     parameters |= {"period": unique.period, "states": sorted(unique.counted_states), "digest": unique.digest(payload)}
     found = await _insert_or_find(session, payload, parameters)
     if found.id != parameters["id"] and not unique.means(payload, found.payload, found.payload_version):

@@ -22,7 +22,7 @@ from app_auth.one_time import OneTimeTokens
 from app_auth.settings import OneTimeSettings
 from app_db import Database, Session
 from app_db.jobs.ledger import Delivery
-from app_db.models import JobState
+from app_db.models import Job, JobState
 from app_db.repositories.jobs import JobRepository
 from app_db.testing.jobs import assert_enqueued, dispatch, due_queues, enqueued, line_of, make_due, refute_enqueued
 from app_db.types import new_id
@@ -82,9 +82,7 @@ async def drain(
     with_scheduled: bool | datetime = False,
     keep_failures: bool = False,
 ) -> Counter[JobState]:
-    """Run due jobs with the real runner, one after the other, until none is due; jobs that they enqueue run too.
-
-    Returns how many runs ended in which state: `{"completed": 2}`.
+    """Run due jobs with the real runner until none is due, and those that they enqueue; return the states of the runs.
 
     Args:
         database: has the jobs, committed.
@@ -109,13 +107,16 @@ async def drain(
     async for delivery in _run_all_due(runner):
         async with database.read_sessions() as session:
             job = await JobRepository(session).get(delivery.id)
-            if job is None:  # the job has deleted its own row
-                continue
-            states[job.state] += 1
-            if job.state in FAILED and not keep_failures:
-                (last, *_) = await JobRepository(session).errors_of(job.id)
-                raise JobFailed(f"{line_of(job)}\n\n{last.trace or last.error}") from errors.get(job.id)
+            if job is not None:  # else the job has deleted its own row
+                states[job.state] += 1
+                if job.state in FAILED and not keep_failures:
+                    raise await _failure_of(job, session) from errors.get(job.id)
     return states
+
+
+async def _failure_of(job: Job, session: Session) -> JobFailed:
+    (last, *_) = await JobRepository(session).errors_of(job.id)
+    return JobFailed(f"{line_of(job)}\n\n{last.trace or last.error}")
 
 
 @contextmanager
