@@ -10,7 +10,8 @@ set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cd "$folder"
-apt-get download haproxy=2.6.12-1+deb12u4 liblua5.3-0 libopentracing-c-wrapper0 libopentracing1 >/dev/null 2>&1
+apt-get download haproxy=2.6.12-1+deb12u4 liblua5.3-0=5.3.6-2 libopentracing1=1.6.0-4 >/dev/null 2>&1
+apt-get download libopentracing-c-wrapper0=1.1.3-3+b1 >/dev/null 2>&1
 for package in *.deb; do dpkg -x "$package" .; done
 export LD_LIBRARY_PATH="$folder/usr/lib/$(uname -m)-linux-gnu"
 "${PYTHON:-python3}" - <<'PYTHON'
