@@ -176,7 +176,7 @@ def welcome(environment: dict[str, str], seconds: float) -> None:
         ("mails", *mails),
         ("database", "make psql", f"{database.host}:{database.port}, database {database.database}"),
         ("data", "make seed", "a first operator and sample data; make shell for Python"),
-        ("commands", "make jobs, make api", 'both command lines, as in make jobs ARGS="stats"'),
+        ("commands", "make jobs, make api", 'look into jobs and accounts: make jobs ARGS="stats"'),
         ("stop", "Ctrl-C", "the data stays; make dev RESET=1 starts over"),
     )
     say("")
