@@ -4,10 +4,12 @@ import base64
 import hashlib
 import hmac
 import re
+import time
+from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 import jwt
@@ -23,6 +25,8 @@ _REFRESH_TOKEN = re.compile(r"rt_([0-9a-f]{32})\.(0|[1-9][0-9]{0,18})\.([A-Za-z0
 REQUIRED = ["iss", "aud", "sub", "sid", "jti", "iat", "nbf", "exp"]
 # There is one client, our own, and its tokens may do all that their user may (RFC 9068, 2.2 and 2.2.3).
 CLIENT = {"client_id": "first-party", "scope": "account"}
+REMEMBERED = 4096
+"""How many verified tokens a process remembers at most: about 2 MB."""
 
 
 @lru_cache(maxsize=64)
@@ -39,8 +43,27 @@ class AccessClaims:
     session_id: UUID
 
 
+class _Verified(NamedTuple):
+    """What is remembered of a token whose signature and claims are right; its times are in seconds since 1970."""
+
+    claims: AccessClaims
+    issued: int
+    begins: int
+    expires: int
+
+    def is_valid(self, now: float, *, ttl: float) -> bool:
+        """Return whether the token is valid at this time; PyJWT draws the same limits."""
+        leeway = LEEWAY.total_seconds()
+        has_begun = max(self.issued, self.begins) <= now + leeway
+        return has_begun and now - leeway < self.expires and self.expires - self.issued <= ttl
+
+
 class AccessTokens:
-    """Issues and verifies JWTs of the profile of RFC 9068, with a ring of keys; each kid has one algorithm."""
+    """Issues and verifies JWTs of the profile of RFC 9068, with a ring of keys; each kid has one algorithm.
+
+    It remembers the claims of the tokens that were used last, under their digests: memory keeps no token longer than
+    its request. Another ring is another instance, which remembers nothing (ADR-0025).
+    """
 
     def __init__(self, settings: AuthSettings) -> None:
         # Prepared once: PyJWT would parse the raw secret again for each token.
@@ -48,12 +71,13 @@ class AccessTokens:
         self._active = active(settings.keys).kid
         self._issuer = settings.issuer
         self._audience = settings.audience or settings.issuer
-        self._ttl = settings.access_ttl
+        self._ttl = int(settings.access_ttl.total_seconds())
+        self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
 
     def issue(self, *, user_id: UUID, session_id: UUID, now: datetime) -> tuple[str, datetime]:
         """Return a token for this session, and when it expires. It holds ids, but no e-mail address and no role."""
         issued = int(now.timestamp())
-        expires = issued + int(self._ttl.total_seconds())
+        expires = issued + self._ttl
         claims = {
             "iss": self._issuer,
             "aud": self._audience,
@@ -69,14 +93,27 @@ class AccessTokens:
         token = jwt.encode(claims, key, algorithm=key.algorithm_name, headers={"typ": TYPE, "kid": self._active})
         return token, datetime.fromtimestamp(expires, now.tzinfo)
 
-    def verify(self, token: str) -> AccessClaims:
+    def verify(self, token: str, *, now: datetime | None = None) -> AccessClaims:
         """Return the claims of a valid token of ours, with a leeway of 5 s for its times (RFC 8725, 3.1 to 3.12).
 
-        Tokens with a longer life than the setting are refused: a stolen key makes no long-lived ones.
+        Tokens with a longer life than the setting are refused: a stolen key makes no long-lived ones. The signature
+        and claims of a token are checked at its first use, its times at each use.
 
         Raises:
             InvalidToken: for every other token.
         """
+        digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
+        # Taken out and put back, so the ones used last come last; threads that do so at once check anew, no more.
+        verified = self._verified.pop(digest, None) or self._check(token)
+        at = time.time() if now is None else now.timestamp()
+        if not verified.is_valid(at, ttl=self._ttl):
+            raise InvalidToken  # guard: test_a_remembered_token_is_believed_as_long_as_any_other
+        self._verified[digest] = verified
+        if len(self._verified) > REMEMBERED:
+            self._verified.popitem(last=False)  # guard: test_the_tokens_that_were_used_last_are_remembered
+        return verified.claims
+
+    def _check(self, token: str) -> _Verified:
         try:
             header = _parse_header(token.partition(".")[0])
             # The key decides the algorithm, never the token (RFC 8725, 3.1).
@@ -97,9 +134,10 @@ class AccessTokens:
                 raise InvalidToken  # guard: test_a_token_for_another_client_or_scope_is_refused
             for claim in ("iat", "nbf", "exp"):
                 datetime.fromtimestamp(claims[claim], UTC)  # guard: test_a_time_that_is_no_time_is_refused
-            if claims["exp"] - claims["iat"] > self._ttl.total_seconds():
+            if claims["exp"] - claims["iat"] > self._ttl:
                 raise InvalidToken  # guard: test_a_token_that_would_live_longer_than_ours_is_refused
-            return AccessClaims(UUID(claims["sub"]), UUID(claims["sid"]))
+            ids = AccessClaims(UUID(claims["sub"]), UUID(claims["sid"]))
+            return _Verified(ids, int(claims["iat"]), int(claims["nbf"]), int(claims["exp"]))
         except (jwt.InvalidTokenError, KeyError, ValueError, TypeError, AttributeError, OverflowError, OSError) as exc:
             # For example a kid that is a list, an exp of 10^400 or "tomorrow", a sub that is no UUID.
             raise InvalidToken from exc
