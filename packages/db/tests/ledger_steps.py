@@ -2,14 +2,16 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select, update
 
-from app_db import Session
+from app_db import Database, Session
 from app_db.clock import database_time
 from app_db.jobs import claims, ledger
 from app_db.jobs.claims import Claim
+from app_db.jobs.leased import LeasedJobs
 from app_db.jobs.ledger import Delivery, Starter
 from app_db.models import Job, JobState
 from app_db.types import new_id
@@ -39,6 +41,30 @@ async def start(session: Session, delivery: Delivery, *, leased: bool = True) ->
     started = await ledger.start(session, delivery, Starter(new_id(), ["test"] if leased else [], LEASE))
     await session.commit()
     return started
+
+
+async def start_with_others(
+    database: Database, leased: LeasedJobs, delivery: Delivery, starter: Starter
+) -> ledger.StartedJob | None:
+    """Start as a runner does after a leased job: in a group, else alone."""
+    started = await leased.start(delivery)
+    if started is not None:
+        return started
+    async with database.sessions.begin() as session:
+        return await ledger.start(session, delivery, starter)
+
+
+async def complete_with_others(database: Database, leased: LeasedJobs, delivery: Delivery, result: Any) -> bool:
+    """Complete as a recorder does: in a group, else alone."""
+    if await leased.complete(delivery, result=result, progress={"done": result}):
+        return True
+    return await complete_alone(database, delivery, result)
+
+
+async def complete_alone(database: Database, delivery: Delivery, result: Any) -> bool:
+    end = {"state": JobState.COMPLETED, "result": result, "progress": {"done": result}}
+    async with database.sessions.begin() as session:
+        return await ledger.finish(session, delivery, **end) is not None
 
 
 async def claimed(session: Session) -> Delivery:

@@ -50,9 +50,8 @@ async def test_a_read_that_is_wrong_is_our_own_fault(database: Database) -> None
 async def test_one_statement_that_writes_is_committed_at_once(database: Database) -> None:
     insert = text("INSERT INTO job_queues (name) VALUES (:name) RETURNING name").columns(column("name"))
 
-    row = await database.write_one(insert, {"name": "mail"})
+    (row,) = await database.write_all(insert, {"name": "mail"})
 
-    assert row is not None
     assert row.name == "mail"
     async with database.read_sessions() as session:
         assert await session.get(JobQueue, "mail") is not None

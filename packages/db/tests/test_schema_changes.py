@@ -35,9 +35,8 @@ async def by_read_one(database: Database, statement: str) -> Any:
     return row.size
 
 
-async def by_write_one(database: Database, statement: str) -> Any:
-    row = await database.write_one(rows(statement), {})
-    assert row is not None
+async def by_write_all(database: Database, statement: str) -> Any:
+    (row,) = await database.write_all(rows(statement), {})
     return row.size
 
 
@@ -80,7 +79,7 @@ async def change(database: Database, statements: str) -> None:
             await connection.execute(text(statement))
 
 
-@pytest.mark.parametrize("ask", [by_read_one, by_write_one, by_reading, by_writing, by_autocommit])
+@pytest.mark.parametrize("ask", [by_read_one, by_write_all, by_reading, by_writing, by_autocommit])
 async def test_a_statement_that_was_prepared_before_a_change_is_sent_again(
     database: Database, one: Database, ask: Ask
 ) -> None:
@@ -99,7 +98,7 @@ async def test_each_shape_of_query_outlives_the_change(database: Database, one: 
     assert [await by_writing(one, shape) for shape in shapes] == ["7"] * 5
 
 
-@pytest.mark.parametrize("ask", [by_write_one, by_writing, by_autocommit])
+@pytest.mark.parametrize("ask", [by_write_all, by_writing, by_autocommit])
 async def test_what_is_sent_again_is_done_once(database: Database, one: Database, ask: Ask) -> None:
     await ask(one, ADD)
     await change(database, TO_TEXT)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,6 +18,8 @@ from app_db.outage import DatabaseUnavailable, is_outage
 from app_db.session import Session
 from app_db.settings import DatabaseSettings
 from app_db.supervision import leave_together
+
+type AnyRow = Row[*tuple[Any, ...]]
 
 
 def _sessions_of(engine: AsyncEngine, *, info: dict[Any, Any] | None = None) -> async_sessionmaker[Session]:
@@ -127,8 +129,8 @@ class Database:
                     raise DatabaseUnavailable from error  # guard: test_a_read_of_a_database_that_is_gone_is_an_outage
                 raise
 
-    async def write_one(self, statement: TextualSelect, parameters: Mapping[str, Any]) -> Row[*tuple[Any, ...]] | None:
-        """Run one writing statement and commit it; return its row or None.
+    async def write_all(self, statement: TextualSelect, parameters: Mapping[str, Any]) -> Sequence[AnyRow]:
+        """Run one writing statement and commit it; return its rows.
 
         The statement is a whole transaction by itself: one round trip instead of three, and no session.
 
@@ -136,11 +138,11 @@ class Database:
             Exception: those of a session; `is_outage` tells which.
         """
 
-        def write() -> Row[*tuple[Any, ...]] | None:
+        def write() -> Sequence[AnyRow]:
             with self.engine.sync_engine.connect() as connection:
                 # Set on the connection: an engine with the option runs SQLAlchemy's events around each statement.
                 connection.execution_options(isolation_level="AUTOCOMMIT")
-                return connection.execute(statement, parameters).one_or_none()
+                return connection.execute(statement, parameters).all()
 
         return await greenlet_spawn(write)
 

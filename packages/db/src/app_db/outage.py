@@ -120,6 +120,12 @@ def is_connection_lost(error: BaseException) -> bool:
     return blame(error) is Blame.SERVER
 
 
+def was_refused(error: BaseException) -> bool:
+    """Return whether Postgres replied to a statement in autocommit with an error, so that it had no effect."""
+    replied = isinstance(error, DBAPIError) and not error.connection_invalidated
+    return replied and getattr(said_by_the_server(error), "sqlstate", None) is not None
+
+
 def is_damage(error: BaseException) -> bool:
     """Return whether the server cannot use its own files, so that an operator has to act."""
     cause = said_by_the_server(error)

@@ -11,6 +11,7 @@ import structlog
 from app_db import Database
 from app_db.jobs import ledger
 from app_db.jobs.after_commit import notify_after_commit
+from app_db.jobs.leased import LeasedJobs
 from app_db.models import JobState
 from app_db.outage import is_outage
 from app_runtime.texts import safe_repr
@@ -31,6 +32,7 @@ class Recorder:
     database: Database
     lease: timedelta
     metrics: Metrics
+    leased: LeasedJobs
 
     async def finish(self, attempt: Attempt, outcome: Outcome) -> None:
         """Record the outcome of an attempt; retry while the database is away.
@@ -73,9 +75,9 @@ class Recorder:
 
     async def _finish_in_ledger(self, attempt: Attempt, outcome: Outcome) -> JobState | None:
         delivery, progress = attempt.delivery, truncated(attempt.progress)
-        if outcome.state is JobState.COMPLETED and not attempt.completed.is_set():
-            is_ours = await ledger.complete(self.database, delivery, result=outcome.result, progress=progress)
-            return JobState.COMPLETED if is_ours else None
+        completes = outcome.state is JobState.COMPLETED and not attempt.completed.is_set()
+        if completes and await self.leased.complete(delivery, result=outcome.result, progress=progress):
+            return JobState.COMPLETED
         async with self.database.sessions.begin() as session:
             if attempt.completed.is_set():
                 if outcome.result is not None:
@@ -87,6 +89,7 @@ class Recorder:
                 state=outcome.state,
                 costs_attempt=outcome.costs_attempt,
                 due_in=outcome.due_in,
+                result=outcome.result,
                 progress=progress,
             )
             if state is not None and outcome.error is not None and attempt.job is not None:

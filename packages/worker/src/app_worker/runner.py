@@ -14,6 +14,7 @@ import structlog
 
 from app_db import Database, Session
 from app_db.jobs import ledger
+from app_db.jobs.leased import LeasedJobs
 from app_db.jobs.ledger import Delivery, StartedJob, Starter
 from app_db.models import JobState
 from app_db.outage import is_connection_lost, is_outage
@@ -66,11 +67,13 @@ class Runner:
     trace: Trace | None = None
     """Opens the span of an attempt, if traces are on."""
     starter: Starter = field(init=False)
+    leased: LeasedJobs = field(init=False)
     recorder: Recorder = field(init=False)
 
     def __post_init__(self) -> None:
-        self.recorder = Recorder(self.database, self.lease, self.metrics)
         self.starter = Starter(self.worker_id, self.registry.leased_kinds, self.lease)
+        self.leased = LeasedJobs(self.database, self.starter)
+        self.recorder = Recorder(self.database, self.lease, self.metrics, self.leased)
 
     def cancel(self, delivery: Delivery) -> None:
         """Cancel the handler of a job in lease mode; the attempt does not count."""
@@ -104,7 +107,9 @@ class Runner:
             else:
                 self.connection_losses.pop(delivery.id, None)
                 if outcome is not None:
-                    await self.recorder.finish(attempt, outcome)
+                    await self.recorder.finish(
+                        attempt, outcome
+                    )  # guard: test_the_slot_of_a_job_is_free_when_its_own_row_is_on_record
 
     async def _finish_failed(self, attempt: Attempt, error: BaseException) -> None:
         """Record the outcome of an attempt that an error ended, or of its start."""
@@ -149,7 +154,7 @@ class Runner:
         if self.expected_mode is Mode.LEASE:
             attempt.may_have_started = True
             async with self._start_timeout():
-                attempt.job = await ledger.start_leased(self.database, attempt.delivery, self.starter)
+                attempt.job = await self.leased.start(attempt.delivery)
             attempt.may_have_started = False
             if attempt.job is not None:
                 return await self._run(None, attempt, attempt.job)

@@ -9,7 +9,6 @@ from sqlalchemy import bindparam, column, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from app_db.driver import DriverConnection
-from app_db.engine import Database
 from app_db.models import JobState
 from app_db.session import Session
 
@@ -63,7 +62,7 @@ _START = text(f"""
         claim_at = CASE WHEN {_IS_MARKED} THEN now() + CAST(:lease AS interval) END,
         finished_at = CASE WHEN {_IS_MARKED} THEN NULL ELSE now() END,
         started_at = now(), attempt = least(attempt + 1, 32767), worker_id = :worker_id
-    WHERE id = :id AND fence = :fence AND state = 'dispatched' AND (NOT :leased_only OR {_IS_LEASED})
+    WHERE id = :id AND fence = :fence AND state = 'dispatched'
         AND NOT EXISTS (SELECT FROM job_cancellations WHERE job_id = :id)
     RETURNING state = 'executing', kind, payload, payload_version, attempt, max_attempts, crashes, owner_id,
         request_id, traceparent, run_at
@@ -136,16 +135,8 @@ async def start(session: Session, delivery: Delivery, starter: Starter) -> Start
     After `UNMARKED_REDELIVERIES`, a job in tx mode becomes `executing` too, to tell a crash from a lost delivery: then
     commit, and call `finish` before the handler.
     """
-    row = (await session.execute(_START, _to_start(delivery, starter, leased_only=False))).one_or_none()
-    return None if row is None else StartedJob(*row)
-
-
-async def start_leased(database: Database, delivery: Delivery, starter: Starter) -> StartedJob | None:
-    """Start a job in lease mode as a transaction of its own; return None also for a job in tx mode.
-
-    When it raises, the start may be committed nevertheless.
-    """
-    row = await database.write_one(_START, _to_start(delivery, starter, leased_only=True))
+    who = {"worker_id": starter.worker_id, "leased": starter.leased_kinds, "lease": starter.lease}
+    row = (await session.execute(_START, {**_key(delivery), **who})).one_or_none()
     return None if row is None else StartedJob(*row)
 
 
@@ -166,14 +157,9 @@ async def finish(
     Returns the new state: CANCELLED instead of `state` if the job would run again and has a cancellation request; None
     if the delivery no longer holds the job, and nothing was changed.
     """
-    parameters = _to_finish(delivery, state, result, progress) | {"costs_attempt": costs_attempt, "due_in": due_in}
-    row = (await session.execute(_FINISH, parameters)).one_or_none()
+    about = {"state": state, "costs_attempt": costs_attempt, "due_in": due_in, "result": result, "progress": progress}
+    row = (await session.execute(_FINISH, {**_key(delivery), **about})).one_or_none()
     return None if row is None else JobState(row.state)
-
-
-async def complete(database: Database, delivery: Delivery, *, result: Any, progress: Any) -> bool:  # Any: JSON
-    """Complete a job as a transaction of its own; return False if this delivery no longer holds it."""
-    return await database.write_one(_FINISH, _to_finish(delivery, JobState.COMPLETED, result, progress)) is not None
 
 
 async def set_result(session: Session, delivery: Delivery, result: Any) -> None:  # Any: JSON
@@ -210,16 +196,6 @@ async def set_progress(session: Session, delivery: Delivery, progress: Any) -> b
 async def extend(session: Session, delivery: Delivery, *, lease: timedelta) -> None:
     """Renew the lease of a job that this transaction has locked, because heartbeats skip locked rows."""
     await session.execute(_EXTEND, {**_key(delivery), "lease": lease})
-
-
-def _to_start(delivery: Delivery, starter: Starter, *, leased_only: bool) -> dict[str, Any]:
-    who = {"worker_id": starter.worker_id, "leased": starter.leased_kinds, "lease": starter.lease}
-    return {**_key(delivery), **who, "leased_only": leased_only}
-
-
-def _to_finish(delivery: Delivery, state: JobState, result: Any, progress: Any) -> dict[str, Any]:
-    about = {"state": state, "costs_attempt": True, "due_in": None, "result": result, "progress": progress}
-    return {**_key(delivery), **about}
 
 
 def _key(delivery: Delivery) -> dict[str, Any]:
