@@ -1,6 +1,6 @@
 """The cost of a request: the real server and a bare FastAPI app, side by side in one run (bench/README.md).
 
-uv run python bench/http.py [--seconds 5]
+uv run python bench/http.py [--seconds 5] [--gets] [--json]
 """
 
 # ruff: noqa: E402
@@ -21,6 +21,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 
 from app_auth.limits import ThrottleSettings
@@ -91,22 +92,33 @@ def login_request(email: str) -> Request:
     return Request("POST", "/auth/access-token", (("Content-Type", "application/x-www-form-urlencoded"),), form)
 
 
-async def measure(port: int, pid: int, bare_port: int, bare_pid: int, seconds: int) -> dict[str, Figures]:
-    """Load each route in turn."""
-    tokens = [await sign_in(port, f"user{number}@example.com") for number in range(4)]
-    bearer = (("Authorization", f"Bearer {tokens[0]['access_token']}"),)
-    me = Request("GET", "/auth/me", bearer)
-    raw = Request("GET", "/raw", bearer)
-    live = Request("GET", "/probe/live")
-    figures: dict[str, Figures] = {}
+LIVE = Request("GET", "/probe/live")
+
+
+def me_of(tokens: dict[str, str], path: str = "/auth/me") -> Request:
+    """Return a signed-in request."""
+    return Request("GET", path, (("Authorization", f"Bearer {tokens['access_token']}"),))
+
+
+async def measure_gets(
+    api: tuple[int, int], bare: tuple[int, int], tokens: dict[str, str], seconds: int
+) -> dict[str, Figures]:
+    """Load each GET in turn; `api` and `bare` are ports with the ids of their processes."""
+    me, raw = me_of(tokens), me_of(tokens, "/raw")
     gets = {
-        "bare": (bare_port, bare_pid, Request("GET", "/bare")),
-        "live": (port, pid, live),
-        "raw asyncpg": (bare_port, bare_pid, raw),
-        "me": (port, pid, me),
+        "bare": (bare, Request("GET", "/bare"), CONNECTIONS),
+        "live": (api, LIVE, CONNECTIONS),
+        "raw asyncpg": (bare, raw, CONNECTIONS),
+        "me": (api, me, CONNECTIONS),
+        "raw asyncpg, 1 connection": (bare, raw, 1),
+        "me, 1 connection": (api, me, 1),
     }
-    for name, (to, of, request) in gets.items():
-        figures[name] = await get(to, of, request, seconds)
+    return {name: await get(*to, request, seconds, connections=many) for name, (to, request, many) in gets.items()}
+
+
+async def measure_rest(port: int, pid: int, tokens: list[dict[str, str]], seconds: int) -> dict[str, Figures]:
+    """Load the other routes in turn, and two GETs beside logins."""
+    figures: dict[str, Figures] = {}
 
     def refresh(number: int, body: bytes) -> Request:
         token = json.loads(body)["refresh_token"] if body else tokens[number]["refresh_token"]
@@ -118,7 +130,7 @@ async def measure(port: int, pid: int, bare_port: int, bare_pid: int, seconds: i
         return login_request(f"user{number % 4}@example.com")
 
     figures["login"] = await load(port, pid, seconds=seconds, connections=4, next_request=login)
-    for name, request in {"live": live, "me": me}.items():
+    for name, request in {"live": LIVE, "me": me_of(tokens[0])}.items():
         storm = asyncio.create_task(load(port, pid, seconds=seconds, connections=LOGINS, next_request=login))
         await asyncio.sleep(0.5)
         calm = lambda *_, request=request: request  # noqa: E731
@@ -129,10 +141,17 @@ async def measure(port: int, pid: int, bare_port: int, bare_pid: int, seconds: i
     return figures
 
 
-async def get(port: int, pid: int, request: Request, seconds: int) -> Figures:
+async def get(port: int, pid: int, request: Request, seconds: int, *, connections: int = CONNECTIONS) -> Figures:
     """Load a GET with wrk, or with our own client."""
-    measured = await asyncio.to_thread(wrk, port, pid, request, seconds=seconds, connections=CONNECTIONS)
-    return measured or await load(port, pid, seconds=seconds, connections=CONNECTIONS, next_request=lambda *_: request)
+    measured = await asyncio.to_thread(wrk, port, pid, request, seconds=seconds, connections=connections)
+    return measured or await load(port, pid, seconds=seconds, connections=connections, next_request=lambda *_: request)
+
+
+async def measure(api: tuple[int, int], bare: tuple[int, int], seconds: int, *, gets: bool) -> dict[str, Figures]:
+    """Load each route in turn, or only the GETs."""
+    tokens = [await sign_in(api[0], f"user{number}@example.com") for number in range(4)]
+    figures = await measure_gets(api, bare, tokens[0], seconds)
+    return figures if gets else figures | await measure_rest(*api, tokens, seconds)
 
 
 def report(figures: dict[str, Figures]) -> None:
@@ -144,6 +163,8 @@ def report(figures: dict[str, Figures]) -> None:
             f"{name:26} {row.per_second:8.0f} {row.p50_ms:8.2f} {row.p99_ms:8.2f} {row.cpu_us:8.0f} "
             f"{row.cpu_us / bare:7.1f} {row.refused:8}"
         )
+    for raw, ours in (("bare", "live"), ("raw asyncpg", "me"), ("raw asyncpg, 1 connection", "me, 1 connection")):
+        print(f"{ours} / {raw}: {figures[ours].cpu_us / figures[raw].cpu_us:.2f}")
     packages = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "asyncpg", "pydantic", "pyjwt", "bcrypt")
     print(f"Python {sys.version.split()[0]}, " + ", ".join(f"{name} {version(name)}" for name in packages))
 
@@ -152,7 +173,9 @@ def main() -> None:
     """Start everything, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=5, help="for each route")
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--gets", action="store_true", help="only bare, live, raw asyncpg and me")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON, too")
+    arguments = parser.parse_args()
     with PostgresServer.temporary(durable=True) as postgres, ValkeyServer.temporary() as valkey:
         url = asyncio.run(databases.recreate(postgres.url("postgres"), "app_bench_test"))
         asyncio.run(databases.migrate(url, root=ROOT))
@@ -163,7 +186,11 @@ def main() -> None:
             served(["-m", "app_api"], port, "/probe/live", environment) as api,
             served(bare, bare_port, "/bare", environment) as bare_api,
         ):
-            report(asyncio.run(measure(port, api.pid, bare_port, bare_api.pid, seconds)))
+            ends = (port, api.pid), (bare_port, bare_api.pid)
+            figures = asyncio.run(measure(*ends, arguments.seconds, gets=arguments.gets))
+    report(figures)
+    if arguments.json:
+        print(json.dumps({name: asdict(row) for name, row in figures.items()}))
 
 
 if __name__ == "__main__":

@@ -78,3 +78,14 @@ async def test_who_waits_for_a_connection_is_counted(
     assert (value("size"), value("waiting")) == (database.settings.read_pool_size, 0)
     assert value("waits_total") == before[0] + 1
     assert value("wait_seconds_total") > before[1]
+
+
+def test_the_sizes_of_shared_queries_are_a_histogram(registry: CollectorRegistry, database: Database) -> None:
+    database.gathered.clear()
+    database.gathered.update({1: 5, 3: 2, 200: 1})
+
+    values = {limit: registry.get_sample_value("app_db_gathered_calls_bucket", {"le": limit}) for limit in ("1", "4")}
+    total = [registry.get_sample_value(f"app_db_gathered_calls_{name}") for name in ("count", "sum")]
+
+    assert values == {"1": 5, "4": 7}
+    assert total == [8, 211]

@@ -12,6 +12,9 @@ from app_db.outage import is_out_of_date
 URL = "postgresql+groundwork://"
 """For `create_async_engine`, with an `async_creator`."""
 
+FAILED_WITH = "failed_with"
+"""An option of an execution: the error that the driver has raised, when it was asked without SQLAlchemy."""
+
 
 class Dialect(PGDialect_asyncpg):  # Any below: SQLAlchemy has no types for these
     """Repeats a statement that was prepared before the schema changed, if repeating has no second effect.
@@ -34,6 +37,8 @@ class Dialect(PGDialect_asyncpg):  # Any below: SQLAlchemy has no types for thes
 
     def do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
         """Execute a statement; repeat it once if a cached plan or type is out of date."""
+        if context is not None and (error := context.execution_options.get(FAILED_WITH)) is not None:
+            raise error
         is_first = cursor._adapt_connection._transaction is None
         try:
             cursor.execute(statement, parameters)

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
 from sqlalchemy import Row, Select, TextualSelect
@@ -17,6 +17,7 @@ from app_db.jobs.notifier import Notifier
 from app_db.outage import DatabaseUnavailable, is_outage
 from app_db.session import Session
 from app_db.settings import DatabaseSettings
+from app_db.shared_reads import Parameters, SharedRead, Values
 from app_db.supervision import leave_together
 
 type AnyRow = Row[*tuple[Any, ...]]
@@ -45,6 +46,11 @@ class Database:
         """How many jobs of each kind this process has committed."""
         self.failures: Counter[str] = Counter()
         """How often the database could not be used, by `supervision.KINDS`."""
+        self.gathered: Counter[int] = Counter()
+        """How many queries of `read_gathered` had so many calls."""
+        self.trace_call: Callable[[str], AbstractContextManager[object]] = nullcontext
+        """Traces one call of `read_gathered`, whose query belongs to several requests; takes the SQL."""
+        self._shared_reads: dict[Select[*tuple[Any, ...]], SharedRead] = {}
         self.notifier = Notifier(settings.direct_dsn, connect_timeout=settings.connect_timeout)
         self.engine = make_engine(settings, settings.dsn, name, vet=vet, failures=self.failures)
         reads: dict[str, Any] = {"vet": vet, "failures": self.failures, "read_only": True}
@@ -120,10 +126,31 @@ class Database:
             with self.read_engine.sync_engine.connect() as connection:
                 return connection.execute(statement, parameters).one_or_none()
 
+        return await self._in_time(greenlet_spawn(read))
+
+    async def read_gathered(self, statement: Select[*tuple[Any, ...]], parameters: Parameters) -> Values | None:
+        """Run a query of every request together with the same calls of that moment; return its row or None (ADR-0033).
+
+        A call is answered by a query that was sent after it, and fails as `read_one` fails.
+
+        Args:
+            statement: takes an array for each parameter; the last column of a row is the number of its call, from 1.
+            parameters: of this call.
+
+        Raises:
+            DatabaseUnavailable: as for `unit_of_work`.
+        """
+        shared = self._shared_reads.get(statement)
+        if shared is None:
+            shared = self._shared_reads[statement] = SharedRead(self.read_engine, statement, sizes=self.gathered)
+        with self.trace_call(shared.sql):
+            return await self._in_time(shared.calls.ask(parameters))
+
+    async def _in_time[T](self, reading: Awaitable[T]) -> T:
         with database_work(self.settings.request_timeout) as deadline:
             try:
                 async with deadline:
-                    return await greenlet_spawn(read)
+                    return await reading
             except Exception as error:
                 if deadline.expired() or is_outage(error, read_only=True):
                     raise DatabaseUnavailable from error  # guard: test_a_read_of_a_database_that_is_gone_is_an_outage
@@ -153,6 +180,8 @@ class Database:
     async def close(self) -> None:
         """Close all connections; a notification that is still due is sent first."""
         await self.notifier.close()  # guard: test_a_notification_that_is_due_is_sent_before_the_database_closes
+        for shared in self._shared_reads.values():
+            await shared.calls.close()  # guard: test_a_query_that_nobody_waits_for_ends_before_the_database_closes
         for engine in self.engines.values():
             await engine.dispose()
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -17,6 +17,7 @@ def describe_database(registry: CollectorRegistry, database: Database, *, kinds:
     registry.register(PoolCollector(database.engines))
     registry.register(EnqueuedCollector(kinds, database.enqueued))
     registry.register(FailuresCollector(database.failures))
+    registry.register(GatheredCollector(database.gathered))
 
 
 class PoolCollector(Collector):
@@ -57,6 +58,25 @@ class EnqueuedCollector(Collector):
         for kind, count in {**self._zeros, **dict(self._enqueued)}.items():
             family.add_metric([kind], count)
         yield family
+
+
+class GatheredCollector(Collector):
+    """Exports how many calls the shared queries have answered."""
+
+    LIMITS = (1, 2, 4, 8, 16, 32, 64, 128)
+
+    def __init__(self, sizes: Mapping[int, int]) -> None:
+        self._sizes = sizes
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield `app_db_gathered_calls`."""
+        sizes = dict(self._sizes)  # as above
+        buckets = [(str(limit), sum(count for size, count in sizes.items() if size <= limit)) for limit in self.LIMITS]
+        yield HistogramMetricFamily(
+            "app_db_gathered_calls", "Calls that a query of the authentication has answered.",
+            buckets=[*buckets, ("+Inf", sum(sizes.values()))],
+            sum_value=sum(size * count for size, count in sizes.items()),
+        )  # fmt: skip
 
 
 class FailuresCollector(Collector):

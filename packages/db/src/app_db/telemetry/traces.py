@@ -31,6 +31,7 @@ class DatabaseTraces(Traces):
         for engine in {*database.engines.values()}:
             _trace_sql(engine.sync_engine, self._begin_sql)
         database.sessions.kw["info"][TRACE] = self._enqueue
+        database.trace_call = self._call
         async with self.sending():
             yield
 
@@ -56,6 +57,20 @@ class DatabaseTraces(Traces):
             carrier: dict[str, str] = {}
             _TRACE_CONTEXT.inject(carrier)
             yield carrier["traceparent"]
+
+    @contextmanager
+    def _call(self, statement: str) -> Iterator[None]:
+        """Trace the share of a request in a query of several, which has no span of its own."""
+        span = self._begin_sql(statement)
+        try:
+            yield
+        except BaseException as error:
+            if span is not None:
+                fail(span, error)
+            raise
+        finally:
+            if span is not None:
+                span.end()  # guard: test_each_call_of_a_shared_query_is_a_span
 
     def _begin_sql(self, statement: str) -> Span | None:
         if not get_current_span().is_recording():  # SQL outside of requests and jobs, such as a heartbeat, has no span
