@@ -20,11 +20,12 @@ PACKAGES := $(notdir $(wildcard packages/*))
 
 # Make hands what was typed to every program, and runs what looks like a call of its own in it; these go by the above.
 unexport ARGS BASE BUMP CHANGED COVERAGE LONG ONLY PACKAGE RESET UNTIL YES fields m name singular
-# What others have exported for their own programs decides what these ones import.
-unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONWARNINGS MYPYPATH
+# What others have exported for their own programs decides what these ones import, and whether each of the thousand
+# processes that tests start compiles it again.
+unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONWARNINGS PYTHONDONTWRITEBYTECODE MYPYPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev psql shell seed jobs api migrate revision test test-tools test-e2e test-attack test-slow test-isolated coverage check \
+.PHONY: help install dev psql shell seed jobs api migrate revision test test-integration test-tools test-e2e test-attack test-slow test-isolated coverage check \
 	check-format check-lint check-types check-contracts check-dependencies check-sql check-lock docs guards feature feature-remove \
 	bench bench-http bench-jobs bench-failover format lock reference clean \
 	public-api openapi client release check-public-api check-openapi check-fragments findings
@@ -87,13 +88,18 @@ feature-remove: install ## Take one away, its tables by a revision: make feature
 # COVERAGE=1 also records which lines and branches were run, for `make coverage`.
 PYTEST = $(RUN) $(if $(call on,COVERAGE),coverage run -m )pytest
 
-test: install ## Test the packages and what joins them, in parallel; needs nothing running
-	$(PYTEST) -n auto packages tests --ignore=tests/e2e --ignore=tests/attack --ignore=tests/packaging --ignore=tests/tooling
+JOINED = packages tests --ignore=tests/e2e --ignore=tests/attack --ignore=tests/packaging --ignore=tests/tooling
+
+test: install ## Test the packages and what joins them, in two minutes; needs nothing running
+	$(PYTEST) -n auto $(JOINED) -m "not integration"
+
+# More processes than processors: most of these tests wait for others.
+test-integration: install ## The same, what takes longer: command lines, servers that fail, large tables, every revision
+	$(PYTEST) -n 4 --dist loadfile --no-loadscope-reorder $(JOINED) -m integration
 
 test-tools: install ## Test what is shipped and the tools of the checkout: wheels, lock files, guards, changelogs
 	$(RUN) pytest -n auto tests/packaging tests/tooling -m "not slow"
 
-# More processes than processors: most of these tests wait for others.
 test-e2e: install ## Test real processes: started, used, killed
 	$(RUN) pytest -n 4 --dist loadfile --no-loadscope-reorder tests/e2e tests/attack -m "not slow"
 

@@ -8,6 +8,8 @@ import pytest
 from tests.docs.checkout import ROOT, copied_checkout, reader_environment
 from tests.docs.performing import reader
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.timeout(400)
 def test_the_page_about_testing_jobs_works_as_it_is_written() -> None:

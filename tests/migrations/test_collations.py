@@ -4,6 +4,9 @@ wiki.postgresql.org/wiki/Locale_data_changes: after glibc 2.28 a unique index to
 """
 
 import asyncpg
+import pytest
+
+pytestmark = pytest.mark.integration
 
 BY_LOCALE = """
     SELECT i.indrelid::regclass || '.' || coalesce(a.attname, 'an expression'), i.indexrelid::regclass || ''

@@ -1,10 +1,13 @@
 """The revision that stores the domains of addresses in the form of DNS (RFC 5891)."""
 
 import asyncpg
+import pytest
 from alembic import command
 from alembic.config import Config
 
 from app_auth.addresses import canonical_email
+
+pytestmark = pytest.mark.integration
 
 BEFORE, REVISION = "3c9a5e7d1f42-1", "3c9a5e7d1f42"
 # Addresses as release 0.1 stored them: as written, and the canonical form with the domain in its own script, folded.

@@ -13,6 +13,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from app_db.base import Base
 from app_db.testing import databases
 
+pytestmark = pytest.mark.integration
+
 type Catalog = Callable[[], Awaitable[set[str]]]
 
 

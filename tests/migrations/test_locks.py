@@ -13,6 +13,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+pytestmark = pytest.mark.integration
+
 type RunAlembic = Callable[..., subprocess.Popen[str]]
 type AddRevision = Callable[..., str]
 type Connection = asyncpg.Connection[asyncpg.Record]

@@ -13,6 +13,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, make_url, pool
 from sqlalchemy.ext.asyncio import create_async_engine
 
+pytestmark = pytest.mark.integration
+
 type RunAlembic = Callable[..., subprocess.Popen[str]]
 
 LOCK_KEY = 0x67726F756E64  # as in migrations/env.py

@@ -23,6 +23,8 @@ from app_db.settings import DatabaseSettings
 from tests.e2e.conftest import api_environment
 from tests.e2e.processes import Api, MailSink, Worker, eventually, until
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(__file__).parents[2]
 RELEASES = ("previous", "new")
 

@@ -16,6 +16,8 @@ from alembic.script import Script, ScriptDirectory
 from app_db.models import schema
 from app_db.repositories.schema import NEEDED_REVISIONS
 
+pytestmark = pytest.mark.integration
+
 type RunAlembic = Callable[..., subprocess.Popen[str]]
 type Catalog = Callable[[], Awaitable[set[str]]]
 

@@ -14,6 +14,8 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import make_url
 
+pytestmark = pytest.mark.integration
+
 type RunAlembic = Callable[..., subprocess.Popen[str]]
 type AddRevision = Callable[..., str]
 type Connection = asyncpg.Connection[asyncpg.Record]

@@ -20,6 +20,8 @@ from app_api.testing import SignedIn
 from app_auth.testing import PASSWORD, MakeAccount, SignIn
 from app_db.models import Role
 
+pytestmark = pytest.mark.integration
+
 type Headers = Callable[[], Awaitable[dict[str, str]]]
 type Json = Mapping[str, Any]  # Any: of an OpenAPI description
 

@@ -9,6 +9,8 @@ import pytest
 
 from app_runtime.testing.plugin import MakeFeatures
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.parametrize("command", ["serve", "seed", "operator list", "config check", "database roles"])
 def test_without_an_environment_a_command_says_in_one_line_how_to_get_one(command: str) -> None:

@@ -21,6 +21,8 @@ from app_api.settings import ApiSettings, HttpSettings
 from app_api.testing import served
 from app_runtime.testing.processes import wait_until
 
+pytestmark = pytest.mark.integration
+
 PATIENCE = 90
 LAST = b"GET /probe/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 JSON = b"Content-Type: application/json\r\n"

@@ -21,6 +21,8 @@ from app_db.testing.databases import AppRole
 from app_runtime.testing.plugin import MakeFeatures
 from app_runtime.testing.processes import free_port, port_is_free, spawn, wait_until
 
+pytestmark = pytest.mark.integration
+
 PATIENCE = 90.0
 PASSWORD = "correct horse battery 42"
 

@@ -17,6 +17,8 @@ from app_db.types import new_id
 from app_runtime.telemetry.tracing import TracingSettings
 from app_runtime.testing.collector import CollectedSpan, Collector
 
+pytestmark = pytest.mark.integration
+
 type Tracing = Callable[[], AbstractAsyncContextManager[AsyncClient]]
 
 

@@ -23,6 +23,8 @@ from app_db.settings import DatabaseSettings
 from app_db.testing.queries import assert_queries
 from app_db.types import new_id
 
+pytestmark = pytest.mark.integration
+
 ROWS = 60_000
 # The end of a walk is read from the index, which also fetches rows here: nobody has vacuumed them.
 ALL_INDEXED = 2 * GLANCE + 4 * FEW

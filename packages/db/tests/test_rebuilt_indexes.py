@@ -25,6 +25,8 @@ from app_db.repositories.users import UserRepository
 from app_db.types import new_id
 from app_db.violations import violation_as
 
+pytestmark = pytest.mark.integration
+
 RACERS = 4
 SECONDS = 6.0
 

@@ -23,6 +23,8 @@ from app_db.outage import DatabaseUnavailable
 from app_db.settings import DatabaseSettings
 from app_runtime.testing.network import Network
 
+pytestmark = pytest.mark.integration
+
 type OpenWith = Callable[..., AbstractAsyncContextManager[Database]]
 
 ALWAYS = timedelta(0)

@@ -14,6 +14,8 @@ from app_db.testing.claim import Claim
 from app_db.testing.plugin import MakeUser
 from app_runtime.testing.servers import PostgresServer
 
+pytestmark = pytest.mark.integration
+
 TWO_TESTS = """
 import os
 import pytest

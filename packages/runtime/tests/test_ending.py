@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.integration
+
 PROGRAM = """
 import asyncio, threading, time
 from app_runtime.ending import end_soon

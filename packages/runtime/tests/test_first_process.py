@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.integration
+
 SENDS_ITSELF_SIGTERM = """
 import os, signal
 from app_runtime.first_process import end_by_sigterm

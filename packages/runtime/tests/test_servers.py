@@ -27,6 +27,8 @@ from app_runtime.testing.servers import (
     WrongPostgresVersion,
 )
 
+pytestmark = pytest.mark.integration
+
 Server = PostgresServer | ValkeyServer
 
 OWNER = """

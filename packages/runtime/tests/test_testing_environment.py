@@ -10,6 +10,8 @@ import pytest
 
 from app_runtime.testing.environment import for_tests, let_through
 
+pytestmark = pytest.mark.integration
+
 # PostgreSQL 18, 32.15: libpq obeys these; asyncpg 0.32 most of them (connect_utils.py). Then curl, requests and httpx
 # (proxies), uvicorn, pytest, rich and click (colours), git (a hook exports GIT_DIR), GNU make, OpenTelemetry, glibc.
 FOREIGN = {

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+pytestmark = pytest.mark.integration
+
 
 def test_valkey_answers(valkey_url: str) -> None:
     url = urlsplit(valkey_url)

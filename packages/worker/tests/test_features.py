@@ -13,6 +13,8 @@ from app_worker.crons import found_crons
 from app_worker.handlers import found_handlers
 from app_worker.mail import template_folders
 
+pytestmark = pytest.mark.integration
+
 HANDLERS = """
 from app_db.features.retention.payloads import PruneJobs
 from app_worker.registry import handles

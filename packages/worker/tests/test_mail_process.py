@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from app_db.features.accounts.payloads import WelcomeEmail
 from app_db.models import JobState
 from app_db.testing.plugin import MakeUser
@@ -9,6 +11,8 @@ from app_db.testing.plugin import MakeUser
 from .conftest import Jobs, eventually
 from .smtp_server import server
 from .test_main import environment, worker_process
+
+pytestmark = pytest.mark.integration
 
 __all__ = ["environment"]
 

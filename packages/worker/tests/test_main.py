@@ -35,6 +35,8 @@ from app_worker.main import check_role, main
 
 from .conftest import Jobs, eventually, until
 
+pytestmark = pytest.mark.integration
+
 
 def test_the_command_line_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

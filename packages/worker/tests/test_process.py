@@ -30,6 +30,8 @@ from app_worker.testing import one_time_settings
 
 from .conftest import Jobs, Note, eventually, until
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def settings(database_settings: DatabaseSettings, valkey: Valkey, valkey_url: str) -> WorkerSettings:

@@ -21,6 +21,8 @@ from app_worker.schedule import fire_due
 
 from .conftest import PATIENCE, Jobs, MakeRunner, Note
 
+pytestmark = pytest.mark.integration
+
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def network(database: Database) -> AsyncIterator[Network]:

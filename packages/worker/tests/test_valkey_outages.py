@@ -25,6 +25,8 @@ from .conftest import LEASE, Jobs, frozen, open_executor, running, until, workin
 from .proxy import Proxy
 from .test_executor import Ran, deliveries
 
+pytestmark = pytest.mark.integration
+
 CALL_TIMEOUT = timedelta(seconds=1)
 POLL = timedelta(milliseconds=100)
 LONGEST_CALL = 1.5
