@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
 from app_db import Database, Session
-from app_db.driver import TransactionEnded
+from app_db.driver import DriverConnection, TransactionEnded
 from app_db.outage import Blame, DatabaseUnavailable, NoAnswer, Refused, blame, is_connection_lost, is_damage, is_outage
 
 type OpenWith = Callable[..., AbstractAsyncContextManager[Database]]
@@ -175,6 +175,19 @@ async def test_a_transaction_that_idles_for_too_long_is_named(open_with: OpenWit
         with pytest.raises(DatabaseUnavailable):
             async with second.unit_of_work() as session:
                 await idle(session)
+
+
+async def test_a_limit_is_named_while_the_connection_closes(session: Session) -> None:
+    """asyncpg 0.32 closes a connection at once, and tells its listeners one turn of the loop later."""
+    connection = await session.connection()
+    driver = (await connection.get_raw_connection()).driver_connection
+    assert isinstance(driver, DriverConnection)
+    driver.limit(idle=timedelta(milliseconds=1), total=timedelta())
+    driver.terminate()
+
+    assert driver.lost_at is None
+    assert driver.limit_that_ended_it() == "idle_in_transaction_session_timeout"
+    await connection.invalidate()
 
 
 async def test_a_transaction_that_lasts_for_too_long_is_named_while_it_works(open_with: OpenWith) -> None:

@@ -18,7 +18,7 @@ from app_worker.outcome import NoHandler
 from app_worker.registry import Mode, handles
 from app_worker.threads import use_threads
 
-from .conftest import Jobs, MakeRunner, Note, until
+from .conftest import Jobs, MakeRunner, Note, eventually, until
 
 
 @pytest.mark.parametrize("mode", Mode)
@@ -183,6 +183,11 @@ async def test_a_time_limit_is_named(jobs: Jobs, make_runner: MakeRunner) -> Non
     assert recorded.error == named
 
 
+async def ended(jobs: Jobs, pid: int) -> None:
+    """Wait until Postgres has ended this connection, and its last words have arrived."""
+    await eventually(lambda: jobs.scalar(f"SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid})"))
+
+
 @pytest.mark.parametrize("writes_at_the_end", [True, False])
 @pytest.mark.parametrize("opens", ["transaction", "last_transaction"])
 async def test_a_transaction_that_waits_too_long_is_a_failure_of_its_handler(
@@ -194,8 +199,7 @@ async def test_a_transaction_that_waits_too_long_is_a_failure_of_its_handler(
     @handles(Note, mode=Mode.LEASE, max_attempts=1)
     async def idles(job: JobContext, payload: Note) -> None:
         async with getattr(job, opens)() as session:
-            await session.execute(text("SELECT 1"))
-            await asyncio.sleep(0.6)
+            await ended(jobs, await session.scalar(text("SELECT pg_backend_pid()")))
             if writes_at_the_end:
                 await session.execute(text("SELECT 1"))
 

@@ -37,7 +37,7 @@ def ping_when_idle(engine: AsyncEngine, *, after: timedelta, timeout: timedelta,
     def ping_if_idle(connection: DBAPIConnection, entry: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:
         driver = connection.driver_connection
         assert isinstance(driver, DriverConnection), "what app_db.hosts makes"
-        if driver.lost_at is not None:  # the server or a proxy has closed it
+        if driver.is_closed():  # by the server or a proxy
             raise DisconnectionError  # guard: test_a_connection_that_was_closed_while_idle_is_not_used
         if driver.opened_at <= dialect.left_at:
             raise InvalidatePoolError  # guard: test_reads_leave_a_server_that_only_reads_with_the_writes
