@@ -1,5 +1,7 @@
 """A password that is long but easy to guess is refused."""
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,3 +75,9 @@ def test_any_text_can_be_judged(password: str, address: str) -> None:
 )
 def test_a_common_word_repeated_is_common(word: str, times: int, digits: str) -> None:
     assert is_common(word.title() * times + digits)
+
+
+def test_only_the_words_of_the_library_are_kept() -> None:
+    assert len(COMMON) == 3000
+    assert {"password", "qwertyuiop"} <= COMMON
+    assert "zxcvbn" not in sys.modules

@@ -1,13 +1,25 @@
 """Passwords that are long and still easy to guess (NIST SP 800-63B-4, 3.1.1.2; ASVS 5.0, 6.2.4 and 6.2.11)."""
 
 import re
+import runpy
 from collections.abc import Collection, Iterable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
 
-from zxcvbn.frequency_lists import FREQUENCY_LISTS  # type: ignore[import-untyped]  # one list of words
+
+def _most_common() -> list[str]:
+    """Return zxcvbn's most common passwords, and keep nothing else of it: imported, its matchers take 9 MB."""
+    package = find_spec("zxcvbn")
+    assert package is not None, "a dependency of this package"
+    assert package.origin is not None, "a package of files"
+    found = runpy.run_path(str(Path(package.origin).with_name("frequency_lists.py")))
+    passwords: list[str] = found["FREQUENCY_LISTS"]["passwords"]
+    return passwords[:3000]
+
 
 MAX_WORDS = 3
 MIN_WORD = 3
-COMMON: frozenset[str] = frozenset(word for word in FREQUENCY_LISTS["passwords"][:3000] if len(word) >= MIN_WORD)
+COMMON: frozenset[str] = frozenset(word for word in _most_common() if len(word) >= MIN_WORD)
 LONGEST = max(map(len, COMMON))
 
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm", "qwertzuiop", "1qaz2wsx3edc4rfv5tgb6yhn7ujm8ik9ol0p")
