@@ -12,6 +12,7 @@ from app_api import health
 from app_api.admission import PROBES, Admission
 from app_api.cors import Preflights
 from app_api.description import describe_passwords
+from app_api.direct_routes import DirectRoutes
 from app_api.docs import add_docs
 from app_api.input_guard import InputGuard
 from app_api.lifespan import lifespan_of
@@ -61,6 +62,7 @@ def create_app(
         add_docs(app)
     min_length = settings.auth.password_min_length
     add_link_page(app, at_root=not settings.docs_enabled, min_length=min_length)
+    app.router.middleware_stack = DirectRoutes(app)
     add_problem_handlers(app)
     describe_passwords(app, min_length=min_length)
     add_middleware(app, settings.http, stopping=stopping, metrics=metrics, traces=traces)

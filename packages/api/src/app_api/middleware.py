@@ -3,7 +3,8 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from secrets import token_hex
 from threading import Event
 from typing import Any
@@ -12,6 +13,7 @@ import structlog
 from fastapi.exceptions import ValidationException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from app_api.admission import PROBES, RequestTimedOut
 from app_api.cors import VARY, CorsHeaders, RawHeaders
@@ -70,8 +72,7 @@ class RequestContext:
             self.traces.name_path(path_as_it_came(scope))  # guard: test_a_span_has_the_path_as_it_came
         answer, began = _Answer(send, lambda headers: self._complete(scope, headers)), time.perf_counter()
         self.metrics.in_flight += 1
-        # get_principal sets user_id later; both names are unbound when the block ends.
-        with structlog.contextvars.bound_contextvars(request_id=request_id, user_id=None):
+        with _named(request_id):
             try:
                 await self.app(scope, receive, answer.send)
                 await answer.finish()
@@ -118,6 +119,16 @@ class RequestContext:
             ours.append(VARY)
         closing = [(b"connection", b"close")] if self.stopping.is_set() and b"connection" not in given else []
         return [*headers, *ours, *closing, (b"x-request-id", scope["state"]["request_id"].encode())]
+
+
+@contextmanager
+def _named(request_id: str) -> Iterator[None]:
+    """Name the request in each line of its log, as structlog's `bound_contextvars`, which costs twice as much."""
+    tokens = bind_contextvars(request_id=request_id, user_id=None)  # get_principal sets user_id later
+    try:
+        yield
+    finally:
+        reset_contextvars(**tokens)  # guard: test_a_request_leaves_no_name_to_the_next
 
 
 class _Answer:
