@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import column, text
 
 from app_db import Database
-from app_db.gathering import MOST, Gathering
+from app_db.gathering import MOST, SLOW, Gathering
 from app_db.outage import NoAnswer
 
 LONG = timedelta(minutes=1)
@@ -132,6 +132,27 @@ async def test_a_statement_without_a_reply_ends_for_all_and_the_next_begins() ->
 
     assert [type(result) for result in results] == [TimeoutError, TimeoutError]
     assert await statements.gathering.ask(3) == 3
+
+
+@pytest.mark.parametrize("came", ["before", "after"])
+async def test_a_statement_that_hangs_keeps_later_callers_for_a_moment_only(came: str) -> None:
+    runs, hangs = asyncio.Event(), asyncio.Event()
+
+    async def run(asked: Sequence[int]) -> list[int | None]:
+        if 1 in asked:
+            runs.set()
+            await hangs.wait()
+        return list(asked)
+
+    gathering = Gathering(run, 10 * SLOW)
+    first = asyncio.create_task(gathering.ask(1))
+    await runs.wait()
+    await asyncio.sleep(0 if came == "before" else 2 * SLOW.total_seconds())
+
+    assert await gathering.ask(2) == 2
+    assert not first.done()
+    hangs.set()
+    assert await first == 1
 
 
 async def test_callers_are_cancelled_with_the_statement_when_the_loop_ends() -> None:

@@ -12,6 +12,9 @@ from app_db.outage import was_refused
 MOST = 100
 """So many callers share a statement at most: each may bring a large value."""
 
+SLOW = timedelta(milliseconds=500)
+"""A statement that takes longer, as on a connection that has fallen silent, keeps later callers no longer."""
+
 
 class _Call[T, R](NamedTuple):
     asked: T
@@ -28,7 +31,10 @@ class Gathering[T, R]:
     time_limit: timedelta
     """For a statement."""
     _calls: list[_Call[T, R]] = field(default_factory=list)
-    _task: asyncio.Task[None] | None = None
+    _turn: asyncio.Task[None] | None = None
+    """The statement for whose end callers wait."""
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    """All statements; asyncio itself keeps no task alive."""
 
     async def ask(self, asked: T) -> R | None:
         """Return the reply to this caller, or None if it should ask alone.
@@ -41,25 +47,37 @@ class Gathering[T, R]:
         """
         reply: asyncio.Future[R | None] = asyncio.get_running_loop().create_future()
         self._calls.append(_Call(asked, reply, contextvars.copy_context()))
-        if self._task is None:
+        if self._turn is None:
             self._begin()
         return await reply
 
     def _begin(self) -> None:
         # A task begins in the next turn of the loop, so all callers of this turn share its statement. Its context, to
         # which traces add the statement, is that of the first.
-        self._task = asyncio.create_task(self._run_next(), context=self._calls[0].context)
+        turn = self._turn = asyncio.create_task(self._run_next(), context=self._calls[0].context)
+        self._tasks.add(turn)
+        is_slow = asyncio.get_running_loop().call_later(
+            SLOW.total_seconds(), self._end_turn, turn
+        )  # guard: test_a_statement_that_hangs_keeps_later_callers_for_a_moment_only
+
+        def end(turn: asyncio.Task[None]) -> None:
+            self._tasks.remove(turn)
+            self._end_turn(turn)
+            is_slow.cancel()
+
+        turn.add_done_callback(end)
+
+    def _end_turn(self, turn: asyncio.Task[None]) -> None:
+        if self._turn is turn:
+            self._turn = None
+            if self._calls:
+                self._begin()
 
     async def _run_next(self) -> None:
         calls = [call for call in self._calls[:MOST] if not call.reply.done()]
         del self._calls[:MOST]
-        try:
-            if calls:
-                await self._run(calls)
-        finally:
-            self._task = None
-            if self._calls:
-                self._begin()
+        if calls:
+            await self._run(calls)
 
     async def _run(self, calls: Sequence[_Call[T, R]]) -> None:
         waiting = [call.reply for call in calls]

@@ -5,10 +5,11 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, column, text
+from sqlalchemy import Executable, bindparam, column, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from app_db.driver import DriverConnection
+from app_db.engine import AnyRow
 from app_db.models import JobState
 from app_db.session import Session
 
@@ -136,7 +137,7 @@ async def start(session: Session, delivery: Delivery, starter: Starter) -> Start
     commit, and call `finish` before the handler.
     """
     who = {"worker_id": starter.worker_id, "leased": starter.leased_kinds, "lease": starter.lease}
-    row = (await session.execute(_START, {**_key(delivery), **who})).one_or_none()
+    row = await _execute(session, _START, {**_key(delivery), **who})
     return None if row is None else StartedJob(*row)
 
 
@@ -158,7 +159,7 @@ async def finish(
     if the delivery no longer holds the job, and nothing was changed.
     """
     about = {"state": state, "costs_attempt": costs_attempt, "due_in": due_in, "result": result, "progress": progress}
-    row = (await session.execute(_FINISH, {**_key(delivery), **about})).one_or_none()
+    row = await _execute(session, _FINISH, {**_key(delivery), **about})
     return None if row is None else JobState(row.state)
 
 
@@ -180,7 +181,7 @@ async def lock(session: Session, delivery: Delivery, *, idle: timedelta, total: 
     """
     milliseconds = {"idle": f"{idle / MILLISECOND:.0f}", "total": f"{total / MILLISECOND:.0f}"}
     parameters = {**_key(delivery), **milliseconds}
-    if (await session.execute(_LOCK, parameters)).one_or_none() is None:
+    if await _execute(session, _LOCK, parameters) is None:
         return False
     driver = session.sync_session.connection().connection.driver_connection  # it is open already, so this does not wait
     assert isinstance(driver, DriverConnection), "app_db.hosts makes these"
@@ -190,12 +191,17 @@ async def lock(session: Session, delivery: Delivery, *, idle: timedelta, total: 
 
 async def set_progress(session: Session, delivery: Delivery, progress: Any) -> bool:  # Any: JSON
     """Store the progress of the job for its owner; return False if the delivery no longer holds it."""
-    return (await session.execute(_PROGRESS, {**_key(delivery), "progress": progress})).one_or_none() is not None
+    return await _execute(session, _PROGRESS, {**_key(delivery), "progress": progress}) is not None
 
 
 async def extend(session: Session, delivery: Delivery, *, lease: timedelta) -> None:
     """Renew the lease of a job that this transaction has locked, because heartbeats skip locked rows."""
     await session.execute(_EXTEND, {**_key(delivery), "lease": lease})
+
+
+async def _execute(session: Session, statement: Executable, parameters: dict[str, Any]) -> AnyRow | None:
+    """Return the row of a statement, without what a session does for the ORM (ADR-0058)."""
+    return await session.run_sync(lambda sync: sync.connection().execute(statement, parameters).one_or_none())
 
 
 def _key(delivery: Delivery) -> dict[str, Any]:
