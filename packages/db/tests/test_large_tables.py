@@ -14,6 +14,8 @@ from sqlalchemy import ColumnElement, select, text
 from app_db import Database, Session, open_database
 from app_db.jobs import control
 from app_db.jobs.control import Action, JobFilter
+from app_db.jobs.leased import LeasedJobs
+from app_db.jobs.ledger import Delivery, Starter
 from app_db.models import Job, JobState
 from app_db.paging import Cursor
 from app_db.repositories.job_counts import MOST
@@ -196,6 +198,18 @@ async def test_retrying_the_few_that_match_does_not_read_the_table(large: Sessio
         whole, index = await rows_read(large)
         assert whole == whole_before, job_filter
         assert index - index_before < ROWS / 2, job_filter
+
+
+async def test_leased_jobs_start_and_end_without_reading_the_table(patient: Database, large: Session) -> None:
+    leased = LeasedJobs(patient, Starter(new_id(), ["note"], timedelta(minutes=1)))
+
+    with assert_queries(patient, max=2) as statements:
+        await leased.start(Delivery(new_id(), 1))
+        await leased.complete(Delivery(new_id(), 1), result=None, progress=None)
+
+    for statement in statements:
+        plan = await explained(large, statement)
+        assert "Seq Scan on jobs" not in plan, plan
 
 
 async def explained(session: Session, statement: str) -> str:
