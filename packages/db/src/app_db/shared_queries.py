@@ -1,6 +1,7 @@
 """Concurrent questions of one kind share queries: what arrives while one is under way goes with the next (ADR-0033)."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
@@ -10,8 +11,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app_db.outage import NoAnswer
 
-AT_ONCE = 2
-"""Queries of one kind that may be under way: if one of them hangs, the other goes on."""
+AT_ONCE = 3
+"""Queries of one kind that may be under way."""
+PATIENCE = 0.01
+"""Seconds that a query may be under way alone: one that hangs, or a distant server, holds up no later caller."""
 
 type Take[Question] = Callable[[], list[Question]]
 """Returns the questions; called when the connection is there, right before the query is sent."""
@@ -46,6 +49,7 @@ class SharedQueries[Question, Answer]:
         self._waiting: list[_Caller[Question, Answer]] = []
         self._connecting: asyncio.Task[None] | None = None
         self._sent: dict[asyncio.Task[None], list[_Caller[Question, Answer]]] = {}
+        self._sent_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def ask(self, question: Question) -> Answer:
@@ -67,12 +71,19 @@ class SharedQueries[Question, Answer]:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _start(self) -> None:
-        if self._waiting and self._connecting is None and len(self._sent) < AT_ONCE:
+        if self._waiting and self._connecting is None and self._may_send():
             # In no caller's context, because it works for several. It runs after all that is ready in this turn of the
             # loop, so that requests which arrive together go together.
             self._connecting = asyncio.create_task(self._query(), context=Context())
             self._tasks.add(self._connecting)
             self._connecting.add_done_callback(self._tasks.discard)
+
+    def _may_send(self) -> bool:
+        if not self._sent:
+            return True
+        # No timer: whoever comes looks at the clock. Otherwise one at a time, as larger groups cost less.
+        is_late = time.monotonic() - self._sent_at > PATIENCE
+        return is_late and len(self._sent) < AT_ONCE  # guard: test_a_query_that_hangs_holds_up_no_later_call
 
     async def _query(self) -> None:
         task = asyncio.current_task()
@@ -84,7 +95,7 @@ class SharedQueries[Question, Answer]:
             callers = self._sent[task] = self._waiting
             # Who arrives from here on waits for the next query: this one may not see what they have seen.
             self._waiting = []  # guard: test_an_answer_comes_from_a_query_that_began_after_its_call
-            self._connecting = None
+            self._connecting, self._sent_at = None, time.monotonic()
             self._sizes[len(callers)] += 1  # guard: test_calls_of_one_moment_share_a_query
             return [caller.question for caller in callers]
 
