@@ -6,8 +6,9 @@ off or answered by `FakeArqClient`, because the ledger does all of that (ADR-000
 
 import asyncio
 import contextlib
+import math
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any, cast
 from uuid import UUID
@@ -18,7 +19,7 @@ from redis.exceptions import RedisError
 
 from app_db.jobs.ledger import Delivery
 from app_db.types import new_id
-from app_worker.delivery_queue import DeliveryQueue, arq_id
+from app_worker.delivery_queue import DeliveryQueue, Occupancy, arq_id
 from app_worker.fake_arq_client import FUNCTION, FakeArqClient
 
 log = structlog.get_logger(__name__)
@@ -46,6 +47,10 @@ class Executor:
         self._slots = slots
         self._poll = poll
         self._running: set[asyncio.Task[None]] = set()
+        self._asked_for = 0
+        """The slots for which the queue is being asked for deliveries."""
+        self._is_counted = False
+        """Whether Valkey counts free slots of this executor."""
         self._stopping = False
         self._notified = asyncio.Event()
 
@@ -67,6 +72,20 @@ class Executor:
     def notify(self) -> None:
         """Poll at once: there are new deliveries."""
         self._notified.set()
+
+    def start(self, deliveries: Sequence[Delivery], occupancy: Occupancy) -> Sequence[Delivery]:
+        """Start the first of these deliveries in free slots, without the queue; return the others.
+
+        An executor starts its share: as many as it has of all free slots. While deliveries wait in the queue it starts
+        none, because they come first.
+        """
+        free = self._slots - len(self._running) - self._asked_for
+        if self._stopping or occupancy.waiting or free <= 0:
+            return deliveries
+        share = min(free, math.ceil(len(deliveries) * free / max(free, occupancy.free_slots)))
+        self._run(deliveries[:share])
+        self._notified.set()  # guard: test_slots_that_are_filled_without_the_queue_are_not_offered_in_it
+        return deliveries[share:]
 
     def stop(self) -> None:
         """Start no more deliveries; `work` returns when the running ones have ended."""
@@ -105,9 +124,20 @@ class Executor:
         worker that died or cannot reach Valkey would fill the queue. A delivery that is lost here is claimed again.
         """
         free = self._slots - len(self._running)
-        if free == 0:
-            return
-        for delivery in await self._delivery_queue.take(self._id, free):
+        if free > 0:
+            self._asked_for = free  # guard: test_slots_for_which_the_queue_is_asked_are_not_filled_without_it
+            try:
+                taken = await self._delivery_queue.take(self._id, free)
+            finally:
+                self._asked_for = 0
+            self._is_counted = len(taken) < free
+            self._run(taken)
+        elif self._is_counted:
+            await self._delivery_queue.leave(self._id)
+            self._is_counted = False
+
+    def _run(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
             task = asyncio.create_task(self._worker.run_job(arq_id(delivery), 0))
             self._running.add(task)
             task.add_done_callback(self._finished)

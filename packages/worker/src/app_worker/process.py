@@ -89,15 +89,15 @@ def open_queues(
     leadership = Leadership(
         settings.database.direct_dsn, names, connect_timeout=timeout, on_notification=on_notification
     )
-    queues = [
-        Queue(
-            Relay(database, delivery_queue, lease, partial(leadership.leads, delivery_queue.queue), runner.metrics),
-            Executor(
-                delivery_queue, slots=settings.worker.concurrency, timeout=NEVER, run=partial(run, delivery_queue.queue)
-            ),
-        )
-        for delivery_queue in (DeliveryQueue(valkey, name) for name in names)
-    ]
+
+    def open_queue(name: str) -> Queue:
+        delivery_queue = DeliveryQueue(valkey, name)
+        executor = Executor(delivery_queue, slots=settings.worker.concurrency, timeout=NEVER, run=partial(run, name))
+        leads = partial(leadership.leads, name)
+        relay = Relay(database, delivery_queue, lease, leads, runner.metrics, start=executor.start)
+        return Queue(relay, executor)
+
+    queues = [open_queue(name) for name in names]
     listener = NotificationListener(valkey, _callbacks(queues), call_timeout=settings.redis.timeout)
     return queues, [keep_leading(leadership), listener.run(), *(queue.relay.run() for queue in queues)]
 

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,8 +15,9 @@ from app_db import Database
 from app_db.jobs import claims
 from app_db.jobs.claims import Claim
 from app_db.jobs.leadership import Leadership
+from app_db.jobs.ledger import Delivery
 from app_db.jobs.notifier import CONNECTION_LOST
-from app_worker.delivery_queue import DeliveryQueue
+from app_worker.delivery_queue import DeliveryQueue, Occupancy
 from app_worker.metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -39,6 +40,8 @@ class Relay:
     lease: timedelta
     leads: Callable[[], bool]
     metrics: Metrics
+    start: Callable[[Sequence[Delivery], Occupancy], Sequence[Delivery]] = lambda deliveries, _: deliveries
+    """Starts deliveries in free slots of this process, and returns the others."""
     poll: timedelta = POLL
     """How long a lost notification can delay a job at most."""
     notified: asyncio.Event = field(default_factory=asyncio.Event)
@@ -53,7 +56,7 @@ class Relay:
             self.notified.set()
 
     async def claim_and_push(self, *, since: datetime | None = None) -> int:
-        """Claim as many due jobs as the delivery queue has capacity for, commit, then push them; return how many.
+        """Claim as many due jobs as the delivery queue has capacity for, commit, start or push them; return how many.
 
         The commit comes first, so that no executor sees a delivery that might be rolled back. If the process dies
         before the push, the jobs start a lease later; if the push fails or is cancelled, they are due at once.
@@ -66,7 +69,7 @@ class Relay:
         async with self._time_limit():  # Postgres may be frozen
             claim = await self._claim(occupancy.capacity, since)
             self._has_backlog = claim.more_due
-            await self._push(claim)
+            await self._push(self.start(claim.deliveries, occupancy))
         counts = {"redelivered": claim.redelivered, "crashed": claim.crashed}
         self.metrics.claimed(self.delivery_queue.queue, len(claim.deliveries), **counts)
         return len(claim.deliveries)
@@ -133,14 +136,14 @@ class Relay:
                 claim = await claims.claim_within_limit(session, queue=queue, max_jobs=max_jobs, lease=self.lease)
         return claim
 
-    async def _push(self, claim: Claim) -> None:
-        if not claim.deliveries:
+    async def _push(self, deliveries: Sequence[Delivery]) -> None:
+        if not deliveries:
             return
         try:
-            await self.delivery_queue.push(claim.deliveries)
+            await self.delivery_queue.push(deliveries)
         except (RedisError, OSError, asyncio.CancelledError):
             async with self._time_limit(), self.database.sessions.begin() as session:
-                await claims.make_due(session, claim.deliveries)  # guard: test_an_unsent_job_is_due_at_once
+                await claims.make_due(session, deliveries)  # guard: test_an_unsent_job_is_due_at_once
             raise
 
 
