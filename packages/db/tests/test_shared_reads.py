@@ -258,3 +258,13 @@ async def test_a_query_that_nobody_waits_for_ends_before_the_database_closes(ope
             await calling
 
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_query_that_ends_with_its_loop_takes_its_calls_along(second: Database) -> None:
+    (calling,) = await one_after_the_other(second, 1, seconds=60)
+    (query,) = second._shared_reads[QUERY].calls._tasks
+
+    query.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await calling
