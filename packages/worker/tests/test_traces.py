@@ -1,5 +1,6 @@
 """Traces in a worker: each attempt is a span, and a part of what enqueued the job."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -91,6 +92,19 @@ async def test_the_sql_of_a_handler_is_part_of_its_attempt(
     (statement,) = [span for span in spans if span.attributes.get("db.query.text") == "SELECT 42"]
     assert (statement.trace_id, statement.parent_id) == (enqueue.trace_id, run.id)
     assert (run.parent_id, run.attributes["job.outcome"]) == (enqueue.id, "completed")
+
+
+async def test_each_job_that_ends_with_others_has_a_span_of_it(tracing: Tracing, spans: list[CollectedSpan]) -> None:
+    async with tracing() as worker:
+        runner = replace(worker.make_runner(write_in_between, database=worker.database), trace=worker.traces.job)
+        runner.expected_mode = Mode.LEASE
+        deliveries = [await worker.jobs.deliver() for _ in range(2)]
+        await asyncio.gather(*map(runner.run, deliveries))
+
+    runs = {run.id for run in named(spans, "run test.note")}
+    ends = [span for span in spans if "SET state = 'completed'" in str(span.attributes.get("db.query.text"))]
+    assert len(ends) == 2
+    assert {span.parent_id for span in ends} == runs
 
 
 async def test_what_puts_a_failure_on_record_is_part_of_the_attempt_too(

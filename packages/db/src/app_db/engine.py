@@ -49,7 +49,7 @@ class Database:
         self.gathered: Counter[int] = Counter()
         """How many queries of `read_gathered` had so many calls."""
         self.trace_call: Callable[[str], AbstractContextManager[object]] = nullcontext
-        """Traces one call of `read_gathered`, whose query belongs to several requests; takes the SQL."""
+        """Traces the share of one request or job in a statement of several; takes the SQL."""
         self._shared_reads: dict[Select[*tuple[Any, ...]], SharedRead] = {}
         self.notifier = Notifier(settings.direct_dsn, connect_timeout=settings.connect_timeout)
         self.engine = make_engine(settings, settings.dsn, name, vet=vet, failures=self.failures)

@@ -1,8 +1,8 @@
 """Gathers what concurrent callers ask of the database: one statement for all that came while the last one ran."""
 
 import asyncio
-import contextvars
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple
@@ -19,7 +19,6 @@ SLOW = timedelta(milliseconds=500)
 class _Call[T, R](NamedTuple):
     asked: T
     reply: asyncio.Future[R | None]
-    context: contextvars.Context
 
 
 @dataclass(slots=True, eq=False)
@@ -46,15 +45,15 @@ class Gathering[T, R]:
             Exception: when nobody knows whether the statement had an effect, as after the loss of the connection.
         """
         reply: asyncio.Future[R | None] = asyncio.get_running_loop().create_future()
-        self._calls.append(_Call(asked, reply, contextvars.copy_context()))
+        self._calls.append(_Call(asked, reply))
         if self._turn is None:
             self._begin()
         return await reply
 
     def _begin(self) -> None:
-        # A task begins in the next turn of the loop, so all callers of this turn share its statement. Its context, to
-        # which traces add the statement, is that of the first.
-        turn = self._turn = asyncio.create_task(self._run_next(), context=self._calls[0].context)
+        # A task begins in the next turn of the loop, so all callers of this turn share its statement. In no caller's
+        # context, because it works for several.
+        turn = self._turn = asyncio.create_task(self._run_next(), context=Context())
         self._tasks.add(turn)
         is_slow = asyncio.get_running_loop().call_later(
             SLOW.total_seconds(), self._end_turn, turn

@@ -36,7 +36,7 @@ _START = text(f"""
     column("traceparent"), column("run_at"),
 )  # fmt: skip
 
-_COMPLETE = text(f"""
+_COMPLETE_SQL = f"""
     WITH ours AS (
         SELECT jobs.id, ours.result, ours.progress FROM jobs JOIN unnest(
             CAST(:ids AS uuid[]), CAST(:fences AS integer[]), CAST(:results AS text[]), CAST(:progresses AS text[])
@@ -47,9 +47,8 @@ _COMPLETE = text(f"""
         result = CAST(ours.result AS jsonb), progress = coalesce(CAST(ours.progress AS jsonb), jobs.progress)
     FROM ours WHERE jobs.id = ours.id
     RETURNING jobs.id, fence
-""").columns(  # noqa: S608  # as above
-    column("id"), column("fence")
-)
+"""  # noqa: S608  # as above
+_COMPLETE = text(_COMPLETE_SQL).columns(column("id"), column("fence"))
 
 
 class _End(NamedTuple):
@@ -82,7 +81,8 @@ class LeasedJobs:
     async def complete(self, delivery: Delivery, *, result: Any, progress: Any) -> bool:  # Any: JSON
         """Complete and commit, or return False: `ledger.finish` says whether the row is locked or lost."""
         end = _End(delivery, _json(result), _json(progress))
-        return await self._ends.ask(end) is not None
+        with self._database.trace_call(_COMPLETE_SQL):  # guard: test_each_job_that_ends_with_others_has_a_span_of_it
+            return await self._ends.ask(end) is not None
 
     async def _start_all(self, deliveries: Sequence[Delivery]) -> list[AnyRow | None]:
         starter = self._starter
