@@ -112,6 +112,19 @@ async def test_a_query_that_hangs_holds_up_no_later_call(second: Database) -> No
     hanging.cancel()
 
 
+async def test_a_query_that_hangs_holds_up_the_only_later_call_for_a_moment(second: Database) -> None:
+    hanging = asyncio.create_task(quotient(second, 1, seconds=2))
+    async with asyncio.timeout(45):
+        while not second.gathered:  # noqa: ASYNC110  # a counter sets no event
+            await asyncio.sleep(0)
+
+    assert await quotient(second, 2) == 30  # comes at once, and nobody after it
+
+    assert not hanging.done()
+    hanging.cancel()
+    await asyncio.wait([hanging])
+
+
 async def test_one_row_that_fails_fails_one_call(second: Database) -> None:
     answers = await asyncio.gather(*(quotient(second, divisor) for divisor in (1, 0, 2)), return_exceptions=True)
 

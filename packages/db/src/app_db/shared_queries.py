@@ -50,6 +50,7 @@ class SharedQueries[Question, Answer]:
         self._connecting: asyncio.Task[None] | None = None
         self._sent: dict[asyncio.Task[None], list[_Caller[Question, Answer]]] = {}
         self._sent_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def ask(self, question: Question) -> Answer:
@@ -71,18 +72,29 @@ class SharedQueries[Question, Answer]:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _start(self) -> None:
-        if self._waiting and self._connecting is None and self._may_send():
+        if not self._waiting or self._connecting is not None:
+            return
+        if self._may_send():
             # In no caller's context, because it works for several. It runs after all that is ready in this turn of the
             # loop, so that requests which arrive together go together.
             self._connecting = asyncio.create_task(self._query(), context=Context())
             self._tasks.add(self._connecting)
             self._connecting.add_done_callback(self._tasks.discard)
+        elif self._timer is None and len(self._sent) < AT_ONCE:
+            # One for all that wait; whoever comes later, or the end of a query, may be first.
+            self._timer = asyncio.get_running_loop().call_later(
+                PATIENCE, self._start_late, context=Context()
+            )  # guard: test_a_query_that_hangs_holds_up_the_only_later_call_for_a_moment
+
+    def _start_late(self) -> None:
+        self._timer = None
+        self._start()
 
     def _may_send(self) -> bool:
         if not self._sent:
             return True
-        # No timer: whoever comes looks at the clock. Otherwise one at a time, as larger groups cost less.
-        is_late = time.monotonic() - self._sent_at > PATIENCE
+        # Otherwise one at a time, as larger groups cost less.
+        is_late = time.monotonic() - self._sent_at >= PATIENCE
         return is_late and len(self._sent) < AT_ONCE  # guard: test_a_query_that_hangs_holds_up_no_later_call
 
     async def _query(self) -> None:
