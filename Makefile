@@ -19,7 +19,7 @@ listed = $(foreach each,$(call typed,$(1)),$(if $(filter $(2),$(each)),$(each),'
 PACKAGES := $(notdir $(wildcard packages/*))
 
 # Make hands what was typed to every program, and runs what looks like a call of its own in it; these go by the above.
-unexport ARGS BASE BUMP CHANGED COVERAGE LONG ONLY PACKAGE RESET UNTIL YES fields m name singular
+unexport ARGS BASE BUMP CHANGED COVERAGE JSON LONG ONLY PACKAGE RESET UNTIL YES fields m name singular
 # What others have exported for their own programs decides what these ones import, and whether each of the thousand
 # processes that tests start compiles it again.
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONWARNINGS PYTHONDONTWRITEBYTECODE MYPYPATH
@@ -27,7 +27,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONWARNINGS PYTHO
 .DEFAULT_GOAL := help
 .PHONY: help install dev psql shell seed jobs api migrate revision test test-integration test-tools test-e2e test-attack test-slow test-isolated coverage check \
 	check-format check-lint check-types check-contracts check-dependencies check-sql check-lock docs guards feature feature-remove \
-	bench bench-http bench-jobs bench-failover format lock reference clean \
+	bench bench-http bench-jobs bench-peers bench-failover format lock reference clean \
 	public-api openapi client release check-public-api check-openapi check-fragments findings
 
 help: ## List the targets
@@ -171,6 +171,9 @@ bench-failover: install ## Measure the loss of each host, 1 min; ONLY="--asynchr
 
 bench-jobs: install ## Measure the jobs, 5 min; LONG=1: what takes half an hour; ONLY=rates,idle (python -m bench.jobs -h)
 	$(VENV) -m bench.jobs $(if $(call on,LONG),--long) $(if $(call typed,ONLY),--only $(call quoted,ONLY))
+
+bench-peers: install ## Measure other systems of jobs beside ours, 1 h; ONLY=rates,kill; JSON=FILE (python -m bench.peers -h)
+	$(VENV) -m bench.peers $(if $(call typed,ONLY),--only $(call quoted,ONLY)) $(if $(call typed,JSON),--json $(call quoted,JSON))
 
 findings: ## Try again what surprised us in other people's libraries (findings/README.md); no workflow does
 	@failed=; for script in findings/*.sh; do \

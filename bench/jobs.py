@@ -1,6 +1,6 @@
 """The cost of a job: plain arq and ours, side by side in one run, and each figure against its budget (bench/README.md).
 
-python -m bench.jobs [--only rates,latency,enqueue,claim,idle] [--long] [--jobs 10000]
+python -m bench.jobs [--only rates,latency,enqueue,claim,idle] [--long] [--jobs 10000] [--json]
 
 --long instead runs the sections that take minutes: the open reader, the benefit of indexes and fillfactor, the time
 until jobs go on after a loss, and the ticks of crons while a worker is frozen.
@@ -8,9 +8,10 @@ until jobs go on after a loss, and the ticks of crons while a worker is frozen.
 
 import argparse
 import asyncio
+import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
 from app_runtime.testing.servers import PostgresServer, ValkeyServer
@@ -33,16 +34,17 @@ class Verdict:
     budget: str
     measured: str
     is_met: bool
+    figure: float
 
 
 def at_least(what: str, measured: float, least: float, unit: str) -> Verdict:
     """Judge a figure that should be high."""
-    return Verdict(what, f">= {least:,.0f} {unit}", f"{measured:,.0f} {unit}", measured >= least)
+    return Verdict(what, f">= {least:,.0f} {unit}", f"{measured:,.0f} {unit}", measured >= least, measured)
 
 
 def at_most(what: str, measured: float, most: float, unit: str) -> Verdict:
     """Judge a figure that should be low."""
-    return Verdict(what, f"<= {most:g} {unit}", f"{measured:.2f} {unit}", measured <= most)
+    return Verdict(what, f"<= {most:g} {unit}", f"{measured:.2f} {unit}", measured <= most, measured)
 
 
 async def judge_rates(place: Place, options: argparse.Namespace) -> list[Verdict]:
@@ -152,6 +154,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=600, help="for which the reader is open")
     parser.add_argument("--frozen", type=float, default=90, help="seconds for which one of three workers is frozen")
     parser.add_argument("--concurrency", type=int, default=10, help="of each worker process")
+    parser.add_argument("--json", action="store_true", help="print the budgets and their figures as JSON, too")
     found = parser.parse_args()
     found.only = [name for name in found.only.split(",") if name] or (LONG if found.long else SHORT)
     if unknown := set(found.only) - set(JUDGES):
@@ -181,6 +184,8 @@ def main() -> None:
     for verdict in verdicts:
         word = "met" if verdict.is_met else "NOT met"
         print(f"{verdict.what:52} {verdict.budget:>16} {verdict.measured:>16}  {word}")
+    if chosen.json:
+        print(json.dumps([asdict(verdict) for verdict in verdicts]))
     packages = ("arq", "redis", "sqlalchemy", "asyncpg", "uvloop", "pydantic")
     print(f"Python {sys.version.split()[0]}, " + ", ".join(f"{name} {version(name)}" for name in packages))
 

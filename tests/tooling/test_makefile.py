@@ -69,6 +69,8 @@ def test_a_switch_that_is_neither_1_nor_0_is_refused_in_a_sentence(
         ("check-fragments", "BASE"),
         ("lock", "UNTIL"),
         ("bench-jobs", "ONLY"),
+        ("bench-peers", "ONLY"),
+        ("bench-peers", "JSON"),
         ("bench-failover", "ONLY"),
     ],
 )
