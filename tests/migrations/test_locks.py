@@ -45,7 +45,7 @@ async def request_(dsn: str) -> AsyncIterator[Connection]:
 
 
 async def slowest_read(connection: Connection, process: "subprocess.Popen[str]", *, seconds: float) -> float:
-    """Read until the process ends, or so long from its first wait for a lock; return the seconds of the slowest read."""
+    """Read until the process ends, or so long from its first wait for a lock; return seconds of the slowest read."""
     slowest, end = 0.0, math.inf
     while process.poll() is None and (began := time.monotonic()) < end:
         await connection.fetchval("SELECT count(*) FROM users")
