@@ -134,7 +134,8 @@ class Database:
         A call is answered by a query that was sent after it, and fails as `read_one` fails.
 
         Args:
-            statement: takes an array for each parameter; the last column of a row is the number of its call, from 1.
+            statement: made once, because it is kept and only its own calls share a query. It takes an array for each
+                parameter; the last column of a row is the number of its call, from 1.
             parameters: of this call.
 
         Raises:
