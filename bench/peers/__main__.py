@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import statistics
+import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -74,8 +75,9 @@ async def measure(place: Place, names: list[str], chosen: argparse.Namespace) ->
                 figures: Figures = {}
                 try:
                     figures = await SECTIONS[section](place, SYSTEMS[name], chosen)
-                except RuntimeError as error:
+                except (RuntimeError, subprocess.TimeoutExpired) as error:
                     print(f"{name}, {section}: {error}", flush=True)
+                say(", ".join(f"{key} {value:.1f}" for key, value in figures.items()))
                 found.append({"round": number, "section": section, "system": name, "load": load, "figures": figures})
     return found
 
