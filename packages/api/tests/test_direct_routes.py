@@ -6,7 +6,7 @@ from itertools import product
 
 from fastapi import APIRouter, FastAPI, Request
 from httpx2 import ASGITransport, AsyncClient
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 from structlog.contextvars import bound_contextvars, get_contextvars
@@ -60,6 +60,8 @@ async def answers(app: FastAPI, *, root_path: str) -> list[tuple[int, str]]:
 
 @settings(deadline=None, max_examples=40)
 @given(routers=ROUTERS, mounts=st.booleans(), root_path=st.sampled_from(["", "", "/r"]))
+@example(routers=[("", [("GET", "/a/b")])], mounts=True, root_path="")
+@example(routers=[("", [("GET", "/{x}"), ("GET", "/a")])], mounts=False, root_path="")
 def test_a_direct_route_is_the_one_that_fastapi_finds(routers: Routers, root_path: str, *, mounts: bool) -> None:
     usual, direct = app_of(routers, mounts=mounts), app_of(routers, mounts=mounts)
     direct.router.middleware_stack = DirectRoutes(direct)
