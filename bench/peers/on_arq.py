@@ -4,39 +4,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import asyncpg
 from arq import ArqRedis
 from arq.connections import RedisSettings, create_pool
 from arq.worker import Worker
 
 from bench.peers import inside
+from bench.peers.of_valkey import effect, nothing, open_pool, setup, start
 
-Context = dict[str, Any]  # Any: arq's own type
-
-
-async def nothing(ctx: Context, number: int) -> None:
-    """Return at once."""
-    inside.nothing(number)
-
-
-async def effect(ctx: Context, number: int) -> None:
-    """Write a row."""
-    with inside.marked(number):
-        await ctx["pool"].execute(inside.INSERT, number)
-
-
-async def start(ctx: Context) -> None:
-    """Tell the bench that it runs."""
-    inside.write_start()
-
-
-async def open_pool(ctx: Context) -> None:
-    """Connect the worker to Postgres."""
-    ctx["pool"] = await asyncpg.create_pool(inside.POSTGRES, min_size=1, max_size=10)
-
-
-async def setup() -> None:
-    """Need no tables."""
+__all__ = ["Client", "client", "setup", "worker"]
 
 
 async def worker() -> None:
@@ -56,7 +31,7 @@ class Client:
 
     async def seed(self, kind: str, count: int) -> None:
         """Enqueue many."""
-        await inside.gathered(lambda number: self.redis.enqueue_job(kind, number), count)
+        await inside.gathered(lambda number: self.redis.enqueue_job(kind, number=number), count)
 
     async def one(self, number: int) -> None:
         """Enqueue one."""

@@ -2,39 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
-import asyncpg
 from saq import Queue, Worker
 
 from bench.peers import inside
+from bench.peers.of_valkey import effect, nothing, open_pool, setup, start
 
-Context = dict[str, Any]  # Any: SAQ's own type
-
-
-async def nothing(ctx: Context, *, number: int) -> None:
-    """Return at once."""
-    inside.nothing(number)
-
-
-async def effect(ctx: Context, *, number: int) -> None:
-    """Write a row."""
-    with inside.marked(number):
-        await ctx["pool"].execute(inside.INSERT, number)
-
-
-async def start(ctx: Context) -> None:
-    """Tell the bench that it runs."""
-    inside.write_start()
-
-
-async def open_pool(ctx: Context) -> None:
-    """Connect the worker to Postgres."""
-    ctx["pool"] = await asyncpg.create_pool(inside.POSTGRES, min_size=1, max_size=10)
-
-
-async def setup() -> None:
-    """Need no tables."""
+__all__ = ["Client", "client", "setup", "worker"]
 
 
 async def worker() -> None:
