@@ -124,7 +124,7 @@ class DriverConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has
 
         Derived from times: the server sends the reason while no statement runs, and asyncpg does not keep it.
         """
-        # asyncpg tells its listeners one turn of the loop after it has closed the connection.
+        # asyncpg calls its listeners a turn of the loop late (findings/asyncpg-tells-of-its-end-a-turn-later.sh).
         lost_at = self.lost_at
         if lost_at is None and self.is_closed():
             lost_at = time.monotonic()  # guard: test_a_limit_is_named_while_the_connection_closes
