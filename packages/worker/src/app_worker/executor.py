@@ -133,7 +133,9 @@ class Executor:
             self._is_counted = len(taken) < free
             self._run(taken)
         elif self._is_counted:
-            await self._delivery_queue.leave(self._id)
+            await self._delivery_queue.leave(
+                self._id
+            )  # guard: test_slots_that_are_filled_without_the_queue_are_not_offered_in_it
             self._is_counted = False
 
     def _run(self, deliveries: Sequence[Delivery]) -> None:
