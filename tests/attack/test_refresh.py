@@ -101,16 +101,16 @@ async def test_of_twenty_thieves_and_one_owner_nobody_keeps_the_session(
     assert (await events_of(database, ada)).count("refresh_reused") == 1
 
 
-def bent(token: str) -> list[str]:
+def tampered_tokens(token: str) -> list[str]:
     flipped = [f"{token[:at]}{chr(ord(token[at]) ^ 1)}{token[at + 1 :]}" for at in (4, 20, 36, len(token) // 2)]
     return [*flipped, token[:-1], token + token, token + "A", token.upper(), f" {token}", "rt_", ""]
 
 
 # case 36
-def test_a_bent_refresh_token_is_refused_and_does_the_family_no_harm(wire: Wire, ada: Account) -> None:
+def test_a_tampered_refresh_token_is_refused_and_does_the_family_no_harm(wire: Wire, ada: Account) -> None:
     access, token = wire.tokens(ada.email, ada.password)
 
-    for other in bent(token):
+    for other in tampered_tokens(token):
         assert wire.refresh(other).outcome == (400, "invalid_grant"), other
 
     assert wire.me(access).status == 200

@@ -11,7 +11,7 @@ from app_db.models import AuditEvent
 from app_db.repositories.users import UserRepository
 from tests.attack.conftest import PUBLIC_BASE_URL, Connect, an_email
 from tests.attack.mails import links_to, token_mailed_to, told
-from tests.attack.test_refresh import bent
+from tests.attack.test_refresh import tampered_tokens
 from tests.attack.wire import Reply, Wire, at_once
 from tests.e2e.processes import Api, MailSink, Worker, until
 
@@ -102,10 +102,12 @@ async def test_a_link_to_reset_is_of_no_use_after_half_an_hour(
 
 
 # case 45
-async def test_a_bent_link_is_refused_and_the_true_one_still_works(wire: Wire, ada: Account, reset_token: str) -> None:
+async def test_a_tampered_link_is_refused_and_the_true_one_still_works(
+    wire: Wire, ada: Account, reset_token: str
+) -> None:
     wire.reconnect()
 
-    for other in bent(reset_token):
+    for other in tampered_tokens(reset_token):
         assert reset(wire, other).status in {400, 422}, other
 
     assert reset(wire, reset_token).status == 204

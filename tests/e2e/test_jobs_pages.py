@@ -27,10 +27,11 @@ from tests.docs.checkout import ROOT, reader_environment
 from tests.docs.explaining import Block, Names, blocks_of, run_python
 from tests.docs.pages import Step, commands_of
 from tests.docs.performing import Performer, reader
+from tests.docs.quoting import PATH, comparable, found_in_source
 
 from .conftest import Environment, key_ring
 from .processes import Api, MailSink
-from .test_readme import PATH, comparable, found_in_source, perform
+from .test_readme import perform
 
 WRITING = ROOT / "docs/how-to/jobs.md"
 OPERATING = ROOT / "docs/how-to/operating-jobs.md"

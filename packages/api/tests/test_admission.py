@@ -22,55 +22,55 @@ def with_http(settings: ApiSettings, **changed: object) -> ApiSettings:
     return ApiSettings.model_validate(settings.model_dump() | {"http": changed})
 
 
-class Room:
-    """A route whose requests wait until the test sets `door`."""
+class BlockingRoute:
+    """A route whose requests wait until the test sets `release`."""
 
     def __init__(self, app: FastAPI) -> None:
-        self.door = asyncio.Event()
-        self.inside = 0
-        self.gave_up = 0
-        app.add_api_route("/room", self.enter)
+        self.release = asyncio.Event()
+        self.running = 0
+        self.cancelled = 0
+        app.add_api_route("/blocking", self.enter)
 
     async def enter(self) -> str:
-        self.inside += 1
+        self.running += 1
         try:
-            await self.door.wait()
+            await self.release.wait()
         except asyncio.CancelledError:
-            self.gave_up += 1
+            self.cancelled += 1
             raise
-        return "left"
+        return "released"
 
-    async def filled(self, number: int) -> None:
+    async def wait_for(self, number: int) -> None:
         async with asyncio.timeout(PATIENCE):
-            while self.inside < number:  # noqa: ASYNC110  # requests come by themselves
+            while self.running < number:  # noqa: ASYNC110  # requests come by themselves
                 await asyncio.sleep(0.005)
 
 
 @pytest.mark.parametrize("path", ["/probe/live", "/probe/health", "/probe/ready"])
 async def test_a_full_process_still_answers_probes(api_settings: ApiSettings, path: str) -> None:
     app = create_app(with_http(api_settings, max_requests=1))
-    room = Room(app)
+    route = BlockingRoute(app)
     async with open_client(app) as client:
-        running = asyncio.create_task(client.get("/room"))
-        await room.filled(1)
+        running = asyncio.create_task(client.get("/blocking"))
+        await route.wait_for(1)
 
         response = await client.get(path)
 
-        room.door.set()
+        route.release.set()
         await running
     assert response.status_code == 200
 
 
 async def test_one_request_too_many_is_told_to_come_back(api_settings: ApiSettings) -> None:
     app = create_app(with_http(api_settings, max_requests=2))
-    room = Room(app)
+    route = BlockingRoute(app)
     async with open_client(app) as client:
-        running = [asyncio.create_task(client.get("/room")) for _ in range(2)]
-        await room.filled(2)
+        running = [asyncio.create_task(client.get("/blocking")) for _ in range(2)]
+        await route.wait_for(2)
 
-        refused = await client.get("/room")
+        refused = await client.get("/blocking")
 
-        room.door.set()
+        route.release.set()
         answered = await asyncio.gather(*running)
     assert_problem(refused, 503, "overloaded")
     assert refused.headers["Retry-After"] == "1"
@@ -108,27 +108,27 @@ async def test_a_request_whose_body_is_on_its_way_takes_no_place(api_settings: A
 
 async def test_a_request_that_takes_too_long_is_given_up(api_settings: ApiSettings) -> None:
     app = create_app(with_http(api_settings, request_timeout="PT0.1S"))
-    room = Room(app)
+    route = BlockingRoute(app)
     async with open_client(app) as client:
-        response = await client.get("/room")
+        response = await client.get("/blocking")
 
     assert_problem(response, 503, "timeout")
-    assert room.gave_up == 1
+    assert route.cancelled == 1
 
 
 async def test_a_request_that_begins_late_is_given_up_before_the_end(api_settings: ApiSettings) -> None:
     stopping = Event()
     app = create_app(with_http(api_settings, request_timeout="PT10M", drain="PT1S"), stopping=stopping)
-    room = Room(app)
+    route = BlockingRoute(app)
     async with open_client(app) as client, asyncio.timeout(PATIENCE) as patience:
-        early = asyncio.create_task(client.get("/room"))
-        await room.filled(1)
+        early = asyncio.create_task(client.get("/blocking"))
+        await route.wait_for(1)
         stopping.set()
 
-        late = await client.get("/room")
+        late = await client.get("/blocking")
 
         assert not patience.expired()  # else this test cut it off
-        room.door.set()
+        route.release.set()
         assert (await early).status_code == 200
     assert_problem(late, 503, "timeout")
 
@@ -136,10 +136,10 @@ async def test_a_request_that_begins_late_is_given_up_before_the_end(api_setting
 async def test_what_the_end_cuts_off_is_told_to_come_back(api_settings: ApiSettings) -> None:
     stopping = Event()
     app = create_app(api_settings, stopping=stopping)
-    room = Room(app)
+    route = BlockingRoute(app)
     async with open_client(app) as client, asyncio.timeout(PATIENCE):
-        request = asyncio.create_task(client.get("/room"))
-        await room.filled(1)
+        request = asyncio.create_task(client.get("/blocking"))
+        await route.wait_for(1)
         stopping.set()
 
         request.cancel()  # as the server does

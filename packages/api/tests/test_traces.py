@@ -14,7 +14,7 @@ from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, assert_problem, open_client
 from app_auth.testing import new_key
 from app_db.types import new_id
-from app_runtime.telemetry.tracing import TracingSettings
+from app_runtime.telemetry.trace_settings import TracingSettings
 from app_runtime.testing.collector import CollectedSpan, Collector
 
 pytestmark = pytest.mark.integration

@@ -22,13 +22,13 @@ from app_db.jobs.outbox import enqueue, enqueue_many
 from app_db.jobs.unique import Unique
 from app_db.models import Job
 from app_db.outage import NoAnswer
+from app_db.telemetry.trace_setup import traces_of
 from app_db.telemetry.traces import DatabaseTraces
-from app_db.telemetry.tracing import traces_of
 from app_db.testing.jobs import dispatch
 from app_db.testing.queries import assert_queries
 from app_db.types import new_id
+from app_runtime.telemetry.trace_settings import TracingSettings, log_processors
 from app_runtime.telemetry.traces import add_trace_id
-from app_runtime.telemetry.tracing import TracingSettings, log_processors
 from app_runtime.testing.collector import Collector
 
 from .conftest import OpenWith
@@ -248,8 +248,8 @@ def test_whoever_wants_traces_without_the_extra_is_told_what_to_install() -> Non
     error = output_of("""
         import sys
         from app_runtime.configuration import Misconfigured
-        from app_runtime.telemetry.tracing import TracingSettings
-        from app_db.telemetry.tracing import traces_of
+        from app_runtime.telemetry.trace_settings import TracingSettings
+        from app_db.telemetry.trace_setup import traces_of
         sys.modules["opentelemetry"] = None  # as Python marks what is not there
         try:
             traces_of(TracingSettings(endpoint="http://127.0.0.1:4318/v1/traces"), service="app-db")
@@ -264,8 +264,8 @@ def test_opentelemetry_is_not_imported_where_nothing_traces() -> None:
     imported = output_of("""
         import sys
         import app_db.jobs.outbox, app_runtime.telemetry.logs
-        from app_runtime.telemetry.tracing import TracingSettings, log_processors
-        from app_db.telemetry.tracing import traces_of
+        from app_runtime.telemetry.trace_settings import TracingSettings, log_processors
+        from app_db.telemetry.trace_setup import traces_of
         traces_of(TracingSettings(), service="app-db"), log_processors(TracingSettings(), service="app-db")
         print([name for name in sys.modules if name.startswith("opentelemetry")])
     """)

@@ -19,7 +19,7 @@ from app_runtime.testing.servers import PostgresServer, ValkeyServer
 ODD = 'it\'s a "quoted" \\folder ${HOME} $(id) %s ü\t'
 
 
-class Apart(PostgresServer):
+class DetachedDataServer(PostgresServer):
     """A server whose data is outside its folder, as root's is, for any user; it starts no Postgres."""
 
     @classmethod
@@ -44,8 +44,8 @@ class Apart(PostgresServer):
         return (self._data / "accounts").exists()
 
 
-def started(folder: Path) -> Apart:
-    with Apart(folder) as server:
+def started(folder: Path) -> DetachedDataServer:
+    with DetachedDataServer(folder) as server:
         return server
 
 

@@ -19,8 +19,8 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
+from app_runtime.telemetry.trace_settings import TracingSettings, log_processors
 from app_runtime.telemetry.traces import ASKED_PER_SECOND, Traces, add_trace_id
-from app_runtime.telemetry.tracing import TracingSettings, log_processors
 from app_runtime.testing.collector import Collector
 
 type Tracing = Callable[..., AbstractAsyncContextManager[Traces]]
@@ -111,7 +111,7 @@ def test_a_log_that_wants_traces_without_the_extra_says_what_to_install() -> Non
     error = output_of("""
         import sys
         from app_runtime.configuration import Misconfigured
-        from app_runtime.telemetry.tracing import TracingSettings, log_processors
+        from app_runtime.telemetry.trace_settings import TracingSettings, log_processors
         sys.modules["opentelemetry"] = None  # as Python marks what is not there
         try:
             log_processors(TracingSettings(endpoint="http://127.0.0.1:4318/v1/traces"), service="app-runtime")

@@ -4,7 +4,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from app_runtime.configuration import Misconfigured, load, shown
-from app_runtime.telemetry.tracing import TracingSettings
+from app_runtime.telemetry.trace_settings import TracingSettings
 from app_runtime.urls import UrlParts, read_url
 
 MAIL = ["smtp", "smtps"]

@@ -25,7 +25,7 @@ from app_api.reading import BodyLimits
 from app_api.resources import RESOURCES, require_resources
 from app_api.routers import found_routers, in_order
 from app_api.settings import ApiSettings, HttpSettings
-from app_db.telemetry.tracing import Tracing, traces_of
+from app_db.telemetry.trace_setup import Tracing, traces_of
 from app_runtime.resources import Resource
 
 ROUTERS: tuple[APIRouter, ...] = in_order([*found_routers("app_api.features"), (health.__name__, health.router)])

@@ -21,7 +21,7 @@ from app_db import Database, open_database
 from app_db.jobs.catalog import CATALOG
 from app_db.roles import refuse_powers
 from app_db.telemetry.collectors import describe_database
-from app_db.telemetry.tracing import Tracing
+from app_db.telemetry.trace_setup import Tracing
 from app_runtime.configuration import Environment
 from app_runtime.resources import Opened, Resource, open_resources
 from app_runtime.telemetry.endpoint import Health

@@ -21,7 +21,7 @@ from app_runtime.configuration import Environment, Misconfigured, hints, load
 from app_runtime.output import write_out
 from app_runtime.telemetry.logs import configure_logging
 from app_runtime.telemetry.outlet import never_wait_for_readers
-from app_runtime.telemetry.tracing import log_processors
+from app_runtime.telemetry.trace_settings import log_processors
 
 log = structlog.get_logger(__name__)
 

@@ -25,7 +25,7 @@ from app_api.proxies import ClientAddresses
 from app_api.request_target import InvalidHost, host_of
 from app_api.settings import HttpSettings
 from app_db.errors import AppError, BadRequest
-from app_db.telemetry.tracing import Tracing
+from app_db.telemetry.trace_setup import Tracing
 
 log = structlog.get_logger(__name__)
 

@@ -17,7 +17,7 @@ from app_runtime.configuration import Environment
 from app_runtime.durations import Duration
 from app_runtime.telemetry.endpoint import MetricsSettings
 from app_runtime.telemetry.logs import LogSettings
-from app_runtime.telemetry.tracing import TracingSettings
+from app_runtime.telemetry.trace_settings import TracingSettings
 from app_runtime.valkey import ValkeySettings
 
 ELSEWHERE: Final = ("APP_WORKER__", "APP_MAIL__", "APP_PUBLIC_BASE_URL")

@@ -20,7 +20,7 @@ from app_runtime.fragments import names_elsewhere, with_fragments
 from app_runtime.output import write_out
 from app_runtime.telemetry.logs import configure_logging
 from app_runtime.telemetry.outlet import never_wait_for_readers
-from app_runtime.telemetry.tracing import log_processors
+from app_runtime.telemetry.trace_settings import log_processors
 from app_worker.command_line import commands
 from app_worker.command_line.arguments import parse
 from app_worker.process import run_worker

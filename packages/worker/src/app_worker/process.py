@@ -21,7 +21,7 @@ from app_db.jobs.retention import QUEUE as RETENTION
 from app_db.jobs.workers import WorkerRow
 from app_db.roles import refuse_powers
 from app_db.settings import DatabaseSettings
-from app_db.telemetry.tracing import traces_of
+from app_db.telemetry.trace_setup import traces_of
 from app_db.types import new_id
 from app_runtime.configuration import Environment
 from app_runtime.resources import Resource, open_resources

@@ -15,7 +15,7 @@ from app_runtime.configuration import Environment, Misconfigured
 from app_runtime.durations import Duration
 from app_runtime.telemetry.endpoint import MetricsSettings
 from app_runtime.telemetry.logs import LogSettings
-from app_runtime.telemetry.tracing import TracingSettings
+from app_runtime.telemetry.trace_settings import TracingSettings
 from app_runtime.valkey import ValkeySettings
 
 ELSEWHERE: Final = ("APP_AUTH__", "APP_HTTP__", "APP_THROTTLE__")

@@ -16,7 +16,7 @@ _BEAT = text("""
     WITH beat AS (
         INSERT INTO job_workers (id, host, pid, queues, concurrency, running, draining, holding, holds_until)
         VALUES (:worker_id, :host, :pid, :queues, :concurrency, :running, :draining,
-            CAST(:holding AS uuid[]), now() + CAST(:lease AS interval))
+            CAST(:held_ids AS uuid[]), now() + CAST(:lease AS interval))
         ON CONFLICT (id) DO UPDATE SET beat_at = now(), running = excluded.running, draining = excluded.draining,
             holding = excluded.holding, holds_until = excluded.holds_until
     ), ours AS (
@@ -85,7 +85,7 @@ async def beat(
         {
             "worker_id": worker.id, "host": worker.host, "pid": worker.pid, "queues": list(worker.queues),
             "concurrency": worker.concurrency, "running": running, "draining": draining, "lease": lease,
-            "holding": list(held_ids),
+            "held_ids": list(held_ids),
             "ids": [delivery.id for delivery in leased], "fences": [delivery.fence for delivery in leased],
         },
     )  # fmt: skip

@@ -164,7 +164,7 @@ class JobWorker(Base):
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     beat_at: Mapped[datetime] = mapped_column(server_default=func.now())
     draining: Mapped[bool] = mapped_column(server_default=false())
-    holding: Mapped[list[UUID]] = mapped_column(ARRAY(Uuid), server_default="{}")
+    held_job_ids: Mapped[list[UUID]] = mapped_column("holding", ARRAY(Uuid), server_default="{}")
     """The jobs whose outcome it has yet to record; no relay claims them until `holds_until`."""
     holds_until: Mapped[datetime] = mapped_column(server_default=func.now())
     smtputf8: Mapped[bool | None]

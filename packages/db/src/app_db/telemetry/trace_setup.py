@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from app_runtime.telemetry.tracing import TracingSettings, naming_extra
+from app_runtime.telemetry.trace_settings import TracingSettings, naming_extra
 
 if TYPE_CHECKING:
     from app_db.telemetry.traces import DatabaseTraces
