@@ -1,5 +1,7 @@
 """The stored hash of a password, and the comparison with it."""
 
+import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -10,7 +12,7 @@ import pytest
 
 from app_auth.auth import Auth
 from app_auth.errors import PasswordTooCommon, PasswordTooLong, PasswordTooShort
-from app_auth.passwords import PasswordHasher
+from app_auth.passwords import NICENESS, PasswordHasher
 from app_auth.settings import AuthSettings
 from app_auth.testing import PASSWORD, new_key
 
@@ -51,6 +53,17 @@ async def test_the_hash_names_its_scheme_its_pepper_and_its_cost(auth: Auth) -> 
 
 async def test_two_hashes_of_one_password_differ(auth: Auth) -> None:
     assert await auth.passwords.hash(PASSWORD) != await auth.passwords.hash(PASSWORD)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a priority is one of the whole process")
+async def test_hashing_gives_way_to_the_event_loop(auth: Auth) -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    await auth.passwords.hash(PASSWORD)
+
+    hashing = [thread.native_id or 0 for thread in threading.enumerate() if "password-hash" in thread.name]
+
+    assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in hashing} == {min(own + NICENESS, 19)}
+    assert os.getpriority(os.PRIO_PROCESS, threading.main_thread().native_id or 0) == own
 
 
 @pytest.mark.parametrize("length", [72, 73, 200, 256])

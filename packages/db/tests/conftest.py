@@ -18,6 +18,7 @@ from app_db.settings import DatabaseSettings
 from app_db.types import new_id
 
 from .ledger_steps import PAST, MakeJob
+from .shared_calls import call
 
 type OpenWith = Callable[..., AbstractAsyncContextManager[Database]]
 type EndBackend = Callable[[int], Awaitable[None]]
@@ -90,3 +91,12 @@ def make_job(database: Database) -> MakeJob:
         return job_id
 
     return make
+
+
+@pytest.fixture
+async def second(open_with: OpenWith) -> AsyncIterator[Database]:
+    """The test's database with a count of its own; its connection is open, and calls have had company."""
+    async with open_with() as second:
+        await asyncio.gather(*(call(second) for _ in range(3)))
+        second.gathered.clear()
+        yield second

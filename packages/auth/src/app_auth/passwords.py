@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import os
 import re
+import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Callable
@@ -28,6 +29,8 @@ MAX_LENGTH = 256  # code points
 MAX_BYTES = 4 * MAX_LENGTH  # the most that MAX_LENGTH code points take in UTF-8
 RAW = ("$2a$", "$2b$", "$2y$")  # how plain bcrypt hashes start, made from the password itself
 MAX_RAW = 72  # bytes that bcrypt can hash
+NICENESS = 10
+"""By how much threads that hash give way to the event loop, and to a database on the same machine."""
 # The last character of a salt holds two bits, and bcrypt fails on more.
 _STORED = re.compile(
     rf"(?:{SCHEME}\$(?P<pepper>[A-Za-z0-9._-]{{1,64}})\$)?"
@@ -46,6 +49,10 @@ class HashFlaw(StrEnum):
     """The ring lacks its pepper: it was retired, or these are another installation's secrets."""
 
 
+def _give_way() -> None:
+    os.nice(NICENESS)  # of this thread alone: setpriority(2), "C library/kernel differences"
+
+
 class PasswordHasher:
     """`bcrypt(base64(HMAC-SHA-384(pepper, NFC(password))))`, stored as `bcrypt-sha384$<pepper id>$<bcrypt hash>`.
 
@@ -60,7 +67,10 @@ class PasswordHasher:
         self._names = (PRODUCT, settings.issuer)
         self._min_length = settings.password_min_length
         self.threads = os.process_cpu_count() or 1
-        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="password-hash")
+        # Elsewhere than on Linux a priority is one of the whole process.
+        self._pool = ThreadPoolExecutor(
+            self.threads, "password-hash", initializer=_give_way if sys.platform == "linux" else None
+        )  # guard: test_hashing_gives_way_to_the_event_loop
         self._slots = asyncio.Semaphore(self.threads)
         self._wait = settings.hash_wait.total_seconds()
         self._queue_limit = settings.hash_queue

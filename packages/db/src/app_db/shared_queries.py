@@ -39,22 +39,26 @@ class SharedQueries[Question, Answer]:
     def __init__(
         self,
         read: Callable[[Take[Question]], Awaitable[Sequence[Answer]]],
-        read_alone: Callable[[Question], Awaitable[Answer]],
         sizes: Counter[int],
     ) -> None:
         """`read` makes one query and returns an answer for each question; `sizes` counts queries by their questions."""
         self._read = read
-        self._read_alone = read_alone
         self._sizes = sizes
         self._waiting: list[_Caller[Question, Answer]] = []
+        self._last_size = 0
+        """How many callers the last query had."""
         self._connecting: asyncio.Task[None] | None = None
         self._sent: dict[asyncio.Task[None], list[_Caller[Question, Answer]]] = {}
+        self._lone = False
+        """Whether a caller makes its own query, beside those that were sent."""
         self._sent_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def ask(self, question: Question) -> Answer:
         """Return the answer, or raise what a query of this question alone raises."""
+        if self._last_size == 1 and not self._waiting and not self._sent and not self._lone:
+            return await self._ask_alone(question)  # guard: test_a_call_without_company_makes_its_query_itself
         caller: _Caller[Question, Answer] = _Caller(question, asyncio.get_running_loop().create_future())
         self._waiting.append(caller)
         self._start()
@@ -64,8 +68,21 @@ class SharedQueries[Question, Answer]:
             self._end_abandoned()  # guard: test_a_query_ends_when_all_its_calls_have_gone
             raise
         except _AskAlone:
-            self._sizes[1] += 1
             return await self._read_alone(question)  # guard: test_one_row_that_fails_fails_one_call
+
+    async def _ask_alone(self, question: Question) -> Answer:
+        """Ask in the caller's own task: another costs two more turns of the loop, which are long when it is busy."""
+        self._lone, self._sent_at = True, time.monotonic()
+        try:
+            return await self._read_alone(question)
+        finally:
+            self._lone = False
+            self._start()
+
+    async def _read_alone(self, question: Question) -> Answer:
+        self._sizes[1] += 1
+        (answer,) = await self._read(lambda: [question])
+        return answer
 
     async def close(self) -> None:
         """Wait for the queries that are under way; nobody may ask any more."""
@@ -80,7 +97,7 @@ class SharedQueries[Question, Answer]:
             self._connecting = asyncio.create_task(self._query(), context=Context())
             self._tasks.add(self._connecting)
             self._connecting.add_done_callback(self._tasks.discard)
-        elif self._timer is None and len(self._sent) < AT_ONCE:
+        elif self._timer is None and len(self._sent) + self._lone < AT_ONCE:
             # One for all that wait; whoever comes later, or the end of a query, may be first.
             self._timer = asyncio.get_running_loop().call_later(
                 PATIENCE, self._start_late, context=Context()
@@ -91,11 +108,13 @@ class SharedQueries[Question, Answer]:
         self._start()
 
     def _may_send(self) -> bool:
-        if not self._sent:
+        if not self._sent and not self._lone:
             return True
         # Otherwise one at a time, as larger groups cost less.
         is_late = time.monotonic() - self._sent_at >= PATIENCE
-        return is_late and len(self._sent) < AT_ONCE  # guard: test_a_query_that_hangs_holds_up_no_later_call
+        return (
+            is_late and len(self._sent) + self._lone < AT_ONCE
+        )  # guard: test_a_query_that_hangs_holds_up_no_later_call
 
     async def _query(self) -> None:
         task = asyncio.current_task()
@@ -108,7 +127,8 @@ class SharedQueries[Question, Answer]:
             # Who arrives from here on waits for the next query: this one may not see what they have seen.
             self._waiting = []  # guard: test_an_answer_comes_from_a_query_that_began_after_its_call
             self._connecting, self._sent_at = None, time.monotonic()
-            self._sizes[len(callers)] += 1  # guard: test_calls_of_one_moment_share_a_query
+            self._last_size = len(callers)
+            self._sizes[self._last_size] += 1  # guard: test_calls_of_one_moment_share_a_query
             return [caller.question for caller in callers]
 
         try:

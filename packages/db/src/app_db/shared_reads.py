@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import Connection, CursorResult, Select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.util import await_only, greenlet_spawn
@@ -30,25 +31,26 @@ class SharedRead:
         compiled = statement.compile(dialect=self._engine.dialect)
         assert isinstance(compiled, SQLCompiler), "what compiles a select"
         self.sql, self._names = compiled.string, compiled.positiontup or []
-        self.calls: SharedQueries[Parameters, Values | None] = SharedQueries(self._read, self._read_alone, sizes)
+        self.calls: SharedQueries[Parameters, Values | None] = SharedQueries(self._read, sizes)
 
     async def _read(self, take: Take[Parameters]) -> list[Values | None]:
+        calls: list[Parameters] = []
+
         def read() -> list[Values | None]:
             with self._engine.connect() as connection:
-                calls = take()
+                calls.extend([] if calls else take())
                 answers: list[Values | None] = [None] * len(calls)
                 for row in self._fetch(connection, calls) if calls else ():
                     answers[row[-1] - 1] = row
                 return answers
 
-        return await greenlet_spawn(read)
-
-    async def _read_alone(self, call: Parameters) -> Values | None:
-        def read() -> Values | None:
-            with self._engine.connect() as connection:
-                return self._execute(connection, [call]).one_or_none()
-
-        return await greenlet_spawn(read)
+        try:
+            return await greenlet_spawn(read)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+        # Once more, together: each for itself would need as many connections at once.
+        return await greenlet_spawn(read)  # guard: test_a_connection_that_is_lost_costs_no_call_that_shared_it
 
     def _fetch(self, connection: Connection, calls: list[Parameters]) -> Iterable[Values]:
         """Ask the driver; a statement of SQLAlchemy costs five times as much."""
