@@ -1,0 +1,1 @@
+"""Figures over time: what ended each minute, so that no page counts the jobs themselves."""
