@@ -11,10 +11,10 @@ from tests.docs.pages import BLOCK
 
 GENERATED = ROOT / "docs/reference/configuration.md"
 PAGES = [ROOT / "README.md", *sorted({*(ROOT / "docs").rglob("*.md")} - {GENERATED})]
-MOST_WORDS = 25_500
+MOST_WORDS = 27_000
 """With the blocks of code, most of which a test performs. The goal was at most 30,000; with bars, and with the
-generated page, there were 29,700 in November 2026."""
-MOST_WORDS_OF_PROSE = 22_000
+generated page, there were 29,700 in November 2026, before there was a console."""
+MOST_WORDS_OF_PROSE = 23_200
 """Without the blocks of code, tables included."""
 
 

@@ -20,6 +20,7 @@ from app_api.link_page import add_link_page
 from app_api.metrics import Metrics
 from app_api.middleware import AllowedHosts, HeadAsGet, RequestContext
 from app_api.operation_ids import operation_id
+from app_api.optional import add_console
 from app_api.problems import add_problem_handlers, any_problem
 from app_api.reading import BodyLimits
 from app_api.resources import RESOURCES, require_resources
@@ -66,6 +67,7 @@ def create_app(
     add_problem_handlers(app)
     describe_passwords(app, min_length=min_length)
     add_middleware(app, settings.http, stopping=stopping, metrics=metrics, traces=traces)
+    add_console(app, settings)  # last, because its middleware has to be the outermost
     return app
 
 

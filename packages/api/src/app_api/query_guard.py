@@ -78,7 +78,7 @@ def _problems(names: Sequence[str], rule: QueryRule) -> Iterator[FieldProblem]:
 
 def _rules(routes: Sequence[BaseRoute]) -> Iterator[QueryRule]:
     for context in iter_route_contexts(routes):
-        if isinstance(context.original_route, APIRoute) and context.original_route.include_in_schema:
+        if isinstance(context.original_route, APIRoute) and context.include_in_schema:
             dependants = [*_with_dependencies(context.dependant)]
             names = [*_names(field for each in dependants for field in each.query_params)]
             yield QueryRule(

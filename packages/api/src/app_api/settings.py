@@ -96,6 +96,13 @@ class HttpSettings(BaseModel, frozen=True):
         return tuple(str(origin).removesuffix("/") for origin in self.cors_origins)
 
 
+class ConsoleSettings(BaseModel, frozen=True):
+    """`APP_CONSOLE__…`."""
+
+    enabled: bool | None = None
+    """Pages in the browser at `/console`; if absent, not in production."""
+
+
 class RedisSettings(ValkeySettings, frozen=True):
     """`APP_REDIS__…`."""
 
@@ -113,6 +120,7 @@ class ApiSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     auth: AuthSettings
     throttle: ThrottleSettings = ThrottleSettings()
     http: HttpSettings = HttpSettings()
+    console: ConsoleSettings = ConsoleSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
     tracing: TracingSettings = TracingSettings()
@@ -121,6 +129,11 @@ class ApiSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     def docs_enabled(self) -> bool:
         """Whether Swagger UI, ReDoc and openapi.json are served."""
         return self.env is not Environment.PRODUCTION if self.http.docs is None else self.http.docs
+
+    @property
+    def console_enabled(self) -> bool:
+        """Whether the console is served, if its folder has not been deleted."""
+        return self.env is not Environment.PRODUCTION if self.console.enabled is None else self.console.enabled
 
     @model_validator(mode="before")
     @classmethod

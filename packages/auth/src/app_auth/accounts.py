@@ -13,10 +13,10 @@ from app_auth.errors import (
     EmailTaken,
     InvalidCredentials,
     PasswordUnchanged,
-    ReauthenticationRequired,
     RegistrationClosed,
     UserRemoved,
 )
+from app_auth.permissions import require_fresh
 from app_auth.principal import Principal
 from app_db import Session
 from app_db.clock import database_time
@@ -152,11 +152,7 @@ async def delete_account(
         ReauthenticationRequired: when the sign-in is older than `fresh_sign_in`.
         UserRemoved: another request has just deleted the user.
     """
-    time = await database_time(session, now or principal.seen_at)
-    if time - principal.signed_in_at > auth.settings.fresh_sign_in:
-        raise ReauthenticationRequired(
-            max_age=auth.settings.fresh_sign_in
-        )  # guard: test_deleting_an_account_needs_a_fresh_sign_in
+    await require_fresh(auth, session, principal, now=now)
     if not await UserRepository(session).delete(principal.user_id):
         raise UserRemoved  # guard: test_of_parallel_deletions_of_an_account_one_is_done_and_audited
     audit(session, Event.ACCOUNT_DELETED, client=client, user_id=principal.user_id, session_id=principal.session_id)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from app_auth.browser_secrets import BrowserSecrets
 from app_auth.limits import ThrottleSettings
 from app_auth.one_time import OneTimeTokens
 from app_auth.passwords import PasswordHasher
@@ -20,6 +21,7 @@ class Auth:
     passwords: PasswordHasher
     access_tokens: AccessTokens
     refresh_tokens: RefreshTokens
+    browser_secrets: BrowserSecrets
     one_time_tokens: OneTimeTokens
     throttle: Throttle
 
@@ -30,7 +32,14 @@ def open_auth(settings: AuthSettings, *, throttle: Throttle | None = None) -> It
     throttle = throttle or Throttle(ThrottleSettings(), secret=active(settings.peppers).key_bytes)
     passwords = PasswordHasher(settings)
     try:
-        access_tokens, refresh_tokens = AccessTokens(settings), RefreshTokens(settings)
-        yield Auth(settings, passwords, access_tokens, refresh_tokens, OneTimeTokens(settings), throttle)
+        yield Auth(
+            settings,
+            passwords,
+            AccessTokens(settings),
+            RefreshTokens(settings),
+            BrowserSecrets(settings),
+            OneTimeTokens(settings),
+            throttle,
+        )
     finally:
         passwords.close()

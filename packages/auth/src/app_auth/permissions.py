@@ -1,11 +1,15 @@
 """The permissions of a user beyond their own account."""
 
+from datetime import datetime
+
 from app_auth.addresses import canonical_email
 from app_auth.audit import SHELL, Event, audit
+from app_auth.auth import Auth
 from app_auth.client import NOBODY
-from app_auth.errors import AccountNotFound
+from app_auth.errors import AccountNotFound, ReauthenticationRequired
 from app_auth.principal import Principal
 from app_db import Session
+from app_db.clock import database_time
 from app_db.errors import Forbidden
 from app_db.models import Role
 from app_db.repositories.users import UserRepository
@@ -34,6 +38,19 @@ def require_operator(principal: Principal) -> None:
     """
     if not is_operator(principal):
         raise OperatorRequired  # guard: test_whoever_is_no_operator_is_stopped
+
+
+async def require_fresh(auth: Auth, session: Session, principal: Principal, *, now: datetime | None = None) -> None:
+    """Refuse what cannot be undone if the sign-in is older than `fresh_sign_in`.
+
+    Raises:
+        ReauthenticationRequired: with the greatest age.
+    """
+    time = await database_time(session, now or principal.seen_at)
+    if time - principal.signed_in_at > auth.settings.fresh_sign_in:
+        raise ReauthenticationRequired(
+            max_age=auth.settings.fresh_sign_in
+        )  # guard: test_deleting_an_account_needs_a_fresh_sign_in
 
 
 async def set_role(session: Session, *, email: str, role: Role) -> None:

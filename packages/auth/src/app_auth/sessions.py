@@ -53,6 +53,25 @@ async def sign_in(
         Throttled: before any hash is computed, for the right password as well.
         HashingBusy: when the hashing pool is full.
     """
+    user_session = await begin(auth, session, email=email, password=password, client=client, now=now)
+    return _issue(
+        auth,
+        RefreshClaims(user_session.id, 0),
+        user_id=user_session.user_id,
+        key_id=user_session.refresh_key_id,
+        expires_at=user_session.idle_expires_at,
+        now=now,
+    )
+
+
+async def begin(
+    auth: Auth, session: Session, *, email: str, password: str, client: Client, now: datetime | None = None
+) -> UserSession:
+    """Start a login session without tokens, and end the user's oldest ones beyond `sessions_per_user`.
+
+    Raises:
+        InvalidCredentials, EmailNotVerified, Throttled, HashingBusy: as for `sign_in`.
+    """
     account, began = await _verify_password(auth, session, email=email, password=password, client=client)
     user_id, began = account.user_id, now or began
     # _verify_password has locked the user: of N parallel sign-ins, each sees the sessions of those before it.
@@ -64,14 +83,7 @@ async def sign_in(
     audit(
         session, Event.SIGNED_IN, client=client, user_id=user_id, session_id=user_session.id
     )  # guard: test_a_sign_in_is_audited
-    return _issue(
-        auth,
-        RefreshClaims(user_session.id, 0),
-        user_id=user_id,
-        key_id=user_session.refresh_key_id,
-        expires_at=user_session.idle_expires_at,
-        now=now,
-    )
+    return user_session
 
 
 def _new_session(auth: Auth, user_id: UUID, *, client: Client, now: datetime) -> UserSession:
@@ -180,7 +192,16 @@ async def authenticate(auth: Auth, database: Database, *, token: str, now: datet
         InvalidToken: the token is not valid; UserRemoved and SessionEnded are subclasses of it.
     """
     claims = auth.access_tokens.verify(token)
-    row = await find_authenticated(database, user_id=claims.user_id, session_id=claims.session_id, now=now)
+    return await recognise(database, user_id=claims.user_id, session_id=claims.session_id, now=now)
+
+
+async def recognise(database: Database, *, user_id: UUID, session_id: UUID, now: datetime | None = None) -> Principal:
+    """Return the user and session of a proof that was verified, by one query.
+
+    Raises:
+        UserRemoved, SessionEnded.
+    """
+    row = await find_authenticated(database, user_id=user_id, session_id=session_id, now=now)
     if row is None:
         raise UserRemoved
     if row.session_id is None or row.signed_in_at is None:

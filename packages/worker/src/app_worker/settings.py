@@ -18,7 +18,7 @@ from app_runtime.telemetry.logs import LogSettings
 from app_runtime.telemetry.trace_settings import TracingSettings
 from app_runtime.valkey import ValkeySettings
 
-ELSEWHERE: Final = ("APP_AUTH__", "APP_HTTP__", "APP_THROTTLE__")
+ELSEWHERE: Final = ("APP_AUTH__", "APP_CONSOLE__", "APP_HTTP__", "APP_THROTTLE__")
 """Settings of the API only: API and worker may share one set of settings."""
 FOR_RUN: Final = ("APP_REDIS__", "APP_METRICS__", "APP_TRACING__")
 """Settings that only `run` reads."""

@@ -1,0 +1,22 @@
+"""The console: pages for people, rendered here from the services and repositories that the JSON API uses (ADR-0059).
+
+The folder may be deleted: `app_api.optional` finds it, nothing else imports it. A page is added in three steps.
+
+1. A template, `templates/pets.html`, which extends `base.html` and fills the blocks `title` and `content`.
+2. A handler in a module with a `router`: `pages/pets.py`; or `operators/pets.py`, which is for operators only and does
+   not exist for others (404), without a line of yours. A feature keeps its pages with itself:
+   `app_api/features/pets/pages.py`, or `operator_pages.py`, with templates in `templates/` beside it.
+
+       router = APIRouter()
+
+       @router.get("/pets")  # the address is /console/pets
+       async def pets(page: PageDep, viewer: ViewerDep, session: SessionDep) -> HTMLResponse:
+           return page.render("pets.html", pets=await service.pets_of(session, viewer))
+
+3. A link in the navigation, in the same module: `LINK = Link("Pets", "/console/pets", order=30)`.
+
+What acts is a form with `method="post"`; its handler ends in `return see_other("/console/pets?done=pet-saved")`, and
+`DONE = {"pet-saved": "The pet is saved."}` in the module is what the next page says. Where a form comes from is checked
+for all of them (origin.py). `FreshViewerDep` asks for the password again. If a service refuses,
+`page.on_error("pets.html", …)`, called before it, shows the form again with the words of the error as `problem`.
+"""

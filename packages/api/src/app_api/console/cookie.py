@@ -1,0 +1,39 @@
+"""The cookie of the console: it holds the secret of a login session, and only the console reads it (ADR-0059)."""
+
+from datetime import timedelta
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app_api.host_names import read_authority
+
+NAME: Final = "__Host-console"
+"""Browsers take a cookie of such a name only with Secure, for the whole host, and from this very host (RFC 6265bis)."""
+
+
+def name_for(request: Request) -> str:
+    """Return the name of the cookie; it has the port, because all ports of a host share their cookies."""
+    authority = read_authority(request.headers["host"].encode("latin-1"))
+    return f"{NAME}-{authority.port}" if authority is not None and authority.port is not None else NAME
+
+
+def read_secret(request: Request) -> str | None:
+    """Return the secret that the browser sent, unverified."""
+    return request.cookies.get(name_for(request))
+
+
+def keep_secret(request: Request, response: Response, secret: str, *, life: timedelta) -> None:
+    """Let the browser keep the secret. Plain http is enough for it on loopback addresses only.
+
+    Lax and not Strict: a Strict cookie is sent neither after a link from a mail, nor when that page is reloaded.
+    """
+    seconds = int(life.total_seconds())
+    response.set_cookie(
+        name_for(request), secret, max_age=seconds, secure=True, httponly=True, samesite="lax"
+    )  # guard: test_the_cookie_has_every_lock
+
+
+def forget_secret(request: Request, response: Response) -> None:
+    """Let the browser drop the secret; Clear-Site-Data would take the cookies of our other hosts too."""
+    response.set_cookie(name_for(request), "", max_age=0, secure=True, httponly=True, samesite="lax")

@@ -1,0 +1,68 @@
+"""Finds the pages of the console: the modules of `pages/` and `operators/`, and `pages.py` and the like of features."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from fastapi import APIRouter
+
+from app_runtime.discovery import FeatureError, find
+
+HERE: Final = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An entry of the navigation; the smaller its order, the further up it stands."""
+
+    text: str
+    path: str
+    order: int = 50
+
+    def holds(self, path: str) -> bool:
+        """Return whether a page is this one, or one below it."""
+        return path == self.path or path.startswith(f"{self.path}/")
+
+
+@dataclass(frozen=True, slots=True)
+class PageModule:
+    """A module with pages."""
+
+    router: APIRouter
+    link: Link | None
+    for_operators: bool
+    """Whether its pages exist for operators only: all of `operators/`, and `operator_pages.py` of features."""
+    templates: Path
+    """A folder with templates of its own, if it is there."""
+    done: Mapping[str, str]
+    """The sentences that `?done=…` shows on the next page, by code: `DONE = {"pet-saved": "The pet is saved."}`."""
+
+
+def found_pages() -> tuple[PageModule, ...]:
+    """Import all modules with pages.
+
+    Raises:
+        FeatureError: one has no `router`.
+    """
+    return tuple(_found())
+
+
+def _found() -> Iterator[PageModule]:
+    for folder in ("pages", "operators"):
+        for path in sorted((HERE / folder).glob("[!_.]*.py")):
+            module = import_module(f"app_api.console.{folder}.{path.stem}")
+            yield _page_module(module, path, for_operators=folder == "operators")
+    for found in find("app_api.features", "*pages"):
+        path = Path(found.path)
+        yield _page_module(found.module, path, for_operators=path.stem.startswith("operator"))
+
+
+def _page_module(module: ModuleType, path: Path, *, for_operators: bool) -> PageModule:
+    names = vars(module)
+    router = names.get("router")
+    if not isinstance(router, APIRouter):
+        raise FeatureError(f"{path}: it has no `router`: add `router = APIRouter()`")
+    return PageModule(router, names.get("LINK"), for_operators, path.parent / "templates", names.get("DONE", {}))

@@ -1,0 +1,55 @@
+"""Adds the console to the application."""
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.responses import RedirectResponse
+
+from app_api.console import assets
+from app_api.console.dependencies import ConfirmationRequired, SignInRequired, require_operator_page
+from app_api.console.error_pages import ErrorPages
+from app_api.console.found import PageModule, found_pages
+from app_api.console.origin import require_same_origin
+from app_api.console.paths import CONFIRM, ROOT, SIGN_IN, path_of, with_next
+from app_api.console.rendering import open_console
+from app_api.console.responses import see_other
+
+
+def add_console(app: FastAPI) -> None:
+    """Serve the console at `/console`. It has to be the last to add a middleware.
+
+    Raises:
+        FeatureError: a module of pages has no `router`.
+    """
+    modules = found_pages()
+    app.state.console = console = open_console(modules)
+    app.include_router(router_of(modules))
+    app.add_exception_handler(SignInRequired, lead_to_sign_in)
+    app.add_exception_handler(ConfirmationRequired, lead_to_confirmation)
+    app.add_middleware(ErrorPages, console=console)
+
+
+def router_of(modules: tuple[PageModule, ...]) -> APIRouter:
+    """Return the router of all pages; the check of the origin stands before each of them."""
+    ours = [Depends(require_same_origin)]  # guard: test_no_form_of_another_site_is_taken
+    pages = APIRouter(include_in_schema=False, dependencies=ours)
+    pages.include_router(assets.router, prefix=ROOT)
+    for module in modules:
+        needs = [Depends(require_operator_page)] if module.for_operators else []
+        pages.include_router(module.router, prefix=ROOT, dependencies=needs)
+    return pages
+
+
+async def lead_to_sign_in(request: Request, error: Exception) -> RedirectResponse:
+    """Lead to the sign-in page, and from there back to the page that was asked for."""
+    return see_other(with_next(SIGN_IN, _page_of(request)))
+
+
+async def lead_to_confirmation(request: Request, error: Exception) -> RedirectResponse:
+    """Lead to the page that asks for the password again, and from there back."""
+    return see_other(with_next(CONFIRM, _page_of(request)))
+
+
+def _page_of(request: Request) -> str:
+    """Return the page that was asked for; for a form, the page that it stood on."""
+    if request.method == "GET":
+        return path_of(str(request.url))
+    return path_of(request.headers.get("referer", ""))

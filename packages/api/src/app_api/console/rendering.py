@@ -1,0 +1,94 @@
+"""Templates as pages: one environment that escapes everything, and what each page is given."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
+
+from app_api.console.assets import Asset, read_assets
+from app_api.console.found import Link, PageModule
+from app_api.console.paths import ROOT
+from app_auth.permissions import is_operator
+from app_auth.principal import Principal
+
+HERE: Final = Path(__file__).parent
+FORM: Final = "console_form"
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """The parts of the console in a process: built once, read by every request."""
+
+    templates: Environment
+    assets: Mapping[str, Asset]
+    modules: tuple[PageModule, ...]
+    """In the order of their links."""
+    done: Mapping[str, str]
+    """What `?done=…` stands for, so that no address makes a page show the words of a stranger."""
+
+    def links_for(self, viewer: Principal | None) -> list[Link]:
+        """Return the links of the navigation that somebody sees; visitors see none."""
+        seen = [module for module in self.modules if viewer and (is_operator(viewer) or not module.for_operators)]
+        return [module.link for module in seen if module.link is not None]
+
+    def render(self, template: str, *, viewer: Principal | None, path: str, **context: Any) -> str:  # Any: templates'
+        """Return the text of a page."""
+        links = self.links_for(viewer)
+        return self.templates.get_template(template).render(viewer=viewer, links=links, path=path, **context)
+
+
+def open_console(modules: tuple[PageModule, ...]) -> Console:
+    """Return the console with these pages."""
+    assets = read_assets(HERE / "static")
+    folders = [HERE / "templates", *(module.templates for module in modules if module.templates.is_dir())]
+    templates = Environment(
+        loader=ChoiceLoader([FileSystemLoader(folder) for folder in dict.fromkeys(folders)]),
+        autoescape=True,  # of every file, whatever its name; guard: test_what_strangers_write_is_shown_as_text
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.globals |= {"asset": lambda name: assets[name].path, "root": ROOT}
+    templates.filters["when"] = when
+    in_order = sorted(modules, key=lambda module: (module.link.order, module.link.text) if module.link else (0, ""))
+    done = {code: text for module in modules for code, text in module.done.items()}
+    return Console(templates, assets, tuple(in_order), done)
+
+
+def when(time: datetime) -> str:
+    """Return a time as people read it, in UTC to the minute."""
+    return f"{time.astimezone(UTC):%d %b %Y, %H:%M} UTC"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The page that a request asks for, and who looks at it."""
+
+    request: Request
+    viewer: Principal | None
+
+    @property
+    def console(self) -> Console:
+        """The parts of the console."""
+        console: Console = self.request.app.state.console
+        return console
+
+    def render(self, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:  # Any: the template's
+        """Return the page that a template makes of the context.
+
+        Example:
+            return page.render("pets.html", pets=await service.pets_of(session, viewer))
+        """
+        done = self.console.done.get(self.request.query_params.get("done", ""))
+        path = self.request.url.path
+        text = self.console.render(template, viewer=self.viewer, path=path, done=done, **context)
+        return HTMLResponse(text, status)
+
+    def on_error(self, template: str, **context: Any) -> None:  # Any: the template's
+        """Choose the form to show again, with the words of the error as `problem`, if this request fails."""
+        setattr(self.request.state, FORM, (template, {"viewer": self.viewer, **context}))

@@ -1,0 +1,85 @@
+"""A browser without JavaScript: it keeps cookies, says where its forms come from, and follows no redirect by itself."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import pytest_asyncio
+from fastapi import FastAPI
+from httpx2 import ASGITransport, AsyncClient, Response
+from starlette.types import Receive, Scope, Send
+
+from app_api.lifespan import State
+from app_auth.testing import Account, MakeAccount
+from app_db.models import Role
+
+OUR_FORM = {"Sec-Fetch-Site": "same-origin"}
+
+
+@dataclass(frozen=True, slots=True)
+class Browser:
+    """A client of the console."""
+
+    client: AsyncClient
+
+    async def get(self, path: str, **headers: str) -> Response:
+        """Open a page."""
+        return await self.client.get(path, headers={"Sec-Fetch-Site": "none", **headers})
+
+    async def post(self, path: str, headers: dict[str, str] | None = None, **fields: str) -> Response:
+        """Send a form of our own page."""
+        return await self.client.post(path, data=fields, headers=OUR_FORM if headers is None else headers)
+
+    async def sign_in(self, account: Account) -> Response:
+        """Sign in by the form."""
+        response = await self.post("/console/sign-in", email=account.email, password=account.password)
+        assert response.status_code == 303, response.text
+        return response
+
+
+type OpenBrowser = Callable[[], Browser]
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def open_browser(app: FastAPI, state: State) -> AsyncIterator[OpenBrowser]:
+    """Return a function that opens one more browser, with cookies of its own."""
+    opened: list[AsyncClient] = []
+
+    async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, "state": dict(state)}, receive, send)
+
+    def open_one() -> Browser:
+        # https, because http.cookiejar knows no loopback over which a Secure cookie may go.
+        opened.append(AsyncClient(transport=ASGITransport(with_state), base_url="https://localhost"))
+        return Browser(opened[-1])
+
+    yield open_one
+    for client in opened:
+        await client.aclose()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def browser(open_browser: OpenBrowser) -> Browser:
+    """A browser in which nobody is signed in."""
+    return open_browser()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def ada(make_account: MakeAccount) -> Account:
+    """An account."""
+    return await make_account()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def signed_in_browser(open_browser: OpenBrowser, ada: Account) -> Browser:
+    """A browser in which Ada is signed in."""
+    browser = open_browser()
+    await browser.sign_in(ada)
+    return browser
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def operator_browser(open_browser: OpenBrowser, make_account: MakeAccount) -> Browser:
+    """A browser in which an operator is signed in."""
+    browser = open_browser()
+    await browser.sign_in(await make_account(role=Role.OPERATOR))
+    return browser

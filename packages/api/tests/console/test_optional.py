@@ -1,0 +1,20 @@
+"""The folder of the console may be deleted."""
+
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from app_api.optional import add_console, has_console
+from app_api.settings import ApiSettings
+
+
+def test_without_its_folder_there_is_no_console_and_nothing_fails(api_settings: ApiSettings, tmp_path: Path) -> None:
+    app = FastAPI()
+    (tmp_path / "__pycache__").mkdir()  # what Git leaves of it
+    routes = len(app.routes)
+
+    add_console(app, api_settings, folder=tmp_path)
+
+    assert not has_console(tmp_path)
+    assert len(app.routes) == routes
+    assert has_console()
