@@ -28,7 +28,7 @@ from app_auth.limits import ThrottleSettings
 from app_db.testing import databases
 from app_runtime.testing.processes import free_port
 from app_runtime.testing.servers import PostgresServer, ValkeyServer
-from bench.load import Connection, Figures, Request, json_request, load, wrk
+from bench.load import Connection, Figures, Request, json_request, load, memory_mb, wrk
 
 PASSWORD = "correct horse battery 42"
 CONNECTIONS = 8  # fewer than the read pool has, so that nobody queues for one
@@ -186,6 +186,7 @@ def main() -> None:
             served(["-m", "app_api"], port, "/probe/live", environment) as api,
             served(bare, bare_port, "/bare", environment) as bare_api,
         ):
+            print(f"an API process that waits: {memory_mb(api.pid):.0f} MB (PSS)", flush=True)
             ends = (port, api.pid), (bare_port, bare_api.pid)
             figures = asyncio.run(measure(*ends, arguments.seconds, gets=arguments.gets))
     report(figures)

@@ -19,6 +19,7 @@ from bench.jobs_arq import push
 from bench.jobs_place import Cpu, Place, quantile, say
 from bench.jobs_rates import ARQ, Starts, starts, warm_up
 from bench.jobs_worker import Effect, Start
+from bench.load import memory_mb
 
 LEASE = timedelta(seconds=15)
 CLAIM = 100
@@ -217,9 +218,11 @@ async def idling(place: Place, *, seconds: float, environment: dict[str, str]) -
         before = place.cpu(workers)
         await asyncio.sleep(seconds)
         used = place.cpu(workers).since(before)
+        memory = memory_mb(workers[0].pid)
     share = Cpu(used.workers / seconds, used.postgres / seconds, used.valkey / seconds)
     print(
-        f"idle: worker {share.workers:.1%} of a core, Postgres {share.postgres:.1%}, Valkey {share.valkey:.1%}",
+        f"idle: worker {share.workers:.1%} of a core, Postgres {share.postgres:.1%}, Valkey {share.valkey:.1%}; "
+        f"a worker process has {memory:.0f} MB (PSS)",
         flush=True,
     )
     return share

@@ -50,6 +50,12 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
 
 
+def memory_mb(pid: int) -> float:
+    """Return the memory of a process in MB: its own, and its share of what others have mapped too (PSS)."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return int(rollup.partition("\nPss:")[2].split()[0]) / 1024
+
+
 class Connection:
     """A keep-alive connection that sends one request after the other."""
 

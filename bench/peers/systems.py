@@ -11,6 +11,7 @@ FOLDER = ROOT / ".data" / "peers"
 
 OURS = "SELECT count(*) FROM jobs WHERE kind LIKE 'peers.%' AND state NOT IN ('completed', 'discarded', 'cancelled')"
 OBAN = "SELECT count(*) FROM oban_jobs WHERE state NOT IN ('completed', 'discarded', 'cancelled')"
+AWA = "SELECT count(*) FROM awa.jobs WHERE state NOT IN ('completed', 'failed', 'cancelled')"
 PROCRASTINATE = "SELECT count(*) FROM procrastinate_jobs WHERE status IN ('todo', 'doing')"
 
 
@@ -56,14 +57,17 @@ _SAQ = ("saq==0.26.4", "redis==7.4.1", "typing-extensions==4.16.0", _ASYNCPG, _U
 _PROCRASTINATE = ("procrastinate==3.10.0", *_PSYCOPG, _UVLOOP)
 _PGQUEUER = ("pgqueuer==1.6.0", _ASYNCPG, _UVLOOP)
 _OBAN = ("oban==0.7.0", *_PSYCOPG, _UVLOOP)
+_AWA = ("awa-pg==0.6.9", _ASYNCPG, _UVLOOP)
 SYSTEMS = {
     "groundwork-tx": System("groundwork", OURS, mode="tx"),
     "groundwork-lease": System("groundwork", OURS, mode="lease"),
+    "groundwork-lease-100": System("groundwork", OURS, mode="lease", slots=100),
     "arq": System("arq", "arq:queue", slots=100, requires=_ARQ),
     "saq": System("saq", "saq:default:incomplete", requires=_SAQ),
     "procrastinate": System("procrastinate", PROCRASTINATE, requires=_PROCRASTINATE),
     "pgqueuer": System("pgqueuer", "SELECT count(*) FROM pgqueuer", requires=_PGQUEUER),
     "pgqueuer-100": System("pgqueuer", "SELECT count(*) FROM pgqueuer", slots=100, requires=_PGQUEUER),
+    "awa": System("awa", AWA, requires=_AWA),
     "oban": System("oban", OBAN, requires=_OBAN),
     "oban-100": System("oban", OBAN, slots=100, requires=_OBAN),
 }
