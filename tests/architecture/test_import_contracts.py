@@ -45,7 +45,7 @@ FAULTS = (
     Fault("redis", "auth/src/app_auth/sessions.py", "from redis.asyncio import Redis"),
     Fault("redis", "api/src/app_api/features/accounts/router.py", "from redis.asyncio import Redis"),
     Fault("log", "db/src/app_db/engine.py", "import structlog"),
-    Fault("log", "db/src/app_db/telemetry/tracing.py", "from structlog.typing import Processor"),
+    Fault("log", "db/src/app_db/telemetry/trace_setup.py", "from structlog.typing import Processor"),
     Fault("telemetry", "runtime/src/app_runtime/configuration.py", "import prometheus_client"),
     Fault("telemetry", "auth/src/app_auth/passwords.py", "import prometheus_client"),
     Fault("traces", "db/src/app_db/jobs/outbox.py", "from opentelemetry.trace import get_current_span"),

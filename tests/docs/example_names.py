@@ -10,13 +10,14 @@ from uuid import UUID
 import pytest
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import select
+from sqlalchemy import bindparam, select, update
 
 from app_api.app import create_app
 from app_api.dependencies import (
     AuthDep,
     ClientDep,
     CursorDep,
+    DatabaseDep,
     LimitDep,
     OperatorDep,
     PrincipalDep,

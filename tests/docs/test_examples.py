@@ -83,6 +83,7 @@ HTTP = [
     "app_api.dependencies.BearerDep",
     "app_api.dependencies.ClientDep",
     "app_api.dependencies.CursorDep",
+    "app_api.dependencies.DatabaseDep",
     "app_api.dependencies.LimitDep",
     "app_api.dependencies.OperatorDep",
     "app_api.dependencies.PrincipalDep",

@@ -25,8 +25,7 @@ def refresh(auth: Auth, database: Database) -> Refresh:
     """Return a function that exchanges a refresh token, and commits."""
 
     async def refresh(token: str, *, now: datetime | None = None) -> IssuedTokens:
-        async with database.unit_of_work() as session:
-            return await sessions.refresh(auth, session, token=token, client=NOBODY, now=now or utcnow())
+        return await sessions.refresh(auth, database, token=token, client=NOBODY, now=now or utcnow())
 
     return refresh
 

@@ -271,14 +271,12 @@ async def test_the_audit_of_a_reuse_says_how_old_the_successor_was(
     now, first = utcnow(), await sign_in(await make_account())
     token = first.refresh_token
     for _ in range(refreshes):
-        async with database.unit_of_work() as session:
-            renewed = await sessions.refresh(auth, session, token=token, client=NOBODY, now=now)
+        renewed = await sessions.refresh(auth, database, token=token, client=NOBODY, now=now)
         token = renewed.refresh_token
 
     later = now + timedelta(seconds=late)
-    async with database.unit_of_work() as session:
-        with pytest.raises(RefreshTokenUsed) as caught:
-            await sessions.refresh(auth, session, token=first.refresh_token, client=NOBODY, now=later)
+    with pytest.raises(RefreshTokenUsed) as caught:
+        await sessions.refresh(auth, database, token=first.refresh_token, client=NOBODY, now=later)
     await refused(database, caught.value)
 
     [row] = await audited(Event.REFRESH_REUSED)

@@ -99,9 +99,8 @@ async def test_no_proof_is_worth_anything_in_the_place_of_another(
     session_id = auth.browser_secrets.parse(secret).session_id
     as_refresh = re.sub(r"^bs_[0-9a-f]+\.[0-9a-f]+", f"rt_{session_id.hex}.0", secret)
     for refresh in (secret, as_refresh):
-        async with database.unit_of_work() as session:
-            with pytest.raises(RefreshTokenNotFound):
-                await sessions.refresh(auth, session, token=refresh, client=NOBODY)
+        with pytest.raises(RefreshTokenNotFound):
+            await sessions.refresh(auth, database, token=refresh, client=NOBODY)
     for token in (tokens.access_token, tokens.refresh_token):
         with pytest.raises(InvalidToken):
             await browser_sessions.authenticate(auth, database, secret=token)

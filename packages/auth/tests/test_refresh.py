@@ -113,10 +113,9 @@ async def test_without_a_grace_the_second_use_is_reuse(
     now = utcnow()
     await refresh(signed_in.refresh_token, now=now)
 
-    with open_auth(auth_settings.model_copy(update={"refresh_grace": timedelta(0)})) as strict:
-        async with database.unit_of_work() as session:
-            with pytest.raises(RefreshTokenUsed):
-                await sessions.refresh(strict, session, token=signed_in.refresh_token, client=NOBODY, now=now)
+    without_grace = auth_settings.model_copy(update={"refresh_grace": timedelta(0)})
+    with open_auth(without_grace) as strict, pytest.raises(RefreshTokenUsed):
+        await sessions.refresh(strict, database, token=signed_in.refresh_token, client=NOBODY, now=now)
 
 
 async def test_reuse_ends_the_family(
@@ -214,10 +213,7 @@ async def test_a_token_of_a_retired_key_yields_one_of_the_active_key(
     rotated_settings: AuthSettings, database: Database, signed_in: IssuedTokens, refresh: Refresh
 ) -> None:
     with open_auth(rotated_settings) as rotated:
-        async with database.unit_of_work() as session:
-            renewed = await sessions.refresh(
-                rotated, session, token=signed_in.refresh_token, client=NOBODY, now=utcnow()
-            )
+        renewed = await sessions.refresh(rotated, database, token=signed_in.refresh_token, client=NOBODY, now=utcnow())
 
     with pytest.raises(RefreshTokenNotFound):
         await refresh(renewed.refresh_token)  # by a process that does not know the new key
@@ -230,8 +226,7 @@ async def test_keys_that_are_rotated_within_the_grace_change_no_successor(
     first = await refresh(signed_in.refresh_token, now=now)
 
     with open_auth(rotated_settings) as rotated:
-        async with database.unit_of_work() as session:
-            again = await sessions.refresh(rotated, session, token=signed_in.refresh_token, client=NOBODY, now=now)
+        again = await sessions.refresh(rotated, database, token=signed_in.refresh_token, client=NOBODY, now=now)
 
     assert again.refresh_token == first.refresh_token
 
@@ -240,8 +235,7 @@ async def test_a_successor_of_a_key_that_this_process_does_not_know_is_not_found
     rotated_settings: AuthSettings, database: Database, signed_in: IssuedTokens, refresh: Refresh
 ) -> None:
     with open_auth(rotated_settings) as rotated:
-        async with database.unit_of_work() as session:
-            await sessions.refresh(rotated, session, token=signed_in.refresh_token, client=NOBODY, now=utcnow())
+        await sessions.refresh(rotated, database, token=signed_in.refresh_token, client=NOBODY, now=utcnow())
 
     with pytest.raises(RefreshTokenNotFound):
         await refresh(signed_in.refresh_token)  # within the grace, by a process with the old ring
@@ -264,10 +258,9 @@ async def test_refreshes_are_throttled(auth: Auth, database: Database, signed_in
     throttle = Throttle(ThrottleSettings(refresh_ip="1/5m"), secret=b"of this test")
 
     async def refresh() -> IssuedTokens:
-        async with database.unit_of_work() as session:
-            return await sessions.refresh(
-                replace(auth, throttle=throttle), session, token=signed_in.refresh_token, client=NOBODY, now=utcnow()
-            )
+        return await sessions.refresh(
+            replace(auth, throttle=throttle), database, token=signed_in.refresh_token, client=NOBODY, now=utcnow()
+        )
 
     await refresh()
     with pytest.raises(Throttled):

@@ -190,8 +190,8 @@ class SessionModel(RuleBasedStateMachine):
         number = max(0, len(family.tokens) - 1 - back)
         refusal = family.refresh(number, self.now)
         answers = self.world.attempt(
-            lambda session: sessions.refresh(
-                self.auth, session, token=family.tokens[number], client=NOBODY, now=self.now
+            lambda _: sessions.refresh(
+                self.auth, self.world.database, token=family.tokens[number], client=NOBODY, now=self.now
             ),
             times=times,
         )

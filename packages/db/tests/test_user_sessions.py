@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 
 from app_db import Database, Session
 from app_db.models import Role, User, UserSession
+from app_db.repositories import user_sessions
 from app_db.repositories.user_sessions import AuthenticatedRow, Rotation, UserSessionRepository, find_authenticated
 from app_db.testing.plugin import MakeUser
 from app_db.testing.queries import assert_queries
@@ -40,13 +41,11 @@ def make_user_session(database: Database, make_user: MakeUser) -> MakeUserSessio
 
 
 async def rotate(
-    session: Session, user_session: UserSession, *, counter: int = 0, now: datetime = NOW, key_id: str = "k2"
+    database: Database, user_session: UserSession, *, counter: int = 0, now: datetime = NOW, key_id: str = "k2"
 ) -> Rotation | None:
-    rotation = await UserSessionRepository(session).rotate(
-        user_session.id, counter=counter, key_id=key_id, now=now, grace=GRACE, idle=IDLE
+    return await user_sessions.rotate(
+        database, user_session.id, counter=counter, key_id=key_id, now=now, grace=GRACE, idle=IDLE
     )
-    await session.commit()
-    return rotation
 
 
 async def stored(session: Session, user_session: UserSession) -> UserSession:
@@ -151,10 +150,12 @@ async def test_a_session_expires_at_the_moment_that_it_names(
 # --- rotating ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_rotation_moves_the_session_on(session: Session, make_user_session: MakeUserSession) -> None:
+async def test_a_rotation_moves_the_session_on(
+    database: Database, session: Session, make_user_session: MakeUserSession
+) -> None:
     user_session = await make_user_session(idle_expires_at=NOW + SECOND)
 
-    rotation = await rotate(session, user_session)
+    rotation = await rotate(database, user_session)
 
     assert rotation == Rotation(user_session.user_id, 1, "k2", NOW + IDLE)
     row = await stored(session, user_session)
@@ -169,8 +170,7 @@ async def test_twenty_refreshes_at_once_get_one_and_the_same_successor(
     user_session = await make_user_session()
 
     async def refresh(client: int) -> Rotation | None:
-        async with database.sessions() as one:
-            return await rotate(one, user_session, now=NOW + client * timedelta(milliseconds=1), key_id=f"k{client}")
+        return await rotate(database, user_session, now=NOW + client * timedelta(milliseconds=1), key_id=f"k{client}")
 
     rotations = await asyncio.gather(*(refresh(client) for client in range(20)))
 
@@ -181,83 +181,85 @@ async def test_twenty_refreshes_at_once_get_one_and_the_same_successor(
 
 
 async def test_the_predecessor_gets_the_same_successor_again_within_the_grace(
-    session: Session, make_user_session: MakeUserSession
+    database: Database, make_user_session: MakeUserSession
 ) -> None:
     user_session = await make_user_session()
-    await rotate(session, user_session)
+    await rotate(database, user_session)
 
-    again = await rotate(session, user_session, now=NOW + GRACE - SECOND, key_id="k3")
+    again = await rotate(database, user_session, now=NOW + GRACE - SECOND, key_id="k3")
 
     assert again is not None
     assert (again.counter, again.key_id) == (1, "k2")
 
 
-async def test_the_grace_is_not_prolonged_by_its_use(session: Session, make_user_session: MakeUserSession) -> None:
+async def test_the_grace_is_not_prolonged_by_its_use(database: Database, make_user_session: MakeUserSession) -> None:
     user_session = await make_user_session()
-    await rotate(session, user_session)
-    await rotate(session, user_session, now=NOW + GRACE - SECOND)
+    await rotate(database, user_session)
+    await rotate(database, user_session, now=NOW + GRACE - SECOND)
 
-    assert await rotate(session, user_session, now=NOW + GRACE + SECOND) is None
+    assert await rotate(database, user_session, now=NOW + GRACE + SECOND) is None
 
 
 @pytest.mark.parametrize("late", [timedelta(0), SECOND])
 async def test_the_predecessor_is_refused_after_the_grace(
-    session: Session, make_user_session: MakeUserSession, late: timedelta
+    database: Database, make_user_session: MakeUserSession, late: timedelta
 ) -> None:
     user_session = await make_user_session()
-    await rotate(session, user_session)
+    await rotate(database, user_session)
 
-    assert await rotate(session, user_session, now=NOW + GRACE + late) is None
+    assert await rotate(database, user_session, now=NOW + GRACE + late) is None
 
 
 async def test_a_token_before_the_predecessor_is_refused_within_the_grace(
-    session: Session, make_user_session: MakeUserSession
+    database: Database, make_user_session: MakeUserSession
 ) -> None:
     user_session = await make_user_session()
-    await rotate(session, user_session, counter=0)
-    await rotate(session, user_session, counter=1)
+    await rotate(database, user_session, counter=0)
+    await rotate(database, user_session, counter=1)
 
-    assert await rotate(session, user_session, counter=0) is None
+    assert await rotate(database, user_session, counter=0) is None
 
 
 async def test_a_token_that_was_never_given_out_is_refused(
-    session: Session, make_user_session: MakeUserSession
+    database: Database, make_user_session: MakeUserSession
 ) -> None:
-    assert await rotate(session, await make_user_session(), counter=1) is None
+    assert await rotate(database, await make_user_session(), counter=1) is None
 
 
-async def test_a_refusal_changes_nothing(session: Session, make_user_session: MakeUserSession) -> None:
+async def test_a_refusal_changes_nothing(
+    database: Database, session: Session, make_user_session: MakeUserSession
+) -> None:
     user_session = await make_user_session()
 
-    await rotate(session, user_session, counter=1)
+    await rotate(database, user_session, counter=1)
 
     row = await stored(session, user_session)
     assert (row.refresh_counter, row.refresh_key_id, row.rotated_at) == (0, "k1", None)
 
 
-async def test_an_expired_session_is_not_rotated(session: Session, make_user_session: MakeUserSession) -> None:
+async def test_an_expired_session_is_not_rotated(database: Database, make_user_session: MakeUserSession) -> None:
     user_session = await make_user_session(idle_expires_at=NOW)
 
-    assert await rotate(session, user_session) is None
+    assert await rotate(database, user_session) is None
 
 
-async def test_no_rotation_outlives_the_absolute_end(session: Session, make_user_session: MakeUserSession) -> None:
+async def test_no_rotation_outlives_the_absolute_end(database: Database, make_user_session: MakeUserSession) -> None:
     end = NOW + timedelta(days=1)
     user_session = await make_user_session(expires_at=end)
 
-    rotation = await rotate(session, user_session)
+    rotation = await rotate(database, user_session)
 
     assert rotation is not None
     assert rotation.idle_expires_at == end
 
 
 async def test_rotating_leaves_other_sessions_alone(
-    session: Session, make_user: MakeUser, make_user_session: MakeUserSession
+    database: Database, session: Session, make_user: MakeUser, make_user_session: MakeUserSession
 ) -> None:
     user = await make_user()
     one, other = await make_user_session(user), await make_user_session(user)
 
-    await rotate(session, one)
+    await rotate(database, one)
 
     assert (await stored(session, other)).refresh_counter == 0
 
@@ -266,14 +268,15 @@ async def test_rotating_leaves_other_sessions_alone(
 
 
 async def test_a_session_that_was_ended_is_gone_and_may_be_ended_again(
-    session: Session, make_user_session: MakeUserSession
+    database: Database, session: Session, make_user_session: MakeUserSession
 ) -> None:
     user_session = await make_user_session()
 
     await UserSessionRepository(session).end(user_session.id)
     await UserSessionRepository(session).end(user_session.id)
+    await session.commit()
 
-    assert await rotate(session, user_session) is None
+    assert await rotate(database, user_session) is None
 
 
 async def test_ending_tells_whose_session_it_was_once(session: Session, make_user_session: MakeUserSession) -> None:

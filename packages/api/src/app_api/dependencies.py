@@ -1,6 +1,7 @@
 """The dependencies of route handlers, each declared once."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated
 
 from fastapi import Depends, Query, Request
@@ -44,20 +45,26 @@ class Bearer(OAuth2PasswordBearer):
 _bearer = Bearer(tokenUrl="/auth/access-token")
 
 
-async def get_session(request: Request) -> AsyncIterator[Session]:
-    """Open the one unit of work of a request; safe methods get the read engine, which cannot write.
-
-    The `aftermath` of an error writes facts that must survive the rollback, in a second unit of work.
-    """
+@asynccontextmanager
+async def _with_aftermath(request: Request) -> AsyncIterator[Database]:
+    """Let an error write the facts that must survive its rollback, in a unit of work of their own."""
     database: Database = request.state.database
-    request_id: str = request.state.request_id
     try:
-        async with database.unit_of_work(read_only=request.method in SAFE_METHODS, request_id=request_id) as session:
-            yield session
+        yield database
     except AppError as error:
-        async with database.unit_of_work(request_id=request_id) as session:
+        async with database.unit_of_work(request_id=request.state.request_id) as session:
             await error.aftermath(session)  # guard: test_reuse_over_http_ends_the_family
         raise
+
+
+async def get_session(request: Request) -> AsyncIterator[Session]:
+    """Open the one unit of work of a request; safe methods get the read engine, which cannot write."""
+    read_only, request_id = request.method in SAFE_METHODS, request.state.request_id
+    async with (
+        _with_aftermath(request) as database,
+        database.unit_of_work(read_only=read_only, request_id=request_id) as session,
+    ):
+        yield session
 
 
 # "function" so that a failed commit becomes the response; the default commits after a 200 was sent.
@@ -68,6 +75,25 @@ Example:
     @router.post("/sign-out-everywhere", status_code=202)
     async def sign_out_everywhere(principal: PrincipalDep, session: SessionDep) -> UUID:
         return await enqueue(session, EndSessions(user_id=principal.user_id))
+"""
+
+
+async def get_database(request: Request) -> AsyncIterator[Database]:
+    """Return the database, for a route whose one statement is a transaction by itself."""
+    async with _with_aftermath(request) as database:
+        yield database
+
+
+DatabaseDep = Annotated[Database, Depends(get_database, scope="function")]
+"""The database without a session: for a route with one statement, which commits by itself.
+
+Example:
+    mark = update(User).where(User.id == bindparam("user_id")).values(undeliverable_at=None).returning(User.email)
+
+    @router.post("/mailable")
+    async def mark_mailable(principal: PrincipalDep, database: DatabaseDep) -> str | None:
+        row = await database.write_one(mark, {"user_id": principal.user_id})
+        return None if row is None else row.email
 """
 
 

@@ -26,7 +26,7 @@ from app_db import Database, Session
 from app_db.clock import database_time
 from app_db.errors import NotFound
 from app_db.models import UserSession
-from app_db.repositories.user_sessions import UserSessionRepository, find_authenticated
+from app_db.repositories.user_sessions import UserSessionRepository, find_authenticated, rotate
 from app_db.repositories.users import Credentials, UserRepository
 from app_db.types import new_id, utcnow
 
@@ -139,11 +139,12 @@ def _canonical(email: str) -> str | None:
 
 
 async def refresh(
-    auth: Auth, session: Session, *, token: str, client: Client, now: datetime | None = None
+    auth: Auth, database: Database, *, token: str, client: Client, now: datetime | None = None
 ) -> IssuedTokens:
     """Exchange a refresh token for its successor and a new access token.
 
-    N parallel calls with one token all get the same successor, and so does a repetition within the grace.
+    N parallel calls with one token all get the same successor, and so does a repetition within the grace. The exchange
+    is a transaction of its own.
 
     Raises:
         RefreshTokenNotFound: not ours, or its session has ended.
@@ -153,8 +154,8 @@ async def refresh(
     """
     await auth.throttle.refresh(client)  # guard: test_refreshes_are_throttled
     claims = auth.refresh_tokens.parse(token)
-    sessions = UserSessionRepository(session)
-    rotation = await sessions.rotate(
+    rotation = await rotate(
+        database,
         claims.session_id,
         counter=claims.counter,
         key_id=auth.refresh_tokens.active_key_id,
@@ -163,8 +164,10 @@ async def refresh(
         idle=auth.settings.refresh_idle,
     )
     if rotation is None:
-        ended = await sessions.get(claims.session_id)
-        raise _refusal(ended, claims, client=client, now=await database_time(session, now))
+        async with database.unit_of_work(read_only=True) as session:
+            ended = await UserSessionRepository(session).get(claims.session_id)
+            at = await database_time(session, now)
+        raise _refusal(ended, claims, client=client, now=at)
     return _issue(
         auth,
         RefreshClaims(claims.session_id, rotation.counter),

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Row, Select, TextualSelect
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
+from sqlalchemy.sql.dml import ReturningUpdate
 from sqlalchemy.util import greenlet_spawn
 
 from app_db.connections import Vet, make_engine
@@ -147,17 +148,30 @@ class Database:
         with self.trace_call(shared.sql):
             return await self._in_time(shared.calls.ask(parameters))
 
-    async def _in_time[T](self, reading: Awaitable[T]) -> T:
+    async def _in_time[T](self, working: Awaitable[T], *, read_only: bool = True) -> T:
         with database_work(self.settings.request_timeout) as deadline:
             try:
                 async with deadline:
-                    return await reading
+                    return await working
             except Exception as error:
-                if deadline.expired() or is_outage(error, read_only=True):
+                if deadline.expired() or is_outage(error, read_only=read_only):
                     raise DatabaseUnavailable from error  # guard: test_a_read_of_a_database_that_is_gone_is_an_outage
                 raise
 
-    async def write_all(self, statement: TextualSelect, parameters: Mapping[str, Any]) -> Sequence[AnyRow]:
+    async def write_one(
+        self, statement: ReturningUpdate[*tuple[Any, ...]], parameters: Mapping[str, Any]
+    ) -> AnyRow | None:
+        """Run one writing statement as a transaction of its own; return its row or None (ADR-0033).
+
+        Raises:
+            DatabaseUnavailable: as for `unit_of_work`; it may be committed nevertheless.
+        """
+        rows = await self._in_time(self.write_all(statement, parameters), read_only=False)
+        return rows[0] if rows else None
+
+    async def write_all(
+        self, statement: TextualSelect | ReturningUpdate[*tuple[Any, ...]], parameters: Mapping[str, Any]
+    ) -> Sequence[AnyRow]:
         """Run one writing statement and commit it; return its rows.
 
         The statement is a whole transaction by itself: one round trip instead of three, and no session.

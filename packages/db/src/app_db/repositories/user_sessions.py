@@ -136,6 +136,31 @@ async def find_authenticated(
     return AuthenticatedRow(found_id, email, Role(role), *rest)
 
 
+async def rotate(
+    database: Database,
+    session_id: UUID,
+    *,
+    counter: int,
+    key_id: str,
+    now: datetime | None,
+    grace: timedelta,
+    idle: timedelta,
+) -> Rotation | None:
+    """Make the successor of refresh token `counter` the current one, atomically; repeatable within `grace`.
+
+    N concurrent calls with one counter return the same rotation. None means that this token is not the current one, or
+    that the session has ended or expired.
+
+    Raises:
+        DatabaseUnavailable: as for `Database.unit_of_work`; the rotation may be made nevertheless.
+    """
+    parameters = {
+        "session_id": session_id, "counter": counter, "key_id": key_id, "now": now, "grace": grace, "idle": idle
+    }  # fmt: skip
+    row = await database.write_one(_ROTATE, parameters)
+    return None if row is None else Rotation(*row)
+
+
 @dataclass(frozen=True, slots=True)
 class UserSessionRepository:
     """Finds, rotates and ends login sessions."""
@@ -150,29 +175,6 @@ class UserSessionRepository:
         """Return all sessions of a user, newest first."""
         statement = select(UserSession).where(UserSession.user_id == user_id).order_by(UserSession.id.desc())
         return list(await self.session.scalars(statement))
-
-    async def rotate(
-        self, session_id: UUID, *, counter: int, key_id: str, now: datetime | None, grace: timedelta, idle: timedelta
-    ) -> Rotation | None:
-        """Make the successor of refresh token `counter` the current one, atomically; repeatable within `grace`.
-
-        N concurrent calls with one counter return the same rotation. None means that this token is not the current
-        one, or that the session has ended or expired.
-        """
-        row = (
-            await self.session.execute(
-                _ROTATE,
-                {
-                    "session_id": session_id,
-                    "counter": counter,
-                    "key_id": key_id,
-                    "now": now,
-                    "grace": grace,
-                    "idle": idle,
-                },
-            )
-        ).one_or_none()
-        return None if row is None else Rotation(*row)
 
     async def hold(self, user_id: UUID, session_id: UUID) -> bool:
         """Lock the user, so that no other transaction starts or ends sessions; return whether this session lives.

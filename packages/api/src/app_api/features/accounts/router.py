@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form
 
-from app_api.dependencies import AuthDep, BearerDep, ClientDep, PrincipalDep, SessionDep
+from app_api.dependencies import AuthDep, BearerDep, ClientDep, DatabaseDep, PrincipalDep, SessionDep
 from app_api.features.accounts.schemas import (
     AccessTokenForm,
     AccessTokenRead,
@@ -46,10 +46,10 @@ async def login_access_token(
 
 @router.post("/refresh-token", operation_id="auth_refresh", responses=problem_responses(InvalidGrant, Throttled))
 async def refresh_token(
-    body: RefreshTokenCreate, auth: AuthDep, session: SessionDep, client: ClientDep
+    body: RefreshTokenCreate, auth: AuthDep, database: DatabaseDep, client: ClientDep
 ) -> AccessTokenRead:
     """Exchange a refresh token for its successor and a new access token."""
-    tokens = await sessions.refresh(auth, session, token=body.refresh_token, client=client)
+    tokens = await sessions.refresh(auth, database, token=body.refresh_token, client=client)
     return AccessTokenRead.of(tokens)
 
 
