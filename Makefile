@@ -85,6 +85,9 @@ feature-remove: install ## Take one away, its tables by a revision: make feature
 
 ##@ Prove
 
+# With CHANGED=… long tests run if they are about a path that has changed (tests/e2e/reads.py).
+SINCE = $(if $(call typed,CHANGED),--changed $(call quoted,CHANGED))
+
 # COVERAGE=1 also records which lines and branches were run, for `make coverage`.
 PYTEST = $(RUN) $(if $(call on,COVERAGE),coverage run -m )pytest
 
@@ -100,8 +103,8 @@ test-integration: install ## The same, what takes longer: command lines, servers
 test-tools: install ## Test what is shipped and the tools of the checkout: wheels, lock files, guards, changelogs
 	$(RUN) pytest -n auto tests/packaging tests/tooling -m "not slow"
 
-test-e2e: install ## Test real processes: started, used, killed
-	$(RUN) pytest -n 4 --dist loadfile --no-loadscope-reorder tests/e2e tests/attack -m "not slow"
+test-e2e: install ## Test real processes: started, used, killed; CHANGED=origin/main: of the long ones what that concerns
+	$(RUN) pytest -n 4 --dist loadfile --no-loadscope-reorder tests/e2e tests/attack -m "not slow" $(SINCE)
 
 test-attack: install ## Attack it: the seventy cases of tests/attack/cases.py over real HTTP, timing and soak included
 	$(RUN) pytest tests/attack
@@ -159,7 +162,7 @@ check-fragments: install ## Each package that differs from BASE=origin/main tell
 	@$(VENV) scripts/fragments.py $(if $(call typed,BASE),$(call quoted,BASE),origin/main)
 
 guards: install ## Blank each line that a promise rests on, its test must fail; CHANGED=origin/main: what differs from it
-	$(VENV) scripts/guards.py $(if $(call typed,CHANGED),--changed $(call quoted,CHANGED))
+	$(VENV) scripts/guards.py $(SINCE)
 
 bench: bench-http bench-jobs bench-failover ## Measure (bench/README.md says what, and the last figures)
 

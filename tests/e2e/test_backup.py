@@ -27,6 +27,7 @@ from tests.docs.pages import Action, steps_of
 from tests.docs.performing import reader
 
 from .processes import Api, MailSink, Worker, connected, eventually, until
+from .reads import BACKUP
 
 ADA, BOB = "ada@example.test", "bob@example.test"
 PAGE = ROOT / "docs/how-to/operations.md"
@@ -213,7 +214,11 @@ async def after(tmp_path_factory: pytest.TempPathFactory) -> After:
                 return await look(site, client, before)
 
 
-pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("backup")]  # `after` is built once for all tests
+pytestmark = [
+    pytest.mark.timeout(400),
+    pytest.mark.xdist_group("backup"),
+    BACKUP,
+]  # `after` is built once for all tests
 
 
 def test_the_api_is_ready_after_a_restore(after: After) -> None:

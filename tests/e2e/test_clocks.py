@@ -20,6 +20,9 @@ from tests.e2e.clock_worker import Alarm, LatestSecond, PunctualSecond, Second
 
 from .conftest import Environment
 from .processes import PATIENCE, Process, eventually, until
+from .reads import CLOCKS
+
+pytestmark = CLOCKS
 
 FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
 SECOND = timedelta(seconds=1)

@@ -18,6 +18,8 @@ import pytest
 from app_runtime.testing.processes import free_port, wait_until
 from app_runtime.testing.servers import PostgresServer, ValkeyServer
 
+from .reads import DEV
+
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 
@@ -140,6 +142,7 @@ def test_everything_answers_mails_arrive_and_sigterm_leaves_nothing_behind(check
     assert processes_of(checkout) == []
 
 
+@DEV
 def test_it_starts_with_the_example_of_settings_as_it_is_and_with_each_empty_line_of_it(
     checkout: Path, launch: Launch
 ) -> None:
@@ -157,6 +160,7 @@ def test_it_starts_with_the_example_of_settings_as_it_is_and_with_each_empty_lin
     settings.unlink()
 
 
+@DEV
 def test_what_the_shell_exports_for_others_decides_nothing(checkout: Path, launch: Launch) -> None:
     """Variables of libpq and asyncpg, of uvicorn (WEB_CONCURRENCY, UVICORN_PORT), and of HTTP clients."""
     exported = {"PGSSLMODE": "require", "PGTARGETSESSIONATTRS": "standby", "PGPORT": "1", "WEB_CONCURRENCY": "3"}
@@ -208,6 +212,7 @@ def test_other_commands_say_so_when_nothing_runs(checkout: Path) -> None:
         assert asked.stderr.startswith(f"make {door}: nothing runs in this checkout: type `make dev`")
 
 
+@DEV
 def test_the_death_of_one_part_stops_all(checkout: Path, launch: Launch) -> None:
     dev = launch()
     dev.expect_start()
@@ -219,6 +224,7 @@ def test_the_death_of_one_part_stops_all(checkout: Path, launch: Launch) -> None
     assert processes_of(checkout) == []
 
 
+@DEV
 def test_a_killed_launcher_loses_no_data_and_leaves_nothing_once_it_is_started_again(
     checkout: Path, launch: Launch
 ) -> None:
@@ -246,6 +252,7 @@ def test_a_taken_port_is_one_line(launch: Launch) -> None:
     ]
 
 
+@DEV
 def test_data_of_another_postgres_is_one_line_and_reset_starts_over(checkout: Path, launch: Launch) -> None:
     data = PostgresServer(checkout / ".data/postgres").folder / "data"
     data.mkdir(parents=True, exist_ok=True)
@@ -261,6 +268,7 @@ def test_data_of_another_postgres_is_one_line_and_reset_starts_over(checkout: Pa
     assert dev.post("/auth/register", ADA) < 300
 
 
+@DEV
 def test_with_servers_of_your_own_nothing_embedded_is_started(checkout: Path, launch: Launch) -> None:
     with PostgresServer.temporary() as postgres, ValkeyServer.temporary() as valkey:
         dev = launch(APP_DATABASE__URL=postgres.url("postgres"), APP_REDIS__URL=valkey.url)

@@ -31,6 +31,7 @@ from tests.docs.quoting import PATH, comparable, found_in_source
 
 from .conftest import Environment, key_ring
 from .processes import Api, MailSink
+from .reads import OPERATED
 from .test_readme import perform
 
 WRITING = ROOT / "docs/how-to/jobs.md"
@@ -105,6 +106,7 @@ def operator(
 
 
 @pytest.mark.timeout(400)
+@OPERATED
 async def test_the_page_about_operating_jobs_works_as_it_is_written(
     http: AsyncClient, session: Session, operator: Performer, mail_sink_to_come: MailSink
 ) -> None:

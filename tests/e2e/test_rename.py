@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from .reads import RENAMED
+
 pytestmark = pytest.mark.timeout(900)
 
 ROOT = Path(__file__).parents[2]
@@ -79,6 +81,7 @@ def test_the_renamed_checkout_is_formatted_typed_and_linted(renamed: Path) -> No
         run(renamed, "sh", "scripts/uv.sh", "run", "--quiet", *command)
 
 
+@RENAMED
 def test_what_is_read_by_name_is_found_in_the_renamed_checkout(renamed: Path) -> None:
     run_tests(renamed, *READ_BY_NAME)
 

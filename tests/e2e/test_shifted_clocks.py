@@ -26,12 +26,13 @@ from app_db.types import new_id
 from .conftest import StartWorker, api_environment
 from .http_site import NO_LIMITS
 from .processes import Api, MailSink, eventually
+from .reads import CLOCKS
 from .test_clocks import needs_faketime, skew
 
 AHEAD, BEHIND = "+15d", "-31m"
 PASSWORD = "correct horse battery 42"
 
-pytestmark = needs_faketime
+pytestmark = [needs_faketime, CLOCKS]
 
 
 async def one(database: Database, query: str) -> Any:

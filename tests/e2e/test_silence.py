@@ -20,6 +20,9 @@ from app_worker import relay
 from .conftest import StartWorker
 from .http_site import NO_HANG, HttpSite
 from .processes import eventually
+from .reads import SILENCE
+
+pytestmark = SILENCE
 
 IDLE = 5.5
 """Seconds: longer than APP_DATABASE__PING_AFTER_IDLE."""

@@ -22,6 +22,7 @@ from app_runtime.testing.processes import free_port
 from .conftest import StartWorker, api_environment
 from .processes import Api, eventually
 from .proxy import proxied
+from .reads import FIGURES
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS, GRAFANA = ROOT / "deploy/prometheus", ROOT / "deploy/grafana"
@@ -98,6 +99,7 @@ def selectors(expression: str) -> Iterator[tuple[str, str]]:
         yield match[1], match[2] or ""
 
 
+@FIGURES
 async def test_alerts_and_dashboard_name_only_metrics_that_exist(
     api: Api, start_worker: StartWorker, expressions: list[str], tmp_path: Path
 ) -> None:

@@ -30,6 +30,9 @@ from app_runtime.testing.processes import free_port, spawn
 from .conftest import Environment, api_environment
 from .http_site import NO_LIMITS
 from .processes import PATIENCE, eventually
+from .reads import LOGS
+
+pytestmark = LOGS
 
 REQUESTS = 6000
 """Each logs some 300 bytes: together more than the pipe and the queue in front of it hold."""

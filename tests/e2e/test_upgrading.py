@@ -9,6 +9,10 @@ from tests.docs.checkout import AUTHOR, ROOT, copied_checkout, reader_environmen
 from tests.docs.pages import steps_of
 from tests.docs.performing import reader
 
+from .reads import UPGRADED
+
+pytestmark = UPGRADED
+
 PAGE = ROOT / "docs/how-to/upgrading.md"
 URL = "https://git.example.com/groundwork"
 ENVIRONMENT = reader_environment(**AUTHOR)

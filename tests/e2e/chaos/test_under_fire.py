@@ -8,8 +8,11 @@ import pytest
 
 from tests.e2e.chaos.figures import show, wrong
 from tests.e2e.chaos.fire import DRAIN_SECONDS, run_under_fire
+from tests.e2e.reads import SITE_OF_JOBS
 
-SECONDS = float(os.environ.get("CHAOS_SECONDS", "60"))
+pytestmark = SITE_OF_JOBS
+
+SECONDS = float(os.environ.get("CHAOS_SECONDS", "30"))
 SEED = int(os.environ.get("CHAOS_SEED") or random.randrange(10_000))
 
 

@@ -8,6 +8,9 @@ from tests.e2e.chaos.conftest import StartWorker
 from tests.e2e.chaos.jobs import Straggler
 from tests.e2e.chaos.observing import accepted, all_jobs_end, found_wrong, has_begun, seen
 from tests.e2e.processes import Process, until
+from tests.e2e.reads import SITE_OF_JOBS
+
+pytestmark = SITE_OF_JOBS
 
 
 async def test_a_worker_that_was_frozen_for_longer_than_its_lease_cannot_write(  # fault 5

@@ -1,0 +1,41 @@
+"""Which tests of the checkout run, and which of the programs that they start count for coverage (ADR-0047)."""
+
+import os
+
+import pytest
+from changes import changed_paths, concerns
+
+MEASURED = "COVERAGE_PROCESS_CONFIG"
+"""With this variable coverage measures a program, which then starts in twice the time."""
+_config = os.environ.get(MEASURED)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--changed`, which `make test-e2e CHANGED=…` passes on."""
+    parser.addoption("--changed", metavar="BASE", default="", help="leave out long tests that concern no change")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests that are marked `reads`, where nothing of what they read has changed."""
+    base = config.getoption("changed")
+    changed = changed_paths(config.rootpath, base) if base else None
+    if changed is None:
+        return
+    left_out = [item for item in items if not _is_concerned(item, changed)]
+    items[:] = [item for item in items if _is_concerned(item, changed)]
+    config.hook.pytest_deselected(items=left_out)
+
+
+def _is_concerned(item: pytest.Item, changed: list[str]) -> bool:
+    patterns = [pattern for mark in item.iter_markers("reads") for pattern in mark.args]
+    own = item.path.relative_to(item.config.rootpath).as_posix()
+    return not patterns or concerns([own, "conftest.py", *patterns], changed)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let coverage measure the programs of this test only if it is marked `measured`."""
+    if _config is not None and item.get_closest_marker("measured"):
+        os.environ[MEASURED] = _config
+    else:
+        os.environ.pop(MEASURED, None)
