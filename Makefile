@@ -96,9 +96,11 @@ JOINED = packages tests --ignore=tests/e2e --ignore=tests/attack --ignore=tests/
 test: install ## Test the packages and what joins them, in two minutes; needs nothing running
 	$(PYTEST) -n auto $(JOINED) -m "not integration"
 
-# More processes than processors: most of these tests wait for others.
+# More processes than processors: most of these tests wait for others. Only files with such tests, because each process
+# would collect the others for 12 s.
 test-integration: install ## The same, what takes longer: command lines, servers that fail, large tables, every revision
-	$(PYTEST) -n 4 --dist loadfile --no-loadscope-reorder $(JOINED) -m integration
+	$(PYTEST) -n 4 --dist loadfile --no-loadscope-reorder -m integration \
+		$$(grep -rl 'mark.integration' --include 'test_*.py' packages/*/tests tests)
 
 test-tools: install ## Test what is shipped and the tools of the checkout: wheels, lock files, guards, changelogs
 	$(RUN) pytest -n auto tests/packaging tests/tooling -m "not slow"

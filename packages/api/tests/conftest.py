@@ -5,6 +5,8 @@ other settings opens its own application: `async with open_client(create_app(set
 """
 
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from threading import Event
 
 import pytest
 import pytest_asyncio
@@ -12,7 +14,9 @@ from fastapi import FastAPI
 from httpx2 import AsyncClient
 
 from app_api.app import create_app
-from app_api.lifespan import State
+from app_api.lifespan import State, lifespan_of
+from app_api.metrics import Metrics
+from app_api.resources import RESOURCES
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, client_of, run_lifespan
 from app_auth.limits import ThrottleSettings
@@ -45,22 +49,34 @@ def api_settings(
     return settings
 
 
+@pytest.fixture(scope="session")
+def shared_app(api_settings: ApiSettings) -> FastAPI:
+    """Return the application of all tests that take no `app`; FastAPI prepares its routes for 0.1 s."""
+    return create_app(api_settings)
+
+
 @pytest.fixture
 def app(api_settings: ApiSettings) -> FastAPI:
-    """Return the application of one test, which may add routes to it."""
+    """Return the application of one test, which may add routes to it and read its metrics."""
     return create_app(api_settings)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def state(app: FastAPI, database: Database) -> AsyncIterator[State]:
-    """The state that the application's lifespan opened: `assert_queries(state["database"], max=1)` counts on it."""
-    async with run_lifespan(app) as state:
+async def state(request: pytest.FixtureRequest, api_settings: ApiSettings, database: Database) -> AsyncIterator[State]:
+    """The state that the lifespan of this test opened: `assert_queries(state["database"], max=1)` counts on it."""
+    if "app" in request.fixturenames:
+        lifespan: AbstractAsyncContextManager[State] = run_lifespan(request.getfixturevalue("app"))
+    else:  # metrics of its own, because those of an application are registered once
+        open_state = lifespan_of(api_settings, Event(), Metrics(), None, resources=RESOURCES)
+        lifespan = open_state(request.getfixturevalue("shared_app"))
+    async with lifespan as state:
         yield state
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def client(app: FastAPI, state: State) -> AsyncIterator[AsyncClient]:
+async def client(request: pytest.FixtureRequest, state: State) -> AsyncIterator[AsyncClient]:
     """A client of the application; what its requests commit is deleted after the test."""
+    app = request.getfixturevalue("app" if "app" in request.fixturenames else "shared_app")
     async with client_of(app, state) as client:
         yield client
 

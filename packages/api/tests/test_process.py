@@ -177,6 +177,7 @@ def test_a_request_that_never_ends_does_not_keep_it_alive(start: Start) -> None:
     assert process.wait() == 0
 
 
+@pytest.mark.measured
 def test_a_thread_that_goes_on_does_not_keep_the_api(start: Start, tmp_path: Path) -> None:
     """CPython joins every thread at its end: one that hashed for hours kept the process until SIGKILL."""
     line = "import threading, time; threading.Thread(target=time.sleep, args=(90,), name='busy').start()\n"
@@ -204,6 +205,7 @@ async def vets() -> AsyncIterator[int]:
 """
 
 
+@pytest.mark.measured
 def test_an_api_whose_resource_fails_ends_with_an_error(
     start: Start, make_features: MakeFeatures, tmp_path: Path
 ) -> None:
@@ -218,6 +220,7 @@ def test_an_api_whose_resource_fails_ends_with_an_error(
     assert "the vet is gone" in process.output
 
 
+@pytest.mark.measured
 def test_ctrl_c_ends_a_command_with_one_line(start: Start) -> None:
     """As a shell has it: 128 and the number of SIGINT."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -269,6 +272,7 @@ def test_production_refuses_a_role_that_may_do_anything(start: Start) -> None:
     assert process.output.startswith("APP_DATABASE__URL: its role is a superuser\n")
 
 
+@pytest.mark.measured
 def test_uvicorn_starts_no_production_that_may_do_anything(start: Start) -> None:
     process = start("uvicorn", "--factory", "app_api.main:build", "--port", str(free_port()), **PRODUCTION)
 
@@ -283,6 +287,7 @@ def test_production_serves_with_the_role_of_the_applications(start: Start, modes
     assert process.get("/probe/ready")[0].status == 200
 
 
+@pytest.mark.measured
 def test_production_starts_while_the_database_is_away(start: Start) -> None:
     process = start(**PRODUCTION, APP_DATABASE__URL="postgresql://app@127.0.0.1:1/app").serving()
 
@@ -294,6 +299,7 @@ def test_production_starts_while_the_database_is_away(start: Start) -> None:
     assert "database_role_not_checked" in [event["event"] for event in process.events]
 
 
+@pytest.mark.measured
 def test_settings_are_checked_from_the_command_line(start: Start) -> None:
     checked = start("app_api", "config", "check")
     refused = start("app_api", "config", "check", APP_HTTP__PROT="1")
@@ -304,6 +310,7 @@ def test_settings_are_checked_from_the_command_line(start: Start) -> None:
     assert refused.output == "APP_HTTP__PROT: is no setting; the closest one is APP_HTTP__PORT\n"
 
 
+@pytest.mark.measured
 def test_the_roles_of_the_database_are_printed_from_the_command_line(start: Start) -> None:
     process = start("app_api", "database", "roles", "--print")
 
@@ -352,6 +359,7 @@ def test_seeding_twice_at_once_makes_every_account_once(start: Start) -> None:
     assert printed.count("with the password") == printed.count("is there already") == 4
 
 
+@pytest.mark.measured
 def test_an_operator_is_made_where_no_api_runs(start: Start) -> None:
     assert start("app_api", "seed", APP_ENV="development").wait() == 0
 

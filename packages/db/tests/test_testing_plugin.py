@@ -51,6 +51,7 @@ async def test_the_database_is_one_that_may_be_emptied(database: Database) -> No
     assert str(database.settings.sqlalchemy_url.database).endswith("_test")
 
 
+@pytest.mark.measured
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("options", [(), ("-n", "1")])
 def test_a_second_run_on_the_same_server_says_who_has_it(

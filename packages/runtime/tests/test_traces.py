@@ -107,6 +107,7 @@ def test_the_log_names_traces_where_a_collector_is_named(collector: Collector) -
     assert log_processors(settings, service="app-runtime") == [add_trace_id]
 
 
+@pytest.mark.measured
 def test_a_log_that_wants_traces_without_the_extra_says_what_to_install() -> None:
     error = output_of("""
         import sys

@@ -35,7 +35,7 @@ from app_worker.main import check_role, main
 
 from .conftest import Jobs, eventually, until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.measured]
 
 
 def test_the_command_line_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
