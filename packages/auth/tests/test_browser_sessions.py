@@ -1,6 +1,7 @@
 """Login sessions of browsers: begun by a password, held by a derived secret, ended like any other."""
 
 import re
+from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import select
@@ -8,13 +9,15 @@ from sqlalchemy import select
 from app_auth import browser_sessions, sessions
 from app_auth.auth import Auth, open_auth
 from app_auth.browser_secrets import BrowserClaims
+from app_auth.browser_sessions import TOUCH
 from app_auth.client import NOBODY
 from app_auth.errors import InvalidCredentials, InvalidToken, RefreshTokenNotFound, SessionEnded
 from app_auth.keys import activated, added, new_key, retired
 from app_auth.settings import AuthSettings
 from app_auth.testing import Account, MakeAccount, SignIn
-from app_db import Database
+from app_db import Database, open_database
 from app_db.models import AuditEvent
+from app_db.repositories.user_sessions import touch
 from app_db.types import new_id, utcnow
 
 
@@ -73,6 +76,36 @@ async def test_signing_out_ends_the_secret_at_once_and_may_be_repeated(
     with pytest.raises(SessionEnded):
         await browser_sessions.authenticate(auth, database, secret=secret)
     assert await events_of(database, ada) == ["registered", "signed_in", "signed_out"]
+
+
+async def test_a_session_of_a_browser_that_is_used_does_not_expire_by_idleness(
+    auth: Auth, database: Database, make_account: MakeAccount
+) -> None:
+    secret, now = await begin(auth, database, await make_account()), utcnow()
+
+    async def seen(after: timedelta) -> datetime | None:
+        principal = await browser_sessions.authenticate(auth, database, secret=secret, now=now + after)
+        return principal.last_used_at
+
+    idle = auth.settings.refresh_idle
+    began = await seen(timedelta(0))
+    assert await seen(TOUCH / 2) == began
+    assert await seen(TOUCH / 2) == began  # no page writes for each look
+    await seen(idle - timedelta(minutes=1))
+    assert await seen(idle + timedelta(days=1)) == now + idle - timedelta(minutes=1)
+    with pytest.raises(SessionEnded):
+        await seen(auth.settings.refresh_absolute + timedelta(minutes=1))
+    assert await touch(database, auth.browser_secrets.parse(secret).session_id, now=now + 9 * idle, idle=idle) is None
+
+
+async def test_a_page_is_shown_although_its_session_cannot_be_touched(
+    auth: Auth, database: Database, make_account: MakeAccount
+) -> None:
+    secret, later = await begin(auth, database, await make_account()), utcnow() + 2 * TOUCH
+    limits = database.settings.model_copy(update={"pool_timeout": timedelta(milliseconds=50), "pool_size": 1})
+    async with open_database(limits, name="narrow") as narrow, narrow.engine.connect():
+        principal = await browser_sessions.authenticate(auth, narrow, secret=secret, now=later)
+    assert principal.session_id == auth.browser_secrets.parse(secret).session_id
 
 
 async def test_a_changed_secret_of_a_browser_is_refused(auth: Auth) -> None:

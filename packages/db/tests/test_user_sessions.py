@@ -67,7 +67,9 @@ async def test_session_and_user_are_found_together_in_one_query(
 
     assert row is not None
     assert row.signed_in_at is not None
-    assert row == AuthenticatedRow(user.id, user.email, Role.OPERATOR, theirs.id, row.signed_in_at, NOW + IDLE, NOW)
+    assert row == AuthenticatedRow(
+        user.id, user.email, Role.OPERATOR, theirs.id, row.signed_in_at, row.last_used_at, NOW
+    )
 
 
 async def test_a_session_ends_by_the_clock_of_postgres(

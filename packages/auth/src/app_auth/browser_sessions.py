@@ -1,7 +1,8 @@
 """Login sessions of browsers, which hold them by the secret in a cookie instead of by tokens."""
 
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from app_auth import sessions
 from app_auth.audit import Event, audit
@@ -10,7 +11,11 @@ from app_auth.client import Client
 from app_auth.errors import InvalidToken
 from app_auth.principal import Principal
 from app_db import Database, Session
-from app_db.repositories.user_sessions import UserSessionRepository
+from app_db.outage import DatabaseUnavailable
+from app_db.repositories.user_sessions import UserSessionRepository, touch
+
+TOUCH = timedelta(minutes=10)
+"""How old `last_used_at` gets while a session is in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +44,19 @@ async def sign_in(
 async def authenticate(auth: Auth, database: Database, *, secret: str, now: datetime | None = None) -> Principal:
     """Return the user and session of a secret, by one query, so that an ended session is refused at once.
 
+    Once in ten minutes a second statement notes that the session is in use: nothing else does, as it has no tokens.
+
     Raises:
         InvalidToken: the secret is not valid; UserRemoved and SessionEnded are subclasses of it.
     """
     claims = auth.browser_secrets.parse(secret)
-    return await sessions.recognise(database, user_id=claims.user_id, session_id=claims.session_id, now=now)
+    principal = await sessions.recognise(database, user_id=claims.user_id, session_id=claims.session_id, now=now)
+    if principal.last_used_at and principal.seen_at and principal.seen_at - principal.last_used_at >= TOUCH:
+        with suppress(DatabaseUnavailable):  # what can be read is shown, although nothing can be written
+            await touch(
+                database, claims.session_id, now=now, idle=auth.settings.refresh_idle
+            )  # guard: test_a_session_of_a_browser_that_is_used_does_not_expire_by_idleness
+    return principal
 
 
 async def sign_out(auth: Auth, session: Session, *, secret: str, client: Client) -> None:

@@ -16,5 +16,7 @@ class Principal:
     role: Role
     session_id: UUID
     signed_in_at: datetime
+    last_used_at: datetime | None = field(default=None, compare=False)
+    """When its tokens were refreshed last, or a page was asked for: to some minutes."""
     seen_at: datetime | None = field(default=None, compare=False)
     """When the database found them, by its own clock."""

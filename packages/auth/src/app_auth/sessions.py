@@ -209,7 +209,7 @@ async def recognise(database: Database, *, user_id: UUID, session_id: UUID, now:
         raise UserRemoved
     if row.session_id is None or row.signed_in_at is None:
         raise SessionEnded  # guard: test_signing_out_ends_the_access_token_at_once
-    return Principal(row.user_id, row.email, row.role, row.session_id, row.signed_in_at, row.seen_at)
+    return Principal(row.user_id, row.email, row.role, row.session_id, row.signed_in_at, row.last_used_at, row.seen_at)
 
 
 async def sign_out(auth: Auth, session: Session, *, token: str, client: Client) -> None:

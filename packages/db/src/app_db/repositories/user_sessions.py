@@ -38,7 +38,7 @@ class AuthenticatedRow:
     role: Role
     session_id: UUID | None
     signed_in_at: datetime | None
-    idle_expires_at: datetime | None
+    last_used_at: datetime | None
     seen_at: datetime
     """Now, by Postgres's clock."""
 
@@ -76,7 +76,7 @@ _AUTHENTICATE = (
         _USERS.role,
         _SESSIONS.id.label("session_id"),
         _SESSIONS.created_at,
-        _SESSIONS.idle_expires_at,
+        _SESSIONS.last_used_at,
         _AT,
         _ASKED.c.number,
     )
@@ -122,6 +122,16 @@ _ROTATE = (
     .execution_options(synchronize_session=False)
 )
 
+_TOUCH = (
+    update(UserSession)
+    .where(UserSession.id == bindparam("session_id"), UserSession.idle_expires_at > NOW)
+    .values(
+        last_used_at=NOW, idle_expires_at=func.least(NOW + bindparam("idle", type_=Interval), UserSession.expires_at)
+    )
+    .returning(UserSession.idle_expires_at)
+    .execution_options(synchronize_session=False)
+)
+
 _DELETE_EXPIRED = deletion_of_expired("user_sessions", column="idle_expires_at")
 
 
@@ -159,6 +169,16 @@ async def rotate(
     }  # fmt: skip
     row = await database.write_one(_ROTATE, parameters)
     return None if row is None else Rotation(*row)
+
+
+async def touch(database: Database, session_id: UUID, *, now: datetime | None, idle: timedelta) -> datetime | None:
+    """Note that a session without tokens is in use; return when it expires by idleness, None if it has ended.
+
+    Raises:
+        DatabaseUnavailable: as for `Database.unit_of_work`.
+    """
+    row = await database.write_one(_TOUCH, {"session_id": session_id, "now": now, "idle": idle})
+    return None if row is None else row.idle_expires_at
 
 
 @dataclass(frozen=True, slots=True)
