@@ -85,7 +85,7 @@ feature-remove: install ## Take one away, its tables by a revision: make feature
 
 ##@ Prove
 
-# With CHANGED=… long tests run if they are about a path that has changed (tests/e2e/reads.py).
+# With CHANGED=… long tests run if they are about a path that has changed (tests/reads.py).
 SINCE = $(if $(call typed,CHANGED),--changed $(call quoted,CHANGED))
 
 # COVERAGE=1 also records which lines and branches were run, for `make coverage`.
@@ -103,7 +103,7 @@ test-integration: install ## The same, what takes longer: command lines, servers
 		$$(grep -rl 'mark.integration' --include 'test_*.py' packages/*/tests tests)
 
 test-tools: install ## Test what is shipped and the tools of the checkout: wheels, lock files, guards, changelogs
-	$(RUN) pytest -n auto tests/packaging tests/tooling -m "not slow"
+	$(RUN) pytest -n auto tests/packaging tests/tooling -m "not slow" $(SINCE)
 
 test-e2e: install ## Test real processes: started, used, killed; CHANGED=origin/main: of the long ones what that concerns
 	$(RUN) pytest -n 4 --dist loadfile --no-loadscope-reorder tests/e2e tests/attack -m "not slow" $(SINCE)

@@ -25,9 +25,9 @@ from app_runtime.testing.servers import PostgresServer, ValkeyServer
 from tests.docs.checkout import ROOT, reader_environment
 from tests.docs.pages import Action, steps_of
 from tests.docs.performing import reader
+from tests.reads import BACKUP
 
 from .processes import Api, MailSink, Worker, connected, eventually, until
-from .reads import BACKUP
 
 ADA, BOB = "ada@example.test", "bob@example.test"
 PAGE = ROOT / "docs/how-to/operations.md"

@@ -17,10 +17,10 @@ from app_runtime.testing.processes import wait_until
 from tests.docs.checkout import ROOT
 from tests.e2e.chaos.figures import counted_ticks, show
 from tests.e2e.clock_worker import Alarm, LatestSecond, PunctualSecond, Second
+from tests.reads import CLOCKS
 
 from .conftest import Environment
 from .processes import PATIENCE, Process, eventually, until
-from .reads import CLOCKS
 
 pytestmark = CLOCKS
 

@@ -17,8 +17,7 @@ import pytest
 
 from app_runtime.testing.processes import free_port, wait_until
 from app_runtime.testing.servers import PostgresServer, ValkeyServer
-
-from .reads import DEV
+from tests.reads import DEV
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")

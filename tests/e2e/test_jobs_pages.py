@@ -28,10 +28,10 @@ from tests.docs.explaining import Block, Names, blocks_of, run_python
 from tests.docs.pages import Step, commands_of
 from tests.docs.performing import Performer, reader
 from tests.docs.quoting import PATH, comparable, found_in_source
+from tests.reads import OPERATED
 
 from .conftest import Environment, key_ring
 from .processes import Api, MailSink
-from .reads import OPERATED
 from .test_readme import perform
 
 WRITING = ROOT / "docs/how-to/jobs.md"

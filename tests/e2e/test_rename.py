@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .reads import RENAMED
+from tests.reads import RENAMED
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -22,11 +22,11 @@ from app_db.jobs.retention import QUEUE
 from app_db.models import TokenPurpose
 from app_db.settings import DatabaseSettings
 from app_db.types import new_id
+from tests.reads import CLOCKS
 
 from .conftest import StartWorker, api_environment
 from .http_site import NO_LIMITS
 from .processes import Api, MailSink, eventually
-from .reads import CLOCKS
 from .test_clocks import needs_faketime, skew
 
 AHEAD, BEHIND = "+15d", "-31m"

@@ -16,11 +16,11 @@ from app_db.jobs.outbox import enqueue
 from app_db.testing.plugin import MakeUser
 from app_runtime.testing.network import Network
 from app_worker import relay
+from tests.reads import SILENCE
 
 from .conftest import StartWorker
 from .http_site import NO_HANG, HttpSite
 from .processes import eventually
-from .reads import SILENCE
 
 pytestmark = SILENCE
 

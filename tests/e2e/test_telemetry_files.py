@@ -18,11 +18,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from app_db import Database
 from app_db.settings import DatabaseSettings
 from app_runtime.testing.processes import free_port
+from tests.reads import FIGURES
 
 from .conftest import StartWorker, api_environment
 from .processes import Api, eventually
 from .proxy import proxied
-from .reads import FIGURES
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS, GRAFANA = ROOT / "deploy/prometheus", ROOT / "deploy/grafana"

@@ -13,8 +13,7 @@ from app_runtime.testing.processes import free_port
 from tests.docs.checkout import ROOT, copied_checkout, reader_environment
 from tests.docs.pages import steps_of
 from tests.docs.performing import Performer, reader
-
-from .reads import TUTORIAL
+from tests.reads import TUTORIAL
 
 PAGE = ROOT / "docs/tutorial/first-feature.md"
 USED = "\n## 5. Use it\n"

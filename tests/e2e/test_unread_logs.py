@@ -26,11 +26,11 @@ from app_db.jobs.outbox import enqueue_many
 from app_db.models import Job, JobState
 from app_db.settings import DatabaseSettings
 from app_runtime.testing.processes import free_port, spawn
+from tests.reads import LOGS
 
 from .conftest import Environment, api_environment
 from .http_site import NO_LIMITS
 from .processes import PATIENCE, eventually
-from .reads import LOGS
 
 pytestmark = LOGS
 

@@ -8,8 +8,7 @@ import pytest
 from tests.docs.checkout import AUTHOR, ROOT, copied_checkout, reader_environment
 from tests.docs.pages import steps_of
 from tests.docs.performing import reader
-
-from .reads import UPGRADED
+from tests.reads import UPGRADED
 
 pytestmark = UPGRADED
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from changes import changed_paths, concerns
 
-from tests.e2e import reads
+from tests import reads
 
 ROOT = Path(__file__).parents[2]
 AUTHOR = ("-c", "user.name=Ada", "-c", "user.email=ada@example.test")

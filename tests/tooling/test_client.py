@@ -18,6 +18,9 @@ from app_db import Database
 from app_db.settings import DatabaseSettings
 from tests.docs.checkout import reader_environment
 from tests.docs.performing import Performer, reader
+from tests.reads import CLIENTS
+
+pytestmark = CLIENTS
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/how-to/clients.md"

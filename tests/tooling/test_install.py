@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.reads import INSTALLED
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -21,6 +23,7 @@ def must(*command: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
+@INSTALLED
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("how", ["cp -r", "mv"])
 def test_a_checkout_that_was_copied_or_moved_runs_its_own_code(how: str, tmp_path: Path) -> None:

@@ -15,6 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.reads import LOCKED
+
+pytestmark = LOCKED
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("runtime", "db", "auth", "api", "worker")
 LOCKS = (

@@ -67,6 +67,7 @@ def test_a_switch_that_is_neither_1_nor_0_is_refused_in_a_sentence(
         ("release", "BUMP"),
         ("guards", "CHANGED"),
         ("test-e2e", "CHANGED"),
+        ("test-tools", "CHANGED"),
         ("check-fragments", "BASE"),
         ("lock", "UNTIL"),
         ("bench-jobs", "ONLY"),

@@ -11,7 +11,7 @@ from tests.e2e.chaos.conftest import StartWorker
 from tests.e2e.chaos.jobs import Failure, LeaseEffect, TxEffect
 from tests.e2e.chaos.observing import accepted, all_jobs_end, has_begun, seen
 from tests.e2e.processes import eventually
-from tests.e2e.reads import SITE_OF_JOBS
+from tests.reads import SITE_OF_JOBS
 
 pytestmark = SITE_OF_JOBS
 

@@ -22,7 +22,7 @@ from tests.e2e.chaos.conftest import StartWorker
 from tests.e2e.chaos.jobs import WRITE_ROW, Departure, LeaseEffect, TxEffect
 from tests.e2e.chaos.observing import accepted, all_jobs_end, found_wrong, seen
 from tests.e2e.processes import until
-from tests.e2e.reads import SITE_OF_JOBS
+from tests.reads import SITE_OF_JOBS
 
 pytestmark = SITE_OF_JOBS
 

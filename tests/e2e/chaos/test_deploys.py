@@ -6,7 +6,7 @@ from app_db import Database
 from tests.e2e.chaos.conftest import StartWorker
 from tests.e2e.chaos.jobs import LeaseEffect, TxEffect
 from tests.e2e.chaos.observing import accepted, all_jobs_end, found_wrong, has_begun, seen
-from tests.e2e.reads import SITE_OF_JOBS
+from tests.reads import SITE_OF_JOBS
 
 pytestmark = SITE_OF_JOBS
 

@@ -21,7 +21,7 @@ from tests.e2e.chaos.observing import accepted, all_jobs_end, found_wrong, has_b
 from tests.e2e.chaos.site import Site, environment
 from tests.e2e.conftest import Environment
 from tests.e2e.processes import eventually
-from tests.e2e.reads import SITE_OF_JOBS
+from tests.reads import SITE_OF_JOBS
 
 pytestmark = SITE_OF_JOBS
 

@@ -10,7 +10,7 @@ from tests.e2e.chaos.conftest import StartWorker
 from tests.e2e.chaos.jobs import LeaseEffect, LeasePoison, Owed, TxEffect, TxPoison
 from tests.e2e.chaos.observing import accepted, found_wrong, none_is_open, seen
 from tests.e2e.processes import Process
-from tests.e2e.reads import SITE_OF_JOBS
+from tests.reads import SITE_OF_JOBS
 
 pytestmark = SITE_OF_JOBS
 

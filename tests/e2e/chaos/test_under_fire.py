@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.chaos.figures import show, wrong
 from tests.e2e.chaos.fire import DRAIN_SECONDS, run_under_fire
-from tests.e2e.reads import SITE_OF_JOBS
+from tests.reads import SITE_OF_JOBS
 
 pytestmark = SITE_OF_JOBS
 
