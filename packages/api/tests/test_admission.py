@@ -11,7 +11,7 @@ from sqlalchemy import func, select, text
 
 from app_api.app import create_app
 from app_api.dependencies import SessionDep
-from app_api.settings import ApiSettings
+from app_api.settings import ApiSettings, ConsoleSettings
 from app_api.testing import assert_problem, client_of, open_client, run_lifespan
 
 PATIENCE = 45
@@ -184,3 +184,19 @@ async def test_a_time_out_of_the_work_itself_is_a_fault_of_ours(app: FastAPI, cl
         raise TimeoutError
 
     assert_problem(await client.get("/impatient"), 500, "internal_error")
+
+
+async def test_an_open_page_takes_no_place_of_a_request(api_settings: ApiSettings) -> None:
+    settings = with_http(api_settings, max_requests=1, request_timeout=0.2)
+    app = create_app(settings.model_copy(update={"console": ConsoleSettings(enabled=False)}))
+    route = BlockingRoute(app)
+    app.add_api_route("/console/live", route.enter)
+    async with open_client(app) as client:
+        watching = asyncio.create_task(client.get("/console/live"))
+        await route.wait_for(1)
+        await asyncio.sleep(0.5)
+
+        assert (await client.get("/auth/me")).status_code == 401
+
+        route.release.set()
+        assert (await watching).status_code == 200

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from app_api.app import create_app
 from app_api.lifespan import State
 from app_api.metrics import Metrics
-from app_api.settings import ApiSettings
+from app_api.settings import ApiSettings, ConsoleSettings
 from app_api.testing import SignedIn, open_client
 from app_auth.errors import RefreshTokenUsed
 from app_auth.passwords import HashFlaw
@@ -56,6 +56,17 @@ async def test_how_long_a_request_took_is_counted_by_its_route(client: AsyncClie
 
     labels = {"method": "GET", "route": "/probe/live"}
     assert metrics.registry.get_sample_value("app_http_request_seconds_count", labels) == 1
+
+
+async def test_an_open_page_is_no_slow_request(api_settings: ApiSettings) -> None:
+    app = create_app(api_settings.model_copy(update={"console": ConsoleSettings(enabled=False)}))
+    app.add_api_route("/console/live", lambda: "closed")
+    async with open_client(app) as client:
+        await client.get("/console/live")
+
+    registry, labels = metrics_of(app).registry, {"method": "GET", "route": "/console/live"}
+    assert requests(metrics_of(app), "GET", "/console/live", 200) == 1
+    assert not registry.get_sample_value("app_http_request_seconds_count", labels)
 
 
 async def test_a_head_is_counted_under_its_route(client: AsyncClient, metrics: Metrics) -> None:

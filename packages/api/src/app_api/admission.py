@@ -15,6 +15,9 @@ log = structlog.get_logger(__name__)
 
 # Probes are always answered: a busy process is not dead.
 PROBES = frozenset({"/probe/live", "/probe/health", "/probe/ready"})
+STREAMS = frozenset({"/console/live"})
+"""Answers that go on as long as a page is open: they take no place and have no deadline; their own code bounds them."""
+_UNLIMITED = PROBES | STREAMS
 
 
 class Overloaded(Unavailable):
@@ -49,7 +52,9 @@ class Admission:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        if scope["type"] != "http" or scope["path"] in PROBES:
+        if (
+            scope["type"] != "http" or scope["path"] in _UNLIMITED
+        ):  # guard: test_an_open_page_takes_no_place_of_a_request
             await self.app(scope, receive, send)
             return
         if self._running >= self.max_requests:

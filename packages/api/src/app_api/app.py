@@ -67,7 +67,7 @@ def create_app(
     add_problem_handlers(app)
     describe_passwords(app, min_length=min_length)
     add_middleware(app, settings.http, stopping=stopping, metrics=metrics, traces=traces)
-    add_console(app, settings)  # last, because its middleware has to be the outermost
+    add_console(app, settings, stopping=stopping)  # last, because its middleware has to be the outermost
     return app
 
 

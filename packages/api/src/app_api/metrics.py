@@ -53,8 +53,11 @@ class Metrics(Collector):
             registry=self.registry,
         )  # fmt: skip
 
-    def finished(self, method: str, route: str | None, status: int, seconds: float) -> None:
-        """Count a request that has ended; its status is 0 if its client went away before the answer."""
+    def finished(self, method: str, route: str | None, status: int, seconds: float | None) -> None:
+        """Count a request that has ended; its status is 0 if its client went away before the answer.
+
+        `seconds` is None for what is no measure of speed.
+        """
         key = (method, route or NO_ROUTE, status)
         series = self._series.get(key)
         if series is None:
@@ -64,7 +67,8 @@ class Metrics(Collector):
             if method in COUNTED:
                 self._series[key] = series
         series[0].inc()
-        series[1].observe(seconds)
+        if seconds is not None:
+            series[1].observe(seconds)
 
     def refused(self, error: type[AppError]) -> None:
         """Count an expected failure."""

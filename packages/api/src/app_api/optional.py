@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from threading import Event
 
 from fastapi import FastAPI
 
 from app_api.settings import ApiSettings
 
-type AddConsole = Callable[[FastAPI], None]
+type AddConsole = Callable[[FastAPI, Event], None]
 
 CONSOLE = "app_api.console"
 FOLDER = Path(__file__).parent / "console"
@@ -19,8 +20,8 @@ def has_console(folder: Path = FOLDER) -> bool:
     return (folder / "__init__.py").is_file()
 
 
-def add_console(app: FastAPI, settings: ApiSettings, *, folder: Path = FOLDER) -> None:
+def add_console(app: FastAPI, settings: ApiSettings, *, stopping: Event, folder: Path = FOLDER) -> None:
     """Serve the console, if there is one and the settings want it."""
     if settings.console_enabled and has_console(folder):
         add: AddConsole = import_module(f"{CONSOLE}.mount").add_console
-        add(app)
+        add(app, stopping)

@@ -9,7 +9,7 @@ from app_auth.audit import Event, audit
 from app_auth.auth import Auth
 from app_auth.client import Client
 from app_auth.errors import InvalidToken
-from app_auth.principal import Principal
+from app_auth.principal import Principal, recognise
 from app_db import Database, Session
 from app_db.outage import DatabaseUnavailable
 from app_db.repositories.user_sessions import UserSessionRepository, touch
@@ -50,7 +50,7 @@ async def authenticate(auth: Auth, database: Database, *, secret: str, now: date
         InvalidToken: the secret is not valid; UserRemoved and SessionEnded are subclasses of it.
     """
     claims = auth.browser_secrets.parse(secret)
-    principal = await sessions.recognise(database, user_id=claims.user_id, session_id=claims.session_id, now=now)
+    principal = await recognise(database, user_id=claims.user_id, session_id=claims.session_id, now=now)
     if principal.last_used_at and principal.seen_at and principal.seen_at - principal.last_used_at >= TOUCH:
         with suppress(DatabaseUnavailable):  # what can be read is shown, although nothing can be written
             await touch(

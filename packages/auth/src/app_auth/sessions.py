@@ -18,15 +18,14 @@ from app_auth.errors import (
     RefreshTokenNotFound,
     RefreshTokenUsed,
     SessionEnded,
-    UserRemoved,
 )
-from app_auth.principal import Principal
+from app_auth.principal import Principal, recognise
 from app_auth.tokens import RefreshClaims
 from app_db import Database, Session
 from app_db.clock import database_time
 from app_db.errors import NotFound
 from app_db.models import UserSession
-from app_db.repositories.user_sessions import UserSessionRepository, find_authenticated, rotate
+from app_db.repositories.user_sessions import UserSessionRepository, rotate
 from app_db.repositories.users import Credentials, UserRepository
 from app_db.types import new_id, utcnow
 
@@ -196,20 +195,6 @@ async def authenticate(auth: Auth, database: Database, *, token: str, now: datet
     """
     claims = auth.access_tokens.verify(token)
     return await recognise(database, user_id=claims.user_id, session_id=claims.session_id, now=now)
-
-
-async def recognise(database: Database, *, user_id: UUID, session_id: UUID, now: datetime | None = None) -> Principal:
-    """Return the user and session of a proof that was verified, by one query.
-
-    Raises:
-        UserRemoved, SessionEnded.
-    """
-    row = await find_authenticated(database, user_id=user_id, session_id=session_id, now=now)
-    if row is None:
-        raise UserRemoved
-    if row.session_id is None or row.signed_in_at is None:
-        raise SessionEnded  # guard: test_signing_out_ends_the_access_token_at_once
-    return Principal(row.user_id, row.email, row.role, row.session_id, row.signed_in_at, row.last_used_at, row.seen_at)
 
 
 async def sign_out(auth: Auth, session: Session, *, token: str, client: Client) -> None:

@@ -19,4 +19,8 @@ What acts is a form with `method="post"`; its handler ends in `return see_other(
 `DONE = {"pet-saved": "The pet is saved."}` in the module is what the next page says. Where a form comes from is checked
 for all of them (origin.py). `FreshViewerDep` asks for the password again. If a service refuses,
 `page.on_error("pets.html", …)`, called before it, shows the form again with the words of the error as `problem`.
+
+A part of a page is kept live by a mark, `<div data-live="pet:{{ pet.id }}">{% include "pet.html" %}</div>`, and by
+`LIVE = {"pet": Fragment("pet.html", read_pets)}` in the module (fragments.py): `read_pets` gets all parts that are
+watched in this process and finds them by one query a second, however many pages are open (ADR-0060).
 """

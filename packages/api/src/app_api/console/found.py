@@ -1,7 +1,7 @@
 """Finds the pages of the console: the modules of `pages/` and `operators/`, and `pages.py` and the like of features."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -9,6 +9,7 @@ from typing import Final
 
 from fastapi import APIRouter
 
+from app_api.console.fragments import Fragment
 from app_runtime.discovery import FeatureError, find
 
 HERE: Final = Path(__file__).parent
@@ -37,6 +38,8 @@ class PageModule:
     """Whether its pages exist for operators only: all of `operators/`, and `operator_pages.py` of features."""
     templates: Path
     """A folder with templates of its own, if it is there."""
+    live: Mapping[str, Fragment]
+    """The parts of its pages that are kept live, by name: `LIVE = {"pet": Fragment("pet.html", read_pets)}`."""
     done: Mapping[str, str]
     """The sentences that `?done=…` shows on the next page, by code: `DONE = {"pet-saved": "The pet is saved."}`."""
 
@@ -65,4 +68,6 @@ def _page_module(module: ModuleType, path: Path, *, for_operators: bool) -> Page
     router = names.get("router")
     if not isinstance(router, APIRouter):
         raise FeatureError(f"{path}: it has no `router`: add `router = APIRouter()`")
-    return PageModule(router, names.get("LINK"), for_operators, path.parent / "templates", names.get("DONE", {}))
+    live = {name: replace(part, for_operators=for_operators) for name, part in names.get("LIVE", {}).items()}
+    templates = path.parent / "templates"
+    return PageModule(router, names.get("LINK"), for_operators, templates, live, names.get("DONE", {}))

@@ -1,5 +1,7 @@
 """Adds the console to the application."""
 
+from threading import Event
+
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import RedirectResponse
 
@@ -7,13 +9,14 @@ from app_api.console import assets
 from app_api.console.dependencies import ConfirmationRequired, SignInRequired, require_operator_page
 from app_api.console.error_pages import ErrorPages
 from app_api.console.found import PageModule, found_pages
+from app_api.console.live import Hub
 from app_api.console.origin import require_same_origin
 from app_api.console.paths import CONFIRM, ROOT, SIGN_IN, path_of, with_next
 from app_api.console.rendering import open_console
 from app_api.console.responses import see_other
 
 
-def add_console(app: FastAPI) -> None:
+def add_console(app: FastAPI, stopping: Event) -> None:
     """Serve the console at `/console`. It has to be the last to add a middleware.
 
     Raises:
@@ -21,6 +24,7 @@ def add_console(app: FastAPI) -> None:
     """
     modules = found_pages()
     app.state.console = console = open_console(modules)
+    app.state.console_hub = Hub(console, stopping=stopping)
     app.include_router(router_of(modules))
     app.add_exception_handler(SignInRequired, lead_to_sign_in)
     app.add_exception_handler(ConfirmationRequired, lead_to_confirmation)

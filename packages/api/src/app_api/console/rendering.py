@@ -12,6 +12,7 @@ from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
 
 from app_api.console.assets import Asset, read_assets
 from app_api.console.found import Link, PageModule
+from app_api.console.fragments import Fragment
 from app_api.console.paths import ROOT
 from app_auth.permissions import is_operator
 from app_auth.principal import Principal
@@ -28,6 +29,8 @@ class Console:
     assets: Mapping[str, Asset]
     modules: tuple[PageModule, ...]
     """In the order of their links."""
+    fragments: Mapping[str, Fragment]
+    """The parts of pages that are kept live, by name."""
     done: Mapping[str, str]
     """What `?done=…` stands for, so that no address makes a page show the words of a stranger."""
 
@@ -40,6 +43,10 @@ class Console:
         """Return the text of a page."""
         links = self.links_for(viewer)
         return self.templates.get_template(template).render(viewer=viewer, links=links, path=path, **context)
+
+    def render_part(self, template: str, **context: Any) -> str:  # Any: the template's
+        """Return the text of a part of a page."""
+        return self.templates.get_template(template).render(**context)
 
 
 def open_console(modules: tuple[PageModule, ...]) -> Console:
@@ -57,7 +64,8 @@ def open_console(modules: tuple[PageModule, ...]) -> Console:
     templates.filters["when"] = when
     in_order = sorted(modules, key=lambda module: (module.link.order, module.link.text) if module.link else (0, ""))
     done = {code: text for module in modules for code, text in module.done.items()}
-    return Console(templates, assets, tuple(in_order), done)
+    fragments = {name: part for module in modules for name, part in module.live.items()}
+    return Console(templates, assets, tuple(in_order), fragments, done)
 
 
 def when(time: datetime) -> str:

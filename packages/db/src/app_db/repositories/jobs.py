@@ -1,11 +1,11 @@
 """Jobs, queues and workers, for owners and operators."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import Float, cast, exists, func, select, text
+from sqlalchemy import ARRAY, Float, Uuid, bindparam, cast, exists, func, select, text
 
 from app_db.jobs.control import JobFilter
 from app_db.models import Job, JobCancellation, JobError, JobWorker
@@ -33,6 +33,11 @@ class JobRepository:
         """Return the current row of the job if this user owns it; else None."""
         statement = select(Job).where(Job.id == job_id, Job.owner_id == owner_id)
         return (await self.session.scalars(statement.execution_options(populate_existing=True))).one_or_none()
+
+    async def among(self, job_ids: Collection[UUID]) -> Sequence[Job]:
+        """Return the current rows of those of these jobs that there are, of any owner, by one query."""
+        statement = select(Job).where(Job.id == func.any(bindparam("job_ids", [*job_ids], type_=ARRAY(Uuid))))
+        return (await self.session.scalars(statement.execution_options(populate_existing=True))).all()
 
     async def owned_by(self, owner_id: UUID, *, after: Cursor | None, limit: int) -> Slice[Job]:
         """Return the jobs of this user, newest first, without their results."""

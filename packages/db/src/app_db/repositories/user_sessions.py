@@ -1,5 +1,6 @@
 """Login sessions: found with their user in one query, rotated in one statement."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -195,6 +196,14 @@ class UserSessionRepository:
         """Return all sessions of a user, newest first."""
         statement = select(UserSession).where(UserSession.user_id == user_id).order_by(UserSession.id.desc())
         return list(await self.session.scalars(statement))
+
+    async def roles_behind(self, session_ids: Collection[UUID]) -> dict[UUID, Role]:
+        """Return the role of the user behind each of these sessions that has not ended, by one query."""
+        alive = UserSession.idle_expires_at > func.now(), User.disabled_at.is_(None)
+        of_users = select(UserSession.id, User.role).join(User, User.id == UserSession.user_id)
+        asked = func.any(bindparam("session_ids", [*session_ids], type_=ARRAY(Uuid)))
+        rows = await self.session.execute(of_users.where(UserSession.id == asked, *alive))
+        return {row.id: row.role for row in rows}
 
     async def hold(self, user_id: UUID, session_id: UUID) -> bool:
         """Lock the user, so that no other transaction starts or ends sessions; return whether this session lives.

@@ -1,0 +1,86 @@
+// Keeps the parts of a page that are marked with data-live="…" up to date, over Server-Sent Events. Without it, each page
+// works all the same and shows how things were when it was loaded.
+//
+// A new text is not put in the place of the old one: the differences are applied to what is there. So focus, selection,
+// scroll, open <details> and what somebody is typing stay as they are.
+
+const address = document.body.dataset.stream;
+let source = null;
+let timer = 0;
+
+const parts = () => [...document.querySelectorAll("[data-live]")];
+
+function open() {
+  close();
+  const marks = [...new Set(parts().map((part) => part.dataset.live))];
+  if (!address || marks.length === 0 || document.visibilityState === "hidden") return;
+  source = new EventSource(`${address}?${new URLSearchParams(marks.map((mark) => ["watch", mark]))}`);
+  source.addEventListener("fragment", (event) => show(JSON.parse(event.data)));
+  source.addEventListener("reload", () => location.reload());
+  source.addEventListener("error", () => {
+    // Browsers come back by themselves after a stream that has ended, but not after a 503.
+    if (source?.readyState === EventSource.CLOSED) timer = setTimeout(open, 1000 + 4000 * Math.random());
+  });
+}
+
+function close() {
+  clearTimeout(timer);
+  source?.close();
+  source = null;
+}
+
+function show({ mark, html }) {
+  const fresh = new DOMParser().parseFromString(html, "text/html").body;
+  for (const part of parts()) {
+    if (part.dataset.live === mark) morphChildren(part, fresh.cloneNode(true));
+  }
+}
+
+const keyOf = (node) => (node.nodeType === Node.ELEMENT_NODE ? node.id || node.dataset.key || "" : "");
+const isLike = (one, other) => one.nodeType === other.nodeType && one.nodeName === other.nodeName && keyOf(one) === keyOf(other);
+
+// Makes the children of `old` those of `fresh`. Elements with an id or a data-key are found wherever they have moved to.
+function morphChildren(old, fresh) {
+  const keyed = new Map([...old.children].filter(keyOf).map((child) => [keyOf(child), child]));
+  let place = old.firstChild;
+  for (const wanted of [...fresh.childNodes]) {
+    const moved = keyed.get(keyOf(wanted));
+    const match = moved && isLike(moved, wanted) ? moved : place && isLike(place, wanted) ? place : null;
+    if (match === null) {
+      old.insertBefore(wanted, place);
+    } else {
+      if (match === place) place = place.nextSibling;
+      else old.insertBefore(match, place);
+      morph(match, wanted);
+    }
+  }
+  while (place) {
+    const next = place.nextSibling;
+    place.remove();
+    place = next;
+  }
+}
+
+function morph(old, fresh) {
+  if (old.nodeType !== Node.ELEMENT_NODE) {
+    if (old.nodeValue !== fresh.nodeValue) old.nodeValue = fresh.nodeValue;
+    return;
+  }
+  const kept = (name) => (old.nodeName === "DETAILS" && name === "open") || (old.nodeName === "INPUT" && name === "checked");
+  for (const { name, value } of fresh.attributes) {
+    if (!kept(name) && old.getAttribute(name) !== value) old.setAttribute(name, value);
+  }
+  for (const { name } of [...old.attributes]) {
+    if (!kept(name) && !fresh.hasAttribute(name)) old.removeAttribute(name);
+  }
+  if (old.nodeName === "TEXTAREA") return; // its text is somebody's who is writing
+  morphChildren(old, fresh);
+}
+
+document.addEventListener("visibilitychange", open);
+addEventListener("pagehide", close);
+addEventListener("pageshow", (event) => {
+  // A page from the back-forward cache may be that of somebody who has signed out since.
+  if (event.persisted) location.reload();
+  else open();
+});
