@@ -90,6 +90,7 @@ async def test_a_password_that_registering_would_refuse_is_refused_from_a_shell_
     assert await operate("list") == "none"
 
 
+@pytest.mark.measured
 @pytest.mark.parametrize("typed", [("one and the same", "one and the same"), ("one", "another")])
 def test_a_password_is_asked_for_twice_and_not_shown(typed: tuple[str, str]) -> None:
     leader, follower = os.openpty()

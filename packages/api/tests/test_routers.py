@@ -109,6 +109,7 @@ def test_a_feature_without_a_router_is_refused(
         list(found_routers(package))
 
 
+@pytest.mark.measured
 def test_a_process_says_in_one_line_which_feature_does_not_fit(make_features: MakeFeatures, tmp_path: Path) -> None:
     broken = tmp_path / make_features({"pets/__init__.py": "", "pets/router.py": "import nothing_like_it"})
     start = f"""

@@ -103,6 +103,7 @@ def test_two_templates_of_one_name_are_refused(make_features: MakeFeatures) -> N
         template_folders(package)
 
 
+@pytest.mark.measured
 def test_a_process_says_in_one_line_which_feature_does_not_fit(make_features: MakeFeatures, tmp_path: Path) -> None:
     broken = tmp_path / make_features({"pets/__init__.py": "", "pets/handlers.py": "import nothing_like_it"})
     start = f"""
