@@ -7,6 +7,8 @@ from changes import changed_paths, concerns
 
 MEASURED = "COVERAGE_PROCESS_CONFIG"
 """With this variable coverage measures a program, which then starts in twice the time."""
+CONCERN_ALL = ("conftest.py", "tests/**/conftest.py", "**/pyproject.toml")
+"""Fixtures, and the versions of what we depend on, concern each long test."""
 _config = os.environ.get(MEASURED)
 
 
@@ -29,7 +31,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _is_concerned(item: pytest.Item, changed: list[str]) -> bool:
     patterns = [pattern for mark in item.iter_markers("reads") for pattern in mark.args]
     own = item.path.relative_to(item.config.rootpath).as_posix()
-    return not patterns or concerns([own, "conftest.py", *patterns], changed)
+    return not patterns or concerns([own, *CONCERN_ALL, *patterns], changed)
 
 
 @pytest.hookimpl(tryfirst=True)

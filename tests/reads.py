@@ -17,8 +17,8 @@ TUTORIAL = pytest.mark.reads(*_PERFORMED, "scripts/dev*.py", "scripts/generator/
 RENAMED = pytest.mark.reads("scripts/rename.py", "scripts/install.sh", "migrations/env.py", _SETTINGS)
 UPGRADED = pytest.mark.reads("docs/how-to/upgrading.md", "scripts/rename.py", "scripts/install.sh")
 DEV = pytest.mark.reads("scripts/dev*.py", "scripts/*.sh", ".env.example", "packages/*/src/*/testing/**", _SETTINGS)
-INSTALLED = pytest.mark.reads("scripts/install.sh", "scripts/uv.sh", "pyproject.toml")
-CLIENTS = pytest.mark.reads("scripts/client.py", "packages/api/openapi.json", "pyproject.toml")
+INSTALLED = pytest.mark.reads("scripts/install.sh", "scripts/uv.sh")
+CLIENTS = pytest.mark.reads("scripts/client.py", "packages/api/openapi.json")
 LOCKED = pytest.mark.reads(
     "scripts/*lock*.py", "scripts/pins.py", "scripts/uv.sh", "**/pyproject.toml", "**/requirements.lock"
 )

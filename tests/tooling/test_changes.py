@@ -73,8 +73,12 @@ def test_a_long_test_runs_if_what_it_is_about_has_changed(checkout: Path) -> Non
     assert chosen(checkout, "--changed", "main") == ALL - {"test_of_pages"}
 
 
-def test_a_long_test_that_has_changed_itself_runs(checkout: Path) -> None:
-    (checkout / "test_long.py").write_text(f"{LONG}\n")
+@pytest.mark.parametrize("path", ["test_long.py", "packages/leaf/pyproject.toml", "tests/e2e/conftest.py"])
+def test_a_change_of_the_test_of_fixtures_or_of_versions_runs_all(checkout: Path, path: str) -> None:
+    (checkout / path).parent.mkdir(parents=True, exist_ok=True)
+    (checkout / path).write_text(LONG if path == "test_long.py" else "")
+    with (checkout / path).open("a") as file:
+        file.write("\n")
 
     assert chosen(checkout, "--changed", "main") == ALL
 
