@@ -19,7 +19,8 @@ from sqlalchemy.exc import DBAPIError
 
 from app_db import Database, Session, open_database
 from app_db.jobs import control
-from app_db.jobs.control import Action, JobFilter
+from app_db.jobs.control import Action
+from app_db.jobs.filters import JobFilter
 from app_db.models import JobState
 from app_db.repositories.jobs import JobRepository
 from app_db.settings import DatabaseSettings

@@ -14,7 +14,8 @@ from sqlalchemy import func, select
 
 from app_db import Database, Session
 from app_db.jobs import claims, control, ledger
-from app_db.jobs.control import Action, JobFilter
+from app_db.jobs.control import Action
+from app_db.jobs.filters import JobFilter
 from app_db.jobs.ledger import Starter
 from app_db.models import Job, JobState
 from app_db.settings import DatabaseSettings

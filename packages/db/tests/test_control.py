@@ -13,7 +13,8 @@ from app_db import Database, Session
 from app_db.errors import NotFound
 from app_db.jobs import control, ledger
 from app_db.jobs.after_commit import ON_COMMIT
-from app_db.jobs.control import Action, DuplicateJob, FilterTooWide, JobFilter, JobIsFinal, JobIsRunning
+from app_db.jobs.control import Action, DuplicateJob, FilterTooWide, JobIsFinal, JobIsRunning
+from app_db.jobs.filters import JobFilter
 from app_db.jobs.ledger import Delivery, Starter
 from app_db.models import Job, JobCancellation, JobQueue, JobState
 from app_db.types import new_id

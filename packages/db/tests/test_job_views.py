@@ -10,7 +10,7 @@ from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import InvalidRequestError
 
 from app_db import Database, Session
-from app_db.jobs.control import JobFilter
+from app_db.jobs.filters import JobFilter
 from app_db.models import Job, JobCancellation, JobError, JobQueue, JobState, JobWorker
 from app_db.repositories.job_counts import SILENCE
 from app_db.repositories.job_views import FinishedCount, JobCount

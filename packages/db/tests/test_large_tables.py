@@ -13,7 +13,8 @@ from sqlalchemy import ColumnElement, select, text
 
 from app_db import Database, Session, open_database
 from app_db.jobs import control
-from app_db.jobs.control import Action, JobFilter
+from app_db.jobs.control import Action
+from app_db.jobs.filters import JobFilter
 from app_db.jobs.leased import LeasedJobs
 from app_db.jobs.ledger import Delivery, Starter
 from app_db.models import Job, JobState

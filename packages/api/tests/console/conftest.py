@@ -1,16 +1,21 @@
 """A browser without JavaScript: it keeps cookies, says where its forms come from, and follows no redirect by itself."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
 
 import pytest_asyncio
 from fastapi import FastAPI
 from httpx2 import ASGITransport, AsyncClient, Response
+from sqlalchemy import delete, func
 from starlette.types import Receive, Scope, Send
 
 from app_api.lifespan import State
 from app_auth.testing import Account, MakeAccount
-from app_db.models import Role
+from app_db import Database
+from app_db.models import FINAL_STATES, Job, JobError, JobState, Role
+from app_db.types import new_id
 
 OUR_FORM = {"Sec-Fetch-Site": "same-origin"}
 
@@ -36,6 +41,7 @@ class Browser:
         return response
 
 
+type MakeJob = Callable[..., Awaitable[UUID]]
 type OpenBrowser = Callable[[], Browser]
 
 
@@ -83,3 +89,24 @@ async def operator_browser(open_browser: OpenBrowser, make_account: MakeAccount)
     browser = open_browser()
     await browser.sign_in(await make_account(role=Role.OPERATOR))
     return browser
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def make_job(database: Database, operator_browser: Browser, ada: Account) -> MakeJob:
+    """A factory of committed jobs, with an error each if one is given; the mails to both accounts are gone."""
+    async with database.unit_of_work() as session:
+        await session.execute(delete(Job))
+
+    # Any: columns of Job
+    async def make(state: JobState = JobState.AVAILABLE, *, error: str | None = None, **columns: Any) -> UUID:
+        times = {"finished_at": func.now()} if state in FINAL_STATES else {"claim_at": func.now()}
+        defaults = {"id": new_id(), "kind": "test.note", "payload": {}, "payload_version": 1, "state": state, **times}
+        job = Job(**{**defaults, **columns})
+        async with database.unit_of_work() as session:
+            session.add(job)
+            await session.flush()
+            if error is not None:
+                session.add(JobError(id=new_id(), job_id=job.id, attempt=1, error=error, trace=f"Traceback: {error}"))
+            return job.id
+
+    return make

@@ -5,14 +5,15 @@ from uuid import UUID
 
 import pytest
 from fastapi import FastAPI
-from fastapi.routing import iter_route_contexts
+from fastapi.routing import APIRoute, iter_route_contexts
 
 from app_api.app import create_app
+from app_api.console.found import PageModule, found_pages
 from app_api.settings import ApiSettings, ConsoleSettings
 from app_api.testing import open_client
 from app_runtime.configuration import Environment
 
-from .conftest import Browser
+from .conftest import OUR_FORM, Browser
 
 SAFE = {"GET", "HEAD"}
 
@@ -24,6 +25,16 @@ def routes_of(app: FastAPI, *, below: str = "/console") -> Iterator[tuple[str, s
         if path == below or path.startswith(f"{below}/"):
             for method in sorted(context.methods or ()):
                 yield method, "/".join(str(UUID(int=1)) if part[:1] == "{" else part for part in path.split("/"))
+
+
+def template_of(path: str) -> str:
+    """Return the path with the name of its parameter."""
+    return path.replace(str(UUID(int=1)), "{job_id:uuid}")
+
+
+def paths(module: PageModule) -> list[APIRoute]:
+    """Return the routes of a module."""
+    return [route for route in module.router.routes if isinstance(route, APIRoute)]
 
 
 FOREIGN: list[dict[str, str]] = [
@@ -65,13 +76,15 @@ async def test_the_pages_of_operators_do_not_exist_for_others(
     app: FastAPI, signed_in_browser: Browser, operator_browser: Browser
 ) -> None:
     unknown = await signed_in_browser.get("/console/nothing-is-here")
-    hidden = ["/console/system"]
-    for path in hidden:
-        response = await signed_in_browser.get(path)
-        assert response.status_code == 404
+    prefixes = [f"/console{route.path}" for module in found_pages() if module.for_operators for route in paths(module)]
+    hidden = [(method, path) for method, path in routes_of(app) if template_of(path) in prefixes]
+    assert len(hidden) >= len(set(prefixes)) > 3
+    for method, path in hidden:
+        response = await signed_in_browser.client.request(method, path, headers=OUR_FORM)
+        assert response.status_code == 404, (method, path)
         request_ids = [each.headers["X-Request-ID"] for each in (unknown, response)]
         assert response.text.replace(request_ids[1], "") == unknown.text.replace(request_ids[0], "")
-        assert (await operator_browser.get(path)).status_code == 200
+    assert (await operator_browser.get("/console/system")).status_code == 200
     assert "/console/system" not in (await signed_in_browser.get("/console/account")).text
 
 

@@ -30,6 +30,7 @@ class Event(StrEnum):
     ACCOUNT_DISABLED = "account_disabled"
     ACCOUNT_ENABLED = "account_enabled"
     ROLE_CHANGED = "role_changed"
+    JOBS_ACTED_ON = "jobs_acted_on"
 
 
 type Detail = str | int | bool

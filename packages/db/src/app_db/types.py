@@ -39,6 +39,11 @@ def new_id() -> UUID:
     return UUID(int=milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | secrets.randbits(62))
 
 
+def first_id_at(time: datetime) -> UUID:
+    """Return the smallest id that `new_id` returns at this time or later, to the millisecond."""
+    return UUID(int=int(time.timestamp() * 1000) << 80)
+
+
 class StrEnumText[E: StrEnum](TypeDecorator[E]):
     """A StrEnum kept as text, so that a new member is a plain, reversible migration of the CHECK beside it."""
 

@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
 
 from app_api.console.assets import Asset, read_assets
+from app_api.console.formats import FILTERS
 from app_api.console.found import Link, PageModule
 from app_api.console.fragments import Fragment
 from app_api.console.paths import ROOT
@@ -61,7 +62,7 @@ def open_console(modules: tuple[PageModule, ...]) -> Console:
         lstrip_blocks=True,
     )
     templates.globals |= {"asset": lambda name: assets[name].path, "root": ROOT}
-    templates.filters["when"] = when
+    templates.filters |= {"when": when, **FILTERS}
     in_order = sorted(modules, key=lambda module: (module.link.order, module.link.text) if module.link else (0, ""))
     done = {code: text for module in modules for code, text in module.done.items()}
     fragments = {name: part for module in modules for name, part in module.live.items()}

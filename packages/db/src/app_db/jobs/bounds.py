@@ -37,3 +37,17 @@ def require_name(name: str, what: str) -> None:
         raise ValueError(
             f"{what} {name!r} holds U+0000, which Postgres does not keep"
         )  # guard: test_a_job_on_impossible_terms_is_refused_before_it_is_sent
+
+
+def require_run_at(run_at: datetime) -> None:
+    """Refuse a time that is ambiguous, or that Postgres keeps as infinity.
+
+    Raises:
+        ValueError: when it has no zone, or is not between `FIRST_TIME` and `LAST_TIME`.
+    """
+    if run_at.utcoffset() is None:
+        raise ValueError(f"run_at {run_at} has no time zone, so it is ambiguous")
+    if not FIRST_TIME <= run_at < LAST_TIME:
+        raise ValueError(
+            f"run_at {run_at} is not between {FIRST_TIME:%Y-%m-%d} and {LAST_TIME:%Y-%m-%d}"
+        )  # guard: test_a_job_on_impossible_terms_is_refused_before_it_is_sent

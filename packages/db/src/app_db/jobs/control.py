@@ -1,11 +1,10 @@
 """Actions of users and operators on jobs and queues: cancel, retry, discard, pause, limit. Nothing here commits."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import CTE, ColumnElement, Text, and_, case, cast, delete, exists, func, null, or_, select, text, update
+from sqlalchemy import CTE, ColumnElement, Text, case, cast, delete, exists, func, null, select, text, update
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.orm import aliased
 
@@ -13,6 +12,7 @@ from app_db.errors import Conflict, Invalid, NotFound
 from app_db.jobs import index_scans
 from app_db.jobs.after_commit import notify_after_commit
 from app_db.jobs.bounds import INTEGER, SMALLINT, require_name
+from app_db.jobs.filters import JobFilter, is_in
 from app_db.jobs.index_scans import IndexScan
 from app_db.models import FINAL_STATES, OPEN_STATES, Job, JobCancellation, JobState
 from app_db.session import Session
@@ -59,22 +59,6 @@ class Action(StrEnum):
     DISCARD = "discard"
 
 
-@dataclass(frozen=True, slots=True)
-class JobFilter:
-    """Chooses the jobs that match all values that are not None."""
-
-    state: JobState | None = None
-    kind: str | None = None
-    queue: str | None = None
-    owner_id: UUID | None = None
-
-    def conditions(self) -> list[ColumnElement[bool]]:
-        """Return the conditions of the WHERE clause."""
-        conditions = [] if self.state is None else [_is_in({self.state})]
-        columns = ((Job.kind, self.kind), (Job.queue, self.queue), (Job.owner_id, self.owner_id))
-        return conditions + [column == value for column, value in columns if value is not None]
-
-
 async def cancel(session: Session, job_id: UUID) -> None:
     """Cancel a job: at once if it waits; else write a cancellation request, which notifies its worker after the commit.
 
@@ -110,7 +94,7 @@ async def retry(session: Session, job_id: UUID) -> None:
         JobIsRunning: the job is dispatched or executing.
         DuplicateJob: another job holds its unique key now; the transaction is lost.
     """
-    if not await _revive(session, [_is_in(RETRIABLE), Job.id == job_id], limit=1, skip_locked=False):
+    if not await _revive(session, [is_in(RETRIABLE), Job.id == job_id], limit=1, skip_locked=False):
         state = await _state_of(session, job_id)
         if state is not JobState.AVAILABLE:
             raise JobIsRunning
@@ -141,14 +125,29 @@ async def act_on_all(session: Session, job_filter: JobFilter, action: Action, *,
     if not conditions:
         raise FilterTooWide  # guard: test_acting_on_every_job_there_is_is_refused
     if action is Action.RETRY:
-        states = FAILED if job_filter.state is None else RETRIABLE & {job_filter.state}
-        scan = index_scans.ENDED if JobState.COMPLETED in states else index_scans.SET_APART
-        revivable = [_is_in(states), _has_no_double(), *conditions]
+        revivable, scan = _revivable(job_filter)
         return await _revive(session, revivable, limit=limit, skip_locked=True, scan=scan)
     if action is Action.DISCARD:
         return await _end_waiting(session, JobState.DISCARDED, conditions, limit=limit)
     ended = await _end_waiting(session, JobState.CANCELLED, conditions, limit=limit)
     return ended + await _request_cancellations(session, conditions, limit=limit - ended)
+
+
+async def count_all(session: Session, job_filter: JobFilter, action: Action, *, most: int) -> int:
+    """Return how many jobs `act_on_all` would act on, counted up to `most`.
+
+    Raises:
+        FilterTooWide: the filter is empty.
+    """
+    if not job_filter.conditions():
+        raise FilterTooWide
+    if action is Action.RETRY:
+        conditions, scan = _revivable(job_filter)
+        jobs = scan.applied_to(select(Job.id).where(*conditions))
+    else:
+        states = QUEUED if action is Action.DISCARD else OPEN_STATES
+        jobs = select(Job.id).where(is_in(states), *job_filter.conditions())
+    return (await session.scalars(select(func.count()).select_from(jobs.limit(most).subquery()))).one()
 
 
 async def pause(session: Session, queue: str) -> None:
@@ -225,7 +224,7 @@ async def _end_waiting(
     session: Session, state: JobState, conditions: Sequence[ColumnElement[bool]], *, limit: int
 ) -> int:
     """Move waiting jobs to a final state and return how many; skip locked rows, which a relay or a runner uses."""
-    waiting = _lock([_is_in(QUEUED), *conditions], limit=limit, skip_locked=True)
+    waiting = _lock([is_in(QUEUED), *conditions], limit=limit, skip_locked=True)
     statement = update(Job).where(Job.id == waiting.c.id)
     statement = statement.values(state=state, claim_at=None, finished_at=func.now()).returning(Job.id)
     ended = await session.scalars(statement, execution_options=NO_SYNC)
@@ -235,7 +234,7 @@ async def _end_waiting(
 async def _request_cancellations(session: Session, conditions: Sequence[ColumnElement[bool]], *, limit: int) -> int:
     """Write cancellation requests for open jobs that have none, and return how many."""
     is_requested = exists().where(JobCancellation.job_id == Job.id)
-    chosen = select(Job.id).where(_is_in(OPEN_STATES), ~is_requested, *conditions).limit(limit)
+    chosen = select(Job.id).where(is_in(OPEN_STATES), ~is_requested, *conditions).limit(limit)
     statement = insert(JobCancellation).from_select(["job_id"], chosen).on_conflict_do_nothing()
     requested = (await session.scalars(statement.returning(JobCancellation.job_id))).all()
     if requested:
@@ -281,13 +280,10 @@ def _lock(
     return jobs.with_for_update(key_share=True, skip_locked=skip_locked).cte("locked")
 
 
-def _is_in(states: Collection[JobState]) -> ColumnElement[bool]:
-    """Return the condition that a job is in one of `states`, written so that Postgres can use its partial indexes."""
-    ended, others = FINAL_STATES & set(states), set(states) - FINAL_STATES
-    return or_(
-        and_(Job.finished_at.is_not(None), Job.state.in_(sorted(ended))),
-        and_(Job.claim_at.is_not(None), Job.state.in_(sorted(others))),
-    )
+def _revivable(job_filter: JobFilter) -> tuple[list[ColumnElement[bool]], IndexScan]:
+    states = FAILED if job_filter.state is None else RETRIABLE & {job_filter.state}
+    scan = index_scans.ENDED if JobState.COMPLETED in states else index_scans.SET_APART
+    return [is_in(states), _has_no_double(), *job_filter.conditions()], scan
 
 
 def _has_no_double() -> ColumnElement[bool]:

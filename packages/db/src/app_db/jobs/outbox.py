@@ -11,7 +11,7 @@ from sqlalchemy import Row, column, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from app_db.jobs.after_commit import count_after_commit
-from app_db.jobs.bounds import FIRST_TIME, LAST_TIME, SMALLINT, require_name
+from app_db.jobs.bounds import SMALLINT, require_name, require_run_at
 from app_db.jobs.payload import JobPayload, checked_json
 from app_db.jobs.unique import Unique
 from app_db.session import Session
@@ -75,12 +75,8 @@ class _Terms:
     owner_id: UUID | None
 
     def __post_init__(self) -> None:
-        if self.run_at is not None and self.run_at.utcoffset() is None:
-            raise ValueError(f"run_at {self.run_at} has no time zone, so it is ambiguous")
-        if self.run_at is not None and not FIRST_TIME <= self.run_at < LAST_TIME:
-            raise ValueError(
-                f"run_at {self.run_at} is not between {FIRST_TIME:%Y-%m-%d} and {LAST_TIME:%Y-%m-%d}"
-            )  # guard: test_a_job_on_impossible_terms_is_refused_before_it_is_sent
+        if self.run_at is not None:
+            require_run_at(self.run_at)
         require_name(self.queue, "the queue")
         if not -SMALLINT <= self.priority < SMALLINT:
             raise ValueError(f"priority {self.priority} is not between {-SMALLINT} and {SMALLINT - 1}")

@@ -100,10 +100,11 @@ async def queues(session: Session, *, most: int | None) -> list[QueueOverview]:
     ]
 
 
-async def stats(session: Session, *, within: timedelta, most: int | None) -> JobStats:
-    """Count the open jobs, the discarded jobs, and the jobs that ended `within` this time."""
+async def stats(session: Session, *, within: timedelta | None, most: int | None) -> JobStats:
+    """Count the open jobs, the discarded jobs, and the jobs that ended `within` this time (None: none of these)."""
     jobs = (await session.execute(_COUNTS, {"most": most})).all()
-    finished = (await session.execute(_FINISHED, {"within": within, "most": most})).all()
+    about = {"within": within, "most": most}
+    finished = [] if within is None else (await session.execute(_FINISHED, about)).all()
     return JobStats(
         [JobCount(row.queue, row.kind, JobState(row.state), row.jobs) for row in jobs],
         [FinishedCount(row.kind, JobState(row.state), row.jobs, row.mean_run_time) for row in finished],

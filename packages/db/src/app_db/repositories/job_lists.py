@@ -1,16 +1,18 @@
 """Finds jobs by a filter, newest first, without a scan of the table when few jobs match."""
 
+from dataclasses import replace
 from uuid import UUID
 
 from sqlalchemy import Select, Uuid, bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import aliased, defer
 
-from app_db.jobs.control import JobFilter
+from app_db.jobs.filters import JobFilter
 from app_db.models import Job
 from app_db.paging import Cursor, Slice
 from app_db.repositories.job_groups import APART_GROUPS, LINES, MOST_GROUPS, ON_THEIR_WAY, SET_APART, groups
 from app_db.session import Session
+from app_db.types import first_id_at
 
 GLANCE = 1000
 """How many of the newest jobs are searched first: if many match, they fill a page."""
@@ -59,10 +61,10 @@ _FIND_FEW = text(f"""
         ) < :few AND greatest(
             (SELECT count(*) FROM apart), (SELECT count(*) FROM completed), (SELECT count(*) FROM lines)
         ) < {MOST_GROUPS} AS is_all,
-        ARRAY(SELECT id FROM found WHERE id < :before ORDER BY id DESC LIMIT :page) AS ids
+        ARRAY(SELECT id FROM found WHERE id < :before AND id >= :since ORDER BY id DESC LIMIT :page) AS ids
 """).columns(ids=ARRAY(Uuid()))  # noqa: S608  # made of constants
 
-_NEWEST = UUID(int=2**128 - 1)
+_NEWEST, _OLDEST = UUID(int=2**128 - 1), UUID(int=0)
 
 
 async def find(session: Session, job_filter: JobFilter, *, after: Cursor | None, limit: int) -> Slice[Job]:
@@ -70,7 +72,11 @@ async def find(session: Session, job_filter: JobFilter, *, after: Cursor | None,
 
     The page ends early, and says so, when `MOST_LOOKED_AT` jobs were looked at; its cursor goes on from there.
     """
-    if job_filter == JobFilter(owner_id=job_filter.owner_id):
+    if job_filter.before is not None:  # a page begins there, like one after a cursor
+        latest = first_id_at(job_filter.before)
+        after = Cursor(latest if after is None else min(latest, after.last_id))
+    job_filter = replace(job_filter, before=None)
+    if job_filter == _of_all(job_filter) or job_filter.ids is not None:
         return _page(await _looked_at(session, job_filter, after=after, page=limit + 1, most=None), limit)
     glance = await _look(session, job_filter, after=after, limit=limit, most=GLANCE)
     if not glance.partial:
@@ -92,6 +98,11 @@ async def _look(session: Session, job_filter: JobFilter, *, after: Cursor | None
     return _page(jobs, limit)
 
 
+def _of_all(job_filter: JobFilter) -> JobFilter:
+    """Return the part of the filter that a walk over the ids, or over those of an owner, applies by itself."""
+    return JobFilter(owner_id=job_filter.owner_id, since=job_filter.since)
+
+
 def _page(jobs: list[Job], limit: int) -> Slice[Job]:
     page = jobs[:limit]
     return Slice(page, Cursor(page[-1].id) if len(jobs) > limit else None)
@@ -99,7 +110,7 @@ def _page(jobs: list[Job], limit: int) -> Slice[Job]:
 
 def _walk(job_filter: JobFilter, after: Cursor | None, most: int) -> Select[Job]:
     """Return a subquery of the `most` newest jobs of all owners, which is read only as far as needed."""
-    newest = select(Job).where(*JobFilter(owner_id=job_filter.owner_id).conditions())
+    newest = select(Job).where(*(_of_all(job_filter) if job_filter.ids is None else job_filter).conditions())
     if after is not None:
         newest = newest.where(Job.id < after.last_id)
     return newest.order_by(Job.id.desc()).limit(most)
@@ -127,6 +138,7 @@ async def _find_few(session: Session, job_filter: JobFilter, *, after: Cursor | 
     parameters = {
         "state": job_filter.state, "kind": job_filter.kind, "queue": job_filter.queue,
         "before": _NEWEST if after is None else after.last_id, "page": page, "few": FEW,
+        "since": _OLDEST if job_filter.since is None else first_id_at(job_filter.since),
     }  # fmt: skip
     found = (await session.execute(_FIND_FEW, parameters)).one()
     if not found.is_all:

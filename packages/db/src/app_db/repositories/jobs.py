@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import ARRAY, Float, Uuid, bindparam, cast, exists, func, select, text
 
-from app_db.jobs.control import JobFilter
+from app_db.jobs.filters import JobFilter
 from app_db.models import Job, JobCancellation, JobError, JobWorker
 from app_db.paging import Cursor, Slice
 from app_db.repositories import job_counts, job_lists
@@ -77,6 +77,10 @@ class JobRepository:
         seconds = cast(func.extract("epoch", beat_age), Float).label("beat_age")
         statement = select(*shown, seconds, (beat_age < SILENCE).label("is_alive")).order_by(JobWorker.started_at)
         return [WorkerOverview(**row) for row in (await self.session.execute(statement)).mappings()]
+
+    async def open_counts(self, *, most: int | None = job_counts.MOST) -> JobStats:
+        """Count the open jobs and the discarded jobs, each up to `most`, in one query; `finished` is left empty."""
+        return await job_counts.stats(self.session, within=None, most=most)
 
     async def stats(self, *, within: timedelta = timedelta(hours=1), most: int | None = job_counts.MOST) -> JobStats:
         """Count the open jobs, the discarded jobs, and the jobs that ended `within` this time, each up to `most`."""

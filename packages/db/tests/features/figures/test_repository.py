@@ -13,11 +13,11 @@ from app_db import Database
 from app_db.features.figures.figures import Figures
 from app_db.features.figures.models import JobFigures, Span
 from app_db.features.figures.payloads import CountMinutes
-from app_db.features.figures.repository import AT_ONCE, LONGEST_TRANSACTION, FigureRepository, first_id, hour_of
+from app_db.features.figures.repository import AT_ONCE, LONGEST_TRANSACTION, FigureRepository, hour_of
 from app_db.jobs.control import retry
 from app_db.models import AuditEvent, Job, JobError, JobState
 from app_db.testing.queries import assert_queries
-from app_db.types import new_id, utcnow
+from app_db.types import first_id_at, new_id, utcnow
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
@@ -75,7 +75,9 @@ async def test_an_attempt_that_failed_is_counted_unless_it_ended_its_job(databas
         session.add(gone)
         await session.flush()
         for attempt in (1, 2):
-            session.add(JobError(id=first_id(utcnow()), job_id=gone.id, attempt=attempt, failed_at=ended, error="no"))
+            session.add(
+                JobError(id=first_id_at(utcnow()), job_id=gone.id, attempt=attempt, failed_at=ended, error="no")
+            )
             await session.flush()
 
     await count_all(database)

@@ -14,7 +14,8 @@ from uuid import UUID
 from app_db import Database, Session, open_database
 from app_db.errors import NotFound
 from app_db.jobs import control
-from app_db.jobs.control import Action, JobFilter
+from app_db.jobs.control import Action
+from app_db.jobs.filters import JobFilter
 from app_db.jobs.workers import WorkerRow
 from app_db.models import JobState
 from app_db.repositories.jobs import JobRepository

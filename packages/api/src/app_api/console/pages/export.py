@@ -17,7 +17,7 @@ from app_api.features.export import service
 from app_api.features.export.router import fetch_export
 from app_db import Session
 from app_db.features.export.payloads import AccountExport
-from app_db.jobs.control import JobFilter
+from app_db.jobs.filters import JobFilter
 from app_db.repositories.jobs import JobRepository
 
 router = APIRouter()

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path
 
-from app_api.dependencies import OperatorDep, SessionDep
+from app_api.dependencies import ClientDep, OperatorDep, SessionDep
 from app_api.features.jobs import service
 from app_api.features.jobs.schemas import (
     BulkAction,
@@ -64,12 +64,15 @@ async def read_stats(operator: OperatorDep, session: SessionDep) -> JobStatsRead
 
 
 @router.post("/bulk", responses=problem_responses(FilterTooWide, DuplicateJob))
-async def act_on_many_jobs(body: BulkAction, operator: OperatorDep, session: SessionDep) -> BulkResult:
+async def act_on_many_jobs(
+    body: BulkAction, operator: OperatorDep, session: SessionDep, client: ClientDep
+) -> BulkResult:
     """Cancel, retry or discard up to a thousand jobs that match; repeat it until the count is 0.
 
     Without a state, `retry` means what has failed: discarded and retryable jobs.
     """
-    return BulkResult(count=await control.act_on_all(session, body.filter.to_filter(), body.action))
+    count = await service.act_on_all(session, operator, body.filter.to_filter(), body.action, client=client)
+    return BulkResult(count=count)
 
 
 @router.post("/{job_id}/retry", responses=problem_responses(NotFound, JobIsRunning, DuplicateJob))

@@ -12,7 +12,8 @@ from app_api.problems import problem_responses
 from app_auth.errors import InvalidToken
 from app_auth.permissions import OperatorRequired
 from app_db.errors import NotFound, Unauthenticated
-from app_db.jobs.control import JobFilter, JobIsFinal
+from app_db.jobs.control import JobIsFinal
+from app_db.jobs.filters import JobFilter
 from app_db.models import JobState
 from app_db.outage import DatabaseUnavailable
 

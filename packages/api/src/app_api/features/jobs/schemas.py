@@ -8,7 +8,8 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from app_api.paging import Page
-from app_db.jobs.control import Action, JobFilter
+from app_db.jobs.control import Action
+from app_db.jobs.filters import JobFilter
 from app_db.models import Job, JobError, JobState
 from app_db.types import aware
 

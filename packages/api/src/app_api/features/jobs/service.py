@@ -4,12 +4,15 @@ from dataclasses import replace
 from uuid import UUID
 
 from app_api.features.jobs.schemas import JobDetail
+from app_auth.audit import Event, audit
+from app_auth.client import Client
 from app_auth.permissions import is_operator, require_operator
 from app_auth.principal import Principal
 from app_db import Session
 from app_db.errors import NotFound
 from app_db.jobs import control
-from app_db.jobs.control import JobFilter
+from app_db.jobs.control import Action
+from app_db.jobs.filters import JobFilter
 from app_db.models import OPEN_STATES, Job
 from app_db.paging import Cursor, Slice
 from app_db.repositories.jobs import JobRepository
@@ -68,6 +71,31 @@ async def cancel(session: Session, principal: Principal, job_id: UUID) -> JobDet
     await _visible(session, principal, job_id)  # guard: test_the_job_of_another_cannot_be_cancelled
     await control.cancel(session, job_id)
     return await show(session, principal, job_id)
+
+
+async def act_on_all(
+    session: Session, principal: Principal, job_filter: JobFilter, action: Action, *, client: Client, limit: int = 1000
+) -> int:
+    """Apply an action to up to `limit` jobs that match and that it fits; return how many. The audit says who did it.
+
+    Raises:
+        FilterTooWide: the filter is empty.
+        DuplicateJob: a job with the same unique key was enqueued meanwhile.
+    """
+    count = await control.act_on_all(session, job_filter, action, limit=limit)
+    audit(
+        session,
+        Event.JOBS_ACTED_ON,
+        client=client,
+        actor_id=principal.user_id,
+        session_id=principal.session_id,
+        action=action.value,
+        count=count,
+        kind=job_filter.kind,
+        queue=job_filter.queue,
+        state=job_filter.state,
+    )  # guard: test_who_acts_on_many_jobs_is_audited
+    return count
 
 
 async def pause(session: Session, queue: str) -> None:

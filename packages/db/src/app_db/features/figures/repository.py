@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
-from uuid import UUID
 
 from sqlalchemy import delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
@@ -18,6 +17,7 @@ from app_db.jobs.control import NO_SYNC, QUEUED
 from app_db.repositories.job_groups import ENDED_GROUPS
 from app_db.repositories.jobs import JobRepository
 from app_db.session import Session
+from app_db.types import first_id_at
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 LENGTH = {Span.MINUTE: MINUTE, Span.HOUR: HOUR}
@@ -78,11 +78,6 @@ _COUNT_EVENTS = text("""
 CLOCKS_DIFFER = timedelta(minutes=5)
 
 
-def first_id(time: datetime) -> UUID:
-    """Return the smallest id that `new_id` makes at this time or later."""
-    return UUID(int=int(time.timestamp() * 1000) << 80)
-
-
 def hour_of(time: datetime) -> datetime:
     """Return the beginning of the hour of this time, in UTC."""
     return time.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
@@ -134,7 +129,7 @@ class FigureRepository:
         about = {**over, "bounds": list(BOUNDS), "own_kind": CountMinutes.kind}
         for statement, parameters in (
             (_COUNT_ENDED, about),
-            (_COUNT_FAILED, {**over, "first_id": first_id(begin)}),
+            (_COUNT_FAILED, {**over, "first_id": first_id_at(begin)}),
         ):
             for row in await self.session.execute(statement, parameters):
                 found = ended[row.minute][row.kind, row.outcome]
@@ -142,7 +137,7 @@ class FigureRepository:
                 if row.bucket is not None:
                     found.run_times[row.bucket] += row.jobs
         events: defaultdict[datetime, dict[str, int]] = defaultdict(dict)
-        for row in await self.session.execute(_COUNT_EVENTS, {**over, "first_id": first_id(begin - CLOCKS_DIFFER)}):
+        for row in await self.session.execute(_COUNT_EVENTS, {**over, "first_id": first_id_at(begin - CLOCKS_DIFFER)}):
             events[row.minute][row.event] = row.events
         minutes = [begin + number * MINUTE for number in range(int((end - begin) / MINUTE))]
         return [Figures(minute, ended[minute], {}, events[minute]) for minute in minutes]

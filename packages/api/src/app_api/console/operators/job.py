@@ -1,0 +1,173 @@
+"""One job: what it is, what became of it, and what can be done with it."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from fastapi import APIRouter, Form
+from fastapi.responses import HTMLResponse, RedirectResponse
+from pydantic import BaseModel, Field, ValidationError
+
+from app_api.console.dependencies import FreshViewerDep, PageDep, ViewerDep
+from app_api.console.formats import pretty
+from app_api.console.operators.jobs import JOBS
+from app_api.console.rendering import Page
+from app_api.console.responses import see_other
+from app_api.dependencies import SessionDep
+from app_api.features.jobs import service
+from app_api.problems import FieldProblem, ValidationFailed
+from app_db import Session
+from app_db.errors import Invalid
+from app_db.jobs import control
+from app_db.jobs.catalog import CATALOG
+from app_db.jobs.control import QUEUED, RETRIABLE
+from app_db.jobs.outbox import enqueue
+from app_db.jobs.payload import JobPayload
+from app_db.jobs.rescheduling import reschedule
+from app_db.models import FINAL_STATES, OPEN_STATES, JobState
+from app_db.repositories.users import UserRepository
+
+router = APIRouter()
+
+DONE = {
+    "job-cancelled": "The job is cancelled, or asked to end.",
+    "job-discarded": "The job is discarded.",
+    "job-enqueued": "This is the new job.",
+    "job-moved": "The job runs at that time.",
+    "job-retried": "The job is due now.",
+}
+PAYLOADS: Final[Mapping[str, type[JobPayload]]] = {payload_class.kind: payload_class for payload_class in CATALOG}
+LARGEST_PAYLOAD: Final = 300_000
+"""Characters: a form of a browser has three bytes for each quote, and a field of it at most a million."""
+
+
+class InvalidRunAt(Invalid):
+    """Give a day and a time in UTC, such as 2026-12-24T18:00, up to the year 9998."""
+
+    code = "invalid_run_at"
+
+
+class UnknownKind(Invalid):
+    """This release has no payload class of this kind, so nobody could check the payload."""
+
+    code = "unknown_kind"
+
+
+async def _shown(page: Page, session: Session, job_id: UUID) -> dict[str, Any]:  # Any: the template's
+    """Return what the page of a job shows."""
+    assert page.viewer is not None, "pages of operators have one"
+    job = await service.show(session, page.viewer, job_id)
+    emails = await UserRepository(session).emails_of([job.owner_id] if job.owner_id else [])
+    return {
+        "job": job,
+        "owner": emails.get(job.owner_id) if job.owner_id else None,
+        "can_retry": job.state in RETRIABLE,
+        "can_move": job.state in {JobState.SCHEDULED, JobState.AVAILABLE, JobState.RETRYABLE},
+        "can_cancel": job.state in OPEN_STATES and not job.cancel_requested,
+        "can_discard": job.state in QUEUED,
+        "has_ended": job.state in FINAL_STATES,
+        "can_edit": job.kind in PAYLOADS,
+    }
+
+
+@router.get("/jobs/{job_id:uuid}")
+async def job_page(job_id: UUID, page: PageDep, session: SessionDep) -> HTMLResponse:
+    """Show a job with its payload, result, progress and errors."""
+    return page.render("operators/job.html", **await _shown(page, session, job_id), problem=None)
+
+
+async def _act(
+    page: Page, session: Session, job_id: UUID, act: Callable[[Session, UUID], Awaitable[None]]
+) -> RedirectResponse:
+    """Do it and show the job; if the job refuses, its page says why."""
+    page.on_error("operators/job.html", **await _shown(page, session, job_id))
+    await act(session, job_id)
+    return see_other(f"{JOBS}/{job_id}?done={DONE_CODES[act]}")
+
+
+DONE_CODES: Final[Mapping[Any, str]] = {  # Any: functions
+    control.retry: "job-retried",
+    control.cancel: "job-cancelled",
+    control.discard: "job-discarded",
+}
+
+
+@router.post("/jobs/{job_id:uuid}/retry")
+async def retry_job(job_id: UUID, page: PageDep, session: SessionDep) -> RedirectResponse:
+    """Make it due now."""
+    return await _act(page, session, job_id, control.retry)
+
+
+@router.post("/jobs/{job_id:uuid}/cancel")
+async def cancel_job(job_id: UUID, page: PageDep, session: SessionDep) -> RedirectResponse:
+    """Cancel it, or ask it to end."""
+    return await _act(page, session, job_id, control.cancel)
+
+
+@router.post("/jobs/{job_id:uuid}/discard")
+async def discard_job(job_id: UUID, page: PageDep, session: SessionDep, _: FreshViewerDep) -> RedirectResponse:
+    """Give it up."""
+    return await _act(page, session, job_id, control.discard)
+
+
+@router.post("/jobs/{job_id:uuid}/run-at")
+async def move_job(
+    job_id: UUID, page: PageDep, session: SessionDep, run_at: Annotated[str, Form(max_length=40)] = ""
+) -> RedirectResponse:
+    """Let it run at another time, which is in UTC."""
+    page.on_error("operators/job.html", **await _shown(page, session, job_id))
+    try:
+        await reschedule(session, job_id, run_at=datetime.fromisoformat(run_at).replace(tzinfo=UTC))
+    except ValueError:
+        raise InvalidRunAt from None
+    return see_other(f"{JOBS}/{job_id}?done=job-moved")
+
+
+class NewJob(BaseModel, extra="forbid"):
+    """A payload as text, for a job like another one."""
+
+    payload: Annotated[str, Field(max_length=LARGEST_PAYLOAD)] = ""
+    keeps_owner: bool = False
+
+
+@router.get("/jobs/{job_id:uuid}/again")
+async def again_page(job_id: UUID, page: PageDep, viewer: ViewerDep, session: SessionDep) -> HTMLResponse:
+    """Show the payload, to be edited."""
+    job = await service.show(session, viewer, job_id)
+    assert job.internals is not None, "an operator sees them"
+    return page.render("operators/again.html", job=job, payload=pretty(job.internals.payload), problem=None)
+
+
+@router.post("/jobs/{job_id:uuid}/again")
+async def run_again(
+    job_id: UUID, page: PageDep, viewer: ViewerDep, session: SessionDep, form: Annotated[NewJob, Form()]
+) -> RedirectResponse:
+    """Enqueue a new job of the same kind, in the same queue; its class checks the payload. The first one stays."""
+    job = await service.show(session, viewer, job_id)
+    page.on_error("operators/again.html", job=job, payload=form.payload)
+    if job.kind not in PAYLOADS:
+        raise UnknownKind
+    assert job.internals is not None, "an operator sees them"
+    try:
+        new_id = await enqueue(
+            session,
+            PAYLOADS[job.kind].model_validate_json(form.payload),
+            queue=job.queue,
+            priority=job.internals.priority,
+            max_attempts=job.internals.max_attempts,
+            owner_id=job.owner_id if form.keeps_owner else None,
+        )
+    except ValueError as error:
+        raise ValidationFailed(errors=problems_of(error)) from None
+    return see_other(f"{JOBS}/{new_id}?done=job-enqueued")
+
+
+def problems_of(error: ValueError) -> list[FieldProblem]:
+    """Return what does not fit the class of a payload, or what Postgres does not keep, without what was typed."""
+    if not isinstance(error, ValidationError):
+        return [FieldProblem(pointer="payload", code="not_storable", detail=str(error))]
+    return [
+        FieldProblem(pointer="/".join(map(str, each["loc"])) or "payload", code=each["type"], detail=each["msg"])
+        for each in error.errors(include_url=False, include_input=False, include_context=False)
+    ]

@@ -1,0 +1,130 @@
+"""What happens, what waits, and what fails."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
+
+from app_api.console.charts import Chart, stacked_bars
+from app_api.console.dependencies import PageDep
+from app_api.console.found import Link
+from app_api.dependencies import SessionDep
+from app_db.features.figures.figures import OUTCOMES, Ended, Figures
+from app_db.features.figures.models import Span
+from app_db.features.figures.repository import FigureRepository
+from app_db.jobs.filters import JobFilter
+from app_db.models import JobState
+from app_db.repositories.job_failures import failing_kinds
+from app_db.repositories.jobs import JobRepository
+from app_db.types import utcnow
+
+router = APIRouter()
+
+LINK = Link("Overview", "/console/overview", order=0)
+RUNNING: Final = 10
+"""How many of the jobs that run now are listed."""
+SIGN_INS: Final = {"signed_in": "signed_in", "sign_in_failed": "refused"}
+"""The events of the audit that are charted, and their names."""
+
+
+class Window(StrEnum):
+    """How much time the charts show."""
+
+    HOUR = "hour"
+    DAY = "day"
+    FORTNIGHT = "fortnight"
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The bars of a window."""
+
+    span: Span
+    step: timedelta
+    count: int
+    clock: str
+    """The format of the times below the bars."""
+
+    @property
+    def length(self) -> timedelta:
+        """The time of all bars."""
+        return self.count * self.step
+
+
+SCALES: Final = {
+    Window.HOUR: Scale(Span.MINUTE, timedelta(minutes=1), 60, "%H:%M"),
+    Window.DAY: Scale(Span.HOUR, timedelta(hours=1), 24, "%H:%M"),
+    Window.FORTNIGHT: Scale(Span.HOUR, timedelta(hours=6), 56, "%d %b"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class KindFigures:
+    """What became of the jobs of one kind."""
+
+    kind: str
+    counts: dict[str, int]
+    p50: float | None
+    p95: float | None
+
+
+@router.get("/overview")
+async def overview(page: PageDep, session: SessionDep, window: Window = Window.HOUR) -> HTMLResponse:
+    """Show charts of what ended, what fails since when, what waits and runs, and the workers."""
+    now, scale, jobs = utcnow(), SCALES[window], JobRepository(session)
+    figures = await _figures(FigureRepository(session), scale)
+    total = Figures.sum(now, figures)
+    running = await jobs.matching(JobFilter(state=JobState.EXECUTING), after=None, limit=RUNNING)
+    return page.render(
+        "operators/overview.html",
+        window=window,
+        windows=list(Window),
+        clock=scale.clock,
+        counted=bool(figures),
+        ended=_chart("Jobs that ended", figures, scale, now=now, series=OUTCOMES),
+        sign_ins=_chart("Sign-ins", figures, scale, now=now, series=[*SIGN_INS.values()]),
+        kinds=_by_kind(total),
+        failing=await failing_kinds(session, since=now - max(scale.length, timedelta(hours=1))),
+        queues=await jobs.queues(),
+        running=running,
+        workers=await jobs.workers(),
+    )
+
+
+async def _figures(figures: FigureRepository, scale: Scale) -> Sequence[Figures]:
+    """Return the figures of a window; to hours, the minutes of the hour that is not over yet are added."""
+    found = [*await figures.within(scale.span, scale.length + scale.step)]
+    if scale.span is Span.HOUR:
+        end = found[-1].began_at + timedelta(hours=1) if found else datetime.min.replace(tzinfo=UTC)
+        found += [each for each in await figures.within(Span.MINUTE, timedelta(hours=2)) if each.began_at >= end]
+    return found
+
+
+def _chart(title: str, figures: Iterable[Figures], scale: Scale, *, now: datetime, series: Sequence[str]) -> Chart:
+    step = scale.step.total_seconds()
+    end = datetime.fromtimestamp((now.timestamp() // step + 1) * step, UTC)
+    values: dict[datetime, dict[str, int]] = {}
+    for each in figures:
+        began_at = datetime.fromtimestamp(each.began_at.timestamp() // step * step, UTC)
+        bar = values.setdefault(began_at, dict.fromkeys(series, 0))
+        events = {SIGN_INS.get(event, event): count for event, count in each.events.items()}
+        for name, count in (*each.by_outcome(), *events.items()):
+            if name in bar:
+                bar[name] += count
+    return stacked_bars(title, values, series=series, end=end, step=scale.step, count=scale.count)
+
+
+def _by_kind(total: Figures) -> list[KindFigures]:
+    """Return the kinds, those that failed most often first."""
+    kinds = sorted({kind for kind, _ in total.ended})
+    nothing = Ended()
+    found = []
+    for kind in kinds:
+        counts = {outcome: total.ended.get((kind, outcome), nothing).count for outcome in OUTCOMES}
+        timed = total.ended.get((kind, "completed"), nothing)
+        found.append(KindFigures(kind, counts, timed.quantile(0.5), timed.quantile(0.95)))
+    return sorted(found, key=lambda each: (-each.counts["failed"] - each.counts["discarded"], each.kind))

@@ -1,0 +1,50 @@
+"""Filters of jobs, for lists and for actions on many at once."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Uuid, and_, bindparam, or_
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from app_db.models import FINAL_STATES, Job, JobState
+from app_db.types import first_id_at
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Chooses the jobs that match all values that are not None."""
+
+    state: JobState | None = None
+    kind: str | None = None
+    queue: str | None = None
+    owner_id: UUID | None = None
+    since: datetime | None = None
+    """Enqueued at this time or later, as their ids say."""
+    before: datetime | None = None
+    """Enqueued before this time."""
+    ids: tuple[UUID, ...] | None = None
+    """Any of these."""
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """Return the conditions of the WHERE clause."""
+        conditions = [] if self.state is None else [is_in({self.state})]
+        columns = ((Job.kind, self.kind), (Job.queue, self.queue), (Job.owner_id, self.owner_id))
+        conditions += [column == value for column, value in columns if value is not None]
+        if self.since is not None:
+            conditions.append(Job.id >= first_id_at(self.since))
+        if self.before is not None:
+            conditions.append(Job.id < first_id_at(self.before))
+        if self.ids is not None:
+            conditions.append(Job.id == bindparam(None, self.ids, type_=ARRAY(Uuid())).any_())
+        return conditions
+
+
+def is_in(states: Collection[JobState]) -> ColumnElement[bool]:
+    """Return the condition that a job is in one of `states`, written so that Postgres can use its partial indexes."""
+    ended, others = FINAL_STATES & set(states), set(states) - FINAL_STATES
+    return or_(
+        and_(Job.finished_at.is_not(None), Job.state.in_(sorted(ended))),
+        and_(Job.claim_at.is_not(None), Job.state.in_(sorted(others))),
+    )
