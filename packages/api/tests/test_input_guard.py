@@ -3,10 +3,12 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Annotated
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Form
 from httpx2 import AsyncClient
+from pydantic import BaseModel
 from starlette.types import Message
 
 from app_api.app import create_app
@@ -400,3 +402,24 @@ async def test_the_body_of_a_get_is_not_looked_at(client: AsyncClient) -> None:
     response = await client.request("GET", "/probe/live", content=b"access_token=x", headers={"Content-Type": "x/y"})
 
     assert response.status_code == 200
+
+
+class TickedRows(BaseModel):
+    ids: list[int] = []
+    act: str
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [("ids=1&ids=2&act=x", 200), ("act=x&act=y&ids=1", 400), ("act=x&" + "ids=1&" * 1000, 400)]
+)
+async def test_a_form_gives_a_list_once_for_each_entry(
+    app: FastAPI, client: AsyncClient, body: str, status: int
+) -> None:
+    @app.post("/rows")
+    async def act(form: Annotated[TickedRows, Form()]) -> list[int]:
+        return form.ids
+
+    response = await client.post("/rows", content=body, headers={"Content-Type": FORM})
+
+    assert response.status_code == status
+    assert status != 200 or response.json() == [1, 2]

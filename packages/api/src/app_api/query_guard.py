@@ -80,7 +80,7 @@ def _rules(routes: Sequence[BaseRoute]) -> Iterator[QueryRule]:
     for context in iter_route_contexts(routes):
         if isinstance(context.original_route, APIRoute) and context.include_in_schema:
             dependants = [*_with_dependencies(context.dependant)]
-            names = [*_names(field for each in dependants for field in each.query_params)]
+            names = [*names_of(field for each in dependants for field in each.query_params)]
             yield QueryRule(
                 context.methods or set(),
                 context.path_regex,
@@ -96,7 +96,8 @@ def _with_dependencies(dependant: Dependant) -> Iterator[Dependant]:
         yield from _with_dependencies(dependency)
 
 
-def _names(fields: Iterable[Any]) -> Iterator[tuple[str, bool]]:  # Any: FastAPI's fields have no public type
+def names_of(fields: Iterable[Any]) -> Iterator[tuple[str, bool]]:  # Any: FastAPI's fields have no public type
+    """Yield the name of each parameter, and whether it is a list, which is given once for each entry."""
     for field in fields:
         annotation = field.field_info.annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):  # each field is a parameter

@@ -1,6 +1,7 @@
 """A browser without JavaScript: it keeps cookies, says where its forms come from, and follows no redirect by itself."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -45,22 +46,24 @@ type MakeJob = Callable[..., Awaitable[UUID]]
 type OpenBrowser = Callable[[], Browser]
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def open_browser(app: FastAPI, state: State) -> AsyncIterator[OpenBrowser]:
-    """Return a function that opens one more browser, with cookies of its own."""
-    opened: list[AsyncClient] = []
+@asynccontextmanager
+async def browser_of(app: FastAPI, state: State) -> AsyncIterator[Browser]:
+    """Open a browser at an application that is running."""
 
     async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
         await app({**scope, "state": dict(state)}, receive, send)
 
-    def open_one() -> Browser:
-        # https, because http.cookiejar knows no loopback over which a Secure cookie may go.
-        opened.append(AsyncClient(transport=ASGITransport(with_state), base_url="https://localhost"))
-        return Browser(opened[-1])
+    # https, because http.cookiejar knows no loopback over which a Secure cookie may go.
+    async with AsyncClient(transport=ASGITransport(with_state), base_url="https://localhost") as client:
+        yield Browser(client)
 
-    yield open_one
-    for client in opened:
-        await client.aclose()
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def open_browser(app: FastAPI, state: State) -> AsyncIterator[OpenBrowser]:
+    """Return a function that opens one more browser, with cookies of its own."""
+    async with AsyncExitStack() as stack:
+        browsers = [await stack.enter_async_context(browser_of(app, state)) for _ in range(4)]
+        yield browsers.pop
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -1,0 +1,46 @@
+"""Pages in Debian's Chromium, driven by Playwright: what they ask for, what goes wrong, and whom they shut out."""
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser, Page, async_playwright
+
+INSTALL = "these tests need Chromium: `apt-get install chromium`, or `chromium` on the PATH"
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+
+
+@asynccontextmanager
+async def open_chromium(*, keeps_pages: bool = False) -> AsyncIterator[Browser]:
+    """Start Chromium; with `keeps_pages` its back-forward cache is on, which Playwright turns off."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert program, INSTALL
+    off = ["--disable-back-forward-cache"] if keeps_pages else None
+    no_sandbox = ["--no-sandbox"]  # its pages are ours, and containers run as root
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=program, args=no_sandbox, ignore_default_args=off)
+        yield browser
+        await browser.close()
+
+
+class Watched:
+    """A page, with what it asked other hosts for and the errors in its console, violations of its policy included."""
+
+    def __init__(self, page: Page, *, base: str) -> None:
+        self.page = page
+        self.faults: list[str] = []
+        page.on("console", lambda message: self._note(message.type, message.text))
+        page.on("pageerror", lambda error: self.faults.append(str(error)))
+        page.on("request", lambda request: None if request.url.startswith(base) else self.faults.append(request.url))
+
+    def _note(self, kind: str, text: str) -> None:
+        if kind in {"error", "warning"}:
+            self.faults.append(text)
+
+
+async def violations(page: Page) -> list[str]:
+    """Return what axe-core finds against the rules of WCAG 2.2 AA on the page as it is."""
+    found: Any = await Axe().run(page, options=RULES)  # Any: JSON
+    return [f"{rule['id']}: {node['html']}" for rule in found.response["violations"] for node in rule["nodes"]]
