@@ -31,6 +31,9 @@ class Event(StrEnum):
     ACCOUNT_ENABLED = "account_enabled"
     ROLE_CHANGED = "role_changed"
     JOBS_ACTED_ON = "jobs_acted_on"
+    QUEUE_PAUSED = "queue_paused"
+    QUEUE_RESUMED = "queue_resumed"
+    QUEUE_LIMITED = "queue_limited"
 
 
 type Detail = str | int | bool

@@ -1,5 +1,6 @@
 """Parts of pages that are kept live: what reads them, and who may watch them."""
 
+import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -9,6 +10,7 @@ from app_auth.permissions import is_operator
 from app_auth.principal import Principal
 from app_db import Session
 
+_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 LONGEST: Final = 1000
 """Characters of a mark."""
 
@@ -45,6 +47,11 @@ class Fragment:
     read: Read
     for_operators: bool = False
     """Set by where its module is."""
+
+
+def is_id(about: str) -> bool:
+    """Return whether it is the id of a row, as pages write it."""
+    return _ID.fullmatch(about) is not None
 
 
 def watched_by(viewer: Principal, marks: Collection[str], fragments: Mapping[str, Fragment]) -> frozenset[Watched]:

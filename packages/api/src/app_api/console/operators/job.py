@@ -1,6 +1,6 @@
 """One job: what it is, what became of it, and what can be done with it."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -11,11 +11,13 @@ from pydantic import BaseModel, Field, ValidationError
 
 from app_api.console.dependencies import FreshViewerDep, PageDep, ViewerDep
 from app_api.console.formats import pretty
+from app_api.console.fragments import Contexts, Fragment, Watched, is_id
 from app_api.console.operators.jobs import JOBS
 from app_api.console.rendering import Page
 from app_api.console.responses import see_other
 from app_api.dependencies import SessionDep
 from app_api.features.jobs import service
+from app_api.features.jobs.schemas import JobDetail
 from app_api.problems import FieldProblem, ValidationFailed
 from app_db import Session
 from app_db.errors import Invalid
@@ -26,6 +28,7 @@ from app_db.jobs.outbox import enqueue
 from app_db.jobs.payload import JobPayload
 from app_db.jobs.rescheduling import reschedule
 from app_db.models import FINAL_STATES, OPEN_STATES, JobState
+from app_db.repositories.jobs import JobRepository
 from app_db.repositories.users import UserRepository
 
 router = APIRouter()
@@ -171,3 +174,19 @@ def problems_of(error: ValueError) -> list[FieldProblem]:
         FieldProblem(pointer="/".join(map(str, each["loc"])) or "payload", code=each["type"], detail=each["msg"])
         for each in error.errors(include_url=False, include_input=False, include_context=False)
     ]
+
+
+async def read_jobs(session: Session, watched: Collection[Watched]) -> Contexts:
+    """Return the jobs that operators look at, by two queries."""
+    asked = {one: UUID(one.about) for one in watched if is_id(one.about)}
+    jobs = JobRepository(session)
+    found = {job.id: job for job in await jobs.among({*asked.values()})}
+    errors = await jobs.errors_among(set(found))
+    shown = {
+        job_id: JobDetail.of(job, errors.get(job_id, ()), cancel_requested=False, for_operator=True)
+        for job_id, job in found.items()
+    }
+    return {one: {"job": shown[job_id]} for one, job_id in asked.items() if job_id in shown}
+
+
+LIVE = {"job": Fragment("operators/job_live.html", read_jobs)}

@@ -1,10 +1,10 @@
 """What happens, what waits, and what fails."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
@@ -12,7 +12,9 @@ from fastapi.responses import HTMLResponse
 from app_api.console.charts import Chart, stacked_bars
 from app_api.console.dependencies import PageDep
 from app_api.console.found import Link
+from app_api.console.fragments import Contexts, Fragment, Watched
 from app_api.dependencies import SessionDep
+from app_db import Session
 from app_db.features.figures.figures import OUTCOMES, Ended, Figures
 from app_db.features.figures.models import Span
 from app_db.features.figures.repository import FigureRepository
@@ -75,24 +77,34 @@ class KindFigures:
 @router.get("/overview")
 async def overview(page: PageDep, session: SessionDep, window: Window = Window.HOUR) -> HTMLResponse:
     """Show charts of what ended, what fails since when, what waits and runs, and the workers."""
+    shown = await _shown(session, window)
+    return page.render("operators/overview.html", window=window, windows=list(Window), **shown)
+
+
+async def _shown(session: Session, window: Window) -> dict[str, Any]:  # Any: the template's
     now, scale, jobs = utcnow(), SCALES[window], JobRepository(session)
     figures = await _figures(FigureRepository(session), scale)
-    total = Figures.sum(now, figures)
-    running = await jobs.matching(JobFilter(state=JobState.EXECUTING), after=None, limit=RUNNING)
-    return page.render(
-        "operators/overview.html",
-        window=window,
-        windows=list(Window),
-        clock=scale.clock,
-        counted=bool(figures),
-        ended=_chart("Jobs that ended", figures, scale, now=now, series=OUTCOMES),
-        sign_ins=_chart("Sign-ins", figures, scale, now=now, series=[*SIGN_INS.values()]),
-        kinds=_by_kind(total),
-        failing=await failing_kinds(session, since=now - max(scale.length, timedelta(hours=1))),
-        queues=await jobs.queues(),
-        running=running,
-        workers=await jobs.workers(),
-    )
+    return {
+        "clock": scale.clock,
+        "counted": bool(figures),
+        "ended": _chart("Jobs that ended", figures, scale, now=now, series=OUTCOMES),
+        "sign_ins": _chart("Sign-ins", figures, scale, now=now, series=[*SIGN_INS.values()]),
+        "kinds": _by_kind(Figures.sum(now, figures)),
+        "failing": await failing_kinds(session, since=now - max(scale.length, timedelta(hours=1))),
+        "queues": await jobs.queues(),
+        "running": await jobs.matching(JobFilter(state=JobState.EXECUTING), after=None, limit=RUNNING),
+        "workers": await jobs.workers(),
+    }
+
+
+async def read_overviews(session: Session, watched: Collection[Watched]) -> Contexts:
+    """Return what the windows show that operators look at."""
+    known = {one: Window(one.about) for one in watched if one.about in set(Window)}
+    shown = {window: await _shown(session, window) for window in set(known.values())}
+    return {one: shown[window] for one, window in known.items()}
+
+
+LIVE = {"overview": Fragment("operators/overview_live.html", read_overviews)}
 
 
 async def _figures(figures: FigureRepository, scale: Scale) -> Sequence[Figures]:

@@ -1,6 +1,5 @@
 """The export of all data about an account: started, watched, downloaded."""
 
-import re
 from collections.abc import Collection
 from uuid import UUID
 
@@ -9,7 +8,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
 
 from app_api.console.dependencies import PageDep, ViewerDep
 from app_api.console.found import Link
-from app_api.console.fragments import Contexts, Fragment, Watched
+from app_api.console.fragments import Contexts, Fragment, Watched, is_id
 from app_api.console.paths import ROOT
 from app_api.console.responses import see_other
 from app_api.dependencies import AuthDep, SessionDep
@@ -24,7 +23,6 @@ router = APIRouter()
 
 EXPORT = f"{ROOT}/export"
 LINK = Link("Export", EXPORT, order=81)
-_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @router.get("/export")
@@ -51,7 +49,7 @@ async def download_export(job_id: UUID, viewer: ViewerDep, session: SessionDep, 
 
 async def read_exports(session: Session, watched: Collection[Watched]) -> Contexts:
     """Return the jobs that their owners watch."""
-    asked = {one: UUID(one.about) for one in watched if _ID.fullmatch(one.about)}
+    asked = {one: UUID(one.about) for one in watched if is_id(one.about)}
     jobs = {job.id: job for job in await JobRepository(session).among({*asked.values()})}
     found = {one: jobs[job_id] for one, job_id in asked.items() if job_id in jobs}
     return {

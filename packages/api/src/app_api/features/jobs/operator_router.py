@@ -40,15 +40,15 @@ async def list_queues(operator: OperatorDep, session: SessionDep) -> QueueList:
 
 
 @router.post("/queues/{name:path}/pause", status_code=204, responses=problem_responses(service.QueueNotFound))
-async def pause_queue(name: QueueName, operator: OperatorDep, session: SessionDep) -> None:
+async def pause_queue(name: QueueName, operator: OperatorDep, session: SessionDep, client: ClientDep) -> None:
     """Start no more jobs of the queue, within three seconds; running jobs continue. May be repeated."""
-    await service.pause(session, name)
+    await service.pause(session, name, principal=operator, client=client)
 
 
 @router.post("/queues/{name:path}/resume", status_code=204, responses=problem_responses(service.QueueNotFound))
-async def resume_queue(name: QueueName, operator: OperatorDep, session: SessionDep) -> None:
+async def resume_queue(name: QueueName, operator: OperatorDep, session: SessionDep, client: ClientDep) -> None:
     """End the pause of the queue. May be repeated."""
-    await service.resume(session, name)
+    await service.resume(session, name, principal=operator, client=client)
 
 
 @router.get("/workers")

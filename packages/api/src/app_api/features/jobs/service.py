@@ -98,7 +98,7 @@ async def act_on_all(
     return count
 
 
-async def pause(session: Session, queue: str) -> None:
+async def pause(session: Session, queue: str, *, principal: Principal, client: Client) -> None:
     """Pause a queue that is in use: an unused name is a typing error, and pausing it would look like success.
 
     Raises:
@@ -106,9 +106,10 @@ async def pause(session: Session, queue: str) -> None:
     """
     await _require_queue(session, queue)
     await control.pause(session, queue)
+    _audit_queue(session, Event.QUEUE_PAUSED, principal, client=client, queue=queue)
 
 
-async def resume(session: Session, queue: str) -> None:
+async def resume(session: Session, queue: str, *, principal: Principal, client: Client) -> None:
     """End the pause of a queue.
 
     Raises:
@@ -116,6 +117,32 @@ async def resume(session: Session, queue: str) -> None:
     """
     await _require_queue(session, queue)
     await control.resume(session, queue)
+    _audit_queue(session, Event.QUEUE_RESUMED, principal, client=client, queue=queue)
+
+
+async def limit(session: Session, queue: str, max_running: int | None, *, principal: Principal, client: Client) -> None:
+    """Let so many jobs of a queue run at once, over all workers; None lifts the limit.
+
+    Raises:
+        QueueNotFound: nothing has this name.
+    """
+    await _require_queue(session, queue)
+    await control.limit(session, queue, max_running)
+    _audit_queue(session, Event.QUEUE_LIMITED, principal, client=client, queue=queue, max_running=max_running)
+
+
+def _audit_queue(
+    session: Session, event: Event, principal: Principal, *, client: Client, queue: str, max_running: int | None = None
+) -> None:
+    audit(
+        session,
+        event,
+        client=client,
+        actor_id=principal.user_id,
+        session_id=principal.session_id,
+        queue=queue,
+        max_running=max_running,
+    )  # guard: test_who_pauses_a_queue_is_audited
 
 
 async def _visible(session: Session, principal: Principal, job_id: UUID) -> Job:
