@@ -26,6 +26,7 @@ from dev_processes import Parts, say
 from pydantic import BaseModel
 from sqlalchemy import make_url
 
+from app_api.optional import has_console
 from app_db.settings import DatabaseSettings
 from app_runtime.configuration import PREFIX, Misconfigured, load
 from app_runtime.testing.binaries import postgres_programs
@@ -171,8 +172,11 @@ def welcome(environment: dict[str, str], seconds: float) -> None:
     mails = (f"{MAIL_FOLDER.relative_to(ROOT)}/", "each is announced here, with its links")
     if MAIL_URL in dev_environment.settings():
         mails = ("your own server", "by APP_MAIL__URL")
+    address = f"http://127.0.0.1:{environment[PORT]}"
+    console = [("console", f"{address}/console", "register, sign in, see jobs")] if has_console() else []
     rows = (
-        ("API", f"http://127.0.0.1:{environment[PORT]}", "Swagger UI; changes in packages/ reload it"),
+        *console,
+        ("API", address, "Swagger UI; changes in packages/ reload it"),
         ("mails", *mails),
         ("database", "make psql", f"{database.host}:{database.port}, database {database.database}"),
         ("data", "make seed", "a first operator and sample data; make shell for Python"),
@@ -183,7 +187,7 @@ def welcome(environment: dict[str, str], seconds: float) -> None:
     say(f"Groundwork answers, {seconds:.1f} s after the start.")
     say("")
     for name, what, why in rows:
-        say(f"  {name:<10}{what:<26}{why}")
+        say(f"  {name:<10}{what:<31}{why}")
     say("")
 
 

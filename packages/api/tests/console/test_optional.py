@@ -5,7 +5,7 @@ from threading import Event
 
 from fastapi import FastAPI
 
-from app_api.optional import add_console, has_console
+from app_api.optional import FOLDER, add_console, has_console
 from app_api.settings import ApiSettings
 
 
@@ -19,3 +19,12 @@ def test_without_its_folder_there_is_no_console_and_nothing_fails(api_settings: 
     assert not has_console(tmp_path)
     assert len(app.routes) == routes
     assert has_console()
+
+
+def test_nothing_but_the_one_place_that_finds_it_names_the_console() -> None:
+    sources = [path for path in FOLDER.parents[3].glob("*/src/**/*.py") if not path.is_relative_to(FOLDER)]
+    assert len(sources) > 100
+
+    named = [path.name for path in sources if "app_api.console" in path.read_text()]
+
+    assert named == ["optional.py"]
