@@ -2,7 +2,7 @@
 
 from threading import Event
 
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request, params
 from fastapi.responses import RedirectResponse
 
 from app_api.console import assets
@@ -33,8 +33,9 @@ def add_console(app: FastAPI, stopping: Event) -> None:
 
 def router_of(modules: tuple[PageModule, ...]) -> APIRouter:
     """Return the router of all pages; the check of the origin stands before each of them."""
-    ours = [Depends(require_same_origin)]  # guard: test_no_form_of_another_site_is_taken
-    pages = APIRouter(include_in_schema=False, dependencies=ours)
+    first: list[params.Depends] = []
+    first.append(Depends(require_same_origin))  # guard: test_no_form_of_another_site_is_taken
+    pages = APIRouter(include_in_schema=False, dependencies=first)
     pages.include_router(assets.router, prefix=ROOT)
     for module in modules:
         needs = [Depends(require_operator_page)] if module.for_operators else []

@@ -26,9 +26,9 @@ def safe_next(target: str | None) -> str:
         >>> safe_next("/console/account"), safe_next("//evil.example"), safe_next("/console/../x")
         ('/console/account', '/console', '/console')
     """
-    if target is not None and len(target) <= _LONGEST and _OURS.fullmatch(target):
-        return target  # guard: test_no_address_of_another_site_is_a_next_page
-    return ROOT
+    if target is None or len(target) > _LONGEST or not _OURS.fullmatch(target):
+        return ROOT  # guard: test_no_address_of_another_site_is_a_next_page
+    return target
 
 
 def path_of(url: str) -> str:

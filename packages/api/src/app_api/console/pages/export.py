@@ -17,6 +17,7 @@ from app_api.features.export.router import fetch_export
 from app_db import Session
 from app_db.features.export.payloads import AccountExport
 from app_db.jobs.filters import JobFilter
+from app_db.models import Job
 from app_db.repositories.jobs import JobRepository
 
 router = APIRouter()
@@ -51,10 +52,13 @@ async def read_exports(session: Session, watched: Collection[Watched]) -> Contex
     """Return the jobs that their owners watch."""
     asked = {one: UUID(one.about) for one in watched if is_id(one.about)}
     jobs = {job.id: job for job in await JobRepository(session).among({*asked.values()})}
-    found = {one: jobs[job_id] for one, job_id in asked.items() if job_id in jobs}
-    return {
-        one: {"job": job} for one, job in found.items() if job.owner_id == one.viewer_id
-    }  # guard: test_nobody_watches_the_export_of_another
+    contexts: dict[Watched, dict[str, Job]] = {}
+    for one, job_id in asked.items():
+        job = jobs.get(job_id)
+        if job is None or job.owner_id != one.viewer_id:
+            continue  # guard: test_nobody_watches_the_export_of_another
+        contexts[one] = {"job": job}
+    return contexts
 
 
 LIVE = {"export": Fragment("export_state.html", read_exports)}
