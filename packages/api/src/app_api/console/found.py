@@ -44,21 +44,21 @@ class PageModule:
     """The sentences that `?done=…` shows on the next page, by code: `DONE = {"pet-saved": "The pet is saved."}`."""
 
 
-def found_pages() -> tuple[PageModule, ...]:
-    """Import all modules with pages.
+def found_pages(features: str = "app_api.features") -> tuple[PageModule, ...]:
+    """Import all modules with pages, of the console and of the features of this package.
 
     Raises:
         FeatureError: one has no `router`.
     """
-    return tuple(_found())
+    return tuple(_found(features))
 
 
-def _found() -> Iterator[PageModule]:
+def _found(features: str) -> Iterator[PageModule]:
     for folder in ("pages", "operators"):
         for path in sorted((HERE / folder).glob("[!_.]*.py")):
             module = import_module(f"app_api.console.{folder}.{path.stem}")
             yield _page_module(module, path, for_operators=folder == "operators")
-    for found in find("app_api.features", "*pages"):
+    for found in find(features, "*pages"):
         path = Path(found.path)
         yield _page_module(found.module, path, for_operators=path.stem.startswith("operator"))
 
