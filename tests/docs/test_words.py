@@ -14,7 +14,7 @@ PAGES = [ROOT / "README.md", *sorted({*(ROOT / "docs").rglob("*.md")} - {GENERAT
 MOST_WORDS = 27_000
 """With the blocks of code, most of which a test performs. The goal was at most 30,000; with bars, and with the
 generated page, there were 29,700 in November 2026, before there was a console."""
-MOST_WORDS_OF_PROSE = 23_200
+MOST_WORDS_OF_PROSE = 23_600
 """Without the blocks of code, tables included."""
 
 
