@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, select, update
 
 from app_auth.testing import PASSWORD
 from app_db import Database
-from app_db.features.export.payloads import AccountExport
+from app_db.features.accounts.payloads import WelcomeEmail
 from app_db.features.figures.repository import FigureRepository
 from app_db.models import Job, JobError, JobState, JobWorker, Role, User
 from app_db.types import new_id
@@ -31,12 +31,12 @@ async def chromium() -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def failed_job(api: Api, database: Database) -> Job:
-    """An export that failed, in a system with jobs that run and wait; the operator has an account."""
+    """A mail that failed, in a system with jobs that run and wait; the operator has an account."""
     async with AsyncClient(base_url=api.url) as http:
         made = await http.post("/auth/register", json={"email": OPERATOR, "password": PASSWORD})
         assert made.status_code == 201, made.text
     about = {"payload_version": 1, "payload": {"user_id": str(new_id()), "note": EVIL}}
-    failed = Job(id=new_id(), kind=AccountExport.kind, state=JobState.DISCARDED, attempt=1, max_attempts=1, **about)
+    failed = Job(id=new_id(), kind=WelcomeEmail.kind, state=JobState.DISCARDED, attempt=1, max_attempts=1, **about)
     failed.finished_at = failed.started_at = func.now()
     running = Job(id=new_id(), kind="reports.build", state=JobState.EXECUTING, progress={"done": 1, "of": 4}, **about)
     running.started_at = running.claim_at = func.now()
