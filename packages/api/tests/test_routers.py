@@ -93,6 +93,12 @@ def test_a_feature_may_have_several_routers(make_features: MakeFeatures) -> None
     assert [path.rpartition("/")[2] for path, _ in found_routers(package)] == ["router.py", "admin_router.py"]
 
 
+def test_a_feature_may_be_pages_of_the_console_alone(make_features: MakeFeatures) -> None:
+    package = make_features({"pets/__init__.py": "", "pets/operator_pages.py": ROUTER})
+
+    assert list(found_routers(package)) == []
+
+
 @pytest.mark.parametrize(
     ("files", "complaint"),
     [

@@ -49,7 +49,7 @@ def found_routers(package: str) -> Iterator[tuple[str, APIRouter]]:
     """Yield the file of each router of the features, and its `router`.
 
     Raises:
-        FeatureError: a folder has none, or a file has no `router`.
+        FeatureError: a folder has neither a router nor pages, or a file has no `router`.
     """
     places = [(found.path, vars(found.module).get("router")) for found in find(package, "*router")]
     for path, router in places:
@@ -57,7 +57,8 @@ def found_routers(package: str) -> Iterator[tuple[str, APIRouter]]:
             raise FeatureError(f"{path}: it has no `router`: add `router = APIRouter(prefix=…, tags=…)`")
         yield path, router
     for folder in feature_folders(package):
-        if not any(Path(path).parent == folder for path, _ in places):
+        has_pages = any(folder.glob("*pages.py"))  # a feature may be pages of the console alone
+        if not has_pages and not any(Path(path).parent == folder for path, _ in places):
             raise FeatureError(f"{folder}: add a `router.py` with `router = APIRouter(…)`, or remove the folder")
 
 

@@ -2,8 +2,7 @@
 
 from app_auth.testing import Account
 from app_db import Database
-
-from .conftest import Browser, OpenBrowser
+from packages.api.tests.conftest import Browser, OpenBrowser
 
 
 async def test_sessions_are_listed_and_ended_one_by_one_or_all_others(open_browser: OpenBrowser, ada: Account) -> None:

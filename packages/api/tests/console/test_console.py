@@ -12,8 +12,7 @@ from app_api.console.found import PageModule, found_pages
 from app_api.settings import ApiSettings, ConsoleSettings
 from app_api.testing import open_client
 from app_runtime.configuration import Environment
-
-from .conftest import OUR_FORM, Browser
+from packages.api.tests.conftest import OUR_FORM, Browser
 
 SAFE = {"GET", "HEAD"}
 

@@ -12,8 +12,7 @@ from app_db import Database
 from app_db.features.accounts.payloads import WelcomeEmail
 from app_db.models import Job, JobCancellation, JobState
 from app_db.types import new_id, utcnow
-
-from .conftest import Browser, MakeJob
+from packages.api.tests.conftest import Browser, MakeJob
 
 EVIL = "</pre><script>alert(1)</script>"
 

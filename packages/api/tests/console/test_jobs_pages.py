@@ -14,8 +14,7 @@ from app_db import Database
 from app_db.models import AuditEvent, Job, JobState
 from app_db.testing.queries import assert_queries
 from app_db.types import first_id_at, new_id, utcnow
-
-from .conftest import Browser, MakeJob
+from packages.api.tests.conftest import Browser, MakeJob
 
 EVIL = "<img src=x onerror=alert(1)>"
 

@@ -12,8 +12,7 @@ from app_db import Database
 from app_db.models import JobState
 from app_db.testing.queries import assert_queries
 from app_db.types import new_id
-
-from .conftest import Browser, MakeJob
+from packages.api.tests.conftest import Browser, MakeJob
 
 
 async def texts_of(app: FastAPI, database: Database, *marks: str) -> Mapping[str, str]:

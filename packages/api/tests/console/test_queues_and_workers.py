@@ -10,8 +10,7 @@ from app_db import Database
 from app_db.models import AuditEvent, JobQueue, JobState, JobWorker
 from app_db.testing.queries import assert_queries
 from app_db.types import new_id, utcnow
-
-from .conftest import OUR_FORM, Browser, MakeJob
+from packages.api.tests.conftest import OUR_FORM, Browser, MakeJob
 
 EVIL = "<b>&/?#"
 

@@ -16,8 +16,7 @@ from app_db.models import TokenPurpose, User
 from app_db.repositories.one_time_tokens import OneTimeTokenRepository
 from app_db.repositories.users import UserRepository
 from app_db.types import utcnow
-
-from .conftest import Browser, browser_of
+from packages.api.tests.conftest import Browser, browser_of
 
 PASSWORD = "four words of nobody 3"
 

@@ -10,8 +10,7 @@ from app_auth.testing import Account
 from app_db import Database
 from app_db.models import AuditEvent, UserSession
 from app_db.testing.queries import assert_queries
-
-from .conftest import OUR_FORM, Browser, OpenBrowser
+from packages.api.tests.conftest import OUR_FORM, Browser, OpenBrowser
 
 COOKIE = "__Host-console"
 

@@ -12,8 +12,7 @@ from app_db.features.figures.repository import FigureRepository, hour_of
 from app_db.models import AuditEvent, JobQueue, JobState, JobWorker
 from app_db.testing.queries import assert_queries
 from app_db.types import new_id, utcnow
-
-from .conftest import Browser, MakeJob
+from packages.api.tests.conftest import Browser, MakeJob
 
 EVIL = "<script>alert(1)</script>"
 

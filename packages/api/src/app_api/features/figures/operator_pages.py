@@ -78,7 +78,7 @@ class KindFigures:
 async def overview(page: PageDep, session: SessionDep, window: Window = Window.HOUR) -> HTMLResponse:
     """Show charts of what ended, what fails since when, what waits and runs, and the workers."""
     shown = await _shown(session, window)
-    return page.render("operators/overview.html", window=window, windows=list(Window), **shown)
+    return page.render("overview.html", window=window, windows=list(Window), **shown)
 
 
 async def _shown(session: Session, window: Window) -> dict[str, Any]:  # Any: the template's
@@ -104,7 +104,7 @@ async def read_overviews(session: Session, watched: Collection[Watched]) -> Cont
     return {one: shown[window] for one, window in known.items()}
 
 
-LIVE = {"overview": Fragment("operators/overview_live.html", read_overviews)}
+LIVE = {"overview": Fragment("overview_live.html", read_overviews)}
 
 
 async def _figures(figures: FigureRepository, scale: Scale) -> Sequence[Figures]:

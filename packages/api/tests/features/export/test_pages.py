@@ -16,8 +16,7 @@ from app_auth.testing import Account
 from app_db import Database
 from app_db.features.export.repository import ExportRepository
 from app_db.models import Job, JobState
-
-from .conftest import Browser, OpenBrowser
+from packages.api.tests.conftest import Browser, OpenBrowser
 
 
 @pytest.fixture
