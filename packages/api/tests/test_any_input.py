@@ -37,7 +37,7 @@ SIGNS_OUT = {("POST", "/auth/logout"), ("POST", "/auth/sessions/revoke-all"), ("
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 CONDITIONS = (b"Range", b"If-Range", b"If-None-Match", b"If-Modified-Since", b"Accept-Encoding", b"Content-Type")
 """The header fields that servers of files read."""
-OF_A_PAGE = {200, 206, 304, 404, 405, 416, 422, *BEFORE_ANY_ROUTE}
+OF_A_PAGE = {200, 206, 303, 304, 403, 404, 405, 416, 422, *BEFORE_ANY_ROUTE}
 BYTES: Any = {"errors": "surrogatepass"}  # half a surrogate pair becomes bytes that are no UTF-8
 
 FEW = 15
