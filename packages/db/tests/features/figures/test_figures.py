@@ -12,12 +12,13 @@ from app_db.types import utcnow
 ENDED = st.builds(
     Ended,
     st.integers(0, 1000),
-    st.dictionaries(st.integers(0, len(BOUNDS)), st.integers(1, 50)).map(Counter),
+    st.dictionaries(st.integers(0, len(BOUNDS)), st.integers(1, 50), max_size=3).map(Counter),
 )
 SPANS = st.lists(
-    st.dictionaries(st.tuples(st.sampled_from("ab"), st.sampled_from(OUTCOMES)), ENDED).map(
+    st.dictionaries(st.tuples(st.sampled_from("ab"), st.sampled_from(OUTCOMES)), ENDED, max_size=4).map(
         lambda ended: Figures(utcnow(), ended, {"default": 3}, {"signed_in": 2})
-    )
+    ),
+    max_size=4,
 )
 
 
