@@ -12,11 +12,11 @@ from pydantic import BaseModel, Field, ValidationError
 from app_api.console.dependencies import FreshViewerDep, PageDep, ViewerDep
 from app_api.console.formats import pretty
 from app_api.console.fragments import Contexts, Fragment, Watched, is_id
-from app_api.console.operators.jobs import JOBS
 from app_api.console.rendering import Page
 from app_api.console.responses import see_other
 from app_api.dependencies import SessionDep
 from app_api.features.jobs import service
+from app_api.features.jobs.operator_pages import JOBS
 from app_api.features.jobs.schemas import JobDetail
 from app_api.problems import FieldProblem, ValidationFailed
 from app_db import Session
@@ -77,14 +77,14 @@ async def _shown(page: Page, session: Session, job_id: UUID) -> dict[str, Any]: 
 @router.get("/jobs/{job_id:uuid}")
 async def job_page(job_id: UUID, page: PageDep, session: SessionDep) -> HTMLResponse:
     """Show a job with its payload, result, progress and errors."""
-    return page.render("operators/job.html", **await _shown(page, session, job_id), problem=None)
+    return page.render("job.html", **await _shown(page, session, job_id), problem=None)
 
 
 async def _act(
     page: Page, session: Session, job_id: UUID, act: Callable[[Session, UUID], Awaitable[None]]
 ) -> RedirectResponse:
     """Do it and show the job; if the job refuses, its page says why."""
-    page.on_error("operators/job.html", **await _shown(page, session, job_id))
+    page.on_error("job.html", **await _shown(page, session, job_id))
     await act(session, job_id)
     return see_other(f"{JOBS}/{job_id}?done={DONE_CODES[act]}")
 
@@ -119,7 +119,7 @@ async def move_job(
     job_id: UUID, page: PageDep, session: SessionDep, run_at: Annotated[str, Form(max_length=40)] = ""
 ) -> RedirectResponse:
     """Let it run at another time, which is in UTC."""
-    page.on_error("operators/job.html", **await _shown(page, session, job_id))
+    page.on_error("job.html", **await _shown(page, session, job_id))
     try:
         await reschedule(session, job_id, run_at=datetime.fromisoformat(run_at).replace(tzinfo=UTC))
     except ValueError:
@@ -139,7 +139,7 @@ async def again_page(job_id: UUID, page: PageDep, viewer: ViewerDep, session: Se
     """Show the payload, to be edited."""
     job = await service.show(session, viewer, job_id)
     assert job.internals is not None, "an operator sees them"
-    return page.render("operators/again.html", job=job, payload=pretty(job.internals.payload), problem=None)
+    return page.render("again.html", job=job, payload=pretty(job.internals.payload), problem=None)
 
 
 @router.post("/jobs/{job_id:uuid}/again")
@@ -148,7 +148,7 @@ async def run_again(
 ) -> RedirectResponse:
     """Enqueue a new job of the same kind, in the same queue; its class checks the payload. The first one stays."""
     job = await service.show(session, viewer, job_id)
-    page.on_error("operators/again.html", job=job, payload=form.payload)
+    page.on_error("again.html", job=job, payload=form.payload)
     if job.kind not in PAYLOADS:
         raise UnknownKind
     assert job.internals is not None, "an operator sees them"
@@ -189,4 +189,4 @@ async def read_jobs(session: Session, watched: Collection[Watched]) -> Contexts:
     return {one: {"job": shown[job_id]} for one, job_id in asked.items() if job_id in shown}
 
 
-LIVE = {"job": Fragment("operators/job_live.html", read_jobs)}
+LIVE = {"job": Fragment("job_live.html", read_jobs)}

@@ -44,7 +44,7 @@ class LimitForm(QueueForm):
 @router.get("/queues")
 async def queues_page(page: PageDep, session: SessionDep) -> HTMLResponse:
     """Show each queue that has open jobs, a worker or settings."""
-    return page.render("operators/queues.html", queues=await JobRepository(session).queues())
+    return page.render("queues.html", queues=await JobRepository(session).queues())
 
 
 @router.post("/queues/pause")
@@ -80,4 +80,4 @@ async def read_queues(session: Session, watched: Collection[Watched]) -> Context
     return {one: {"queues": queues} for one in watched}
 
 
-LIVE = {"queues": Fragment("operators/queues_live.html", read_queues)}
+LIVE = {"queues": Fragment("queues_live.html", read_queues)}

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, select, text
 
-from app_api.console.operators.job import LARGEST_PAYLOAD, problems_of
+from app_api.features.jobs.operator_job_pages import LARGEST_PAYLOAD, problems_of
 from app_auth.testing import Account
 from app_db import Database
 from app_db.features.accounts.payloads import WelcomeEmail

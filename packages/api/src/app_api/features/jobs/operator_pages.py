@@ -158,7 +158,7 @@ async def list_jobs(
     owners = {job.owner_id for job in found.items if job.owner_id is not None}
     counts, at_least = await _counts(session, query)
     return page.render(
-        "operators/jobs.html",
+        "jobs.html",
         query=query,
         found=found,
         after=after,
@@ -186,7 +186,7 @@ async def confirm_act(
         await get_fresh_viewer(viewer, auth, session)
     job_filter = await _filter_of(session, query)
     count = await control.count_all(session, job_filter, query.action, most=MOST_COUNTED + 1)
-    return page.render("operators/act.html", query=query, count=count, most=MOST_COUNTED, at_once=AT_ONCE, problem=None)
+    return page.render("act.html", query=query, count=count, most=MOST_COUNTED, at_once=AT_ONCE, problem=None)
 
 
 @router.post("/jobs/act")

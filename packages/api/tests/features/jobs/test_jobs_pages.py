@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select, text
 
-from app_api.console.operators import jobs
+from app_api.features.jobs import operator_pages as jobs
 from app_api.lifespan import State
 from app_auth.testing import Account
 from app_db import Database
