@@ -152,11 +152,11 @@ async def test_a_stopped_worker_gives_its_job_back_with_the_attempt(
     exit_code = worker.stop()
 
     assert exit_code == 0, worker.output
-    assert await scalar(database, "SELECT state || attempt FROM jobs") == "available0"
+    assert await scalar(database, "SELECT state || attempt FROM jobs WHERE queue = 'default'") == "available0"
     mail_sink.stalling = False
     start_worker()
     await all_jobs_end(database)
-    assert await scalar(database, "SELECT state || attempt FROM jobs") == "completed1"
+    assert await scalar(database, "SELECT state || attempt FROM jobs WHERE queue = 'default'") == "completed1"
     assert_sent_once(mail_sink, "ada@example.test")
 
 

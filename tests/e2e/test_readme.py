@@ -38,6 +38,7 @@ VOLATILE = re.compile(
     | (?<=curl/)[\d.]+
     | (?<=127\.0\.0\.1:)\d{5}\b                          # ports; and the columns move with the length of ours
     | (?<=:8000)\ +
+    | (?<=:8000/console)\ +
     """,
     re.VERBOSE,
 )
