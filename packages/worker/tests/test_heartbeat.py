@@ -175,7 +175,7 @@ async def test_a_failure_is_recorded_before_anybody_else_takes_the_job(
 ) -> None:
     @handles(Note)
     async def fails_late(job: JobContext, payload: Note) -> None:
-        await make_heartbeat(runner).beat()
+        await make_heartbeat(runner, JobSettings(lease=timedelta(minutes=1))).beat()
         raise RuntimeError("no luck")
 
     async with Proxy(database_settings.url.get_secret_value()) as proxy, over(proxy) as database:
