@@ -120,12 +120,19 @@ def commands_of(step: Step) -> list[Command]:
 
 
 def pattern_of(shown: str) -> re.Pattern[str]:
-    """Return the pattern of shown output: `…` is anything, on a line of its own any number of lines."""
+    """Return the pattern of shown output: `…` is anything, on a line of its own any number of lines.
+
+    Columns may be wider, since a job that a cron has just enqueued makes a table wider.
+    """
     lines = (
-        r"(?:.*\n)*?" if line.strip() == "…" else ".*?".join(map(re.escape, line.rstrip().split("…"))) + r"[ \t]*\n"
+        r"(?:.*\n)*?" if line.strip() == "…" else ".*?".join(map(_literal, line.rstrip().split("…"))) + r"[ \t]*\n"
         for line in shown.splitlines()
     )
     return re.compile("".join(lines))
+
+
+def _literal(text: str) -> str:
+    return " {2,}".join(map(re.escape, re.split(r"(?<=\S) {2,}(?=\S)", text)))
 
 
 def apply_edit(step: Step, root: Path) -> None:

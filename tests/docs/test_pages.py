@@ -103,6 +103,13 @@ def test_an_ellipsis_stands_for_anything(shown: str, printed: str) -> None:
     assert pattern_of(shown).fullmatch(printed)
 
 
+def test_a_column_may_be_wider_than_shown() -> None:
+    shown = "QUEUE    STATE\ndefault  done"
+    assert pattern_of(shown).fullmatch("QUEUE      STATE\ndefault    done\n")
+    assert not pattern_of(shown).fullmatch("QUEUE STATE\ndefault done\n")
+    assert not pattern_of("a:\n  b").fullmatch("a:\n    b\n")
+
+
 @pytest.mark.parametrize(("shown", "printed"), [("a … c", "a\nc\n"), ("a", "a\nb\n"), ("1.5", "125\n")])
 def test_an_ellipsis_in_a_line_does_not_reach_into_the_next(shown: str, printed: str) -> None:
     assert not pattern_of(shown).fullmatch(printed)
