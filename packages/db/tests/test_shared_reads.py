@@ -30,6 +30,20 @@ async def test_a_call_without_company_makes_its_query_itself(second: Database) -
     assert not second._shared_reads[QUERY].calls._tasks
     others = asyncio.gather(quotient(second, 2), quotient(second, 3))
     assert [await calling, *await others] == [60, 30, 20]
+    assert second.gathered == {1: 2, 2: 1}
+
+
+async def test_what_comes_while_a_lone_call_is_under_way_is_sent_at_its_end(second: Database) -> None:
+    await call(second)
+    calling = asyncio.create_task(quotient(second, 1))
+    await asyncio.sleep(0)
+    later = asyncio.create_task(quotient(second, 2))
+
+    await calling
+
+    shared = second._shared_reads[QUERY].calls
+    assert later.done() or shared._connecting or shared._sent
+    assert await later == 30
 
 
 async def test_a_call_that_made_its_query_itself_and_leaves_harms_no_other(second: Database) -> None:

@@ -77,7 +77,7 @@ class SharedQueries[Question, Answer]:
             return await self._read_alone(question)
         finally:
             self._lone = False
-            self._start()
+            self._start()  # guard: test_what_comes_while_a_lone_call_is_under_way_is_sent_at_its_end
 
     async def _read_alone(self, question: Question) -> Answer:
         self._sizes[1] += 1
