@@ -55,27 +55,39 @@ def figure(threads: HandlerThreads, kind: str) -> float | None:
 async def test_a_job_of_another_kind_has_its_threads_whatever_others_leave_behind(
     jobs: Jobs, make_runner: MakeRunner, threads: HandlerThreads
 ) -> None:
-    release = threading.Event()
+    release, running = threading.Event(), threading.Semaphore(0)
+
+    def hang() -> None:
+        running.release()
+        release.wait(60)
+
+    @handles(Note, mode=Mode.LEASE, timeout=timedelta(seconds=60))
+    async def leaves_all_behind(job: JobContext, payload: Note) -> None:
+        hung = [asyncio.create_task(asyncio.to_thread(hang)) for _ in range(THREADS_PER_KIND)]
+        for _ in hung:
+            await until(lambda: running.acquire(blocking=False))
+        raise RuntimeError
 
     @handles(Note, mode=Mode.LEASE, timeout=timedelta(seconds=0.3))
-    async def hangs(job: JobContext, payload: Note) -> None:
-        await asyncio.gather(*(asyncio.to_thread(release.wait, 60) for _ in range(THREADS_PER_KIND)))
+    async def waits_in_vain(job: JobContext, payload: Note) -> None:
+        await asyncio.to_thread(hang)
 
     @handles(Other, mode=Mode.LEASE, timeout=timedelta(seconds=20))
     async def is_quick(job: JobContext, payload: Other) -> str:
         return await asyncio.to_thread(lambda: threading.current_thread().name)
 
-    runner = make_runner(hangs, is_quick)
+    runner = make_runner(waits_in_vain, is_quick)
     hung, again, other = await jobs.deliver(), await jobs.deliver(), await jobs.deliver(Other())
     try:
         with capture_logs() as logs:
-            await runner.run(hung)
+            await make_runner(leaves_all_behind).run(hung)
         await runner.run(again)
         await runner.run(other)
 
         assert {"event": "job_threads_outlived", "threads": THREADS_PER_KIND, "log_level": "warning"} in logs
         assert (await jobs.get(hung)).state is JobState.RETRYABLE
-        assert (await jobs.get(again)).state is JobState.RETRYABLE  # it has waited for a thread in vain
+        assert (await jobs.get(again)).state is JobState.RETRYABLE
+        assert not running.acquire(blocking=False)
         job = await jobs.get(other)
         assert (job.state, job.result) == (JobState.COMPLETED, "handler-test.other")
         assert threads.outlived() == {"test.note": THREADS_PER_KIND}
