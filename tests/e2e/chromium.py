@@ -13,27 +13,42 @@ RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "be
 
 
 @asynccontextmanager
-async def open_chromium(*, keeps_pages: bool = False) -> AsyncIterator[Browser]:
-    """Start Chromium; with `keeps_pages` its back-forward cache is on, which Playwright turns off."""
+async def open_chromium(*, keeps_pages: bool = False, host: str | None = None) -> AsyncIterator[Browser]:
+    """Start Chromium; with `keeps_pages` its back-forward cache is on, which Playwright turns off.
+
+    With a `host` it finds that name on this machine, and no other host at all.
+    """
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     assert program, INSTALL
     off = ["--disable-back-forward-cache"] if keeps_pages else None
-    no_sandbox = ["--no-sandbox"]  # its pages are ours, and containers run as root
+    options = ["--no-sandbox"]  # its pages are ours, and containers run as root
+    if host:
+        options.append(f"--host-resolver-rules=MAP {host} 127.0.0.1, MAP * ~NOTFOUND")
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=program, args=no_sandbox, ignore_default_args=off)
+        browser = await playwright.chromium.launch(executable_path=program, args=options, ignore_default_args=off)
         yield browser
         await browser.close()
 
 
 class Watched:
-    """A page, with what it asked other hosts for and the errors in its console, violations of its policy included."""
+    """A page: `requests` that its policy let through, and `faults`: other hosts, errors, violations of its policy."""
 
     def __init__(self, page: Page, *, base: str) -> None:
         self.page = page
+        self.base = base
+        self.requests: list[str] = []
         self.faults: list[str] = []
         page.on("console", lambda message: self._note(message.type, message.text))
         page.on("pageerror", lambda error: self.faults.append(str(error)))
-        page.on("request", lambda request: None if request.url.startswith(base) else self.faults.append(request.url))
+        page.on("request", lambda request: self._ask(request.url))
+        page.on(
+            "requestfailed", lambda request: self.requests.remove(request.url) if request.failure == "csp" else None
+        )
+
+    def _ask(self, url: str) -> None:
+        self.requests.append(url)
+        if not url.startswith((self.base, "data:", "blob:")):
+            self.faults.append(url)
 
     def _note(self, kind: str, text: str) -> None:
         if kind in {"error", "warning"}:

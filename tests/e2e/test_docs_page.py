@@ -1,15 +1,16 @@
 """The docs pages in a real browser: they show the API, and ask no other host for anything."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
 from urllib.parse import urlsplit
 
 import pytest
+import pytest_asyncio
 from httpx2 import Client
+from playwright.async_api import Browser, expect
 
 from app_auth.testing import new_key
 
-from .browser import Browser, open_browser
+from .chromium import Watched, open_chromium
 from .processes import Api
 
 HOST = "docs.example.test"  # not localhost, for which Swagger UI makes exceptions
@@ -49,78 +50,82 @@ def operations(documented: Api) -> int:
     return sum(len(methods) for methods in description["paths"].values())
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Browser]:
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def chromium() -> AsyncIterator[Browser]:
     """A browser that can reach only the API."""
-    with open_browser(tmp_path / "profile", host=HOST) as browser:
+    async with open_chromium(host=HOST) as browser:
         yield browser
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def seen(chromium: Browser, address: str) -> AsyncIterator[Watched]:
+    """A page without a past, and what it asks for."""
+    context = await chromium.new_context()
+    yield Watched(await context.new_page(), base=address)
+    await context.close()
 
 
 @pytest.mark.parametrize(
     ("path", "shown"),
     [("/", ".opblock-summary-method"), ("/redoc", "[data-section-id*='/operation/'], [id*='/paths/']")],
 )
-def test_a_docs_page_shows_every_operation(
-    browser: Browser, address: str, operations: int, path: str, shown: str
+async def test_a_docs_page_shows_every_operation(
+    seen: Watched, address: str, operations: int, path: str, shown: str
 ) -> None:
-    browser.call("Page.navigate", url=f"{address}{path}")
+    await seen.page.goto(f"{address}{path}")
 
-    browser.wait_for(f'document.querySelectorAll("{shown}").length >= {operations}')
+    await seen.page.wait_for_function(f'document.querySelectorAll("{shown}").length >= {operations}')
 
 
 @pytest.mark.parametrize(("path", "shown"), [("/", ".opblock"), ("/redoc", "h1")])
-def test_no_request_of_a_docs_page_leaves_the_host(browser: Browser, address: str, path: str, shown: str) -> None:
-    browser.call("Page.navigate", url=f"{address}{path}")
-    browser.wait_for(f'document.querySelectorAll("{shown}").length > 0')
+async def test_no_request_of_a_docs_page_leaves_the_host(seen: Watched, address: str, path: str, shown: str) -> None:
+    await seen.page.goto(f"{address}{path}")
+    await seen.page.locator(shown).first.wait_for()
 
-    asked = {urlsplit(url).hostname for url in browser.requests if url.startswith(("http", "ws"))}
+    asked = {urlsplit(url).hostname for url in seen.requests if url.startswith(("http", "ws"))}
     assert asked == {HOST}
 
 
-def test_an_operation_can_be_tried_out_in_swagger_ui(browser: Browser, address: str) -> None:
-    browser.call("Page.navigate", url=f"{address}/#/probe/probe_live")
+async def test_an_operation_can_be_tried_out_in_swagger_ui(seen: Watched, address: str) -> None:
+    await seen.page.goto(f"{address}/#/probe/probe_live")
     for button in (".try-out__btn", ".execute"):
-        browser.wait_for(f'document.querySelector("{button}") !== null')
-        browser.evaluate(f'document.querySelector("{button}").click()')
+        await seen.page.locator(button).click()
 
-    browser.wait_for('document.querySelector(".live-responses-table .microlight")?.innerText === \'"ok"\'')
-
-
-def test_swagger_ui_has_nothing_to_complain_about(browser: Browser, address: str) -> None:
-    browser.call("Page.navigate", url=f"{address}/")
-
-    browser.wait_for('document.querySelectorAll(".opblock").length > 0')
-    assert browser.errors == []
+    await expect(seen.page.locator(".live-responses-table .microlight").first).to_have_text('"ok"')
 
 
-def press(browser: Browser, form: str, message: str) -> None:
-    """Press the button of a form on the page for links once it is shown, and wait for the message."""
-    browser.wait_for(f'document.querySelector("#{form}")?.hidden === false')
-    browser.evaluate(f'document.querySelector("#{form} button").click()')
-    browser.wait_for(f'document.querySelector("#message").textContent.startsWith("{message}")')
+async def test_swagger_ui_has_nothing_to_complain_about(seen: Watched, address: str) -> None:
+    await seen.page.goto(f"{address}/")
+    await seen.page.locator(".opblock").first.wait_for()
+
+    assert seen.faults == []
 
 
-def test_a_mailed_link_is_used_when_somebody_presses_the_button(browser: Browser, address: str) -> None:
-    browser.call("Page.navigate", url=f"{address}/#/verify?token=nonsense")
-    press(browser, "verify", "The link is not valid")
-
-    asked = [urlsplit(url).path for url in browser.requests]
-    assert asked.count("/auth/email/verify") == 1
-    assert "token" not in browser.evaluate("location.href")
+def asked_for(seen: Watched, path: str) -> int:
+    """Count the requests for a path."""
+    return [urlsplit(url).path for url in seen.requests].count(path)
 
 
-def test_a_mailed_link_asks_for_the_new_password(browser: Browser, address: str) -> None:
-    browser.call("Page.navigate", url=f"{address}/#/reset?token=nonsense")
-    browser.wait_for('document.querySelector("#reset")?.hidden === false')
-    browser.evaluate('document.querySelector("#password").value = "correct horse battery 42"')
-    press(browser, "reset", "The link is not valid")
+async def test_a_mailed_link_is_used_when_somebody_presses_the_button(seen: Watched, address: str) -> None:
+    await seen.page.goto(f"{address}/#/verify?token=nonsense")
+    await seen.page.locator("#verify button").click()
 
-    asked = [urlsplit(url).path for url in browser.requests]
-    assert asked.count("/auth/password/reset") == 1
+    await expect(seen.page.locator("#message")).to_contain_text("The link is not valid")
+    assert asked_for(seen, "/auth/email/verify") == 1
+    assert "token" not in seen.page.url
 
 
-def test_the_page_for_links_does_nothing_without_one(browser: Browser, address: str) -> None:
-    browser.call("Page.navigate", url=f"{address}/links#/constructor?token=x")
-    browser.wait_for('document.querySelector("#message")?.textContent.startsWith("There is nothing")')
+async def test_a_mailed_link_asks_for_the_new_password(seen: Watched, address: str) -> None:
+    await seen.page.goto(f"{address}/#/reset?token=nonsense")
+    await seen.page.locator("#password").fill("correct horse battery 42")
+    await seen.page.locator("#reset button").click()
 
-    assert not [url for url in browser.requests if "/auth/" in url]
+    await expect(seen.page.locator("#message")).to_contain_text("The link is not valid")
+    assert asked_for(seen, "/auth/password/reset") == 1
+
+
+async def test_the_page_for_links_does_nothing_without_one(seen: Watched, address: str) -> None:
+    await seen.page.goto(f"{address}/links#/constructor?token=x")
+
+    await expect(seen.page.locator("#message")).to_contain_text("There is nothing")
+    assert not [url for url in seen.requests if "/auth/" in url]
