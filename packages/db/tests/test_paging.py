@@ -1,6 +1,7 @@
 """Keyset pages and their cursors."""
 
 import base64
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import select
@@ -9,7 +10,7 @@ from app_db import Session
 from app_db.models import JobError, User
 from app_db.paging import Cursor, slice_after
 from app_db.testing.plugin import MakeUser
-from app_db.types import new_id
+from app_db.types import new_id, utcnow
 
 USERS = select(User)
 
@@ -64,6 +65,13 @@ def test_a_cursor_survives_the_wire() -> None:
     assert Cursor.parse(str(cursor)) == cursor
 
 
+@pytest.mark.parametrize("at", [utcnow(), datetime(1969, 7, 20, 20, 17, 40, 1, tzinfo=UTC)])
+def test_a_cursor_in_the_order_of_a_time_survives_the_wire(at: datetime) -> None:
+    cursor = Cursor(new_id(), at)
+
+    assert Cursor.parse(str(cursor)) == cursor
+
+
 def test_a_cursor_needs_no_escaping_in_a_url() -> None:
     texts = "".join(str(Cursor(new_id())) for _ in range(200))
 
@@ -79,6 +87,7 @@ def test_a_cursor_needs_no_escaping_in_a_url() -> None:
         "é" * 22,
         "A" * 23,
         "A" * 44,
+        base64.urlsafe_b64encode(bytes(16) + b"\x7f" * 8).decode(),  # a time that no datetime can be
         base64.urlsafe_b64encode(bytes(16)).decode(),  # with its padding
         "A" * 21 + "B",  # the same bytes as 22 As: the last four bits are lost
         "A" * 21 + "\n",

@@ -90,9 +90,9 @@ async def test_a_hash_that_is_not_stored_any_more_is_not_replaced(session: Sessi
     user = await make_user(password_hash="newer")
     users = UserRepository(session)
 
-    assert not await users.still_has(Credentials(user.id, "old"))
+    assert not await users.note_sign_in(Credentials(user.id, "old"))
     assert not await users.replace_password_hash(Credentials(user.id, "old"), "new")
-    assert await users.still_has(Credentials(user.id, "newer"))
+    assert await users.note_sign_in(Credentials(user.id, "newer"))
 
 
 async def test_a_user_who_is_gone_has_no_hash(session: Session) -> None:
@@ -110,6 +110,29 @@ async def test_a_change_moves_updated_at_and_not_created_at(session: Session, ma
     after = (await session.execute(stamps)).one()
     assert before.created_at == before.updated_at == after.created_at
     assert after.updated_at > before.updated_at
+
+
+async def test_a_sign_in_is_noted_and_is_no_change_of_the_account(session: Session, make_user: MakeUser) -> None:
+    user, other = await make_user(), await make_user()
+    stamps = select(User.signed_in_at, User.updated_at).where(User.id == user.id)
+    before = (await session.execute(stamps)).one()
+    await session.commit()
+
+    noted = await UserRepository(session).note_sign_in(Credentials(user.id, user.password_hash))
+
+    after = (await session.execute(stamps)).one()
+    assert before.signed_in_at is None
+    assert noted is not None
+    assert (after.signed_in_at, after.updated_at) == (noted, before.updated_at)
+    assert await session.scalar(select(User.signed_in_at).where(User.id == other.id)) is None
+
+
+async def test_users_are_locked_in_one_order_and_read_as_they_are(session: Session, make_user: MakeUser) -> None:
+    users = [await make_user() for _ in range(2)]
+
+    locked = await UserRepository(session).locked_among([*(user.id for user in users), new_id()])
+
+    assert list(locked) == sorted(user.id for user in users)
 
 
 async def test_a_role_is_given_to_that_user_alone(session: Session, make_user: MakeUser) -> None:

@@ -120,7 +120,7 @@ async def _verify_password(
     new_hash = await auth.passwords.rehashed(password, account.password_hash)
     # Hashing took a while, and the stored hash may be another one by now. If a password change replaced it, that ended
     # all sessions but not this one; if a parallel sign-in did, the password is still right. So verify once more.
-    began = await users.still_has(account)
+    began = await users.note_sign_in(account)
     if began is None:
         return await _verify_password(
             auth, session, email=email, password=password, client=client

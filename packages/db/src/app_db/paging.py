@@ -4,12 +4,16 @@ import base64
 import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from datetime import UTC, datetime, timedelta
+from typing import Final, Self
 from uuid import UUID
 
 from sqlalchemy import Select
 
 from app_db.session import Session
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +21,12 @@ class Cursor:
     """The place after one row. On the wire it is opaque text, so that its content may change."""
 
     last_id: UUID
+    at: datetime | None = None
+    """The time of that row, in a list that a time puts in order; ids decide between equal times."""
 
     def __str__(self) -> str:
-        return base64.urlsafe_b64encode(self.last_id.bytes).rstrip(b"=").decode()
+        time = b"" if self.at is None else ((self.at - _EPOCH) // _MICROSECOND).to_bytes(8, signed=True)
+        return base64.urlsafe_b64encode(self.last_id.bytes + time).rstrip(b"=").decode()
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -29,8 +36,10 @@ class Cursor:
             ValueError: for any other text.
         """
         try:
-            cursor = cls(UUID(bytes=base64.b64decode(text + "==", altchars=b"-_", validate=True)))
-        except (binascii.Error, ValueError) as exc:
+            content = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+            at = _EPOCH + int.from_bytes(content[16:], signed=True) * _MICROSECOND if content[16:] else None
+            cursor = cls(UUID(bytes=content[:16]), at)
+        except (binascii.Error, ValueError, OverflowError) as exc:
             raise ValueError("not a cursor of this API") from exc
         if str(cursor) != text:  # base64 can spell the same bytes in several ways; accept one of them
             raise ValueError("not a cursor of this API")
@@ -44,7 +53,7 @@ class Slice[T]:
     items: Sequence[T]
     next: Cursor | None
     partial: bool = False
-    """Whether the page ends before it is full, because the search has a limit: `next` may lead to more."""
+    """Whether the search ended at a limit of its own, so that the page may not be full; `next` may lead to more."""
 
 
 async def slice_after[T](session: Session, statement: Select[T], *, after: Cursor | None, limit: int) -> Slice[T]:

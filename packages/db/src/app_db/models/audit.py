@@ -9,24 +9,34 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app_db.base import Base
-from app_db.types import new_id
+from app_db.types import KEY_TEXT, new_id
 
 
 class AuditEvent(Base):
     """One event, insert-only. No foreign keys, because it outlives its account. No secrets and no e-mail addresses."""
 
     __tablename__ = "audit_events"
-    __table_args__ = (Index(None, "user_id", "id"),)
+    __table_args__ = (
+        Index(None, "user_id", "id"),
+        Index(None, "event", "id"),
+        Index("ix_audit_events_actor_id_id", "actor_id", "id", postgresql_where=text("actor_id IS NOT NULL")),
+        Index(
+            "ix_audit_events_client_address_id",
+            "client_address",
+            "id",
+            postgresql_where=text("client_address IS NOT NULL"),
+        ),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     happened_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    event: Mapped[str] = mapped_column(Text)
+    event: Mapped[str] = mapped_column(KEY_TEXT)
     """A past-tense name, as in `signed_in`."""
     user_id: Mapped[UUID | None]
     """The account; NULL for a sign-in to an unknown address."""
     actor_id: Mapped[UUID | None]
     """The operator who did it, if it was not the account itself."""
     session_id: Mapped[UUID | None]
-    client_address: Mapped[str | None] = mapped_column(Text)
+    client_address: Mapped[str | None] = mapped_column(KEY_TEXT)
     request_id: Mapped[str | None] = mapped_column(Text)
     details: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))

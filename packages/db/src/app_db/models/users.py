@@ -25,8 +25,12 @@ class User(Timestamps, Base):
     __table_args__ = (
         UniqueConstraint("email_canonical"),
         enum_check("role", Role),
-        # A small index, for lists of operators.
+        # Small indexes for lists of accounts: few rows are in them.
         Index("ix_users_undeliverable", "id", postgresql_where=text("undeliverable_at IS NOT NULL")),
+        Index("ix_users_disabled", "id", postgresql_where=text("disabled_at IS NOT NULL")),
+        Index("ix_users_operators", "id", postgresql_where=text("role = 'operator'")),
+        Index("ix_users_unverified", "id", postgresql_where=text("email_verified_at IS NULL")),
+        Index(None, "signed_in_at", "id"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
@@ -42,6 +46,8 @@ class User(Timestamps, Base):
     """When a mail server last refused mail to the address for good; NULL once it accepts mail again."""
     undeliverable_because: Mapped[str | None] = mapped_column(Text)
     """The codes of its reply: `RCPT: 550 5.1.1`."""
+    signed_in_at: Mapped[datetime | None]
+    """When somebody last signed in; NULL for never, and for a sign-in before this was recorded."""
 
 
 class UserSession(Base):

@@ -1,13 +1,50 @@
 """The audit: events are inserted and read, never changed."""
 
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 
 from app_db.models import AuditEvent
-from app_db.paging import Cursor, Slice, slice_after
+from app_db.paging import Cursor, Slice
+from app_db.repositories.walks import walk
 from app_db.session import Session
+from app_db.types import first_id_at
+
+_INDEXED: Final = ("user_id", "actor_id", "client_address", "event")
+"""The columns with an index each, which has their rows in the order of ids; those first that tell more apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Chooses the events that match all values that are not None."""
+
+    event: str | None = None
+    user_id: UUID | None = None
+    """The account that it happened to."""
+    actor_id: UUID | None = None
+    """The operator who did it."""
+    client_address: str | None = None
+    since: datetime | None = None
+    """At this time or later, as their ids say."""
+    before: datetime | None = None
+    """Before this time."""
+
+    @property
+    def given(self) -> list[str]:
+        """The columns whose value is given, that with the best index first."""
+        return [name for name in _INDEXED if getattr(self, name) is not None]
+
+    def equal(self, names: list[str], event: Any = AuditEvent) -> list[ColumnElement[bool]]:  # Any: or its alias
+        """Return the conditions of these columns."""
+        return [getattr(event, name) == getattr(self, name) for name in names]
+
+    def times(self) -> list[ColumnElement[bool]]:
+        """Return the conditions of time."""
+        conditions = [] if self.since is None else [AuditEvent.id >= first_id_at(self.since)]
+        return conditions if self.before is None else [*conditions, AuditEvent.id < first_id_at(self.before)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +59,29 @@ class AuditRepository:
 
     async def of_user(self, user_id: UUID, *, after: Cursor | None, limit: int) -> Slice[AuditEvent]:
         """Return a page of the events of one account, newest first; also of a deleted account."""
-        of_user = select(AuditEvent).where(AuditEvent.user_id == user_id)
-        return await slice_after(self.session, of_user, after=after, limit=limit)
+        return await self.matching(AuditFilter(user_id=user_id), after=after, limit=limit)
 
     async def recent(self, *, after: Cursor | None, limit: int) -> Slice[AuditEvent]:
         """Return a page of the events of all accounts, newest first."""
-        return await slice_after(self.session, select(AuditEvent), after=after, limit=limit)
+        return await self.matching(AuditFilter(), after=after, limit=limit)
+
+    async def matching(self, wanted: AuditFilter, *, after: Cursor | None, limit: int) -> Slice[AuditEvent]:
+        """Return a page of the events that match, newest first.
+
+        The page ends early, and says so, when enough events were looked at; its cursor goes on from there.
+        """
+        first, others = wanted.given[:1], wanted.given[1:]
+        within = [*wanted.equal(first), *wanted.times()]
+
+        def rest(event: Any) -> list[ColumnElement[bool]]:  # Any: the alias
+            return wanted.equal(others, event)
+
+        sift = rest if others else None
+        return await walk(
+            self.session, AuditEvent, order=(AuditEvent.id,), within=within, sift=sift, after=after, limit=limit
+        )
+
+    async def begins_at(self, wanted: AuditFilter) -> datetime | None:
+        """Return when the oldest event happened that may match: a list of all that match goes back to it."""
+        oldest = select(AuditEvent.happened_at).where(*wanted.equal(wanted.given[:1]), *wanted.times())
+        return (await self.session.scalars(oldest.order_by(AuditEvent.id).limit(1))).one_or_none()

@@ -12,6 +12,8 @@ from app_db.clock import time_or_now
 from app_db.errors import AppError
 from app_db.models import Role, User
 from app_db.paging import Cursor, Slice, slice_after
+from app_db.repositories import account_lists
+from app_db.repositories.account_lists import AccountFilter
 from app_db.session import Session
 from app_db.violations import violation_as
 
@@ -55,20 +57,20 @@ class UserRepository:
         """Lock the user until the transaction ends: no other transaction starts or ends sessions of this user."""
         await self.session.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
 
-    async def still_has(self, credentials: Credentials) -> datetime | None:
-        """Return Postgres's time if these credentials are still stored and the account may sign in, else None.
+    async def note_sign_in(self, credentials: Credentials) -> datetime | None:
+        """Note a sign-in if these credentials are still stored and the account may sign in; return Postgres's time.
 
-        The user is locked then (see `lock`).
-
-        The lock conflicts with itself, with a change of the password and with the deletion of the user.
+        The user is locked then (see `lock`): this conflicts with itself, with a change of the password and with the
+        deletion of the user. None means that another request has overtaken the sign-in.
         """
-        statement = select(func.now()).where(
+        statement = update(User).where(
             User.id == credentials.user_id,
             User.password_hash == credentials.password_hash,
             User.disabled_at.is_(None),  # guard: test_an_account_that_is_disabled_while_it_signs_in_is_refused
         )
-        statement = statement.with_for_update(key_share=True)  # guard: test_sign_ins_at_once_stay_within_the_cap
-        return (await self.session.scalars(statement)).one_or_none()
+        changes = {"signed_in_at": func.now(), "updated_at": User.updated_at}  # a sign-in is no change of the account
+        noted = statement.values(changes).returning(func.now())  # guard: test_sign_ins_at_once_stay_within_the_cap
+        return (await self.session.execute(noted)).scalar_one_or_none()
 
     async def replace_password_hash(self, stored: Credentials, new_hash: str) -> bool:
         """Replace the stored hash; return False and change nothing if another hash is stored by now."""
@@ -149,6 +151,10 @@ class UserRepository:
             accounts = accounts.where(User.undeliverable_at.is_not(None))
         return await slice_after(self.session, accounts, after=after, limit=limit)
 
+    async def matching(self, wanted: AccountFilter, *, after: Cursor | None, limit: int) -> Slice[User]:
+        """Return a page of the accounts that match; see `account_lists.find`."""
+        return await account_lists.find(self.session, wanted, after=after, limit=limit)
+
     async def note_undeliverable(self, user_id: UUID, *, email: str, because: str) -> None:
         """Mark the account as undeliverable, unless it has another canonical address by now."""
         statement = update(User).where(User.id == user_id, User.email_canonical == email)
@@ -158,6 +164,12 @@ class UserRepository:
         """Clear the mark: a mail server accepted mail to this canonical address."""
         statement = update(User).where(User.id == user_id, User.email_canonical == email)
         await self.session.execute(statement.values(undeliverable_at=None, undeliverable_because=None))
+
+    async def locked_among(self, user_ids: Collection[UUID]) -> dict[UUID, User]:
+        """Return the current rows of these users by id, and lock them until the transaction ends, in their order."""
+        statement = select(User).where(User.id.in_(user_ids)).order_by(User.id).with_for_update(key_share=True)
+        rows = await self.session.scalars(statement.execution_options(populate_existing=True))
+        return {user.id: user for user in rows}
 
     async def set_role(self, email: str, role: Role) -> UUID | None:
         """Give the account with this canonical address a role; return its id, or None if there is none."""

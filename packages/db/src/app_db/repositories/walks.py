@@ -1,0 +1,68 @@
+"""Lists that are read from an index, newest first: a range of it, and conditions that are tried on each row of it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, tuple_
+from sqlalchemy.orm import InstrumentedAttribute, aliased
+from sqlalchemy.sql import Select, select
+
+from app_db.base import Base
+from app_db.paging import Cursor, Slice
+from app_db.session import Session
+
+MOST_LOOKED_AT: Final = 20_000
+"""If conditions are tried on each row, so many rows are looked at; then the page ends, and its cursor goes on."""
+
+type Conditions = Callable[[Any], list[ColumnElement[bool]]]  # Any: a model, or its alias
+type Order = Sequence[InstrumentedAttribute[Any]]  # Any: a time, an id
+
+
+async def walk[T: Base](
+    session: Session,
+    model: type[T],
+    *,
+    order: Order,
+    within: Sequence[ColumnElement[bool]],
+    sift: Conditions | None = None,
+    after: Cursor | None,
+    limit: int,
+) -> Slice[T]:
+    """Return up to `limit` rows of a range, the last in `order` first, that come after the cursor.
+
+    An index has to have `within` and `order`: the id, or a time and the id. `sift` gives what else has to be true.
+    """
+    newest = select(model).where(*within, *_beyond(order, after)).order_by(*(column.desc() for column in order))
+    if sift is None:
+        return _page((await session.scalars(newest.limit(limit + 1))).all(), order, limit)
+    row = aliased(model, newest.limit(MOST_LOOKED_AT).subquery())
+    in_order = (getattr(row, column.key).desc() for column in order)
+    found = await session.scalars(select(row).where(*sift(row)).order_by(*in_order).limit(limit + 1))
+    page = _page(found.all(), order, limit)
+    if page.next is None:
+        last = await _last_looked_at(session, newest, order)
+        if last is not None:
+            return Slice(page.items, last, partial=True)
+    return page
+
+
+def _beyond(order: Order, after: Cursor | None) -> list[ColumnElement[bool]]:
+    if after is None:
+        return []
+    if after.at is None:
+        return [order[-1] < after.last_id]
+    return [tuple_(*order) < tuple_(after.at, after.last_id)] if len(order) > 1 else [order[-1] < after.last_id]
+
+
+def _page[T](rows: Sequence[T], order: Order, limit: int) -> Slice[T]:
+    page = rows[:limit]
+    return Slice(page, _cursor(page[-1], order) if len(rows) > limit else None)
+
+
+def _cursor(row: Any, order: Order) -> Cursor:  # Any: a row with an id
+    return Cursor(row.id, getattr(row, order[0].key) if len(order) > 1 else None)
+
+
+async def _last_looked_at(session: Session, newest: Select[Any], order: Order) -> Cursor | None:  # Any: a row
+    row = (await session.execute(newest.with_only_columns(*order).offset(MOST_LOOKED_AT - 1).limit(1))).one_or_none()
+    return None if row is None else _cursor(row, order)
