@@ -28,7 +28,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONWARNINGS PYTHO
 .PHONY: help install dev psql shell seed jobs api migrate revision test test-integration test-tools test-e2e test-attack test-slow test-isolated coverage check \
 	check-format check-lint check-types check-contracts check-dependencies check-sql check-lock docs guards feature feature-remove \
 	bench bench-http bench-jobs bench-peers bench-failover format lock reference clean \
-	public-api openapi client release check-public-api check-openapi check-fragments findings
+	public-api openapi client screenshots release check-public-api check-openapi check-fragments findings
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' Makefile
@@ -209,6 +209,9 @@ release: install ## Plan a release: make release PACKAGE=db BUMP=minor; YES=1 ma
 
 reference: install ## Write docs/reference/configuration.md anew, from the settings classes
 	@$(VENV) scripts/reference.py
+
+screenshots: install ## Take the pictures of the console in docs/images anew, of a system with an hour of jobs
+	$(RUN) tests.e2e.console.screenshots
 
 docs: install ## Build the site of the pages, with search, in dist/site; a link that leads nowhere is an error
 	@$(VENV) scripts/site_pages.py

@@ -21,7 +21,7 @@ assert console.templates.get_template("versions.html")
 REMOVE = """
 import shutil, sys
 from pathlib import Path
-for path in map(Path, sys.argv[1:]):
+for path in [path for pattern in sys.argv[1:] for path in Path().glob(pattern)]:
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 """
 
