@@ -16,7 +16,7 @@ from app_auth.errors import (
     RegistrationClosed,
     UserRemoved,
 )
-from app_auth.permissions import require_fresh
+from app_auth.permissions import audit_act, require_fresh
 from app_auth.principal import Principal
 from app_db import Session
 from app_db.clock import database_time
@@ -117,8 +117,15 @@ async def change_password(
     await enqueue(session, SecurityNotice(user_id=user_id, what=Notice.PASSWORD_CHANGED), owner_id=user_id)
 
 
-async def disable(session: Session, *, email: str, now: datetime | None = None, client: Client = NOBODY) -> None:
-    """Disable the account: its next request is refused. May be repeated.
+async def disable(
+    session: Session,
+    *,
+    email: str,
+    now: datetime | None = None,
+    client: Client = NOBODY,
+    operator: Principal | None = None,
+) -> None:
+    """Disable the account: its next request is refused. May be repeated. Without an operator, a shell did it.
 
     Raises:
         InvalidEmail, AccountNotFound.
@@ -128,11 +135,13 @@ async def disable(session: Session, *, email: str, now: datetime | None = None, 
         raise AccountNotFound
     ended = await UserSessionRepository(session).end_all(user_id)  # guard: test_disabling_an_account_ends_its_sessions
     await OneTimeTokenRepository(session).delete_of(user_id)  # guard: test_disabling_an_account_kills_its_links
-    audit(session, Event.ACCOUNT_DISABLED, client=client, user_id=user_id, by=SHELL, sessions=ended)
+    audit_act(
+        session, Event.ACCOUNT_DISABLED, client=client, user_id=user_id, operator=operator, sessions=ended
+    )  # guard: test_what_operators_do_to_accounts_is_audited
 
 
-async def enable(session: Session, *, email: str, client: Client = NOBODY) -> None:
-    """Let the owner of a disabled account in again. May be repeated.
+async def enable(session: Session, *, email: str, client: Client = NOBODY, operator: Principal | None = None) -> None:
+    """Let the owner of a disabled account in again. May be repeated. Without an operator, a shell did it.
 
     Raises:
         InvalidEmail, AccountNotFound.
@@ -140,7 +149,7 @@ async def enable(session: Session, *, email: str, client: Client = NOBODY) -> No
     user_id = await UserRepository(session).set_disabled(canonical_email(email), None)
     if user_id is None:
         raise AccountNotFound
-    audit(session, Event.ACCOUNT_ENABLED, client=client, user_id=user_id, by=SHELL)
+    audit_act(session, Event.ACCOUNT_ENABLED, client=client, user_id=user_id, operator=operator)
 
 
 async def delete_account(

@@ -70,6 +70,18 @@ def canonical_email(email: str) -> str:
     return parse_address(email).canonical
 
 
+def beginning_of(text: str) -> str:
+    """Return the beginning of a canonical address that a person has typed, or all of one; the text may be anything.
+
+    >>> beginning_of(" Anna@B"), beginning_of("Anna@Bücher.ex")
+    ('anna@b', 'anna@xn--bcher-kva.ex')
+    """
+    try:
+        return canonical_email(text)
+    except InvalidEmail:
+        return unicodedata.normalize("NFC", text.strip(_BLANKS)).casefold()
+
+
 def new_address(text: str) -> Address:
     """Parse an address to register, or to mail a link to.
 

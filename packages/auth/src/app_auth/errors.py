@@ -189,6 +189,30 @@ class AccountNotFound(NotFound):
     code = "account_not_found"
 
 
+class UnknownAccount(NotFound):
+    """No account has this id; it may have been deleted."""
+
+    code = "unknown_account"
+
+
+class OwnAccount(Conflict):
+    """This is your own account: another operator has to do it, or a shell on the server."""
+
+    code = "own_account"
+
+
+class AccountDisabled(Conflict):
+    """This account is disabled: enable it first."""
+
+    code = "account_disabled"
+
+
+class LinksSent(Conflict):
+    """This address was sent as many links as it may be in an hour: look into its mails, or wait."""
+
+    code = "links_sent"
+
+
 class ReauthenticationRequired(Forbidden):
     """Sign in again: this needs a sign-in of the last minutes."""
 

@@ -1,11 +1,12 @@
 """The permissions of a user beyond their own account."""
 
 from datetime import datetime
+from uuid import UUID
 
 from app_auth.addresses import canonical_email
-from app_auth.audit import SHELL, Event, audit
+from app_auth.audit import SHELL, Detail, Event, audit
 from app_auth.auth import Auth
-from app_auth.client import NOBODY
+from app_auth.client import NOBODY, Client
 from app_auth.errors import AccountNotFound, ReauthenticationRequired
 from app_auth.principal import Principal
 from app_db import Session
@@ -53,8 +54,10 @@ async def require_fresh(auth: Auth, session: Session, principal: Principal, *, n
         )  # guard: test_deleting_an_account_needs_a_fresh_sign_in
 
 
-async def set_role(session: Session, *, email: str, role: Role) -> None:
-    """Give the account this role, from its next request on. Idempotent.
+async def set_role(
+    session: Session, *, email: str, role: Role, client: Client = NOBODY, operator: Principal | None = None
+) -> None:
+    """Give the account this role, from its next request on. Idempotent. Without an operator, a shell did it.
 
     Raises:
         InvalidEmail: this is no address.
@@ -63,4 +66,19 @@ async def set_role(session: Session, *, email: str, role: Role) -> None:
     user_id = await UserRepository(session).set_role(canonical_email(email), role)
     if user_id is None:
         raise AccountNotFound
-    audit(session, Event.ROLE_CHANGED, client=NOBODY, user_id=user_id, by=SHELL, role=role.value)
+    audit_act(session, Event.ROLE_CHANGED, client=client, user_id=user_id, operator=operator, role=role.value)
+
+
+def audit_act(
+    session: Session,
+    event: Event,
+    *,
+    client: Client,
+    user_id: UUID,
+    operator: Principal | None,
+    **details: Detail | None,
+) -> None:
+    """Add a row to the audit about what an operator did to an account, or a shell on the server if it is None."""
+    actor_id, session_id = (None, None) if operator is None else (operator.user_id, operator.session_id)
+    by = SHELL if operator is None else None
+    audit(session, event, client=client, user_id=user_id, actor_id=actor_id, session_id=session_id, by=by, **details)

@@ -5,7 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from app_auth.addresses import canonical_email
-from app_auth.audit import SHELL, Event, audit
+from app_auth.audit import Event, audit
 from app_auth.auth import Auth
 from app_auth.client import NOBODY, Client
 from app_auth.errors import (
@@ -19,6 +19,7 @@ from app_auth.errors import (
     RefreshTokenUsed,
     SessionEnded,
 )
+from app_auth.permissions import audit_act
 from app_auth.principal import Principal, recognise
 from app_auth.tokens import RefreshClaims
 from app_db import Database, Session
@@ -211,8 +212,13 @@ async def sign_out(auth: Auth, session: Session, *, token: str, client: Client) 
 
 async def list_sessions(session: Session, principal: Principal, *, now: datetime | None = None) -> list[UserSession]:
     """Return the user's sessions that have not expired, newest first: `sessions_per_user` at most."""
-    sessions = await UserSessionRepository(session).of_user(principal.user_id)
-    time = await database_time(session, now or principal.seen_at)
+    return await sessions_of(session, principal.user_id, now=now or principal.seen_at)
+
+
+async def sessions_of(session: Session, user_id: UUID, *, now: datetime | None = None) -> list[UserSession]:
+    """Return the sessions of an account that have not expired, newest first."""
+    sessions = await UserSessionRepository(session).of_user(user_id)
+    time = await database_time(session, now)
     return [user_session for user_session in sessions if not user_session.is_expired(time)]
 
 
@@ -252,8 +258,12 @@ async def revoke_all(session: Session, principal: Principal, *, client: Client) 
     audit(session, Event.SESSIONS_REVOKED, client=client, user_id=user_id, count=ended, because="all")
 
 
-async def sign_out_everywhere(session: Session, *, email: str) -> int:
+async def sign_out_everywhere(
+    session: Session, *, email: str, client: Client = NOBODY, operator: Principal | None = None
+) -> int:
     """End all sessions of the account with this address, from their next requests on; return how many there were.
+
+    Without an operator, a shell did it.
 
     Raises:
         InvalidEmail: `email` is no address.
@@ -265,7 +275,10 @@ async def sign_out_everywhere(session: Session, *, email: str) -> int:
         raise AccountNotFound
     await users.lock(user_id)  # guard: test_signing_out_everywhere_waits_for_a_sign_in_and_ends_it
     ended = await UserSessionRepository(session).end_all(user_id)
-    audit(session, Event.SESSIONS_REVOKED, client=NOBODY, user_id=user_id, by=SHELL, count=ended, because="operator")
+    audit_act(
+        session, Event.SESSIONS_REVOKED, client=client, user_id=user_id, operator=operator, count=ended,
+        because="operator",
+    )  # fmt: skip
     return ended
 
 
