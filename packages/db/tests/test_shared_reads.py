@@ -127,7 +127,8 @@ async def test_a_query_ends_when_all_its_calls_have_gone(database: Database, unt
 
 
 async def nobody_sleeps(database: Database) -> bool:
-    asked = text("SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND wait_event = 'PgSleep'")
+    sleeping = "datname = current_database() AND state = 'active' AND wait_event = 'PgSleep'"
+    asked = text(f"SELECT count(*) FROM pg_stat_activity WHERE {sleeping}")
     async with database.engine.connect() as connection:
         return not await connection.scalar(asked)
 

@@ -181,6 +181,12 @@ async def eventually(look: Callable[[], Awaitable[Any]]) -> None:
             await asyncio.sleep(0.005)
 
 
+async def are_waiting(jobs: Jobs, count: int) -> bool:
+    """Whether `count` transactions of this database wait for a lock."""
+    waiting = "datname = current_database() AND wait_event_type = 'Lock'"
+    return int(await jobs.scalar(f"SELECT count(*) FROM pg_stat_activity WHERE {waiting}")) == count
+
+
 async def until(condition: Callable[[], Any]) -> None:
     """As `eventually`, for a condition that needs no `await`."""
 

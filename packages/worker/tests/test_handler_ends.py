@@ -254,10 +254,10 @@ async def test_a_tx_handler_that_blocked_the_loop_beyond_its_time_has_failed(
 
     @handles(Note, timeout=timedelta(seconds=0.1), max_attempts=1)
     async def blocks(job: JobContext, payload: Note) -> None:
-        time.sleep(0.6)  # noqa: ASYNC251  # that is the fault
+        time.sleep(2.5)  # noqa: ASYNC251  # that is the fault
 
     delivery = await jobs.deliver()
-    limited = database_settings.model_copy(update={"transaction_timeout": timedelta(seconds=0.2)})
+    limited = database_settings.model_copy(update={"transaction_timeout": timedelta(seconds=2)})
     async with open_database(limited, name="test") as database:
         await make_runner(blocks, database=database).run(delivery)
 

@@ -13,7 +13,7 @@ from app_db import Database, open_database
 from app_db.settings import DatabaseSettings
 from app_worker.schedule import LONGEST_SLEEP, MOST_AT_ONCE, CatchUp, Cron, fire_due, run_schedule
 
-from .conftest import Jobs, Note, eventually, until
+from .conftest import Jobs, Note, are_waiting, eventually, until
 from .proxy import Proxy, over
 
 MINUTE = (datetime.now(UTC).minute + 30) % 60  # so no tick comes while a test runs
@@ -44,12 +44,6 @@ async def change_job(database: Database, change: str) -> None:
 
 async def count_jobs(jobs: Jobs) -> int:
     return int(await jobs.scalar("SELECT count(*) FROM jobs"))
-
-
-async def are_waiting(jobs: Jobs, count: int) -> bool:
-    """Whether `count` transactions wait for a lock."""
-    waiting = "datname = current_database() AND wait_event_type = 'Lock'"
-    return int(await jobs.scalar(f"SELECT count(*) FROM pg_stat_activity WHERE {waiting}")) == count
 
 
 async def hours_ago(jobs: Jobs) -> list[int]:

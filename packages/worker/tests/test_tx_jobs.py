@@ -13,7 +13,7 @@ from app_db.types import utcnow
 from app_worker.context import JobContext
 from app_worker.registry import handles
 
-from .conftest import Jobs, MakeRunner, Note, eventually, until
+from .conftest import Jobs, MakeRunner, Note, are_waiting, eventually, until
 from .proxy import Proxy, over
 
 
@@ -131,7 +131,7 @@ async def test_a_second_delivery_of_a_running_tx_job_waits_and_then_finds_nothin
         tasks.create_task(runner.run(delivery))
         await started.wait()
         tasks.create_task(runner.run(delivery))
-        await eventually(lambda: jobs.scalar("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+        await eventually(lambda: are_waiting(jobs, 1))
         released.set()
 
     assert runs == [1]
@@ -254,7 +254,7 @@ async def test_a_worker_that_stops_leaves_a_job_alone_that_it_has_not_started(
     async with jobs.database.sessions.begin() as session:
         await session.execute(text("SELECT 1 FROM jobs FOR UPDATE"))
         task = asyncio.create_task(make_runner(add_user).run(delivery))
-        await eventually(lambda: jobs.scalar("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+        await eventually(lambda: are_waiting(jobs, 1))
 
         task.cancel()
         await asyncio.wait([task])
