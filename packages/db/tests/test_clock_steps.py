@@ -96,9 +96,11 @@ async def test_what_ended_in_the_future_is_kept_as_if_it_ended_now(session: Sess
 async def test_a_cron_goes_on_from_now(session: Session) -> None:
     await session.execute(insert(JobCron).values(name="ahead", last_tick_at=FUTURE, done_at=FUTURE))
     await session.execute(insert(JobCron).values(name="right", last_tick_at=func.now() - HOUR))
+    await session.execute(insert(JobCron).values(name="seen", last_tick_at=func.now() - HOUR, seen_at=FUTURE))
 
-    assert (await repair_times(session))["crons"] == 1
-    assert sorted(await ages(session, "last_tick_at - now()) FROM job_crons")) == [-3600, 0]
+    assert (await repair_times(session))["crons"] == 2
+    assert sorted(await ages(session, "last_tick_at - now()) FROM job_crons")) == [-3600, -3600, 0]
+    assert await ages(session, "seen_at - now()) FROM job_crons WHERE seen_at IS NOT NULL") == [0]
 
 
 async def test_nothing_is_taken_from_a_worker_before_its_next_beat(session: Session) -> None:

@@ -17,6 +17,7 @@ from app_db.jobs.control import Action, DuplicateJob, FilterTooWide, JobIsFinal,
 from app_db.jobs.filters import JobFilter
 from app_db.jobs.ledger import Delivery, Starter
 from app_db.models import Job, JobCancellation, JobQueue, JobState
+from app_db.repositories.jobs import JobRepository
 from app_db.types import new_id
 
 type MakeJob = Callable[..., Awaitable[UUID]]
@@ -450,6 +451,17 @@ async def test_a_queue_without_settings_can_be_paused(session: Session) -> None:
     row = await queue_row(session, "mail")
     assert row is not None
     assert row.paused_at is not None
+
+
+async def test_who_paused_a_queue_first_is_known_until_it_is_resumed(session: Session) -> None:
+    for by in ("ada", "bob"):
+        await control.pause(session, "mail", by=by)
+
+    [queue] = await JobRepository(session).queues()
+    assert queue.paused_by == "ada"
+    await control.resume(session, "mail")
+    [queue] = await JobRepository(session).queues()
+    assert (queue.paused_at, queue.paused_by) == (None, None)
 
 
 async def test_a_second_pause_keeps_the_time_of_the_first(session: Session) -> None:

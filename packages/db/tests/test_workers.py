@@ -27,7 +27,7 @@ from .ledger_steps import (
     stored,
 )
 
-WORKER = WorkerRow(new_id(), "host-1", 42, ["default", "mail"], concurrency=10)
+WORKER = WorkerRow(new_id(), "host-1", 42, ["default", "mail"], concurrency=10, version="1.2.3")
 
 
 async def beat(
@@ -38,11 +38,13 @@ async def beat(
     running: int = 0,
     draining: bool = False,
     lease: timedelta = timedelta(hours=1),
+    loop_lag: float = 0,
 ) -> BeatResult:
     """Beat as a worker does, and commit."""
     found = await workers.beat(
-        session, WORKER, held_ids=held_ids, leased=leased, running=running, draining=draining, lease=lease
-    )
+        session, WORKER, held_ids=held_ids, leased=leased, running=running, draining=draining, lease=lease,
+        loop_lag=loop_lag,
+    )  # fmt: skip
     await session.commit()
     return found
 
@@ -60,10 +62,10 @@ async def test_a_later_beat_moves_its_time_and_tells_what_has_changed(session: S
     await beat(session, [])
     first = (await session.scalars(select(JobWorker.beat_at))).one()
 
-    await beat(session, [], running=1, draining=True)
+    await beat(session, [], running=1, draining=True, loop_lag=0.25)
 
     row = (await session.scalars(select(JobWorker))).one()
-    assert (row.running, row.draining) == (1, True)
+    assert (row.running, row.draining, row.version, row.loop_lag) == (1, True, "1.2.3", 0.25)
     assert row.beat_at > first
 
 

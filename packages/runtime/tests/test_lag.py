@@ -33,6 +33,17 @@ async def test_a_loop_that_turns_has_no_lag() -> None:
         assert lag.seconds == 0
 
 
+async def test_the_longest_delay_of_a_minute_is_kept() -> None:
+    lag = LoopLag()
+    async with lag.watched():
+        await asyncio.sleep(0)
+        assert lag.longest == 0
+        time.sleep(1.2)  # noqa: ASYNC251  # the loop is blocked, which is the point
+        await asyncio.sleep(0.05)
+
+        assert 0.1 < lag.longest < 60
+
+
 async def test_a_process_without_descriptors_says_so_now_and_then(no_descriptors: None) -> None:
     lag = LoopLag()
 

@@ -15,12 +15,13 @@ import pytest_asyncio
 from sqlalchemy import select, text
 
 from app_auth.one_time import OneTimeTokens
-from app_db import Database
+from app_db import Database, open_database
 from app_db.jobs import claims
 from app_db.jobs.ledger import Delivery
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.payload import JobPayload
 from app_db.models import Job, JobError
+from app_db.settings import DatabaseSettings
 from app_db.types import new_id
 from app_runtime.testing.base import Server
 from app_runtime.testing.processes import free_port
@@ -194,3 +195,10 @@ async def until(condition: Callable[[], Any]) -> None:
         return bool(condition())
 
     await eventually(look)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def other_database(database_settings: DatabaseSettings) -> AsyncIterator[Database]:
+    """The same database, as another worker process opens it."""
+    async with open_database(database_settings, name="other") as database:
+        yield database

@@ -231,6 +231,22 @@ async def test_a_queue_is_paused_and_resumed(jobs: Jobs, command: Command) -> No
     assert await drain(jobs.database, handlers=[read]) == {"completed": 1}
 
 
+async def test_what_commands_do_to_queues_is_audited(jobs: Jobs, command: Command) -> None:
+    await jobs.enqueue(queue="mail")
+
+    for arguments in (["pause", "mail"], ["limit", "mail", 3], ["limit", "mail", "none"], ["resume", "mail"]):
+        (queue,) = (await document_of(command, *arguments))["queues"]
+        assert queue["paused_by"] == (None if arguments[0] == "resume" else "shell")
+
+    assert await jobs.scalar("SELECT array_agg(event ORDER BY id) FROM audit_events") == [
+        "queue_paused", "queue_limited", "queue_limited", "queue_resumed",
+    ]  # fmt: skip
+    assert await jobs.scalar("SELECT array_agg(details ->> 'max_running' ORDER BY id) FROM audit_events") == [
+        None, "3", None, None,
+    ]  # fmt: skip
+    assert await jobs.scalar("SELECT count(*) FROM audit_events WHERE details ->> 'by' = 'shell'") == 4
+
+
 async def test_a_queue_is_limited_and_shown(jobs: Jobs, command: Command) -> None:
     await jobs.enqueue(queue="mail")
 

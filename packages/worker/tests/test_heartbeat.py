@@ -1,6 +1,7 @@
 """Heartbeats renew leases, and end jobs that are lost or that shall be cancelled."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -71,6 +72,18 @@ async def test_leases_are_renewed_while_a_job_runs(jobs: Jobs, make_runner: Make
                 return claim_at is not None and claim_at > first
 
             await eventually(renewed)
+
+
+async def test_a_beat_says_for_how_long_the_loop_was_late(jobs: Jobs, make_runner: MakeRunner) -> None:
+    health = WorkerHealth()
+    async with health.loop.watched():
+        await asyncio.sleep(0)
+        time.sleep(1.2)  # noqa: ASYNC251  # a handler that blocks the loop
+        await asyncio.sleep(0.05)
+
+        await make_heartbeat(make_runner(endless), health=health).beat()
+
+    assert await jobs.scalar("SELECT loop_lag FROM job_workers") > 0.1
 
 
 async def test_a_job_that_was_lost_is_cancelled(jobs: Jobs, make_runner: MakeRunner) -> None:

@@ -76,7 +76,7 @@ async def test_each_prune_puts_on_record_that_it_is_done(
 ) -> None:
     async with database.sessions.begin() as session:
         assert await crons.ages(session, PRUNES) == {}
-        await crons.last_ticks(session, PRUNES)
+        await crons.cron_states(session, PRUNES)
         await session.execute(text("UPDATE job_crons SET done_at = now() - interval '1 day'"))
 
     await make_runner(prune_sessions, prune_jobs).run(await jobs.deliver(PruneSessions()))
@@ -91,7 +91,7 @@ async def test_retention_goes_on_while_every_other_queue_is_paused(
 ) -> None:
     async with database.sessions.begin() as session:
         await control.pause(session, "default")
-        await crons.last_ticks(session, [cron.name for cron in CRONS])
+        await crons.cron_states(session, [cron.name for cron in CRONS])
         await session.execute(text("UPDATE job_crons SET last_tick_at = now() - interval '1 hour'"))
     await fire_due(database, CRONS)
 

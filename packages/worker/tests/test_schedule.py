@@ -1,15 +1,13 @@
 """Cron: each tick becomes one job."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import pytest_asyncio
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from app_db import Database, open_database
+from app_db import Database
 from app_db.settings import DatabaseSettings
 from app_worker.schedule import LONGEST_SLEEP, MOST_AT_ONCE, CatchUp, Cron, fire_due, run_schedule
 
@@ -50,13 +48,6 @@ async def hours_ago(jobs: Jobs) -> list[int]:
     """Return the ticks that became jobs, in the order of the jobs, as hours before the newest tick."""
     ticks = f"extract(epoch FROM {NEWEST_TICK} - run_at) / 3600 ORDER BY id"
     return [int(hours) for hours in await jobs.scalar(f"SELECT array_agg({ticks}) FROM jobs") or []]
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def other_database(database_settings: DatabaseSettings) -> AsyncIterator[Database]:
-    """The same database, as another worker process opens it."""
-    async with open_database(database_settings, name="other") as database:
-        yield database
 
 
 async def test_a_tick_fires_once(jobs: Jobs, database: Database, other_database: Database) -> None:

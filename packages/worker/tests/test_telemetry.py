@@ -158,7 +158,7 @@ async def test_rows_that_wait_for_vacuum_are_shown(database: Database, metrics: 
 
 async def test_the_age_of_the_last_prune_is_shown_and_an_old_one_is_not(database: Database, metrics: Metrics) -> None:
     async with database.sessions.begin() as session:
-        await crons.last_ticks(session, PRUNES)
+        await crons.cron_states(session, PRUNES)
     looking = asyncio.create_task(poll_ledger(database, metrics, poll=timedelta(0)))
     await until(lambda: metrics.ledger.prunes)
     looking.cancel()

@@ -88,6 +88,7 @@ class Heartbeat:
                 running=self._health.running,
                 draining=self._health.draining,
                 lease=self._settings.running_lease,
+                loop_lag=self._health.loop.longest,
             )
         self._cancel(set(leased) - found.held, "job_lost")  # guard: test_a_job_that_was_lost_is_cancelled
         self._cancel(found.cancelled, "job_cancelled")  # guard: test_a_running_job_is_cancelled_at_the_next_beat

@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import structlog
@@ -49,6 +50,7 @@ log = structlog.get_logger(__name__)
 
 NEVER = timedelta(days=366)
 """arq's own time limit must never end a job: the runner ends jobs that take too long, and records that."""
+VERSION = version("app-worker")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -173,7 +175,7 @@ async def run_worker(
 
 def _heartbeat_of(runner: Runner, settings: JobSettings, health: WorkerHealth) -> Heartbeat:
     serves = tuple(dict.fromkeys((*settings.queues, RETENTION)))
-    row = WorkerRow(runner.worker_id, socket.gethostname(), os.getpid(), serves, settings.concurrency)
+    row = WorkerRow(runner.worker_id, socket.gethostname(), os.getpid(), serves, settings.concurrency, VERSION)
     return Heartbeat(runner.database, runner, row, settings, health)
 
 

@@ -1,7 +1,7 @@
 """Cron: each tick of a cron enqueues one job, for any number of workers and any state of their clocks."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -17,7 +17,15 @@ from app_db import Database, Session
 from app_db.clock import database_time
 from app_db.jobs.bounds import SMALLINT, require_name
 from app_db.jobs.clock_steps import is_ahead, repair_times
-from app_db.jobs.crons import advance_cron, join_open_job, last_ticks
+from app_db.jobs.crons import (
+    CronDescription,
+    CronState,
+    advance_cron,
+    cron_states,
+    describe_crons,
+    note_job,
+    take_request,
+)
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.payload import JobPayload
 from app_db.jobs.unique import Unique
@@ -30,6 +38,8 @@ LATE = timedelta(minutes=1)
 """A tick that is found later than this was missed: `CatchUp.SKIP` skips it."""
 CATCH_UP_FOR = timedelta(days=7)
 """How far back `CatchUp.ALL` goes, so that a cron that comes back after months does not enqueue months of jobs."""
+SHOWN_AHEAD = 3
+"""How many next ticks are written for pages."""
 MOST_AT_ONCE = 100
 """How many ticks of a cron become jobs in one transaction; the next transaction takes the rest."""
 
@@ -99,6 +109,15 @@ class Cron:
         """Return the first tick after `time`."""
         return next(self._ticks_after(time))
 
+    def next_ticks(self, time: datetime) -> list[datetime]:
+        """Return the first ticks after `time`: `SHOWN_AHEAD`, or less if there are no more for fifty years."""
+        return list(islice(self._ticks_after(time), SHOWN_AHEAD))
+
+    def describe(self, now: datetime) -> CronDescription:
+        """Return what the ledger says of the cron, for pages and commands that cannot import it."""
+        kind: str | None = getattr(self.payload, "kind", None)  # a function is called for jobs only
+        return CronDescription(self.name, self.expression, self.timezone, self.queue, kind, self.next_ticks(now))
+
     def due_ticks(self, seen: datetime, now: datetime) -> list[datetime]:
         """Return which of the ticks after `seen` and up to `now` fire, the oldest first: at most `MOST_AT_ONCE`."""
         if self.catch_up is CatchUp.ONE:
@@ -156,7 +175,8 @@ async def fire_due(
     asked_at = monotonic()
     async with _time_limit(database), database.sessions.begin() as session:
         now = await database_time(session)
-        seen = await last_ticks(session, [cron.name for cron in crons])
+        states = await _look(session, crons, now)
+    seen = {name: state.last_tick_at for name, state in states.items()}
     read_at, last_reading = monotonic(), last_reading or LastReading()
     expected = last_reading.expected(now, asked_at=asked_at)
     ahead = [name for name, tick in seen.items() if is_ahead(tick, now)]
@@ -173,9 +193,21 @@ async def fire_due(
     for cron in crons:
         try:
             idle = min(idle, await _fire(database, cron, seen=seen.get(cron.name, now), now=now))
+            if cron.name in states and (requested_at := states[cron.name].run_requested_at) is not None:
+                await _run_requested(database, cron, requested_at)
         except Exception as error:
             log.warning("cron_failed", cron=cron.name, cause=repr(error))
     return idle
+
+
+async def _look(session: Session, crons: tuple[Cron, ...], now: datetime) -> Mapping[str, CronState]:
+    """Return what the ledger has about the crons; describe there what has changed, or was not described lately."""
+    states = await cron_states(session, [cron.name for cron in crons])
+    known = [cron for cron in crons if cron.name in states]
+    news = [cron for cron in known if not states[cron.name].is_described(cron.expression, cron.timezone, cron.queue)]
+    if news:
+        await describe_crons(session, [cron.describe(now) for cron in news])
+    return states
 
 
 def _time_limit(database: Database) -> asyncio.Timeout:
@@ -195,7 +227,8 @@ async def _fire(database: Database, cron: Cron, *, seen: datetime, now: datetime
         return first - now
     ticks = cron.due_ticks(seen, now)
     async with _time_limit(database), database.sessions.begin() as session:
-        if not await advance_cron(session, cron.name, seen=seen, tick=ticks[-1] if ticks else now):
+        tick, next_ticks = ticks[-1] if ticks else now, cron.next_ticks(now)
+        if not await advance_cron(session, cron.name, seen=seen, tick=tick, next_ticks=next_ticks):
             return cron.next_tick(now) - now  # guard: test_a_tick_fires_once
         for tick in ticks:
             await enqueue_job_of(session, cron, tick)
@@ -205,13 +238,24 @@ async def _fire(database: Database, cron: Cron, *, seen: datetime, now: datetime
     return timedelta(0) if len(ticks) == MOST_AT_ONCE else cron.next_tick(now) - now
 
 
+async def _run_requested(database: Database, cron: Cron, requested_at: datetime) -> None:
+    """Enqueue the job that an operator asked for, unless another worker has done it."""
+    async with _time_limit(database), database.sessions.begin() as session:
+        if not await take_request(session, cron.name, requested_at=requested_at):
+            return  # guard: test_a_run_that_an_operator_asked_for_is_one_job
+        job_id = await enqueue_job_of(session, cron, None)
+    log.info("cron_run_on_request", cron=cron.name, job_id=str(job_id))
+
+
 async def enqueue_job_of(session: Session, cron: Cron, tick: datetime | None) -> UUID:
-    """Enqueue the job of a cron for a tick, or for now without a tick; return its id, or that of the open job."""
-    unique = None if cron.overlap else Unique(key=f"cron:{cron.name}")
-    job_id = await enqueue(
-        session, cron.payload(), run_at=tick, queue=cron.queue, priority=cron.priority, unique=unique
-    )
-    if unique is not None and (open_job := await join_open_job(session, job_id, queue=cron.queue)) is not None:
+    """Enqueue the job of a cron for a tick, or for now without a tick; return its id, or that of the open job.
+
+    The transaction holds the row of the cron: by its tick, by a request, or by `hold_cron`.
+    """
+    payload, unique = cron.payload(), None if cron.overlap else Unique(key=f"cron:{cron.name}")
+    job_id = await enqueue(session, payload, run_at=tick, queue=cron.queue, priority=cron.priority, unique=unique)
+    open_job = await note_job(session, cron.name, job_id, kind=payload.kind, queue=cron.queue)
+    if open_job is not None:
         about = {"job_id": str(job_id), "state": open_job.state, "attempt": open_job.attempt}
         log.warning("cron_job_still_open", cron=cron.name, **about)
     return job_id

@@ -36,21 +36,27 @@ POLL = timedelta(seconds=15)
 async def telemetry(
     settings: WorkerSettings, database: Database, metrics: Metrics, health: WorkerHealth
 ) -> AsyncIterator[None]:
-    """Serve metrics and health during the block, if the settings enable it.
+    """Watch the event loop during the block; serve metrics and health, if the settings enable it.
 
     Raises:
         OSError: when the address is not one of this machine, or this user may not open the port.
     """
-    if not settings.metrics.enabled:
-        yield
-        return
+    async with health.loop.watched():
+        if settings.metrics.enabled:
+            async with _served(settings, database, metrics, health):
+                yield
+        else:
+            yield
+
+
+@asynccontextmanager
+async def _served(
+    settings: WorkerSettings, database: Database, metrics: Metrics, health: WorkerHealth
+) -> AsyncIterator[None]:
     metrics.registry.register(health)
     describe_process(metrics.registry, packages=PACKAGES)
     describe_database(metrics.registry, database, kinds=metrics.kinds)
-    async with (
-        exporting(settings.metrics, metrics.registry, partial(health.report, settings.worker)),
-        health.loop.watched(),
-    ):
+    async with exporting(settings.metrics, metrics.registry, partial(health.report, settings.worker)):
         polling = asyncio.create_task(poll_ledger(database, metrics))
         try:
             yield

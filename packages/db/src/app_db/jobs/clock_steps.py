@@ -25,8 +25,9 @@ _WORKERS = text("""
     WHERE beat_at > now() + :ahead
 """)
 _CRONS = text("""
-    UPDATE job_crons SET last_tick_at = least(last_tick_at, now()), done_at = least(done_at, now())
-    WHERE greatest(last_tick_at, done_at) > now() + :ahead
+    UPDATE job_crons SET last_tick_at = least(last_tick_at, now()), done_at = least(done_at, now()),
+        seen_at = CASE WHEN seen_at IS NOT NULL THEN least(seen_at, now()) END
+    WHERE greatest(last_tick_at, done_at, seen_at) > now() + :ahead
 """)
 # Makes jobs due that were due when they were written, whose lease is longer than any worker's, or whose back-off or
 # snooze began in the future. A `run_at` that a caller chose stays.

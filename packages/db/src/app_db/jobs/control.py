@@ -150,17 +150,22 @@ async def count_all(session: Session, job_filter: JobFilter, action: Action, *, 
     return (await session.scalars(select(func.count()).select_from(jobs.limit(most).subquery()))).one()
 
 
-async def pause(session: Session, queue: str) -> None:
+async def pause(session: Session, queue: str, *, by: str | None = None) -> None:
     """Claim no more jobs of the queue once this is committed; running jobs continue.
 
     Deliveries that wait for a free slot are withdrawn within a fifth of a worker's lease, which is 3 s.
-    A queue without jobs may be paused too. Idempotent: the time of the first pause stays.
+    A queue without jobs may be paused too. Idempotent: the time and the author of the first pause stay.
+
+    Args:
+        session: the pause joins its transaction.
+        queue: its name.
+        by: who pauses it, for pages: the id of an account, or `shell`.
 
     Raises:
         ValueError: for an invalid name.
     """
     require_name(queue, "the queue")
-    await session.execute(_PAUSE, {"queue": queue})
+    await session.execute(_PAUSE, {"queue": queue, "by": by})
 
 
 async def resume(session: Session, queue: str) -> None:
@@ -193,11 +198,12 @@ _REQUEST_CANCELLATION = text("""
 """)
 
 _PAUSE = text("""
-    INSERT INTO job_queues AS queue (name, paused_at) VALUES (:queue, now())
-    ON CONFLICT (name) DO UPDATE SET paused_at = coalesce(queue.paused_at, excluded.paused_at)
+    INSERT INTO job_queues AS queue (name, paused_at, paused_by) VALUES (:queue, now(), :by)
+    ON CONFLICT (name) DO UPDATE SET paused_at = excluded.paused_at, paused_by = excluded.paused_by
+        WHERE queue.paused_at IS NULL
 """)
 
-_RESUME = text("UPDATE job_queues SET paused_at = NULL WHERE name = :queue")
+_RESUME = text("UPDATE job_queues SET paused_at = NULL, paused_by = NULL WHERE name = :queue")
 
 _LIMIT = text("""
     INSERT INTO job_queues (name, max_running) VALUES (:queue, :max_running)

@@ -14,11 +14,13 @@ from app_db.session import Session
 # SKIP LOCKED: the handler of a job may hold its row lock, and waiting for it would let all other leases expire.
 _BEAT = text("""
     WITH beat AS (
-        INSERT INTO job_workers (id, host, pid, queues, concurrency, running, draining, holding, holds_until)
+        INSERT INTO job_workers (id, host, pid, queues, concurrency, running, draining, holding, holds_until,
+            version, loop_lag)
         VALUES (:worker_id, :host, :pid, :queues, :concurrency, :running, :draining,
-            CAST(:held_ids AS uuid[]), now() + CAST(:lease AS interval))
+            CAST(:held_ids AS uuid[]), now() + CAST(:lease AS interval), :version, :loop_lag)
         ON CONFLICT (id) DO UPDATE SET beat_at = now(), running = excluded.running, draining = excluded.draining,
-            holding = excluded.holding, holds_until = excluded.holds_until
+            holding = excluded.holding, holds_until = excluded.holds_until,
+            loop_lag = excluded.loop_lag
     ), ours AS (
         SELECT id, fence FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS integer[])) AS ours (id, fence)
     ), unlocked AS (
@@ -44,6 +46,7 @@ class WorkerRow:
     pid: int
     queues: Sequence[str]
     concurrency: int
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ async def beat(
     running: int,
     draining: bool,
     lease: timedelta,
+    loop_lag: float = 0,
 ) -> BeatResult:
     """Record that the worker is alive, and renew the leases of its jobs, in one statement.
 
@@ -79,13 +83,14 @@ async def beat(
         running: how many deliveries it runs.
         draining: whether it starts no more.
         lease: the lease of `leased` from now on, and how long no relay claims a job of `held_ids`.
+        loop_lag: for how many seconds its event loop was late lately, at most.
     """
     rows = await session.execute(
         _BEAT,
         {
             "worker_id": worker.id, "host": worker.host, "pid": worker.pid, "queues": list(worker.queues),
             "concurrency": worker.concurrency, "running": running, "draining": draining, "lease": lease,
-            "held_ids": list(held_ids),
+            "held_ids": list(held_ids), "version": worker.version, "loop_lag": loop_lag,
             "ids": [delivery.id for delivery in leased], "fences": [delivery.fence for delivery in leased],
         },
     )  # fmt: skip

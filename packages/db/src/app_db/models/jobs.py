@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, SmallInteger, Text, Uuid, false, func, text
+from sqlalchemy import CheckConstraint, DateTime, ForeignKey, Index, SmallInteger, Text, Uuid, false, func, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -134,12 +134,17 @@ class JobQueue(Base):
 
     name: Mapped[str] = mapped_column(KEY_TEXT, primary_key=True)
     paused_at: Mapped[datetime | None]
+    paused_by: Mapped[str | None] = mapped_column(Text)
+    """The id of the operator who paused it, or `shell` for a command; NULL if a release paused it that did not say."""
     max_running: Mapped[int | None]
     """How many jobs may run at once, over all workers."""
 
 
 class JobCron(Base):
-    """The last handled tick of each cron. Workers move it by compare-and-set, so that each tick fires once."""
+    """The last handled tick of each cron. Workers move it by compare-and-set, so that each tick fires once.
+
+    Crons are code of workers. The columns that may be NULL are for others: workers write there what they have.
+    """
 
     __tablename__ = "job_crons"
 
@@ -147,6 +152,18 @@ class JobCron(Base):
     last_tick_at: Mapped[datetime]
     done_at: Mapped[datetime] = mapped_column(server_default=func.now())
     """When a job of the cron last did its work, if its handler records that; else when the cron was first seen."""
+    expression: Mapped[str | None] = mapped_column(Text)
+    timezone: Mapped[str | None] = mapped_column(Text)
+    queue: Mapped[str | None] = mapped_column(Text)
+    kind: Mapped[str | None] = mapped_column(Text)
+    next_ticks: Mapped[list[datetime] | None] = mapped_column(ARRAY(DateTime(timezone=True)))
+    """The first three after `last_tick_at`, or after the cron was described."""
+    last_job_id: Mapped[UUID | None]
+    """Its newest job, which may have been deleted since."""
+    run_requested_at: Mapped[datetime | None]
+    """When an operator asked for a job besides the ticks; NULL once a worker has enqueued it."""
+    seen_at: Mapped[datetime | None]
+    """When a worker last had it; it stays when the cron is removed from the code."""
 
 
 class JobWorker(Base):
@@ -169,6 +186,10 @@ class JobWorker(Base):
     holds_until: Mapped[datetime] = mapped_column(server_default=func.now())
     smtputf8: Mapped[bool | None]
     """Whether its mail server accepts non-ASCII addresses (RFC 6531); NULL while unknown."""
+    version: Mapped[str | None] = mapped_column(Text)
+    """The version of `app-worker` that runs there; NULL for releases that did not say."""
+    loop_lag: Mapped[float | None]
+    """The longest time, in seconds, for which its event loop was late within the last minute; NULL as above."""
 
 
 class JobCancellation(Base):

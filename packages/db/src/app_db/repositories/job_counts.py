@@ -57,7 +57,7 @@ _QUEUES = text(f"""
         SELECT DISTINCT queue AS name FROM lines UNION SELECT name FROM job_queues
         UNION SELECT unnest(queues) FROM job_workers
     )
-    SELECT name, paused_at, max_running, coalesce(counts, '{{}}') AS counts,
+    SELECT name, paused_at, paused_by, max_running, coalesce(counts, '{{}}') AS counts,
         CAST(extract(epoch FROM now() - CASE
             WHEN isfinite(due_at) THEN due_at WHEN due_at < now() THEN '1970-01-01 00:00Z'  -- of before, without bounds
         END) AS float) AS oldest_due_age,

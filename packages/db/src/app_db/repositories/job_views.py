@@ -1,4 +1,4 @@
-"""Views of queues, workers and counts, for operators."""
+"""Views of queues, workers, crons and counts, for operators."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +23,8 @@ class QueueOverview:
     """Seconds since the oldest due job became due; None if no job is due."""
     at_least: bool = False
     """Whether a count in `counts` has reached its limit, so that there may be more jobs."""
+    paused_by: str | None = None
+    """The id of an account, or `shell`; None if a release paused it that did not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,35 @@ class WorkerOverview:
     draining: bool
     started_at: datetime
     beat_at: datetime
+    held_job_ids: Sequence[UUID]
+    """The jobs that it had in hand at its last heartbeat."""
+    version: str | None
+    """Of `app-worker`; None for releases that did not say, as below."""
+    loop_lag: float | None
+    """The longest time, in seconds, for which its event loop was late within a minute."""
     beat_age: float
     """Seconds since its last heartbeat, by Postgres's clock."""
     is_alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CronOverview:
+    """A cron as workers have described it; None stands for what a release did not say."""
+
+    name: str
+    expression: str | None
+    timezone: str | None
+    queue: str | None
+    kind: str | None
+    last_tick_at: datetime
+    """The newest tick that was handled; before the first one, when a worker first had the cron."""
+    next_ticks: Sequence[datetime]
+    last_job_id: UUID | None
+    """Its newest job, which may have been deleted since."""
+    run_requested_at: datetime | None
+    seen_at: datetime | None
+    is_served: bool
+    """Whether a worker has had it lately: else it was removed from the code, or no worker runs."""
 
 
 @dataclass(frozen=True, slots=True)

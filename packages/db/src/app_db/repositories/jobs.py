@@ -1,26 +1,28 @@
-"""Jobs, queues and workers, for owners and operators."""
+"""Jobs, queues, workers and crons, for owners and operators."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Float, Uuid, bindparam, cast, exists, func, select, text
+from sqlalchemy import ARRAY, Float, Uuid, bindparam, cast, exists, false, func, select, text
 
+from app_db.jobs.crons import UNSEEN
 from app_db.jobs.filters import JobFilter
-from app_db.models import Job, JobCancellation, JobError, JobWorker
+from app_db.models import Job, JobCancellation, JobCron, JobError, JobWorker
 from app_db.paging import Cursor, Slice
 from app_db.repositories import job_counts, job_lists
 from app_db.repositories.job_counts import SILENCE
-from app_db.repositories.job_views import JobStats, QueueOverview, WorkerOverview
+from app_db.repositories.job_views import CronOverview, JobStats, QueueOverview, WorkerOverview
 from app_db.session import Session
 
 MAX_ERRORS = 100
+MAX_CRONS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class JobRepository:
-    """Finds jobs, queues and workers."""
+    """Finds jobs, queues, workers and crons."""
 
     session: Session
 
@@ -83,9 +85,18 @@ class JobRepository:
         beat_age = func.now() - JobWorker.beat_at
         hidden = {"holding", "holds_until", "smtputf8"}
         shown = [column for column in JobWorker.__table__.columns if column.name not in hidden]
+        shown.append(JobWorker.__table__.c.holding.label("held_job_ids"))
         seconds = cast(func.extract("epoch", beat_age), Float).label("beat_age")
         statement = select(*shown, seconds, (beat_age < SILENCE).label("is_alive")).order_by(JobWorker.started_at)
         return [WorkerOverview(**row) for row in (await self.session.execute(statement)).mappings()]
+
+    async def crons(self) -> list[CronOverview]:
+        """Return up to 1,000 crons by name: all that workers have had, also those that were removed from the code."""
+        is_served = func.coalesce(JobCron.seen_at > func.now() - UNSEEN, false()).label("is_served")
+        next_ticks = func.coalesce(JobCron.next_ticks, []).label("next_ticks")
+        plain = [column for column in JobCron.__table__.columns if column.name not in {"done_at", "next_ticks"}]
+        statement = select(*plain, next_ticks, is_served).order_by(JobCron.name).limit(MAX_CRONS)
+        return [CronOverview(**row) for row in (await self.session.execute(statement)).mappings()]
 
     async def open_counts(self, *, most: int | None = job_counts.MOST) -> JobStats:
         """Count the open jobs and the discarded jobs, each up to `most`, in one query; `finished` is left empty."""

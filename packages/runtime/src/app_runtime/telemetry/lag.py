@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ log = structlog.get_logger(__name__)
 TICK = timedelta(seconds=1)
 REPEAT = 60
 """Ticks between two log lines about missing descriptors."""
+KEPT = 60
+"""Ticks whose delays are kept."""
 
 
 @dataclass(slots=True, eq=False)
@@ -23,11 +26,17 @@ class LoopLag:
 
     tick_at: float = field(default_factory=time.monotonic)
     _exhausted_for: int = 0
+    _delays: deque[float] = field(default_factory=lambda: deque([0.0], maxlen=KEPT))
 
     @property
     def seconds(self) -> float:
         """For how long the event loop has been blocked; 0 if it is not."""
         return max(0.0, time.monotonic() - self.tick_at - TICK.total_seconds())
+
+    @property
+    def longest(self) -> float:
+        """The longest time, in seconds, for which the event loop was late within the last minute."""
+        return max(self._delays)
 
     async def keep_ticking(self) -> None:
         """Note that the event loop runs, and log when the process is out of descriptors, until cancelled."""
@@ -35,6 +44,7 @@ class LoopLag:
             self.tick_at = time.monotonic()
             self._look_at_descriptors()
             await asyncio.sleep(TICK.total_seconds())
+            self._delays.append(self.seconds)
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from typing import Final
 from uuid import UUID
 
+from app_auth.audit import SHELL, Event, audit
+from app_auth.client import NOBODY
 from app_db import Database, Session, open_database
 from app_db.errors import NotFound
 from app_db.jobs import control
@@ -30,7 +32,7 @@ from app_worker.health import WorkerHealth
 from app_worker.heartbeat import Heartbeat
 from app_worker.mail import open_mails
 from app_worker.metrics import Metrics
-from app_worker.process import STOP_SIGNALS, database_settings, registry_of
+from app_worker.process import STOP_SIGNALS, VERSION, database_settings, registry_of
 from app_worker.registry import Registry
 from app_worker.resources import RESOURCES, supplied
 from app_worker.runner import Runner
@@ -78,7 +80,7 @@ async def drain(settings: CommandSettings) -> Drained:
         use_threads(registry.by_kind)
         metrics = Metrics(kinds=registry.by_kind, queues=queues)
         runner = Runner(database, registry, mails, new_id(), settings.worker.running_lease, metrics)
-        worker = WorkerRow(runner.worker_id, socket.gethostname(), os.getpid(), queues, concurrency=1)
+        worker = WorkerRow(runner.worker_id, socket.gethostname(), os.getpid(), queues, concurrency=1, version=VERSION)
         heartbeat = Heartbeat(database, runner, worker, settings.worker, WorkerHealth(running=1))
         with _cancelled_by_signals():
             return Drained(states=await _drain(runner, heartbeat, settings.worker))
@@ -178,11 +180,18 @@ async def _control_queue(database: Database, options: Namespace) -> Output:
             await require_queue(session, options.queue)  # guard: test_a_queue_that_nobody_uses_is_not_made_by_a_slip
         match options.command:
             case "pause":
-                await control.pause(session, options.queue)
+                event = Event.QUEUE_PAUSED
+                await control.pause(session, options.queue, by=SHELL)
             case "resume":
+                event = Event.QUEUE_RESUMED
                 await control.resume(session, options.queue)
             case _:
+                event = Event.QUEUE_LIMITED
                 await control.limit(session, options.queue, options.limit)
+        limit = options.limit if event is Event.QUEUE_LIMITED else None
+        audit(
+            session, event, client=NOBODY, by=SHELL, queue=options.queue, max_running=limit
+        )  # guard: test_what_commands_do_to_queues_is_audited
         return Queues(queues=[queue for queue in await JobRepository(session).queues() if queue.name == options.queue])
 
 

@@ -9,7 +9,7 @@ from app_db import Database
 from app_db.clock import database_time
 from app_db.errors import Invalid
 from app_db.jobs.catalog import CATALOG
-from app_db.jobs.crons import recorded_ticks
+from app_db.jobs.crons import hold_cron, recorded_ticks
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.payload import JobPayload
 from app_worker.command_line.known_names import NameNotFound
@@ -84,6 +84,7 @@ async def list_or_run_crons(database: Database, options: Namespace) -> Output:
             raise NameNotFound("cron", options.name, by_name)
         cron = by_name[options.name]
         async with database.unit_of_work() as session:
+            await hold_cron(session, cron.name)  # guard: test_a_cron_that_is_run_by_hand_waits_for_its_tick
             job_id = await enqueue_job_of(session, cron, None)
         return Enqueued(id=job_id, kind=cron.payload().kind, queue=cron.queue)
     async with database.unit_of_work(read_only=True) as session:
