@@ -63,6 +63,54 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
 }
 
 
+CONSOLE: dict[str, tuple[str, ...]] = {
+    "a form of another origin, at each unsafe route": (
+        "test_no_form_of_another_site_is_taken",
+        "test_a_form_that_does_not_say_where_it_is_from_is_refused",
+        "test_a_form_of_another_site_is_refused",
+    ),
+    "a session that the attacker knows is put into the browser before the sign-in": (
+        "test_a_session_that_somebody_else_put_into_the_browser_is_not_that_of_who_signs_in",
+        "test_a_sign_in_has_a_new_session_and_ends_the_one_before",
+    ),
+    "the cookie as a bearer token, a bearer or refresh token as the cookie": (
+        "test_a_cookie_is_no_bearer_token_and_a_token_is_no_cookie",
+        "test_signing_out_ends_the_session_and_drops_the_cookie",
+    ),
+    "markup and scripts in each text of a stranger, at each page": (
+        "test_no_page_has_a_text_of_a_stranger_as_markup",
+        "test_what_strangers_write_is_shown_as_text",
+        "test_every_page_of_operators_fits_and_can_be_used_by_everybody",
+    ),
+    "a user at each address of operators, and at their live parts": (
+        "test_the_pages_of_operators_do_not_exist_for_others",
+        "test_what_operators_watch_is_nothing_for_others",
+    ),
+    "a stream that outlives the session or the role": (
+        "test_an_ended_session_ends_its_streams",
+        "test_a_change_of_the_role_ends_the_streams_too",
+    ),
+    "a page in a frame": (
+        "test_pages_are_kept_by_nobody_and_framed_by_nobody",
+        "test_no_page_of_another_site_can_frame_the_console",
+    ),
+    "the back button, and any cache, after signing out": (
+        "test_the_back_button_shows_nothing_after_signing_out",
+        "test_pages_are_kept_by_nobody_and_framed_by_nobody",
+    ),
+    "next= and Referer that lead elsewhere": (
+        "test_no_address_of_another_site_is_a_next_page",
+        "test_what_cannot_be_undone_asks_for_the_password_again",
+    ),
+    "what cannot be undone, by who finds a browser signed in": (
+        "test_what_cannot_be_undone_asks_for_the_password_again",
+    ),
+    "whatever is sent to each route": ("test_no_page_fails_whatever_is_sent_to_it",),
+    "more streams than one may have": ("test_a_stream_too_many_is_refused",),
+}
+"""The attacks on the console, each with its tests; they loop over the routes, so a new page is attacked as well."""
+
+
 def proofs() -> dict[int, set[str]]:
     """Return the names of all tests of each case."""
     found: dict[int, set[str]] = defaultdict(set)

@@ -2,7 +2,7 @@
 
 import re
 
-from tests.attack.cases import CASES, LATER, proofs
+from tests.attack.cases import CASES, CONSOLE, LATER, proofs
 from tests.docs.checkout import ROOT
 
 
@@ -14,9 +14,9 @@ def test_every_case_has_a_test_or_a_reason() -> None:
 
 
 def test_every_test_of_a_case_is_there() -> None:
-    sources = [*ROOT.glob("packages/*/tests/test_*.py"), *ROOT.glob("tests/**/test_*.py")]
+    sources = [*ROOT.glob("packages/*/tests/**/test_*.py"), *ROOT.glob("tests/**/test_*.py")]
     there = {name for path in sources for name in re.findall(r"def (test_\w+)", path.read_text())}
 
-    named = {test for tests in proofs().values() for test in tests}
+    named = {test for tests in (*proofs().values(), *CONSOLE.values()) for test in tests}
 
     assert named - there == set()

@@ -18,6 +18,16 @@ console = open_console(found_pages())
 assert "Versions" in [module.link.text for module in console.modules if module.link]
 assert console.templates.get_template("versions.html")
 """
+SERVED = """
+from packages.api.tests.conftest import Browser
+
+
+async def test_it_is_served_and_linked(signed_in_browser: Browser) -> None:
+    page = await signed_in_browser.get("/console/versions")
+    assert page.status_code == 200
+    assert "talks to" in page.text
+    assert 'href="/console/versions"' in (await signed_in_browser.get("/console/account")).text
+"""
 REMOVE = """
 import shutil, sys
 from pathlib import Path
@@ -38,7 +48,10 @@ def test_a_page_is_added_by_the_two_files_of_the_guide(checkout: Copy) -> None:
     for path, content in written:
         (checkout.root / path).write_text(content)
 
+    (checkout.root / "packages/api/tests/console/test_versions.py").write_text(SERVED)
+
     checkout.prove("-c", ASK)
+    checkout.prove("-m", "pytest", "-q", "packages/api/tests/console")
     checkout.prove("-m", "ruff", "check", "packages/api")
     checkout.prove("-m", "mypy")
 
@@ -55,4 +68,4 @@ def test_without_the_console_the_rest_is_green(checkout: Copy) -> None:
     for target in ("check-contracts", "check-dependencies"):
         checkout.make(target)
     checkout.prove("-m", "pytest", "-q", *ARCHITECTURE)
-    checkout.prove("-m", "pytest", "-q", "packages/api/tests/test_docs.py", "packages/api/tests/test_admission.py")
+    checkout.prove("-m", "pytest", "-q", "-n", "2", "packages/api/tests", "-m", "not integration")

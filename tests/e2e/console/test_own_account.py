@@ -153,3 +153,18 @@ async def test_a_form_of_another_site_is_refused(console: ConsoleSite) -> None:
         await page.get_by_role("button", name="Win").click()
 
         await expect(page.get_by_text("not sent by a page of the console")).to_be_visible()
+
+
+async def test_no_page_of_another_site_can_frame_the_console(console: ConsoleSite) -> None:
+    page_with_frame = f'<iframe src="{console.url}/account"></iframe>'
+    async with console.visit(email=ADA) as seen:
+        page = seen.page
+        await page.route(
+            "http://127.0.0.1:1/", lambda route: route.fulfill(body=page_with_frame, content_type="text/html")
+        )
+
+        await page.goto("http://127.0.0.1:1/")
+
+        [_, frame] = page.frames
+        assert frame.url == "chrome-error://chromewebdata/"
+        assert ADA not in await frame.content()

@@ -15,6 +15,8 @@ from app_runtime.configuration import Environment
 from packages.api.tests.conftest import OUR_FORM, Browser
 
 SAFE = {"GET", "HEAD"}
+NO_ID = str(UUID(int=1))
+STYLE = f"/console/assets/{NO_ID}/{NO_ID}"
 
 
 def routes_of(app: FastAPI, *, below: str = "/console") -> Iterator[tuple[str, str]]:
@@ -23,12 +25,12 @@ def routes_of(app: FastAPI, *, below: str = "/console") -> Iterator[tuple[str, s
         path = context.path or ""
         if path == below or path.startswith(f"{below}/"):
             for method in sorted(context.methods or ()):
-                yield method, "/".join(str(UUID(int=1)) if part[:1] == "{" else part for part in path.split("/"))
+                yield method, "/".join(NO_ID if part[:1] == "{" else part for part in path.split("/"))
 
 
 def template_of(path: str) -> str:
     """Return the path with the name of its parameter."""
-    return path.replace(str(UUID(int=1)), "{job_id:uuid}")
+    return path.replace(NO_ID, "{job_id:uuid}")
 
 
 def paths(module: PageModule) -> list[APIRoute]:
@@ -87,9 +89,12 @@ async def test_the_pages_of_operators_do_not_exist_for_others(
     assert "/console/system" not in (await signed_in_browser.get("/console/account")).text
 
 
-async def test_pages_are_kept_by_nobody_and_framed_by_nobody(browser: Browser, signed_in_browser: Browser) -> None:
-    for response in (await browser.get("/console/sign-in"), await signed_in_browser.get("/console/account"),
-                     await browser.get("/console/nothing")):  # fmt: skip
+async def test_pages_are_kept_by_nobody_and_framed_by_nobody(
+    app: FastAPI, browser: Browser, operator_browser: Browser
+) -> None:
+    pages = {path for method, path in routes_of(app) if method == "GET"} - {"/console/live", STYLE}
+    shown = [await operator_browser.get(path) for path in sorted(pages | {"/console/nothing"})]
+    for response in (await browser.get("/console/sign-in"), await browser.get("/console/overview"), *shown):
         policy = response.headers["Content-Security-Policy"]
         assert response.headers.get_list("Content-Security-Policy") == [policy]
         assert policy.startswith("default-src 'none'; ")

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from app_api.testing import SignedIn
-from app_auth.testing import Account
+from app_auth.testing import Account, MakeAccount
 from app_db import Database
 from app_db.models import AuditEvent, UserSession
 from app_db.testing.queries import assert_queries
@@ -88,6 +88,22 @@ async def test_a_sign_in_has_a_new_session_and_ends_the_one_before(
     async with database.unit_of_work(read_only=True) as session:
         ids = [one.hex for one in await session.scalars(select(UserSession.id).where(UserSession.user_id == ada.id))]
     assert ids == [after.split(".")[1]]
+
+
+async def test_a_session_that_somebody_else_put_into_the_browser_is_not_that_of_who_signs_in(
+    open_browser: OpenBrowser, browser: Browser, ada: Account, make_account: MakeAccount
+) -> None:
+    mallory = await make_account()
+    await browser.sign_in(mallory)
+    planted = {"Cookie": f"{COOKIE}={browser.client.cookies[COOKIE]}"}
+    victim = open_browser()
+
+    signed_in = await victim.post("/console/sign-in", {**OUR_FORM, **planted}, email=ada.email, password=ada.password)
+
+    assert signed_in.status_code == 303
+    assert ada.email in (await victim.get("/console/account")).text
+    known = await open_browser().client.get("/console/account", headers=planted)
+    assert known.status_code == 303  # Mallory's session has ended with the one that replaced it
 
 
 async def test_signing_out_ends_the_session_and_drops_the_cookie(
