@@ -15,8 +15,8 @@ from app_worker.command_line.enqueue_commands import list_or_run_crons
 from app_worker.features.retention.crons import prune_sessions
 from app_worker.schedule import Cron, enqueue_job_of, fire_due
 
-from .conftest import Jobs, Note, eventually
-from .test_schedule import EXPRESSION, HOURLY, are_waiting, count_jobs, set_last_tick
+from .conftest import Jobs, Note, are_waiting, eventually
+from .test_schedule import EXPRESSION, HOURLY, count_jobs, set_last_tick
 
 NEXT = "SELECT next_ticks FROM job_crons WHERE name = 'test.hourly'"
 
