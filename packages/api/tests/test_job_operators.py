@@ -43,6 +43,8 @@ ROUTES = [
     ("GET", "/jobs/queues"),
     ("GET", "/jobs/workers"),
     ("GET", "/jobs/stats"),
+    ("GET", "/jobs/crons"),
+    ("POST", "/jobs/crons/sessions.prune/run"),
     ("POST", "/jobs/bulk"),
     ("POST", "/jobs/queues/default/pause"),
     ("POST", "/jobs/queues/default/resume"),
@@ -266,6 +268,7 @@ async def test_the_queues_show_what_is_open_in_them(client: AsyncClient, operato
         "workers": 0,
         "counts": {"available": 1},
         "at_least": False,
+        "paused_by": None,
     }
 
 

@@ -52,6 +52,7 @@ async def test_a_job_is_followed_with_its_progress_and_errors(
         ("overview", ["overview:hour", "overview:day", "overview:other"], "Jobs that ended"),
         ("queues", ["queues:"], "At most at once"),
         ("workers", ["workers:"], "No worker runs"),
+        ("crons", ["crons:"], "No worker has run yet"),
     ],
 )
 async def test_pages_of_the_system_are_followed(

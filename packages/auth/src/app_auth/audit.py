@@ -34,6 +34,7 @@ class Event(StrEnum):
     QUEUE_PAUSED = "queue_paused"
     QUEUE_RESUMED = "queue_resumed"
     QUEUE_LIMITED = "queue_limited"
+    CRON_RUN_REQUESTED = "cron_run_requested"
 
 
 type Detail = str | int | bool

@@ -1,7 +1,7 @@
 """How pages of operators write times, lengths of time, and JSON: the filters of their templates."""
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from app_db.types import utcnow
@@ -34,6 +34,16 @@ def ago(time: datetime) -> str:
     return f"{_whole(seconds)} ago" if seconds >= 0 else f"in {_whole(-seconds)}"
 
 
+def tick(time: datetime) -> str:
+    """Return a time to come as people read it, in UTC, with its day of the week.
+
+    Example:
+        >>> tick(datetime(2026, 11, 30, 9, 5, tzinfo=UTC)), tick(datetime(2026, 11, 30, 9, 5, 30, tzinfo=UTC))
+        ('Mon 30 Nov, 09:05 UTC', 'Mon 30 Nov, 09:05:30 UTC')
+    """
+    return f"{time.astimezone(UTC):{'%a %d %b, %H:%M:%S' if time.second else '%a %d %b, %H:%M'}} UTC"
+
+
 def _whole(seconds: float) -> str:
     return duration(max(1, round(seconds))) if seconds >= 10 else f"{seconds:.0f} s"  # noqa: PLR2004  # as above
 
@@ -53,4 +63,4 @@ def pretty(value: Any) -> str:  # Any: JSON
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
-FILTERS: Final = {"duration": duration, "ago": ago, "share": share, "pretty": pretty}
+FILTERS: Final = {"duration": duration, "ago": ago, "tick": tick, "share": share, "pretty": pretty}

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from app_db.models import JobState
@@ -69,6 +70,19 @@ class CronOverview:
     seen_at: datetime | None
     is_served: bool
     """Whether a worker has had it lately: else it was removed from the code, or no worker runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobBrief:
+    """A job without its payload, result and errors, for lists that name it."""
+
+    id: UUID
+    kind: str
+    state: JobState
+    worker_id: UUID | None
+    created_at: datetime
+    started_at: datetime | None
+    progress: Any | None  # Any: JSON
 
 
 @dataclass(frozen=True, slots=True)

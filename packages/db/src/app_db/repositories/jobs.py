@@ -1,7 +1,7 @@
 """Jobs, queues, workers and crons, for owners and operators."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from app_db.models import Job, JobCancellation, JobCron, JobError, JobWorker
 from app_db.paging import Cursor, Slice
 from app_db.repositories import job_counts, job_lists
 from app_db.repositories.job_counts import SILENCE
-from app_db.repositories.job_views import CronOverview, JobStats, QueueOverview, WorkerOverview
+from app_db.repositories.job_views import CronOverview, JobBrief, JobStats, QueueOverview, WorkerOverview
 from app_db.session import Session
 
 MAX_ERRORS = 100
@@ -40,6 +40,14 @@ class JobRepository:
         """Return the current rows of those of these jobs that there are, of any owner, by one query."""
         statement = select(Job).where(Job.id == func.any(bindparam("job_ids", [*job_ids], type_=ARRAY(Uuid))))
         return (await self.session.scalars(statement.execution_options(populate_existing=True))).all()
+
+    async def briefs(self, job_ids: Collection[UUID]) -> dict[UUID, JobBrief]:
+        """Return those of these jobs that there are, of any owner, by one query; without ids, by none."""
+        if not job_ids:
+            return {}
+        columns = [getattr(Job, field.name) for field in fields(JobBrief)]
+        statement = select(*columns).where(Job.id == func.any(bindparam("job_ids", [*job_ids], type_=ARRAY(Uuid))))
+        return {row["id"]: JobBrief(**row) for row in (await self.session.execute(statement)).mappings()}
 
     async def owned_by(self, owner_id: UUID, *, after: Cursor | None, limit: int) -> Slice[Job]:
         """Return the jobs of this user, newest first, without their results."""

@@ -4,6 +4,8 @@
 // A new text is not put in the place of the old one: the differences are applied to what is there. So focus, selection,
 // scroll, open <details> and what somebody is typing stay as they are.
 
+// Times marked with data-local are written in the viewer's own zone, unless that is UTC, which stands beside them.
+
 const address = document.body.dataset.stream;
 let source = null;
 let timer = 0;
@@ -34,7 +36,20 @@ function show({ mark, html }) {
   for (const part of parts()) {
     if (part.dataset.live === mark) morphChildren(part, fresh.cloneNode(true));
   }
+  showLocalTimes();
 }
+
+const clock = { weekday: "short", hour: "2-digit", minute: "2-digit", timeZoneName: "short" };
+
+function showLocalTimes() {
+  for (const time of document.querySelectorAll("time[data-local]")) {
+    const at = new Date(time.dateTime);
+    const seconds = at.getSeconds() ? { second: "2-digit" } : {};
+    time.textContent = at.getTimezoneOffset() ? at.toLocaleString(undefined, { ...clock, ...seconds }) : "";
+  }
+}
+
+showLocalTimes();
 
 const keyOf = (node) => (node.nodeType === Node.ELEMENT_NODE ? node.id || node.dataset.key || "" : "");
 const isLike = (one, other) => one.nodeType === other.nodeType && one.nodeName === other.nodeName && keyOf(one) === keyOf(other);

@@ -1,7 +1,9 @@
 """Queues: what waits in each, and who may run how much of it."""
 
 from collections.abc import Collection
-from typing import Annotated, Final
+from enum import StrEnum
+from typing import Annotated, Any, Final
+from uuid import UUID
 
 from fastapi import APIRouter, Form
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -9,14 +11,16 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from app_api.console.dependencies import PageDep, ViewerDep
 from app_api.console.found import Link
-from app_api.console.fragments import Contexts, Fragment, Watched
+from app_api.console.fragments import Contexts, Fragment, Watched, is_id
 from app_api.console.paths import ROOT
 from app_api.console.responses import see_other
 from app_api.dependencies import ClientDep, SessionDep
 from app_api.features.jobs import service
+from app_auth.audit import SHELL
 from app_db import Session
 from app_db.jobs.bounds import INTEGER
 from app_db.repositories.jobs import JobRepository
+from app_db.repositories.users import UserRepository
 
 router = APIRouter()
 
@@ -26,6 +30,19 @@ DONE = {
     "queue-paused": "The queue is paused: no more of its jobs start, within three seconds. Those that run continue.",
     "queue-resumed": "The queue is open again.",
     "queue-limited": "The limit holds from now on.",
+}
+
+
+class Steering(StrEnum):
+    """What may be done to a queue without another field."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+
+
+STEERING: Final = {
+    Steering.PAUSE: (service.pause, "queue-paused"),
+    Steering.RESUME: (service.resume, "queue-resumed"),
 }
 
 
@@ -44,25 +61,7 @@ class LimitForm(QueueForm):
 @router.get("/queues")
 async def queues_page(page: PageDep, session: SessionDep) -> HTMLResponse:
     """Show each queue that has open jobs, a worker or settings."""
-    return page.render("queues.html", queues=await JobRepository(session).queues())
-
-
-@router.post("/queues/pause")
-async def pause_queue(
-    form: Annotated[QueueForm, Form()], viewer: ViewerDep, session: SessionDep, client: ClientDep
-) -> RedirectResponse:
-    """Start no more of its jobs."""
-    await service.pause(session, form.queue, principal=viewer, client=client)
-    return see_other(f"{QUEUES}?done=queue-paused")
-
-
-@router.post("/queues/resume")
-async def resume_queue(
-    form: Annotated[QueueForm, Form()], viewer: ViewerDep, session: SessionDep, client: ClientDep
-) -> RedirectResponse:
-    """Start its jobs again."""
-    await service.resume(session, form.queue, principal=viewer, client=client)
-    return see_other(f"{QUEUES}?done=queue-resumed")
+    return page.render("queues.html", **await _shown(session))
 
 
 @router.post("/queues/limit")
@@ -74,10 +73,27 @@ async def limit_queue(
     return see_other(f"{QUEUES}?done=queue-limited")
 
 
+@router.post("/queues/{action}")
+async def pause_or_resume_queue(
+    action: Steering, form: Annotated[QueueForm, Form()], viewer: ViewerDep, session: SessionDep, client: ClientDep
+) -> RedirectResponse:
+    """Start no more of its jobs, or start them again."""
+    act, done = STEERING[action]
+    await act(session, form.queue, principal=viewer, client=client)
+    return see_other(f"{QUEUES}?done={done}")
+
+
+async def _shown(session: Session) -> dict[str, Any]:  # Any: the template's
+    queues = await JobRepository(session).queues()
+    paused_by = {queue.paused_by for queue in queues if queue.paused_by}
+    emails = await UserRepository(session).emails_of([UUID(each) for each in paused_by if is_id(each)])
+    people = {str(user_id): email for user_id, email in emails.items()} | {SHELL: "a command on a server"}
+    return {"queues": queues, "people": people}
+
+
 async def read_queues(session: Session, watched: Collection[Watched]) -> Contexts:
     """Return the queues, for all that look at them."""
-    queues = await JobRepository(session).queues()
-    return {one: {"queues": queues} for one in watched}
+    return dict.fromkeys(watched, await _shown(session))
 
 
 LIVE = {"queues": Fragment("queues_live.html", read_queues)}

@@ -136,6 +136,8 @@ class QueueRead(BaseModel):
     """Seconds since the job that waits longest became due; null when nothing is due."""
     at_least: bool
     """Whether there may be more than `counts` says: of each kind no more than a thousand are counted."""
+    paused_by: str | None
+    """The id of the operator, or `shell` for a command on a server; null if the release that paused it did not say."""
 
 
 class QueueList(BaseModel):
@@ -162,12 +164,47 @@ class WorkerRead(BaseModel):
     beat_age: float
     """Seconds since its last sign of life."""
     is_alive: bool
+    version: str | None
+    """Of `app-worker`; null, like the next one, for a release that does not say."""
+    loop_lag: float | None
+    """The longest time, in seconds, for which its event loop was late within the last minute."""
+    held_job_ids: list[UUID]
+    """The jobs that it had in hand at its last sign of life."""
 
 
 class WorkerList(BaseModel):
     """Every worker that has not signed off, those that were killed too, the oldest first."""
 
     items: list[WorkerRead]
+
+
+class CronRead(BaseModel):
+    """A cron, as the workers that have it say. What is null, a release of before did not say."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    name: str
+    expression: str | None
+    timezone: str | None
+    queue: str | None
+    kind: str | None
+    last_tick_at: datetime
+    """The newest tick that was handled; before the first one, when a worker first had the cron."""
+    next_ticks: list[datetime]
+    """The next three, as far as there are any."""
+    last_job_id: UUID | None
+    """Its newest job, which may have been deleted since."""
+    run_requested_at: datetime | None
+    """When an operator asked for a job that no worker has enqueued yet."""
+    seen_at: datetime | None
+    is_served: bool
+    """Whether a worker has had it within five minutes: else it was removed from the code, or no worker runs."""
+
+
+class CronList(BaseModel):
+    """Every cron that a worker has ever had, by name."""
+
+    items: list[CronRead]
 
 
 class JobCountRead(BaseModel):

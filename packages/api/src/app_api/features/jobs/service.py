@@ -12,6 +12,7 @@ from app_db import Session
 from app_db.errors import NotFound
 from app_db.jobs import control
 from app_db.jobs.control import Action
+from app_db.jobs.crons import request_run
 from app_db.jobs.filters import JobFilter
 from app_db.models import OPEN_STATES, Job
 from app_db.paging import Cursor, Slice
@@ -105,7 +106,7 @@ async def pause(session: Session, queue: str, *, principal: Principal, client: C
         QueueNotFound: nothing has this name.
     """
     await _require_queue(session, queue)
-    await control.pause(session, queue)
+    await control.pause(session, queue, by=str(principal.user_id))
     _audit_queue(session, Event.QUEUE_PAUSED, principal, client=client, queue=queue)
 
 
@@ -129,6 +130,24 @@ async def limit(session: Session, queue: str, max_running: int | None, *, princi
     await _require_queue(session, queue)
     await control.limit(session, queue, max_running)
     _audit_queue(session, Event.QUEUE_LIMITED, principal, client=client, queue=queue, max_running=max_running)
+
+
+async def run_cron(session: Session, name: str, *, principal: Principal, client: Client) -> None:
+    """Ask the workers for a job of a cron besides its ticks; the audit says who did it.
+
+    Raises:
+        CronNotFound: there is no such cron.
+        CronNotServed: no worker has it.
+    """
+    await request_run(session, name)
+    audit(
+        session,
+        Event.CRON_RUN_REQUESTED,
+        client=client,
+        actor_id=principal.user_id,
+        session_id=principal.session_id,
+        cron=name,
+    )  # guard: test_who_runs_a_cron_is_audited
 
 
 def _audit_queue(
