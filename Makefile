@@ -27,7 +27,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONWARNINGS PYTHO
 .DEFAULT_GOAL := help
 .PHONY: help install dev psql shell seed jobs api migrate revision test test-integration test-tools test-e2e test-attack test-slow test-isolated coverage check \
 	check-format check-lint check-types check-contracts check-dependencies check-sql check-lock docs guards feature feature-remove \
-	bench bench-http bench-jobs bench-peers bench-failover format lock reference clean \
+	bench bench-http bench-console bench-jobs bench-peers bench-failover format lock reference clean \
 	public-api openapi client screenshots release check-public-api check-openapi check-fragments findings
 
 help: ## List the targets
@@ -170,6 +170,9 @@ bench: bench-http bench-jobs bench-failover ## Measure (bench/README.md says wha
 
 bench-http: install ## Measure the API
 	$(VENV) bench/http.py
+
+bench-console: install ## Measure pages of the console beside a million jobs, and 200 that are live, 5 min
+	$(VENV) -m bench.console
 
 bench-failover: install ## Measure the loss of each host, 1 min; ONLY="--asynchronous --frozen" (python -m bench.failover -h)
 	$(VENV) -m bench.failover $(call listed,ONLY,)

@@ -57,9 +57,11 @@ _ON_THEIR_WAY = """
 """
 
 
-async def seed(connection: "asyncpg.Connection[asyncpg.Record]", *, scale: float = 1) -> None:
+async def seed(
+    connection: "asyncpg.Connection[asyncpg.Record]", *, scale: float = 1, sessions: int = SESSIONS, jobs: int = JOBS
+) -> None:
     """Fill the migrated, empty database; `scale` times the numbers above."""
-    for statement, count in ((_ACCOUNTS, ACCOUNTS), (_SESSIONS, SESSIONS), (_AUDIT, AUDIT), (_JOBS, JOBS)):
+    for statement, count in ((_ACCOUNTS, ACCOUNTS), (_SESSIONS, sessions), (_AUDIT, AUDIT), (_JOBS, jobs)):
         await connection.execute(statement, int(count * scale), timeout=3600)
     await connection.execute(_ON_THEIR_WAY, timeout=3600)
     await connection.execute("VACUUM ANALYZE", timeout=3600)
