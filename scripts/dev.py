@@ -22,7 +22,7 @@ from typing import NoReturn
 
 import dev_environment
 from dev_environment import DATA, DATABASE_URL, PORT, REDIS_URL, ROOT, RUNNING
-from dev_processes import Parts, say
+from dev_processes import Part, Parts, say
 from pydantic import BaseModel
 from sqlalchemy import make_url
 
@@ -79,12 +79,25 @@ def up(*, reset: bool) -> None:
         while True:
             parts.print_output(0.1)
             if ended := parts.ended():
-                raise PartEnded(f"{ended.name} ended with exit code {ended.process.wait()}")
+                go_on_without(ended, parts)
             for server in servers:
                 if not server.is_alive():
                     raise PartEnded(f"{server.name} ended; the end of its log:\n{server.log_end()}")
             if not answered and (answered := answers(int(environment[PORT]))):
                 welcome(environment, time.monotonic() - began)
+
+
+def go_on_without(ended: Part, parts: Parts) -> None:
+    """Start a worker again that was killed: people try what becomes of its jobs. Whatever else ends, ends all.
+
+    Raises:
+        PartEnded: it was something else.
+    """
+    code = ended.process.wait()
+    if ended.name != "worker" or code != -signal.SIGKILL:
+        raise PartEnded(f"{ended.name} ended with exit code {code}")
+    parts.start_again(ended)
+    say("The worker was killed, and is started again. Its jobs go on when their leases have ended, 15 s at most.")
 
 
 @contextmanager

@@ -26,6 +26,8 @@ class Part:
     process: subprocess.Popen[bytes]
     identity: ProcessIdentity | None
     colour: int
+    command: Sequence[str | Path]
+    env: Mapping[str, str]
     rest: bytes = b""
 
     def is_running(self) -> bool:
@@ -46,11 +48,16 @@ class Parts:
     def start(self, name: str, command: Sequence[str | Path], env: Mapping[str, str]) -> None:
         """Start a program; its output is printed by `print_output`."""
         process = spawn(command, env=env, cwd=self._cwd, output=subprocess.PIPE)
-        part = Part(name, process, ProcessIdentity.of(process.pid), next(COLOURS))
+        part = Part(name, process, ProcessIdentity.of(process.pid), next(COLOURS), command, env)
         self._parts.append(part)
         self._remember()
         assert process.stdout
         self._outputs.register(process.stdout, selectors.EVENT_READ, part)
+
+    def start_again(self, part: Part) -> None:
+        """Start a program that has ended once more."""
+        self.exit_code(part.name)
+        self.start(part.name, part.command, part.env)
 
     def print_output(self, seconds: float) -> None:
         """Print the output of the next `seconds`."""
@@ -74,7 +81,7 @@ class Parts:
         return next((part for part in self._parts if not part.is_running()), None)
 
     def exit_code(self, name: str) -> int | None:
-        """Return the exit code of a program that was meant to end, and forget it; None while it runs."""
+        """Return the exit code of a program, and forget it; None while it runs."""
         part = next(part for part in self._parts if part.name == name)
         if part.is_running():
             return None

@@ -216,10 +216,22 @@ def test_the_death_of_one_part_stops_all(checkout: Path, launch: Launch) -> None
     dev = launch()
     dev.expect_start()
     _launcher, *parts = json.loads((checkout / ".data/lock").read_text())
-    os.kill(parts[-1][0], signal.SIGKILL)
+    os.kill(parts[-2][0], signal.SIGKILL)
 
     assert dev.wait() == 1
-    assert "worker ended with exit code -9" in dev.lines[-1]
+    assert "api ended with exit code -9" in dev.lines[-1]
+    assert processes_of(checkout) == []
+
+
+@DEV
+def test_a_worker_that_is_killed_is_started_again(checkout: Path, launch: Launch) -> None:
+    dev = launch()
+    dev.expect_start()
+    *_, (worker, _since) = json.loads((checkout / ".data/lock").read_text())
+    os.kill(worker, signal.SIGKILL)
+
+    dev.expect(r"(?s)worker_started.*The worker was killed.*worker_started")
+    assert dev.stop() == 0
     assert processes_of(checkout) == []
 
 

@@ -59,6 +59,7 @@ PICTURES = (
     Picture("console-overview-dark.webp", "/overview", 800, dark=True),
     Picture("console-jobs.webp", "/jobs", 800),
     Picture("console-job.webp", "/jobs/{job}", 1000),
+    Picture("console-account.webp", "/accounts/{account}", 1000),
 )
 
 

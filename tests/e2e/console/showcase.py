@@ -175,9 +175,16 @@ class Story:
     def accounts(self) -> Iterator[dict[str, Any]]:
         """Yield the customers."""
         for number, (user_id, email) in enumerate(zip(self.customers, CUSTOMERS, strict=True)):
-            since = self.now - timedelta(days=90 - number)
-            yield {"id": user_id, "email": email, "email_canonical": email, "password_hash": "none", "role": Role.USER,
-                   "created_at": since, "email_verified_at": since + timedelta(minutes=4)}  # fmt: skip
+            since, seen = self.now - timedelta(days=90 - number), self.now - timedelta(minutes=3 + 50 * number)
+            about = {
+                "id": user_id,
+                "email": email,
+                "email_canonical": email,
+                "password_hash": "none",
+                "role": Role.USER,
+            }
+            verified_at = since + timedelta(minutes=4)
+            yield about | {"created_at": since, "signed_in_at": seen, "email_verified_at": verified_at}
 
     def sessions(self) -> Iterator[dict[str, Any]]:
         """Yield the sign-ins of the first customer that are still open."""
