@@ -69,7 +69,7 @@ async def test_a_job_that_retention_has_deleted_is_no_link(
 ) -> None:
     await change(database, last_job_id=UUID(int=1))
 
-    assert "deleted by now" in (await operator_browser.get("/console/crons")).text
+    assert "its job is deleted by now" in (await operator_browser.get("/console/crons")).text
 
 
 async def test_a_cron_that_was_removed_from_the_code_is_recognised_and_cannot_be_run(
