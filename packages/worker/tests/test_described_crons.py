@@ -1,7 +1,7 @@
 """What workers write of their crons for others, and jobs of crons besides their ticks."""
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from sqlalchemy import text
@@ -16,7 +16,7 @@ from app_worker.features.retention.crons import prune_sessions
 from app_worker.schedule import Cron, enqueue_job_of, fire_due
 
 from .conftest import Jobs, Note, are_waiting, eventually
-from .test_schedule import EXPRESSION, HOURLY, count_jobs, set_last_tick
+from .test_schedule import ALONE, EXPRESSION, HOURLY, change_job, count_jobs, set_last_tick
 
 NEXT = "SELECT next_ticks FROM job_crons WHERE name = 'test.hourly'"
 
@@ -92,6 +92,41 @@ async def test_a_run_that_an_operator_asked_for_is_one_job(
     assert await count_jobs(jobs) == 1
     assert await jobs.scalar("SELECT run_requested_at IS NULL FROM job_crons") is True
     assert await jobs.scalar("SELECT last_job_id FROM job_crons") == await jobs.scalar("SELECT id FROM jobs")
+
+
+async def test_a_run_that_is_asked_for_ends_a_snooze(jobs: Jobs, database: Database) -> None:
+    """ "Run now" that waits for hours, because the job of the last tick does, is no run now."""
+    await set_last_tick(database, hours_ago=2)
+    for _ in range(2):
+        await fire_due(database, (ALONE,))
+    await change_job(database, "state = 'scheduled', claim_at = now() + interval '5 hours'")
+    await request(database)
+
+    await fire_due(database, (ALONE,))
+
+    assert await count_jobs(jobs) == 1
+    assert await jobs.scalar("SELECT claim_at <= now() FROM jobs") is True
+
+
+async def test_a_run_that_is_asked_for_takes_no_tick_away(jobs: Jobs, database: Database) -> None:
+    await set_last_tick(database, hours_ago=2)
+    for _ in range(2):
+        await fire_due(database, (HOURLY,))
+    await request(database)
+    await fire_due(database, (HOURLY,))
+    await set_last_tick(database, hours_ago=2)
+
+    await fire_due(database, (HOURLY,))
+
+    assert await count_jobs(jobs) == 3
+
+
+async def test_the_next_ticks_are_those_of_the_time_zone(jobs: Jobs, database: Database) -> None:
+    for _ in range(2):
+        await fire_due(database, (Cron("test.hourly", "0 3 * * *", Note, timezone="Asia/Tokyo"),))
+
+    ticks: list[datetime] = await jobs.scalar(NEXT)
+    assert [tick.astimezone(UTC).hour for tick in ticks] == [18, 18, 18]
 
 
 async def test_a_run_whose_payload_fails_stays_requested_and_holds_up_no_other(jobs: Jobs, database: Database) -> None:

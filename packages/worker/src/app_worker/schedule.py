@@ -254,7 +254,9 @@ async def enqueue_job_of(session: Session, cron: Cron, tick: datetime | None) ->
     """
     payload, unique = cron.payload(), None if cron.overlap else Unique(key=f"cron:{cron.name}")
     job_id = await enqueue(session, payload, run_at=tick, queue=cron.queue, priority=cron.priority, unique=unique)
-    open_job = await note_job(session, cron.name, job_id, kind=payload.kind, queue=cron.queue)
+    open_job = await note_job(
+        session, cron.name, job_id, kind=payload.kind, queue=cron.queue, is_asked_for=tick is None
+    )
     if open_job is not None:
         about = {"job_id": str(job_id), "state": open_job.state, "attempt": open_job.attempt}
         log.warning("cron_job_still_open", cron=cron.name, **about)

@@ -64,6 +64,18 @@ async def test_a_cron_is_shown_with_its_schedule_its_last_job_and_its_next_ticks
         assert shown in page, shown
 
 
+async def test_a_run_by_hand_is_no_tick(
+    operator_browser: Browser, cron: str, make_job: MakeJob, database: Database
+) -> None:
+    await ran(database, make_job)
+    before = (await operator_browser.get("/console/crons")).text
+
+    await change(database, last_tick_at=TICK)
+
+    assert before.count("none since") == 2
+    assert (await operator_browser.get("/console/crons")).text.count("none since") == 1
+
+
 async def test_a_job_that_retention_has_deleted_is_no_link(
     operator_browser: Browser, cron: str, database: Database
 ) -> None:

@@ -71,13 +71,14 @@ _TAKE_REQUEST = text("""
     RETURNING set_config('idle_in_transaction_session_timeout', '5s', true)
 """)
 
-# A job that waits for its next attempt becomes due now. A job that snoozes keeps the time that its handler chose.
+# A job that waits for its next attempt becomes due now. A job that snoozes keeps the time that its handler chose,
+# unless somebody asks for it.
 _NOTE_JOB = text("""
     WITH noted AS (
         UPDATE job_crons SET last_job_id = :id, kind = :kind WHERE name = :name
     ), hastened AS (
         UPDATE jobs SET claim_at = least(claim_at, now()), queue = :queue
-        WHERE id = :id AND (state = 'retryable' AND claim_at > now()
+        WHERE id = :id AND ((state = 'retryable' OR :is_asked_for AND state = 'scheduled') AND claim_at > now()
             OR state IN ('available', 'retryable') AND queue <> :queue)
         RETURNING id
     )
@@ -147,14 +148,16 @@ async def hold_cron(session: Session, name: str) -> None:
     await session.execute(_HOLD, {"name": name})
 
 
-async def note_job(session: Session, name: str, job_id: UUID, *, kind: str, queue: str) -> OpenJob | None:
+async def note_job(
+    session: Session, name: str, job_id: UUID, *, kind: str, queue: str, is_asked_for: bool = False
+) -> OpenJob | None:
     """Record the newest job of a cron; if it is the open job of an earlier tick, make it due now and return it.
 
     The tick ends the back-off of an open job, because a long back-off would stop all later ticks, and moves it to the
-    queue that the cron has today. A job that snoozes keeps its time. Returns None if the job was enqueued in this
-    transaction.
+    queue that the cron has today. A job that snoozes keeps its time, unless somebody asks for a job. Returns None if
+    the job was enqueued in this transaction.
     """
-    about = {"name": name, "id": job_id, "kind": kind, "queue": queue}
+    about = {"name": name, "id": job_id, "kind": kind, "queue": queue, "is_asked_for": is_asked_for}
     row = (await session.execute(_NOTE_JOB, about)).one_or_none()
     if row is None or not row.is_older:
         return None

@@ -71,6 +71,14 @@ class CronOverview:
     is_served: bool
     """Whether a worker has had it lately: else it was removed from the code, or no worker runs."""
 
+    @property
+    def has_ticked(self) -> bool:
+        """Whether `last_tick_at` is a tick that enqueued a job.
+
+        Ticks are whole seconds. Times at which a worker first had the cron, or passed over missed ticks, are not.
+        """
+        return self.last_tick_at.microsecond == 0
+
 
 @dataclass(frozen=True, slots=True)
 class JobBrief:
