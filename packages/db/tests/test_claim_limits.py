@@ -16,6 +16,10 @@ from app_db.types import new_id
 from .ledger_steps import LEASE, MakeJob, claim, claimed, executing, let_lease_run_out, stored, take
 
 PAUSED = {"paused_at": func.now()}
+PARAMETERS = {
+    "queue": "default", "max_jobs": 10, "lease": LEASE, "max_crashes": 5,
+    "slots": 5, "all_slots": 5, "leased": ["test"], "worker_id": new_id(),
+}  # fmt: skip
 
 
 async def set_queue(session: Session, **columns: object) -> None:
@@ -252,7 +256,7 @@ async def test_orphans_are_found_by_the_index_of_what_runs(session: Session, mak
     await session.execute(text("ANALYZE jobs"))
 
     statement = "EXPLAIN " + str(claims._CLAIM_ORPHANS)
-    parameters = {"queue": "default", "max_jobs": 10, "lease": LEASE, "max_crashes": 5, "is_counted": True}
+    parameters = {**PARAMETERS, "is_counted": True}
     plan = await session.scalars(text(statement), parameters)
 
     assert "ix_jobs_on_their_way" in "\n".join(plan)
@@ -268,9 +272,7 @@ async def test_a_claim_of_few_of_many_due_jobs_reads_few(session: Session) -> No
     await session.execute(text("ANALYZE jobs"))
 
     statement = text("EXPLAIN " + str(claims._CLAIM_DUE))
-    parameters = {
-        "queue": "default", "max_jobs": 10, "lease": LEASE, "max_crashes": 5, "is_counted": False, "since": None,
-    }  # fmt: skip
+    parameters = {**PARAMETERS, "is_counted": False, "since": None}
     plan = "\n".join(await session.scalars(statement, parameters))
 
     assert "Index Scan using ix_jobs_claim on jobs" in plan

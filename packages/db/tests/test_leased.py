@@ -1,6 +1,7 @@
 """Jobs in lease mode that start and end in one statement: each by itself, as if it had been asked for alone."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -156,7 +157,7 @@ async def test_jobs_of_one_moment_start_in_one_statement(
     with assert_queries(database, max=1):
         started = await asyncio.gather(*map(leased.start, deliveries))
 
-    assert [job and job.payload for job in started] == [
+    assert [job and json.loads(job.payload) for job in started] == [
         (await stored(session, delivery.id)).payload for delivery in deliveries
     ]
 
@@ -188,23 +189,6 @@ async def test_a_result_that_postgres_refuses_is_an_error_of_its_own_job(
     assert is_ours is True
     assert (await stored(session, good.id)).result == "good"
     assert (await stored(session, bad.id)).state is JobState.EXECUTING
-
-
-async def test_a_payload_that_cannot_be_read_concerns_no_other_job(
-    session: Session, make_job: MakeJob, leased: LeasedJobs
-) -> None:
-    """Postgres keeps numbers that Python refuses to read."""
-    bad = await make_job()
-    await session.execute(text(f"""UPDATE jobs SET payload = '{{"n": {"9" * 5000}}}'"""))
-    await session.commit()
-    await make_job()
-    deliveries = await claim(session)
-
-    started = await asyncio.gather(*map(leased.start, deliveries), return_exceptions=True)
-
-    by_id = dict(zip((delivery.id for delivery in deliveries), started, strict=True))
-    assert isinstance(by_id.pop(bad), ValueError)
-    assert all(isinstance(job, StartedJob) for job in by_id.values())
 
 
 async def test_a_row_that_is_locked_keeps_no_other_waiting(

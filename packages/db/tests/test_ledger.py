@@ -46,7 +46,7 @@ async def test_starting_tells_what_to_do(session: Session, make_job: MakeJob) ->
     assert started is not None
     assert started.run_at <= started.run_at.now(UTC)
     assert replace(started, run_at=EPOCH) == ledger.StartedJob(
-        True, "test", {"n": 7}, 2, 1, 4, 3, owner_id, "request-1", None, EPOCH
+        "test", '{"n": 7}', 2, 1, 4, 3, owner_id, "request-1", None, EPOCH
     )
 
 

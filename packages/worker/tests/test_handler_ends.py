@@ -281,3 +281,24 @@ async def test_a_job_that_is_cancelled_by_its_worker_says_so_to_nobody(jobs: Job
 
     assert await jobs.errors(delivery) == []
     assert runner.cancelled == set()
+
+
+@pytest.mark.parametrize("mode", Mode)
+async def test_a_payload_with_a_number_that_python_refuses_to_read_is_a_failure(
+    jobs: Jobs, make_runner: MakeRunner, mode: Mode
+) -> None:
+    """Only SQL can write it, and no release can read it: it uses up its attempts, as any error does."""
+
+    @handles(Note, mode=mode)
+    async def never(job: JobContext, payload: Note) -> None: ...
+
+    runner = make_runner(never)
+    delivery = await jobs.deliver(max_attempts=1)
+    async with jobs.database.sessions.begin() as session:
+        await session.execute(text(f"""UPDATE jobs SET payload = '{{"n": {"9" * 5000}}}'"""))
+
+    await runner.run(delivery)
+
+    assert await jobs.scalar("SELECT state FROM jobs") == JobState.DISCARDED
+    (error,) = await jobs.errors(delivery)
+    assert "4300 digits" in error.error

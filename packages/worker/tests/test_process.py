@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from structlog.testing import capture_logs
@@ -29,6 +30,7 @@ from app_worker.settings import JobSettings, WorkerSettings
 from app_worker.testing import one_time_settings
 
 from .conftest import Jobs, Note, eventually, until
+from .proxy import Proxy
 
 pytestmark = pytest.mark.integration
 
@@ -216,3 +218,32 @@ async def test_a_worker_opens_what_handlers_ask_for_once(jobs: Jobs, settings: W
 
     assert sorted(vet) == ["Max", "Rex"]
     assert events == ["opened", "closed"]
+
+
+async def test_what_was_started_and_did_not_run_is_given_back_when_the_worker_stops(
+    jobs: Jobs, settings: WorkerSettings, database_settings: DatabaseSettings
+) -> None:
+    """The worker never learns that its claim has started the job: the connection is lost before the reply comes."""
+    ran: list[UUID] = []
+
+    @handles(Note, mode=Mode.LEASE)
+    async def note(job: JobContext, payload: Note) -> None:
+        ran.append(job.id)
+
+    async with Proxy(database_settings.url.get_secret_value()) as proxy:
+        through = {
+            "database": DatabaseSettings.model_validate({"url": proxy.url}),
+            "worker": JobSettings(grace=timedelta(0)),
+        }
+        async with worker(settings.model_copy(update=through), [*HANDLERS, note]) as task:
+            first = await jobs.enqueue()
+            await eventually(lambda: jobs.scalar("SELECT count(*) = 1 FROM jobs WHERE state = 'completed'"))
+            proxy.cut_at = proxy.hold_at = Note.kind.encode()  # a claim names the kinds that it may start
+            await proxy.held.wait()
+            last, proxy.hold_at = await jobs.enqueue(), None
+            proxy.may_pass.set()
+            await eventually(lambda: jobs.scalar(f"SELECT state = 'executing' FROM jobs WHERE id = '{last}'"))
+
+    job = await jobs.get(last)
+    assert (task.exception(), ran) == (None, [first])
+    assert (job.state, job.attempt, job.crashes) == (JobState.AVAILABLE, 0, 0)

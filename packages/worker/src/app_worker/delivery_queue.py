@@ -142,6 +142,15 @@ class DeliveryQueue:
         taken = await self._take(keys=keys, args=[slots, executor_id, milliseconds])
         return list(_deliveries(taken[::2]))  # a name, a score, a name, …
 
+    async def take_unasked(self, slots: int) -> tuple[list[Delivery], Occupancy]:
+        """Take as `take` does, for an executor that is not counted; say also for how many slots others wait."""
+        async with self.valkey.pipeline(transaction=False) as pipe:
+            pipe.zpopmin(self.key, slots)
+            pipe.hvals(self._free)
+            pipe.zcard(self.key)
+            taken, free, waiting = await pipe.execute()
+        return list(_deliveries([name for name, _ in taken])), Occupancy(sum(map(int, free)), waiting)
+
     async def leave(self, executor_id: str) -> None:
         """Stop counting the free slots of an executor that stops."""
         async with self.valkey.pipeline(transaction=False) as pipe:

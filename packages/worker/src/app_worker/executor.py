@@ -6,7 +6,6 @@ off or answered by `FakeArqClient`, because the ledger does all of that (ADR-000
 
 import asyncio
 import contextlib
-import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
@@ -40,52 +39,49 @@ class Executor:
         timeout: timedelta,
         run: Callable[[Delivery], Awaitable[None]],
         poll: timedelta = POLL,
+        leads: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Cancel a run that takes longer than `timeout`; poll for deliveries every `poll`, and after each `notify`."""
+        """Cancel a run that takes longer than `timeout`; poll for deliveries every `poll`, and after each `notify`.
+
+        While the relay of this process `leads`, no other relay has to know of the free slots.
+        """
         self._id = str(new_id())
         self._delivery_queue = delivery_queue
         self._slots = slots
         self._poll = poll
+        self._leads = leads
+        self.on_idle: Callable[[Occupancy], None] = lambda _: None
+        """Called when slots are free and no delivery waits, while the relay of this process leads."""
         self._running: set[asyncio.Task[None]] = set()
-        self._asked_for = 0
-        """The slots for which the queue is being asked for deliveries."""
+        self._asked_for = self._reserved = 0
+        """The slots for which the queue, or the ledger, is being asked."""
+        self._has_asked_for_less = False
+        """Whether slots were reserved at the last poll."""
         self._is_counted = False
         """Whether Valkey counts free slots of this executor."""
         self._stopping = False
         self._notified = asyncio.Event()
-
-        async def deliver(ctx: dict[Any, Any], job_id: str, fence: int) -> None:  # named as arq's protocol names it
-            await run(Delivery(UUID(job_id), fence))
-
-        self._worker = Worker(
-            functions=[func(deliver, name=FUNCTION)],
-            queue_name=delivery_queue.key,
-            redis_pool=cast("ArqRedis", FakeArqClient()),  # it has all methods that `run_job` calls
-            job_deserializer=_as_it_is,  # arq's default would load pickles
-            handle_signals=False,
-            job_timeout=timeout,
-            keep_result=0,
-            max_tries=NEVER,
-            log_results=False,
-        )
+        self._worker = _arq(delivery_queue.key, run, timeout)
 
     def notify(self) -> None:
         """Poll at once: there are new deliveries."""
         self._notified.set()
 
-    def start(self, deliveries: Sequence[Delivery], occupancy: Occupancy) -> Sequence[Delivery]:
-        """Start the first of these deliveries in free slots, without the queue; return the others.
+    def reserve(self, occupancy: Occupancy) -> int:
+        """Keep the free slots for deliveries that are not from the queue, until `start`; return how many.
 
-        An executor starts its share: as many as it has of all free slots. While deliveries wait in the queue it starts
-        none, because they come first.
+        None while deliveries wait in the queue, because they come first.
         """
-        free = self._slots - len(self._running) - self._asked_for
-        if self._stopping or occupancy.waiting or free <= 0:
-            return deliveries
-        share = min(free, math.ceil(len(deliveries) * free / max(free, occupancy.free_slots)))
-        self._run(deliveries[:share])
-        self._notified.set()  # guard: test_slots_that_are_filled_without_the_queue_are_not_offered_in_it
-        return deliveries[share:]
+        if not self._stopping and not occupancy.waiting:
+            self._reserved = max(0, self._slots - len(self._running) - self._asked_for)
+        return self._reserved
+
+    def start(self, deliveries: Sequence[Delivery]) -> None:
+        """Start deliveries in reserved slots, and release the others."""
+        self._reserved = 0
+        self._run(deliveries)
+        if (deliveries and self._is_counted) or self._has_asked_for_less:
+            self._notified.set()  # guard: test_slots_that_are_filled_without_the_queue_are_not_offered_in_it
 
     def stop(self) -> None:
         """Start no more deliveries; `work` returns when the running ones have ended."""
@@ -123,20 +119,29 @@ class Executor:
         A delivery leaves the queue when it starts. arq's own loop would keep it there until it ends, so deliveries of a
         worker that died or cannot reach Valkey would fill the queue. A delivery that is lost here is claimed again.
         """
-        free = self._slots - len(self._running)
-        if free > 0:
-            self._asked_for = free  # guard: test_slots_for_which_the_queue_is_asked_are_not_filled_without_it
-            try:
-                taken = await self._delivery_queue.take(self._id, free)
-            finally:
-                self._asked_for = 0
-            self._is_counted = len(taken) < free
-            self._run(taken)
-        elif self._is_counted:
+        free = self._slots - len(self._running) - self._reserved
+        self._has_asked_for_less = self._reserved > 0
+        leads = self._leads()
+        if self._is_counted and (leads or free + self._reserved <= 0):
             await self._delivery_queue.leave(
                 self._id
             )  # guard: test_slots_that_are_filled_without_the_queue_are_not_offered_in_it
             self._is_counted = False
+        if free <= 0:
+            return
+        occupancy = None
+        self._asked_for = free  # guard: test_slots_for_which_the_queue_is_asked_are_not_filled_without_it
+        try:
+            if leads:
+                taken, occupancy = await self._delivery_queue.take_unasked(free)
+            else:
+                taken = await self._delivery_queue.take(self._id, free)
+                self._is_counted = len(taken) < free
+        finally:
+            self._asked_for = 0
+        self._run(taken)
+        if occupancy and len(taken) < free:
+            self.on_idle(occupancy)
 
     def _run(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
@@ -154,6 +159,23 @@ class Executor:
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         self._notified.set()
+
+
+def _arq(name: str, run: Callable[[Delivery], Awaitable[None]], timeout: timedelta) -> Worker:
+    async def deliver(ctx: dict[Any, Any], job_id: str, fence: int) -> None:  # named as arq's protocol names it
+        await run(Delivery(UUID(job_id), fence))
+
+    return Worker(
+        functions=[func(deliver, name=FUNCTION)],
+        queue_name=name,
+        redis_pool=cast("ArqRedis", FakeArqClient()),  # it has all methods that `run_job` calls
+        job_deserializer=_as_it_is,  # arq's default would load pickles
+        handle_signals=False,
+        job_timeout=timeout,
+        keep_result=0,
+        max_tries=NEVER,
+        log_results=False,
+    )
 
 
 def _as_it_is(job: Any) -> dict[str, Any]:  # Any: the reply of FakeArqClient

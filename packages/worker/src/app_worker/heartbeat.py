@@ -28,7 +28,7 @@ class Heartbeat:
         self, database: Database, runner: Runner, worker: WorkerRow, settings: JobSettings, health: WorkerHealth
     ) -> None:
         self._database = database
-        self._runner = runner
+        self.runner = runner
         self._worker = worker
         self._settings = settings
         self._health = health
@@ -37,12 +37,12 @@ class Heartbeat:
     def drain(self) -> None:
         """Report from now on that this worker starts no more jobs."""
         self._health.draining = True
-        self._runner.stop()
+        self.runner.stop()
         self._notified.set()
 
     def notify(self) -> None:
         """Beat soon, because a running job may have been cancelled."""
-        if self._runner.lease_tasks:
+        if self.runner.lease_tasks:
             self._notified.set()
 
     async def run(self) -> None:
@@ -65,7 +65,7 @@ class Heartbeat:
             log.warning("beat_failed", cause=repr(error))
             if self._health.beat_age >= self._settings.patience.total_seconds():
                 self._cancel(
-                    list(self._runner.lease_tasks), "job_let_go"
+                    list(self.runner.lease_tasks), "job_let_go"
                 )  # guard: test_a_worker_that_nobody_hears_lets_go
         else:
             self._health.beat_at = began
@@ -78,12 +78,12 @@ class Heartbeat:
         return min(beat, left) if left > 0 else beat  # guard: test_a_worker_lets_go_before_its_leases_end
 
     async def _beat(self) -> None:
-        leased = list(self._runner.lease_tasks)
+        leased = list(self.runner.lease_tasks)
         async with self._database.sessions.begin() as session:
             found = await workers.beat(
                 session,
                 self._worker,
-                held_ids=[delivery.id for delivery in self._runner.running],
+                held_ids=self.runner.held_ids,
                 leased=leased,
                 running=self._health.running,
                 draining=self._health.draining,
@@ -94,10 +94,10 @@ class Heartbeat:
         self._cancel(found.cancelled, "job_cancelled")  # guard: test_a_running_job_is_cancelled_at_the_next_beat
 
     def _cancel(self, deliveries: Iterable[Delivery], event: str) -> None:
-        running = self._runner.lease_tasks
+        running = self.runner.lease_tasks
         for delivery in [each for each in deliveries if each in running]:  # the others have ended meanwhile
             log.warning(event, job_id=str(delivery.id), fence=delivery.fence)
-            self._runner.cancel(delivery)
+            self.runner.cancel(delivery)
 
     async def sign_off(self) -> None:
         """Delete the row of the worker."""

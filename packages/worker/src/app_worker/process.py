@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -86,17 +86,16 @@ def open_queues(
         for queue in queues:
             queue.relay.notified.set()
 
-    names, lease = settings.worker.queues, settings.worker.running_lease
+    names, lease, dsn = settings.worker.queues, settings.worker.running_lease, settings.database.direct_dsn
     timeout = settings.database.connect_timeout
-    leadership = Leadership(
-        settings.database.direct_dsn, names, connect_timeout=timeout, on_notification=on_notification
-    )
+    leadership = Leadership(dsn, names, connect_timeout=timeout, on_notification=on_notification)
 
     def open_queue(name: str) -> Queue:
         delivery_queue = DeliveryQueue(valkey, name)
-        executor = Executor(delivery_queue, slots=settings.worker.concurrency, timeout=NEVER, run=partial(run, name))
-        leads = partial(leadership.leads, name)
-        relay = Relay(database, delivery_queue, lease, leads, runner.metrics, start=executor.start)
+        slots, leads = settings.worker.concurrency, partial(leadership.leads, name)
+        executor = Executor(delivery_queue, slots=slots, timeout=NEVER, run=partial(run, name), leads=leads)
+        relay = Relay(database, delivery_queue, lease, leads, runner.metrics, executor, runner)
+        executor.on_idle = relay.notify_idle
         return Queue(relay, executor)
 
     queues = [open_queue(name) for name in names]
@@ -199,11 +198,21 @@ async def _run_until(
     for queue in queues:
         queue.executor.stop()
     await asyncio.gather(*executors, return_exceptions=True)
+    await _give_back_unstarted(heartbeat.runner, [queue.relay.delivery_queue.queue for queue in queues])
     await _cancel([beat, stop])  # after the last job, because the heartbeat renews the leases
     for task in (beat, *feeders, *executors):
         if not task.cancelled():
             # An error that no loop expects ends the process with a traceback.
             task.result()  # guard: test_what_no_loop_expects_ends_the_worker_with_an_error
+
+
+async def _give_back_unstarted(runner: Runner, queues: list[str]) -> None:
+    """Give back jobs that a claim has started and no executor has run; else the ends of their leases were crashes."""
+    runner.started.clear()
+    with suppress(Exception):  # Postgres is away: they are claimed again when their leases end
+        await runner.give_back_lost(
+            queues
+        )  # guard: test_what_was_started_and_did_not_run_is_given_back_when_the_worker_stops
 
 
 def _callbacks(queues: Iterable[Queue]) -> dict[str, Callable[[], None]]:

@@ -13,18 +13,23 @@ from redis.exceptions import RedisError
 
 from app_db import Database
 from app_db.jobs import claims
-from app_db.jobs.claims import Claim
+from app_db.jobs.claims import NO_SLOTS, Claim, Slots
 from app_db.jobs.leadership import Leadership
 from app_db.jobs.ledger import Delivery
 from app_db.jobs.notifier import CONNECTION_LOST
 from app_worker.delivery_queue import DeliveryQueue, Occupancy
+from app_worker.executor import Executor
 from app_worker.metrics import Metrics
+from app_worker.registry import Mode
+from app_worker.runner import Runner
 
 log = structlog.get_logger(__name__)
 
 POLL = timedelta(seconds=1)
 LONGEST_TRANSACTION = timedelta(seconds=4)
 """Limit of a relay's transaction, with up to 2 s for a lock. The statement timeout fits the longest handler."""
+LONGEST_STOP = 1.0
+"""Seconds for which a relay that stops waits for its claim: Postgres may be frozen."""
 PAUSE_AFTER_OUTAGE = timedelta(seconds=1)
 
 
@@ -40,39 +45,50 @@ class Relay:
     lease: timedelta
     leads: Callable[[], bool]
     metrics: Metrics
-    start: Callable[[Sequence[Delivery], Occupancy], Sequence[Delivery]] = lambda deliveries, _: deliveries
-    """Starts deliveries in free slots of this process, and returns the others."""
+    executor: Executor | None = None
+    """The executor of this process: a claim fills its free slots without the delivery queue."""
+    runner: Runner | None = None
+    """Runs jobs that a claim has started for these slots."""
     poll: timedelta = POLL
     """How long a lost notification can delay a job at most."""
     notified: asyncio.Event = field(default_factory=asyncio.Event)
     _has_backlog: bool = True
+    _occupancy: Occupancy | None = None
+    """Of a moment ago."""
     _since: datetime | None = None
     _renew_at: float = 0
     _is_on_record: bool = False
+    _lost_until: float = 0
+    """Until then a claim without a reply may turn out to have started jobs."""
 
-    def notify_idle(self) -> None:
-        """An executor has free slots: claim again at once if the last claim left due jobs behind."""
+    def notify_idle(self, occupancy: Occupancy | None = None) -> None:
+        """An executor has free slots: claim again at once if the last claim left due jobs behind.
+
+        An executor of this process has just asked for the occupancy.
+        """
         if self._has_backlog:
+            self._occupancy = occupancy
             self.notified.set()
 
     async def claim_and_push(self, *, since: datetime | None = None) -> int:
-        """Claim as many due jobs as the delivery queue has capacity for, commit, start or push them; return how many.
+        """Claim as many due jobs as there is capacity for, commit, start or push them; return how many.
 
-        The commit comes first, so that no executor sees a delivery that might be rolled back. If the process dies
-        before the push, the jobs start a lease later; if the push fails or is cancelled, they are due at once.
+        The free slots of this process are filled without the delivery queue, and their jobs in lease mode have started
+        with the claim. The commit comes first, so that no executor sees a delivery that might be rolled back. If the
+        process dies before the push, the jobs start a lease later; if the push fails or is cancelled, they are due at
+        once.
         """
-        occupancy = await self.delivery_queue.occupancy()
+        occupancy = self._occupancy or await self.delivery_queue.occupancy()
+        self._occupancy = None
         self.metrics.deliveries_waiting(self.delivery_queue.queue, occupancy.waiting)
-        if occupancy.capacity == 0:
-            self._has_backlog = True
-            return 0
-        async with self._time_limit():  # Postgres may be frozen
-            claim = await self._claim(occupancy.capacity, since)
-            self._has_backlog = claim.more_due
-            await self._push(self.start(claim.deliveries, occupancy))
+        claim = await self._fill_own_slots(occupancy, since)
+        self._has_backlog = claim.more_due
+        async with self._time_limit():
+            await self._push(claim.deliveries)
+        count = len(claim.deliveries) + len(claim.own)
         counts = {"redelivered": claim.redelivered, "crashed": claim.crashed}
-        self.metrics.claimed(self.delivery_queue.queue, len(claim.deliveries), **counts)
-        return len(claim.deliveries)
+        self.metrics.claimed(self.delivery_queue.queue, count, **counts)
+        return count
 
     async def renew_waiting(self) -> None:
         """Renew the leases of the deliveries that wait in Valkey, and read since when the oldest due job is due.
@@ -95,6 +111,10 @@ class Relay:
         while True:
             self.notified.clear()
             try:
+                if self.runner is not None and time.monotonic() < self._lost_until:
+                    await self.runner.give_back_lost(
+                        [self.delivery_queue.queue]
+                    )  # guard: test_a_claim_whose_reply_was_lost_is_no_crash
                 if self.leads():
                     await self._renew_if_due()  # guard: test_a_relay_that_runs_renews_the_leases_of_waiting_deliveries
                     await self.claim_and_push(since=since)
@@ -124,16 +144,57 @@ class Relay:
     def _time_limit(self) -> asyncio.Timeout:
         return asyncio.timeout(min(self.lease, LONGEST_TRANSACTION).total_seconds())
 
-    async def _claim(self, max_jobs: int, since: datetime | None) -> Claim:
+    async def _fill_own_slots(self, occupancy: Occupancy, since: datetime | None) -> Claim:
+        """Claim jobs, and run those that are for this process."""
+        if self.executor is None or self.runner is None:
+            return await self._claim(occupancy.capacity, since, NO_SLOTS)
+        own = self.executor.reserve(occupancy)
+        # A job in lease mode starts by its claim, so none has to wait in the queue for the next slot of this process.
+        waiting = 0 if self.runner.expected_mode is Mode.LEASE else own
+        most = own + waiting + occupancy.capacity
+        slots = Slots(self.runner.starter, own, own + occupancy.free_slots)
+        claim = Claim()
+        try:
+            claim = await self._claim_to_its_end(most, since, slots)
+            self.runner.started.update(claim.started)
+        finally:
+            self.executor.start(claim.own)
+        return claim
+
+    async def _claim_to_its_end(self, max_jobs: int, since: datetime | None, slots: Slots) -> Claim:
+        """Claim; if cancelled, wait for the claim: it may start jobs, which the worker gives back when it stops."""
+        claiming = asyncio.create_task(self._claim(max_jobs, since, slots))
+        claiming.add_done_callback(lambda task: task.cancelled() or task.exception())  # else asyncio may log it as lost
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            await asyncio.wait(
+                [claiming], timeout=LONGEST_STOP
+            )  # guard: test_what_a_relay_had_started_when_it_was_stopped_is_given_back
+            raise
+        except Exception:
+            self._lost_until = time.monotonic() + self.lease.total_seconds()
+            raise
+        finally:
+            claiming.cancel()
+
+    async def _claim(self, max_jobs: int, since: datetime | None, slots: Slots) -> Claim:
+        if max_jobs == 0:
+            return Claim(more_due=True)
         queue = self.delivery_queue.queue
-        async with self.database.autocommit_sessions() as session:
-            if not self._is_on_record:
-                await claims.add_queue(session, queue)
-                self._is_on_record = True
-            claim = await claims.claim(session, queue=queue, max_jobs=max_jobs, lease=self.lease, since=since)
-        if claim.has_limit:
-            async with self.database.sessions.begin() as session:
-                claim = await claims.claim_within_limit(session, queue=queue, max_jobs=max_jobs, lease=self.lease)
+        async with self._time_limit():  # Postgres may be frozen
+            async with self.database.autocommit_sessions() as session:
+                if not self._is_on_record:
+                    await claims.add_queue(session, queue)
+                    self._is_on_record = True
+                claim = await claims.claim(
+                    session, queue=queue, max_jobs=max_jobs, lease=self.lease, since=since, slots=slots
+                )
+            if claim.has_limit:
+                async with self.database.sessions.begin() as session:
+                    claim = await claims.claim_within_limit(
+                        session, queue=queue, max_jobs=max_jobs, lease=self.lease, slots=slots
+                    )
         return claim
 
     async def _push(self, deliveries: Sequence[Delivery]) -> None:

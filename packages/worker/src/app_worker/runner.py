@@ -1,8 +1,9 @@
 """Runs one delivery of one job, and commits the transactions of handlers in tx mode."""
 
 import asyncio
+import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -13,7 +14,8 @@ from uuid import UUID
 import structlog
 
 from app_db import Database, Session
-from app_db.jobs import ledger
+from app_db.jobs import claims, ledger
+from app_db.jobs.after_commit import notify_after_commit
 from app_db.jobs.leased import LeasedJobs
 from app_db.jobs.ledger import Delivery, StartedJob, Starter
 from app_db.models import JobState
@@ -66,6 +68,8 @@ class Runner:
     """The mode of the last job."""
     trace: Trace | None = None
     """Opens the span of an attempt, if traces are on."""
+    started: dict[Delivery, StartedJob] = field(default_factory=dict)
+    """Jobs that their claim has started, and that `run` has not been called for yet."""
     starter: Starter = field(init=False)
     leased: LeasedJobs = field(init=False)
     recorder: Recorder = field(init=False)
@@ -80,6 +84,17 @@ class Runner:
         self.cancelled.add(delivery)
         self.lease_tasks[delivery].cancel()
 
+    @property
+    def held_ids(self) -> list[UUID]:
+        """The jobs that no relay may claim again."""
+        return [delivery.id for delivery in (*self.running, *self.started)]
+
+    async def give_back_lost(self, queues: Sequence[str]) -> None:
+        """Give back the jobs that claims have started for this worker, and that it does not run."""
+        async with self._start_timeout(), self.database.sessions.begin() as session:
+            await claims.make_lost_due(session, queues, worker_id=self.worker_id, held_ids=self.held_ids)
+            notify_after_commit(session)
+
     def stop(self) -> None:
         """Give back jobs that are cancelled from now on."""
         self.stopping = True  # guard: test_a_leased_job_of_a_worker_that_stops_is_given_back
@@ -92,7 +107,7 @@ class Runner:
         Raises:
             asyncio.CancelledError: after the job was given back, when the worker or the heartbeat cancels it.
         """
-        attempt = Attempt(delivery)
+        attempt = Attempt(delivery, self.started.pop(delivery, None))
         self.running.add(delivery)  # guard: test_a_failure_is_recorded_before_anybody_else_takes_the_job
         attempt.spans.callback(self.running.discard, delivery)
         attempt.spans.callback(self.cancelled.discard, delivery)
@@ -149,6 +164,8 @@ class Runner:
 
     async def _start(self, attempt: Attempt) -> Outcome | None:
         """Start the job and run its handler; return the outcome, unless it is recorded or the delivery is stale."""
+        if attempt.job is not None:
+            return await self._run(None, attempt, attempt.job)
         # Only the ledger knows the kind. Most jobs have the mode of the job before them, and a start in lease mode is
         # one round trip instead of three; a wrong guess costs one more.
         if self.expected_mode is Mode.LEASE:
@@ -180,7 +197,7 @@ class Runner:
         if handler is None:
             raise NoHandler(job.kind)
         self.expected_mode = handler.mode
-        payload = handler.payload_class.read(job.payload, job.payload_version)
+        payload = handler.payload_class.read(json.loads(job.payload), job.payload_version)
         with self._alone_if_suspicious(attempt.delivery, job):
             if session is not None and job.is_marked:
                 # The start is committed before the handler has an effect.

@@ -1,14 +1,15 @@
 """The SQL of the relay: it claims due jobs, and renews the leases of deliveries that wait."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import TextualSelect, column, text
 
-from app_db.jobs.ledger import Delivery
+from app_db.jobs.ledger import STARTED, Delivery, StartedJob, Starter
 from app_db.models import JobState
 from app_db.session import Session
 
@@ -21,12 +22,7 @@ LATENESS = timedelta(seconds=30)
 _ADD_QUEUE = text("INSERT INTO job_queues (name) VALUES (:queue) ON CONFLICT DO NOTHING")
 
 # The row stays locked until the claim commits: a pause waits for it, and two relays cannot both fill the same gap.
-# The commit does not wait for the disk: the start of a delivery does, and flushes the log of its claim too. So a crash
-# of Postgres undoes only claims whose deliveries no worker has started.
-_LIMITS = """
-    SELECT paused_at IS NOT NULL AS is_paused, max_running, set_config('synchronous_commit', 'off', true)
-    FROM job_queues WHERE name = :queue FOR NO KEY UPDATE
-"""
+_LIMITS = "SELECT paused_at IS NOT NULL AS is_paused, max_running FROM job_queues WHERE name = :queue FOR NO KEY UPDATE"
 
 # The timeout ends the transaction of a relay that freezes: operators and all other relays would wait for its lock.
 _LOCK_LIMITS = text(f"""
@@ -41,9 +37,15 @@ _ON_THEIR_WAY = text("""
 # A crash costs no attempt, because the handler did not fail; MAX_CRASHES ends a job that always crashes.
 # Callers that have counted running jobs pass `is_counted`; without it, nothing is claimed from a queue with
 # `max_running`.
+#
+# Jobs in lease mode that go to free slots of the caller's own process start at once: `slots` of the first, as far as
+# that is its share of `all_slots`.
+# Unless a job starts, the commit does not wait for the disk: the start of a delivery does, and flushes the log of its
+# claim too. So a crash of Postgres undoes only claims whose deliveries no worker has started.
 _CLAIM = """
     WITH limits AS MATERIALIZED ({limits}), due AS (
-        SELECT id, state = 'executing' AND crashes + 1 >= :max_crashes AS is_poison,
+        SELECT id, priority, claim_at, kind = ANY(CAST(:leased AS text[])) AS is_leased,
+            state = 'executing' AND crashes + 1 >= :max_crashes AS is_poison,
             EXISTS (SELECT FROM job_cancellations WHERE job_id = jobs.id) AS is_cancelled
         FROM jobs
         WHERE queue = :queue AND claim_at IS NOT NULL AND claim_at <= now()
@@ -53,40 +55,53 @@ _CLAIM = """
             ))
             AND {which}
         LIMIT :max_jobs FOR NO KEY UPDATE SKIP LOCKED
+    ), shared AS (
+        SELECT id, is_poison, is_cancelled, is_poison OR is_cancelled AS ends, is_leased,
+            row_number() OVER (same ORDER BY priority, claim_at)
+                <= least(:slots, (count(*) OVER same * :slots + :all_slots - 1) / :all_slots) AS is_own
+        FROM due
+        WINDOW same AS (PARTITION BY is_poison OR is_cancelled)
+    ), decided AS (
+        SELECT id, is_poison, is_cancelled, ends, is_own, is_own AND is_leased AND NOT ends AS starts FROM shared
     ), claimed AS (
         UPDATE jobs SET
-            state = CASE WHEN is_cancelled THEN 'cancelled' WHEN is_poison THEN 'discarded' ELSE 'dispatched' END,
-            claim_at = CASE WHEN NOT is_poison AND NOT is_cancelled THEN now() + CAST(:lease AS interval) END,
-            finished_at = CASE WHEN is_poison OR is_cancelled THEN now() END,
+            state = CASE WHEN is_cancelled THEN 'cancelled' WHEN is_poison THEN 'discarded'
+                WHEN starts THEN 'executing' ELSE 'dispatched' END,
+            claim_at = CASE WHEN NOT ends THEN now() + CAST(:lease AS interval) END,
+            finished_at = CASE WHEN ends THEN now() END,
             -- A counter at the limit of its type must not make the claim of all other jobs fail.
             fence = fence % 2147483647 + 1,
             redeliveries = least(redeliveries, 2147483646) + CAST(state = 'dispatched' AS integer),
             crashes = crashes + CAST(state = 'executing' AS integer),
-            attempt = attempt - CAST(state = 'executing' AS integer)
-        FROM due WHERE jobs.id = due.id
-        RETURNING jobs.id, jobs.fence, jobs.state, jobs.priority,
-            old.state AS was, old.attempt AS crashed_attempt, old.claim_at AS due_at
+            attempt = least(32767, attempt - CAST(state = 'executing' AS integer) + CAST(starts AS integer)),
+            started_at = CASE WHEN starts THEN now() ELSE started_at END,
+            worker_id = CASE WHEN starts THEN :worker_id ELSE worker_id END
+        FROM decided WHERE jobs.id = decided.id
+        RETURNING jobs.*, is_own, old.state AS was, old.attempt AS crashed_attempt, old.claim_at AS due_at
     ), crashed AS (
         INSERT INTO job_errors (id, job_id, attempt, error)
         SELECT uuidv7(), id, crashed_attempt, 'The worker died, or lost its lease, while it ran this attempt.'
         FROM claimed WHERE was = 'executing'
     )
-    SELECT id, fence, state, was, has_limit
-    FROM (SELECT coalesce((SELECT max_running IS NOT NULL FROM limits), false)) AS queue (has_limit)
+    SELECT has_limit, id, fence, state, was, is_own, {started}
+    FROM (
+        SELECT coalesce((SELECT max_running IS NOT NULL FROM limits), false), CASE
+            WHEN NOT EXISTS (SELECT FROM claimed WHERE state = 'executing')
+            THEN set_config('synchronous_commit', 'off', true) END
+    ) AS queue (has_limit, waits_for_disk)
         LEFT JOIN claimed ON true
     ORDER BY priority, due_at
 """
 
-_CLAIM_DUE = text(
-    _CLAIM.format(
-        limits=_LIMITS,
-        which="claim_at >= coalesce(CAST(:since AS timestamptz), '-infinity') ORDER BY priority, claim_at",
-    )
-)
+
+def _claim_of(which: str) -> TextualSelect:
+    sql = _CLAIM.format(limits=_LIMITS, which=which, started=", ".join(STARTED.values()))
+    return text(sql).columns(*map(column, ("has_limit", "id", "fence", "state", "was", "is_own", *STARTED)))
+
+
+_CLAIM_DUE = _claim_of("claim_at >= coalesce(CAST(:since AS timestamptz), '-infinity') ORDER BY priority, claim_at")
 # `priority + 0` keeps the planner off the due-jobs index; orphans are few and have a partial index.
-_CLAIM_ORPHANS = text(
-    _CLAIM.format(limits=_LIMITS, which="state IN ('dispatched', 'executing') ORDER BY priority + 0, claim_at")
-)
+_CLAIM_ORPHANS = _claim_of("state IN ('dispatched', 'executing') ORDER BY priority + 0, claim_at")
 
 _OLDEST_DUE = text("""
     SELECT least(min(claim_at), now() - CAST(:lateness AS interval)) FROM jobs
@@ -95,14 +110,29 @@ _OLDEST_DUE = text("""
 
 _IS_PAUSED = text("SELECT paused_at IS NOT NULL FROM job_queues WHERE name = :queue")
 
-_MAKE_DUE = text("""
+_GIVE_BACK = """
+    UPDATE jobs SET claim_at = now(), state = 'available', attempt = attempt - CAST(state = 'executing' AS integer)
+    FROM unsent WHERE jobs.id = unsent.id
+"""
+_MAKE_DUE = text(f"""
     WITH unsent AS (
         SELECT jobs.id FROM jobs JOIN unnest(CAST(:ids AS uuid[]), CAST(:fences AS integer[])) AS sent (id, fence)
             USING (id, fence)
         WHERE state = 'dispatched' FOR NO KEY UPDATE OF jobs SKIP LOCKED
     )
-    UPDATE jobs SET claim_at = now(), state = 'available' FROM unsent WHERE jobs.id = unsent.id
-""")
+    {_GIVE_BACK}
+""")  # noqa: S608  # made of constants
+
+# A lease that has run out is another's to judge: the job may have run, and its outcome was not recorded.
+_MAKE_LOST_DUE = text(f"""
+    WITH unsent AS (
+        SELECT id FROM jobs
+        WHERE queue = ANY(CAST(:queues AS text[])) AND claim_at > now()
+            AND state = 'executing' AND worker_id = :worker_id AND NOT id = ANY(CAST(:held_ids AS uuid[]))
+        FOR NO KEY UPDATE SKIP LOCKED
+    )
+    {_GIVE_BACK}
+""")  # noqa: S608  # made of constants
 
 # SKIP LOCKED: an executor may have taken the delivery meanwhile, and its handler may hold the row lock for minutes.
 _EXTEND_WAITING = text("""
@@ -121,6 +151,10 @@ class Claim:
 
     deliveries: Sequence[Delivery] = ()
     """In the order in which they shall run."""
+    own: Sequence[Delivery] = ()
+    """Those for the free slots of the caller's own process, instead, in their order."""
+    started: Mapping[Delivery, StartedJob] = field(default_factory=dict)
+    """Those of `own` that have started: they are in lease mode."""
     redelivered: int = 0
     """How many jobs had been delivered before, and no worker had started them."""
     crashed: int = 0
@@ -131,8 +165,27 @@ class Claim:
     """Whether the queue has a `max_running`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """The free slots of the caller's own process, for which a claim may start jobs."""
+
+    starter: Starter
+    own: int
+    everywhere: int
+    """Free slots of all processes: each gets its share of few jobs."""
+
+
+NO_SLOTS = Slots(Starter(UUID(int=0), [], timedelta(0)), 0, 0)
+
+
 async def claim(
-    session: Session, *, queue: str, max_jobs: int, lease: timedelta, since: datetime | None = None
+    session: Session,
+    *,
+    queue: str,
+    max_jobs: int,
+    lease: timedelta,
+    since: datetime | None = None,
+    slots: Slots = NO_SLOTS,
 ) -> Claim:
     """Claim up to `max_jobs` due jobs for delivery; a job that no worker starts within `lease` is due again.
 
@@ -150,18 +203,22 @@ async def claim(
         lease: how long no other relay claims them.
         since: claim only jobs that became due after this time, a recent `oldest_due`: the statement then skips dead
             index entries that vacuum could not remove yet.
+        slots: the jobs that are for these have started if they are in lease mode: run them, or `make_lost_due`.
     """
-    return await _take(session, _CLAIM_DUE, max_jobs=max_jobs, queue=queue, lease=lease, since=since, is_counted=False)
+    take = partial(_take, session, queue=queue, lease=lease, slots=slots)
+    return await take(_CLAIM_DUE, max_jobs=max_jobs, since=since, is_counted=False)
 
 
-async def claim_within_limit(session: Session, *, queue: str, max_jobs: int, lease: timedelta) -> Claim:
+async def claim_within_limit(
+    session: Session, *, queue: str, max_jobs: int, lease: timedelta, slots: Slots = NO_SLOTS
+) -> Claim:
     """Claim as `claim` does, and keep to `max_running`: no more jobs are dispatched or executing than it allows.
 
     Jobs whose lease has expired are among those counted, so they are claimed even when the limit is reached. Needs a
     transaction: running jobs are counted while the row of the queue is locked.
     """
     max_running = await session.scalar(_LOCK_LIMITS, {"queue": queue})
-    take = partial(_take, session, queue=queue, lease=lease, since=None, is_counted=True)
+    take = partial(_take, session, queue=queue, lease=lease, slots=slots, since=None, is_counted=True)
     if max_running is not None:
         free = max_running - await session.scalar(_ON_THEIR_WAY, {"queue": queue})
         if free <= 0:
@@ -192,18 +249,46 @@ async def make_due(session: Session, deliveries: Sequence[Delivery]) -> None:
     await session.execute(_MAKE_DUE, _ids_and_fences(deliveries))
 
 
+async def make_lost_due(session: Session, queues: Sequence[str], *, worker_id: UUID, held_ids: Sequence[UUID]) -> None:
+    """Make jobs due at once that claims have started for this worker, and that it does not run; no attempt counts.
+
+    Args:
+        session: its transaction is joined.
+        queues: no claim for this worker may be under way in them.
+        worker_id: the worker.
+        held_ids: the jobs that it runs.
+    """
+    await session.execute(_MAKE_LOST_DUE, {"queues": queues, "worker_id": worker_id, "held_ids": held_ids})
+
+
 async def extend_waiting(session: Session, deliveries: Sequence[Delivery], *, lease: timedelta) -> None:
     """Renew the leases of deliveries that wait behind others, so that they are not claimed a second time."""
     await session.execute(_EXTEND_WAITING, {**_ids_and_fences(deliveries), "lease": lease})
 
 
-async def _take(session: Session, statement: TextClause, *, max_jobs: int, **parameters: Any) -> Claim:  # Any: of SQL
-    parameters |= {"max_jobs": max_jobs, "max_crashes": MAX_CRASHES}
+async def _take(
+    session: Session,
+    statement: TextualSelect,
+    *,
+    max_jobs: int,
+    slots: Slots,
+    **parameters: Any,  # Any: of SQL
+) -> Claim:
+    parameters |= {"max_jobs": max_jobs, "max_crashes": MAX_CRASHES, "slots": slots.own}
+    parameters |= {"all_slots": max(slots.own, slots.everywhere, 1), "leased": slots.starter.leased_kinds}
+    parameters |= {"worker_id": slots.starter.worker_id}
     rows = (await session.execute(statement, parameters)).all()
     # If nothing was claimed, one row with id NULL still carries has_limit.
     taken = [row for row in rows if row.id is not None]
+    on_their_way = [row for row in taken if row.state in {JobState.DISPATCHED, JobState.EXECUTING}]
     return Claim(
-        tuple(Delivery(row.id, row.fence) for row in taken if row.state == JobState.DISPATCHED),
+        tuple(Delivery(row.id, row.fence) for row in on_their_way if not row.is_own),
+        tuple(Delivery(row.id, row.fence) for row in on_their_way if row.is_own),
+        {
+            Delivery(row.id, row.fence): StartedJob(*row[-len(STARTED) :])
+            for row in on_their_way
+            if row.state == JobState.EXECUTING
+        },
         redelivered=sum(row.was == JobState.DISPATCHED for row in taken),
         crashed=sum(row.was == JobState.EXECUTING for row in taken),
         more_due=len(taken) == max_jobs,

@@ -8,7 +8,7 @@ from sqlalchemy import TextualSelect, column, text
 
 from app_db.engine import AnyRow, Database
 from app_db.gathering import Gathering
-from app_db.jobs.ledger import Delivery, StartedJob, Starter
+from app_db.jobs.ledger import STARTED, Delivery, StartedJob, Starter
 
 _IS_OURS = (
     "jobs.id = ours.id"
@@ -28,13 +28,8 @@ _START = text(f"""
     UPDATE jobs SET state = 'executing', claim_at = now() + CAST(:lease AS interval), finished_at = NULL,
         started_at = now(), attempt = least(attempt + 1, 32767), worker_id = :worker_id
     FROM ours WHERE jobs.id = ours.id
-    RETURNING jobs.id, fence, true, kind, CAST(payload AS text), payload_version, attempt, max_attempts, crashes,
-        owner_id, request_id, traceparent, run_at
-""").columns(  # noqa: S608  # made of constants
-    column("id"), column("fence"), column("is_marked"), column("kind"), column("payload"), column("payload_version"),
-    column("attempt"), column("max_attempts"), column("crashes"), column("owner_id"), column("request_id"),
-    column("traceparent"), column("run_at"),
-)  # fmt: skip
+    RETURNING jobs.id, fence, {", ".join(STARTED.values())}
+""").columns(column("id"), column("fence"), *map(column, STARTED))  # noqa: S608  # made of constants
 
 _COMPLETE_SQL = f"""
     WITH ours AS (
@@ -74,9 +69,7 @@ class LeasedJobs:
         When it raises, the start may be committed nevertheless.
         """
         row = await self._starts.ask(delivery)
-        if row is None:
-            return None
-        return StartedJob(row.is_marked, row.kind, json.loads(row.payload), *row[5:])
+        return None if row is None else StartedJob(*row[2:])
 
     async def complete(self, delivery: Delivery, *, result: Any, progress: Any) -> bool:  # Any: JSON
         """Complete and commit, or return False: `ledger.finish` says whether the row is locked or lost."""

@@ -40,10 +40,9 @@ class Starter:
 class StartedJob:
     """The columns of a job that its start returns to the runner."""
 
-    is_marked: bool
-    """Whether the start has to be committed before the handler runs; see `start`."""
     kind: str
-    payload: dict[str, Any]  # Any: checked against its payload class before a handler sees it
+    payload: str
+    """As JSON: a number that Python refuses to read must not fail the statement."""
     payload_version: int
     attempt: int
     max_attempts: int | None
@@ -52,7 +51,18 @@ class StartedJob:
     request_id: str | None
     traceparent: str | None
     run_at: datetime
+    is_marked: bool = True
+    """Whether the start has to be committed before the handler runs; see `start`."""
 
+
+STARTED = {
+    name: name
+    for name in (
+        "kind", "payload", "payload_version", "attempt", "max_attempts", "crashes", "owner_id", "request_id",
+        "traceparent", "run_at",
+    )
+} | {"payload": "CAST(payload AS text)"}  # fmt: skip
+"""The columns of a `StartedJob`, but for its last, and the SQL of each."""
 
 _IS_LEASED = "kind = ANY(CAST(:leased AS text[]))"
 _IS_MARKED = f"({_IS_LEASED} OR redeliveries >= {UNMARKED_REDELIVERIES})"
@@ -65,13 +75,10 @@ _START = text(f"""
         started_at = now(), attempt = least(attempt + 1, 32767), worker_id = :worker_id
     WHERE id = :id AND fence = :fence AND state = 'dispatched'
         AND NOT EXISTS (SELECT FROM job_cancellations WHERE job_id = :id)
-    RETURNING state = 'executing', kind, payload, payload_version, attempt, max_attempts, crashes, owner_id,
-        request_id, traceparent, run_at
+    RETURNING {", ".join(STARTED.values())}, state = 'executing'
 """).columns(  # noqa: S608  # made of constants
     # By position, so that SQLAlchemy caches how to read the row instead of working it out for each job.
-    column("is_marked"), column("kind"), column("payload", JSONB), column("payload_version"), column("attempt"),
-    column("max_attempts"), column("crashes"), column("owner_id"), column("request_id"), column("traceparent"),
-    column("run_at"),
+    *map(column, STARTED), column("is_marked")
 )  # fmt: skip
 
 # With a cancellation request the job is cancelled instead of due again.

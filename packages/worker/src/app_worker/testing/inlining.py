@@ -1,6 +1,7 @@
 """Jobs that run inline: within `enqueue`, in the session and the transaction of its caller."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ async def run_inline(
         asyncio.Event(),
         caller=session,
     )
-    result = await handler.function(context, handler.payload_class.read(job.payload, job.payload_version))
+    result = await handler.function(context, handler.payload_class.read(json.loads(job.payload), job.payload_version))
     if handler.mode is Mode.LEASE:
         await ledger.finish(session, delivery, state=JobState.COMPLETED, result=result)
     elif result is not None:
