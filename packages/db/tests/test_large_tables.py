@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, select, text
 
 from app_db import Database, Session, open_database
 from app_db.jobs import control
+from app_db.jobs.bulk import act_on_batch
 from app_db.jobs.control import Action
 from app_db.jobs.filters import JobFilter
 from app_db.jobs.leased import LeasedJobs
@@ -199,6 +200,23 @@ async def test_retrying_the_few_that_match_does_not_read_the_table(large: Sessio
         whole, index = await rows_read(large)
         assert whole == whole_before, job_filter
         assert index - index_before < ROWS / 2, job_filter
+
+
+@pytest.mark.parametrize("plan", ["force_custom_plan", "force_generic_plan"])
+async def test_acting_on_all_that_match_reads_what_it_looks_at_in_each_batch(large: Session, plan: str) -> None:
+    await large.execute(text(f"SET LOCAL plan_cache_mode = {plan}"))
+    owned = JobFilter(owner_id=OWNER, kind="seldom")
+    for job_filter, action in product((JobFilter(kind="seldom"), JobFilter(queue="slow"), owned), Action):
+        whole_before, index_before = await rows_read(large)
+
+        after = None
+        for _ in range(2):
+            batch = await act_on_batch(large, job_filter, action, after=after, until=new_id(), most=500)
+            after = batch.last_id
+
+        whole, index = await rows_read(large)
+        assert whole == whole_before, (job_filter, action)
+        assert index - index_before < 10_000, (job_filter, action)
 
 
 async def test_leased_jobs_start_and_end_without_reading_the_table(patient: Database, large: Session) -> None:

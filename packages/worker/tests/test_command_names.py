@@ -51,7 +51,7 @@ async def test_a_queue_that_is_meant_to_be_new_may_be_paused(command: Command) -
     assert queue["paused_at"] is not None
 
 
-@pytest.mark.parametrize("name", ["default", "retention"])
+@pytest.mark.parametrize("name", ["default", "retention", "bulk"])
 async def test_our_own_queues_are_there_before_anybody_has_used_them(command: Command, name: str) -> None:
     (queue,) = (await document_of(command, "pause", name))["queues"]
 
@@ -62,7 +62,7 @@ async def test_our_own_queues_are_there_before_anybody_has_used_them(command: Co
     ("arguments", "reason"),
     [
         (["list", "--queue", "retenton"], "There is no queue 'retenton'; did you mean retention?"),
-        (["retry", "--queue", "xyz"], "There is no queue 'xyz'; there is default, retention"),
+        (["retry", "--queue", "xyz"], "There is no queue 'xyz'; there is bulk, default, retention"),
         (["list", "--kind", "sesions.prune"], "There is no kind of job 'sesions.prune'; did you mean sessions.prune?"),
         (["discard", "--kind", "test.noted"], "There is no kind of job 'test.noted'; there is "),
         (["enqueue", "sesions.prune"], "There is no kind of job 'sesions.prune'; did you mean sessions.prune?"),

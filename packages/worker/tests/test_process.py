@@ -11,7 +11,10 @@ from uuid import UUID
 import pytest
 from structlog.testing import capture_logs
 
+from app_db.features.jobs.payloads import ActOnJobs
 from app_db.features.retention.payloads import PruneSessions
+from app_db.jobs import bulk, control
+from app_db.jobs.control import Action
 from app_db.models import JobState
 from app_db.settings import DatabaseSettings
 from app_runtime.configuration import Environment
@@ -74,6 +77,21 @@ async def test_a_worker_runs_the_jobs_of_its_queues_until_sigterm(jobs: Jobs, se
         assert not task.done()
 
     assert task.exception() is None
+
+
+async def test_an_action_on_many_jobs_of_a_paused_queue_does_not_wait_behind_it(
+    jobs: Jobs, settings: WorkerSettings
+) -> None:
+    async with jobs.database.unit_of_work() as session:
+        for queue in settings.worker.queues:
+            await control.pause(session, queue)
+    waiting = await jobs.enqueue(queue="slow")
+    async with worker(settings):
+        await jobs.enqueue(ActOnJobs(action=Action.CANCEL, queue="slow"), queue=bulk.QUEUE)
+
+        await eventually(lambda: jobs.scalar("SELECT bool_and(state IN ('completed', 'cancelled')) FROM jobs"))
+
+    assert (await jobs.get(waiting)).state is JobState.CANCELLED
 
 
 async def test_sigterm_gives_back_what_does_not_finish_in_time(jobs: Jobs, settings: WorkerSettings) -> None:
@@ -163,8 +181,8 @@ async def test_a_worker_without_a_handler_for_every_payload_does_not_start(setti
 def test_a_worker_has_a_connection_for_each_slot_and_each_loop(settings: WorkerSettings) -> None:
     limits = worker_database_settings(settings, Registry(HANDLERS, catalog=()))
 
-    slots, relays, heartbeat_and_schedule = 2 * settings.worker.concurrency, 2, 2
-    assert limits.pool_size == slots + relays + heartbeat_and_schedule
+    slots, relays, others = 2 * settings.worker.concurrency, 2, 2
+    assert limits.pool_size == slots + relays + others
 
 
 def test_a_statement_may_take_as_long_as_the_longest_job(settings: WorkerSettings) -> None:

@@ -119,4 +119,4 @@ async def test_retention_is_served_again_after_an_outage(
         serving.cancel()
         await asyncio.wait([serving])
 
-    assert {log["event"] for log in logs} == {"retention_not_served"}
+    assert {log["event"] for log in logs} == {"queue_not_served"}

@@ -1,15 +1,19 @@
 """What the open pages of operators are sent: the parts that these pages were loaded with."""
 
 from collections.abc import Mapping
+from html import unescape
 
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import delete, update
 
 from app_api.console.fragments import Watched
 from app_api.console.rendering import Console
 from app_api.lifespan import State
+from app_auth.testing import Account
 from app_db import Database
-from app_db.models import JobState
+from app_db.models import Job, JobState
+from app_db.paging import Cursor
 from app_db.testing.queries import assert_queries
 from app_db.types import new_id
 from packages.api.tests.conftest import Browser, MakeJob
@@ -18,7 +22,7 @@ from packages.api.tests.conftest import Browser, MakeJob
 async def texts_of(app: FastAPI, database: Database, *marks: str) -> Mapping[str, str]:
     """Return what would be sent of these parts, by mark."""
     console: Console = app.state.console
-    parts = [mark.split(":") for mark in marks]
+    parts = [mark.split(":", 1) for mark in marks]
     watched = [Watched(name, about, None) for name, about in parts]
     texts = {}
     async with database.unit_of_work(read_only=True) as session:
@@ -44,6 +48,49 @@ async def test_a_job_is_followed_with_its_progress_and_errors(
     assert "no &lt;b&gt;route" in texts[f"job:{running}"]
     assert "Completed" in texts[f"job:{done}"]
     assert f'data-live="job:{done}"' in (await operator_browser.get(f"/console/jobs/{done}")).text
+
+
+async def test_the_rows_and_counts_of_a_list_are_followed_for_all_pages_by_five_queries(
+    app: FastAPI, make_job: MakeJob, database: Database, operator_browser: Browser, ada: Account
+) -> None:
+    waiting, running = (
+        await make_job(owner_id=ada.id),
+        await make_job(JobState.EXECUTING, progress={"done": 1, "of": 4}),
+    )
+    page = (await operator_browser.get("/console/jobs?queue=default")).text
+    marks = [unescape(mark.split('"')[0]) for mark in page.split('data-live="')[1:]]
+    async with database.unit_of_work() as session:
+        await session.execute(update(Job).where(Job.id == waiting).values(state=JobState.DISPATCHED))
+        await session.execute(delete(Job).where(Job.id == running))
+    await make_job(JobState.DISCARDED)
+    for _ in range(2):
+        await make_job(queue="other")
+
+    wrong = ["job-counts:state=none", "newer-jobs:queue=default", "newer-jobs:first=1", "job-rows:", "job-rows:x,y"]
+    others = ["job-counts:queue=other", f"newer-jobs:first={waiting}"]
+    with assert_queries(database, max=5):
+        texts = await texts_of(app, database, *marks, *others, *wrong)
+
+    rows, counts = next(texts[mark] for mark in marks if "rows" in mark), texts["job-counts:queue=default"]
+    assert "dispatched" in rows
+    assert ada.email in rows
+    assert "This job has been deleted" in rows
+    assert 'discarded <b class="of-text-discarded">1</b>' in counts
+    assert 'available <b class="">2</b>' in texts["job-counts:queue=other"]
+    newer = {mark: text for mark, text in texts.items() if mark.startswith("newer")}
+    assert [text.split(">")[1][:19] for text in newer.values()] == ["1 newer job matches", "3 newer jobs match:"]
+    assert not set(wrong[:3]) & set(texts)
+
+
+@pytest.mark.parametrize("query", ["error=boom", "age=older-1h", "after="])
+async def test_a_list_that_cannot_tell_whether_newer_jobs_match_does_not_say_so(
+    operator_browser: Browser, make_job: MakeJob, query: str
+) -> None:
+    job_id = await make_job(error="boom")
+
+    page = (await operator_browser.get(f"/console/jobs?{query}{Cursor(job_id) if query == 'after=' else ''}")).text
+
+    assert "newer-jobs:" not in page
 
 
 @pytest.mark.parametrize(

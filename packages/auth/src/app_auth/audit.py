@@ -5,6 +5,8 @@ from uuid import UUID
 
 from app_auth.client import Client
 from app_db import Session
+from app_db.jobs.control import Action
+from app_db.jobs.filters import JobFilter
 from app_db.models import AuditEvent
 from app_db.repositories.audit import AuditRepository
 
@@ -31,6 +33,7 @@ class Event(StrEnum):
     ACCOUNT_ENABLED = "account_enabled"
     ROLE_CHANGED = "role_changed"
     JOBS_ACTED_ON = "jobs_acted_on"
+    JOBS_BULK_STARTED = "jobs_bulk_started"
     QUEUE_PAUSED = "queue_paused"
     QUEUE_RESUMED = "queue_resumed"
     QUEUE_LIMITED = "queue_limited"
@@ -68,4 +71,38 @@ def audit(
             request_id=client.request_id,
             details={name: value for name, value in details.items() if value is not None},
         )
+    )
+
+
+def audit_jobs(
+    session: Session,
+    event: Event,
+    job_filter: JobFilter,
+    action: Action,
+    *,
+    client: Client,
+    actor_id: UUID | None,
+    session_id: UUID | None = None,
+    job_id: UUID | None = None,
+    count: int | None = None,
+) -> None:
+    """Add a row about an action on many jobs: what was done to which, and how many; see `audit`.
+
+    `job_id` is the job that does it, if it is one of `app_db.features.jobs`.
+    """
+    audit(
+        session,
+        event,
+        client=client,
+        actor_id=actor_id,
+        session_id=session_id,
+        action=action.value,
+        count=count,
+        job=None if job_id is None else str(job_id),
+        kind=job_filter.kind,
+        queue=job_filter.queue,
+        state=job_filter.state,
+        owner=None if job_filter.owner_id is None else str(job_filter.owner_id),
+        since=None if job_filter.since is None else job_filter.since.isoformat(),
+        before=None if job_filter.before is None else job_filter.before.isoformat(),
     )

@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from app_db import Database, open_database
+from app_db.jobs.bulk import QUEUE as BULK
 from app_db.jobs.catalog import CATALOG
 from app_db.jobs.leadership import Leadership
 from app_db.jobs.ledger import Delivery
@@ -36,7 +37,7 @@ from app_worker.mail import open_mails
 from app_worker.mail_server import report_smtputf8
 from app_worker.metrics import Metrics
 from app_worker.notifications import NotificationListener
-from app_worker.pruning import serve_retention
+from app_worker.pruning import serve_beside
 from app_worker.registry import Handler, Registry
 from app_worker.relay import Relay, keep_leading
 from app_worker.resources import RESOURCES, require_resources, supplied
@@ -108,7 +109,7 @@ def database_settings(settings: CommandSettings, registry: Registry) -> Database
     longest = registry.longest_timeout
     return settings.database.model_copy(
         update={
-            # One connection per slot, one per relay, and two for heartbeat, schedule and retention, which share them.
+            # One per slot, one per relay, and two that heartbeat, schedule, retention and bulk share.
             "pool_size": (settings.worker.concurrency + 1) * len(settings.worker.queues) + 2,
             "statement_timeout": longest,
             # The row lock of a tx job is its lease, so Postgres must end the transaction of a worker that freezes.
@@ -165,7 +166,7 @@ async def run_worker(
             with _stop_signals() as stopping:
                 log.info("worker_started", queues=list(settings.worker.queues))
                 feeders += [run_schedule(database, crons, went_back=metrics.clock_went_back),
-                            serve_retention(runner, lease=lease),
+                            *serve_beside(runner, lease=lease),
                             report_smtputf8(database, mails.mailer, runner.worker_id)]  # fmt: skip
                 await _run_until(stopping, feeders, heartbeat, queues=served, grace=settings.worker.grace)
             await heartbeat.sign_off()
@@ -173,7 +174,7 @@ async def run_worker(
 
 
 def _heartbeat_of(runner: Runner, settings: JobSettings, health: WorkerHealth) -> Heartbeat:
-    serves = tuple(dict.fromkeys((*settings.queues, RETENTION)))
+    serves = tuple(dict.fromkeys((*settings.queues, RETENTION, BULK)))
     row = WorkerRow(runner.worker_id, socket.gethostname(), os.getpid(), serves, settings.concurrency, VERSION)
     return Heartbeat(runner.database, runner, row, settings, health)
 

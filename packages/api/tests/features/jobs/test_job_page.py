@@ -10,6 +10,7 @@ from app_api.features.jobs.operator_job_pages import LARGEST_PAYLOAD, problems_o
 from app_auth.testing import Account
 from app_db import Database
 from app_db.features.accounts.payloads import WelcomeEmail
+from app_db.features.jobs.payloads import ActOnJobs
 from app_db.models import Job, JobCancellation, JobState
 from app_db.types import new_id, utcnow
 from packages.api.tests.conftest import Browser, MakeJob
@@ -165,6 +166,19 @@ async def test_a_kind_without_a_class_is_not_run_again(operator_browser: Browser
 
     assert response.status_code == 422
     assert "no payload class" in response.text
+
+
+async def test_the_job_that_acts_on_many_is_not_run_again_with_another_filter(
+    operator_browser: Browser, make_job: MakeJob, database: Database
+) -> None:
+    job_id = await make_job(JobState.COMPLETED, kind=ActOnJobs.kind, payload={"action": "cancel", "queue": "none"})
+
+    everything = '{"action": "delete", "state": "completed"}'
+    response = await operator_browser.post(f"/console/jobs/{job_id}/again", payload=everything)
+
+    assert response.status_code == 422
+    async with database.unit_of_work(read_only=True) as session:
+        assert list(await session.scalars(select(Job.id))) == [job_id]
 
 
 def test_what_postgres_does_not_keep_is_told_too() -> None:

@@ -1,13 +1,16 @@
 """Jobs as an operator finds them, and acts on many."""
 
 from datetime import timedelta
+from html import unescape
 from urllib.parse import urlencode
 from uuid import UUID
 
 import pytest
 from sqlalchemy import select, text
 
-from app_api.features.jobs import operator_pages as jobs
+from app_api.features.jobs import operator_bulk_pages as jobs
+from app_api.features.jobs import service
+from app_api.features.jobs.job_query import PER_PAGE
 from app_api.lifespan import State
 from app_auth.testing import Account
 from app_db import Database
@@ -75,7 +78,7 @@ async def test_the_jobs_of_an_account_are_found_by_its_address_or_id(
 
 
 async def test_pages_follow_each_other_with_the_filter(operator_browser: Browser, make_job: MakeJob) -> None:
-    for _ in range(jobs.PER_PAGE + 1):
+    for _ in range(PER_PAGE + 1):
         await make_job(kind="mail")
 
     first = (await operator_browser.get("/console/jobs?kind=mail")).text
@@ -83,7 +86,7 @@ async def test_pages_follow_each_other_with_the_filter(operator_browser: Browser
     second = (await operator_browser.get(link)).text
 
     assert "kind=mail" in link
-    assert (first.count('name="id"'), second.count('name="id"')) == (jobs.PER_PAGE, 1)
+    assert (first.count('name="id"'), second.count('name="id"')) == (PER_PAGE, 1)
     assert "Newest" in second
 
 
@@ -115,7 +118,7 @@ async def test_who_acts_on_many_jobs_is_audited(
     async with database.unit_of_work(read_only=True) as session:
         [row] = await session.scalars(select(AuditEvent).where(AuditEvent.event == "jobs_acted_on"))
     assert row.actor_id is not None
-    assert row.details == {"action": "cancel", "count": 1, "kind": "mail"}
+    assert row.details.items() >= {"action": "cancel", "count": 1, "kind": "mail"}.items()
 
 
 async def test_ticked_jobs_alone_are_acted_on(operator_browser: Browser, make_job: MakeJob, database: Database) -> None:
@@ -140,36 +143,73 @@ async def test_nothing_is_done_without_a_choice(operator_browser: Browser, make_
     assert (await operator_browser.post("/console/jobs/act", action="cancel")).status_code == 422
 
 
-async def test_discarding_many_jobs_asks_for_the_password_again(
-    operator_browser: Browser, make_job: MakeJob, database: Database
+@pytest.mark.parametrize(("action", "job_state"), [("discard", JobState.AVAILABLE), ("delete", JobState.COMPLETED)])
+async def test_what_cannot_be_undone_for_many_jobs_asks_for_the_password_again(
+    operator_browser: Browser, make_job: MakeJob, database: Database, action: str, job_state: JobState
 ) -> None:
-    await make_job(kind="mail")
-    fresh = await operator_browser.get("/console/jobs/act?action=discard&kind=mail")
+    await make_job(job_state, kind="mail")
+    fresh = await operator_browser.get(f"/console/jobs/act?action={action}&kind=mail")
     async with database.unit_of_work() as session:
         await session.execute(text("UPDATE user_sessions SET created_at = created_at - interval '1 hour'"))
 
-    asked = await operator_browser.get("/console/jobs/act?action=discard&kind=mail")
-    acted = await operator_browser.post("/console/jobs/act", action="discard", kind="mail")
+    asked = await operator_browser.get(f"/console/jobs/act?action={action}&kind=mail")
+    acted = await operator_browser.post("/console/jobs/act", action=action, kind="mail")
 
-    assert "Discard 1 job?" in fresh.text
+    assert f"{action.capitalize()} 1 job?" in fresh.text
     assert asked.headers["Location"].startswith("/console/confirm?next=")
     assert acted.headers["Location"].startswith("/console/confirm")
-    assert set((await states_of(database)).values()) == {JobState.AVAILABLE}
+    assert set((await states_of(database)).values()) == {job_state}
 
 
-async def test_more_than_a_thousand_jobs_are_done_in_steps(
-    operator_browser: Browser, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+async def test_jobs_that_come_after_the_number_was_shown_are_left_alone(
+    operator_browser: Browser, make_job: MakeJob, database: Database
 ) -> None:
-    monkeypatch.setattr(jobs, "AT_ONCE", 2)
+    seen = await make_job(kind="mail")
+    page = (await operator_browser.get("/console/jobs/act?action=cancel&kind=mail")).text
+    asked_at = unescape(page.split('name="asked_at" value="')[1].split('"')[0])
+    later = await make_job(kind="mail")
+
+    await operator_browser.post("/console/jobs/act", action="cancel", kind="mail", asked_at=asked_at)
+
+    states = await states_of(database)
+    assert (states[seen], states[later]) == (JobState.CANCELLED, JobState.AVAILABLE)
+    for wrong in ("yesterday", "9999-12-31T00:00:00Z", "2026-01-01T00:00:00"):
+        refused = await operator_browser.post("/console/jobs/act", action="cancel", kind="mail", asked_at=wrong)
+        assert refused.status_code == 422
+
+
+async def test_many_jobs_are_acted_on_by_a_job_whose_page_shows_how_far_it_is(
+    operator_browser: Browser, make_job: MakeJob, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "AT_ONCE", 2)
     monkeypatch.setattr(jobs, "MOST_COUNTED", 2)
-    for _ in range(3):
-        await make_job(kind="mail")
+    made = [await make_job(kind="mail") for _ in range(3)]
 
     page = (await operator_browser.get("/console/jobs/act?action=cancel&kind=mail")).text
-    first = await operator_browser.post("/console/jobs/act", action="cancel", kind="mail")
-    second = await operator_browser.post("/console/jobs/act", action="cancel", kind="mail")
+    started = await operator_browser.post("/console/jobs/act", action="cancel", kind="mail")
+    shown = await operator_browser.get(started.headers["Location"])
 
     assert "Cancel 2+ jobs?" in page
-    assert "At most 2 are done at once" in page
-    assert first.headers["Location"].endswith("done=jobs-go-on")
-    assert second.headers["Location"].endswith("done=jobs-cancelled")
+    assert "A job does it, in batches" in page
+    assert "jobs.bulk" in shown.text
+    assert "Its bar shows how far it is" in shown.text
+    assert "Run again" not in shown.text
+    states = await states_of(database)
+    assert {states[job_id] for job_id in made} == {JobState.AVAILABLE}
+
+
+async def test_a_job_that_has_ended_is_deleted_from_its_page(
+    operator_browser: Browser, make_job: MakeJob, database: Database
+) -> None:
+    job_id, other = await make_job(JobState.DISCARDED, error="boom"), await make_job(JobState.AVAILABLE)
+
+    page = (await operator_browser.get(f"/console/jobs/{job_id}")).text
+    link = unescape(page.split("Delete…")[0].rsplit('href="', 1)[1].split('"')[0])
+    asked = await operator_browser.get(link)
+    done = await operator_browser.post("/console/jobs/act", action="delete", id=str(job_id))
+
+    assert "Delete 1 job?" in asked.text
+    assert "cannot be undone" in asked.text
+    assert done.headers["Location"] == "/console/jobs?done=jobs-deleted"
+    assert set(await states_of(database)) == {other}
+    assert "Delete…" not in (await operator_browser.get(f"/console/jobs/{other}")).text

@@ -72,7 +72,9 @@ async def test_a_limit_that_is_none_is_refused(operator_browser: Browser, make_j
 
 
 @pytest.mark.parametrize(
-    ("by", "shown"), [("shell", "a command on a server"), (str(new_id()), "by 0"), ("cron", "by cron"), (None, "ago<")]
+    ("by", "shown"),
+    [("shell", "a command on a server"), (str(new_id()), "by 0"), ("cron", "by cron"), (None, "ago<")],
+    ids=["shell", "account", "cron", "before"],
 )
 async def test_who_paused_a_queue_is_shown_whoever_it_was(
     operator_browser: Browser, make_job: MakeJob, database: Database, by: str | None, shown: str

@@ -6,13 +6,12 @@ from uuid import UUID
 
 from sqlalchemy import CTE, ColumnElement, Text, case, cast, delete, exists, func, null, select, text, update
 from sqlalchemy.dialects.postgresql import distinct_on, insert
-from sqlalchemy.orm import aliased
 
 from app_db.errors import Conflict, Invalid, NotFound
-from app_db.jobs import index_scans
+from app_db.jobs import deletion, index_scans
 from app_db.jobs.after_commit import notify_after_commit
 from app_db.jobs.bounds import INTEGER, SMALLINT, require_name
-from app_db.jobs.filters import JobFilter, is_in
+from app_db.jobs.filters import JobFilter, has_no_double, is_in
 from app_db.jobs.index_scans import IndexScan
 from app_db.models import FINAL_STATES, OPEN_STATES, Job, JobCancellation, JobState
 from app_db.session import Session
@@ -57,6 +56,7 @@ class Action(StrEnum):
     CANCEL = "cancel"
     RETRY = "retry"
     DISCARD = "discard"
+    DELETE = "delete"
 
 
 async def cancel(session: Session, job_id: UUID) -> None:
@@ -116,6 +116,7 @@ async def act_on_all(session: Session, job_filter: JobFilter, action: Action, *,
 
     Without a state in the filter, RETRY chooses failed jobs only (discarded, retryable), so that it does not run jobs
     by accident that were cancelled, have completed or are not due yet. Of jobs with the same unique key one is retried.
+    DELETE fits jobs that have ended, in whatever way.
 
     Raises:
         FilterTooWide: the filter is empty.
@@ -127,6 +128,8 @@ async def act_on_all(session: Session, job_filter: JobFilter, action: Action, *,
     if action is Action.RETRY:
         revivable, scan = _revivable(job_filter)
         return await _revive(session, revivable, limit=limit, skip_locked=True, scan=scan)
+    if action is Action.DELETE:
+        return await deletion.delete_ended(session, conditions, limit=limit)
     if action is Action.DISCARD:
         return await _end_waiting(session, JobState.DISCARDED, conditions, limit=limit)
     ended = await _end_waiting(session, JobState.CANCELLED, conditions, limit=limit)
@@ -144,6 +147,8 @@ async def count_all(session: Session, job_filter: JobFilter, action: Action, *, 
     if action is Action.RETRY:
         conditions, scan = _revivable(job_filter)
         jobs = scan.applied_to(select(Job.id).where(*conditions))
+    elif action is Action.DELETE:
+        jobs = deletion.ended(job_filter.conditions())
     else:
         states = QUEUED if action is Action.DISCARD else OPEN_STATES
         jobs = select(Job.id).where(is_in(states), *job_filter.conditions())
@@ -289,11 +294,4 @@ def _lock(
 def _revivable(job_filter: JobFilter) -> tuple[list[ColumnElement[bool]], IndexScan]:
     states = FAILED if job_filter.state is None else RETRIABLE & {job_filter.state}
     scan = index_scans.ENDED if JobState.COMPLETED in states else index_scans.SET_APART
-    return [is_in(states), _has_no_double(), *job_filter.conditions()], scan
-
-
-def _has_no_double() -> ColumnElement[bool]:
-    """Return the condition that no other job holds the unique key of this one."""
-    other = aliased(Job)
-    holds = other.state == func.any(other.unique_states)
-    return ~exists().where(other.unique_key == Job.unique_key, holds, other.id != Job.id)
+    return [is_in(states), has_no_double(), *job_filter.conditions()], scan

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Uuid, and_, bindparam, or_
+from sqlalchemy import ColumnElement, Uuid, and_, bindparam, exists, func, or_
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import aliased
 
 from app_db.models import FINAL_STATES, Job, JobState
 from app_db.types import first_id_at
@@ -48,3 +49,10 @@ def is_in(states: Collection[JobState]) -> ColumnElement[bool]:
         and_(Job.finished_at.is_not(None), Job.state.in_(sorted(ended))),
         and_(Job.claim_at.is_not(None), Job.state.in_(sorted(others))),
     )
+
+
+def has_no_double() -> ColumnElement[bool]:
+    """Return the condition that no other job holds the unique key of this one."""
+    other = aliased(Job)
+    holds = other.state == func.any(other.unique_states)
+    return ~exists().where(other.unique_key == Job.unique_key, holds, other.id != Job.id)

@@ -6,6 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy import ARRAY, Float, Uuid, bindparam, cast, exists, false, func, select, text
+from sqlalchemy.orm import defer
 
 from app_db.jobs.crons import UNSEEN
 from app_db.jobs.filters import JobFilter
@@ -48,6 +49,14 @@ class JobRepository:
         columns = [getattr(Job, field.name) for field in fields(JobBrief)]
         statement = select(*columns).where(Job.id == func.any(bindparam("job_ids", [*job_ids], type_=ARRAY(Uuid))))
         return {row["id"]: JobBrief(**row) for row in (await self.session.execute(statement)).mappings()}
+
+    async def lines_of(self, job_ids: Collection[UUID]) -> Sequence[Job]:
+        """Return the rows of those of these jobs that there are, as lists show them: without payloads and results."""
+        return (await self.session.scalars(_LINES.where(Job.id.in_(job_ids)))).all()
+
+    async def newest(self, limit: int) -> Sequence[Job]:
+        """Return the newest jobs of all owners, as lists show them: without payloads and results."""
+        return (await self.session.scalars(_LINES.order_by(Job.id.desc()).limit(limit))).all()
 
     async def owned_by(self, owner_id: UUID, *, after: Cursor | None, limit: int) -> Slice[Job]:
         """Return the jobs of this user, newest first, without their results."""
@@ -114,6 +123,12 @@ class JobRepository:
         """Count the open jobs, the discarded jobs, and the jobs that ended `within` this time, each up to `most`."""
         return await job_counts.stats(self.session, within=within, most=most)
 
+
+_LINES = (
+    select(Job)
+    .options(defer(Job.payload, raiseload=True), defer(Job.result, raiseload=True))
+    .execution_options(populate_existing=True)
+)
 
 _HAS_QUEUE = text("""
     SELECT EXISTS (SELECT FROM job_queues WHERE name = :name)

@@ -180,6 +180,7 @@ _ACTIONS = {
     "retry": ("run jobs again", "Run a job again that has ended, or run a job now that waits for its next attempt."),
     "cancel": ("cancel jobs", "Cancel a job: at once if it waits, and within a heartbeat if it runs."),
     "discard": ("discard jobs", "Discard a job that waits: it is kept as discarded, and can be retried."),
+    "delete": ("delete jobs", "Delete a job that has ended, with its errors, before retention does."),
 }
 
 _ONE_OR_MANY = "Name one job, or choose all jobs that a filter finds; an empty filter is refused."

@@ -15,7 +15,7 @@ from app_auth.audit import SHELL, Event, audit
 from app_auth.client import NOBODY
 from app_db import Database, Session, open_database
 from app_db.errors import NotFound
-from app_db.jobs import control
+from app_db.jobs import control, deletion
 from app_db.jobs.control import Action
 from app_db.jobs.filters import JobFilter
 from app_db.jobs.workers import WorkerRow
@@ -202,10 +202,11 @@ def _filter(options: Namespace) -> JobFilter:
 _MAX_ATTEMPTS: Final = {handler.payload_class.kind: handler.max_attempts for handler in HANDLERS}
 """The limits of the handlers, for jobs that were enqueued without a limit."""
 
-_ACT_ON_ONE: Final[Mapping[Action, Callable[[Session, UUID], Awaitable[None]]]] = {
+_ACT_ON_ONE: Final[Mapping[Action, Callable[[Session, UUID], Awaitable[object]]]] = {
     Action.RETRY: control.retry,
     Action.CANCEL: control.cancel,
     Action.DISCARD: control.discard,
+    Action.DELETE: deletion.delete_job,
 }
 
 _COMMANDS: Final[Mapping[str, Callable[[Database, Namespace], Awaitable[Output]]]] = {

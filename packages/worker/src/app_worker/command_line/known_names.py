@@ -5,12 +5,13 @@ from difflib import get_close_matches
 
 from app_db import Session
 from app_db.errors import NotFound
+from app_db.jobs.bulk import QUEUE as BULK
 from app_db.jobs.catalog import CATALOG
 from app_db.jobs.filters import JobFilter
 from app_db.jobs.retention import QUEUE as RETENTION
 from app_db.repositories.jobs import JobRepository
 
-ALWAYS = ("default", RETENTION)
+ALWAYS = ("default", RETENTION, BULK)
 """Queues that exist before they have jobs."""
 
 

@@ -20,7 +20,12 @@ OPEN: Final = tuple(state for state in JobState if state in OPEN_STATES)
 """The columns of a table of queues, in the order in which a job passes through the states."""
 GAP: Final = "  "
 """Between two columns."""
-PAST: Final = {Action.RETRY: "retried", Action.CANCEL: "cancelled", Action.DISCARD: "discarded"}
+PAST: Final = {
+    Action.RETRY: "retried",
+    Action.CANCEL: "cancelled",
+    Action.DISCARD: "discarded",
+    Action.DELETE: "deleted",
+}
 
 
 class Output(BaseModel, ABC, frozen=True, from_attributes=True):

@@ -5,11 +5,12 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path
 
-from app_api.dependencies import ClientDep, OperatorDep, SessionDep
+from app_api.dependencies import AuthDep, ClientDep, OperatorDep, SessionDep
 from app_api.features.jobs import service
 from app_api.features.jobs.schemas import (
     BulkAction,
     BulkResult,
+    BulkStarted,
     CronList,
     JobDetail,
     JobStatsRead,
@@ -17,12 +18,13 @@ from app_api.features.jobs.schemas import (
     WorkerList,
 )
 from app_api.problems import problem_responses
-from app_auth.errors import InvalidToken
+from app_auth.errors import InvalidToken, ReauthenticationRequired
 from app_auth.permissions import OperatorRequired
 from app_db.errors import NotFound, Unauthenticated
 from app_db.jobs import control
 from app_db.jobs.control import DuplicateJob, FilterTooWide, JobIsFinal, JobIsRunning
 from app_db.jobs.crons import CronNotFound, CronNotServed
+from app_db.jobs.deletion import JobIsOpen
 from app_db.outage import DatabaseUnavailable
 from app_db.repositories.jobs import JobRepository
 
@@ -77,16 +79,38 @@ async def read_stats(operator: OperatorDep, session: SessionDep) -> JobStatsRead
     return JobStatsRead.model_validate(await JobRepository(session).stats())
 
 
-@router.post("/bulk", responses=problem_responses(FilterTooWide, DuplicateJob))
+@router.post("/bulk", responses=problem_responses(FilterTooWide, DuplicateJob, ReauthenticationRequired))
 async def act_on_many_jobs(
-    body: BulkAction, operator: OperatorDep, session: SessionDep, client: ClientDep
+    body: BulkAction, operator: OperatorDep, auth: AuthDep, session: SessionDep, client: ClientDep
 ) -> BulkResult:
-    """Cancel, retry or discard up to a thousand jobs that match; repeat it until the count is 0.
+    """Cancel, retry, discard or delete up to a thousand jobs that match; repeat it until the count is 0.
 
-    Without a state, `retry` means what has failed: discarded and retryable jobs.
+    Without a state, `retry` means what has failed: discarded and retryable jobs. `delete` means jobs that have ended,
+    and needs a fresh sign-in.
     """
-    count = await service.act_on_all(session, operator, body.filter.to_filter(), body.action, client=client)
-    return BulkResult(count=count)
+    chosen = body.filter.to_filter()
+    return BulkResult(count=await service.act_on_all(auth, session, operator, chosen, body.action, client=client))
+
+
+@router.post("/bulk/start", status_code=202, responses=problem_responses(FilterTooWide, ReauthenticationRequired))
+async def start_acting_on_jobs(
+    body: BulkAction, operator: OperatorDep, auth: AuthDep, session: SessionDep, client: ClientDep
+) -> BulkStarted:
+    """Do the same to all jobs that match, however many, by a job of kind `jobs.bulk`.
+
+    `GET /jobs/{job_id}` shows how far it is, and `POST /jobs/{job_id}/cancel` ends it. Jobs that were enqueued after
+    this request are left alone.
+    """
+    chosen = body.filter.to_filter()
+    return BulkStarted(job_id=await service.start_acting(auth, session, operator, chosen, body.action, client=client))
+
+
+@router.delete("/{job_id}", status_code=204, responses=problem_responses(NotFound, JobIsOpen, ReauthenticationRequired))
+async def delete_job(
+    job_id: UUID, operator: OperatorDep, auth: AuthDep, session: SessionDep, client: ClientDep
+) -> None:
+    """Delete a job that has ended, with its errors. Needs a fresh sign-in."""
+    await service.delete(auth, session, operator, job_id, client=client)
 
 
 @router.post("/{job_id}/retry", responses=problem_responses(NotFound, JobIsRunning, DuplicateJob))

@@ -119,6 +119,12 @@ class BulkResult(BaseModel):
     count: int
 
 
+class BulkStarted(BaseModel):
+    """The job that acts on all that match."""
+
+    job_id: UUID
+
+
 class QueueRead(BaseModel):
     """A queue with its settings and figures."""
 

@@ -1,22 +1,31 @@
 """Which users may see which jobs, and act on them."""
 
 from dataclasses import replace
+from typing import Final
 from uuid import UUID
 
 from app_api.features.jobs.schemas import JobDetail
-from app_auth.audit import Event, audit
+from app_auth.audit import Event, audit, audit_jobs
+from app_auth.auth import Auth
 from app_auth.client import Client
-from app_auth.permissions import is_operator, require_operator
+from app_auth.permissions import is_operator, require_fresh, require_operator
 from app_auth.principal import Principal
 from app_db import Session
 from app_db.errors import NotFound
-from app_db.jobs import control
-from app_db.jobs.control import Action
+from app_db.features.jobs.payloads import ActOnJobs
+from app_db.jobs import bulk, control
+from app_db.jobs.control import Action, FilterTooWide
 from app_db.jobs.crons import request_run
+from app_db.jobs.deletion import delete_job
 from app_db.jobs.filters import JobFilter
+from app_db.jobs.outbox import enqueue
+from app_db.jobs.unique import Unique
 from app_db.models import OPEN_STATES, Job
 from app_db.paging import Cursor, Slice
 from app_db.repositories.jobs import JobRepository
+
+AT_ONCE: Final = 1000
+"""How many jobs one request acts on: its transaction holds their rows."""
 
 
 class QueueNotFound(NotFound):
@@ -75,28 +84,98 @@ async def cancel(session: Session, principal: Principal, job_id: UUID) -> JobDet
 
 
 async def act_on_all(
-    session: Session, principal: Principal, job_filter: JobFilter, action: Action, *, client: Client, limit: int = 1000
+    auth: Auth, session: Session, principal: Principal, job_filter: JobFilter, action: Action, *, client: Client
 ) -> int:
-    """Apply an action to up to `limit` jobs that match and that it fits; return how many. The audit says who did it.
+    """Apply an action to up to `AT_ONCE` jobs that match and that it fits; return how many. The audit says who did it.
 
     Raises:
         FilterTooWide: the filter is empty.
         DuplicateJob: a job with the same unique key was enqueued meanwhile.
+        ReauthenticationRequired: to delete jobs, the sign-in has to be fresh.
     """
-    count = await control.act_on_all(session, job_filter, action, limit=limit)
-    audit(
+    await _require_fresh_to_delete(auth, session, principal, action)
+    count = await control.act_on_all(session, job_filter, action, limit=AT_ONCE)
+    audit_jobs(
         session,
         Event.JOBS_ACTED_ON,
+        job_filter,
+        action,
         client=client,
         actor_id=principal.user_id,
         session_id=principal.session_id,
-        action=action.value,
         count=count,
-        kind=job_filter.kind,
-        queue=job_filter.queue,
-        state=job_filter.state,
     )  # guard: test_who_acts_on_many_jobs_is_audited
     return count
+
+
+async def start_acting(
+    auth: Auth, session: Session, principal: Principal, job_filter: JobFilter, action: Action, *, client: Client
+) -> UUID:
+    """Enqueue the job that applies an action to all jobs that match, however many, and return its id.
+
+    It shows its progress, can be cancelled, and goes on where it was killed. An equal one that is open is returned
+    instead. The audit has a row now, and one with the number at its end.
+
+    Raises:
+        FilterTooWide, ReauthenticationRequired: as `act_on_all` does.
+    """
+    await _require_fresh_to_delete(auth, session, principal, action)
+    if not job_filter.conditions():
+        raise FilterTooWide  # guard: test_an_action_on_every_job_is_not_started
+    payload = ActOnJobs.of(action, job_filter)
+    job_id = await enqueue(session, payload, queue=bulk.QUEUE, owner_id=principal.user_id, unique=Unique())
+    audit_jobs(
+        session,
+        Event.JOBS_BULK_STARTED,
+        job_filter,
+        action,
+        client=client,
+        actor_id=principal.user_id,
+        session_id=principal.session_id,
+        job_id=job_id,
+    )  # guard: test_who_starts_to_act_on_all_that_match_is_audited
+    return job_id
+
+
+async def act_on_matching(
+    auth: Auth, session: Session, principal: Principal, job_filter: JobFilter, action: Action, *, client: Client
+) -> UUID | None:
+    """Act on all jobs that match: at once if they are few, else by a job, whose id is returned.
+
+    Raises:
+        FilterTooWide, DuplicateJob, ReauthenticationRequired: as `act_on_all` does.
+    """
+    if await control.count_all(session, job_filter, action, most=AT_ONCE + 1) > AT_ONCE:
+        return await start_acting(auth, session, principal, job_filter, action, client=client)
+    await act_on_all(auth, session, principal, job_filter, action, client=client)
+    return None
+
+
+async def delete(auth: Auth, session: Session, principal: Principal, job_id: UUID, *, client: Client) -> None:
+    """Delete a job that has ended, with its errors. The audit says who did it.
+
+    Raises:
+        NotFound, JobIsOpen: there is no such job, or it has not ended.
+        ReauthenticationRequired: the sign-in has to be fresh.
+    """
+    await require_fresh(auth, session, principal)  # guard: test_deleting_jobs_needs_a_fresh_sign_in
+    kind = await delete_job(session, job_id)
+    audit_jobs(
+        session,
+        Event.JOBS_ACTED_ON,
+        JobFilter(kind=kind),
+        Action.DELETE,
+        client=client,
+        actor_id=principal.user_id,
+        session_id=principal.session_id,
+        count=1,
+        job_id=job_id,
+    )  # guard: test_who_deletes_a_job_is_audited
+
+
+async def _require_fresh_to_delete(auth: Auth, session: Session, principal: Principal, action: Action) -> None:
+    if action is Action.DELETE:
+        await require_fresh(auth, session, principal)  # guard: test_deleting_jobs_needs_a_fresh_sign_in
 
 
 async def pause(session: Session, queue: str, *, principal: Principal, client: Client) -> None:
