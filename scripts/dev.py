@@ -194,6 +194,7 @@ def welcome(environment: dict[str, str], seconds: float) -> None:
         ("database", "make psql", f"{database.host}:{database.port}, database {database.database}"),
         ("data", "make seed", "a first operator and sample data; make shell for Python"),
         ("commands", "make jobs, make api", 'look into jobs and accounts: make jobs ARGS="stats"'),
+        ("operator", "make api", 'all pages, for an account: make api ARGS="operator grant ADDRESS"'),
         ("stop", "Ctrl-C", "the data stays; make dev RESET=1 starts over"),
     )
     say("")

@@ -11,9 +11,9 @@ from tests.docs.pages import BLOCK
 
 GENERATED = ROOT / "docs/reference/configuration.md"
 PAGES = [ROOT / "README.md", *sorted({*(ROOT / "docs").rglob("*.md")} - {GENERATED})]
-MOST_WORDS = 27_000
+MOST_WORDS = 27_300
 """With the blocks of code, most of which a test performs. The goal was at most 30,000; with bars, and with the
-generated page, there were 29,700 in November 2026, before there was a console."""
+generated page, there were 29,700 in November 2026, before there was a console with a page for everything."""
 MOST_WORDS_OF_PROSE = 23_600
 """Without the blocks of code, tables included."""
 

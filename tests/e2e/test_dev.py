@@ -1,76 +1,24 @@
 """`make dev` as a developer meets it: real processes in a copy of the checkout, started, interrupted and killed."""
 
-import http.client
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from app_runtime.testing.processes import free_port, wait_until
+from app_runtime.testing.processes import free_port
 from app_runtime.testing.servers import PostgresServer, ValkeyServer
 from tests.reads import DEV
 
-ROOT = Path(__file__).parents[2]
+from .launcher import ROOT, Launcher, copied_for_dev, run_beside
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
-
-
-class Launcher:
-    """A running `scripts/dev.py up`; its output is collected line by line."""
-
-    def __init__(self, checkout: Path, *arguments: str, port: int, **environment: str) -> None:
-        self.port = port
-        self.lines: list[str] = []
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("APP_")}
-        self.process = subprocess.Popen(
-            [sys.executable, checkout / "scripts/dev.py", "up", *arguments],
-            env={**inherited, "APP_HTTP__PORT": str(port), "APP_AUTH__BCRYPT_ROUNDS": "4", **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self._reader = threading.Thread(target=self._collect)
-        self._reader.start()
-
-    def _collect(self) -> None:
-        assert self.process.stdout
-        self.lines.extend(line.rstrip() for line in self.process.stdout)
-
-    @property
-    def output(self) -> str:
-        return "\n".join(self.lines)
-
-    def expect_start(self) -> None:
-        self.expect("Groundwork answers")
-        self.expect("worker_started")  # either may be the first
-
-    def expect(self, pattern: str, seconds: float = 90) -> None:
-        found = wait_until(lambda: bool(re.search(pattern, self.output)), seconds)
-        assert found, f"{pattern!r} is not in:\n{self.output}"
-
-    def wait(self) -> int:
-        code = self.process.wait(timeout=90)
-        self._reader.join(timeout=30)
-        return code
-
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
-        self.process.send_signal(how)
-        return self.wait()
-
-    def post(self, path: str, body: dict[str, str]) -> int:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
-        status = connection.getresponse().status
-        connection.close()
-        return status
 
 
 type Launch = Callable[..., Launcher]
@@ -79,12 +27,9 @@ ADA = {"email": "ada@example.test", "password": "correct horse battery staple"}
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    copy = tmp_path_factory.mktemp("dev") / 'it\'s a "check out"'  # quotes and blanks in a path must not matter
-    for folder in ("scripts", "migrations", "packages"):
-        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__", "tests"))
-    shutil.copy(ROOT / "pyproject.toml", copy)
-    yield copy
-    PostgresServer(copy / ".data/postgres").erase()
+    # Quotes and blanks in a path must not matter.
+    with copied_for_dev(tmp_path_factory.mktemp("dev") / 'it\'s a "check out"') as copy:
+        yield copy
 
 
 @pytest.fixture
@@ -118,12 +63,6 @@ def processes_of(checkout: Path) -> list[str]:
 
 def current_revision(checkout: Path) -> subprocess.CompletedProcess[str]:
     return run_beside(checkout, "run", "python", "-m", "alembic", "current")
-
-
-def run_beside(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    ask = [sys.executable, str(checkout / "scripts/dev.py"), *arguments]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("APP_")}
-    return subprocess.run(ask, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_everything_answers_mails_arrive_and_sigterm_leaves_nothing_behind(checkout: Path, launch: Launch) -> None:
