@@ -38,6 +38,7 @@ class Event(StrEnum):
     QUEUE_RESUMED = "queue_resumed"
     QUEUE_LIMITED = "queue_limited"
     CRON_RUN_REQUESTED = "cron_run_requested"
+    AUDIT_EXPORTED = "audit_exported"
 
 
 type Detail = str | int | bool

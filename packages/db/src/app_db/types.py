@@ -40,8 +40,8 @@ def new_id() -> UUID:
 
 
 def first_id_at(time: datetime) -> UUID:
-    """Return the smallest id that `new_id` returns at this time or later, to the millisecond."""
-    return UUID(int=int(time.timestamp() * 1000) << 80)
+    """Return the smallest id that `new_id` returns at this time or later, to the millisecond (1970 at least)."""
+    return UUID(int=max(0, int(time.timestamp() * 1000)) << 80)
 
 
 class StrEnumText[E: StrEnum](TypeDecorator[E]):

@@ -7,10 +7,11 @@ import pytest_asyncio
 from httpx2 import AsyncClient
 from sqlalchemy import text
 
-from app_api.features.export.router import _parts
+from app_api.features.export.files import parts_of
 from app_api.testing import SignedIn, assert_problem
 from app_auth.testing import MakeAccount, SignIn
 from app_db import Database
+from app_db.features.export.payloads import AccountExport
 from app_db.features.export.repository import ExportRepository
 from app_db.types import new_id
 
@@ -68,10 +69,10 @@ async def test_an_export_that_is_open_is_not_found(client: AsyncClient, signed_i
 async def test_an_export_that_is_replaced_while_it_is_fetched_ends_short(
     signed_in: SignedIn, export_id: UUID, database: Database
 ) -> None:
-    parts = _parts(database, export_id, user_id=signed_in.account.id, count=len(PIECES))
+    parts = parts_of(database, export_id, user_id=signed_in.account.id, count=len(PIECES))
     first = await anext(parts)
     async with database.unit_of_work() as session:
-        await ExportRepository(session).keep_only(new_id(), user_id=signed_in.account.id)
+        await ExportRepository(session).keep_only(new_id(), user_id=signed_in.account.id, kind=AccountExport.kind)
 
     assert first == PIECES[0]
     with pytest.raises(StopAsyncIteration):

@@ -20,6 +20,7 @@ from app_auth.testing import MakeAccount
 from app_auth.throttle import Throttle
 from app_db import Database
 from app_db.features.accounts.payloads import WelcomeEmail
+from app_db.features.export.payloads import AccountExport
 from app_db.jobs.outbox import enqueue
 from app_db.models import Job, Role
 from app_db.types import new_id, utcnow
@@ -88,4 +89,4 @@ async def test_an_export_that_is_not_finished_is_not_found(
         job_id = await service.request_export(auth, session, principal)
 
         with pytest.raises(ExportNotFound):
-            await service.sizes_of(session, principal, job_id)
+            await service.sizes_of(session, principal, job_id, kind=AccountExport.kind)

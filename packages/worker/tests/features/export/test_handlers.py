@@ -20,7 +20,8 @@ from app_db.paging import Cursor, Slice
 from app_db.testing.plugin import MakeUser
 from app_db.types import new_id, utcnow
 from app_worker.context import JobContext
-from app_worker.features.export.handlers import PAGE, PIECE, ROOM, SHOWN, _Shown, collect
+from app_worker.features.export.files import PIECE
+from app_worker.features.export.handlers import PAGE, ROOM, SHOWN, _Shown, collect
 from app_worker.features.export.parts import PARTS
 from app_worker.handlers import HANDLERS
 from app_worker.registry import Mode, handles
@@ -37,7 +38,7 @@ async def exported(database: Database, job_id: UUID, user_id: UUID) -> Any:
     """Return the document that the owner fetches."""
     content = b""
     async with database.sessions() as session:
-        sizes = await ExportRepository(session).sizes_of(job_id, user_id=user_id)
+        sizes = await ExportRepository(session).sizes_of(job_id, user_id=user_id, kind=AccountExport.kind)
         for number in range(len(sizes)):
             content += await ExportRepository(session).part_of(job_id, number, user_id=user_id) or b""
     assert sizes == [] or sum(sizes) == len(content)

@@ -29,7 +29,7 @@ DONE = {
     "sessions-ended": "All sessions of the account are ended.",
     "session-of-account-ended": "The session is ended.",
 }
-MOST_EVENTS: Final = 20
+MOST_EVENTS: Final = 10
 MOST_JOBS: Final = 100
 """How many of the newest jobs are looked at; of these, `SHOWN` mails and `SHOWN` others are shown."""
 SHOWN: Final = 10

@@ -1,6 +1,5 @@
 """Exports of all data about the bearer."""
 
-from collections.abc import AsyncIterator
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
@@ -9,13 +8,14 @@ from fastapi.responses import StreamingResponse
 from app_api.dependencies import AuthDep, PrincipalDep, SessionDep
 from app_api.features.export import service
 from app_api.features.export.errors import ExportNotFound
+from app_api.features.export.files import file_of
 from app_api.features.export.schemas import JobAccepted
 from app_api.problems import problem_responses
 from app_api.response_fields import describe_fields
 from app_auth.errors import InvalidToken, Throttled
 from app_db import Database
 from app_db.errors import Unauthenticated
-from app_db.features.export.repository import ExportRepository
+from app_db.features.export.payloads import AccountExport
 from app_db.outage import DatabaseUnavailable
 
 router = APIRouter(
@@ -53,17 +53,8 @@ async def fetch_export(
     job_id: UUID, principal: PrincipalDep, session: SessionDep, request: Request
 ) -> StreamingResponse:
     """Return the export of the bearer that this job has collected, as a file; for a day, and only the newest."""
-    sizes = await service.sizes_of(session, principal, job_id)
-    headers = {"Content-Length": str(sum(sizes)), "Content-Disposition": 'attachment; filename="export.json"'}
-    parts = _parts(request.state.database, job_id, user_id=principal.user_id, count=len(sizes))
-    return StreamingResponse(parts, media_type="application/json", headers=headers)
-
-
-async def _parts(database: Database, job_id: UUID, *, user_id: UUID, count: int) -> AsyncIterator[bytes]:
-    """Yield the pieces. Each is read by itself, so that a slow client keeps no connection to the database."""
-    for number in range(count):
-        async with database.unit_of_work(read_only=True) as session:
-            part = await ExportRepository(session).part_of(job_id, number, user_id=user_id)
-        if part is None:
-            return  # shorter than its Content-Length, so that no client takes it for complete
-        yield part
+    sizes = await service.sizes_of(session, principal, job_id, kind=AccountExport.kind)
+    database: Database = request.state.database
+    return file_of(
+        database, job_id, user_id=principal.user_id, sizes=sizes, name="export.json", media_type="application/json"
+    )

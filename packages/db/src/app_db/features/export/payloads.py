@@ -1,5 +1,6 @@
 """The jobs that collect exports and delete them again."""
 
+from datetime import datetime
 from uuid import UUID
 
 from app_db.jobs.payload import JobPayload
@@ -10,6 +11,20 @@ class AccountExport(JobPayload):
 
     kind = "account.export"
     user_id: UUID
+
+
+class AuditExport(JobPayload):
+    """Export the events of the audit that match, as a file of comma-separated values."""
+
+    kind = "audit.export"
+    operator_id: UUID
+    """Who fetches it."""
+    event: str | None = None
+    user_id: UUID | None = None
+    actor_id: UUID | None = None
+    client_address: str | None = None
+    since: datetime | None = None
+    before: datetime | None = None
 
 
 class PruneExports(JobPayload):

@@ -34,15 +34,24 @@ class ExportRepository:
         values = {"id": new_id(), "job_id": job_id, "number": number, "user_id": user_id, "content": content}
         await self.session.execute(insert(ExportPart).values(**values, expires_at=expires_at))
 
-    async def keep_only(self, job_id: UUID, *, user_id: UUID) -> None:
-        """Delete the other exports of this user, so that they do not pile up: the newest has all their data."""
-        others = delete(ExportPart).where(ExportPart.user_id == user_id, ExportPart.job_id != job_id)
+    async def keep_only(self, job_id: UUID, *, user_id: UUID, kind: str) -> None:
+        """Delete the other exports of this user by jobs of this kind, so that they do not pile up."""
+        of_another_kind = exists().where(Job.id == ExportPart.job_id, Job.kind != kind)
+        others = delete(ExportPart).where(
+            ExportPart.user_id == user_id,
+            ExportPart.job_id != job_id,
+            ~of_another_kind,  # guard: test_exports_of_one_kind_leave_those_of_another
+        )
         await self.session.execute(others)  # guard: test_only_the_newest_export_of_a_user_is_kept
 
-    async def sizes_of(self, job_id: UUID, *, user_id: UUID) -> list[int]:
-        """Return the sizes of the pieces of a finished export of this user; an empty list for another's export."""
+    async def sizes_of(self, job_id: UUID, *, user_id: UUID, kind: str) -> list[int]:
+        """Return the sizes of the pieces of a finished export of this user and kind; of any other an empty list."""
         is_complete = exists().where(
-            Job.id == job_id, Job.owner_id == user_id, Job.state == JobState.COMPLETED, Job.finished_at.is_not(None)
+            Job.id == job_id,
+            Job.owner_id == user_id,
+            Job.kind == kind,  # guard: test_who_is_no_operator_any_more_fetches_no_audit
+            Job.state == JobState.COMPLETED,
+            Job.finished_at.is_not(None),
         )
         statement = select(func.length(ExportPart.content)).where(
             ExportPart.job_id == job_id, ExportPart.user_id == user_id, ExportPart.expires_at > func.now(), is_complete

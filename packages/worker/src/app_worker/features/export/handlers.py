@@ -2,19 +2,21 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import structlog
 
-from app_db.features.export.payloads import AccountExport, PruneExports
+from app_db.features.export.payloads import AccountExport, AuditExport, PruneExports
 from app_db.features.export.repository import ExportRepository
 from app_db.models import User
 from app_db.paging import Cursor, Slice
 from app_db.repositories.users import UserRepository
 from app_worker.context import JobContext
+from app_worker.features.export.audit_file import write_events
+from app_worker.features.export.files import ExportFile
 from app_worker.features.export.parts import PARTS, Export, Part, Row
 from app_worker.pruning import delete_all, note_done
 from app_worker.registry import Mode, handles
@@ -23,31 +25,10 @@ log = structlog.get_logger(__name__)
 
 PAGE = 500
 """Rows that a feature is asked for at once."""
-PIECE = 256 * 1024
-"""Bytes of one piece of the file."""
 SHOWN = 100
 """How many rows of each part the result shows too; the file has all."""
 ROOM = 128 * 1024
 """Bytes of all rows in the result together: less than the limit of a result."""
-
-
-@dataclass
-class _File:
-    """An export in progress: full pieces are rows of the table, the rest is in memory."""
-
-    job: JobContext
-    user_id: UUID
-    number: int = 0
-    rest: list[str] = field(default_factory=list)
-
-    async def write(self, text: str, *, at_least: int = PIECE) -> None:
-        """Add a text to the file; store a piece when enough has been collected."""
-        self.rest.append(text)
-        content = "".join(self.rest).encode()
-        if len(content) >= at_least:
-            async with self.job.transaction() as session:
-                await ExportRepository(session).add(self.job.id, self.number, user_id=self.user_id, content=content)
-            self.number, self.rest = self.number + 1, []
 
 
 @dataclass
@@ -85,7 +66,7 @@ async def collect(job: JobContext, user_id: UUID, *, parts: Mapping[str, Export]
         user = await UserRepository(session).get(user_id)
     if user is None:
         return {}
-    file, shown = _File(job, user_id), _Shown()
+    file, shown = ExportFile(job, user_id), _Shown()
     result: dict[str, Any] = {"account": _account(user)}
     await file.write(json.dumps(result)[:-1])
     for done, (name, export) in enumerate(parts.items(), start=1):
@@ -94,11 +75,11 @@ async def collect(job: JobContext, user_id: UUID, *, parts: Mapping[str, Export]
     await file.write("}", at_least=0)
     await job.set_progress({"done": steps, "of": steps, "step": "done"})
     async with job.transaction() as session:
-        await ExportRepository(session).keep_only(job.id, user_id=user_id)
+        await ExportRepository(session).keep_only(job.id, user_id=user_id, kind=AccountExport.kind)
     return {**result, "download": f"/auth/me/exports/{job.id}"}
 
 
-async def _write_part(file: _File, shown: _Shown, *, name: str, export: Export) -> dict[str, Any]:
+async def _write_part(file: ExportFile, shown: _Shown, *, name: str, export: Export) -> dict[str, Any]:
     """Write the part of a feature, and return its entry in the result of the job."""
     part = await _read(file, export, after=None)
     await file.write(f", {json.dumps(name)}: ")
@@ -124,7 +105,7 @@ async def _write_part(file: _File, shown: _Shown, *, name: str, export: Export) 
     return {name: beginning, f"{name}_total": total}
 
 
-async def _read(file: _File, export: Export, *, after: Cursor | None) -> Part:
+async def _read(file: ExportFile, export: Export, *, after: Cursor | None) -> Part:
     """Ask a feature for a page, in a transaction that ends before the page is written."""
     async with file.job.transaction() as session:
         return await export(session, file.user_id, after=after, limit=PAGE)
@@ -137,6 +118,12 @@ def _account(user: User) -> dict[str, str]:
         "role": user.role.value,
         "created_at": user.created_at.isoformat(),
     }
+
+
+@handles(AuditExport, mode=Mode.LEASE, timeout=timedelta(hours=1))
+async def export_audit(job: JobContext, payload: AuditExport) -> dict[str, Any]:
+    """Write the events that match into a file, which the operator who has asked for it fetches."""
+    return await write_events(job, payload)
 
 
 @handles(PruneExports, mode=Mode.LEASE, timeout=timedelta(minutes=10))
