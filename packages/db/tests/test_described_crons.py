@@ -100,6 +100,21 @@ async def test_postgres_ends_the_transaction_of_a_worker_that_freezes_with_a_des
     assert await session.scalar(text("SHOW idle_in_transaction_session_timeout")) == "5s"
 
 
+@pytest.mark.parametrize("by_hand", [True, False])
+async def test_postgres_ends_the_transaction_of_a_process_that_freezes_with_a_run(
+    database: Database, session: Session, *, by_hand: bool
+) -> None:
+    await describe(database)
+    await crons.request_run(session, NAME)
+    await session.commit()
+    requested_at = (await state_of(database)).run_requested_at
+    assert requested_at is not None
+
+    await (crons.hold_cron(session, NAME) if by_hand else crons.take_request(session, NAME, requested_at=requested_at))
+
+    assert await session.scalar(text("SHOW idle_in_transaction_session_timeout")) == "5s"
+
+
 async def test_a_run_that_is_requested_twice_is_one_request(database: Database, session: Session) -> None:
     await describe(database)
 

@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from app_api.console.cron_words import in_words
 from app_db.types import utcnow
 
 _UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
@@ -63,4 +64,4 @@ def pretty(value: Any) -> str:  # Any: JSON
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
-FILTERS: Final = {"duration": duration, "ago": ago, "tick": tick, "share": share, "pretty": pretty}
+FILTERS: Final = {"duration": duration, "ago": ago, "tick": tick, "cron": in_words, "share": share, "pretty": pretty}

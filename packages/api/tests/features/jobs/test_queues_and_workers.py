@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import func, select, update
 
+from app_api.console.operators.workers import MOST
 from app_api.lifespan import State
 from app_db import Database
 from app_db.jobs import control
@@ -19,6 +20,21 @@ EVIL = "<b>&/?#"
 async def settings_of(database: Database, name: str) -> JobQueue:
     async with database.unit_of_work(read_only=True) as session:
         return (await session.scalars(select(JobQueue).where(JobQueue.name == name))).one()
+
+
+async def test_a_worker_with_very_many_jobs_lists_some(
+    operator_browser: Browser, make_job: MakeJob, database: Database
+) -> None:
+    shown = await make_job(JobState.DISPATCHED)
+    async with database.unit_of_work() as session:
+        held = [shown, *(new_id() for _ in range(MOST + 6))]
+        about = {"host": "host", "pid": 7, "queues": ["mail"], "concurrency": 500}
+        session.add(JobWorker(id=new_id(), held_job_ids=held, **about))
+
+    page = (await operator_browser.get("/console/workers")).text
+
+    assert f"jobs/{shown}" in page
+    assert "7 more jobs are in hand" in page
 
 
 @pytest.mark.usefixtures("make_job")

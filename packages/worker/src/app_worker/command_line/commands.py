@@ -70,18 +70,19 @@ async def drain(settings: CommandSettings) -> Drained:
         DatabaseUnavailable: when Postgres is away.
     """
     registry = registry_of(HANDLERS, RESOURCES)
-    mails = open_mails(settings)
+    mails, health = open_mails(settings), WorkerHealth(running=1)
     queues = settings.worker.queues
     async with (
         open_database(database_settings(settings, registry), name="drain") as database,
         open_resources(RESOURCES, settings) as resources,
+        health.loop.watched(),
     ):
         registry = Registry(supplied(registry.by_kind.values(), resources), catalog=())
         use_threads(registry.by_kind)
         metrics = Metrics(kinds=registry.by_kind, queues=queues)
         runner = Runner(database, registry, mails, new_id(), settings.worker.running_lease, metrics)
         worker = WorkerRow(runner.worker_id, socket.gethostname(), os.getpid(), queues, concurrency=1, version=VERSION)
-        heartbeat = Heartbeat(database, runner, worker, settings.worker, WorkerHealth(running=1))
+        heartbeat = Heartbeat(database, runner, worker, settings.worker, health)
         with _cancelled_by_signals():
             return Drained(states=await _drain(runner, heartbeat, settings.worker))
 

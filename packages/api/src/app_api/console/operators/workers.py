@@ -31,9 +31,10 @@ async def workers_page(page: PageDep, session: SessionDep) -> HTMLResponse:
 async def _shown(session: Session) -> dict[str, Any]:  # Any: the template's
     jobs = JobRepository(session)
     workers = await jobs.workers()
-    found = await jobs.briefs([job_id for worker in workers for job_id in worker.held_job_ids][:MOST])
+    held = [job_id for worker in workers for job_id in worker.held_job_ids]
+    found = await jobs.briefs(held[:MOST])
     in_hand = {worker.id: [job for job in found.values() if _has(worker, job)] for worker in workers}
-    return {"workers": workers, "in_hand": in_hand}
+    return {"workers": workers, "in_hand": in_hand, "more": max(0, len(held) - MOST)}
 
 
 def _has(worker: WorkerOverview, job: JobBrief) -> bool:

@@ -14,7 +14,6 @@ from app_api.console.paths import ROOT
 from app_api.console.responses import see_other
 from app_api.dependencies import ClientDep, SessionDep
 from app_api.features.jobs import service
-from app_api.features.jobs.cron_words import in_words
 from app_db import Session
 from app_db.repositories.jobs import JobRepository
 
@@ -51,11 +50,7 @@ async def _shown(session: Session) -> dict[str, Any]:  # Any: the template's
     jobs = JobRepository(session)
     crons = await jobs.crons()
     last_jobs = await jobs.briefs([cron.last_job_id for cron in crons if cron.last_job_id])
-    return {
-        "crons": crons,
-        "last_jobs": last_jobs,
-        "words": {cron.name: in_words(cron.expression) for cron in crons if cron.expression},
-    }
+    return {"crons": crons, "last_jobs": last_jobs}
 
 
 async def read_crons(session: Session, watched: Collection[Watched]) -> Contexts:

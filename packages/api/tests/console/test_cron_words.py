@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app_api.features.jobs.cron_words import in_words
+from app_api.console.cron_words import in_words
 
 
 @pytest.mark.parametrize(
