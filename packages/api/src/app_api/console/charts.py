@@ -53,11 +53,27 @@ class Chart:
     """The number at the top of the chart."""
     labels: Sequence[datetime]
     """Times that are written below it, at equal distances from left to right."""
+    is_level: bool = False
+    """Whether values are levels, such as a depth, and no counts: of these the last one is told, and not the sum. Their
+    names may be anybody's, so their colours are those of their places."""
 
     @property
     def totals(self) -> Mapping[str, int]:
         """The sum of each series over all bars."""
         return {name: sum((bar.values or {}).get(name, 0) for bar in self.bars) for name in self.series}
+
+    @property
+    def told(self) -> Mapping[str, int]:
+        """What its legend says of each series."""
+        if not self.is_level:
+            return self.totals
+        known = [bar.values for bar in self.bars if bar.values is not None]
+        return known[-1] if known else {}
+
+    @property
+    def classes(self) -> Mapping[str, str]:
+        """The class of each series, which has its colour."""
+        return {name: f"level-{number}" if self.is_level else f"of-{name}" for number, name in enumerate(self.series)}
 
     @property
     def is_empty(self) -> bool:

@@ -46,7 +46,7 @@ _OPEN = f"""
     )
 """  # noqa: S608  # made of constants
 
-_QUEUES = text(f"""
+QUEUES = text(f"""
     WITH {_OPEN}, counts AS (
         SELECT queue AS name, jsonb_object_agg(state, jobs) AS counts FROM (
             SELECT queue, state, sum(jobs) AS jobs FROM open WHERE state <> 'discarded' GROUP BY queue, state
@@ -93,7 +93,7 @@ _FINISHED = text(f"""
 
 async def queues(session: Session, *, most: int | None) -> list[QueueOverview]:
     """Return all queues that have open jobs, a worker, or settings, by name."""
-    rows = await session.execute(_QUEUES, {"silence": SILENCE, "most": most})
+    rows = await session.execute(QUEUES, {"silence": SILENCE, "most": most})
     return [
         QueueOverview(**{**row, "counts": {JobState(state): n for state, n in row["counts"].items()}})
         for row in rows.mappings()

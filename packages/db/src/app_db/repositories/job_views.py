@@ -94,6 +94,26 @@ class JobBrief:
 
 
 @dataclass(frozen=True, slots=True)
+class RunningJob:
+    """A job that runs, for a list of what runs now."""
+
+    id: UUID
+    kind: str
+    attempt: int
+    started_at: datetime | None
+    progress: Any | None  # Any: JSON of the handler's own
+
+
+@dataclass(frozen=True, slots=True)
+class SystemOverview:
+    """What waits, who works, and what runs."""
+
+    queues: Sequence[QueueOverview]
+    workers: Sequence[WorkerOverview]
+    running: Sequence[RunningJob]
+
+
+@dataclass(frozen=True, slots=True)
 class JobCount:
     """The number of jobs of one kind in one state and queue."""
 

@@ -5,16 +5,22 @@ from dataclasses import dataclass, fields
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Float, Uuid, bindparam, cast, exists, false, func, select, text
+from sqlalchemy import ARRAY, Uuid, bindparam, exists, false, func, select, text
 from sqlalchemy.orm import defer
 
 from app_db.jobs.crons import UNSEEN
 from app_db.jobs.filters import JobFilter
-from app_db.models import Job, JobCancellation, JobCron, JobError, JobWorker
+from app_db.models import Job, JobCancellation, JobCron, JobError
 from app_db.paging import Cursor, Slice
-from app_db.repositories import job_counts, job_lists
-from app_db.repositories.job_counts import SILENCE
-from app_db.repositories.job_views import CronOverview, JobBrief, JobStats, QueueOverview, WorkerOverview
+from app_db.repositories import job_counts, job_lists, job_system
+from app_db.repositories.job_views import (
+    CronOverview,
+    JobBrief,
+    JobStats,
+    QueueOverview,
+    SystemOverview,
+    WorkerOverview,
+)
 from app_db.session import Session
 
 MAX_ERRORS = 100
@@ -99,13 +105,11 @@ class JobRepository:
 
     async def workers(self) -> list[WorkerOverview]:
         """Return all workers that have not signed off, killed ones too, the oldest first."""
-        beat_age = func.now() - JobWorker.beat_at
-        hidden = {"holding", "holds_until", "smtputf8"}
-        shown = [column for column in JobWorker.__table__.columns if column.name not in hidden]
-        shown.append(JobWorker.__table__.c.holding.label("held_job_ids"))
-        seconds = cast(func.extract("epoch", beat_age), Float).label("beat_age")
-        statement = select(*shown, seconds, (beat_age < SILENCE).label("is_alive")).order_by(JobWorker.started_at)
-        return [WorkerOverview(**row) for row in (await self.session.execute(statement)).mappings()]
+        return [WorkerOverview(**row) for row in (await self.session.execute(job_system.workers())).mappings()]
+
+    async def system(self, *, running: int) -> SystemOverview:
+        """Return the queues, the workers and up to `running` of the jobs that run, all by one query."""
+        return await job_system.read(self.session, running=running)
 
     async def crons(self) -> list[CronOverview]:
         """Return up to 1,000 crons by name: all that workers have had, also those that were removed from the code."""

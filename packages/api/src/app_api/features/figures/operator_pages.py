@@ -1,7 +1,8 @@
 """What happens, what waits, and what fails."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
@@ -18,8 +19,6 @@ from app_db import Session
 from app_db.features.figures.figures import OUTCOMES, Ended, Figures
 from app_db.features.figures.models import Span
 from app_db.features.figures.repository import FigureRepository
-from app_db.jobs.filters import JobFilter
-from app_db.models import JobState
 from app_db.repositories.job_failures import failing_kinds
 from app_db.repositories.jobs import JobRepository
 from app_db.types import utcnow
@@ -31,6 +30,11 @@ RUNNING: Final = 10
 """How many of the jobs that run now are listed."""
 SIGN_INS: Final = {"signed_in": "signed_in", "sign_in_failed": "refused"}
 """The events of the audit that are charted, and their names."""
+
+
+DEEPEST: Final = 4
+"""How many queues the chart of what waits names; the others are one series."""
+OTHERS: Final = "other queues"
 
 
 class Window(StrEnum):
@@ -55,6 +59,11 @@ class Scale:
     def length(self) -> timedelta:
         """The time of all bars."""
         return self.count * self.step
+
+    def bar_of(self, time: datetime) -> datetime:
+        """Return when the bar begins that has this time."""
+        seconds = self.step.total_seconds()
+        return datetime.fromtimestamp(time.timestamp() // seconds * seconds, UTC)
 
 
 SCALES: Final = {
@@ -82,18 +91,17 @@ async def overview(page: PageDep, session: SessionDep, window: Window = Window.H
 
 
 async def _shown(session: Session, window: Window) -> dict[str, Any]:  # Any: the template's
-    now, scale, jobs = utcnow(), SCALES[window], JobRepository(session)
-    figures = await _figures(FigureRepository(session), scale)
+    now, scale = utcnow(), SCALES[window]
+    figures = await FigureRepository(session).recent(scale.span, scale.length + scale.step)
     return {
         "clock": scale.clock,
         "counted": bool(figures),
         "ended": _chart("Jobs that ended", figures, scale, now=now, series=OUTCOMES),
         "sign_ins": _chart("Sign-ins", figures, scale, now=now, series=[*SIGN_INS.values()]),
+        "waiting": _depths(figures, scale, now=now),
         "kinds": _by_kind(Figures.sum(now, figures)),
         "failing": await failing_kinds(session, since=now - max(scale.length, timedelta(hours=1))),
-        "queues": await jobs.queues(),
-        "running": await jobs.matching(JobFilter(state=JobState.EXECUTING), after=None, limit=RUNNING),
-        "workers": await jobs.workers(),
+        "system": await JobRepository(session).system(running=RUNNING),
     }
 
 
@@ -107,27 +115,37 @@ async def read_overviews(session: Session, watched: Collection[Watched]) -> Cont
 LIVE = {"overview": Fragment("overview_live.html", read_overviews)}
 
 
-async def _figures(figures: FigureRepository, scale: Scale) -> Sequence[Figures]:
-    """Return the figures of a window; to hours, the minutes of the hour that is not over yet are added."""
-    found = [*await figures.within(scale.span, scale.length + scale.step)]
-    if scale.span is Span.HOUR:
-        end = found[-1].began_at + timedelta(hours=1) if found else datetime.min.replace(tzinfo=UTC)
-        found += [each for each in await figures.within(Span.MINUTE, timedelta(hours=2)) if each.began_at >= end]
-    return found
-
-
 def _chart(title: str, figures: Iterable[Figures], scale: Scale, *, now: datetime, series: Sequence[str]) -> Chart:
-    step = scale.step.total_seconds()
-    end = datetime.fromtimestamp((now.timestamp() // step + 1) * step, UTC)
     values: dict[datetime, dict[str, int]] = {}
     for each in figures:
-        began_at = datetime.fromtimestamp(each.began_at.timestamp() // step * step, UTC)
-        bar = values.setdefault(began_at, dict.fromkeys(series, 0))
+        bar = values.setdefault(scale.bar_of(each.began_at), dict.fromkeys(series, 0))
         events = {SIGN_INS.get(event, event): count for event, count in each.events.items()}
         for name, count in (*each.by_outcome(), *events.items()):
             if name in bar:
                 bar[name] += count
+    end = scale.bar_of(now) + scale.step
     return stacked_bars(title, values, series=series, end=end, step=scale.step, count=scale.count)
+
+
+def _depths(figures: Iterable[Figures], scale: Scale, *, now: datetime) -> Chart:
+    """Return the chart of the jobs that waited by queue: of a span the most at once, of the deepest queues by name."""
+    bars: dict[datetime, Counter[str]] = {}
+    for each in figures:
+        if each.queues:  # minutes that were counted late have none
+            began_at = scale.bar_of(each.began_at)
+            bars[began_at] = bars.get(began_at, Counter()) | Counter(each.queues)
+    most: Counter[str] = Counter()
+    for bar in bars.values():
+        most |= bar
+    shown = {name: name if place < DEEPEST else OTHERS for place, (name, _) in enumerate(most.most_common())}
+    series = [*dict.fromkeys(shown.values())]
+    values = {began_at: dict.fromkeys(series, 0) for began_at in bars}
+    for began_at, bar in bars.items():
+        for name, count in bar.items():
+            values[began_at][shown[name]] += count
+    end = scale.bar_of(now) + scale.step
+    chart = stacked_bars("Waiting", values, series=series, end=end, step=scale.step, count=scale.count)
+    return replace(chart, is_level=True)
 
 
 def _by_kind(total: Figures) -> list[KindFigures]:
