@@ -106,7 +106,10 @@ CONSOLE: dict[str, tuple[str, ...]] = {
         "test_what_cannot_be_undone_asks_for_the_password_again",
     ),
     "whatever is sent to each route": ("test_no_page_fails_whatever_is_sent_to_it",),
-    "more streams than one may have": ("test_a_stream_too_many_is_refused",),
+    "more streams than one may have": (
+        "test_a_stream_too_many_is_refused",
+        "test_more_windows_than_a_browser_has_connections_load_and_take_turns",
+    ),
 }
 """The attacks on the console, each with its tests; they loop over the routes, so a new page is attacked as well."""
 

@@ -82,10 +82,10 @@ class Process:
 class Api(Process):
     """`python -m app_api`, at `url`."""
 
-    def __init__(self, *, env: Mapping[str, str], log: Path) -> None:
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        super().__init__("app_api", ready="Uvicorn running", env={**env, "APP_HTTP__PORT": str(port)}, log=log)
+    def __init__(self, *, env: Mapping[str, str], log: Path, port: int | None = None) -> None:
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        super().__init__("app_api", ready="Uvicorn running", env={**env, "APP_HTTP__PORT": str(self.port)}, log=log)
 
 
 class Worker(Process):

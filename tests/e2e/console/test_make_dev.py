@@ -60,10 +60,17 @@ async def register(page: Page, dev: Launcher, console: str) -> None:
     await page.goto(f"{console}/verify")
     await page.get_by_label("Link").fill(link)
     await page.get_by_role("button", name="Confirm").click()
+    await expect(page.get_by_role("status")).to_be_visible()
+    await sign_in(page, console)
+
+
+async def sign_in(page: Page, console: str, *, to: str = "/account") -> None:
+    """Open a page, by way of the sign-in."""
+    await page.goto(f"{console}{to}")
     await page.get_by_label("E-mail address").fill(ADA)
     await page.get_by_label("Password").fill(PASSWORD)
     await page.get_by_role("button", name="Sign in").click()
-    await page.wait_for_url(f"{console}/account")
+    await page.wait_for_url(f"{console}{to}")
 
 
 async def test_an_export_goes_on_in_the_browser_although_its_worker_was_killed(
@@ -88,6 +95,26 @@ async def test_an_export_goes_on_in_the_browser_although_its_worker_was_killed(
     await context.close()
 
 
+async def test_a_change_of_the_code_reloads_the_api_at_once_and_the_page_comes_back(
+    dev: Launcher, checkout: Path, chromium: Browser
+) -> None:
+    """Needs the account and the export of the test before."""
+    context = await chromium.new_context()
+    page = await context.new_page()
+    async with page.expect_response("**/console/live?**"):
+        await sign_in(page, f"http://127.0.0.1:{dev.port}/console", to="/export")
+    await page.evaluate("window.stays = true")
+    source = checkout / "packages/api/src/app_api/app.py"
+
+    async with page.expect_response("**/console/live?**", timeout=PATIENCE):
+        source.write_text(source.read_text() + "# changed\n")
+
+    assert dev.output.count("api_started") == 2
+    assert "timeout graceful shutdown exceeded" not in dev.output
+    assert await page.evaluate("window.stays")
+    await context.close()
+
+
 async def test_a_job_that_fails_is_found_in_two_clicks_edited_and_run_again(
     dev: Launcher, checkout: Path, chromium: Browser
 ) -> None:
@@ -100,10 +127,7 @@ async def test_a_job_that_fails_is_found_in_two_clicks_edited_and_run_again(
     context = await chromium.new_context()
     seen = Watched(await context.new_page(), base=f"http://127.0.0.1:{dev.port}")
     page = seen.page
-    await page.goto(f"{console}/overview")
-    await page.get_by_label("E-mail address").fill(ADA)
-    await page.get_by_label("Password").fill(PASSWORD)
-    await page.get_by_role("button", name="Sign in").click()
+    await sign_in(page, console, to="/overview")
 
     await page.get_by_role("link", name="user_id").click(timeout=PATIENCE)
     await expect(page.get_by_text("Traceback").first).to_be_visible()

@@ -13,7 +13,7 @@ from app_api import config, database_roles, operator
 from app_api.app import create_app
 from app_api.feature_settings import ALL_SETTINGS, READ_ELSEWHERE
 from app_api.seed import seed
-from app_api.serving import serve
+from app_api.serving import serve, stopping_by_signal
 from app_api.settings import ApiSettings
 from app_db.outage import DatabaseUnavailable
 from app_db.roles import require_modest_role
@@ -33,7 +33,7 @@ def build() -> FastAPI:
         SystemExit: with a line for each setting that is missing, wrong or not safe.
     """
     try:
-        return create_app(_to_serve())
+        return create_app(_to_serve(), stopping=stopping_by_signal())
     except Misconfigured as error:
         sys.exit(str(error))
 

@@ -1,11 +1,12 @@
 """Listening and stopping: the server first reports that it stops, then accepts no more, then finishes its requests."""
 
 import math
+import signal
 import sys
 import time
 from datetime import timedelta
 from socket import socket
-from threading import Event
+from threading import Event, current_thread, main_thread
 from types import FrameType
 
 import uvicorn
@@ -52,6 +53,24 @@ class Server(uvicorn.Server):
         """Whether an error of a resource's task has ended the lifespan, and so closed all resources of requests."""
         assert isinstance(self.lifespan, LifespanOn), "server_config says so"
         return self.lifespan.shutdown_failed
+
+
+def stopping_by_signal() -> Event:
+    """Return an event that SIGTERM sets, besides what the server does that loads the application.
+
+    uvicorn's command line knows no event of ours, and would wait for streams that are open. It has its handlers
+    already; who has none, as tests, keeps none.
+    """
+    stopping, of_server = Event(), signal.getsignal(signal.SIGTERM)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        assert callable(of_server), "looked at below"
+        stopping.set()  # guard: test_a_server_that_loads_the_application_tells_it_to_stop
+        of_server(number, frame)
+
+    if callable(of_server) and current_thread() is main_thread():
+        signal.signal(signal.SIGTERM, stop)
+    return stopping
 
 
 def _hosts(host: str) -> str | list[str]:

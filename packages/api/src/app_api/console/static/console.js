@@ -7,8 +7,10 @@
 // Times marked with data-local are written in the viewer's own zone, unless that is UTC, which stands beside them.
 
 const address = document.body.dataset.stream;
+const LIVE_AT_ONCE = 4;
 let source = null;
 let timer = 0;
+let turn = null;
 
 const parts = () => [...document.querySelectorAll("[data-live]")];
 
@@ -16,6 +18,27 @@ function open() {
   close();
   const marks = [...new Set(parts().map((part) => part.dataset.live))];
   if (!address || marks.length === 0 || document.visibilityState === "hidden") return;
+  turn = new AbortController();
+  if (navigator.locks) waitForTurn(turn.signal, () => follow(marks));
+  else follow(marks);
+}
+
+// Over HTTP/1.1 a browser has six connections to a host, for all its windows, and a stream keeps one: a seventh page would
+// not load. So four are live at once; another stays as it was loaded until one of these is closed or hidden.
+async function waitForTurn(over, start) {
+  const hold = (place, options) =>
+    navigator.locks.request(`console-live-${place}`, options, (lock) => {
+      if (!lock || over.aborted) return false;
+      start();
+      return new Promise((done) => over.addEventListener("abort", () => done(true)));
+    });
+  for (let place = 0; place < LIVE_AT_ONCE; place++) {
+    if (over.aborted || (await hold(place, { ifAvailable: true }))) return;
+  }
+  await hold(Math.floor(Math.random() * LIVE_AT_ONCE), { signal: over }).catch(() => {});
+}
+
+function follow(marks) {
   source = new EventSource(`${address}?${new URLSearchParams(marks.map((mark) => ["watch", mark]))}`);
   source.addEventListener("fragment", (event) => show(JSON.parse(event.data)));
   source.addEventListener("reload", () => location.reload());
@@ -27,6 +50,7 @@ function open() {
 
 function close() {
   clearTimeout(timer);
+  turn?.abort();
   source?.close();
   source = null;
 }
