@@ -40,9 +40,16 @@ _RUNNING = """
     UPDATE jobs SET started_at = now(), progress = '{"done": 1, "of": 4}' WHERE state = 'executing'
 """
 _WORKERS = """
-    INSERT INTO job_workers (id, host, pid, queues, concurrency, running, beat_at)
-    SELECT uuidv7(), 'worker-' || number, 7, ARRAY['default', 'mail'], 10, 5, now() + interval '1 hour'
+    INSERT INTO job_workers (id, host, pid, queues, concurrency, running, beat_at, holding)
+    SELECT uuidv7(), 'worker-' || number, 7, ARRAY['default', 'mail'], 10, 5, now() + interval '1 hour',
+        ARRAY(SELECT id FROM jobs WHERE claim_at IS NOT NULL AND state IN ('dispatched', 'executing') LIMIT 20)
     FROM generate_series(1, 10) AS number
+"""
+_CRONS = """
+    INSERT INTO job_crons (name, last_tick_at, expression, timezone, queue, kind, next_ticks, last_job_id, seen_at)
+    SELECT 'reports.number_' || number, date_trunc('hour', now()), '30 2 * * 1-5', 'Europe/Berlin', 'default',
+        'reports', ARRAY[now(), now(), now()], (SELECT id FROM jobs LIMIT 1 OFFSET number), now() + interval '1 hour'
+    FROM generate_series(1, 50) AS number
 """
 _HOURS = """
     INSERT INTO job_figures (span, began_at, jobs, queues, events)
@@ -118,7 +125,7 @@ async def prepare(place: Place, scale: float) -> None:
     """Fill the tables, and count an hour as workers do."""
     say(f"seeding {int(JOBS * scale):,} jobs")
     await seed(place.connection, scale=scale, sessions=SESSIONS, jobs=JOBS)
-    for statement in (_ERRORS, _RUNNING, _WORKERS):
+    for statement in (_ERRORS, _RUNNING, _WORKERS, _CRONS):
         await place.connection.execute(statement, timeout=600)
     async with open_database(place.settings, name="bench") as database:
         for _ in range(MINUTES // AT_ONCE + 1):
