@@ -168,7 +168,8 @@ async def test_two_slow_pieces_of_one_request_share_its_deadline(api_settings: A
     @app.get("/slow")
     async def slow(request: Request, pieces: int) -> None:
         for _ in range(pieces):
-            await request.state.database.read_one(select(func.pg_sleep(0.6)), {})
+            async with request.state.database.unit_of_work(read_only=True) as session:
+                await session.execute(select(func.pg_sleep(0.6)))
 
     async with open_client(app) as client:
         each_of_two_requests = [await client.get("/slow?pieces=1") for _ in range(2)]

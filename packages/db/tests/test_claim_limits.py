@@ -17,7 +17,7 @@ from .ledger_steps import LEASE, MakeJob, claim, claimed, executing, let_lease_r
 
 PAUSED = {"paused_at": func.now()}
 PARAMETERS = {
-    "queue": "default", "max_jobs": 10, "lease": LEASE, "max_crashes": 5,
+    "queue": "default", "max_jobs": 10, "lease": LEASE, "max_crashes": 5, "suspicious": 2,
     "slots": 5, "all_slots": 5, "leased": ["test"], "worker_id": new_id(),
 }  # fmt: skip
 

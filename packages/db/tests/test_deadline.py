@@ -21,7 +21,8 @@ MOST_OF_IT = 0.6
 
 async def read(database: Database, seconds: float) -> None:
     """Read with a statement that takes `seconds`."""
-    await database.read_one(select(func.pg_sleep(seconds)), {})
+    async with database.unit_of_work(read_only=True) as session:
+        await session.execute(select(func.pg_sleep(seconds)))
 
 
 async def write(database: Database, seconds: float) -> None:

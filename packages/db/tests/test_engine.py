@@ -231,3 +231,13 @@ async def test_a_closed_database_leaves_no_connection(database: Database, open_w
             return bool(await watcher.scalar(statement, {"pids": backends}))
 
     await until(are_gone)  # the server takes a moment to notice
+
+
+async def test_one_statement_that_writes_is_committed_at_once(database: Database) -> None:
+    row_of_mail = text("INSERT INTO job_queues (name) VALUES (:name) RETURNING name").columns(JobQueue.name)
+
+    (row,) = await database.write_all(row_of_mail, {"name": "mail"})
+
+    assert row.name == "mail"
+    async with database.read_sessions() as session:
+        assert await session.get(JobQueue, "mail") is not None

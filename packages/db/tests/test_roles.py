@@ -150,11 +150,10 @@ def test_nobody_can_say_what_a_role_may_do_when_the_database_is_away(database_se
 async def test_nothing_is_asked_with_a_role_that_may_do_anything(database_settings: DatabaseSettings) -> None:
     one = select(literal(1))
     async with open_database(database_settings, name="test", vet=refuse_powers) as database:
-        with pytest.raises(Misconfigured, match="is a superuser"):
-            await database.read_one(one, {})
-        with pytest.raises(Misconfigured, match="is a superuser"):
-            async with database.unit_of_work() as session:
-                await session.execute(one)
+        for read_only in (True, False):
+            with pytest.raises(Misconfigured, match="is a superuser"):
+                async with database.unit_of_work(read_only=read_only) as session:
+                    await session.execute(one)
 
 
 async def test_a_connection_that_is_refused_is_closed(database_settings: DatabaseSettings) -> None:
@@ -166,7 +165,8 @@ async def test_a_connection_that_is_refused_is_closed(database_settings: Databas
 
     async with open_database(database_settings, name="test", vet=refuse) as database:
         with pytest.raises(Misconfigured):
-            await database.read_one(select(literal(1)), {})
+            async with database.unit_of_work(read_only=True) as session:
+                await session.execute(select(literal(1)))
 
         assert [connection.is_closed() for connection in refused] == [True]
 

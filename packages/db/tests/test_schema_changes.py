@@ -29,12 +29,6 @@ def rows(statement: str) -> TextualSelect:
     return text(statement).columns(column("size"))
 
 
-async def by_read_one(database: Database, statement: str) -> Any:
-    asked: Any = rows(statement)  # Any: a text is as good as a select here
-    row: Any = await database.read_one(asked, {})
-    return row.size
-
-
 async def by_write_all(database: Database, statement: str) -> Any:
     (row,) = await database.write_all(rows(statement), {})
     return row.size
@@ -79,7 +73,7 @@ async def change(database: Database, statements: str) -> None:
             await connection.execute(text(statement))
 
 
-@pytest.mark.parametrize("ask", [by_read_one, by_write_all, by_reading, by_writing, by_autocommit])
+@pytest.mark.parametrize("ask", [by_write_all, by_reading, by_writing, by_autocommit])
 async def test_a_statement_that_was_prepared_before_a_change_is_sent_again(
     database: Database, one: Database, ask: Ask
 ) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import delete, inspect, text
 
 from app_db import Database, Session
 from app_db.jobs import claims, ledger
-from app_db.jobs.claims import MAX_CRASHES, Claim, Slots
+from app_db.jobs.claims import MAX_CRASHES, SUSPICIOUS, Claim, Slots
 from app_db.jobs.ledger import Delivery, StartedJob, Starter
 from app_db.models import Job, JobCancellation, JobQueue, JobState
 from app_db.types import new_id
@@ -52,11 +52,11 @@ async def start_apart(session: Session, claim: Claim, slots: Slots) -> dict[Deli
     for delivery in claim.deliveries[: min(slots.own, share)]:
         job = await ledger.start(session, delivery, slots.starter)
         assert job is not None
-        if job.is_marked and job.kind in slots.starter.leased_kinds:
+        if job.kind in slots.starter.leased_kinds and job.crashes < SUSPICIOUS:
             started[delivery] = job
             await session.commit()
         else:
-            await session.rollback()  # its handler has not run
+            await session.rollback()  # it starts later
     return started
 
 

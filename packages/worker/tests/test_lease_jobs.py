@@ -8,13 +8,13 @@ import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
+from app_db.jobs.claims import SUSPICIOUS
 from app_db.jobs.payload import JobPayload
 from app_db.models import JobState, User
 from app_db.settings import DatabaseSettings
 from app_db.types import new_id
 from app_worker.context import Discard, Fenced, JobContext, Snooze
 from app_worker.registry import Mode, handles
-from app_worker.runner import SUSPICIOUS
 
 from .conftest import Jobs, MakeRunner, Note, endless, eventually, until
 from .proxy import Proxy, over

@@ -113,26 +113,11 @@ class Database:
                     raise DatabaseUnavailable from error  # guard: test_a_refused_connection_is_an_outage
                 raise
 
-    async def read_one[*Ts](self, statement: Select[*Ts], parameters: Mapping[str, Any]) -> Row[*Ts] | None:
-        """Run a query of every request on a connection of its own; return its row or None (ADR-0033).
-
-        A session and its transaction would cost more than the query: here one greenlet takes a connection, runs the
-        query and returns the connection.
-
-        Raises:
-            DatabaseUnavailable: as for `unit_of_work`.
-        """
-
-        def read() -> Row[*Ts] | None:
-            with self.read_engine.sync_engine.connect() as connection:
-                return connection.execute(statement, parameters).one_or_none()
-
-        return await self._in_time(greenlet_spawn(read))
-
     async def read_gathered(self, statement: Select[*tuple[Any, ...]], parameters: Parameters) -> Values | None:
         """Run a query of every request together with the same calls of that moment; return its row or None (ADR-0033).
 
-        A call is answered by a query that was sent after it, and fails as `read_one` fails.
+        A call is answered by a query that was sent after it, and fails as it would alone. A session and its transaction
+        would cost more than the query.
 
         Args:
             statement: made once, because it is kept and only its own calls share a query. It takes an array for each
@@ -155,7 +140,7 @@ class Database:
                     return await working
             except Exception as error:
                 if deadline.expired() or is_outage(error, read_only=read_only):
-                    raise DatabaseUnavailable from error  # guard: test_a_read_of_a_database_that_is_gone_is_an_outage
+                    raise DatabaseUnavailable from error  # guard: test_calls_of_a_database_that_is_gone_fail_together
                 raise
 
     async def write_one(

@@ -136,8 +136,11 @@ def require_modest_role(settings: DatabaseSettings) -> None:
     """
 
     async def connect() -> None:
-        async with open_database(settings, name="check", vet=refuse_powers) as database:
-            await database.read_one(select(literal(1)), {})
+        async with (
+            open_database(settings, name="check", vet=refuse_powers) as database,
+            database.unit_of_work(read_only=True) as session,
+        ):
+            await session.execute(select(literal(1)))
 
     with ThreadPoolExecutor(max_workers=1) as executor:
         executor.submit(asyncio.run, connect()).result()

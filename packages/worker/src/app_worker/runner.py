@@ -16,6 +16,7 @@ import structlog
 from app_db import Database, Session
 from app_db.jobs import claims, ledger
 from app_db.jobs.after_commit import notify_after_commit
+from app_db.jobs.claims import SUSPICIOUS
 from app_db.jobs.leased import LeasedJobs
 from app_db.jobs.ledger import Delivery, StartedJob, Starter
 from app_db.models import JobState
@@ -36,8 +37,6 @@ from app_worker.registry import Handler, Mode, Registry
 log = structlog.get_logger(__name__)
 
 UNKNOWN = dict.fromkeys(("kind", "attempt", "request_id", "user_id"))
-SUSPICIOUS = 2
-"""If so many workers died while they ran a job, the job may be the cause."""
 
 type Trace = Callable[[Delivery, StartedJob], AbstractContextManager[TraceOutcome]]
 

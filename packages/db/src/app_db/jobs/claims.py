@@ -10,11 +10,14 @@ from uuid import UUID
 from sqlalchemy import TextualSelect, column, text
 
 from app_db.jobs.ledger import STARTED, Delivery, StartedJob, Starter
-from app_db.models import JobState
+from app_db.models import OPEN_STATES, JobState
 from app_db.session import Session
 
 MAX_CRASHES = 5
 """A job is discarded after so many crashes of its workers: it would crash all of them, one by one (ADR-0008)."""
+
+SUSPICIOUS = 2
+"""If so many workers died while they ran a job, the job may be the cause: a worker runs one such job at a time."""
 
 LATENESS = timedelta(seconds=30)
 """A job whose transaction commits later than this after its beginning may have to wait for the next full claim."""
@@ -39,12 +42,14 @@ _ON_THEIR_WAY = text("""
 # `max_running`.
 #
 # Jobs in lease mode that go to free slots of the caller's own process start at once: `slots` of the first, as far as
-# that is its share of `all_slots`.
+# that is its share of `all_slots`. Not suspicious ones: what has started when one of them kills the worker
+# has crashed with it.
 # Unless a job starts, the commit does not wait for the disk: the start of a delivery does, and flushes the log of its
 # claim too. So a crash of Postgres undoes only claims whose deliveries no worker has started.
 _CLAIM = """
     WITH limits AS MATERIALIZED ({limits}), due AS (
-        SELECT id, priority, claim_at, kind = ANY(CAST(:leased AS text[])) AS is_leased,
+        SELECT id, priority, claim_at, kind = ANY(CAST(:leased AS text[]))
+                AND crashes + CAST(state = 'executing' AS integer) < :suspicious AS may_start,
             state = 'executing' AND crashes + 1 >= :max_crashes AS is_poison,
             EXISTS (SELECT FROM job_cancellations WHERE job_id = jobs.id) AS is_cancelled
         FROM jobs
@@ -56,13 +61,13 @@ _CLAIM = """
             AND {which}
         LIMIT :max_jobs FOR NO KEY UPDATE SKIP LOCKED
     ), shared AS (
-        SELECT id, is_poison, is_cancelled, is_poison OR is_cancelled AS ends, is_leased,
+        SELECT id, is_poison, is_cancelled, is_poison OR is_cancelled AS ends, may_start,
             row_number() OVER (same ORDER BY priority, claim_at)
                 <= least(:slots, (count(*) OVER same * :slots + :all_slots - 1) / :all_slots) AS is_own
         FROM due
         WINDOW same AS (PARTITION BY is_poison OR is_cancelled)
     ), decided AS (
-        SELECT id, is_poison, is_cancelled, ends, is_own, is_own AND is_leased AND NOT ends AS starts FROM shared
+        SELECT id, is_poison, is_cancelled, ends, is_own, is_own AND may_start AND NOT ends AS starts FROM shared
     ), claimed AS (
         UPDATE jobs SET
             state = CASE WHEN is_cancelled THEN 'cancelled' WHEN is_poison THEN 'discarded'
@@ -250,13 +255,9 @@ async def make_due(session: Session, deliveries: Sequence[Delivery]) -> None:
 
 
 async def make_lost_due(session: Session, queues: Sequence[str], *, worker_id: UUID, held_ids: Sequence[UUID]) -> None:
-    """Make jobs due at once that claims have started for this worker, and that it does not run; no attempt counts.
+    """Make jobs due at once that claims have started for this worker, and that are not `held_ids`: no attempt counts.
 
-    Args:
-        session: its transaction is joined.
-        queues: no claim for this worker may be under way in them.
-        worker_id: the worker.
-        held_ids: the jobs that it runs.
+    No claim for this worker may be under way in these queues.
     """
     await session.execute(_MAKE_LOST_DUE, {"queues": queues, "worker_id": worker_id, "held_ids": held_ids})
 
@@ -274,21 +275,17 @@ async def _take(
     slots: Slots,
     **parameters: Any,  # Any: of SQL
 ) -> Claim:
-    parameters |= {"max_jobs": max_jobs, "max_crashes": MAX_CRASHES, "slots": slots.own}
-    parameters |= {"all_slots": max(slots.own, slots.everywhere, 1), "leased": slots.starter.leased_kinds}
-    parameters |= {"worker_id": slots.starter.worker_id}
+    parameters |= {"max_jobs": max_jobs, "max_crashes": MAX_CRASHES, "suspicious": SUSPICIOUS}
+    parameters |= {"slots": slots.own, "all_slots": max(slots.own, slots.everywhere, 1)}
+    parameters |= {"leased": slots.starter.leased_kinds, "worker_id": slots.starter.worker_id}
     rows = (await session.execute(statement, parameters)).all()
     # If nothing was claimed, one row with id NULL still carries has_limit.
     taken = [row for row in rows if row.id is not None]
-    on_their_way = [row for row in taken if row.state in {JobState.DISPATCHED, JobState.EXECUTING}]
+    found = {Delivery(row.id, row.fence): row for row in taken if row.state in OPEN_STATES}
     return Claim(
-        tuple(Delivery(row.id, row.fence) for row in on_their_way if not row.is_own),
-        tuple(Delivery(row.id, row.fence) for row in on_their_way if row.is_own),
-        {
-            Delivery(row.id, row.fence): StartedJob(*row[-len(STARTED) :])
-            for row in on_their_way
-            if row.state == JobState.EXECUTING
-        },
+        tuple(delivery for delivery, row in found.items() if not row.is_own),
+        tuple(delivery for delivery, row in found.items() if row.is_own),
+        {each: StartedJob(*row[-len(STARTED) :]) for each, row in found.items() if row.state == JobState.EXECUTING},
         redelivered=sum(row.was == JobState.DISPATCHED for row in taken),
         crashed=sum(row.was == JobState.EXECUTING for row in taken),
         more_due=len(taken) == max_jobs,
