@@ -2,9 +2,12 @@
 
 from uuid import UUID
 
+import pytest
+
 from app_db import Database, Session
 from app_db.models import AuditEvent, User
-from app_db.repositories.audit import AuditRepository
+from app_db.repositories import walks
+from app_db.repositories.audit import AuditFilter, AuditRepository
 from app_db.repositories.users import UserRepository
 from app_db.testing.plugin import MakeUser
 from app_db.testing.queries import assert_queries
@@ -44,6 +47,23 @@ async def test_what_happened_lately_is_about_all_accounts_and_about_none(session
     page = await audit.recent(after=None, limit=10)
 
     assert [one.event for one in page.items] == ["sign_in_failed", "registered"]
+
+
+async def test_a_page_that_looked_at_enough_events_ends_early_and_leads_on(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(walks, "MOST_LOOKED_AT", 3)
+    audit, user_id = AuditRepository(session), new_id()
+    for name in ("registered", *["signed_in"] * 5):
+        audit.add(event(name, user_id=user_id))
+    wanted = AuditFilter(event="registered", user_id=user_id)
+
+    first = await audit.matching(wanted, after=None, limit=2)
+    second = await audit.matching(wanted, after=first.next, limit=2)
+    third = await audit.matching(wanted, after=second.next, limit=2)
+
+    assert [(len(page.items), page.partial) for page in (first, second, third)] == [(0, True), (1, True), (0, False)]
+    assert third.next is None
 
 
 async def test_the_audit_outlives_the_account(session: Session, make_user: MakeUser) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 
 # A cell that begins so is run as a formula (OWASP, CSV Injection). A spreadsheet of a region where commas are decimal
 # separators begins a cell behind each semicolon too, whatever quotes it stands in; others do behind a tab or a line.
-_FORMULA: Final = re.compile(r"(^|[;\t\r\n])(?=\"*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])")
+_FORMULA: Final = re.compile(r"(^|[;\t\r\n])(?=[\s\"]*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])")
 
 
 def line_of(cells: Iterable[str]) -> str:
