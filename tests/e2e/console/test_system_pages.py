@@ -12,7 +12,7 @@ from app_db.models import Job, JobState, JobWorker
 from app_db.types import new_id
 from tests.e2e.conftest import Environment, StartWorker
 
-from .site import OPERATOR, ConsoleSite
+from .site import OPERATOR, ConsoleSite, require_usable
 
 AN_UPDATE = 60_000
 """Milliseconds at most until a worker has done something and a page shows it."""
@@ -26,6 +26,9 @@ async def test_a_cron_is_run_now_and_its_job_is_seen_to_complete(
         row = seen.page.get_by_role("row").filter(has_text="sessions.prune")
         await expect(row).to_contain_text("every 10 minutes", timeout=AN_UPDATE)
         await expect(row.locator("time[data-local]").first).to_contain_text("GMT+5:45")
+        for width in (1280, 360):
+            await seen.page.set_viewport_size({"width": width, "height": 800})
+            await require_usable(seen.page)
         await row.get_by_role("button", name="Run now").click()
         await expect(seen.page.get_by_role("status")).to_have_text("A worker enqueues the job within five seconds.")
 
@@ -90,6 +93,7 @@ async def test_a_worker_is_seen_with_what_it_has_in_hand_until_it_stops(
         await expect(own).to_contain_text("Event loop")
         other = seen.page.locator("section.card").filter(has_text="other-host")
         await expect(other.get_by_text("late by 2.5 s")).to_be_visible()
+        await require_usable(seen.page)
         assert await asyncio.to_thread(worker.stop) == 0
 
         await expect(own).to_have_count(0, timeout=AN_UPDATE)
