@@ -28,8 +28,9 @@ async def test_streams_end_as_soon_as_the_process_is_told_to_stop_and_the_page_c
     await site.register(GRACE)
     async with site.visit("/export", email=GRACE) as seen:
         page = seen.page
-        async with page.expect_response("**/console/live?**"):
+        async with page.expect_response("**/console/live?**") as stream:
             await page.get_by_role("button", name="Start an export").click()
+        assert (await stream.value).headers["x-accel-buffering"] == "no"  # nginx would keep the events back
         await page.evaluate("window.stays = true")
 
         async with asyncio.timeout(8), page.expect_event("requestfinished", lambda request: "/live" in request.url):

@@ -73,6 +73,15 @@ async def test_a_form_is_taken_by_its_origin_where_browsers_say_no_more(browser:
     assert (await browser.post("/console/sign-out", {"Origin": "https://localhost"})).status_code == 303
 
 
+async def test_a_form_is_taken_behind_proxies_that_end_tls_or_write_another_host(browser: Browser) -> None:
+    """As reported of many dashboards, which compare Origin with what the proxy made of the request."""
+    ends_tls = {"Origin": "https://localhost"}
+    assert (await browser.client.post("http://localhost/console/sign-out", headers=ends_tls)).status_code == 303
+
+    public = {"Origin": "https://public.example", "Sec-Fetch-Site": "same-origin"}
+    assert (await browser.post("/console/sign-out", public)).status_code == 303
+
+
 async def test_the_pages_of_operators_do_not_exist_for_others(
     app: FastAPI, signed_in_browser: Browser, operator_browser: Browser
 ) -> None:
