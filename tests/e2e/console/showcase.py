@@ -11,10 +11,11 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, insert, update
+from sqlalchemy import func, insert, select, update
 
 from app_auth.audit import Event
 from app_db import Database, Session
+from app_db.features.figures.models import JobFigures
 from app_db.features.figures.repository import FigureRepository
 from app_db.models import AuditEvent, Job, JobError, JobQueue, JobState, JobWorker, Role, User, UserSession
 from app_db.types import utcnow
@@ -195,6 +196,11 @@ class Story:
                    "refresh_key_id": "k", "idle_expires_at": ends, "expires_at": ends + timedelta(days=16),
                    "client_address": address, "user_agent": agent}  # fmt: skip
 
+    def waiting(self, minute: datetime) -> dict[str, int]:
+        """Return how many jobs waited then: since the receiver is silent, more and more webhooks."""
+        broken = max(0.0, (minute - self.now + BROKEN_FOR) / BROKEN_FOR)
+        return {"mail": 14 + self.random.randrange(5), "webhooks": round(18 * broken) + self.random.randrange(3)}
+
 
 @dataclass(frozen=True, slots=True)
 class Seeded:
@@ -219,6 +225,9 @@ async def seed(database: Database) -> Seeded:
     for _ in range(MINUTES // 10 + 2):
         async with database.unit_of_work() as session:
             await FigureRepository(session).count()
+    async with database.unit_of_work() as session:
+        for minute in await session.scalars(select(JobFigures)):
+            minute.queues = story.waiting(minute.began_at)
     chosen = next(
         job for job, errors in failed if len(errors) == MOST_ATTEMPTS and job["owner_id"] == story.customers[0]
     )
