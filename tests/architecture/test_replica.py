@@ -13,7 +13,7 @@ from app_api.dependencies import SAFE_METHODS, ReplicaSessionDep, SessionDep, ge
 
 ROOT = Path(__file__).parents[2]
 ROUTES = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
-KNOW_OF_IT = {"engine.py", "settings.py", "dependencies.py"}
+KNOW_OF_IT = {"engine.py", "settings.py", "dependencies.py", "replication.py"}
 
 planted = APIRouter()
 

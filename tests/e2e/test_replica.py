@@ -1,8 +1,9 @@
 """Stale reads with a real primary and a real standby: which server answers, and what happens when one is lost."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from app_api.settings import ApiSettings
 from app_api.testing import open_client
 from app_db import Database, Session, open_database
 from app_db.outage import DatabaseUnavailable
+from app_db.repositories.replication import replication_lag
 from app_runtime.configuration import load
 from app_runtime.testing.processes import free_port
 
@@ -100,6 +102,29 @@ async def test_a_route_that_says_so_reads_on_the_standby(settings: ApiSettings, 
         response = await client.get("/figures")
 
     assert response.json() == [True, standby.port]
+
+
+async def test_a_standby_says_how_far_it_is_behind(several: Database, primary: Primary, standby: Standby) -> None:
+    async def behind() -> timedelta:
+        found = await replication_lag(several)
+        assert found.is_standby
+        return found.behind or timedelta(0)
+
+    async with connected(dsn_of(standby)) as watcher, connected(dsn_of(primary)) as writer:
+        await writer.execute("CREATE TABLE seen ()")
+        await eventually(lambda: watcher.fetchval("SELECT to_regclass('seen')"), "the table is there")
+        assert not await behind()
+
+        await watcher.execute("SELECT pg_wal_replay_pause()")
+        await writer.execute("CREATE TABLE unseen ()")
+
+        assert await eventually(behind, "it has received more than it shows") > timedelta(0)
+        await watcher.execute("SELECT pg_wal_replay_resume()")
+        assert await eventually(lambda: not_behind(behind), "it has replayed all")
+
+
+async def not_behind(behind: Callable[[], Awaitable[timedelta]]) -> bool:
+    return not await behind()
 
 
 async def test_without_its_standby_the_primary_answers_a_stale_read(

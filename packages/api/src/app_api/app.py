@@ -33,11 +33,19 @@ ROUTERS: tuple[APIRouter, ...] = in_order([*found_routers("app_api.features"), (
 
 
 def create_app(
-    settings: ApiSettings, *, stopping: Event | None = None, resources: Mapping[type, Resource] = RESOURCES
+    settings: ApiSettings,
+    *,
+    stopping: Event | None = None,
+    resources: Mapping[type, Resource] = RESOURCES,
+    origins: Mapping[str, str] | None = None,
 ) -> FastAPI:
     """Build the application; it opens nothing before its lifespan starts.
 
-    Once `stopping` is set, `/probe/ready` fails, so that balancers send no more requests.
+    Args:
+        settings: of the API and its features.
+        stopping: once it is set, `/probe/ready` fails, so that balancers send no more requests.
+        resources: what routes may ask for, by type.
+        origins: where the settings come from (`app_runtime.configuration.origins_of`), for the console.
 
     Raises:
         FeatureError: a route asks for a resource that no feature opens.
@@ -57,6 +65,13 @@ def create_app(
         generate_unique_id_function=operation_id,
         telemetry=_telemetry(traces),
     )
+    _add_routes(app, settings)
+    add_middleware(app, settings.http, stopping=stopping, metrics=metrics, traces=traces)
+    add_console(app, settings, origins or {}, stopping=stopping)  # last, because its middleware has to be the outermost
+    return app
+
+
+def _add_routes(app: FastAPI, settings: ApiSettings) -> None:
     for router in ROUTERS:
         app.include_router(router)
     if settings.docs_enabled:
@@ -66,9 +81,6 @@ def create_app(
     app.router.middleware_stack = DirectRoutes(app)
     add_problem_handlers(app)
     describe_passwords(app, min_length=min_length)
-    add_middleware(app, settings.http, stopping=stopping, metrics=metrics, traces=traces)
-    add_console(app, settings, stopping=stopping)  # last, because its middleware has to be the outermost
-    return app
 
 
 def _telemetry(traces: Tracing) -> TelemetryConfig:

@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import structlog
 from fastapi import FastAPI
@@ -17,7 +17,7 @@ from app_api.serving import serve, stopping_by_signal
 from app_api.settings import ApiSettings
 from app_db.outage import DatabaseUnavailable
 from app_db.roles import require_modest_role
-from app_runtime.configuration import Environment, Misconfigured, hints, load
+from app_runtime.configuration import Environment, Misconfigured, hints, load, origins_of
 from app_runtime.output import write_out
 from app_runtime.telemetry.logs import configure_logging
 from app_runtime.telemetry.outlet import never_wait_for_readers
@@ -33,7 +33,7 @@ def build() -> FastAPI:
         SystemExit: with a line for each setting that is missing, wrong or not safe.
     """
     try:
-        return create_app(_to_serve(), stopping=stopping_by_signal())
+        return create_app(_to_serve(), stopping=stopping_by_signal(), origins=_origins())
     except Misconfigured as error:
         sys.exit(str(error))
 
@@ -69,7 +69,7 @@ def _run(parsed: argparse.Namespace) -> None:
         case "database":
             _print(asyncio.run(database_roles.run(parsed, os.environ)))
         case _:
-            serve(_to_serve())
+            serve(_to_serve(), _origins())
 
 
 def _print(lines: Iterable[str]) -> None:
@@ -82,6 +82,10 @@ def _settings() -> ApiSettings:
     more = log_processors(settings.tracing, service="app-api")
     configure_logging(settings.log, development=settings.env is Environment.DEVELOPMENT, more=more)
     return settings
+
+
+def _origins() -> Mapping[str, str]:
+    return origins_of(ALL_SETTINGS, os.environ, elsewhere=READ_ELSEWHERE)
 
 
 def _to_serve() -> ApiSettings:

@@ -4,6 +4,7 @@ import math
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from socket import socket
 from threading import Event, current_thread, main_thread
@@ -78,10 +79,10 @@ def _hosts(host: str) -> str | list[str]:
     return ["::", "0.0.0.0"] if host == "::" else host  # noqa: S104  # the setting asks for it
 
 
-def serve(settings: ApiSettings) -> None:
+def serve(settings: ApiSettings, origins: Mapping[str, str]) -> None:
     """Serve until SIGTERM, then for `drain_delay` more, then let running requests finish for up to `drain`."""
     stopping = Event()
-    config = server_config(create_app(settings, stopping=stopping), settings.http)
+    config = server_config(create_app(settings, stopping=stopping, origins=origins), settings.http)
     server = Server(config, stopping=stopping, delay=settings.http.drain_delay)
     server.run()
     if server.failed:  # guard: test_an_api_whose_resource_fails_ends_with_an_error

@@ -14,7 +14,7 @@ def test_without_its_folder_there_is_no_console_and_nothing_fails(api_settings: 
     (tmp_path / "__pycache__").mkdir()  # what Git leaves of it
     routes = len(app.routes)
 
-    add_console(app, api_settings, stopping=Event(), folder=tmp_path)
+    add_console(app, api_settings, {}, stopping=Event(), folder=tmp_path)
 
     assert not has_console(tmp_path)
     assert len(app.routes) == routes

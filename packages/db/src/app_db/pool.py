@@ -1,9 +1,10 @@
 """The connection pool of an engine, which counts the callers that wait for a connection."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
 
@@ -35,3 +36,10 @@ class CountingPool(AsyncAdaptedQueuePool):
         finally:
             self.waiting -= 1
             self.waited += time.monotonic() - began
+
+
+def pools_of(engines: Mapping[str, AsyncEngine]) -> Iterator[tuple[str, CountingPool]]:
+    """Yield the pool of each engine with its name."""
+    for name, engine in engines.items():
+        assert isinstance(engine.pool, CountingPool), "what app_db.connections makes"
+        yield name, engine.pool

@@ -61,6 +61,16 @@ class Given:
     origins: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """A setting in effect, for people: without its secrets."""
+
+    name: str
+    text: str
+    origin: str
+    """Where it comes from: `variable`, the name of the variable that names its file, or `default`."""
+
+
 def variables(
     model: type[BaseModel], *, keys: tuple[str, ...] = (), attributes: tuple[str, ...] = ()
 ) -> Iterator[Variable]:
@@ -150,11 +160,27 @@ def _is_known(name: str, known: Collection[str]) -> bool:
 
 def shown(settings: BaseModel, environ: Mapping[str, str], *, elsewhere: Collection[str] = ()) -> Iterator[str]:
     """Yield a line for each setting in effect: `NAME=value  # where it comes from`, without secrets."""
-    known = {variable.name: variable for variable in variables(type(settings))}
-    origins = read(known, environ, elsewhere=elsewhere).origins
-    for variable in known.values():
+    origins = origins_of(type(settings), environ, elsewhere=elsewhere)
+    return (f"{setting.name}={setting.text}  # {setting.origin}" for setting in in_effect(settings, origins))
+
+
+def origins_of(
+    model: type[BaseModel], environ: Mapping[str, str], *, elsewhere: Collection[str] = ()
+) -> Mapping[str, str]:
+    """Return where each setting that is given comes from, by the name of its variable.
+
+    Raises:
+        Misconfigured: as `load` does, for a file that cannot be read, and for a name that is set in two ways.
+    """
+    return read({variable.name for variable in variables(model)}, environ, elsewhere=elsewhere).origins
+
+
+def in_effect(settings: BaseModel, origins: Mapping[str, str]) -> Iterator[Effective]:
+    """Yield all settings in effect, in their order, without secrets; `origins` are those of `origins_of`."""
+    everything: Any = settings.model_dump(mode="json")
+    for variable in variables(type(settings)):
         value: Any = settings
-        dumped: Any = settings.model_dump(mode="json")
+        dumped = everything
         for attribute in variable.attributes:
             value, dumped = getattr(value, attribute), dumped[attribute]
         if isinstance(value, SecretStr):
@@ -162,7 +188,7 @@ def shown(settings: BaseModel, environ: Mapping[str, str], *, elsewhere: Collect
         elif isinstance(value, AnyUrl) and value.password is not None:
             dumped = _without_secrets(str(value))
         text = dumped if isinstance(dumped, str) else json.dumps(dumped)
-        yield f"{variable.name}={text}  # {origins.get(variable.name, 'default')}"
+        yield Effective(variable.name, text, origins.get(variable.name, "default"))
 
 
 def _without_secrets(url: str) -> str:

@@ -1,5 +1,6 @@
 """Adds the console to the application."""
 
+from collections.abc import Iterable
 from threading import Event
 
 from fastapi import APIRouter, Depends, FastAPI, Request, params
@@ -14,9 +15,10 @@ from app_api.console.origin import require_same_origin
 from app_api.console.paths import CONFIRM, ROOT, SIGN_IN, path_of, with_next
 from app_api.console.rendering import open_console
 from app_api.console.responses import see_other
+from app_runtime.configuration import Effective
 
 
-def add_console(app: FastAPI, stopping: Event) -> None:
+def add_console(app: FastAPI, stopping: Event, settings: Iterable[Effective]) -> None:
     """Serve the console at `/console`. It has to be the last to add a middleware.
 
     Raises:
@@ -24,6 +26,7 @@ def add_console(app: FastAPI, stopping: Event) -> None:
     """
     modules = found_pages()
     app.state.console = console = open_console(modules)
+    app.state.console_settings = tuple(settings)
     app.state.console_hub = Hub(console, stopping=stopping)
     app.include_router(router_of(modules))
     app.add_exception_handler(SignInRequired, lead_to_sign_in)

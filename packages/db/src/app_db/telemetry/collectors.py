@@ -8,7 +8,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app_db import Database
-from app_db.pool import CountingPool
+from app_db.pool import pools_of
 from app_db.supervision import KINDS
 
 
@@ -33,9 +33,7 @@ class PoolCollector(Collector):
         waiting = GaugeMetricFamily("app_db_pool_waiting", "Who waits for a connection.", labels=["pool"])
         waits = CounterMetricFamily("app_db_pool_waits", "How often none was free.", labels=["pool"])
         waited = CounterMetricFamily("app_db_pool_wait_seconds", "Waited for one, in all.", labels=["pool"])
-        for name, engine in self._engines.items():
-            pool = engine.pool
-            assert isinstance(pool, CountingPool), "what app_db.connections makes"
+        for name, pool in pools_of(self._engines):
             size.add_metric([name], pool.size())
             used.add_metric([name], pool.checkedout())
             waiting.add_metric([name], pool.waiting)

@@ -1,0 +1,73 @@
+"""The page about the system: what an operator asks of a process, without its secrets."""
+
+from collections.abc import Mapping
+
+import pytest
+from fastapi import FastAPI
+from pydantic import SecretStr
+
+from app_api.app import create_app
+from app_api.settings import ApiSettings
+from app_api.testing import SignedIn, run_lifespan
+from app_db import Database
+from app_db.jobs.crons import CronDescription, cron_states, describe_crons
+from app_db.testing.queries import assert_queries
+from app_runtime.testing.processes import free_port
+from packages.api.tests.conftest import Browser, browser_of
+
+
+async def page_of(settings: ApiSettings, operator: SignedIn, origins: Mapping[str, str] | None = None) -> str:
+    app = create_app(settings, origins=origins)
+    async with run_lifespan(app) as state, browser_of(app, state) as browser:
+        await browser.sign_in(operator.account)
+        with assert_queries(state["database"], max=4):
+            return (await browser.get("/console/system")).text
+
+
+def with_replica(settings: ApiSettings, url: str) -> ApiSettings:
+    database = settings.database.model_copy(update={"replica_url": SecretStr(url)})
+    return settings.model_copy(update={"database": database})
+
+
+async def test_settings_show_where_they_come_from_and_no_secret(api_settings: ApiSettings, operator: SignedIn) -> None:
+    text = await page_of(
+        api_settings, operator, {"APP_REDIS__URL": "variable", "APP_AUTH__PEPPERS": "APP_SECRETS_FILE"}
+    )
+
+    rows = {row.partition("</code>")[0]: row for row in text.split('<tr><th scope="row"><code>')[1:]}
+    assert "variable" in rows["APP_REDIS__URL"]
+    assert "APP_SECRETS_FILE" in rows["APP_AUTH__PEPPERS"]
+    assert "default" in rows["APP_HTTP__PORT"]
+    for secret in (*api_settings.auth.peppers, *api_settings.auth.token_keys):
+        assert secret.key_bytes.decode(errors="replace") not in text
+    assert "none is set" in text
+
+
+async def test_pools_and_retention_are_shown(
+    app: FastAPI, operator_browser: Browser, database: Database, api_settings: ApiSettings
+) -> None:
+    before = (await operator_browser.get("/console/system")).text
+    async with database.unit_of_work() as session:
+        await cron_states(session, ["pets.prune"])
+    async with database.unit_of_work() as session:
+        await describe_crons(session, [CronDescription("pets.prune", "0 3 * * *", "UTC", "retention", "pets.prune")])
+
+    after = (await operator_browser.get("/console/system")).text
+
+    assert "no worker has it" in before
+    assert "no worker has it" not in after
+    assert "pets.prune" in after
+    assert "jobs that are discarded" in after
+    assert f">{api_settings.database.pool_size}</td>" in after
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_the_server_of_stale_reads_is_asked(
+    api_settings: ApiSettings, operator: SignedIn, *, answers: bool
+) -> None:
+    gone = f"postgresql://app@127.0.0.1:{free_port()}/gone_test"
+    url = api_settings.database.url.get_secret_value() if answers else gone
+
+    text = await page_of(with_replica(api_settings, url), operator)
+
+    assert ("the primary answers" in text, "does not answer" in text) == (answers, not answers)
