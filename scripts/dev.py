@@ -36,6 +36,7 @@ from app_runtime.testing.servers import FolderInUse, PostgresServer, ServerError
 
 MAIL_URL = "APP_MAIL__URL"
 MAIL_FOLDER = DATA / "mail"
+SHOWN_MAILS = "APP_CONSOLE__MAIL_FOLDER"
 MODULES = {"jobs": "app_worker", "api": "app_api"}
 """Our command lines, by the names of their targets of `make`."""
 PSQL = ("PSQLRC", "PSQL_EDITOR", "PSQL_EDITOR_LINENUMBER_ARG", "PSQL_HISTORY", "PSQL_PAGER", "PSQL_WATCH_PAGER")
@@ -153,6 +154,7 @@ def start_parts(parts: Parts, environment: dict[str, str]) -> None:
     if MAIL_URL not in environment:
         mail_port = free_port()
         environment[MAIL_URL] = f"smtp://127.0.0.1:{mail_port}"
+        environment.setdefault(SHOWN_MAILS, str(MAIL_FOLDER))
         mail = [sys.executable, "scripts/dev_mail.py", str(mail_port), str(MAIL_FOLDER)]
         parts.start("mail", mail, {**let_through(os.environ), "PYTHONUNBUFFERED": "1"})
     dev_environment.write(RUNNING, environment)

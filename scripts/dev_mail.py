@@ -13,6 +13,7 @@ from email.policy import default
 from pathlib import Path
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
+from dev_samples import changed_at, write_samples
 
 LINK = re.compile(r"https?://[^\s<>\"')]+")
 
@@ -44,11 +45,24 @@ def links(message: EmailMessage) -> list[str]:
     return list(dict.fromkeys(LINK.findall(body.get_content()))) if body else []
 
 
+async def keep_samples(folder: Path) -> None:
+    """Write the samples of the templates, and anew within two seconds when a template has changed."""
+    written = -1.0
+    while True:
+        if (changed := changed_at()) != written:
+            written = changed
+            try:
+                write_samples(folder)
+            except Exception as error:  # somebody is writing a template
+                print(f"a template of a mail fails: {error!r}", flush=True)
+        await asyncio.sleep(2)
+
+
 async def serve(port: int, folder: Path) -> None:
     """Take mail on 127.0.0.1 until killed."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: SMTP(Mailbox(folder), enable_SMTPUTF8=True), "127.0.0.1", port)
-    await server.serve_forever()
+    await asyncio.gather(server.serve_forever(), keep_samples(folder / "samples"))
 
 
 if __name__ == "__main__":

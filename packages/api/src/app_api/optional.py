@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from app_api.settings import ApiSettings
 from app_runtime.configuration import Effective, in_effect
 
-type AddConsole = Callable[[FastAPI, Event, Iterable[Effective]], None]
+type AddConsole = Callable[[FastAPI, Event, Iterable[Effective], Path | None], None]
 
 CONSOLE = "app_api.console"
 FOLDER = Path(__file__).parent / "console"
@@ -27,4 +27,4 @@ def add_console(
     """Serve the console, if there is one and the settings want it."""
     if settings.console_enabled and has_console(folder):
         add: AddConsole = import_module(f"{CONSOLE}.mount").add_console
-        add(app, stopping, in_effect(settings, origins))
+        add(app, stopping, in_effect(settings, origins), settings.mailbox)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import timedelta
 from ipaddress import IPv6Address, ip_network
+from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
 from pydantic import AfterValidator, AnyHttpUrl, BaseModel, BeforeValidator, Field, model_validator
@@ -101,6 +102,8 @@ class ConsoleSettings(BaseModel, frozen=True):
 
     enabled: bool | None = None
     """Pages in the browser at `/console`; if absent, not in production."""
+    mail_folder: Path | None = None
+    """Mails that `make dev` has caught, for a page that exists in development only."""
 
 
 class RedisSettings(ValkeySettings, frozen=True):
@@ -134,6 +137,12 @@ class ApiSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     def console_enabled(self) -> bool:
         """Whether the console is served, if its folder has not been deleted."""
         return self.env is not Environment.PRODUCTION if self.console.enabled is None else self.console.enabled
+
+    @property
+    def mailbox(self) -> Path | None:
+        """The folder of caught mails; None outside of development, whatever the settings say."""
+        in_development = self.env is Environment.DEVELOPMENT
+        return self.console.mail_folder if in_development else None  # guard: test_caught_mails_are_for_development_only
 
     @model_validator(mode="before")
     @classmethod

@@ -15,11 +15,10 @@ CSP: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-OURS: Final = [
-    (b"content-security-policy", CSP.encode()),
-    # Not no-referrer, under which browsers send forms with `Origin: null`.
-    (b"referrer-policy", b"same-origin"),
-]
+POLICY: Final = "console_policy"
+"""The state of a request with a policy of its own: a page with a frame, and what stands in that frame."""
+REFERRER: Final = (b"referrer-policy", b"same-origin")
+"""Not no-referrer, under which browsers send forms with `Origin: null`."""
 _REPLACED: Final = frozenset({b"content-security-policy", b"referrer-policy"})
 _OF_BODY: Final = frozenset({b"content-type", b"content-length"})
 
@@ -53,7 +52,8 @@ class _Answer:
         """Pass a message on, or keep it while it is a part of a problem document."""
         if message["type"] == "http.response.start":
             headers = [header for header in message["headers"] if header[0] not in _REPLACED]
-            message["headers"] = [*headers, *OURS]
+            policy: str = self._scope["state"].get(POLICY, CSP)
+            message["headers"] = [*headers, (b"content-security-policy", policy.encode()), REFERRER]
             if (b"content-type", MEDIA_TYPE.encode()) in headers:
                 self._start = message
                 return

@@ -1,6 +1,6 @@
 """Finds the pages of the console: the modules of `pages/` and `operators/`, and `pages.py` and the like of features."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -44,17 +44,19 @@ class PageModule:
     """The sentences that `?done=…` shows on the next page, by code: `DONE = {"pet-saved": "The pet is saved."}`."""
 
 
-def found_pages(features: str = "app_api.features") -> tuple[PageModule, ...]:
+def found_pages(features: str = "app_api.features", *, development: bool = False) -> tuple[PageModule, ...]:
     """Import all modules with pages, of the console and of the features of this package.
+
+    Those of `development/` are for the machine of a developer, where nobody else is: anywhere else they do not exist.
 
     Raises:
         FeatureError: one has no `router`.
     """
-    return tuple(_found(features))
+    return tuple(_found(features, ("pages", "operators", *(["development"] if development else []))))
 
 
-def _found(features: str) -> Iterator[PageModule]:
-    for folder in ("pages", "operators"):
+def _found(features: str, folders: Iterable[str]) -> Iterator[PageModule]:
+    for folder in folders:
         for path in sorted((HERE / folder).glob("[!_.]*.py")):
             module = import_module(f"app_api.console.{folder}.{path.stem}")
             yield _page_module(module, path, for_operators=folder == "operators")

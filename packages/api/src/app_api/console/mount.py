@@ -1,6 +1,7 @@
 """Adds the console to the application."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from threading import Event
 
 from fastapi import APIRouter, Depends, FastAPI, Request, params
@@ -18,14 +19,17 @@ from app_api.console.responses import see_other
 from app_runtime.configuration import Effective
 
 
-def add_console(app: FastAPI, stopping: Event, settings: Iterable[Effective]) -> None:
+def add_console(app: FastAPI, stopping: Event, settings: Iterable[Effective], mailbox: Path | None) -> None:
     """Serve the console at `/console`. It has to be the last to add a middleware.
+
+    With a mailbox, the folder of caught mails, the pages of `development/` are there too.
 
     Raises:
         FeatureError: a module of pages has no `router`.
     """
-    modules = found_pages()
-    app.state.console = console = open_console(modules)
+    modules = found_pages(development=mailbox is not None)
+    app.state.console_mailbox = mailbox
+    app.state.console = console = open_console(modules, has_mails=mailbox is not None)
     app.state.console_settings = tuple(settings)
     app.state.console_hub = Hub(console, stopping=stopping)
     app.include_router(router_of(modules))

@@ -50,7 +50,7 @@ class Console:
         return self.templates.get_template(template).render(**context)
 
 
-def open_console(modules: tuple[PageModule, ...]) -> Console:
+def open_console(modules: tuple[PageModule, ...], *, has_mails: bool = False) -> Console:
     """Return the console with these pages."""
     assets = read_assets(HERE / "static")
     folders = [HERE / "templates", *(module.templates for module in modules if module.templates.is_dir())]
@@ -61,7 +61,7 @@ def open_console(modules: tuple[PageModule, ...]) -> Console:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.globals |= {"asset": lambda name: assets[name].path, "root": ROOT}
+    templates.globals |= {"has_mails": has_mails, "asset": lambda name: assets[name].path, "root": ROOT}
     templates.filters |= {"when": when, **FILTERS}
     in_order = sorted(modules, key=lambda module: (module.link.order, module.link.text) if module.link else (0, ""))
     done = {code: text for module in modules for code, text in module.done.items()}

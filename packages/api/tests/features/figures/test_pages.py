@@ -99,7 +99,7 @@ async def test_what_waited_is_charted_by_queue_with_what_waits_now(
 
     page = (await operator_browser.get(f"/console/overview?window={window}")).text
 
-    chart = page[page.index('aria-label="Waiting:') : page.index('aria-label="Sign-ins')]
+    chart = page[page.index('aria-label="Waiting:') : page.index('aria-label="Queues"')]
     evil = EVIL.replace("<", "&lt;").replace(">", "&gt;")
     told = chart.split(":", 1)[1].split('"')[0]
     assert told in {f" {count} {evil}, 3 b, 1 c, 1 d, 3 other queues" for count in (4, deepest)}
