@@ -1,5 +1,6 @@
 """Claims that start jobs for the slots of their own process: as if each had been started by itself."""
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from math import ceil
@@ -157,6 +158,24 @@ async def test_a_start_is_on_the_disk_before_its_job_runs(
 
         assert (await relay.scalars(text("SHOW synchronous_commit"))).one() == waits
         await relay.rollback()
+
+
+async def test_relays_that_claim_at_once_start_no_more_than_the_limit_allows(
+    database: Database, session: Session, make_job: MakeJob
+) -> None:
+    """As https://github.com/janbjorge/pgqueuer/issues/761 and https://github.com/graphile/worker/issues/621 did."""
+    await session.merge(JobQueue(name="default", max_running=1))
+    await session.commit()
+    for _ in range(6):
+        await make_job(kind="leased")
+
+    async def relay() -> Claim:
+        async with database.sessions() as own:
+            return await claim_for(own, "default", max_jobs=3, slots=Slots(STARTER, 3, 3))
+
+    found = await asyncio.gather(*(relay() for _ in range(3)))
+
+    assert sum(len(claim.started) for claim in found) == 1
 
 
 async def test_what_a_claim_has_started_for_nobody_is_due_again(session: Session, make_job: MakeJob) -> None:

@@ -52,6 +52,8 @@ log = structlog.get_logger(__name__)
 NEVER = timedelta(days=366)
 """arq's own time limit must never end a job: the runner ends jobs that take too long, and records that."""
 VERSION = version("app-worker")
+LONGEST_GIVING_BACK = 2.0
+"""Seconds that a worker adds to its stop at most: Postgres may be frozen."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -211,9 +213,10 @@ async def _give_back_unstarted(runner: Runner, queues: list[str]) -> None:
     """Give back jobs that a claim has started and no executor has run; else the ends of their leases were crashes."""
     runner.started.clear()
     with suppress(Exception):  # Postgres is away: they are claimed again when their leases end
-        await runner.give_back_lost(
-            queues
-        )  # guard: test_what_was_started_and_did_not_run_is_given_back_when_the_worker_stops
+        async with asyncio.timeout(LONGEST_GIVING_BACK):
+            await runner.give_back_lost(
+                queues
+            )  # guard: test_what_was_started_and_did_not_run_is_given_back_when_the_worker_stops
 
 
 def _callbacks(queues: Iterable[Queue]) -> dict[str, Callable[[], None]]:
