@@ -52,7 +52,7 @@ async def test_an_error_of_the_framework_is_a_problem(
         ("/probe/live", "GET, HEAD"),
         ("/docs-assets/swagger.js", "GET, HEAD"),
         ("/", "GET, HEAD"),
-        ("/jobs/01a206e8-b163-760e-b415-9ddc1344d69c", "GET, HEAD"),
+        ("/jobs/01a206e8-b163-760e-b415-9ddc1344d69c", "DELETE, GET, HEAD"),
     ],
 )
 async def test_a_refused_method_is_told_every_allowed_one(client: AsyncClient, path: str, allowed: str) -> None:
