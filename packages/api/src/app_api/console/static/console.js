@@ -76,6 +76,7 @@ function showLocalTimes() {
 showLocalTimes();
 
 const keyOf = (node) => (node.nodeType === Node.ELEMENT_NODE ? node.id || node.dataset.key || "" : "");
+const isBlank = (node) => node.nodeType === Node.TEXT_NODE && !node.nodeValue.trim();
 const isLike = (one, other) => one.nodeType === other.nodeType && one.nodeName === other.nodeName && keyOf(one) === keyOf(other);
 
 // Makes the children of `old` those of `fresh`. Elements with an id or a data-key are found wherever they have moved to.
@@ -83,6 +84,12 @@ function morphChildren(old, fresh) {
   const keyed = new Map([...old.children].filter(keyOf).map((child) => [keyOf(child), child]));
   let place = old.firstChild;
   for (const wanted of [...fresh.childNodes]) {
+    // A parser drops blanks that the page has here; without them, the element behind would look like another one.
+    while (place && isBlank(place) && !isBlank(wanted)) {
+      const next = place.nextSibling;
+      place.remove();
+      place = next;
+    }
     const moved = keyed.get(keyOf(wanted));
     const match = moved && isLike(moved, wanted) ? moved : place && isLike(place, wanted) ? place : null;
     if (match === null) {
