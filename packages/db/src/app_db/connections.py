@@ -1,5 +1,6 @@
 """Makes the connections of an engine: their limits, supervision and checks of the role."""
 
+import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -50,6 +51,7 @@ def make_engine(
             dsn, settings, vet, failures, server_settings=_server_settings(settings, name, read_only=read_only)
         ),
         only_reads=read_only,
+        json_deserializer=_read_json,
         hide_parameters=True,  # they hold password hashes and addresses, and errors are logged
         poolclass=CountingPool,
         isolation_level="AUTOCOMMIT" if read_only else "READ COMMITTED",
@@ -64,6 +66,21 @@ def make_engine(
     watch_errors(engine, failures=failures, only_reads=read_only)
     hide_values(engine)
     return engine
+
+
+def _read_json(stored: str) -> Any:
+    """Return JSON that Postgres has checked; a whole number with more digits than Python reads, as its text."""
+    try:
+        return json.loads(stored)
+    except ValueError:  # sys.get_int_max_str_digits: without this, nobody could look at such a row
+        return json.loads(stored, parse_int=_whole_number)
+
+
+def _whole_number(digits: str) -> int | str:
+    try:
+        return int(digits)
+    except ValueError:
+        return digits
 
 
 def _server_settings(settings: DatabaseSettings, name: str, *, read_only: bool) -> dict[str, str]:
