@@ -141,8 +141,10 @@ class ApiSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     @property
     def mailbox(self) -> Path | None:
         """The folder of caught mails; None outside of development, whatever the settings say."""
-        in_development = self.env is Environment.DEVELOPMENT
-        return self.console.mail_folder if in_development else None  # guard: test_caught_mails_are_for_development_only
+        folder = self.console.mail_folder
+        if self.env is not Environment.DEVELOPMENT:
+            folder = None  # guard: test_caught_mails_are_for_development_only
+        return folder
 
     @model_validator(mode="before")
     @classmethod
