@@ -145,6 +145,25 @@ async def test_no_list_of_the_audit_reads_the_table(large: Session, plan: str) -
         assert index - index_before <= most < ROWS, wanted
 
 
+@PLANS
+async def test_the_newest_events_of_some_accounts_are_read_without_the_others(large: Session, plan: str) -> None:
+    await large.execute(text(f"SET LOCAL plan_cache_mode = {plan}"))
+    audit, nobody = AuditRepository(large), new_id()
+
+    before = await rows_read(large, "audit_events")
+    events = await audit.newest_of_each({ADA, nobody}, limit=PAGE)
+    after = await rows_read(large, "audit_events")
+
+    assert after[0] == before[0]
+    assert after[1] - before[1] <= PAGE
+    assert (len(events[ADA]), events[nobody]) == (PAGE, [])
+    of_ada = (await audit.of_user(ADA, after=None, limit=PAGE)).items
+    assert [event.id for event in events[ADA]] == [event.id for event in of_ada]
+    assert [event.id for event in await audit.newest(PAGE)] == [
+        event.id for event in (await audit.recent(after=None, limit=PAGE)).items
+    ]
+
+
 async def pages(find: object, wanted: object, *, limit: int, most: int) -> tuple[list[UUID], bool]:
     """Return the rows of the first pages, at least `most`, and whether those are all."""
     found: list[UUID] = []

@@ -1,14 +1,9 @@
 """What the open pages of operators are sent: the parts that these pages were loaded with."""
 
-from collections.abc import Mapping
-from html import unescape
-
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import delete, update
 
-from app_api.console.fragments import Watched
-from app_api.console.rendering import Console
 from app_api.lifespan import State
 from app_auth.testing import Account
 from app_db import Database
@@ -17,21 +12,7 @@ from app_db.paging import Cursor
 from app_db.testing.queries import assert_queries
 from app_db.types import new_id
 from packages.api.tests.conftest import Browser, MakeJob
-
-
-async def texts_of(app: FastAPI, database: Database, *marks: str) -> Mapping[str, str]:
-    """Return what would be sent of these parts, by mark."""
-    console: Console = app.state.console
-    parts = [mark.split(":", 1) for mark in marks]
-    watched = [Watched(name, about, None) for name, about in parts]
-    texts = {}
-    async with database.unit_of_work(read_only=True) as session:
-        for name in {one.name for one in watched}:
-            fragment = console.fragments[name]
-            assert fragment.for_operators
-            for one, context in (await fragment.read(session, [each for each in watched if each.name == name])).items():
-                texts[one.mark] = console.templates.get_template(fragment.template).render(context)
-    return texts
+from packages.api.tests.console.live_parts import marks_of, texts_of
 
 
 async def test_a_job_is_followed_with_its_progress_and_errors(
@@ -58,7 +39,7 @@ async def test_the_rows_and_counts_of_a_list_are_followed_for_all_pages_by_five_
         await make_job(JobState.EXECUTING, progress={"done": 1, "of": 4}),
     )
     page = (await operator_browser.get("/console/jobs?queue=default")).text
-    marks = [unescape(mark.split('"')[0]) for mark in page.split('data-live="')[1:]]
+    marks = marks_of(page)
     async with database.unit_of_work() as session:
         await session.execute(update(Job).where(Job.id == waiting).values(state=JobState.DISPATCHED))
         await session.execute(delete(Job).where(Job.id == running))

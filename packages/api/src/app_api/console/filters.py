@@ -2,10 +2,10 @@
 
 from datetime import UTC, datetime
 from typing import Annotated, Final
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 
 from app_auth.addresses import canonical_email
 from app_auth.errors import InvalidEmail
@@ -57,6 +57,14 @@ async def account_named(session: Session, text: str) -> UUID | None:
         return await UserRepository(session).find_id(canonical_email(text)) or NOBODY
     except InvalidEmail:
         return NOBODY
+
+
+def parsed[Q: BaseModel](kind: type[Q], about: str) -> Q | None:
+    """Return the query that a page wrote behind the colon of a mark; None for what no page writes."""
+    try:
+        return kind.model_validate(dict(parse_qsl(about)))
+    except ValidationError:
+        return None
 
 
 class PageQuery(BaseModel):

@@ -1,5 +1,6 @@
 """The audit: events are inserted and read, never changed."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -9,7 +10,7 @@ from sqlalchemy import ColumnElement, select
 
 from app_db.models import AuditEvent
 from app_db.paging import Cursor, Slice
-from app_db.repositories.walks import walk
+from app_db.repositories.walks import newest_of_each, walk
 from app_db.session import Session
 from app_db.types import first_id_at
 
@@ -80,6 +81,18 @@ class AuditRepository:
         return await walk(
             self.session, AuditEvent, order=(AuditEvent.id,), within=within, sift=sift, after=after, limit=limit
         )
+
+    async def newest(self, limit: int) -> Sequence[AuditEvent]:
+        """Return the newest events of all accounts, the last first."""
+        return (await self.session.scalars(select(AuditEvent).order_by(AuditEvent.id.desc()).limit(limit))).all()
+
+    async def newest_of_each(self, user_ids: Collection[UUID], *, limit: int) -> dict[UUID, list[AuditEvent]]:
+        """Return up to `limit` events of each of these accounts, newest first, by one query."""
+        columns = [getattr(AuditEvent, column.key) for column in AuditEvent.__table__.columns]
+        events: dict[UUID, list[AuditEvent]] = {user_id: [] for user_id in user_ids}
+        for row in await self.session.execute(newest_of_each(AuditEvent.user_id, user_ids, *columns, limit=limit)):
+            events[row.user_id].append(AuditEvent(**row._mapping))  # noqa: SLF001  # so SQLAlchemy names it
+        return events
 
     async def begins_at(self, wanted: AuditFilter) -> datetime | None:
         """Return when the oldest event happened that may match: a list of all that match goes back to it."""

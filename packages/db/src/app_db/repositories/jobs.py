@@ -21,6 +21,7 @@ from app_db.repositories.job_views import (
     SystemOverview,
     WorkerOverview,
 )
+from app_db.repositories.walks import newest_of_each
 from app_db.session import Session
 
 MAX_ERRORS = 100
@@ -55,6 +56,15 @@ class JobRepository:
         columns = [getattr(Job, field.name) for field in fields(JobBrief)]
         statement = select(*columns).where(Job.id == func.any(bindparam("job_ids", [*job_ids], type_=ARRAY(Uuid))))
         return {row["id"]: JobBrief(**row) for row in (await self.session.execute(statement)).mappings()}
+
+    async def briefs_of_each(self, owner_ids: Collection[UUID], *, limit: int) -> dict[UUID, list[JobBrief]]:
+        """Return up to `limit` jobs of each of these users, newest first, by one query."""
+        columns = [getattr(Job, field.name) for field in fields(JobBrief)]
+        statement = newest_of_each(Job.owner_id, owner_ids, Job.owner_id, *columns, limit=limit)
+        jobs: dict[UUID, list[JobBrief]] = {owner_id: [] for owner_id in owner_ids}
+        for owner_id, *values in await self.session.execute(statement):
+            jobs[owner_id].append(JobBrief(*values))
+        return jobs
 
     async def lines_of(self, job_ids: Collection[UUID]) -> Sequence[Job]:
         """Return the rows of those of these jobs that there are, as lists show them: without payloads and results."""

@@ -197,6 +197,15 @@ class UserSessionRepository:
         statement = select(UserSession).where(UserSession.user_id == user_id).order_by(UserSession.id.desc())
         return list(await self.session.scalars(statement))
 
+    async def alive_of_each(self, user_ids: Collection[UUID]) -> dict[UUID, list[UserSession]]:
+        """Return the sessions of each of these users that have not expired, newest first, by one query."""
+        asked = func.any(bindparam("user_ids", [*user_ids], type_=ARRAY(Uuid)))
+        alive = select(UserSession).where(UserSession.user_id == asked, UserSession.idle_expires_at > func.now())
+        sessions: dict[UUID, list[UserSession]] = {user_id: [] for user_id in user_ids}
+        for one in await self.session.scalars(alive.order_by(UserSession.id.desc())):
+            sessions[one.user_id].append(one)
+        return sessions
+
     async def roles_behind(self, session_ids: Collection[UUID]) -> dict[UUID, Role]:
         """Return the role of the user behind each of these sessions that has not ended, by one query."""
         alive = UserSession.idle_expires_at > func.now(), User.disabled_at.is_(None)

@@ -1,11 +1,11 @@
 """Accounts."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import bindparam, delete, func, select, update
+from sqlalchemy import ARRAY, Uuid, bindparam, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app_db.clock import time_or_now
@@ -113,6 +113,11 @@ class UserRepository:
             return {}
         rows = await self.session.execute(select(User.id, User.email).where(User.id.in_(user_ids)))
         return {row.id: row.email for row in rows}
+
+    async def among(self, user_ids: Collection[UUID]) -> Sequence[User]:
+        """Return the current rows of those of these users that there are, by one query."""
+        statement = select(User).where(User.id == func.any(bindparam("user_ids", [*user_ids], type_=ARRAY(Uuid))))
+        return (await self.session.scalars(statement.execution_options(populate_existing=True))).all()
 
     async def locked(self, user_id: UUID) -> User | None:
         """Return the user with this id, and lock the row until the transaction ends."""

@@ -1,9 +1,10 @@
 """Lists that are read from an index, newest first: a range of it, and conditions that are tried on each row of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
+from uuid import UUID
 
-from sqlalchemy import ColumnElement, tuple_
+from sqlalchemy import ARRAY, ColumnElement, Uuid, bindparam, column, func, true, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 from sqlalchemy.sql import Select, select
 
@@ -44,6 +45,19 @@ async def walk[T: Base](
         if last is not None:
             return Slice(page.items, last, partial=True)
     return page
+
+
+def newest_of_each(
+    key: InstrumentedAttribute[Any], ids: Collection[UUID], *columns: InstrumentedAttribute[Any], limit: int
+) -> Select[Any]:  # Any: columns
+    """Select up to `limit` rows for each of these ids, the newest first. An index has to have `key` and the id.
+
+    Among the columns is the id of the row.
+    """
+    asked = func.unnest(bindparam("asked", [*ids], type_=ARRAY(Uuid))).table_valued(column("id", Uuid))
+    each = asked.render_derived(name="asked")
+    newest = select(*columns).where(key == each.c.id).order_by(key.class_.id.desc()).limit(limit).lateral("newest")
+    return select(newest).select_from(each).join(newest, true()).order_by(newest.c.id.desc())
 
 
 def _beyond(order: Order, after: Cursor | None) -> list[ColumnElement[bool]]:

@@ -1,12 +1,14 @@
 """One account: what it is, where it is signed in, what happened to it, its jobs and mails; and what to do about it."""
 
-from typing import Annotated, Any, Final
+from collections.abc import Collection, Sequence
+from typing import Annotated, Any, Final, Protocol
 from uuid import UUID
 
 from fastapi import APIRouter, Form
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from app_api.console.dependencies import FreshViewerDep, PageDep, ViewerDep
+from app_api.console.fragments import Contexts, Fragment, Watched, is_id
 from app_api.console.rendering import Page
 from app_api.console.responses import see_other
 from app_api.dependencies import AuthDep, ClientDep, SessionDep
@@ -17,6 +19,7 @@ from app_db import Session
 from app_db.models import Role
 from app_db.repositories.audit import AuditRepository
 from app_db.repositories.jobs import JobRepository
+from app_db.repositories.user_sessions import UserSessionRepository
 from app_db.repositories.users import UserRepository
 
 router = APIRouter()
@@ -35,6 +38,21 @@ MOST_JOBS: Final = 100
 SHOWN: Final = 10
 MAILS: Final = ("email.", "account.link")
 """How the kinds of jobs begin that are mails, or become one."""
+MOST_FOLLOWED: Final = 20
+"""How many accounts a process follows at once; the pages of others show how things were when they were loaded."""
+
+
+class _OfKind(Protocol):
+    @property
+    def kind(self) -> str: ...
+
+
+def _parted(jobs: Sequence[_OfKind]) -> dict[str, Sequence[_OfKind]]:
+    """Return the mails among these jobs, and the others."""
+    return {
+        "mails": [job for job in jobs if job.kind.startswith(MAILS)][:SHOWN],
+        "jobs": [job for job in jobs if not job.kind.startswith(MAILS)][:SHOWN],
+    }
 
 
 async def _shown(page: Page, session: Session, user_id: UUID) -> dict[str, Any]:  # Any: the template's
@@ -46,12 +64,12 @@ async def _shown(page: Page, session: Session, user_id: UUID) -> dict[str, Any]:
     jobs = (await JobRepository(session).owned_by(user_id, after=None, limit=MOST_JOBS)).items
     return {
         "user": user,
+        "user_id": user_id,
         "is_own": user_id == page.viewer.user_id,
         "roles": list(Role),
         "sessions": await sessions.sessions_of(session, user_id, now=page.viewer.seen_at),
         "events": (await AuditRepository(session).of_user(user_id, after=None, limit=MOST_EVENTS)).items,
-        "mails": [job for job in jobs if job.kind.startswith(MAILS)][:SHOWN],
-        "jobs": [job for job in jobs if not job.kind.startswith(MAILS)][:SHOWN],
+        **_parted(jobs),
     }
 
 
@@ -128,3 +146,37 @@ async def end_session(
     await _show_refusals(page, session, user_id)
     await operating.end_session(session, viewer, user_id, session_id=session_id, client=client)
     return _back(user_id, done="session-of-account-ended")
+
+
+def _asked(watched: Collection[Watched]) -> dict[Watched, UUID]:
+    """Return the accounts that are followed; always the same ones of too many."""
+    asked = {one: UUID(one.about) for one in watched if is_id(one.about)}
+    followed = sorted({*asked.values()})[:MOST_FOLLOWED]
+    return {one: user_id for one, user_id in asked.items() if user_id in followed}
+
+
+async def read_facts(session: Session, watched: Collection[Watched]) -> Contexts:
+    """Return the accounts that operators look at, by one query."""
+    asked = _asked(watched)
+    users = {user.id: user for user in await UserRepository(session).among({*asked.values()})}
+    return {one: {"user": users[user_id]} for one, user_id in asked.items() if user_id in users}
+
+
+async def read_accounts(session: Session, watched: Collection[Watched]) -> Contexts:
+    """Return what belongs to the accounts that operators look at, by three queries."""
+    asked = _asked(watched)
+    user_ids = {*asked.values()}
+    alive = await UserSessionRepository(session).alive_of_each(user_ids)
+    events = await AuditRepository(session).newest_of_each(user_ids, limit=MOST_EVENTS)
+    jobs = await JobRepository(session).briefs_of_each(user_ids, limit=MOST_JOBS)
+    return {
+        one: {"user_id": id_, "sessions": alive[id_], "events": events[id_], **_parted(jobs[id_])}
+        for one, id_ in asked.items()
+    }
+
+
+# Two parts, because the form between them depends on who looks at the page, and parts do not.
+LIVE = {
+    "account": Fragment("account_live.html", read_accounts),
+    "account-facts": Fragment("account_facts.html", read_facts),
+}

@@ -1,9 +1,10 @@
 """The accounts of everybody, found by a filter that the address bar holds."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Final
+from uuid import UUID
 
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
@@ -11,9 +12,11 @@ from fastapi.responses import HTMLResponse
 from app_api.console.dependencies import PageDep
 from app_api.console.filters import Empty, PageQuery, Text
 from app_api.console.found import Link
+from app_api.console.fragments import Contexts, Fragment, Watched, is_id
 from app_api.console.paths import ROOT
 from app_api.dependencies import CursorDep, SessionDep
 from app_auth.addresses import beginning_of
+from app_db import Session
 from app_db.models import Role
 from app_db.repositories.account_lists import AccountFilter, AccountState
 from app_db.repositories.users import UserRepository
@@ -68,12 +71,26 @@ async def list_accounts(
     page: PageDep, session: SessionDep, after: CursorDep, query: Annotated[AccountQuery, Query()]
 ) -> HTMLResponse:
     """List the accounts that match, newest first, or by their last sign-in."""
+    found = await UserRepository(session).matching(query.to_filter(), after=after, limit=PER_PAGE)
     return page.render(
         "accounts.html",
         query=query,
-        found=await UserRepository(session).matching(query.to_filter(), after=after, limit=PER_PAGE),
+        found=found,
+        rows={user.id: user for user in found.items},
         after=after,
         states=list(AccountState),
         roles=list(Role),
         spans={span: text for span, (text, _) in SPANS.items()},
     )
+
+
+async def read_rows(session: Session, watched: Collection[Watched]) -> Contexts:
+    """Return the rows of all pages, by one query. They stay where they are, so that nobody clicks on another one."""
+    asked = {one: [UUID(about) for about in one.about.split(",") if is_id(about)][:PER_PAGE] for one in watched}
+    users = {
+        user.id: user for user in await UserRepository(session).among({each for of in asked.values() for each in of})
+    }
+    return {one: {"rows": {user_id: users.get(user_id) for user_id in of_page}} for one, of_page in asked.items()}
+
+
+LIVE = {"account-rows": Fragment("accounts_table.html", read_rows)}

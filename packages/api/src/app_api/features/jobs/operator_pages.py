@@ -2,14 +2,13 @@
 
 from collections.abc import Collection, Mapping
 from typing import Annotated, Final
-from urllib.parse import parse_qsl
 from uuid import UUID
 
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
-from pydantic import ValidationError
 
 from app_api.console.dependencies import PageDep
+from app_api.console.filters import parsed
 from app_api.console.found import Link
 from app_api.console.fragments import Contexts, Fragment, Watched, is_id
 from app_api.console.paths import ROOT
@@ -102,14 +101,6 @@ def _newer_mark(query: JobQuery, owner_id: UUID | None, first: UUID) -> str | No
     return by_id.to_query(first=str(first))
 
 
-def _parsed[Q: JobQuery](kind: type[Q], about: str) -> Q | None:
-    """Return the query that a page wrote behind the colon of a mark; None for what no page writes."""
-    try:
-        return kind.model_validate(dict(parse_qsl(about)))
-    except ValidationError:
-        return None
-
-
 async def read_rows(session: Session, watched: Collection[Watched]) -> Contexts:
     """Return the rows of all pages, by two queries. They stay where they are, so that nobody clicks on another one."""
     asked = {one: [UUID(about) for about in one.about.split(",") if is_id(about)] for one in watched}
@@ -124,7 +115,7 @@ async def read_rows(session: Session, watched: Collection[Watched]) -> Contexts:
 
 async def read_counts(session: Session, watched: Collection[Watched]) -> Contexts:
     """Return the counts for all filters, by one query."""
-    queries = {one: query for one in watched if (query := _parsed(JobQuery, one.about)) is not None}
+    queries = {one: query for one in watched if (query := parsed(JobQuery, one.about)) is not None}
     stats = await JobRepository(session).open_counts()
     shared = {"states": list(JobState), "at_least": stats.at_least}
     return {one: {"query": query, "counts": _counts(query, stats), **shared} for one, query in queries.items()}
@@ -132,7 +123,7 @@ async def read_counts(session: Session, watched: Collection[Watched]) -> Context
 
 async def read_newer(session: Session, watched: Collection[Watched]) -> Contexts:
     """Return how many jobs have come that match, for all filters, by one query."""
-    queries = {one: query for one in watched if (query := _parsed(Newer, one.about)) is not None}
+    queries = {one: query for one in watched if (query := parsed(Newer, one.about)) is not None}
     newest = await JobRepository(session).newest(NEWEST)
     return {
         one: {"count": sum(query.is_met_by(job) for job in newest), "most": NEWEST, "address": query.to_query()}
