@@ -109,3 +109,27 @@ async def test_every_page_of_accounts_fits_and_can_be_used_by_everybody(
             await require_usable(seen.page)
             assert EVIL not in await seen.page.content(), path
         assert seen.faults == []
+
+
+async def test_open_pages_of_accounts_follow_what_happens_and_keep_what_was_chosen(
+    console: ConsoleSite, ada_id: UUID, database: Database
+) -> None:
+    async with console.visit("/audit", email=OPERATOR) as seen:
+        page = seen.page
+        async with database.unit_of_work() as session:
+            session.add(AuditEvent(id=new_id(), event="signed_in", user_id=ada_id))
+        await expect(page.get_by_role("link", name="1 newer event matches: show")).to_be_visible()
+
+        await open_ada(page)
+        await page.get_by_label("Role").select_option("operator")
+        end = page.get_by_role("button", name="End the session of")
+        await end.focus()
+        async with database.unit_of_work() as session:
+            session.add(AuditEvent(id=new_id(), event="role_changed", user_id=ada_id))
+            await session.execute(update(User).where(User.id == ada_id).values(disabled_at=func.now()))
+
+        await expect(page.get_by_role("region", name="Audit").get_by_text("role changed")).to_be_visible()
+        await expect(page.get_by_text("Disabled", exact=True)).to_be_visible()
+        await expect(end).to_be_focused()
+        await expect(page.get_by_label("Role")).to_have_value("operator")
+        assert seen.faults == []
