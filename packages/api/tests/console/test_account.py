@@ -1,8 +1,12 @@
 """My account: sessions, password, deletion, by forms alone."""
 
+from fastapi import FastAPI
+
 from app_auth.testing import Account
 from app_db import Database
+from app_db.testing.queries import assert_queries
 from packages.api.tests.conftest import Browser, OpenBrowser
+from packages.api.tests.console.live_parts import marks_of, texts_of
 
 
 async def test_sessions_are_listed_and_ended_one_by_one_or_all_others(open_browser: OpenBrowser, ada: Account) -> None:
@@ -60,3 +64,17 @@ async def test_the_account_is_deleted_and_the_cookie_with_it(
     assert "Max-Age=0" in done.headers["Set-Cookie"]
     assert "Your account is deleted." in (await signed_in_browser.get(done.headers["Location"])).text
     assert (await signed_in_browser.get("/console/account")).status_code == 303
+
+
+async def test_the_own_sessions_are_followed(
+    app: FastAPI, signed_in_browser: Browser, open_browser: OpenBrowser, ada: Account, database: Database
+) -> None:
+    before = (await signed_in_browser.get("/console/account")).text
+    (mark,) = marks_of(before)
+    await open_browser().sign_in(ada)
+
+    with assert_queries(database, max=1):
+        texts = await texts_of(app, database, mark, viewer_id=ada.id)
+
+    assert (before.count("data-key="), texts[mark].count("data-key=")) == (1, 2)
+    assert texts[mark].count("this one") == 1

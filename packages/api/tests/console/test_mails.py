@@ -12,8 +12,10 @@ from app_api.console.development import mails
 from app_api.settings import ApiSettings, ConsoleSettings
 from app_api.testing import run_lifespan
 from app_auth.testing import Account
+from app_db import Database
 from app_runtime.configuration import Environment
 from packages.api.tests.conftest import Browser, browser_of
+from packages.api.tests.console.live_parts import marks_of, texts_of
 
 EVIL = "<script>alert(1)</script>"
 CAUGHT = "20261129-230000-000001-confirm.eml"
@@ -128,3 +130,19 @@ async def test_caught_mails_are_for_development_only(
             for path in ("", f"/{CAUGHT}", f"/{CAUGHT}/html"):
                 assert (await browser.get(f"/console/mails{path}")).status_code == 404
             assert "Mails" not in (await browser.get("/console/sign-in")).text
+
+
+async def test_the_list_is_followed_by_who_is_signed_in(
+    api_settings: ApiSettings, mailbox: Path, ada: Account, database: Database
+) -> None:
+    app = create_app(settings_of(api_settings, mailbox))
+    async with run_lifespan(app) as state, browser_of(app, state) as browser:
+        visited = (await browser.get("/console/mails")).text
+        await browser.sign_in(ada)
+        (mark,) = marks_of((await browser.get("/console/mails")).text)
+        (mailbox / "9-new.eml").write_text("Subject: Just caught\n\nhello")
+
+        texts = await texts_of(app, database, mark, viewer_id=ada.id)
+
+    assert marks_of(visited) == []  # a stream would have nobody to follow
+    assert "Just caught" in texts[mark]

@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from app_api.app import create_app
+from app_api.lifespan import State
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, run_lifespan
 from app_db import Database
@@ -14,6 +15,7 @@ from app_db.jobs.crons import CronDescription, cron_states, describe_crons
 from app_db.testing.queries import assert_queries
 from app_runtime.testing.processes import free_port
 from packages.api.tests.conftest import Browser, browser_of
+from packages.api.tests.console.live_parts import marks_of, texts_of
 
 
 async def page_of(settings: ApiSettings, operator: SignedIn, origins: Mapping[str, str] | None = None) -> str:
@@ -59,6 +61,16 @@ async def test_pools_and_retention_are_shown(
     assert "pets.prune" in after
     assert "jobs that are discarded" in after
     assert f">{api_settings.database.pool_size}</td>" in after
+
+
+async def test_the_page_is_followed(app: FastAPI, operator_browser: Browser, database: Database, state: State) -> None:
+    (mark,) = marks_of((await operator_browser.get("/console/system")).text)
+
+    with assert_queries(database, max=2):
+        texts = await texts_of(app, database, mark, probe=state["readiness_probe"])
+
+    assert "<h2>Health</h2>" in texts[mark]
+    assert "<h2>Connections to Postgres</h2>" in texts[mark]
 
 
 @pytest.mark.parametrize("answers", [True, False])

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextvars import Context
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
@@ -60,6 +60,8 @@ class Hub:
 
     def __init__(self, console: Console, *, stopping: Event) -> None:
         self.fragments = {**console.fragments}
+        self.process: dict[str, Any] = {}  # Any: what a part needs that is in no table
+        """In `session.info["process"]` of each poll, for parts about this process."""
         self._console, self._stopping = console, stopping
         self._streams: set[Stream] = set()
         self._texts: dict[Watched, str] = {}
@@ -134,6 +136,7 @@ class Hub:
     async def _read_all(self, database: Database) -> dict[Watched, str]:
         streams, texts = [*self._streams], dict[Watched, str]()
         async with database.unit_of_work(read_only=True) as session:
+            session.info["process"] = self.process
             roles = await UserSessionRepository(session).roles_behind({each.viewer.session_id for each in streams})
             self._end_signed_out(streams, roles)
             for name, group in self._watched().items():

@@ -31,7 +31,8 @@ def add_console(app: FastAPI, stopping: Event, settings: Iterable[Effective], ma
     app.state.console_mailbox = mailbox
     app.state.console = console = open_console(modules, has_mails=mailbox is not None)
     app.state.console_settings = tuple(settings)
-    app.state.console_hub = Hub(console, stopping=stopping)
+    app.state.console_hub = hub = Hub(console, stopping=stopping)
+    hub.process["mailbox"] = mailbox
     app.include_router(router_of(modules))
     app.add_exception_handler(SignInRequired, lead_to_sign_in)
     app.add_exception_handler(ConfirmationRequired, lead_to_confirmation)

@@ -2,11 +2,14 @@
 
 import email
 import re
+from asyncio import to_thread
+from collections.abc import Collection
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.policy import default
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
@@ -15,8 +18,10 @@ from app_api.console.cookie import read_secret
 from app_api.console.dependencies import get_viewer
 from app_api.console.error_pages import CSP, POLICY
 from app_api.console.found import Link
+from app_api.console.fragments import Contexts, Fragment, Watched
 from app_api.console.paths import ROOT
 from app_api.console.rendering import Page
+from app_db import Session
 from app_db.errors import NotFound, Unauthenticated
 
 router = APIRouter()
@@ -71,8 +76,14 @@ class Mail:
             return bytes(part.get_payload(decode=True)).decode(errors="replace")
 
 
-def _read(path: Path) -> Mail:
+@lru_cache(maxsize=3 * MOST)
+def _parsed(path: Path, _: int) -> Mail:
     return Mail(path.name, email.message_from_bytes(path.read_bytes(), policy=default))
+
+
+def _read(path: Path) -> Mail:
+    """Return the mail of a file, which is read once for each time of its change."""
+    return _parsed(path, path.stat().st_mtime_ns)
 
 
 def _listed(folder: Path) -> list[Mail]:
@@ -110,9 +121,20 @@ AnyPageDep = Annotated[Page, Depends(get_any_page)]
 @router.get("/mails")
 def mails_page(page: AnyPageDep, request: Request) -> HTMLResponse:
     """List the newest mails, and the templates."""
-    mailbox: Path = request.app.state.console_mailbox
+    return page.render("mails.html", **_shown(request.app.state.console_mailbox))
+
+
+def _shown(mailbox: Path) -> dict[str, Any]:  # Any: the template's
     samples = sorted(_listed(mailbox / SAMPLES), key=lambda mail: mail.name)
-    return page.render("mails.html", mails=_listed(mailbox), samples=samples, most=MOST)
+    return {"mails": _listed(mailbox), "samples": samples, "most": MOST}
+
+
+async def read_mails(session: Session, watched: Collection[Watched]) -> Contexts:
+    """Return what the mailbox has by now."""
+    return dict.fromkeys(watched, await to_thread(_shown, session.info["process"]["mailbox"]))
+
+
+LIVE = {"mails": Fragment("mails_live.html", read_mails)}
 
 
 @router.get("/mails/{name}")

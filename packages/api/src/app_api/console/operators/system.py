@@ -1,18 +1,20 @@
 """What runs here: health, settings, versions, pools, the standby, and how long rows are kept."""
 
 import platform
+from collections.abc import Collection
 from importlib.metadata import version
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from app_api.console.dependencies import PageDep
 from app_api.console.found import Link
+from app_api.console.fragments import Contexts, Fragment, Watched
 from app_api.dependencies import SessionDep
-from app_api.health import ProbeDep
+from app_api.health import ProbeDep, ReadinessProbe
 from app_api.lifespan import PACKAGES
-from app_db import Database
+from app_db import Database, Session
 from app_db.jobs.retention import QUEUE, RETENTION, WORKER_SILENCE
 from app_db.outage import DatabaseUnavailable
 from app_db.pool import pools_of
@@ -32,19 +34,24 @@ KEPT: Final = {f"jobs that are {state}": kept for state, kept in RETENTION.items
 @router.get("/system")
 async def system(page: PageDep, request: Request, session: SessionDep, *, probe: ProbeDep) -> HTMLResponse:
     """Show what the process that answers is, has and depends on."""
-    database: Database = request.state.database
-    crons = await JobRepository(session).crons()
     return page.render(
         "operators/system.html",
-        checks=(await probe.known()).checks,
-        replica=await _replica(database),
-        pools=list(pools_of(database.engines)),
-        revisions=NEEDED_REVISIONS,
         versions={"Python": platform.python_version()} | {name: version(name) for name in (*PACKAGES, *LIBRARIES)},
         settings=request.app.state.console_settings,
-        kept=KEPT,
-        pruning=[cron for cron in crons if cron.queue == QUEUE and cron.is_served],
+        **await _shown(session, request.state.database, probe),
     )
+
+
+async def _shown(session: Session, database: Database, probe: ReadinessProbe) -> dict[str, Any]:  # Any: the template's
+    crons = await JobRepository(session).crons()
+    return {
+        "checks": (await probe.known()).checks,
+        "replica": await _replica(database),
+        "pools": list(pools_of(database.engines)),
+        "revisions": NEEDED_REVISIONS,
+        "kept": KEPT,
+        "pruning": [cron for cron in crons if cron.queue == QUEUE and cron.is_served],
+    }
 
 
 async def _replica(database: Database) -> Lag | str:
@@ -55,3 +62,12 @@ async def _replica(database: Database) -> Lag | str:
         return await replication_lag(database)
     except DatabaseUnavailable:
         return "does not answer"
+
+
+async def read_system(session: Session, watched: Collection[Watched]) -> Contexts:
+    """Return what changes of the page, for all that look at this process."""
+    process = session.info["process"]
+    return dict.fromkeys(watched, await _shown(session, process["database"], process["probe"]))
+
+
+LIVE = {"system": Fragment("operators/system_live.html", read_system)}

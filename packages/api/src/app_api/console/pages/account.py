@@ -1,5 +1,6 @@
 """My account: its sessions, its password, its end."""
 
+from collections.abc import Collection
 from typing import Annotated
 from uuid import UUID
 
@@ -10,10 +11,13 @@ from pydantic import BaseModel, Field, SecretStr
 from app_api.console.cookie import forget_secret
 from app_api.console.dependencies import FreshViewerDep, PageDep, ViewerDep
 from app_api.console.found import Link
+from app_api.console.fragments import Contexts, Fragment, Watched
 from app_api.console.paths import ROOT, SIGN_IN
 from app_api.console.responses import see_other
 from app_api.dependencies import AuthDep, ClientDep, SessionDep
 from app_auth import accounts, sessions
+from app_db import Session
+from app_db.repositories.user_sessions import UserSessionRepository
 
 router = APIRouter()
 
@@ -37,7 +41,17 @@ class PasswordForm(BaseModel, extra="forbid"):
 @router.get("/account")
 async def account_page(page: PageDep, viewer: ViewerDep, session: SessionDep) -> HTMLResponse:
     """Show who is signed in, and where."""
-    return page.render("account.html", sessions=await sessions.list_sessions(session, viewer))
+    own = str(viewer.session_id)
+    return page.render("account.html", sessions=await sessions.list_sessions(session, viewer), own=own)
+
+
+async def read_sessions(session: Session, watched: Collection[Watched]) -> Contexts:
+    """Return the sessions of all that look at their own, by one query."""
+    alive = await UserSessionRepository(session).alive_of_each({one.viewer_id for one in watched if one.viewer_id})
+    return {one: {"sessions": alive[one.viewer_id], "own": one.about} for one in watched if one.viewer_id}
+
+
+LIVE = {"sessions": Fragment("own_sessions.html", read_sessions)}
 
 
 @router.post("/account/sessions/end-others")

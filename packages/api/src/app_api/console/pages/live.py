@@ -46,6 +46,7 @@ async def live(
     hub: Hub = request.app.state.console_hub
     yield ServerSentEvent(comment="open", retry=AGAIN)
     watched = watched_by(viewer, watch, hub.fragments)
+    hub.process |= {"database": request.state.database, "probe": request.state.readiness_probe}
     async with aclosing(hub.follow(request.state.database, viewer, watched)) as following:
         async for stream in following:
             news, stream.pending = stream.pending, {}
