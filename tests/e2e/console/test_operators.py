@@ -76,7 +76,17 @@ async def test_every_page_of_operators_fits_and_can_be_used_by_everybody(
         page = seen.page
         job = f"jobs/{failed_job.id}"
         listed = ("jobs", "jobs?state=discarded", "jobs/act?action=retry&state=discarded")
-        for path in ("overview", "overview?window=day", *listed, job, f"{job}/again", "queues", "crons", "workers"):
+        for path in (
+            "overview",
+            "overview?window=day",
+            *listed,
+            job,
+            f"{job}/again",
+            "queues",
+            "crons",
+            "workers",
+            "system",
+        ):
             await page.goto(f"{console.url}/{path}")
 
             await require_usable(page)
