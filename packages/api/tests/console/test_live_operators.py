@@ -21,10 +21,15 @@ async def test_a_job_is_followed_with_its_progress_and_errors(
     running = await make_job(JobState.EXECUTING, progress={"done": 1, "of": 4}, error="no <b>route</b>")
     done, gone = await make_job(JobState.COMPLETED), new_id()
 
-    with assert_queries(database, max=2):
+    with assert_queries(database, max=4):
         texts = await texts_of(app, database, f"job:{running}", f"job:{done}", f"job:{gone}", "job:none")
+    with assert_queries(database, max=1):
+        results = await texts_of(app, database, f"job-result:{done}", f"job-result:{gone}", "job-result:none")
 
     assert set(texts) == {f"job:{running}", f"job:{done}"}
+    assert set(results) == {f"job-result:{done}"}
+    assert "executing" in texts[f"job:{running}"]
+    assert "<h2>Facts</h2>" in texts[f"job:{done}"]
     assert 'value="25"' in texts[f"job:{running}"]
     assert "no &lt;b&gt;route" in texts[f"job:{running}"]
     assert "Completed" in texts[f"job:{done}"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Uuid, bindparam, exists, false, func, select, text
+from sqlalchemy import ARRAY, Uuid, bindparam, false, func, select, text
 from sqlalchemy.orm import defer
 
 from app_db.jobs.crons import UNSEEN
@@ -98,8 +98,11 @@ class JobRepository:
 
     async def is_asked_to_end(self, job_id: UUID) -> bool:
         """Return whether the job has a cancellation request."""
-        statement = select(exists().where(JobCancellation.job_id == job_id))
-        return bool((await self.session.scalars(statement)).one())
+        return job_id in await self.asked_to_end([job_id])
+
+    async def asked_to_end(self, job_ids: Collection[UUID]) -> set[UUID]:
+        """Return which of these jobs have a cancellation request, by one query."""
+        return {*await self.session.scalars(select(JobCancellation.job_id).where(JobCancellation.job_id.in_(job_ids)))}
 
     async def has_queue(self, name: str) -> bool:
         """Return whether a queue of this name has open jobs, a worker, or settings."""

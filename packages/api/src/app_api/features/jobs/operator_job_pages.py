@@ -68,11 +68,16 @@ async def _shown(page: Page, session: Session, job_id: UUID) -> dict[str, Any]: 
     assert page.viewer is not None, "pages of operators have one"
     job = await service.show(session, page.viewer, job_id)
     emails = await UserRepository(session).emails_of([job.owner_id] if job.owner_id else [])
+    movable = {JobState.SCHEDULED, JobState.AVAILABLE, JobState.RETRYABLE}
+    return {**_acts_on(job, emails), "can_move": job.state in movable, "result": job.result}
+
+
+def _acts_on(job: JobDetail, emails: Mapping[UUID, str]) -> dict[str, Any]:  # Any: the template's
+    """Return the job, whose it is, and what can be done about it."""
     return {
         "job": job,
         "owner": emails.get(job.owner_id) if job.owner_id else None,
         "can_retry": job.state in RETRIABLE,
-        "can_move": job.state in {JobState.SCHEDULED, JobState.AVAILABLE, JobState.RETRYABLE},
         "can_cancel": job.state in OPEN_STATES and not job.cancel_requested,
         "can_discard": job.state in QUEUED,
         "has_ended": job.state in FINAL_STATES,
@@ -183,16 +188,24 @@ def problems_of(error: ValueError) -> list[FieldProblem]:
 
 
 async def read_jobs(session: Session, watched: Collection[Watched]) -> Contexts:
-    """Return the jobs that operators look at, by two queries."""
+    """Return the jobs that operators look at, by four queries."""
     asked = {one: UUID(one.about) for one in watched if is_id(one.about)}
     jobs = JobRepository(session)
     found = {job.id: job for job in await jobs.among({*asked.values()})}
-    errors = await jobs.errors_among(set(found))
+    errors, ending = await jobs.errors_among(set(found)), await jobs.asked_to_end(set(found))
+    emails = await UserRepository(session).emails_of({job.owner_id for job in found.values() if job.owner_id})
     shown = {
-        job_id: JobDetail.of(job, errors.get(job_id, ()), cancel_requested=False, for_operator=True)
-        for job_id, job in found.items()
+        id_: JobDetail.of(job, errors.get(id_, ()), cancel_requested=id_ in ending, for_operator=True)
+        for id_, job in found.items()
     }
-    return {one: {"job": shown[job_id]} for one, job_id in asked.items() if job_id in shown}
+    return {one: _acts_on(shown[job_id], emails) for one, job_id in asked.items() if job_id in shown}
 
 
-LIVE = {"job": Fragment("job_live.html", read_jobs)}
+async def read_results(session: Session, watched: Collection[Watched]) -> Contexts:
+    """Return the results of these jobs, which may be large, and so are sent when they change only."""
+    asked = {one: UUID(one.about) for one in watched if is_id(one.about)}
+    found = {job.id: job.result for job in await JobRepository(session).among({*asked.values()})}
+    return {one: {"result": found[job_id]} for one, job_id in asked.items() if job_id in found}
+
+
+LIVE = {"job": Fragment("job_live.html", read_jobs), "job-result": Fragment("job_result.html", read_results)}
