@@ -158,6 +158,7 @@ def test_a_process_that_is_to_stop_says_so_before_it_closes_its_door(start: Star
     assert process.wait() == 0
 
 
+@pytest.mark.measured
 def test_the_door_closes_by_itself_after_the_delay(start: Start) -> None:
     process = start(APP_HTTP__DRAIN_DELAY="PT0.3S").serving()
 

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, select
 
 from app_db.models import AuditEvent
 from app_db.paging import Cursor, Slice
-from app_db.repositories.walks import newest_of_each, walk
+from app_db.repositories.walks import Order, newest_of_each, pinned_to, walk
 from app_db.session import Session
 from app_db.types import first_id_at
 
@@ -42,10 +42,15 @@ class AuditFilter:
         """Return the conditions of these columns."""
         return [getattr(event, name) == getattr(self, name) for name in names]
 
-    def times(self) -> list[ColumnElement[bool]]:
-        """Return the conditions of time."""
-        conditions = [] if self.since is None else [AuditEvent.id >= first_id_at(self.since)]
-        return conditions if self.before is None else [*conditions, AuditEvent.id < first_id_at(self.before)]
+    def range_after(self, after: Cursor | None) -> tuple[Order, list[ColumnElement[bool]]]:
+        """Return the order of the best index, and the range of it that may have events of a page."""
+        since, before = (None if time is None else first_id_at(time) for time in (self.since, self.before))
+        if not self.given:
+            bounds = [] if since is None else [AuditEvent.id >= since]
+            ends = [each for each in (before, after and after.last_id) if each is not None]
+            return (AuditEvent.id,), [*bounds, *(AuditEvent.id < each for each in ends)]
+        order = (getattr(AuditEvent, self.given[0]), AuditEvent.id)
+        return order, pinned_to(order, getattr(self, self.given[0]), since=since, before=before, after=after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +76,20 @@ class AuditRepository:
 
         The page ends early, and says so, when enough events were looked at; its cursor goes on from there.
         """
-        first, others = wanted.given[:1], wanted.given[1:]
-        within = [*wanted.equal(first), *wanted.times()]
+        others = wanted.given[1:]
 
         def rest(event: Any) -> list[ColumnElement[bool]]:  # Any: the alias
             return wanted.equal(others, event)
 
-        sift = rest if others else None
+        order, within = wanted.range_after(after)
         return await walk(
-            self.session, AuditEvent, order=(AuditEvent.id,), within=within, sift=sift, after=after, limit=limit
+            self.session,
+            AuditEvent,
+            order=order,
+            within=within,
+            sift=rest if others else None,
+            after=None,
+            limit=limit,
         )
 
     async def newest(self, limit: int) -> Sequence[AuditEvent]:
@@ -96,5 +106,6 @@ class AuditRepository:
 
     async def begins_at(self, wanted: AuditFilter) -> datetime | None:
         """Return when the oldest event happened that may match: a list of all that match goes back to it."""
-        oldest = select(AuditEvent.happened_at).where(*wanted.equal(wanted.given[:1]), *wanted.times())
-        return (await self.session.scalars(oldest.order_by(AuditEvent.id).limit(1))).one_or_none()
+        order, within = wanted.range_after(None)
+        oldest = select(AuditEvent.happened_at).where(*within).order_by(*order).limit(1)
+        return (await self.session.scalars(oldest)).one_or_none()

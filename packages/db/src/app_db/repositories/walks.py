@@ -1,6 +1,7 @@
 """Lists that are read from an index, newest first: a range of it, and conditions that are tried on each row of it."""
 
 from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -31,7 +32,8 @@ async def walk[T: Base](
 ) -> Slice[T]:
     """Return up to `limit` rows of a range, the last in `order` first, that come after the cursor.
 
-    An index has to have `within` and `order`: the id, or a time and the id. `sift` gives what else has to be true.
+    An index has to have `within` and `order`: the id, a time and the id, or a column that `pinned_to` has pinned and
+    the id; then `within` has the cursor. `sift` gives what else has to be true.
     """
     newest = select(model).where(*within, *_beyond(order, after)).order_by(*(column.desc() for column in order))
     if sift is None:
@@ -45,6 +47,27 @@ async def walk[T: Base](
         if last is not None:
             return Slice(page.items, last, partial=True)
     return page
+
+
+def pinned_to(
+    order: Order, value: object, *, since: UUID | None, before: UUID | None, after: Cursor | None
+) -> list[ColumnElement[bool]]:
+    """Return the range of an index of `order`, a column and the id, whose first column has this value.
+
+    Written as a range of pairs, because of `=` the planner knows that the column decides no order: it would read the
+    index of ids and look for rows that have the value, however far away they are.
+
+    Args:
+        order: the column and the id.
+        value: of the column.
+        since: the least id.
+        before: the id that all are less than.
+        after: where the page before has ended.
+    """
+    least, most = since or UUID(int=0), before or UUID(int=2**128 - 1)
+    most = min(most, after.last_id) if after else most
+    # Not null, so that the planner may use an index of the rows that have a value.
+    return [order[0].is_not(None), tuple_(*order) >= tuple_(value, least), tuple_(*order) < tuple_(value, most)]
 
 
 def newest_of_each(
@@ -74,7 +97,8 @@ def _page[T](rows: Sequence[T], order: Order, limit: int) -> Slice[T]:
 
 
 def _cursor(row: Any, order: Order) -> Cursor:  # Any: a row with an id
-    return Cursor(row.id, getattr(row, order[0].key) if len(order) > 1 else None)
+    first = getattr(row, order[0].key)
+    return Cursor(row.id, first if isinstance(first, datetime) else None)
 
 
 async def _last_looked_at(session: Session, newest: Select[Any], order: Order) -> Cursor | None:  # Any: a row
