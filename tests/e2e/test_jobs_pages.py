@@ -185,7 +185,7 @@ def test_the_paths_of_jobs_are_all_on_the_page() -> None:
         for method in route.methods or ()
     }
 
-    named = set(re.findall(r"`((?:GET|POST) /jobs[^`]*)`", OPERATING.read_text()))
+    named = set(re.findall(r"`((?:GET|POST|DELETE) /jobs[^`]*)`", OPERATING.read_text()))
 
     assert routes - {"POST /jobs/queues/{name}/resume"} == named
 
