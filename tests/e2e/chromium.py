@@ -6,10 +6,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 INSTALL = "these tests need Chromium: `apt-get install chromium`, or `chromium` on the PATH"
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+PATIENCE = 45_000
+"""Milliseconds that a page may take: Playwright's own five seconds would judge how busy the machine is."""
 
 
 @asynccontextmanager
@@ -24,6 +26,7 @@ async def open_chromium(*, keeps_pages: bool = False, host: str | None = None) -
     options = ["--no-sandbox"]  # its pages are ours, and containers run as root
     if host:
         options.append(f"--host-resolver-rules=MAP {host} 127.0.0.1, MAP * ~NOTFOUND")
+    expect.set_options(timeout=PATIENCE)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=program, args=options, ignore_default_args=off)
         yield browser
@@ -35,6 +38,7 @@ class Watched:
 
     def __init__(self, page: Page, *, base: str) -> None:
         self.page = page
+        page.set_default_timeout(PATIENCE)
         self.base = base
         self.requests: list[str] = []
         self.faults: list[str] = []
