@@ -1,12 +1,15 @@
 """The page about the system: what an operator asks of a process, without its secrets."""
 
+import asyncio
 from collections.abc import Mapping
+from threading import Event
 
 import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
 
 from app_api.app import create_app
+from app_api.console.live import Hub
 from app_api.lifespan import State
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, run_lifespan
@@ -71,6 +74,22 @@ async def test_the_page_is_followed(app: FastAPI, operator_browser: Browser, dat
 
     assert "<h2>Health</h2>" in texts[mark]
     assert "<h2>Connections to Postgres</h2>" in texts[mark]
+
+
+async def test_the_stream_sends_what_is_in_no_table(api_settings: ApiSettings, operator: SignedIn) -> None:
+    app = create_app(api_settings, stopping=(stopping := Event()))
+    hub: Hub = app.state.console_hub
+    async with run_lifespan(app) as state, browser_of(app, state) as browser:
+        await browser.sign_in(operator.account)
+        watching = asyncio.create_task(browser.get("/console/live?watch=system:"))
+        for _ in range(400):
+            if hub._texts or watching.done():  # what the first poll has found
+                break
+            await asyncio.sleep(0.05)
+        stopping.set()
+        streamed = await asyncio.wait_for(watching, 30)
+
+    assert "<h2>Connections to Postgres</h2>" in streamed.text
 
 
 @pytest.mark.parametrize("answers", [True, False])

@@ -1,11 +1,10 @@
 """The audit as a file: asked for by operators, one at a time, fetched by who asked."""
 
-from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 import pytest
 from httpx2 import AsyncClient
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 
 from app_api.features.export import service
 from app_api.testing import SignedIn, assert_problem
@@ -15,36 +14,12 @@ from app_auth.permissions import OperatorRequired
 from app_auth.principal import Principal
 from app_auth.testing import MakeAccount, SignIn
 from app_db import Database
-from app_db.features.export.payloads import AuditExport
-from app_db.features.export.repository import ExportRepository
-from app_db.models import AuditEvent, Job, JobState, Role, User
+from app_db.models import AuditEvent, Role, User
 from app_db.repositories.audit import AuditFilter
 from app_db.types import new_id, utcnow
+from packages.api.tests.features.export.exports import CSV, Finish, finish, newest
 
-CSV = b'"happened_at","event"\r\n'
-
-type Finish = Callable[[UUID], Awaitable[None]]
-
-
-@pytest.fixture
-def finish(database: Database) -> Finish:
-    """Finish an export as its job does."""
-
-    async def finish(job_id: UUID) -> None:
-        ended = {"state": JobState.COMPLETED, "claim_at": None, "finished_at": func.now()}
-        async with database.unit_of_work() as session:
-            job = await session.get_one(Job, job_id)
-            assert job.owner_id is not None
-            await ExportRepository(session).add(job_id, 0, user_id=job.owner_id, content=CSV)
-            await session.execute(update(Job).where(Job.id == job_id).values(**ended))
-
-    return finish
-
-
-async def newest(database: Database) -> Job:
-    async with database.unit_of_work(read_only=True) as session:
-        jobs = select(Job).where(Job.kind == AuditExport.kind).order_by(Job.id.desc()).limit(1)
-        return (await session.scalars(jobs)).one()
+__all__ = ["finish"]  # a fixture
 
 
 async def test_an_export_of_the_audit_is_accepted_as_a_job_and_fetched_by_who_asked(

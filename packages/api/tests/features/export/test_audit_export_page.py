@@ -1,46 +1,19 @@
 """The audit as a file, in the console: asked for with the filter of its page, followed, downloaded."""
 
-from collections.abc import Awaitable, Callable
-from uuid import UUID
-
-import pytest
 import pytest_asyncio
-from sqlalchemy import func, select, update
+from sqlalchemy import update
 
 from app_api.console.fragments import Watched
 from app_api.features.export.operator_pages import read_audit_exports
 from app_auth.testing import Account
 from app_db import Database
 from app_db.features.export.payloads import AuditExport
-from app_db.features.export.repository import ExportRepository
 from app_db.models import Job, JobState
 from app_db.types import new_id
 from packages.api.tests.conftest import Browser
+from packages.api.tests.features.export.exports import CSV, Finish, finish, newest
 
-CSV = b'"happened_at","event"\r\n'
-
-type Finish = Callable[[UUID], Awaitable[None]]
-
-
-@pytest.fixture
-def finish(database: Database) -> Finish:
-    """Finish an export as its job does."""
-
-    async def finish(job_id: UUID) -> None:
-        ended = {"state": JobState.COMPLETED, "claim_at": None, "finished_at": func.now()}
-        async with database.unit_of_work() as session:
-            job = await session.get_one(Job, job_id)
-            assert job.owner_id is not None
-            await ExportRepository(session).add(job_id, 0, user_id=job.owner_id, content=CSV)
-            await session.execute(update(Job).where(Job.id == job_id).values(**ended))
-
-    return finish
-
-
-async def newest(database: Database) -> Job:
-    async with database.unit_of_work(read_only=True) as session:
-        jobs = select(Job).where(Job.kind == AuditExport.kind).order_by(Job.id.desc()).limit(1)
-        return (await session.scalars(jobs)).one()
+__all__ = ["finish"]  # a fixture
 
 
 @pytest_asyncio.fixture(loop_scope="session")
