@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from httpx2 import AsyncClient
 from playwright.async_api import Browser, Page
 from sqlalchemy import delete, func, update
@@ -20,6 +21,12 @@ from tests.e2e.chromium import Watched, violations
 ADA = "ada@example.com"
 OPERATOR = "operator@example.com"
 EVIL = "<script>alert(1)</script>"
+VIEWS = [
+    pytest.param({"viewport": {"width": 360, "height": 740}}, id="narrow"),
+    pytest.param({"color_scheme": "dark"}, id="dark"),
+    pytest.param({"color_scheme": "light"}, id="light"),
+]
+"""How each page of operators is looked at: options of `visit`."""
 
 
 @dataclass(frozen=True, slots=True)

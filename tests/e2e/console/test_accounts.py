@@ -14,7 +14,7 @@ from app_db.models import AuditEvent, Role, User, UserSession
 from app_db.types import new_id
 from tests.e2e.conftest import StartWorker
 
-from .site import ADA, EVIL, OPERATOR, ConsoleSite, require_usable
+from .site import ADA, EVIL, OPERATOR, VIEWS, ConsoleSite, require_usable
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -94,14 +94,7 @@ async def test_the_audit_is_exported_and_followed_until_it_can_be_downloaded(
         assert seen.faults == []
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        pytest.param({"viewport": {"width": 360, "height": 740}}, id="narrow"),
-        pytest.param({"color_scheme": "dark"}, id="dark"),
-        pytest.param({"color_scheme": "light"}, id="light"),
-    ],
-)
+@pytest.mark.parametrize("options", VIEWS)
 async def test_every_page_of_accounts_fits_and_can_be_used_by_everybody(
     console: ConsoleSite, ada_id: UUID, options: dict[str, Any]
 ) -> None:

@@ -10,7 +10,7 @@ from app_db import Database
 from app_db.models import Job, User
 from tests.e2e.conftest import StartWorker
 
-from .site import EVIL, OPERATOR, ConsoleSite, require_usable
+from .site import EVIL, OPERATOR, VIEWS, ConsoleSite, require_usable
 
 
 async def test_what_fails_is_found_in_two_clicks_mended_and_seen_to_complete(
@@ -61,14 +61,7 @@ async def test_many_jobs_are_acted_on_without_javascript(console: ConsoleSite, f
         assert seen.faults == []
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        pytest.param({"viewport": {"width": 360, "height": 740}}, id="narrow"),
-        pytest.param({"color_scheme": "dark"}, id="dark"),
-        pytest.param({"color_scheme": "light"}, id="light"),
-    ],
-)
+@pytest.mark.parametrize("options", VIEWS)
 async def test_every_page_of_operators_fits_and_can_be_used_by_everybody(
     console: ConsoleSite, failed_job: Job, options: dict[str, Any]
 ) -> None:
