@@ -31,6 +31,7 @@ FAULTS = (
     Fault("layers", "auth/src/app_auth/accounts.py", "import app_worker.mail"),
     Fault("layers", "api/src/app_api/features/accounts/router.py", "import app_worker.mail"),
     Fault("layers", "worker/src/app_worker/runner.py", "import app_api.problems"),
+    Fault("kernel", "auth/src/app_auth/sessions.py", "import app_auth.features"),
     Fault("http", "auth/src/app_auth/errors.py", "from fastapi import HTTPException"),
     Fault("http", "worker/src/app_worker/mail.py", "from starlette.datastructures import URL"),
     Fault("http", "db/src/app_db/errors.py", "import uvicorn"),

@@ -84,6 +84,23 @@ def test_production_refuses_addresses_that_nobody_verifies() -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "reached"),
+    [
+        ("https://app.example.com/", True),
+        ("http://app.example.com/", False),
+        ("http://localhost:8000/", False),
+        ("https://127.0.0.1/", False),
+    ],
+)
+def test_production_is_not_reached_where_only_its_own_machine_is(url: str, *, reached: bool) -> None:
+    in_production = settings(APP_PUBLIC_BASE_URL=url, APP_ENV="production")
+    elsewhere = settings(APP_PUBLIC_BASE_URL=url, APP_ENV="test")
+
+    assert (in_production.reached_at is not None) is reached
+    assert str(elsewhere.reached_at) == url
+
+
+@pytest.mark.parametrize(
     ("name", "value", "named"),
     [
         ("APP_DATABASE__POOL_TIMEOUT", "2.5", "APP_DATABASE__REQUEST_TIMEOUT"),

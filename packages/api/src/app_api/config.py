@@ -94,7 +94,8 @@ def _check_worker(environ: Mapping[str, str], env: Environment) -> Iterator[str]
     own = {variable.name for variable in variables(MailAndLinks)}
     given = own & read(own, environ, elsewhere=elsewhere).texts.keys()
     settings = load(MailAndLinks, environ, elsewhere=elsewhere)
-    yield from (line for line in shown(settings, environ, elsewhere=elsewhere) if line.partition("=")[0] in given)
+    new = given - {variable.name for variable in variables(ALL_SETTINGS)}
+    yield from (line for line in shown(settings, environ, elsewhere=elsewhere) if line.partition("=")[0] in new)
     lines = [line for line in settings.weaknesses() if line.partition(":")[0] in given]
     if lines and env is Environment.PRODUCTION:
         raise Misconfigured(*lines)  # guard: test_a_check_reads_the_settings_of_mail_as_the_worker_does

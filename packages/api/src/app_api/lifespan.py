@@ -8,6 +8,7 @@ from typing import TypedDict
 
 import structlog
 from fastapi import FastAPI
+from pydantic import AnyHttpUrl
 
 from app_api.health import ReadinessProbe, open_readiness_probe
 from app_api.metrics import AuthCollector, Metrics
@@ -43,6 +44,7 @@ class State(TypedDict):
     auth: Auth
     readiness_probe: ReadinessProbe
     trusted_proxies: tuple[Network, ...]
+    reached_at: AnyHttpUrl | None
     resources: Opened
 
 
@@ -80,6 +82,7 @@ def lifespan_of(
                     "auth": auth,
                     "readiness_probe": readiness_probe,
                     "trusted_proxies": settings.http.trusted_proxies,
+                    "reached_at": settings.reached_at,
                     "resources": opened,
                 }
         log.info("api_stopped")

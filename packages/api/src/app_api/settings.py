@@ -10,6 +10,7 @@ from pydantic import AfterValidator, AnyHttpUrl, BaseModel, BeforeValidator, Fie
 
 from app_api.host_names import check_origin, read_allowed_host
 from app_api.proxies import EVERYBODY, Network
+from app_auth.base_url import BaseAddress, base_url_weaknesses
 from app_auth.keys import weaknesses
 from app_auth.limits import ThrottleSettings
 from app_auth.settings import AuthSettings
@@ -21,7 +22,7 @@ from app_runtime.telemetry.logs import LogSettings
 from app_runtime.telemetry.trace_settings import TracingSettings
 from app_runtime.valkey import ValkeySettings
 
-ELSEWHERE: Final = ("APP_WORKER__", "APP_MAIL__", "APP_PUBLIC_BASE_URL")
+ELSEWHERE: Final = ("APP_WORKER__", "APP_MAIL__")
 """Settings of the worker only: API and worker may share one set of settings."""
 
 
@@ -127,6 +128,15 @@ class ApiSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
     tracing: TracingSettings = TracingSettings()
+    public_base_url: BaseAddress = AnyHttpUrl("http://localhost:8000")
+    """Where people reach the API and the console: links start with it."""
+
+    @property
+    def reached_at(self) -> AnyHttpUrl | None:
+        """`public_base_url`; None if production has none that people could reach, or one without TLS."""
+        if self.env is Environment.PRODUCTION and any(base_url_weaknesses(self.public_base_url)):
+            return None  # guard: test_production_is_not_reached_where_only_its_own_machine_is
+        return self.public_base_url
 
     @property
     def docs_enabled(self) -> bool:

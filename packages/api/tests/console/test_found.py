@@ -25,15 +25,22 @@ def write_feature(folder: Path, package: str, **modules: str) -> None:
 
 
 def test_a_feature_keeps_its_pages_with_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_feature(tmp_path, "shop_with_pages", pages=PAGES, operator_pages=PAGES)
+    slots = 'SLOTS = {"account": "pets.html"}\n'
+    write_feature(tmp_path, "shop_with_pages", pages=PAGES + slots, operator_pages=PAGES)
     (tmp_path / "shop_with_pages/pets/templates").mkdir()
     (tmp_path / "shop_with_pages/pets/templates/pets.html").write_text("<p>{{ name }}</p>")
+    (tmp_path / "shop_with_pages/pets/static").mkdir()
+    (tmp_path / "shop_with_pages/pets/static/pets.js").write_text("1;")
     monkeypatch.syspath_prepend(tmp_path)
 
     modules = found_pages("shop_with_pages")
 
     assert [module.for_operators for module in modules[-2:]] == [False, True]
-    assert open_console(modules).render_part("pets.html", name="<Rex>") == "<p>&lt;Rex&gt;</p>"
+    console = open_console(modules)
+    assert console.render_part("pets.html", name="<Rex>") == "<p>&lt;Rex&gt;</p>"
+    assert console.assets["pets.js"].content == b"1;"
+    slot = console.templates.from_string("{% for part in filling('account') %}{{ part }} {% endfor %}").render()
+    assert "pets.html" in slot.split()
 
 
 def test_pages_without_a_router_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,7 @@ class CommandSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     log: LogSettings = LogSettings()
     worker: JobSettings = JobSettings()
     public_base_url: BaseAddress = AnyHttpUrl("http://localhost:8000")
-    """Start of links in mails."""
+    """Where people reach the API and the console: links start with it."""
 
 
 class WorkerSettings(CommandSettings):

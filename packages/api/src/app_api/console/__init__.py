@@ -20,6 +20,10 @@ What acts is a form with `method="post"`; its handler ends in `return see_other(
 for all of them (origin.py). `FreshViewerDep` asks for the password again. If a service refuses,
 `page.on_error("pets.html", …)`, called before it, shows the form again with the words of the error as `problem`.
 
+`SLOTS = {"account": "pets_card.html"}` in a module adds a template to a page of the console: `account` is My account,
+`sign_in` the sign-in page, `confirm` the page that asks for the password again. Scripts and styles of a feature are in
+`static/` beside its pages: `<script src="{{ asset('pets.js') }}" defer></script>`.
+
 A part of a page is kept live by a mark, `<div data-live="pet:{{ pet.id }}">{% include "pet.html" %}</div>`, and by
 `LIVE = {"pet": Fragment("pet.html", read_pets)}` in the module (fragments.py): `read_pets` gets all parts that are
 watched in this process and finds them by one query a second, however many pages are open (ADR-0060).

@@ -38,10 +38,14 @@ class PageModule:
     """Whether its pages exist for operators only: all of `operators/`, and `operator_pages.py` of features."""
     templates: Path
     """A folder with templates of its own, if it is there."""
+    static: Path
+    """A folder with scripts and styles of its own, if it is there."""
     live: Mapping[str, Fragment]
     """The parts of its pages that are kept live, by name: `LIVE = {"pet": Fragment("pet.html", read_pets)}`."""
     done: Mapping[str, str]
     """The sentences that `?done=…` shows on the next page, by code: `DONE = {"pet-saved": "The pet is saved."}`."""
+    slots: Mapping[str, str]
+    """Templates that pages of the console include, by slot: `SLOTS = {"account": "pets_card.html"}`."""
 
 
 def found_pages(features: str = "app_api.features", *, development: bool = False) -> tuple[PageModule, ...]:
@@ -71,5 +75,6 @@ def _page_module(module: ModuleType, path: Path, *, for_operators: bool) -> Page
     if not isinstance(router, APIRouter):
         raise FeatureError(f"{path}: it has no `router`: add `router = APIRouter()`")
     live = {name: replace(part, for_operators=for_operators) for name, part in names.get("LIVE", {}).items()}
-    templates = path.parent / "templates"
-    return PageModule(router, names.get("LINK"), for_operators, templates, live, names.get("DONE", {}))
+    templates, static = path.parent / "templates", path.parent / "static"
+    done, slots = names.get("DONE", {}), names.get("SLOTS", {})
+    return PageModule(router, names.get("LINK"), for_operators, templates, static, live, done, slots)

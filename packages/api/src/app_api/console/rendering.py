@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
@@ -52,21 +52,27 @@ class Console:
 
 def open_console(modules: tuple[PageModule, ...], *, has_mails: bool = False) -> Console:
     """Return the console with these pages."""
-    assets = read_assets(HERE / "static")
-    folders = [HERE / "templates", *(module.templates for module in modules if module.templates.is_dir())]
+    assets = {name: asset for folder in _folders("static", modules) for name, asset in read_assets(folder).items()}
     templates = Environment(
-        loader=ChoiceLoader([FileSystemLoader(folder) for folder in dict.fromkeys(folders)]),
+        loader=ChoiceLoader([FileSystemLoader(folder) for folder in _folders("templates", modules)]),
         autoescape=True,  # of every file, whatever its name; guard: test_what_strangers_write_is_shown_as_text
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     templates.globals |= {"has_mails": has_mails, "asset": lambda name: assets[name].path, "root": ROOT}
+    templates.globals["filling"] = lambda slot: [each.slots[slot] for each in modules if slot in each.slots]
     templates.filters |= {"when": when, **FILTERS}
     in_order = sorted(modules, key=lambda module: (module.link.order, module.link.text) if module.link else (0, ""))
     done = {code: text for module in modules for code, text in module.done.items()}
     fragments = {name: part for module in modules for name, part in module.live.items()}
     return Console(templates, assets, tuple(in_order), fragments, done)
+
+
+def _folders(name: Literal["static", "templates"], modules: tuple[PageModule, ...]) -> list[Path]:
+    """Return the folders of this name: the console's own, and those of modules."""
+    theirs = [folder for module in modules if (folder := getattr(module, name)).is_dir()]
+    return [*dict.fromkeys([HERE / name, *theirs])]
 
 
 def when(time: datetime) -> str:

@@ -1,0 +1,1 @@
+"""The rules of features, without HTTP: one folder each. The rest of app_auth imports none of them."""
