@@ -16,7 +16,7 @@ LATER = {25: "algorithms with public keys: the ring holds HS256 only, one kid ha
 
 DIFFERENT = {
     9: "400, but 413 below /auth: a hundred thousand brackets are more than the 64 KiB that are read there at all",
-    47: "204 for the second verification with one link too: it says that it is done, and changes nothing",
+    47: "204 for the second verification with one link too, with the password that counts: it changes nothing",
     56: "400, but for a length beside chunks: HAProxy reads the chunks (RFC 9112, 6.3), passes on no length and closes "
     "the connection, so there is one reading and one answer, and nothing behind it is served",
     69: "there is no switch for debugging that could be on, and docs load nothing from elsewhere where they are on",
@@ -112,6 +112,19 @@ CONSOLE: dict[str, tuple[str, ...]] = {
     ),
 }
 """The attacks on the console, each with its tests; they loop over the routes, so a new page is attacked as well."""
+
+ADDRESSES: dict[str, tuple[str, ...]] = {
+    "the address of another is registered first, with a password and all else that an account may have": (
+        "test_who_registers_the_address_of_another_keeps_nothing_there",
+        "test_nothing_of_who_registered_first_is_left",
+        "test_a_reset_of_an_address_that_nobody_proved_leaves_no_way_in",
+    ),
+    "passwords are guessed by a link that was used": (
+        "test_an_old_link_is_no_way_to_guess_the_password",
+        "test_a_used_link_sets_no_other_password",
+    ),
+}
+"""The attacks on addresses, and on what proves them."""
 
 
 def proofs() -> dict[int, set[str]]:

@@ -42,7 +42,7 @@ async def test_two_spellings_of_one_address_are_one_account(
 
     token = await token_mailed_to(mail_sink, f"F{name}@example.com", "verify")
     wire.reconnect()
-    assert wire.post("/auth/email/verify", {"token": token}).status == 204
+    assert wire.post("/auth/email/verify", {"token": token, "password": PASSWORD}).status == 204
 
     assert wire.login(f"F{name}@Example.com", PASSWORD).status == 200
     assert wire.login(f"f{name}@example.COM", PASSWORD).status == 200

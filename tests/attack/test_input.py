@@ -18,6 +18,7 @@ TEXTS = [
     ("/auth/password/reset", "token"),
     ("/auth/password/reset", "new_password"),
     ("/auth/email/verify", "token"),
+    ("/auth/email/verify", "password"),
     ("/auth/email/verify/resend", "email"),
 ]
 FIELDS = {
@@ -25,7 +26,7 @@ FIELDS = {
     "/auth/refresh-token": {"refresh_token": "x"},
     "/auth/password/forgot": {"email": "eve@example.test"},
     "/auth/password/reset": {"token": "x", "new_password": PASSWORD},
-    "/auth/email/verify": {"token": "x"},
+    "/auth/email/verify": {"token": "x", "password": PASSWORD},
     "/auth/email/verify/resend": {"email": "eve@example.test"},
 }
 """Valid fields for each route that takes JSON from strangers."""

@@ -27,8 +27,8 @@ def reset(wire: Wire, token: str, password: str = NEW) -> Reply:
     return wire.post("/auth/password/reset", {"token": token, "new_password": password})
 
 
-def verify(wire: Wire, token: str) -> Reply:
-    return wire.post("/auth/email/verify", {"token": token})
+def verify(wire: Wire, token: str, password: str = PASSWORD) -> Reply:
+    return wire.post("/auth/email/verify", {"token": token, "password": password})
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -201,6 +201,22 @@ async def test_who_registers_somebody_elses_address_first_does_not_choose_its_pa
     assert reset(wire, token).status == 204
 
     assert wire.login(email, "chosen by an attacker 47").status == 400
+    assert wire.login(email, NEW).status == 200
+
+
+# case 47
+async def test_who_registers_the_address_of_another_keeps_nothing_there(
+    wire: Wire, worker: Worker, mail_sink: MailSink
+) -> None:
+    email, eves = an_email(), "chosen by an attacker 47"
+    wire.register(email, eves)
+    token = await token_mailed_to(mail_sink, email, "verify")
+    wire.reconnect()
+
+    assert verify(wire, token, NEW).status == 204
+
+    assert wire.login(email, eves).outcome == (400, "invalid_grant")
+    assert verify(wire, token, eves).outcome == (400, "invalid_grant")
     assert wire.login(email, NEW).status == 200
 
 

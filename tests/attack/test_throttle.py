@@ -123,7 +123,7 @@ def test_one_address_tries_no_more_accounts_in_parallel_at_two_servers(
         ("/auth/register", {"email": "", "password": PASSWORD}, 10),
         ("/auth/password/forgot", {"email": ""}, 10),
         ("/auth/email/verify/resend", {"email": ""}, 10),
-        ("/auth/email/verify", {"token": "x"}, 30),
+        ("/auth/email/verify", {"token": "x", "password": PASSWORD}, 30),
         ("/auth/password/reset", {"token": "x", "new_password": PASSWORD}, 30),
         ("/auth/refresh-token", {"refresh_token": "x"}, 150),
     ],

@@ -44,7 +44,8 @@ def user(stack: Stack) -> Iterator[User]:
     email = f"{new_id().hex}@example.test"
     with Client(base_url=stack.url, timeout=90) as http:
         http.post("/auth/register", json={"email": email, "password": PASSWORD}).raise_for_status()
-        http.post("/auth/email/verify", json={"token": stack.token_mailed_to(email)}).raise_for_status()
+        verification = {"token": stack.token_mailed_to(email), "password": PASSWORD}
+        http.post("/auth/email/verify", json=verification).raise_for_status()
         signed_in = http.post("/auth/access-token", data={"username": email, "password": PASSWORD}).raise_for_status()
         tokens = signed_in.json()
         http.headers["Authorization"] = f"Bearer {tokens['access_token']}"

@@ -102,9 +102,10 @@ async def register_and_reset(walk: Walk) -> None:
     await walk.send("POST", "/auth/register", json={"email": ADA, "password": PASSWORD})
     await walk.sign_in(PASSWORD)  # not yet
     verify = await walk.link(1)
-    await walk.send("POST", "/auth/email/verify", json={"token": verify[:-1]})
-    await walk.send("POST", "/auth/email/verify", json={"token": verify, "password": WRONG_PASSWORD})
-    assert (await walk.send("POST", "/auth/email/verify", json={"token": verify})).status_code == 204
+    body = {"token": verify, "password": PASSWORD}
+    await walk.send("POST", "/auth/email/verify", json=body | {"token": verify[:-1]})
+    await walk.send("POST", "/auth/email/verify", json=body | {"new_password": WRONG_PASSWORD})
+    assert (await walk.send("POST", "/auth/email/verify", json=body)).status_code == 204
     await walk.send("POST", f"/auth/email/verify?token={verify}", json={"token": verify})
     await walk.send("GET", f"/{verify}")
     await walk.sign_in(WRONG_PASSWORD)

@@ -71,7 +71,7 @@ async def test_parallel_registrations_all_look_the_same(verifying: AsyncClient, 
 
     kinds = sorted(await session.scalars(select(Job.kind)))
     assert len({(response.status_code, response.content) for response in responses}) == 1
-    assert kinds == ["account.link", "email.registration"]
+    assert kinds == ["account.link"]
 
 
 async def test_a_verified_address_may_sign_in(verifying: AsyncClient, auth: Auth, database: Database) -> None:
@@ -79,13 +79,30 @@ async def test_a_verified_address_may_sign_in(verifying: AsyncClient, auth: Auth
     before, wrong = await login(verifying), await login(verifying, "some other password")
     token = await link(auth, database, TokenPurpose.VERIFY_EMAIL)
 
-    verified = await verifying.post("/auth/email/verify", json={"token": token})
-    again = await verifying.post("/auth/email/verify", json={"token": token})
+    body = {"token": token, "password": PASSWORD}
+    verified = await verifying.post("/auth/email/verify", json=body)
+    again = await verifying.post("/auth/email/verify", json=body)
 
     assert_problem(before, 403, "email_not_verified")
     assert_problem(wrong, 400, "invalid_grant")
     assert verified.status_code == again.status_code == 204  # the page says that it is done
     assert (await login(verifying)).status_code == 200
+
+
+async def test_the_password_counts_that_comes_with_the_link(
+    verifying: AsyncClient, auth: Auth, database: Database
+) -> None:
+    await verifying.post("/auth/register", json=ADA)
+    token = await link(auth, database, TokenPurpose.VERIFY_EMAIL)
+
+    weak = await verifying.post("/auth/email/verify", json={"token": token, "password": "passwordpassword"})
+    verified = await verifying.post("/auth/email/verify", json={"token": token, "password": NEW})
+    again = await verifying.post("/auth/email/verify", json={"token": token, "password": PASSWORD})
+
+    assert_problem(weak, 422, "password_too_common")
+    assert verified.status_code == 204
+    assert_problem(again, 400, "invalid_grant")
+    assert [(await login(verifying, password)).status_code for password in (PASSWORD, NEW)] == [400, 200]
 
 
 async def test_nobody_can_register_where_registration_is_closed(api_settings: ApiSettings, database: Database) -> None:
@@ -147,7 +164,7 @@ async def test_a_reset_refuses_what_is_easy_to_guess(
 @pytest.mark.parametrize("token", ["", "x", "0" * 32 + "." + "A" * 43])
 @pytest.mark.parametrize("path", ["/auth/email/verify", "/auth/password/reset"])
 async def test_what_is_no_token_of_ours_is_an_invalid_link(client: AsyncClient, path: str, token: str) -> None:
-    body = {"token": token} | ({"new_password": NEW} if path.endswith("reset") else {})
+    body = {"token": token, "new_password" if path.endswith("reset") else "password": NEW}
 
     assert_problem(await client.post(path, json=body), 400, "invalid_link")
 

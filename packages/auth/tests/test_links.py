@@ -56,9 +56,9 @@ def mail_link(auth: Auth, database: Database, ada: Account) -> MailLink:
 
 @pytest.fixture
 def verify(auth: Auth, database: Database) -> UseLink:
-    async def verify(token: str, *, now: datetime | None = None) -> None:
+    async def verify(token: str, *, password: str = PASSWORD, now: datetime | None = None) -> None:
         async with database.unit_of_work() as session:
-            await links.verify_email(auth, session, token=token, client=NOBODY, now=now or utcnow())
+            await links.verify_email(auth, session, token=token, password=password, client=NOBODY, now=now or utcnow())
 
     return verify
 

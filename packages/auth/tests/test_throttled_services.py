@@ -59,7 +59,7 @@ async def test_requests_for_a_verification_mail_are_throttled(strict: Auth, data
 
 async def test_verifications_are_throttled(strict: Auth, database: Database) -> None:
     async def verify(auth: Auth, session: Session) -> None:
-        await links.verify_email(auth, session, token="made up", client=NOBODY, now=utcnow())
+        await links.verify_email(auth, session, token="made up", password=PASSWORD, client=NOBODY, now=utcnow())
 
     assert not await is_throttled(strict, database, verify)
     assert await is_throttled(strict, database, verify)

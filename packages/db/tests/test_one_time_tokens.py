@@ -8,7 +8,7 @@ import pytest
 from app_db import Database, Session
 from app_db.models import OneTimeToken, TokenPurpose, User
 from app_db.repositories.one_time_tokens import OneTimeTokenRepository
-from app_db.repositories.users import UserRepository
+from app_db.repositories.users import Credentials, UserRepository
 from app_db.testing.plugin import MakeUser
 from app_db.types import new_id, utcnow
 
@@ -101,21 +101,33 @@ async def test_an_address_is_verified_once_and_only_if_it_is_the_accounts(
     session: Session, make_user: MakeUser
 ) -> None:
     ada, users = await make_user(), UserRepository(session)
+    stored, email = Credentials(ada.id, ada.password_hash), ada.email_canonical
 
-    assert not await users.verify_email(ada.id, email="eve@example.test", now=NOW)
-    assert not await users.is_verified(ada.id, email=ada.email_canonical)
-    assert await users.verify_email(ada.id, email=ada.email_canonical, now=NOW)
-    assert not await users.verify_email(ada.id, email=ada.email_canonical, now=NOW + timedelta(days=1))
-    assert await users.is_verified(ada.id, email=ada.email_canonical)
-    assert not await users.is_verified(ada.id, email="eve@example.test")
-    assert (await session.get_one(User, ada.id)).email_verified_at == NOW
+    assert not await users.verify_email(stored, email="eve@example.test", password_hash="x", now=NOW)  # no password
+    assert not await users.verify_email(Credentials(ada.id, "y"), email=email, password_hash="x", now=NOW)
+    assert await users.verify_email(stored, email=email, password_hash="x", now=NOW)  # no password
+    later = NOW + timedelta(days=1)
+    assert not await users.verify_email(Credentials(ada.id, "x"), email=email, password_hash="z", now=later)
+    verified = await session.get_one(User, ada.id)
+    assert (verified.email_verified_at, verified.password_hash) == (NOW, "x")
+
+
+async def test_an_account_that_is_disabled_meanwhile_is_not_verified(session: Session, make_user: MakeUser) -> None:
+    ada, users = await make_user(), UserRepository(session)
+    await users.set_disabled(ada.email_canonical, NOW)
+
+    stored = Credentials(ada.id, ada.password_hash)
+    assert not await users.verify_email(stored, email=ada.email_canonical, password_hash="x", now=NOW)  # no password
 
 
 async def test_a_reset_sets_the_hash_and_verifies_the_address(session: Session, make_user: MakeUser) -> None:
     ada, users = await make_user(), UserRepository(session)
 
-    assert not await users.reset_password(ada.id, email="eve@example.test", password_hash="x", now=NOW)  # no password
+    assert await users.reset_password(ada.id, email="eve@example.test", password_hash="x", now=NOW) is None
     assert await users.reset_password(ada.id, email=ada.email_canonical, password_hash="x", now=NOW)  # no password
+    later = NOW + timedelta(days=1)
+    again = await users.reset_password(ada.id, email=ada.email_canonical, password_hash="x", now=later)
+    assert again is False  # it was verified before
     stored = await session.get_one(User, ada.id)
     assert (stored.password_hash, stored.email_verified_at) == ("x", NOW)
 

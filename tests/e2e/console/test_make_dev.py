@@ -59,6 +59,7 @@ async def register(page: Page, dev: Launcher, console: str) -> None:
     link = re.findall(r"http://\S+/#/verify\?token=\S+", dev.output)[-1]
     await page.goto(f"{console}/verify")
     await page.get_by_label("Link").fill(link)
+    await page.get_by_label("Your password").fill(PASSWORD)
     await page.get_by_role("button", name="Confirm").click()
     await expect(page.get_by_role("status")).to_be_visible()
     await sign_in(page, console)

@@ -80,10 +80,12 @@ async def test_an_address_is_confirmed_by_the_link_that_was_mailed(
         assert user_id
         link = await mailed(auth, database, user_id, TokenPurpose.VERIFY_EMAIL)
 
-        wrong = await browser.post("/console/verify", link=link[:-1])
-        done = await browser.post("/console/verify", link=f"  {link} ")
+        wrong = await browser.post("/console/verify", link=link[:-1], password=PASSWORD)
+        short = await browser.post("/console/verify", link=link, password="short")
+        done = await browser.post("/console/verify", link=f"  {link} ", password=PASSWORD)
 
         assert (wrong.status_code, "Ask for a new one" in wrong.text) == (400, True)
+        assert (short.status_code, "at least 15 characters" in short.text) == (422, True)
         assert done.headers["Location"] == "/console/sign-in?done=verified"
         assert (await browser.post("/console/sign-in", email="lin@example.com", password=PASSWORD)).status_code == 303
 

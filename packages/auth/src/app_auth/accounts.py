@@ -63,7 +63,8 @@ async def register(auth: Auth, session: Session, *, email: str, password: str, c
     """Create an account for a visitor; the job that mails to them is enqueued in the same transaction.
 
     With verification, new and known addresses cause the same work and the result None: the owner learns by mail
-    whether there was an account, the client does not learn it (ADR-0038).
+    whether there was an account, the client does not learn it (ADR-0038). The password counts only if the link in that
+    mail is opened with it (ADR-0063).
 
     Raises:
         RegistrationClosed, Throttled: before anything else.
@@ -200,5 +201,9 @@ async def _add_quietly(auth: Auth, session: Session, user: User, *, client: Clie
             audit(session, Event.REGISTERED, client=client, user_id=user.id)
             mail = OneTimeLink(user_id=user.id, purpose=TokenPurpose.VERIFY_EMAIL)
         else:
-            mail = RegistrationNotice(user_id=await users.find_id(user.email_canonical))
+            there = await users.credentials_of(user.email_canonical)
+            user_id = None if there is None else there.user_id
+            mail = RegistrationNotice(user_id=user_id)
+            if there is not None and not there.verified:  # guard: test_who_registers_second_gets_the_link_too
+                mail = OneTimeLink(user_id=user_id, purpose=TokenPurpose.VERIFY_EMAIL)
         await enqueue(session, mail, unique=ONE_NOTICE)

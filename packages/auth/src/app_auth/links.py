@@ -1,17 +1,21 @@
 """Links in mails: requests do not show who has an account, and each link works for one purpose, once."""
 
+from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from app_auth.addresses import new_address
 from app_auth.audit import Event, audit
 from app_auth.auth import Auth
 from app_auth.client import Client
-from app_auth.errors import InvalidLink
+from app_auth.errors import InvalidCredentials, InvalidLink
 from app_db import Session
+from app_db.account_parts import AccountPart
 from app_db.clock import database_time
 from app_db.features.accounts.payloads import Notice, OneTimeLink, SecurityNotice
 from app_db.jobs.outbox import enqueue
 from app_db.models import OneTimeToken, TokenPurpose
+from app_db.repositories.account_parts import delete_parts
 from app_db.repositories.one_time_tokens import OneTimeTokenRepository
 from app_db.repositories.user_sessions import UserSessionRepository
 from app_db.repositories.users import UserRepository
@@ -29,23 +33,66 @@ async def request_verification(auth: Auth, session: Session, *, email: str, clie
 
 
 async def verify_email(
-    auth: Auth, session: Session, *, token: str, client: Client, now: datetime | None = None
+    auth: Auth, session: Session, *, token: str, password: str, client: Client, now: datetime | None = None
 ) -> None:
-    """Mark the address as verified: its owner has got this token by mail.
+    """Mark the address as verified: its owner has got this token by mail, and says which password counts.
 
-    May be repeated while the token lives: people open a link twice, and mail scanners open it before them.
+    It may be the password of the registration. Another one replaces it, and ends whatever the account could be entered
+    by until then: somebody else has registered (ADR-0063). May be repeated with that password while the token lives.
 
     Raises:
-        InvalidLink: forged, expired, replaced by a newer one, or the account has another address by now.
-        Throttled: before anything else.
+        InvalidLink: forged, expired, replaced by a newer one, or the account is disabled or has another address by now.
+        InvalidCredentials: the address is verified already, and this is not the password of its account.
+        PasswordTooShort, PasswordTooLong, PasswordTooCommon, HashingBusy: the token can still be used.
+        Throttled: before anything else; for a repetition with wrong passwords as for a sign-in.
     """
     await auth.throttle.one_time(client)  # guard: test_verifications_are_throttled
     row = await _find(auth, session, token, TokenPurpose.VERIFY_EMAIL, now=now)
-    users, user_id, email = UserRepository(session), row.user_id, row.email_canonical
-    if await users.verify_email(user_id, email=email, now=now):
-        audit(session, Event.EMAIL_VERIFIED, client=client, user_id=user_id)
-    elif not await users.is_verified(user_id, email=email):
+    link = _Link(row.id, row.user_id, row.email_canonical)
+    # Hashing takes a while, so another request may be faster: then its password counts, and this one is compared.
+    while not await _verify(auth, session, link, password=password, client=client, now=now):
+        pass
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """A row that was found; a session that was released does not know its own any more."""
+
+    id: UUID
+    user_id: UUID
+    email: str
+
+
+async def _verify(
+    auth: Auth, session: Session, link: _Link, *, password: str, client: Client, now: datetime | None
+) -> bool:
+    users, user_id, email = UserRepository(session), link.user_id, link.email
+    account = await users.credentials_of(email)
+    if account is None or account.user_id != user_id or account.disabled:
         raise InvalidLink  # guard: test_a_link_for_another_address_is_worthless
+    stored = account.password_hash
+    await session.release()  # guard: test_a_verification_holds_no_connection_while_it_hashes
+    if account.verified:
+        async with auth.throttle.login(client, email):  # guard: test_an_old_link_is_no_way_to_guess_the_password
+            if not await auth.passwords.verify(password, stored):
+                raise InvalidCredentials(client, user_id=user_id)  # guard: test_a_used_link_sets_no_other_password
+        return True
+    counts = stored if await auth.passwords.verify(password, stored) else None
+    if counts is None:
+        auth.passwords.check_strength(password, email=email)
+        counts = await auth.passwords.hash(password)
+    if not await users.verify_email(account, email=email, password_hash=counts, now=now):
+        return False
+    if counts != stored:
+        await claim(session, user_id, keep=link.id)  # guard: test_nothing_of_who_registered_first_is_left
+    audit(session, Event.EMAIL_VERIFIED, client=client, user_id=user_id, password_replaced=counts != stored or None)
+    return True
+
+
+async def claim(session: Session, user_id: UUID, *, keep: UUID | None = None) -> None:
+    """End all that an account could be entered by until its address was proven by somebody else, but this link."""
+    await UserSessionRepository(session).end_all(user_id)
+    await delete_parts(session, user_id, *AccountPart, keep=keep)
 
 
 async def forgot_password(auth: Auth, session: Session, *, email: str, client: Client) -> None:
@@ -80,12 +127,15 @@ async def reset_password(
     await session.release()  # guard: test_a_reset_holds_no_connection_while_it_hashes
     new_hash = await auth.passwords.hash(new_password)
     users, tokens = UserRepository(session), OneTimeTokenRepository(session)
-    if not await users.reset_password(user_id, email=email, password_hash=new_hash, now=now):
+    is_first = await users.reset_password(user_id, email=email, password_hash=new_hash, now=now)
+    if is_first is None:
         raise InvalidLink
     if not await tokens.use(token_id, now=now):
         raise InvalidLink  # guard: test_a_reset_link_works_once
     await tokens.delete_of(user_id)  # guard: test_a_reset_kills_every_other_link
     await UserSessionRepository(session).end_all(user_id)  # guard: test_a_reset_ends_every_session
+    if is_first:
+        await claim(session, user_id)  # guard: test_a_reset_of_an_address_that_nobody_proved_leaves_no_way_in
     audit(session, Event.PASSWORD_RESET, client=client, user_id=user_id)
     await enqueue(session, SecurityNotice(user_id=user_id, what=Notice.PASSWORD_RESET), owner_id=user_id)
 

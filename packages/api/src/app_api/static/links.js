@@ -5,13 +5,14 @@ const token = new URLSearchParams(query).get("token");
 const message = document.getElementById("message");
 const form = document.getElementById(action);
 const password = document.getElementById("password");
+const chosen = document.getElementById("chosen");
 
 const ACTIONS = {
   verify: {
-    ask: "Confirm that this address is yours.",
+    ask: "Confirm that this address is yours. Only the password that you enter here counts.",
     path: "/auth/email/verify",
-    body: () => ({ token }),
-    done: "Your address is confirmed. You can sign in now.",
+    body: () => ({ token, password: chosen.value }),
+    done: "Your address is confirmed. You can sign in with that password now.",
   },
   reset: {
     ask: "Choose a new password. All your sign-ins will end.",

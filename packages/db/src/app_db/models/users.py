@@ -7,7 +7,8 @@ from uuid import UUID
 from sqlalchemy import ForeignKey, Index, Text, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app_db.base import MOVES_WITH_CLOCK, Base, Timestamps
+from app_db.account_parts import AccountPart, part_of_account
+from app_db.base import Base, Timestamps
 from app_db.types import KEY_TEXT, StrEnumText, enum_check, new_id
 
 
@@ -94,7 +95,7 @@ class OneTimeToken(Base):
         enum_check("purpose", TokenPurpose),
         Index(None, "user_id", "purpose"),
         Index(None, "expires_at"),
-        MOVES_WITH_CLOCK,
+        part_of_account(AccountPart.LINK, moves_with_clock=True),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)

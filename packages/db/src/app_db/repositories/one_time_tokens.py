@@ -6,8 +6,10 @@ from uuid import UUID
 
 from sqlalchemy import delete, select
 
+from app_db.account_parts import AccountPart
 from app_db.clock import time_or_now
 from app_db.models import OneTimeToken
+from app_db.repositories.account_parts import delete_parts
 from app_db.repositories.expiry import BATCH, delete_batch, deletion_of_expired
 from app_db.session import Session
 
@@ -36,8 +38,8 @@ class OneTimeTokenRepository:
         return (await self.session.scalars(statement.returning(OneTimeToken.id))).one_or_none() is not None
 
     async def delete_of(self, user_id: UUID) -> None:
-        """Delete every token of the user."""
-        await self.session.execute(delete(OneTimeToken).where(OneTimeToken.user_id == user_id))
+        """Delete every token of the user, and whatever else features have mailed links for."""
+        await delete_parts(self.session, user_id, AccountPart.LINK)
 
     async def delete_expired(self, now: datetime | None = None, *, limit: int = BATCH) -> int:
         """Delete up to `limit` expired tokens; return how many. See `UserSessionRepository`."""

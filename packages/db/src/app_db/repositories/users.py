@@ -81,27 +81,34 @@ class UserRepository:
 
     async def reset_password(
         self, user_id: UUID, *, email: str, password_hash: str, now: datetime | None = None
-    ) -> bool:
-        """Replace the hash and verify this canonical address; False if the account has another or is disabled."""
+    ) -> bool | None:
+        """Replace the hash and verify this canonical address; None if the account has another or is disabled.
+
+        Returns True if nobody had verified the address before.
+        """
         statement = update(User).where(User.id == user_id, User.email_canonical == email, User.disabled_at.is_(None))
-        verified_at = func.coalesce(User.email_verified_at, time_or_now(now))
-        values = statement.values(password_hash=password_hash, email_verified_at=verified_at)
-        return (await self.session.scalars(values.returning(User.id))).one_or_none() is not None
+        time = time_or_now(now)
+        values = statement.values(
+            password_hash=password_hash, email_verified_at=func.coalesce(User.email_verified_at, time)
+        )
+        return (await self.session.scalars(values.returning(User.email_verified_at == time))).one_or_none()
 
-    async def verify_email(self, user_id: UUID, *, email: str, now: datetime | None = None) -> bool:
-        """Mark this canonical address as verified; return True only the first time."""
+    async def verify_email(
+        self, stored: Credentials, *, email: str, password_hash: str, now: datetime | None = None
+    ) -> bool:
+        """Mark this canonical address as verified, with this hash; return True only the first time.
+
+        Returns False and changes nothing if another hash is stored by now, or the account has been disabled.
+        """
         statement = update(User).where(
-            User.id == user_id, User.email_canonical == email, User.email_verified_at.is_(None)
+            User.id == stored.user_id,
+            User.email_canonical == email,
+            User.email_verified_at.is_(None),
+            User.password_hash == stored.password_hash,  # guard: test_of_two_passwords_at_once_the_first_counts
+            User.disabled_at.is_(None),
         )
-        values = statement.values(email_verified_at=time_or_now(now)).returning(User.id)
-        return (await self.session.scalars(values)).one_or_none() is not None
-
-    async def is_verified(self, user_id: UUID, *, email: str) -> bool:
-        """Return whether this canonical address is that of the account, and is verified."""
-        statement = select(User.id).where(
-            User.id == user_id, User.email_canonical == email, User.email_verified_at.is_not(None)
-        )
-        return (await self.session.scalars(statement)).one_or_none() is not None
+        values = statement.values(email_verified_at=time_or_now(now), password_hash=password_hash)
+        return (await self.session.scalars(values.returning(User.id))).one_or_none() is not None
 
     async def find_id(self, email: str) -> UUID | None:
         """Return the id of the account with this canonical address."""

@@ -19,7 +19,7 @@ router = APIRouter()
 DONE = {
     "registered": "Your account is there. Sign in.",
     "mail-sent": "If this address can be used, a mail is on its way to it. Follow its link.",
-    "verified": "Your address is confirmed. Sign in.",
+    "verified": "Your address is confirmed. Sign in with that password.",
     "password-set": "Your password is set, and all sessions are ended. Sign in with it.",
 }
 _OF_LINK = re.compile(r".*[?&]token=")
@@ -42,15 +42,10 @@ class AddressForm(BaseModel, extra="forbid"):
     email: Address = ""
 
 
-class VerificationForm(BaseModel, extra="forbid"):
-    """A link that was mailed, or the token in it."""
+class LinkForm(BaseModel, extra="forbid"):
+    """A link that was mailed, or the token in it, and the password that is to count."""
 
     link: Link = ""
-
-
-class ResetForm(VerificationForm):
-    """The link, and the password to set with it."""
-
     password: Password = SecretStr("")
 
 
@@ -82,19 +77,20 @@ async def register(
 
 
 @router.get("/verify")
-async def verify_page(page: OpenPageDep) -> HTMLResponse:
-    """Ask for the link that was mailed, or for an address to mail it to again."""
-    return page.render("verify.html", problem=None)
+async def verify_page(page: OpenPageDep, auth: AuthDep) -> HTMLResponse:
+    """Ask for the link that was mailed and the password, or for an address to mail it to again."""
+    return page.render("verify.html", problem=None, **_rules(auth))
 
 
 @router.post("/verify")
 async def verify(
-    form: Annotated[VerificationForm, Form()], page: OpenPageDep, *, auth: AuthDep, session: SessionDep,
+    form: Annotated[LinkForm, Form()], page: OpenPageDep, *, auth: AuthDep, session: SessionDep,
     client: ClientDep,
 ) -> RedirectResponse:  # fmt: skip
-    """Confirm an address by its link."""
-    page.on_error("verify.html")
-    await links.verify_email(auth, session, token=token_of(form.link), client=client)
+    """Confirm an address by its link; the password that comes with it counts."""
+    page.on_error("verify.html", **_rules(auth))
+    password, token = form.password.get_secret_value(), token_of(form.link)
+    await links.verify_email(auth, session, token=token, password=password, client=client)
     return see_other(f"{SIGN_IN}?done=verified")
 
 
@@ -103,7 +99,7 @@ async def resend(
     form: Annotated[AddressForm, Form()], page: OpenPageDep, *, auth: AuthDep, session: SessionDep, client: ClientDep
 ) -> RedirectResponse:
     """Mail the link again, if there is an account that needs it; the answer does not tell."""
-    page.on_error("verify.html")
+    page.on_error("verify.html", **_rules(auth))
     await links.request_verification(auth, session, email=form.email, client=client)
     return see_other(f"{ROOT}/verify?done=mail-sent")
 
@@ -132,7 +128,7 @@ async def reset_page(page: OpenPageDep, auth: AuthDep) -> HTMLResponse:
 
 @router.post("/reset")
 async def reset(
-    form: Annotated[ResetForm, Form()], page: OpenPageDep, *, auth: AuthDep, session: SessionDep, client: ClientDep
+    form: Annotated[LinkForm, Form()], page: OpenPageDep, *, auth: AuthDep, session: SessionDep, client: ClientDep
 ) -> RedirectResponse:
     """Set a new password by a link; all sessions end, and nobody is signed in."""
     page.on_error("reset.html", **_rules(auth))

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Response
 from app_api.dependencies import AuthDep, ClientDep, PrincipalDep, SessionDep
 from app_api.features.accounts.schemas import (
     EmailSubmit,
-    LinkUse,
+    EmailVerification,
     MailAccepted,
     PasswordChange,
     PasswordReset,
@@ -61,10 +61,18 @@ async def register_new_user(
     return UserRead(user_id=user.id, email=user.email)
 
 
-@router.post("/email/verify", status_code=204, responses=problem_responses(InvalidLink))
-async def verify_email(body: LinkUse, auth: AuthDep, session: SessionDep, client: ClientDep) -> None:
-    """Confirm an address with the token of the link that was mailed to it."""
-    await links.verify_email(auth, session, token=body.token, client=client)
+@router.post(
+    "/email/verify",
+    status_code=204,
+    responses=problem_responses(InvalidLink, InvalidCredentials, *NEW_PASSWORD_PROBLEMS),
+)
+async def verify_email(body: EmailVerification, auth: AuthDep, session: SessionDep, client: ClientDep) -> None:
+    """Confirm an address with the token of the link that was mailed to it, and the password that is to count.
+
+    It may be the one of the registration; another one replaces it, because somebody else may have registered.
+    """
+    password = body.password.get_secret_value()
+    await links.verify_email(auth, session, token=body.token, password=password, client=client)
 
 
 @router.post("/email/verify/resend", status_code=202, responses=problem_responses(InvalidEmail))

@@ -117,10 +117,11 @@ class EmailSubmit(BaseModel, extra="forbid"):
     email: Email
 
 
-class LinkUse(BaseModel, extra="forbid"):
-    """The token of a link."""
+class EmailVerification(BaseModel, extra="forbid"):
+    """The token of a link, and the password that is to count from now on."""
 
     token: Token
+    password: NewPassword
 
 
 class PasswordReset(BaseModel, extra="forbid"):

@@ -1,0 +1,17 @@
+"""Deletes what belongs to an account, in whichever tables of features it is."""
+
+from uuid import UUID
+
+from sqlalchemy import delete
+
+from app_db.account_parts import PART, AccountPart
+from app_db.base import Base
+from app_db.session import Session
+
+
+async def delete_parts(session: Session, user_id: UUID, *parts: AccountPart, keep: UUID | None = None) -> None:
+    """Delete the rows of a user from all tables that are marked as one of these parts; `keep` is the id of one row."""
+    for table in Base.metadata.sorted_tables:
+        if table.info.get(PART) in parts:
+            others = [] if keep is None else [table.c.id != keep]
+            await session.execute(delete(table).where(table.c.user_id == user_id, *others))
