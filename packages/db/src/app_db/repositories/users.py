@@ -104,7 +104,8 @@ class UserRepository:
             User.id == stored.user_id,
             User.email_canonical == email,
             User.email_verified_at.is_(None),
-            User.password_hash == stored.password_hash,  # guard: test_of_two_passwords_at_once_the_first_counts
+            User.password_hash
+            == stored.password_hash,  # guard: test_an_address_is_verified_once_and_only_if_it_is_the_accounts
             User.disabled_at.is_(None),
         )
         values = statement.values(email_verified_at=time_or_now(now), password_hash=password_hash)
