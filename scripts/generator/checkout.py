@@ -14,7 +14,7 @@ from generator.errors import Refused
 from generator.words import Words
 
 ROOT: Final = Path(__file__).parents[2]
-PACKAGES: Final = ("db", "api", "worker")
+PACKAGES: Final = ("db", "auth", "api", "worker")
 _LONGEST_IDENTIFIER: Final = 63
 """Bytes that PostgreSQL keeps of a name."""
 

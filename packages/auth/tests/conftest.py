@@ -2,22 +2,27 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, update
 
 from app_auth import sessions
 from app_auth.auth import Auth
+from app_auth.challenges import SecondFactorRequired
 from app_auth.client import NOBODY
 from app_auth.principal import Principal
 from app_auth.sessions import IssuedTokens
-from app_db import Database, open_database
+from app_auth.testing import Account, MakeAccount
+from app_db import Database, Session, open_database
+from app_db.models import User
 from app_db.settings import DatabaseSettings
 from app_db.types import utcnow
 
 type Refresh = Callable[..., Awaitable[IssuedTokens]]
 type Recognise = Callable[..., Awaitable[Principal]]
+type Refused = Callable[[Callable[[Session], Awaitable[object]]], Awaitable[SecondFactorRequired]]
 
 
 @pytest.fixture
@@ -53,3 +58,33 @@ def taken(narrow: Database) -> asyncio.Event:
     taken = asyncio.Event()
     event.listen(narrow.engine.sync_engine, "checkout", lambda *_: taken.set())
     return taken
+
+
+@pytest.fixture
+def keen(auth: Auth) -> Auth:
+    """Authentication with a second factor that is there, whichever features are."""
+    return replace(auth, second_factors={"pigeon"})
+
+
+@pytest.fixture
+async def ada(make_account: MakeAccount, database: Database) -> Account:
+    """An account with a second factor."""
+    account = await make_account()
+    async with database.unit_of_work() as session:
+        await session.execute(update(User).where(User.id == account.id).values(second_factors=["pigeon"]))
+    return account
+
+
+@pytest.fixture
+def refused(database: Database) -> Refused:
+    """Return a function that expects a challenge, and stores it as the edge does: after the rollback."""
+
+    async def refused(work: Callable[[Session], Awaitable[object]]) -> SecondFactorRequired:
+        with pytest.raises(SecondFactorRequired) as caught:
+            async with database.unit_of_work() as session:
+                await work(session)
+        async with database.unit_of_work() as session:
+            await caught.value.aftermath(session)
+        return caught.value
+
+    return refused

@@ -90,9 +90,9 @@ async def test_a_hash_that_is_not_stored_any_more_is_not_replaced(session: Sessi
     user = await make_user(password_hash="newer")
     users = UserRepository(session)
 
-    assert not await users.note_sign_in(Credentials(user.id, "old"))
+    assert not await users.note_sign_in(user.id, password_hash="old")
     assert not await users.replace_password_hash(Credentials(user.id, "old"), "new")
-    assert await users.note_sign_in(Credentials(user.id, "newer"))
+    assert await users.note_sign_in(user.id, password_hash="newer")
 
 
 async def test_a_user_who_is_gone_has_no_hash(session: Session) -> None:
@@ -118,12 +118,14 @@ async def test_a_sign_in_is_noted_and_is_no_change_of_the_account(session: Sessi
     before = (await session.execute(stamps)).one()
     await session.commit()
 
-    noted = await UserRepository(session).note_sign_in(Credentials(user.id, user.password_hash))
+    noted = await UserRepository(session).note_sign_in(user.id)
 
     after = (await session.execute(stamps)).one()
     assert before.signed_in_at is None
     assert noted is not None
-    assert (after.signed_in_at, after.updated_at) == (noted, before.updated_at)
+    assert (after.signed_in_at, after.updated_at) == (noted.now, before.updated_at)
+    assert (noted.email, noted.password_hash) == (user.email_canonical, user.password_hash)
+    assert (noted.verified, noted.second_factors) == (False, [])
     assert await session.scalar(select(User.signed_in_at).where(User.id == other.id)) is None
 
 

@@ -19,6 +19,7 @@ class Event(StrEnum):
     VERIFICATION_REQUESTED = "verification_requested"
     SIGNED_IN = "signed_in"
     SIGN_IN_FAILED = "sign_in_failed"
+    SIGN_IN_CHALLENGED = "sign_in_challenged"
     SIGNED_OUT = "signed_out"
     REFRESH_REUSED = "refresh_reused"
     SESSION_REVOKED = "session_revoked"

@@ -11,6 +11,7 @@ from app_auth.client import Client
 from app_auth.errors import InvalidToken
 from app_auth.principal import Principal, recognise
 from app_db import Database, Session
+from app_db.models import UserSession
 from app_db.outage import DatabaseUnavailable
 from app_db.repositories.user_sessions import UserSessionRepository, touch
 
@@ -33,9 +34,16 @@ async def sign_in(
     """Start a login session under a new id, and end the one whose secret the browser had `before`.
 
     Raises:
-        InvalidCredentials, EmailNotVerified, Throttled, HashingBusy: as for `sessions.sign_in`.
+        InvalidCredentials, EmailNotVerified, SecondFactorRequired, Throttled, HashingBusy: as for `sessions.sign_in`.
     """
     begun = await sessions.begin(auth, session, email=email, password=password, client=client)
+    return await hand_over(auth, session, begun, client=client, before=before)
+
+
+async def hand_over(
+    auth: Auth, session: Session, begun: UserSession, *, client: Client, before: str | None = None
+) -> BrowserSession:
+    """Return what the browser keeps of a login session that has just begun, and end the one that it had `before`."""
     if before is not None:
         await sign_out(auth, session, secret=before, client=client)  # guard: test_a_sign_in_ends_the_session_before
     return BrowserSession(auth.browser_secrets.derive(begun.user_id, begun.id), begun.expires_at)

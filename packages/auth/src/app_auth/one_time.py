@@ -4,7 +4,8 @@ import base64
 import hashlib
 import hmac
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 from app_auth.errors import InvalidLink
@@ -13,6 +14,9 @@ from app_db.models import OneTimeToken, TokenPurpose, User
 from app_db.types import new_id
 
 _TOKEN = re.compile(r"([0-9a-f]{32})\.([A-Za-z0-9_-]{43})")  # one spelling per token
+
+CHALLENGE_TTL: Final = timedelta(minutes=5)
+"""How long a sign-in waits for its second factor."""
 
 
 class OneTimeTokens:
@@ -24,15 +28,23 @@ class OneTimeTokens:
     def __init__(self, settings: OneTimeSettings) -> None:
         self._ring = {key.kid: key.key_bytes for key in settings.token_keys}
         self._active = active(settings.token_keys).kid
-        self._ttl = {TokenPurpose.VERIFY_EMAIL: settings.verify_ttl, TokenPurpose.RESET_PASSWORD: settings.reset_ttl}
+        self._ttl = {
+            TokenPurpose.VERIFY_EMAIL: settings.verify_ttl,
+            TokenPurpose.RESET_PASSWORD: settings.reset_ttl,
+            TokenPurpose.SECOND_FACTOR: CHALLENGE_TTL,
+        }
 
     def issue(self, user: User, purpose: TokenPurpose, *, now: datetime) -> OneTimeToken:
         """Return the row of a new token for the address that the user has now."""
+        return self.issue_to(user.id, user.email_canonical, purpose, now=now)
+
+    def issue_to(self, user_id: UUID, email: str, purpose: TokenPurpose, *, now: datetime) -> OneTimeToken:
+        """Return the row of a new token for this canonical address."""
         return OneTimeToken(
             id=new_id(),
-            user_id=user.id,
+            user_id=user_id,
             purpose=purpose,
-            email_canonical=user.email_canonical,
+            email_canonical=email,
             key_id=self._active,
             created_at=now,
             expires_at=now + self._ttl[purpose],

@@ -5,12 +5,13 @@ from datetime import datetime
 from uuid import UUID
 
 from app_auth.addresses import canonical_email
+from app_auth.admission import Proof, SignInRefused, admit
 from app_auth.audit import Event, audit
 from app_auth.auth import Auth
+from app_auth.challenges import SecondFactorRequired
 from app_auth.client import NOBODY, Client
 from app_auth.errors import (
     AccountNotFound,
-    EmailNotVerified,
     InvalidCredentials,
     InvalidEmail,
     InvalidGrant,
@@ -28,7 +29,7 @@ from app_db.errors import NotFound
 from app_db.models import UserSession
 from app_db.repositories.user_sessions import UserSessionRepository, rotate
 from app_db.repositories.users import Credentials, UserRepository
-from app_db.types import new_id, utcnow
+from app_db.types import utcnow
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,16 @@ async def sign_in(
         InvalidCredentials: for a wrong password, an unknown address and a disabled account alike, after the same work
             (ASVS 5.0, 6.3.8).
         EmailNotVerified: with the right password only. Like the refusals above, its aftermath audits the attempt.
+        SecondFactorRequired: with a challenge, if the account has a second factor.
         Throttled: before any hash is computed, for the right password as well.
         HashingBusy: when the hashing pool is full.
     """
     user_session = await begin(auth, session, email=email, password=password, client=client, now=now)
+    return tokens_of(auth, user_session, now=now)
+
+
+def tokens_of(auth: Auth, user_session: UserSession, *, now: datetime | None = None) -> IssuedTokens:
+    """Return the first tokens of a login session that has just begun."""
     return _issue(
         auth,
         RefreshClaims(user_session.id, 0),
@@ -70,42 +77,33 @@ async def begin(
     """Start a login session without tokens, and end the user's oldest ones beyond `sessions_per_user`.
 
     Raises:
-        InvalidCredentials, EmailNotVerified, Throttled, HashingBusy: as for `sign_in`.
+        InvalidCredentials, EmailNotVerified, SecondFactorRequired, Throttled, HashingBusy: as for `sign_in`.
     """
-    account, began = await _verify_password(auth, session, email=email, password=password, client=client)
-    user_id, began = account.user_id, now or began
-    # _verify_password has locked the user: of N parallel sign-ins, each sees the sessions of those before it.
-    ended = await UserSessionRepository(session).end_oldest(user_id, cap=auth.settings.sessions_per_user, now=began)
-    user_session = _new_session(auth, user_id, client=client, now=began)
-    session.add(user_session)
-    if ended:
-        audit(session, Event.SESSIONS_REVOKED, client=client, user_id=user_id, count=ended, because="too_many")
-    audit(
-        session, Event.SIGNED_IN, client=client, user_id=user_id, session_id=user_session.id
-    )  # guard: test_a_sign_in_is_audited
-    return user_session
-
-
-def _new_session(auth: Auth, user_id: UUID, *, client: Client, now: datetime) -> UserSession:
-    settings = auth.settings
-    return UserSession(
-        id=new_id(),
-        user_id=user_id,
-        created_at=now,
-        last_used_at=now,
-        refresh_counter=0,
-        refresh_key_id=auth.refresh_tokens.active_key_id,
-        idle_expires_at=now + min(settings.refresh_idle, settings.refresh_absolute),
-        expires_at=now + settings.refresh_absolute,
-        client_address=client.address,
-        user_agent=client.user_agent,
-    )
+    account, new_hash = await _verify_password(auth, session, email=email, password=password, client=client)
+    user_id, stored = account.user_id, account.password_hash
+    try:
+        begun = await admit(auth, session, user_id, proof=Proof.PASSWORD, client=client, now=now, password_hash=stored)
+    except SignInRefused:
+        # Hashing took a while, and the stored hash may be another one by now. If a password change replaced it, that
+        # ended all sessions but not this one; if a parallel sign-in did, the password is still right. So verify again.
+        return await begin(
+            auth, session, email=email, password=password, client=client, now=now
+        )  # guard: test_a_password_that_is_changed_while_it_signs_in_is_refused
+    except SecondFactorRequired as required:
+        if new_hash is not None:
+            required.keep(lambda kept: UserRepository(kept).replace_password_hash(account, new_hash))
+        raise
+    if new_hash is not None:
+        await UserRepository(session).replace_password_hash(
+            account, new_hash
+        )  # guard: test_an_outdated_hash_is_replaced_at_sign_in
+    return begun
 
 
 async def _verify_password(
     auth: Auth, session: Session, *, email: str, password: str, client: Client
-) -> tuple[Credentials, datetime]:
-    """Return the account with this password, locked until the transaction ends, and the time by Postgres's clock."""
+) -> tuple[Credentials, str | None]:
+    """Return the account with this password, and the hash that has to replace an outdated one."""
     users, canonical = UserRepository(session), _canonical(email)
     async with auth.throttle.login(client, canonical or email):
         account = await users.credentials_of(canonical) if canonical else None
@@ -116,19 +114,7 @@ async def _verify_password(
         refused = InvalidCredentials(client, user_id=account.user_id if account else None, because=flaw)
         if account is None or account.disabled or not matches:
             raise refused  # guard: test_a_wrong_password_is_refused
-    if auth.settings.verification and not account.verified:
-        raise EmailNotVerified(client, user_id=account.user_id)  # guard: test_an_unverified_account_cannot_sign_in
-    new_hash = await auth.passwords.rehashed(password, account.password_hash)
-    # Hashing took a while, and the stored hash may be another one by now. If a password change replaced it, that ended
-    # all sessions but not this one; if a parallel sign-in did, the password is still right. So verify once more.
-    began = await users.note_sign_in(account)
-    if began is None:
-        return await _verify_password(
-            auth, session, email=email, password=password, client=client
-        )  # guard: test_a_password_that_is_changed_while_it_signs_in_is_refused
-    if new_hash is not None:
-        await users.replace_password_hash(account, new_hash)  # guard: test_an_outdated_hash_is_replaced_at_sign_in
-    return account, began
+    return account, await auth.passwords.rehashed(password, account.password_hash)
 
 
 def _canonical(email: str) -> str | None:

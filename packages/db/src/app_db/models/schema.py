@@ -8,7 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app_db.base import Base
 from app_db.types import KEY_TEXT
 
-SCHEMA_REVISION = "8e5d3a91c7f4"
+SCHEMA_REVISION = "f2a7c61d9b03"
 """The newest revision that this version of the code needs. It is ready once that revision has been applied."""
 
 

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, Text, UniqueConstraint, func, text
+from sqlalchemy import ARRAY, ForeignKey, Index, Text, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app_db.account_parts import AccountPart, part_of_account
@@ -49,6 +49,8 @@ class User(Timestamps, Base):
     """The codes of its reply: `RCPT: 550 5.1.1`."""
     signed_in_at: Mapped[datetime | None]
     """When somebody last signed in; NULL for never, and for a sign-in before this was recorded."""
+    second_factors: Mapped[list[str]] = mapped_column(ARRAY(Text), default=list, server_default=text("'{}'"))
+    """The features that a sign-in has to satisfy after its first proof, such as `totp`; removed ones do not count."""
 
 
 class UserSession(Base):
@@ -85,10 +87,14 @@ class TokenPurpose(StrEnum):
 
     VERIFY_EMAIL = "verify_email"
     RESET_PASSWORD = "reset_password"  # noqa: S105  # a purpose
+    SECOND_FACTOR = "second_factor"
 
 
 class OneTimeToken(Base):
-    """A link that was mailed. Its secret is derived from id, purpose and address, and is not stored (ADR-0028)."""
+    """A link that was mailed, or a sign-in that waits for its second factor; then its id is that of the session to be.
+
+    Its secret is derived from id, purpose and address, and is not stored (ADR-0028).
+    """
 
     __tablename__ = "one_time_tokens"
     __table_args__ = (
@@ -102,7 +108,7 @@ class OneTimeToken(Base):
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     purpose: Mapped[TokenPurpose] = mapped_column(StrEnumText(TokenPurpose))
     email_canonical: Mapped[str] = mapped_column(KEY_TEXT)
-    """The address that the link was mailed to; it is not valid for another address."""
+    """The address of the account, which the link was mailed to; it is not valid for another address."""
     key_id: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime]

@@ -21,6 +21,10 @@ _CREDENTIALS_OF = select(
     User.id, User.password_hash, User.email_verified_at.is_not(None), User.disabled_at.is_not(None)
 ).where(User.email_canonical == bindparam("email"))
 
+_NOTED = (
+    func.now(), User.email_canonical, User.password_hash, User.email_verified_at.is_not(None), User.second_factors
+)  # fmt: skip
+
 _ID_OF = select(User.id).where(User.email_canonical == bindparam("email"))
 
 
@@ -32,6 +36,19 @@ class Credentials:
     password_hash: str
     verified: bool = False
     disabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SignInNote:
+    """The columns of a locked account that decide whether a sign-in goes on."""
+
+    now: datetime
+    """By Postgres's clock."""
+    email: str
+    """The canonical address."""
+    password_hash: str
+    verified: bool
+    second_factors: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +74,29 @@ class UserRepository:
         """Lock the user until the transaction ends: no other transaction starts or ends sessions of this user."""
         await self.session.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
 
-    async def note_sign_in(self, credentials: Credentials) -> datetime | None:
-        """Note a sign-in if these credentials are still stored and the account may sign in; return Postgres's time.
+    async def note_sign_in(self, user_id: UUID, *, password_hash: str | None = None) -> SignInNote | None:
+        """Note a sign-in, and return what decides whether it goes on; with a hash, only if that is still stored.
 
         The user is locked then (see `lock`): this conflicts with itself, with a change of the password and with the
-        deletion of the user. None means that another request has overtaken the sign-in.
+        deletion of the user. None means that the account is gone, disabled, or has another hash by now.
         """
         statement = update(User).where(
-            User.id == credentials.user_id,
-            User.password_hash == credentials.password_hash,
+            User.id == user_id,
             User.disabled_at.is_(None),  # guard: test_an_account_that_is_disabled_while_it_signs_in_is_refused
         )
+        if password_hash is not None:
+            statement = statement.where(User.password_hash == password_hash)
         changes = {"signed_in_at": func.now(), "updated_at": User.updated_at}  # a sign-in is no change of the account
-        noted = statement.values(changes).returning(func.now())  # guard: test_sign_ins_at_once_stay_within_the_cap
-        return (await self.session.execute(noted)).scalar_one_or_none()
+        # The row as the lock found it, and not as the statement began: another request may just have changed it.
+        noted = statement.values(changes).returning(*_NOTED)  # guard: test_sign_ins_at_once_stay_within_the_cap
+        row = (await self.session.execute(noted)).one_or_none()
+        return None if row is None else SignInNote(*row)
+
+    async def lock_unchanged(self, user_id: UUID, *, email: str, password_hash: str) -> bool:
+        """Lock the user (see `lock`) if the account is enabled, and has this canonical address and this hash still."""
+        unchanged = User.email_canonical == email, User.password_hash == password_hash, User.disabled_at.is_(None)
+        statement = select(User.id).where(User.id == user_id, *unchanged).with_for_update(key_share=True)
+        return (await self.session.scalars(statement)).one_or_none() is not None
 
     async def replace_password_hash(self, stored: Credentials, new_hash: str) -> bool:
         """Replace the stored hash; return False and change nothing if another hash is stored by now."""

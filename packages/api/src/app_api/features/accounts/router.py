@@ -13,6 +13,7 @@ from app_api.features.accounts.schemas import (
 )
 from app_api.problems import problem_responses
 from app_auth import accounts, sessions
+from app_auth.challenges import SecondFactorRequired
 from app_auth.errors import (
     EmailNotVerified,
     HashingBusy,
@@ -33,7 +34,7 @@ BEARER_PROBLEMS = (Unauthenticated, InvalidToken)
 @router.post(
     "/access-token",
     operation_id="auth_login",
-    responses=problem_responses(InvalidCredentials, EmailNotVerified, Throttled, HashingBusy),
+    responses=problem_responses(InvalidCredentials, EmailNotVerified, SecondFactorRequired, Throttled, HashingBusy),
 )
 async def login_access_token(
     form: Annotated[AccessTokenForm, Form()], auth: AuthDep, session: SessionDep, client: ClientDep
