@@ -67,23 +67,30 @@ def app(api_settings: ApiSettings) -> FastAPI:
     return create_app(api_settings)
 
 
+@pytest.fixture
+def served_app(request: pytest.FixtureRequest) -> FastAPI:
+    """Return the application that answers in this test: one of its own if it takes `app`, else that of all tests."""
+    app: FastAPI = request.getfixturevalue("app" if "app" in request.fixturenames else "shared_app")
+    return app
+
+
 @pytest_asyncio.fixture(loop_scope="session")
-async def state(request: pytest.FixtureRequest, api_settings: ApiSettings, database: Database) -> AsyncIterator[State]:
+async def state(
+    request: pytest.FixtureRequest, served_app: FastAPI, api_settings: ApiSettings, database: Database
+) -> AsyncIterator[State]:
     """The state that the lifespan of this test opened: `assert_queries(state["database"], max=1)` counts on it."""
     if "app" in request.fixturenames:
-        lifespan: AbstractAsyncContextManager[State] = run_lifespan(request.getfixturevalue("app"))
+        lifespan: AbstractAsyncContextManager[State] = run_lifespan(served_app)
     else:  # metrics of its own, because those of an application are registered once
-        open_state = lifespan_of(api_settings, Event(), Metrics(), None, resources=RESOURCES)
-        lifespan = open_state(request.getfixturevalue("shared_app"))
+        lifespan = lifespan_of(api_settings, Event(), Metrics(), None, resources=RESOURCES)(served_app)
     async with lifespan as state:
         yield state
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def client(request: pytest.FixtureRequest, state: State) -> AsyncIterator[AsyncClient]:
+async def client(served_app: FastAPI, state: State) -> AsyncIterator[AsyncClient]:
     """A client of the application; what its requests commit is deleted after the test."""
-    app = request.getfixturevalue("app" if "app" in request.fixturenames else "shared_app")
-    async with client_of(app, state) as client:
+    async with client_of(served_app, state) as client:
         yield client
 
 
@@ -144,10 +151,10 @@ async def browser_of(app: FastAPI, state: State) -> AsyncIterator[Browser]:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def open_browser(app: FastAPI, state: State) -> AsyncIterator[OpenBrowser]:
+async def open_browser(served_app: FastAPI, state: State) -> AsyncIterator[OpenBrowser]:
     """Return a function that opens one more browser, with cookies of its own."""
     async with AsyncExitStack() as stack:
-        browsers = [await stack.enter_async_context(browser_of(app, state)) for _ in range(4)]
+        browsers = [await stack.enter_async_context(browser_of(served_app, state)) for _ in range(4)]
         yield browsers.pop
 
 

@@ -18,6 +18,8 @@ from app_db.features.export.repository import ExportRepository
 from app_db.models import Job, JobState
 from packages.api.tests.conftest import Browser, OpenBrowser
 
+pytestmark = pytest.mark.usefixtures("app")
+
 
 @pytest.fixture
 def stopping() -> Event:
