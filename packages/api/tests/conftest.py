@@ -16,7 +16,7 @@ import pytest_asyncio
 from fastapi import FastAPI
 from httpx2 import ASGITransport, AsyncClient, Response
 from sqlalchemy import delete, func
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app_api.app import create_app
 from app_api.lifespan import State, lifespan_of
@@ -139,7 +139,7 @@ type OpenBrowser = Callable[[], Browser]
 
 
 @asynccontextmanager
-async def browser_of(app: FastAPI, state: State) -> AsyncIterator[Browser]:
+async def browser_of(app: ASGIApp, state: State) -> AsyncIterator[Browser]:
     """Open a browser at an application that is running."""
 
     async def with_state(scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from app_db import Database
-from app_db.repositories.job_failures import MOST, failing_kinds, jobs_with_error
+from app_db.repositories.job_failures import MOST, account_and_jobs_with_error, failing_kinds
 from app_db.types import utcnow
 
 pytestmark = pytest.mark.integration
@@ -34,7 +34,7 @@ async def test_no_page_reads_more_errors_than_it_says(database: Database, plan: 
         before = {row.relname: row for row in await session.execute(READ)}
 
         failing = await failing_kinds(session, since=utcnow() - timedelta(hours=1))
-        found = await jobs_with_error(session, "NO ROUTE")
+        _, found = await account_and_jobs_with_error(session, email=None, error="NO ROUTE")
 
         after = {row.relname: row for row in await session.execute(READ)}
         await session.rollback()

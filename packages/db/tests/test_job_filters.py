@@ -17,7 +17,7 @@ from app_db.jobs.rescheduling import reschedule
 from app_db.models import FINAL_STATES, Job, JobError, JobState
 from app_db.paging import Cursor
 from app_db.repositories import job_lists
-from app_db.repositories.job_failures import failing_kinds, jobs_with_error
+from app_db.repositories.job_failures import account_and_jobs_with_error, failing_kinds
 from app_db.repositories.jobs import JobRepository
 from app_db.repositories.users import UserRepository
 from app_db.testing.plugin import MakeUser
@@ -151,8 +151,18 @@ async def test_failing_kinds_are_shown_with_since_when_and_for_whom(session: Ses
     assert mail.first_at == failed_at
     assert not mail.at_least
     assert await failing_kinds(session, since=utcnow() + HOUR) == []
-    assert await jobs_with_error(session, "no route") == (first,)
-    assert await jobs_with_error(session, "misspelt") == ()
+
+
+async def test_an_address_and_a_text_in_errors_are_looked_up_together(
+    session: Session, add_job: AddJob, make_user: MakeUser
+) -> None:
+    ada, job_id = await make_user(), await add_job()
+    session.add(JobError(job_id=job_id, attempt=1, error="No Route"))
+    await session.flush()
+
+    assert await account_and_jobs_with_error(session, email=ada.email, error="no route") == (ada.id, (job_id,))
+    assert await account_and_jobs_with_error(session, email=None, error="misspelt") == (None, ())
+    assert await account_and_jobs_with_error(session, email="nobody@example.com", error="") == (None, ())
 
 
 async def test_addresses_of_accounts_are_read_together(database: Database, make_user: MakeUser) -> None:

@@ -21,8 +21,9 @@ from app_db.jobs.ledger import Delivery, Starter
 from app_db.models import Job, JobState
 from app_db.paging import Cursor
 from app_db.repositories.job_counts import MOST
-from app_db.repositories.job_lists import FEW, GLANCE, MOST_LOOKED_AT
+from app_db.repositories.job_lists import FEW, GLANCE
 from app_db.repositories.jobs import JobRepository
+from app_db.repositories.walks import MOST_LOOKED_AT
 from app_db.settings import DatabaseSettings
 from app_db.testing.queries import assert_queries
 from app_db.types import new_id
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.integration
 
 ROWS = 60_000
 # The end of a walk is read from the index, which also fetches rows here: nobody has vacuumed them.
-ALL_INDEXED = 2 * GLANCE + 4 * FEW
+ALL_INDEXED = 2 * GLANCE + 4 * FEW + 21
 OWNER = new_id()
 
 # The newest 3,000 are scheduled, and a backlog is due. One kind is seldom, and is long over.
@@ -133,6 +134,12 @@ async def test_no_list_reads_more_jobs_than_it_says(large: Session, plan: str) -
         most = ALL_INDEXED + (2 * MOST_LOOKED_AT if page.partial or len(page.items) == 20 else 0)
         assert whole == whole_before, job_filter
         assert index - index_before <= most < ROWS, job_filter
+
+
+async def test_each_list_costs_one_query(large: Session, patient: Database) -> None:
+    for job_filter in filters():
+        with assert_queries(patient, max=1):
+            await JobRepository(large).matching(job_filter, after=None, limit=20)
 
 
 async def test_what_waits_or_runs_is_found_at_once_beside_many_others(large: Session) -> None:

@@ -10,8 +10,9 @@ from sqlalchemy.exc import IntegrityError
 from app_db import Database, Session
 from app_db.errors import Conflict
 from app_db.features.retention.payloads import PruneSessions
+from app_db.jobs import control
 from app_db.jobs.outbox import enqueue
-from app_db.models import Job, Role, SchemaHistory, User, UserSession
+from app_db.models import Job, JobState, Role, SchemaHistory, User, UserSession
 from app_db.models.schema import SCHEMA_REVISION
 from app_db.repositories.jobs import JobRepository
 from app_db.repositories.schema import SchemaRepository, needed_by
@@ -205,19 +206,25 @@ async def test_jobs_are_paged(session: Session) -> None:
     assert [job.id for job in second.items] == mine[:1]
 
 
-async def test_an_owner_finds_their_job(session: Session) -> None:
+async def test_an_owner_finds_their_job_and_whether_it_is_asked_to_end(session: Session) -> None:
     owner_id = new_id()
     job_id = await enqueue(session, PruneSessions(), owner_id=owner_id)
+    await session.execute(update(Job).values(state=JobState.EXECUTING, attempt=1))
 
-    job = await JobRepository(session).get_owned(job_id, owner_id=owner_id)
+    before = await JobRepository(session).with_cancellation(job_id, owner_id=owner_id)
+    await control.cancel(session, job_id)
+    after = await JobRepository(session).with_cancellation(job_id, owner_id=None)
 
-    assert isinstance(job, Job)
+    assert before is not None
+    assert after is not None
+    assert (before[0].id, before[1]) == (job_id, False)
+    assert (after[0].id, after[1]) == (job_id, True)
 
 
 async def test_anothers_job_is_not_found(session: Session) -> None:
     job_id = await enqueue(session, PruneSessions(), owner_id=new_id())
 
-    assert await JobRepository(session).get_owned(job_id, owner_id=new_id()) is None
+    assert await JobRepository(session).with_cancellation(job_id, owner_id=new_id()) is None
 
 
 # --- schema --------------------------------------------------------------------------------------------------------

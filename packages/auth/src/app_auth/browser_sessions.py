@@ -52,19 +52,23 @@ async def hand_over(
 async def authenticate(auth: Auth, database: Database, *, secret: str, now: datetime | None = None) -> Principal:
     """Return the user and session of a secret, by one query, so that an ended session is refused at once.
 
-    Once in ten minutes a second statement notes that the session is in use: nothing else does, as it has no tokens.
-
     Raises:
         InvalidToken: the secret is not valid; UserRemoved and SessionEnded are subclasses of it.
     """
     claims = auth.browser_secrets.parse(secret)
-    principal = await recognise(database, user_id=claims.user_id, session_id=claims.session_id, now=now)
-    if principal.last_used_at and principal.seen_at and principal.seen_at - principal.last_used_at >= TOUCH:
-        with suppress(DatabaseUnavailable):  # what can be read is shown, although nothing can be written
-            await touch(
-                database, claims.session_id, now=now, idle=auth.settings.refresh_idle
-            )  # guard: test_a_session_of_a_browser_that_is_used_does_not_expire_by_idleness
-    return principal
+    return await recognise(database, user_id=claims.user_id, session_id=claims.session_id, now=now)
+
+
+def is_use_unnoted(principal: Principal) -> bool:
+    """Whether `note_use` has not noted for `TOUCH` that the session is in use: nothing else does, without tokens."""
+    used_at, seen_at = principal.last_used_at, principal.seen_at
+    return used_at is not None and seen_at is not None and seen_at - used_at >= TOUCH
+
+
+async def note_use(auth: Auth, database: Database, principal: Principal, *, now: datetime | None = None) -> None:
+    """Note that a session is in use, by one statement; for after the answer, which has not to wait for it."""
+    with suppress(DatabaseUnavailable):  # what can be read is shown, although nothing can be written
+        await touch(database, principal.session_id, now=now, idle=auth.settings.refresh_idle)
 
 
 async def sign_out(auth: Auth, session: Session, *, secret: str, client: Client) -> None:

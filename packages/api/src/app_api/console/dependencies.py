@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import BackgroundTasks, Depends, Request
 from starlette.exceptions import HTTPException
 from structlog.contextvars import bind_contextvars
 
@@ -28,8 +28,10 @@ class ConfirmationRequired(Forbidden):
     code = "confirmation_required"
 
 
-async def get_viewer(request: Request) -> Principal:
+async def get_viewer(request: Request, after_answer: BackgroundTasks) -> Principal:
     """Return who is signed in by the cookie, found by one query. An Authorization header counts for nothing here.
+
+    Once in ten minutes, another statement notes after the answer that the session is in use.
 
     Raises:
         SignInRequired: nobody is; the answer leads to the sign-in page.
@@ -41,6 +43,10 @@ async def get_viewer(request: Request) -> Principal:
         viewer = await browser_sessions.authenticate(request.state.auth, request.state.database, secret=secret)
     except InvalidToken as error:
         raise SignInRequired from error
+    if browser_sessions.is_use_unnoted(viewer):
+        after_answer.add_task(
+            browser_sessions.note_use, request.state.auth, request.state.database, viewer
+        )  # guard: test_a_page_is_answered_before_the_use_of_its_session_is_noted
     bind_contextvars(user_id=str(viewer.user_id))
     return viewer
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Uuid, text
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from app_db.session import Session
 from app_db.types import first_id_at
@@ -30,13 +31,16 @@ _FAILING = text("""
     GROUP BY kind ORDER BY max(failed_at) DESC, kind
 """)
 
-_SEARCH = text("""
+# Without a text no error is read.
+_NAMED = text("""
     WITH newest AS MATERIALIZED (
-        SELECT job_id, failed_at, error FROM job_errors ORDER BY id DESC LIMIT :most
+        SELECT job_id, failed_at, error FROM job_errors WHERE CAST(:error AS text) <> '' ORDER BY id DESC LIMIT :most
     )
-    SELECT job_id FROM newest WHERE strpos(lower(error), lower(:wanted)) > 0
-    GROUP BY job_id ORDER BY max(failed_at) DESC LIMIT :found
-""")
+    SELECT (SELECT id FROM users WHERE email_canonical = :email) AS account_id, ARRAY(
+        SELECT job_id FROM newest WHERE strpos(lower(error), lower(:error)) > 0
+        GROUP BY job_id ORDER BY max(failed_at) DESC LIMIT :found
+    ) AS job_ids
+""").columns(account_id=Uuid(), job_ids=ARRAY(Uuid()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,12 @@ async def failing_kinds(session: Session, *, since: datetime) -> Sequence[Failin
     return [FailingKind(**row) for row in rows.mappings()]
 
 
-async def jobs_with_error(session: Session, wanted: str) -> tuple[UUID, ...]:
-    """Return jobs with this text in an error, among the newest `MOST` errors, in upper or lower case."""
-    rows = await session.execute(_SEARCH, {"wanted": wanted, "most": MOST, "found": MOST_FOUND})
-    return tuple(row.job_id for row in rows)
+async def account_and_jobs_with_error(
+    session: Session, *, email: str | None, error: str
+) -> tuple[UUID | None, tuple[UUID, ...]]:
+    """Return the account with this canonical address, and jobs with this text in an error, by one query.
+
+    The text is looked for among the newest `MOST` errors, in upper or lower case; an empty one is in none.
+    """
+    row = (await session.execute(_NAMED, {"email": email, "error": error, "most": MOST, "found": MOST_FOUND})).one()
+    return row.account_id, tuple(row.job_ids)

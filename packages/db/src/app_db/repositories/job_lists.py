@@ -1,40 +1,64 @@
 """Finds jobs by a filter, newest first, without a scan of the table when few jobs match."""
 
-from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, Uuid, bindparam, select, text
+from sqlalchemy import ColumnElement, Uuid, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.orm import aliased, defer
+from sqlalchemy.orm import defer
 
 from app_db.jobs.filters import JobFilter
 from app_db.models import Job
 from app_db.paging import Cursor, Slice
 from app_db.repositories.job_groups import APART_GROUPS, LINES, MOST_GROUPS, ON_THEIR_WAY, SET_APART, groups
+from app_db.repositories.walks import MOST_LOOKED_AT, Order, pinned_to, walk
 from app_db.session import Session
 from app_db.types import first_id_at
 
 GLANCE = 1000
 """How many of the newest jobs are searched first: if many match, they fill a page."""
 FEW = 2000
-"""If at most this many jobs may match, all of them are found by their indexes."""
-MOST_LOOKED_AT = 20_000
-"""Else this many of the newest jobs are searched, and the page ends there."""
+"""If at most this many jobs may match, all of them are found by their indexes; else `MOST_LOOKED_AT` are searched."""
 
 _COMPLETED = "finished_at IS NOT NULL AND state = 'completed'"
 _COMPLETED_GROUPS = groups("completed", ("queue", "kind"), _COMPLETED)
 _WANTED = "queue = coalesce(:queue, queue) AND kind = coalesce(:kind, kind)"
 
-# Finds all matches, group by group. ix_jobs_set_apart has the jobs of a group newest first, so a page of each group is
-# enough. Other jobs are all read; if there may be more than FEW, `is_all` is false and the caller gives up. Each part
-# has the order of its index: else the planner might expect many matches and read the table instead.
-_FIND_FEW = text(f"""
-    WITH {APART_GROUPS}, {_COMPLETED_GROUPS}, {LINES}, set_apart AS (
+_OLDER = "id < :before AND id >= :since"
+_STATE = "state = coalesce(CAST(:state AS text), state)"
+
+
+def _look(most: str, where: str) -> str:
+    """Return a query for the ids of a page, among the newest jobs only; they are read as far as needed."""
+    return f"""
+        SELECT id FROM (
+            SELECT id, queue, kind, state FROM jobs WHERE {_OLDER} ORDER BY id DESC LIMIT {most}
+        ) AS newest WHERE {_WANTED} AND {_STATE} AND {where} ORDER BY id DESC LIMIT :page
+    """  # noqa: S608  # made of constants
+
+
+def _end_of(page: str, most: str, where: str) -> str:
+    """Return a query for where such a look has ended; for no row if its page is full, or there are no more jobs."""
+    return f"""
+        SELECT id FROM jobs WHERE {_OLDER} AND (SELECT count(*) FROM {page}) < :page AND {where}
+        ORDER BY id DESC OFFSET {most} - 1 LIMIT 1
+    """  # noqa: S608  # made of constants
+
+
+# Three steps, of which the next is taken only if the one before has not filled a page: Postgres tries conditions that
+# are no row's before it reads any row. The second finds all matches, group by group. ix_jobs_set_apart has the jobs of
+# a group newest first, so a page of each group is enough. Other jobs are all read; if there may be more than FEW,
+# `is_all` is false. Each part has the order of its index: else the planner might expect many matches and read the
+# table instead.
+_FIND = text(f"""
+    WITH glance AS MATERIALIZED ({_look(":glance", "true")}),
+    glanced AS MATERIALIZED ({_end_of("glance", ":glance", "true")}),
+    {APART_GROUPS}, {_COMPLETED_GROUPS}, {LINES}, set_apart AS (
         SELECT found.id FROM apart, LATERAL (
             SELECT id FROM jobs WHERE {SET_APART} AND state = apart.state AND queue = apart.queue AND kind = apart.kind
                 AND id < :before ORDER BY id DESC LIMIT :page
         ) AS found
-        WHERE {_WANTED} AND state = coalesce(CAST(:state AS text), state)
+        WHERE {_WANTED} AND {_STATE}
     ), done AS MATERIALIZED (
         SELECT found.id FROM completed, LATERAL (
             SELECT id FROM jobs WHERE {_COMPLETED} AND queue = completed.queue AND kind = completed.kind
@@ -54,95 +78,63 @@ _FIND_FEW = text(f"""
     ), found AS (
         SELECT id FROM set_apart UNION ALL SELECT id FROM done
         UNION ALL SELECT id FROM due WHERE {_WANTED} AND state = 'available'
-        UNION ALL SELECT id FROM on_their_way WHERE {_WANTED} AND state = coalesce(CAST(:state AS text), state)
-    )
-    SELECT greatest(
-            (SELECT count(*) FROM done), (SELECT count(*) FROM due), (SELECT count(*) FROM on_their_way)
-        ) < :few AND greatest(
-            (SELECT count(*) FROM apart), (SELECT count(*) FROM completed), (SELECT count(*) FROM lines)
-        ) < {MOST_GROUPS} AS is_all,
-        ARRAY(SELECT id FROM found WHERE id < :before AND id >= :since ORDER BY id DESC LIMIT :page) AS ids
-""").columns(ids=ARRAY(Uuid()))  # noqa: S608  # made of constants
+        UNION ALL SELECT id FROM on_their_way WHERE {_WANTED} AND {_STATE}
+    ), few AS MATERIALIZED (
+        SELECT greatest(
+                (SELECT count(*) FROM done), (SELECT count(*) FROM due), (SELECT count(*) FROM on_their_way)
+            ) < :few AND greatest(
+                (SELECT count(*) FROM apart), (SELECT count(*) FROM completed), (SELECT count(*) FROM lines)
+            ) < {MOST_GROUPS} AS is_all,
+            ARRAY(SELECT id FROM found WHERE {_OLDER} ORDER BY id DESC LIMIT :page) AS ids
+        WHERE EXISTS (SELECT FROM glanced)
+    ), further AS MATERIALIZED ({_look(":most", "(SELECT NOT is_all FROM few)")})
+    SELECT CASE WHEN NOT EXISTS (SELECT FROM glanced) THEN ARRAY(SELECT id FROM glance)
+            WHEN (SELECT is_all FROM few) THEN (SELECT ids FROM few) ELSE ARRAY(SELECT id FROM further) END AS ids,
+        ({_end_of("further", ":most", "(SELECT NOT is_all FROM few)")}) AS walked
+""").columns(ids=ARRAY(Uuid()), walked=Uuid())  # noqa: S608  # made of constants
 
-_NEWEST, _OLDEST = UUID(int=2**128 - 1), UUID(int=0)
+_FOUND = _FIND.subquery("found")
+_JOBS = (
+    select(Job, _FOUND.c.walked)
+    .select_from(_FOUND)
+    .outerjoin(Job, Job.id == func.any(_FOUND.c.ids))
+    .order_by(Job.id.desc())
+)
+_NO_RESULTS = (defer(Job.result, raiseload=True),)
+_ABOVE_ALL, _BELOW_ALL = UUID(int=2**128 - 1), UUID(int=0)
 
 
-async def find(session: Session, job_filter: JobFilter, *, after: Cursor | None, limit: int) -> Slice[Job]:
-    """Return a page of the jobs that match, newest first, without their results.
+async def find(session: Session, wanted: JobFilter, *, after: Cursor | None, limit: int) -> Slice[Job]:
+    """Return a page of the jobs that match, newest first, without their results, by one query.
 
     The page ends early, and says so, when `MOST_LOOKED_AT` jobs were looked at; its cursor goes on from there.
     """
-    if job_filter.before is not None:  # a page begins there, like one after a cursor
-        latest = first_id_at(job_filter.before)
-        after = Cursor(latest if after is None else min(latest, after.last_id))
-    job_filter = replace(job_filter, before=None)
-    if job_filter == _of_all(job_filter) or job_filter.ids is not None:
-        return _page(await _looked_at(session, job_filter, after=after, page=limit + 1, most=None), limit)
-    glance = await _look(session, job_filter, after=after, limit=limit, most=GLANCE)
-    if not glance.partial:
-        return glance
-    if job_filter.owner_id is None:
-        few = await _find_few(session, job_filter, after=after, page=limit + 1)
-        if few is not None:
-            return _page(few, limit)
-    return await _look(session, job_filter, after=after, limit=limit, most=MOST_LOOKED_AT)
+    given = [name for name in ("state", "kind", "queue") if getattr(wanted, name) is not None]
+    if wanted.ids is not None or (wanted.owner_id is None and not given):
+        within = wanted.conditions()
+        return await walk(session, Job, order=(Job.id,), within=within, after=after, limit=limit, options=_NO_RESULTS)
+    since, before = (None if time is None else first_id_at(time) for time in (wanted.since, wanted.before))
+    if wanted.owner_id is None:
+        end = min(before or _ABOVE_ALL, after.last_id if after else _ABOVE_ALL)
+        return await _find(session, wanted, since=since or _BELOW_ALL, before=end, limit=limit)
+
+    def rest(job: Any) -> list[ColumnElement[bool]]:  # Any: the alias
+        return [getattr(job, name) == getattr(wanted, name) for name in given]
+
+    order: Order = (Job.owner_id, Job.id)
+    within = pinned_to(order, wanted.owner_id, since=since, before=before, after=after)
+    sift = rest if given else None
+    return await walk(session, Job, order=order, within=within, sift=sift, after=None, limit=limit, options=_NO_RESULTS)
 
 
-async def _look(session: Session, job_filter: JobFilter, *, after: Cursor | None, limit: int, most: int) -> Slice[Job]:
-    """Search the `most` newest jobs; return a full page, all matches if there are no more jobs, or a partial page."""
-    jobs = await _looked_at(session, job_filter, after=after, page=limit + 1, most=most)
-    if len(jobs) <= limit:
-        last = await _last_looked_at(session, job_filter, after=after, most=most)
-        if last is not None:
-            return Slice(jobs, Cursor(last), partial=True)
-    return _page(jobs, limit)
-
-
-def _of_all(job_filter: JobFilter) -> JobFilter:
-    """Return the part of the filter that a walk over the ids, or over those of an owner, applies by itself."""
-    return JobFilter(owner_id=job_filter.owner_id, since=job_filter.since)
-
-
-def _page(jobs: list[Job], limit: int) -> Slice[Job]:
-    page = jobs[:limit]
-    return Slice(page, Cursor(page[-1].id) if len(jobs) > limit else None)
-
-
-def _walk(job_filter: JobFilter, after: Cursor | None, most: int) -> Select[Job]:
-    """Return a subquery of the `most` newest jobs of all owners, which is read only as far as needed."""
-    newest = select(Job).where(*(_of_all(job_filter) if job_filter.ids is None else job_filter).conditions())
-    if after is not None:
-        newest = newest.where(Job.id < after.last_id)
-    return newest.order_by(Job.id.desc()).limit(most)
-
-
-async def _looked_at(
-    session: Session, job_filter: JobFilter, *, after: Cursor | None, page: int, most: int | None
-) -> list[Job]:
-    if most is None:
-        statement = _walk(job_filter, after, page).options(defer(Job.result, raiseload=True))
-    else:
-        job = aliased(Job, _walk(job_filter, after, most).subquery())
-        given = ((job.state, job_filter.state), (job.kind, job_filter.kind), (job.queue, job_filter.queue))
-        statement = select(job).where(*(column == value for column, value in given if value is not None))
-        statement = statement.order_by(job.id.desc()).limit(page).options(defer(job.result, raiseload=True))
-    return list((await session.scalars(statement)).all())
-
-
-async def _last_looked_at(session: Session, job_filter: JobFilter, *, after: Cursor | None, most: int) -> UUID | None:
-    walk = _walk(job_filter, after, 1).with_only_columns(Job.id).offset(most - 1)
-    return (await session.scalars(walk)).one_or_none()
-
-
-async def _find_few(session: Session, job_filter: JobFilter, *, after: Cursor | None, page: int) -> list[Job] | None:
+async def _find(session: Session, wanted: JobFilter, *, since: UUID, before: UUID, limit: int) -> Slice[Job]:
     parameters = {
-        "state": job_filter.state, "kind": job_filter.kind, "queue": job_filter.queue,
-        "before": _NEWEST if after is None else after.last_id, "page": page, "few": FEW,
-        "since": _OLDEST if job_filter.since is None else first_id_at(job_filter.since),
+        "state": wanted.state, "kind": wanted.kind, "queue": wanted.queue, "since": since, "before": before,
+        "page": limit + 1, "glance": GLANCE, "few": FEW, "most": MOST_LOOKED_AT,
     }  # fmt: skip
-    found = (await session.execute(_FIND_FEW, parameters)).one()
-    if not found.is_all:
-        return None
-    ids = bindparam(None, found.ids, type_=ARRAY(Uuid()))
-    statement = select(Job).where(Job.id == ids.any_()).order_by(Job.id.desc())
-    return list((await session.scalars(statement.options(defer(Job.result, raiseload=True)))).all())
+    rows = (await session.execute(_JOBS.options(*_NO_RESULTS), parameters)).all()
+    jobs = [job for job, _ in rows if job is not None]
+    if len(jobs) > limit:
+        return Slice(jobs[:limit], Cursor(jobs[limit - 1].id))
+    walked = rows[0].walked
+    return Slice(jobs, walked and Cursor(walked), partial=walked is not None)

@@ -5,12 +5,12 @@ from dataclasses import dataclass, fields
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Uuid, bindparam, false, func, select, text
+from sqlalchemy import ARRAY, Uuid, bindparam, exists, false, func, select, text
 from sqlalchemy.orm import defer
 
 from app_db.jobs.crons import UNSEEN
 from app_db.jobs.filters import JobFilter
-from app_db.models import Job, JobCancellation, JobCron, JobError
+from app_db.models import OPEN_STATES, Job, JobCancellation, JobCron, JobError
 from app_db.paging import Cursor, Slice
 from app_db.repositories import job_counts, job_lists, job_system
 from app_db.repositories.job_views import (
@@ -39,10 +39,17 @@ class JobRepository:
         statement = select(Job).where(Job.id == job_id).execution_options(populate_existing=True)
         return (await self.session.scalars(statement)).one_or_none()
 
-    async def get_owned(self, job_id: UUID, *, owner_id: UUID) -> Job | None:
-        """Return the current row of the job if this user owns it; else None."""
-        statement = select(Job).where(Job.id == job_id, Job.owner_id == owner_id)
-        return (await self.session.scalars(statement.execution_options(populate_existing=True))).one_or_none()
+    async def with_cancellation(self, job_id: UUID, *, owner_id: UUID | None) -> tuple[Job, bool] | None:
+        """Return the current row of the job, and whether it is open and has a cancellation request, by one query.
+
+        None if there is no such job, or this user does not own it; without an owner, any job is found.
+        """
+        asked = exists().where(JobCancellation.job_id == Job.id, Job.state.in_(OPEN_STATES))
+        statement = select(Job, asked).where(Job.id == job_id).execution_options(populate_existing=True)
+        if owner_id is not None:
+            statement = statement.where(Job.owner_id == owner_id)
+        row = (await self.session.execute(statement)).one_or_none()
+        return None if row is None else (row[0], row[1])
 
     async def among(self, job_ids: Collection[UUID]) -> Sequence[Job]:
         """Return the current rows of those of these jobs that there are, of any owner, by one query."""

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Uuid, bindparam, delete, func, select, update
+from sqlalchemy import ARRAY, Uuid, and_, bindparam, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app_db.clock import time_or_now
 from app_db.errors import AppError
-from app_db.models import Role, User
+from app_db.models import Role, User, UserSession
 from app_db.paging import Cursor, Slice, slice_after
 from app_db.repositories import account_lists
 from app_db.repositories.account_lists import AccountFilter
@@ -141,6 +141,13 @@ class UserRepository:
         """Return the id of the account with this canonical address."""
         return (await self.session.scalars(_ID_OF, {"email": email})).one_or_none()
 
+    async def ids_of(self, emails: Collection[str]) -> dict[str, UUID]:
+        """Return the accounts with these canonical addresses, by one query; without addresses, by none."""
+        if not emails:
+            return {}
+        rows = await self.session.execute(select(User.email_canonical, User.id).where(User.email_canonical.in_(emails)))
+        return {row.email_canonical: row.id for row in rows}
+
     async def emails_of(self, user_ids: Collection[UUID]) -> dict[UUID, str]:
         """Return the addresses of these accounts by id; those that are gone are left out. Without ids, no query."""
         if not user_ids:
@@ -152,6 +159,14 @@ class UserRepository:
         """Return the current rows of those of these users that there are, by one query."""
         statement = select(User).where(User.id == func.any(bindparam("user_ids", [*user_ids], type_=ARRAY(Uuid))))
         return (await self.session.scalars(statement.execution_options(populate_existing=True))).all()
+
+    async def with_sessions(self, user_id: UUID) -> tuple[User, list[UserSession]] | None:
+        """Return the user with this id, and their sessions that have not expired, newest first, by one query."""
+        alive = and_(UserSession.user_id == User.id, UserSession.idle_expires_at > func.now())
+        both = select(User, UserSession).outerjoin(UserSession, alive).where(User.id == user_id)
+        rows = (await self.session.execute(both.order_by(UserSession.id.desc()))).all()
+        alone: list[UserSession | None] = [one for _, one in rows]  # one is None if there are none
+        return (rows[0][0], [one for one in alone if one is not None]) if rows else None
 
     async def locked(self, user_id: UUID) -> User | None:
         """Return the user with this id, and lock the row until the transaction ends."""

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import ARRAY, ColumnElement, Uuid, bindparam, column, func, true, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 from sqlalchemy.sql import Select, select
+from sqlalchemy.sql.base import ExecutableOption
 
 from app_db.base import Base
 from app_db.paging import Cursor, Slice
@@ -29,24 +30,38 @@ async def walk[T: Base](
     sift: Conditions | None = None,
     after: Cursor | None,
     limit: int,
+    options: Sequence[ExecutableOption] = (),
 ) -> Slice[T]:
-    """Return up to `limit` rows of a range, the last in `order` first, that come after the cursor.
+    """Return up to `limit` rows of a range, the last in `order` first, that come after the cursor, by one query.
 
     An index has to have `within` and `order`: the id, a time and the id, or a column that `pinned_to` has pinned and
-    the id; then `within` has the cursor. `sift` gives what else has to be true.
+    the id; then `within` has the cursor. `sift` gives what else has to be true, `options` are those of the rows.
     """
     newest = select(model).where(*within, *_beyond(order, after)).order_by(*(column.desc() for column in order))
     if sift is None:
-        return _page((await session.scalars(newest.limit(limit + 1))).all(), order, limit)
+        return _page((await session.scalars(newest.limit(limit + 1).options(*options))).all(), order, limit)
+    found = await session.execute(_sifted(newest, model, order, sift=sift, limit=limit).options(*options))
+    rows = found.all()
+    page = _page([row for row, *_ in rows if row is not None], order, limit)
+    _, *end = rows[0]
+    return page if end[-1] is None else Slice(page.items, _cursor(end), partial=True)
+
+
+def _sifted(
+    newest: Select[Any], model: type[Base], order: Order, *, sift: Conditions, limit: int
+) -> Select[Any]:  # Any: columns
+    """Select the rows of a page, at least one of nothing, each with where the walk has ended if the page is short."""
     row = aliased(model, newest.limit(MOST_LOOKED_AT).subquery())
-    in_order = (getattr(row, column.key).desc() for column in order)
-    found = await session.scalars(select(row).where(*sift(row)).order_by(*in_order).limit(limit + 1))
-    page = _page(found.all(), order, limit)
-    if page.next is None:
-        last = await _last_looked_at(session, newest, order)
-        if last is not None:
-            return Slice(page.items, last, partial=True)
-    return page
+    of_row = [getattr(row, column.key) for column in order]
+    found = select(of_row[-1]).where(*sift(row)).order_by(*(column.desc() for column in of_row)).limit(limit + 1).cte()
+    page = select(func.count().label("size")).select_from(found).subquery("page")
+    # Looked for only if the page is short: the condition is no row's, so Postgres tries it before it reads any.
+    keys = newest.with_only_columns(*order).where(page.c.size <= limit).correlate(page)
+    end = keys.offset(MOST_LOOKED_AT - 1).limit(1).lateral("walked")
+    # An array, so that the rows are found by their ids whatever the planner expects.
+    is_found = order[-1] == func.any(func.array(select(found.c.id).scalar_subquery()))
+    rows = select(model, *end.c).select_from(page).outerjoin(end, true()).outerjoin(model, is_found)
+    return rows.order_by(*(column.desc() for column in order))
 
 
 def pinned_to(
@@ -93,14 +108,8 @@ def _beyond(order: Order, after: Cursor | None) -> list[ColumnElement[bool]]:
 
 def _page[T](rows: Sequence[T], order: Order, limit: int) -> Slice[T]:
     page = rows[:limit]
-    return Slice(page, _cursor(page[-1], order) if len(rows) > limit else None)
+    return Slice(page, _cursor([getattr(page[-1], column.key) for column in order]) if len(rows) > limit else None)
 
 
-def _cursor(row: Any, order: Order) -> Cursor:  # Any: a row with an id
-    first = getattr(row, order[0].key)
-    return Cursor(row.id, first if isinstance(first, datetime) else None)
-
-
-async def _last_looked_at(session: Session, newest: Select[Any], order: Order) -> Cursor | None:  # Any: a row
-    row = (await session.execute(newest.with_only_columns(*order).offset(MOST_LOOKED_AT - 1).limit(1))).one_or_none()
-    return None if row is None else _cursor(row, order)
+def _cursor(keys: Sequence[Any]) -> Cursor:  # Any: times and ids
+    return Cursor(keys[-1], keys[0] if isinstance(keys[0], datetime) else None)

@@ -12,8 +12,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator
 
 from app_db.jobs.control import Action
 from app_db.models import OPEN_STATES, JobState
-from app_db.repositories.job_lists import MOST_LOOKED_AT
 from app_db.repositories.job_views import FinishedCount, JobCount, QueueOverview, WorkerOverview
+from app_db.repositories.walks import MOST_LOOKED_AT
 from app_db.types import aware
 
 OPEN: Final = tuple(state for state in JobState if state in OPEN_STATES)

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, BackgroundTasks, Depends, Request
 from fastapi.responses import HTMLResponse
 
 from app_api.console.cookie import read_secret
@@ -91,10 +91,10 @@ def _listed(folder: Path) -> list[Mail]:
     return [_read(folder / name) for name in names[:MOST]]
 
 
-async def get_any_page(request: Request) -> Page:
+async def get_any_page(request: Request, after_answer: BackgroundTasks) -> Page:
     """Return the page for whoever is signed in, or for a visitor."""
     try:
-        viewer = None if read_secret(request) is None else await get_viewer(request)
+        viewer = None if read_secret(request) is None else await get_viewer(request, after_answer)
     except Unauthenticated:
         viewer = None
     return Page(request, viewer)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, BackgroundTasks, Depends, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from app_api.console.dependencies import SignInRequired, get_viewer
@@ -18,14 +18,14 @@ AGAIN = 1000
 """Milliseconds until a page comes back after a stream that has ended."""
 
 
-async def get_watcher(request: Request) -> Principal | None:
+async def get_watcher(request: Request, after_stream: BackgroundTasks) -> Principal | None:
     """Return who is signed in; None if nobody is, which the stream says itself: a page cannot see a redirect of it.
 
     Raises:
         Overloaded: there are too many streams.
     """
     try:
-        viewer = await get_viewer(request)
+        viewer = await get_viewer(request, after_stream)
     except SignInRequired:
         return None
     hub: Hub = request.app.state.console_hub

@@ -13,7 +13,7 @@ from app_api.console.rendering import Page
 from app_api.console.responses import see_other
 from app_api.dependencies import AuthDep, ClientDep, SessionDep
 from app_api.features.accounts.operator_pages import ACCOUNTS
-from app_auth import operating, sessions
+from app_auth import operating
 from app_auth.errors import UnknownAccount
 from app_db import Session
 from app_db.models import Role
@@ -56,18 +56,19 @@ def _parted(jobs: Sequence[_OfKind]) -> dict[str, Sequence[_OfKind]]:
 
 
 async def _shown(page: Page, session: Session, user_id: UUID) -> dict[str, Any]:  # Any: the template's
-    """Return what the page of an account shows, by four queries."""
+    """Return what the page of an account shows, by three queries."""
     assert page.viewer is not None, "pages of operators have one"
-    user = await UserRepository(session).get(user_id)
-    if user is None:
+    found = await UserRepository(session).with_sessions(user_id)
+    if found is None:
         raise UnknownAccount
+    user, alive = found
     jobs = (await JobRepository(session).owned_by(user_id, after=None, limit=MOST_JOBS)).items
     return {
         "user": user,
         "user_id": user_id,
         "is_own": user_id == page.viewer.user_id,
         "roles": list(Role),
-        "sessions": await sessions.sessions_of(session, user_id, now=page.viewer.seen_at),
+        "sessions": alive,
         "events": (await AuditRepository(session).of_user(user_id, after=None, limit=MOST_EVENTS)).items,
         **_parted(jobs),
     }

@@ -11,11 +11,11 @@ from fastapi.responses import HTMLResponse
 from pydantic import AfterValidator
 
 from app_api.console.dependencies import PageDep
-from app_api.console.filters import Empty, PageQuery, Since, Text, Until, account_named, moment, parsed
 from app_api.console.found import Link
 from app_api.console.fragments import Contexts, Fragment, Watched
 from app_api.console.paths import ROOT
 from app_api.dependencies import CursorDep, SessionDep
+from app_api.filters import Empty, PageQuery, Since, Text, Until, accounts_named, moment, parsed
 from app_auth.audit import Event
 from app_db import Session
 from app_db.models import AuditEvent
@@ -59,10 +59,11 @@ class AuditQuery(PageQuery):
     async def to_filter(self, session: Session) -> AuditFilter:
         """Return the filter for the repository; addresses are looked up."""
         until = moment(self.until)
+        user_id, actor_id = await accounts_named(session, self.account, self.by)
         return AuditFilter(
             event=self.event,
-            user_id=await account_named(session, self.account),
-            actor_id=await account_named(session, self.by),
+            user_id=user_id,
+            actor_id=actor_id,
             client_address=self.client or None,
             since=moment(self.since),
             before=None if until is None else until + MINUTE,  # guard: test_the_last_minute_and_the_last_day_count

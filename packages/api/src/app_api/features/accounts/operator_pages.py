@@ -10,11 +10,11 @@ from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
 from app_api.console.dependencies import PageDep
-from app_api.console.filters import Empty, PageQuery, Text
 from app_api.console.found import Link
 from app_api.console.fragments import Contexts, Fragment, Watched, is_id
 from app_api.console.paths import ROOT
 from app_api.dependencies import CursorDep, SessionDep
+from app_api.filters import Empty, PageQuery, Text
 from app_auth.addresses import beginning_of
 from app_db import Session
 from app_db.models import Role

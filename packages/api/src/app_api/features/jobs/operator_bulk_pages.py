@@ -6,14 +6,15 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Form, Query
 from fastapi.responses import HTMLResponse, RedirectResponse
-from pydantic import AwareDatetime, BeforeValidator, Field
+from pydantic import AwareDatetime, Field
 
 from app_api.console.dependencies import PageDep, ViewerDep, get_fresh_viewer
 from app_api.console.responses import see_other
 from app_api.dependencies import AuthDep, ClientDep, SessionDep
 from app_api.features.jobs import service
-from app_api.features.jobs.job_query import JobQuery, filter_of, none_if_empty
+from app_api.features.jobs.job_query import JobQuery, filter_of
 from app_api.features.jobs.operator_pages import JOBS
+from app_api.filters import Empty
 from app_db import Session
 from app_db.jobs import control
 from app_db.jobs.control import Action, FilterTooWide
@@ -44,7 +45,7 @@ class BulkQuery(JobQuery):
     """What to do, and with which jobs."""
 
     action: Action
-    asked_at: Annotated[AwareDatetime | None, BeforeValidator(none_if_empty), Field(ge=EARLIEST, le=LATEST)] = None
+    asked_at: Empty[Annotated[AwareDatetime, Field(ge=EARLIEST, le=LATEST)]] = None
     """When their number was shown; jobs that were enqueued later are left alone."""
 
     def list_query(self, **others: str) -> str:

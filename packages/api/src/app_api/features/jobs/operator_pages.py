@@ -8,12 +8,12 @@ from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
 from app_api.console.dependencies import PageDep
-from app_api.console.filters import parsed
 from app_api.console.found import Link
 from app_api.console.fragments import Contexts, Fragment, Watched, is_id
 from app_api.console.paths import ROOT
 from app_api.dependencies import CursorDep, SessionDep
 from app_api.features.jobs.job_query import AGES, PER_PAGE, Age, JobQuery, filter_of
+from app_api.filters import parsed
 from app_db import Session
 from app_db.jobs.control import QUEUED, RETRIABLE, Action
 from app_db.models import FINAL_STATES, OPEN_STATES, Job, JobState

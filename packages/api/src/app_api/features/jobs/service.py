@@ -20,7 +20,7 @@ from app_db.jobs.deletion import delete_job
 from app_db.jobs.filters import JobFilter
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.unique import Unique
-from app_db.models import OPEN_STATES, Job
+from app_db.models import Job
 from app_db.paging import Cursor, Slice
 from app_db.repositories.jobs import JobRepository
 
@@ -61,14 +61,9 @@ async def show(session: Session, principal: Principal, job_id: UUID) -> JobDetai
     Raises:
         NotFound: there is no such job, or it is another's.
     """
-    job = await _visible(session, principal, job_id)
-    jobs = JobRepository(session)
-    return JobDetail.of(
-        job,
-        await jobs.errors_of(job_id),
-        cancel_requested=job.state in OPEN_STATES and await jobs.is_asked_to_end(job_id),
-        for_operator=is_operator(principal),
-    )
+    job, asked_to_end = await _visible(session, principal, job_id)
+    errors = await JobRepository(session).errors_of(job_id)
+    return JobDetail.of(job, errors, cancel_requested=asked_to_end, for_operator=is_operator(principal))
 
 
 async def cancel(session: Session, principal: Principal, job_id: UUID) -> JobDetail:
@@ -243,13 +238,12 @@ def _audit_queue(
     )  # guard: test_who_pauses_a_queue_is_audited
 
 
-async def _visible(session: Session, principal: Principal, job_id: UUID) -> Job:
-    jobs = JobRepository(session)
-    owned = None if is_operator(principal) else principal.user_id
-    job = await (jobs.get(job_id) if owned is None else jobs.get_owned(job_id, owner_id=owned))
-    if job is None:
+async def _visible(session: Session, principal: Principal, job_id: UUID) -> tuple[Job, bool]:
+    owner_id = None if is_operator(principal) else principal.user_id
+    found = await JobRepository(session).with_cancellation(job_id, owner_id=owner_id)
+    if found is None:
         raise NotFound
-    return job
+    return found
 
 
 async def _require_queue(session: Session, queue: str) -> None:

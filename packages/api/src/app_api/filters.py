@@ -45,8 +45,8 @@ type Until = Annotated[Text, AfterValidator(lambda text: _minutes(text, of_day="
 """The like; a day alone means its last minute."""
 
 
-async def account_named(session: Session, text: str) -> UUID | None:
-    """Return the id that somebody has typed, or that of the account with this address; None for an empty text."""
+def id_or_address(text: str) -> UUID | str | None:
+    """Return the id of an account that somebody has typed, or its canonical address; None for an empty text."""
     if not text:
         return None
     try:
@@ -54,9 +54,16 @@ async def account_named(session: Session, text: str) -> UUID | None:
     except ValueError:
         pass
     try:
-        return await UserRepository(session).find_id(canonical_email(text)) or NOBODY
+        return canonical_email(text)
     except InvalidEmail:
         return NOBODY
+
+
+async def accounts_named(session: Session, *texts: str) -> list[UUID | None]:
+    """Return the account of each text, an id or an address; None for an empty one. All by one query at most."""
+    named = [id_or_address(text) for text in texts]
+    ids = await UserRepository(session).ids_of({each for each in named if isinstance(each, str)})
+    return [ids.get(each, NOBODY) if isinstance(each, str) else each for each in named]
 
 
 def parsed[Q: BaseModel](kind: type[Q], about: str) -> Q | None:
