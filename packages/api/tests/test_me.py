@@ -19,7 +19,8 @@ async def test_me_tells_who_is_asking(client: AsyncClient, signed_in: SignedIn) 
     response = await client.get("/auth/me", headers=signed_in.headers)
 
     assert response.status_code == 200
-    assert response.json() == {"user_id": str(signed_in.account.id), "email": signed_in.account.email}
+    account = {"user_id": str(signed_in.account.id), "email": signed_in.account.email}
+    assert response.json() == {**account, "kind": "person", "key": None}
 
 
 async def test_me_costs_one_query(client: AsyncClient, signed_in: SignedIn, state: State) -> None:

@@ -49,7 +49,7 @@ async def test_what_has_expired_goes_in_batches_that_are_committed_each_for_itse
 
     await make_runner(prune_sessions).run(delivery)
 
-    assert (await jobs.get(delivery)).result == {"sessions": BATCH + 1, "one_time_tokens": BATCH + 2}
+    assert (await jobs.get(delivery)).result == {"sessions": BATCH + 1, "one_time_tokens": BATCH + 2, "answers": 0}
     assert (
         await jobs.scalar("SELECT (SELECT count(*) FROM user_sessions) + (SELECT count(*) FROM one_time_tokens)") == 0
     )

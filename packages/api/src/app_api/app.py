@@ -25,6 +25,7 @@ from app_api.problems import add_problem_handlers, any_problem
 from app_api.reading import BodyLimits
 from app_api.resources import RESOURCES, require_resources
 from app_api.routers import found_routers, in_order
+from app_api.scopes import describe_keys, scopes_of
 from app_api.settings import ApiSettings, HttpSettings
 from app_db.telemetry.trace_setup import Tracing, traces_of
 from app_runtime.resources import Resource
@@ -81,6 +82,8 @@ def _add_routes(app: FastAPI, settings: ApiSettings) -> None:
     app.router.middleware_stack = DirectRoutes(app)
     add_problem_handlers(app)
     describe_passwords(app, min_length=min_length)
+    describe_keys(app)
+    app.state.scopes = scopes_of(ROUTERS)
 
 
 def _telemetry(traces: Tracing) -> TelemetryConfig:

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Depends, Query, Request
 from fastapi.security import OAuth2PasswordBearer
@@ -14,6 +14,7 @@ from app_auth import sessions
 from app_auth.auth import Auth
 from app_auth.client import Client
 from app_auth.errors import InvalidToken
+from app_auth.machines import PREFIX, KeyNotAccepted
 from app_auth.permissions import require_operator
 from app_auth.principal import Principal
 from app_db import Database, Session
@@ -21,6 +22,8 @@ from app_db.errors import AppError, Invalid, Unauthenticated
 from app_db.paging import Cursor
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})  # RFC 9110, 9.2.1
+CALLER: Final = "groundwork_caller"
+"""The name in the scope of a request under which who asks is kept, once it is known."""
 
 
 class Bearer(OAuth2PasswordBearer):
@@ -42,7 +45,7 @@ class Bearer(OAuth2PasswordBearer):
                 raise InvalidToken  # guard: test_what_is_no_credential_at_all_is_an_invalid_token
 
 
-_bearer = Bearer(tokenUrl="/auth/access-token")
+bearer = Bearer(tokenUrl="/auth/access-token")
 
 
 @asynccontextmanager
@@ -148,7 +151,7 @@ Example:
 """
 
 
-async def get_bearer(token: Annotated[str | None, Depends(_bearer)]) -> str:
+async def get_bearer(token: Annotated[str | None, Depends(bearer)]) -> str:
     """Return the token of the Authorization header (RFC 6750, 2.1), unverified."""
     if token is None:
         raise Unauthenticated  # guard: test_logging_out_needs_a_token
@@ -165,15 +168,31 @@ Example:
 """
 
 
-async def get_principal(request: Request, token: Annotated[str | None, Depends(_bearer)]) -> Principal:
+async def get_principal(request: Request, token: Annotated[str | None, Depends(bearer)]) -> Principal:
     """Return the principal, by one query that finds session and user together.
 
     It runs on every request, so it opens no unit of work and uses no alias from above (ADR-0033).
     """
     if token is None:
         raise Unauthenticated  # guard: test_a_request_without_a_bearer_token_is_not_authenticated
-    principal = await sessions.authenticate(request.state.auth, request.state.database, token=token)
+    return await authenticate(request, token)
+
+
+async def authenticate(request: Request, token: str) -> Principal:
+    """Return the principal of an access token, for the dependencies of requests.
+
+    Raises:
+        KeyNotAccepted: it is a key for machines, whose check is right; whether it is one of ours was not looked up.
+        InvalidToken.
+    """
+    try:
+        principal = await sessions.authenticate(request.state.auth, request.state.database, token=token)
+    except InvalidToken:
+        if token.startswith(PREFIX):
+            raise KeyNotAccepted from None  # guard: test_a_key_opens_no_route_that_does_not_ask_for_a_scope
+        raise
     bind_contextvars(user_id=str(principal.user_id))  # guard: test_every_line_of_a_request_names_its_user
+    request.scope[CALLER] = principal
     return principal
 
 

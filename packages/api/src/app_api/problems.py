@@ -13,9 +13,8 @@ from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
 from app_api.http_names import allowed_methods
-from app_api.response_fields import OF_ANY_ERROR, add_what_all_carry, describe_errors, describe_fields
-from app_auth.errors import InvalidGrant, InvalidToken, Throttled
-from app_auth.permissions import OperatorRequired
+from app_api.response_fields import OF_ANY_ERROR, add_what_all_carry, challenge_of, describe_errors, describe_fields
+from app_auth.errors import InvalidGrant, Throttled
 from app_db.errors import AppError, BadRequest, Conflict, Forbidden, Invalid, NotFound, Unauthenticated, Unavailable
 
 log = structlog.get_logger(__name__)
@@ -206,15 +205,10 @@ def app_error_response(scope: Mapping[str, Any], error: AppError, **members: Any
     """Return the document for an expected failure, with further `members`."""
     scope["state"]["error"] = type(error)  # for the log and the figures, which RequestContext writes
     headers: dict[str, str] = {}
-    if isinstance(error, Unauthenticated):
-        # RFC 6750, 3.1: no error code when the request carried no token at all.
-        headers["WWW-Authenticate"] = 'Bearer error="invalid_token"' if isinstance(error, InvalidToken) else "Bearer"
-    if isinstance(error, Throttled):
+    if challenge := challenge_of(error):
+        headers["WWW-Authenticate"] = challenge  # guard: test_a_403_names_what_is_lacking
+    if isinstance(error, Throttled | Unavailable):
         headers["Retry-After"] = str(error.retry_after)  # guard: test_who_is_throttled_is_told_for_how_long
-    if isinstance(error, Unavailable):
-        headers["Retry-After"] = str(error.retry_after)  # guard: test_health_is_an_outage_without_the_database
-    if isinstance(error, OperatorRequired):
-        headers["WWW-Authenticate"] = 'Bearer error="insufficient_scope"'  # guard: test_a_403_names_what_is_lacking
     if isinstance(error, PayloadTooLarge | SlowBody | MalformedRequest):
         # The start of the next request is unknown.
         headers["Connection"] = "close"  # guard: test_a_body_that_turns_out_too_large_is_refused

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from typing import Any, Final
 
-from app_auth.errors import Throttled
+from app_auth.errors import InvalidToken, Throttled
+from app_auth.machines import InsufficientScope, KeyNotAccepted
 from app_auth.permissions import OperatorRequired
 from app_db.errors import AppError, Unauthenticated, Unavailable
 
@@ -26,11 +27,26 @@ OF_ANY_ERROR: Final = ("Accept", "Accept-Encoding", "Allow", "Retry-After", "WWW
 def fields_of(error: type[AppError]) -> frozenset[str]:
     """Return the fields that every answer for an error carries."""
     names: set[str] = set()
-    if issubclass(error, Unauthenticated | OperatorRequired):
+    if issubclass(error, Unauthenticated | OperatorRequired | KeyNotAccepted | InsufficientScope):
         names.add("WWW-Authenticate")
     if issubclass(error, Throttled | Unavailable):
         names.add("Retry-After")
     return frozenset(names)
+
+
+def challenge_of(error: AppError) -> str | None:
+    """Return the `WWW-Authenticate` of an error (RFC 6750, 3.1); None if it asks for no other credentials."""
+    match error:
+        case InvalidToken():
+            return 'Bearer error="invalid_token"'
+        case Unauthenticated():
+            return "Bearer"  # no error code when the request carried no token at all
+        case InsufficientScope():
+            return f'Bearer error="insufficient_scope", scope="{error.scope}"'
+        case OperatorRequired() | KeyNotAccepted():
+            return 'Bearer error="insufficient_scope"'
+        case _:
+            return None
 
 
 def describe_fields(names: Iterable[str], *, required: bool = True) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from app_auth.errors import (
 from app_auth.permissions import audit_act, require_fresh
 from app_auth.principal import Principal
 from app_db import Session
+from app_db.account_parts import AccountPart
 from app_db.clock import database_time
 from app_db.features.accounts.payloads import (
     AccountErasure,
@@ -33,6 +34,7 @@ from app_db.jobs.payload import JobPayload
 from app_db.jobs.unique import Unique
 from app_db.jobs.workers import has_smtputf8
 from app_db.models import Role, TokenPurpose, User
+from app_db.repositories.account_parts import delete_parts
 from app_db.repositories.one_time_tokens import OneTimeTokenRepository
 from app_db.repositories.user_sessions import UserSessionRepository
 from app_db.repositories.users import Credentials, UserRepository
@@ -136,8 +138,15 @@ async def disable(
         raise AccountNotFound
     ended = await UserSessionRepository(session).end_all(user_id)  # guard: test_disabling_an_account_ends_its_sessions
     await OneTimeTokenRepository(session).delete_of(user_id)  # guard: test_disabling_an_account_kills_its_links
+    keys = await delete_parts(session, user_id, AccountPart.KEY)  # guard: test_disabling_an_account_revokes_its_keys
     audit_act(
-        session, Event.ACCOUNT_DISABLED, client=client, user_id=user_id, operator=operator, sessions=ended
+        session,
+        Event.ACCOUNT_DISABLED,
+        client=client,
+        user_id=user_id,
+        operator=operator,
+        sessions=ended,
+        keys=keys or None,
     )  # guard: test_what_operators_do_to_accounts_is_audited
 
 

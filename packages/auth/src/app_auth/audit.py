@@ -40,6 +40,9 @@ class Event(StrEnum):
     QUEUE_LIMITED = "queue_limited"
     CRON_RUN_REQUESTED = "cron_run_requested"
     AUDIT_EXPORTED = "audit_exported"
+    EXPORT_REQUESTED = "export_requested"
+    KEY_CREATED = "key_created"
+    KEY_REVOKED = "key_revoked"
 
 
 type Detail = str | int | bool

@@ -66,6 +66,12 @@ class ThrottleSettings(BaseModel, frozen=True):
     """Uses of mailed links from one address."""
     export_account: LimitText = "10/h"
     """Exports of one account."""
+    key_ip: LimitText = "30/5m"
+    """Wrong keys for machines from one address."""
+    key_requests: LimitText = "600/m"
+    """Requests with one key for machines."""
+    new_key_account: LimitText = "20/h"
+    """Keys for machines that one account makes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,7 @@ async def forgot_password(auth: Auth, session: Session, *, email: str, client: C
 async def reset_password(
     auth: Auth, session: Session, *, token: str, new_password: str, client: Client, now: datetime | None = None
 ) -> None:
-    """Set a new password with a token that was mailed, end all login sessions and kill all other links of the user.
+    """Set a new password with a token that was mailed; end all sessions, links and keys for machines of the user.
 
     It also verifies the address. It signs nobody in.
 
@@ -136,7 +136,8 @@ async def reset_password(
     await UserSessionRepository(session).end_all(user_id)  # guard: test_a_reset_ends_every_session
     if is_first:
         await claim(session, user_id)  # guard: test_a_reset_of_an_address_that_nobody_proved_leaves_no_way_in
-    audit(session, Event.PASSWORD_RESET, client=client, user_id=user_id)
+    ended = await delete_parts(session, user_id, AccountPart.KEY)  # guard: test_a_reset_revokes_every_key
+    audit(session, Event.PASSWORD_RESET, client=client, user_id=user_id, keys=ended or None)
     await enqueue(session, SecurityNotice(user_id=user_id, what=Notice.PASSWORD_RESET), owner_id=user_id)
 
 

@@ -8,7 +8,7 @@ from app_auth.audit import SHELL, Detail, Event, audit
 from app_auth.auth import Auth
 from app_auth.client import NOBODY, Client
 from app_auth.errors import AccountNotFound, ReauthenticationRequired
-from app_auth.principal import Principal
+from app_auth.principal import Caller, Principal
 from app_db import Session
 from app_db.clock import database_time
 from app_db.errors import Forbidden
@@ -22,12 +22,12 @@ class OperatorRequired(Forbidden):
     code = "operator_required"
 
 
-def is_operator(principal: Principal) -> bool:
+def is_operator(principal: Caller) -> bool:
     """Whether the user operates the whole system."""
     return principal.role is Role.OPERATOR
 
 
-def require_operator(principal: Principal) -> None:
+def require_operator(principal: Caller) -> None:
     """Refuse users who are not operators.
 
     Raises:

@@ -11,12 +11,18 @@ from app_db.repositories.user_sessions import find_authenticated
 
 
 @dataclass(frozen=True, slots=True)
-class Principal:
-    """The user and the login session behind a request, as the database knew them a moment ago."""
+class Caller:
+    """Who asks: a `Principal`, who has signed in, or a `Machine`, which has a key. A service of both takes a Caller."""
 
     user_id: UUID
     email: str
     role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Principal(Caller):
+    """The user and the login session behind a request, as the database knew them a moment ago."""
+
     session_id: UUID
     signed_in_at: datetime
     last_used_at: datetime | None = field(default=None, compare=False)

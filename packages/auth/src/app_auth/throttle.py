@@ -186,6 +186,18 @@ class Throttle:
         """Count an export that a user asks for."""
         await self.check(self._hit("export_account", str(user_id)))
 
+    async def new_key(self, user_id: UUID) -> None:
+        """Count a key for machines that a user makes."""
+        await self.check(self._hit("new_key_account", str(user_id)))
+
+    async def wrong_key(self, client: Client) -> None:
+        """Count a wrong key for machines, after it was found wrong: right ones from there go on."""
+        await self.check(self._hit("key_ip", network_of(client.address)))
+
+    async def key_request(self, key_id: UUID) -> None:
+        """Count a request with a right key for machines."""
+        await self.check(self._hit("key_requests", str(key_id)))
+
     async def check(self, *hits: Hit) -> Attempt:
         """Count all hits, or none of them.
 

@@ -13,6 +13,8 @@ class AccountPart(StrEnum):
     """A link that was mailed: it ends with the password, the address and the account's rights."""
     WAY_IN = "way_in"
     """Something that signs in by itself, as a passkey or a key does: it ends when its owner was not the account's."""
+    KEY = "key"
+    """Something that acts for its owner without a sign-in, as a key for machines: it ends with the account's rights."""
     SECOND_FACTOR = "second_factor"
     """Something that is asked for besides: only who proves an address for the first time does without it."""
 
@@ -24,4 +26,4 @@ def part_of_account(part: AccountPart, **info: Any) -> dict[str, dict[str, Any]]
         class Passkey(Base):
             __table_args__ = (Index(None, "user_id"), part_of_account(AccountPart.WAY_IN))
     """
-    return {"info": {PART: part, **info}}
+    return {"info": {PART: part.value, **info}}  # its text, as Alembic writes it into revisions

@@ -19,8 +19,8 @@ async def test_an_export_is_accepted_as_a_job(client: AsyncClient, signed_in: Si
     assert job.json()["kind"] == "account.export"
 
 
-async def test_an_export_costs_two_queries(client: AsyncClient, signed_in: SignedIn, state: State) -> None:
-    with assert_queries(state["database"], max=2):
+async def test_an_export_costs_three_queries(client: AsyncClient, signed_in: SignedIn, state: State) -> None:
+    with assert_queries(state["database"], max=3):
         await client.post("/auth/me/export", headers=signed_in.headers)
 
 

@@ -1,6 +1,7 @@
 """All models: those of the kernel by name, and those of features as they are found (`features/<name>/models.py`)."""
 
 from app_db.models.audit import AuditEvent
+from app_db.models.idempotency import IdempotentRequest
 from app_db.models.jobs import (
     FINAL_STATES,
     OPEN_STATES,
@@ -20,6 +21,7 @@ __all__ = [
     "FINAL_STATES",
     "OPEN_STATES",
     "AuditEvent",
+    "IdempotentRequest",
     "Job",
     "JobCancellation",
     "JobCron",

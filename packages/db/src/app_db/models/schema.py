@@ -8,7 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app_db.base import Base
 from app_db.types import KEY_TEXT
 
-SCHEMA_REVISION = "f2a7c61d9b03"
+SCHEMA_REVISION = "b60f2d8e917a"
 """The newest revision that this version of the code needs. It is ready once that revision has been applied."""
 
 

@@ -9,9 +9,12 @@ from app_db.base import Base
 from app_db.session import Session
 
 
-async def delete_parts(session: Session, user_id: UUID, *parts: AccountPart, keep: UUID | None = None) -> None:
-    """Delete the rows of a user from all tables that are marked as one of these parts; `keep` is the id of one row."""
+async def delete_parts(session: Session, user_id: UUID, *parts: AccountPart, keep: UUID | None = None) -> int:
+    """Delete the rows of a user from all tables that are marked as one of these parts, but `keep`; return how many."""
+    count = 0
     for table in Base.metadata.sorted_tables:
         if table.info.get(PART) in parts:
             others = [] if keep is None else [table.c.id != keep]
-            await session.execute(delete(table).where(table.c.user_id == user_id, *others))
+            gone = delete(table).where(table.c.user_id == user_id, *others).returning(table.c.id)
+            count += len((await session.execute(gone)).all())
+    return count

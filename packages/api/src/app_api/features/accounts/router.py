@@ -8,10 +8,11 @@ from app_api.dependencies import AuthDep, BearerDep, ClientDep, DatabaseDep, Pri
 from app_api.features.accounts.schemas import (
     AccessTokenForm,
     AccessTokenRead,
+    CallerRead,
     RefreshTokenCreate,
-    UserRead,
 )
 from app_api.problems import problem_responses
+from app_api.scopes import CallerDep
 from app_auth import accounts, sessions
 from app_auth.challenges import SecondFactorRequired
 from app_auth.errors import (
@@ -60,10 +61,10 @@ async def logout(token: BearerDep, auth: AuthDep, session: SessionDep, client: C
     await sessions.sign_out(auth, session, token=token, client=client)
 
 
-@router.get("/me", operation_id="auth_read_me", responses=problem_responses(*BEARER_PROBLEMS))
-async def read_current_user(principal: PrincipalDep) -> UserRead:
-    """Return the bearer's account."""
-    return UserRead(user_id=principal.user_id, email=principal.email)
+@router.get("/me", operation_id="auth_read_me", responses=problem_responses(*BEARER_PROBLEMS, Throttled))
+async def read_current_user(caller: CallerDep) -> CallerRead:
+    """Return the bearer's account, and whether the bearer is a person or a key."""
+    return CallerRead.of(caller)
 
 
 @router.delete(

@@ -1,5 +1,6 @@
 """The requests and responses of the auth endpoints."""
 
+from datetime import datetime
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
@@ -7,6 +8,8 @@ from pydantic import BaseModel, Field, SecretStr, model_validator
 
 from app_api.description import NEW_PASSWORD
 from app_api.problems import InvalidRequest
+from app_auth.machines import Machine
+from app_auth.principal import Caller
 from app_auth.sessions import IssuedTokens
 
 # Characters. The service has the rules; these limits only bound its input.
@@ -95,6 +98,33 @@ class UserRead(BaseModel):
 
     user_id: UUID
     email: str
+
+
+class KeyInUse(BaseModel):
+    """The key that asks."""
+
+    id: UUID
+    name: str
+    scopes: list[str]
+    expires_at: datetime
+
+
+class CallerRead(UserRead):
+    """An account, and who asks for it."""
+
+    kind: Literal["person", "key"] = "person"
+    key: KeyInUse | None = None
+    """Null for a person who has signed in."""
+
+    @classmethod
+    def of(cls, caller: Caller) -> Self:
+        """Return the schema of who asks."""
+        if not isinstance(caller, Machine):
+            return cls(user_id=caller.user_id, email=caller.email)
+        key = KeyInUse(
+            id=caller.key_id, name=caller.key_name, scopes=sorted(caller.scopes), expires_at=caller.expires_at
+        )
+        return cls(user_id=caller.user_id, email=caller.email, kind="key", key=key)
 
 
 class PasswordUpdate(BaseModel, extra="forbid"):

@@ -11,7 +11,7 @@ from app_api.console.found import Link
 from app_api.console.fragments import Contexts, Fragment, Watched, is_id
 from app_api.console.paths import ROOT
 from app_api.console.responses import see_other
-from app_api.dependencies import AuthDep, SessionDep
+from app_api.dependencies import AuthDep, ClientDep, SessionDep
 from app_api.features.export import service
 from app_api.features.export.router import fetch_export
 from app_db import Session
@@ -35,10 +35,12 @@ async def export_page(page: PageDep, viewer: ViewerDep, session: SessionDep) -> 
 
 
 @router.post("/export")
-async def start_export(page: PageDep, viewer: ViewerDep, auth: AuthDep, session: SessionDep) -> RedirectResponse:
+async def start_export(
+    page: PageDep, viewer: ViewerDep, auth: AuthDep, session: SessionDep, client: ClientDep
+) -> RedirectResponse:
     """Start an export, or find the one that is under way."""
     page.on_error("export.html", job=None)
-    await service.request_export(auth, session, viewer)
+    await service.request_export(auth, session, viewer, client=client)
     return see_other(EXPORT)
 
 

@@ -7,9 +7,10 @@ from uuid import UUID
 from app_api.features.export.errors import ExportNotFound, ExportUnderWay
 from app_auth.audit import Event, audit
 from app_auth.auth import Auth
-from app_auth.client import Client
+from app_auth.client import NOBODY, Client
+from app_auth.machines import traces_of
 from app_auth.permissions import require_operator
-from app_auth.principal import Principal
+from app_auth.principal import Caller, Principal
 from app_db import Session
 from app_db.features.export.payloads import AccountExport, AuditExport
 from app_db.features.export.repository import ExportRepository
@@ -24,17 +25,21 @@ BEHIND_MAILS = 9
 """The priority of exports: all other due jobs of their queue go first."""
 
 
-async def request_export(auth: Auth, session: Session, principal: Principal) -> UUID:
+async def request_export(auth: Auth, session: Session, caller: Caller, *, client: Client = NOBODY) -> UUID:
     """Enqueue a job that collects all data about the user and return its id, or the id of the user's open one.
+
+    The audit says who asked: a person or a key.
 
     Raises:
         Throttled: when the user has asked for too many.
     """
-    await auth.throttle.export(principal.user_id)  # guard: test_exports_are_throttled
+    user_id = caller.user_id
+    await auth.throttle.export(user_id)  # guard: test_exports_are_throttled
+    audit(session, Event.EXPORT_REQUESTED, client=client, user_id=user_id, **traces_of(caller))
     return await enqueue(
         session,
-        AccountExport(user_id=principal.user_id),
-        owner_id=principal.user_id,
+        AccountExport(user_id=user_id),
+        owner_id=user_id,
         priority=BEHIND_MAILS,
         unique=Unique(),  # guard: test_a_user_has_one_export_at_a_time
     )
@@ -66,13 +71,13 @@ async def request_audit_export(
     return await enqueue(session, payload, owner_id=operator.user_id, priority=BEHIND_MAILS, unique=one_each)
 
 
-async def sizes_of(session: Session, principal: Principal, job_id: UUID, *, kind: str) -> list[int]:
+async def sizes_of(session: Session, caller: Caller, job_id: UUID, *, kind: str) -> list[int]:
     """Return how many bytes each piece of the export by a job of this kind has.
 
     Raises:
         ExportNotFound: the export does not exist, is not finished, is of another kind, or is somebody else's.
     """
-    sizes = await ExportRepository(session).sizes_of(job_id, user_id=principal.user_id, kind=kind)
+    sizes = await ExportRepository(session).sizes_of(job_id, user_id=caller.user_id, kind=kind)
     if not sizes:
         raise ExportNotFound
     return sizes

@@ -9,7 +9,7 @@ from app_auth.audit import Event, audit, audit_jobs
 from app_auth.auth import Auth
 from app_auth.client import Client
 from app_auth.permissions import is_operator, require_fresh, require_operator
-from app_auth.principal import Principal
+from app_auth.principal import Caller, Principal
 from app_db import Session
 from app_db.errors import NotFound
 from app_db.features.jobs.payloads import ActOnJobs
@@ -36,7 +36,7 @@ class QueueNotFound(NotFound):
 
 async def find(
     session: Session,
-    principal: Principal,
+    caller: Caller,
     job_filter: JobFilter,
     *,
     everybody: bool,
@@ -49,33 +49,33 @@ async def find(
         OperatorRequired: for the jobs of all users, unless the caller is an operator.
     """
     if everybody:
-        require_operator(principal)  # guard: test_the_jobs_of_everybody_are_for_operators
+        require_operator(caller)  # guard: test_the_jobs_of_everybody_are_for_operators
     else:
-        job_filter = replace(job_filter, owner_id=principal.user_id)
+        job_filter = replace(job_filter, owner_id=caller.user_id)
     return await JobRepository(session).matching(job_filter, after=after, limit=limit)
 
 
-async def show(session: Session, principal: Principal, job_id: UUID) -> JobDetail:
+async def show(session: Session, caller: Caller, job_id: UUID) -> JobDetail:
     """Return a job of the user's own, or any to an operator.
 
     Raises:
         NotFound: there is no such job, or it is another's.
     """
-    job, asked_to_end = await _visible(session, principal, job_id)
+    job, asked_to_end = await _visible(session, caller, job_id)
     errors = await JobRepository(session).errors_of(job_id)
-    return JobDetail.of(job, errors, cancel_requested=asked_to_end, for_operator=is_operator(principal))
+    return JobDetail.of(job, errors, cancel_requested=asked_to_end, for_operator=is_operator(caller))
 
 
-async def cancel(session: Session, principal: Principal, job_id: UUID) -> JobDetail:
+async def cancel(session: Session, caller: Caller, job_id: UUID) -> JobDetail:
     """Cancel a job of the user's own, or any for an operator, and return it as it is now.
 
     Raises:
         NotFound: there is no such job, or it is another's.
         JobIsFinal: it has ended in another way.
     """
-    await _visible(session, principal, job_id)  # guard: test_the_job_of_another_cannot_be_cancelled
+    await _visible(session, caller, job_id)  # guard: test_the_job_of_another_cannot_be_cancelled
     await control.cancel(session, job_id)
-    return await show(session, principal, job_id)
+    return await show(session, caller, job_id)
 
 
 async def act_on_all(
@@ -238,8 +238,8 @@ def _audit_queue(
     )  # guard: test_who_pauses_a_queue_is_audited
 
 
-async def _visible(session: Session, principal: Principal, job_id: UUID) -> tuple[Job, bool]:
-    owner_id = None if is_operator(principal) else principal.user_id
+async def _visible(session: Session, caller: Caller, job_id: UUID) -> tuple[Job, bool]:
+    owner_id = None if is_operator(caller) else caller.user_id
     found = await JobRepository(session).with_cancellation(job_id, owner_id=owner_id)
     if found is None:
         raise NotFound

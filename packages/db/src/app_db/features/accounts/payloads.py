@@ -20,6 +20,8 @@ class Notice(StrEnum):
     REFRESH_REUSED = "refresh_reused"
     PASSWORD_CHANGED = "password_changed"  # noqa: S105  # the name of an event
     PASSWORD_RESET = "password_reset"  # noqa: S105  # the name of an event
+    KEY_CREATED = "key_created"
+    KEY_REVOKED = "key_revoked"
 
 
 class SecurityNotice(JobPayload):

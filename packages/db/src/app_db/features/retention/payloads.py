@@ -4,7 +4,7 @@ from app_db.jobs.payload import JobPayload
 
 
 class PruneSessions(JobPayload):
-    """Delete login sessions and one-time tokens that have expired."""
+    """Delete login sessions, one-time tokens and answers to repetitions that have expired."""
 
     kind = "sessions.prune"
 

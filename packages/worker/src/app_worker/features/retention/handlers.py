@@ -6,6 +6,7 @@ import structlog
 
 from app_db.features.retention.payloads import PruneJobs, PruneSessions
 from app_db.jobs.retention import forget_workers, prune
+from app_db.repositories.idempotency import IdempotencyRepository
 from app_db.repositories.one_time_tokens import OneTimeTokenRepository
 from app_db.repositories.user_sessions import UserSessionRepository
 from app_worker.context import JobContext
@@ -17,12 +18,13 @@ log = structlog.get_logger(__name__)
 
 @handles(PruneSessions, mode=Mode.LEASE, timeout=timedelta(minutes=10))
 async def prune_sessions(job: JobContext, payload: PruneSessions) -> dict[str, int]:
-    """Delete expired sessions and one-time tokens, in batches."""
+    """Delete expired sessions, one-time tokens and kept answers, in batches."""
     sessions = await delete_all(job, lambda session: UserSessionRepository(session).delete_expired())
     tokens = await delete_all(job, lambda session: OneTimeTokenRepository(session).delete_expired())
+    answers = await delete_all(job, lambda session: IdempotencyRepository(session).delete_expired())
     await note_done(job, payload)
-    log.info("sessions_pruned", count=sessions, one_time_tokens=tokens)
-    return {"sessions": sessions, "one_time_tokens": tokens}
+    log.info("sessions_pruned", count=sessions, one_time_tokens=tokens, answers=answers)
+    return {"sessions": sessions, "one_time_tokens": tokens, "answers": answers}
 
 
 @handles(PruneJobs, mode=Mode.LEASE, timeout=timedelta(minutes=10))

@@ -1,0 +1,1 @@
+"""Keys for machines, over HTTP and in the console."""

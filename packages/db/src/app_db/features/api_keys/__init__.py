@@ -1,0 +1,1 @@
+"""Keys for machines, which act for the user who has made them."""

@@ -1,0 +1,1 @@
+"""Keys for machines: those that have expired are deleted, and an export lists the rest."""
