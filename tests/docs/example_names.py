@@ -20,6 +20,7 @@ from app_api.dependencies import (
     DatabaseDep,
     LimitDep,
     OperatorDep,
+    OptionalPrincipalDep,
     PrincipalDep,
     ReplicaSessionDep,
     SessionDep,

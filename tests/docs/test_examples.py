@@ -86,6 +86,7 @@ HTTP = [
     "app_api.dependencies.DatabaseDep",
     "app_api.dependencies.LimitDep",
     "app_api.dependencies.OperatorDep",
+    "app_api.dependencies.OptionalPrincipalDep",
     "app_api.dependencies.PrincipalDep",
     "app_api.dependencies.ReplicaSessionDep",
     "app_api.dependencies.SessionDep",

@@ -85,7 +85,7 @@ UNSEEN = [
     # storage
     "ALTER TABLE jobs SET (fillfactor = 100)",
     "ALTER TABLE jobs RESET (autovacuum_vacuum_threshold)",
-    "ALTER TABLE user_sessions SET UNLOGGED",
+    "ALTER TABLE one_time_tokens SET UNLOGGED",
     "ALTER TABLE jobs ALTER COLUMN payload SET STORAGE EXTERNAL",
     "ALTER TABLE jobs ALTER COLUMN payload SET STATISTICS 500",
     "ALTER TABLE users REPLICA IDENTITY FULL",

@@ -11,7 +11,7 @@ from app_api.http_names import RESPONSE_HEADERS
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, open_client
 from app_auth.limits import ThrottleSettings
-from app_auth.testing import new_key
+from app_auth.testing import PASSWORD, new_key
 from app_runtime.testing.processes import free_port
 
 JSON = {"Content-Type": "application/json"}
@@ -91,7 +91,8 @@ async def test_a_throttle_carries_what_the_document_says(api_settings: ApiSettin
     app = create_app(api_settings.model_copy(update={"auth": auth, "throttle": throttle}))
 
     async with open_client(app) as client:
-        answers = [await client.post("/auth/email/verify", json={"token": "x" * 100}) for _ in range(2)]
+        body = {"token": "x" * 100, "password": PASSWORD}
+        answers = [await client.post("/auth/email/verify", json=body) for _ in range(2)]
 
     assert answers[-1].status_code == 429
     for answer in answers:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 import pytest
-from sqlalchemy import event, update
+from sqlalchemy import Column, Table, Uuid, event, update
 
 from app_auth import sessions
 from app_auth.auth import Auth
@@ -16,6 +16,8 @@ from app_auth.principal import Principal
 from app_auth.sessions import IssuedTokens
 from app_auth.testing import Account, MakeAccount
 from app_db import Database, Session, open_database
+from app_db.account_parts import AccountPart, part_of_account
+from app_db.base import Base
 from app_db.models import User
 from app_db.settings import DatabaseSettings
 from app_db.types import utcnow
@@ -88,3 +90,16 @@ def refused(database: Database) -> Refused:
         return caught.value
 
     return refused
+
+
+@pytest.fixture
+async def ways_in(database: Database) -> AsyncIterator[Table]:
+    """A table of what signs in by itself, as a feature might have one."""
+    columns = (Column("id", Uuid, primary_key=True), Column("user_id", Uuid))
+    table = Table("ways_in", Base.metadata, *columns, info=part_of_account(AccountPart.WAY_IN)["info"])
+    async with database.engine.begin() as connection:
+        await connection.run_sync(table.create)
+    yield table
+    async with database.engine.begin() as connection:
+        await connection.run_sync(table.drop)
+    Base.metadata.remove(table)

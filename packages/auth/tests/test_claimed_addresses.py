@@ -1,11 +1,11 @@
 """Verifying an address: the password that comes with its link counts, and nothing of who registered before."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import Column, Table, Uuid, func, insert, select, update
+from sqlalchemy import Table, func, insert, select, update
 
 from app_auth import links
 from app_auth.auth import Auth
@@ -16,8 +16,6 @@ from app_auth.principal import Principal
 from app_auth.testing import PASSWORD, Account, MakeAccount, SignIn, busy_hashing
 from app_auth.throttle import Throttle
 from app_db import Database, Session
-from app_db.account_parts import AccountPart, part_of_account
-from app_db.base import Base
 from app_db.models import AuditEvent, OneTimeToken, TokenPurpose, User
 from app_db.repositories.one_time_tokens import OneTimeTokenRepository
 from app_db.repositories.users import UserRepository
@@ -54,19 +52,6 @@ def verify(auth: Auth, database: Database) -> Verify:
             await links.verify_email(auth, session, token=token, password=password, client=NOBODY)
 
     return verify
-
-
-@pytest.fixture
-async def ways_in(database: Database) -> AsyncIterator[Table]:
-    """A table of what signs in by itself, as a feature might have one."""
-    columns = (Column("id", Uuid, primary_key=True), Column("user_id", Uuid))
-    table = Table("ways_in", Base.metadata, *columns, info=part_of_account(AccountPart.WAY_IN)["info"])
-    async with database.engine.begin() as connection:
-        await connection.run_sync(table.create)
-    yield table
-    async with database.engine.begin() as connection:
-        await connection.run_sync(table.drop)
-    Base.metadata.remove(table)
 
 
 async def ways_left(database: Database, ways_in: Table) -> int:
@@ -127,6 +112,18 @@ async def test_a_reset_of_an_address_that_nobody_proved_leaves_no_way_in(
         left.append(await ways_left(database, ways_in))
 
     assert left == [0, 1]  # what the owner has added since stays
+
+
+async def test_who_proves_an_address_is_asked_for_no_second_factor_of_another(
+    auth: Auth, database: Database, registered: Account, verify: Verify
+) -> None:
+    async with database.unit_of_work() as session:
+        await session.execute(update(User).values(second_factors=["totp"]))
+
+    await verify(await mail_link(auth, database))
+
+    async with database.unit_of_work() as session:
+        assert (await session.scalars(select(User.second_factors))).one() == []
 
 
 async def test_a_used_link_sets_no_other_password(

@@ -206,6 +206,21 @@ Example:
 """
 
 
+async def get_principal_if_any(request: Request, token: Annotated[str | None, Depends(bearer)]) -> Principal | None:
+    """Return the principal; None for a request without a token. A token that is not valid is refused all the same."""
+    return None if token is None else await get_principal(request, token)
+
+
+OptionalPrincipalDep = Annotated[Principal | None, Depends(get_principal_if_any)]
+"""The user who is signed in, or None.
+
+Example:
+    @router.get("/greeting")
+    async def greet(principal: OptionalPrincipalDep) -> str:
+        return "Hello" if principal is None else f"Hello {principal.email}"
+"""
+
+
 async def get_operator(principal: PrincipalDep) -> Principal:
     """Return the principal if it is an operator."""
     require_operator(principal)  # guard: test_what_is_for_operators_is_refused_to_others

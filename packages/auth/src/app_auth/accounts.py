@@ -66,7 +66,7 @@ async def register(auth: Auth, session: Session, *, email: str, password: str, c
 
     With verification, new and known addresses cause the same work and the result None: the owner learns by mail
     whether there was an account, the client does not learn it (ADR-0038). The password counts only if the link in that
-    mail is opened with it (ADR-0063).
+    mail is opened with it (ADR-0070).
 
     Raises:
         RegistrationClosed, Throttled: before anything else.
@@ -78,7 +78,7 @@ async def register(auth: Auth, session: Session, *, email: str, password: str, c
     if auth.settings.registration == "closed":
         raise RegistrationClosed  # guard: test_a_closed_registration_makes_no_account
     await auth.throttle.register(client)  # guard: test_registrations_are_throttled
-    await _require_carried(session, new_address(email))
+    await require_carried(session, new_address(email))
     user = await _new_user(auth, email=email, password=password)
     if auth.settings.verification:
         await _add_quietly(auth, session, user, client=client)
@@ -179,7 +179,12 @@ async def delete_account(
     await enqueue(session, erasure)  # guard: test_deleting_an_account_takes_away_what_its_jobs_have_left
 
 
-async def _require_carried(session: Session, address: Address) -> None:
+async def require_carried(session: Session, address: Address) -> None:
+    """Refuse an address that no mail server of ours can send to; holds no connection afterwards.
+
+    Raises:
+        AddressNotCarried: the workers have reported it (RFC 6531).
+    """
     if address.needs_smtputf8 and await has_smtputf8(session) is False:
         raise AddressNotCarried  # guard: test_an_address_that_no_mail_server_of_ours_carries_is_told_so
     await session.release()  # so that hashing holds no connection

@@ -28,6 +28,9 @@ class Event(StrEnum):
     PASSWORD_CHANGE_FAILED = "password_change_failed"  # noqa: S105  # the name of an event
     PASSWORD_RESET_REQUESTED = "password_reset_requested"  # noqa: S105  # the name of an event
     PASSWORD_RESET = "password_reset"  # noqa: S105  # the name of an event
+    EMAIL_CHANGE_REQUESTED = "email_change_requested"
+    EMAIL_CHANGED = "email_changed"
+    EMAIL_CHANGE_UNDONE = "email_change_undone"
     MAIL_UNDELIVERABLE = "mail_undeliverable"
     ACCOUNT_DELETED = "account_deleted"
     ACCOUNT_DISABLED = "account_disabled"

@@ -38,7 +38,7 @@ async def verify_email(
     """Mark the address as verified: its owner has got this token by mail, and says which password counts.
 
     It may be the password of the registration. Another one replaces it, and ends whatever the account could be entered
-    by until then: somebody else has registered (ADR-0063). May be repeated with that password while the token lives.
+    by until then: somebody else has registered (ADR-0070). May be repeated with that password while the token lives.
 
     Raises:
         InvalidLink: forged, expired, replaced by a newer one, or the account is disabled or has another address by now.

@@ -17,10 +17,11 @@ MOST_COPIES = 3
 """How many copies of a mail a server gets, at most, if it takes them and never replies."""
 
 
-async def mail_to(job: JobContext, user: User, template: str, **values: str) -> None:
+async def mail_to(job: JobContext, user: User, template: str, *, to: str | None = None, **values: str) -> None:
     """Send one mail to the owner of an account; all attempts of the job use the same Message-ID.
 
     If the server refuses the address for good, the account is marked for operators until a server accepts a mail again.
+    `to` is an address that the account does not have: whether it can be reached says nothing about the account.
 
     Raises:
         MailUndeliverable: the recipient or the message was refused for good; the job is discarded.
@@ -28,15 +29,18 @@ async def mail_to(job: JobContext, user: User, template: str, **values: str) -> 
         MailError: the mail was not handed over; a later attempt may succeed.
     """
     try:
-        await job.mails.send(template, to=user.email, message_id=str(job.id), email=user.email, **values)
+        address = to or user.email
+        await job.mails.send(template, to=address, message_id=str(job.id), email=address, **values)
     except MailUndeliverable as error:
+        if to is not None:
+            raise  # guard: test_an_address_that_an_account_does_not_have_marks_no_account
         await _note_undeliverable(job, user, str(error))
         raise
     except MailUnanswered as error:
         if await _unanswered(job) + 1 >= MOST_COPIES:  # guard: test_a_server_that_never_answers_gets_three_copies
             raise Discard(f"{error}; it has got {MOST_COPIES} copies of this mail") from None
         raise
-    if user.undeliverable_at is not None:
+    if to is None and user.undeliverable_at is not None:
         await _note_deliverable(job, user)  # guard: test_an_account_is_reached_again_once_a_mail_is_taken
 
 

@@ -114,7 +114,11 @@ class Mails:
         Raises:
             InvalidLink: when the key of the token is no longer in the ring.
         """
-        return f"{self.base_url.rstrip('/')}/#/{_PAGES[token.purpose]}?token={self.one_time_tokens.derive(token)}"
+        return self.link_to(_PAGES[token.purpose], self.one_time_tokens.derive(token))
+
+    def link_to(self, page: str, token: str) -> str:
+        """Return a link to one of the pages of links.js, with the token in its fragment."""
+        return f"{self.base_url.rstrip('/')}/#/{page}?token={token}"
 
     async def send(self, template: str, *, to: str, message_id: str, **values: str) -> None:
         """Compose and send one mail; every template gets `base_url` and `product` besides `values`.

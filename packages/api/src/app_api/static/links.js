@@ -6,6 +6,7 @@ const message = document.getElementById("message");
 const form = document.getElementById(action);
 const password = document.getElementById("password");
 const chosen = document.getElementById("chosen");
+const current = document.getElementById("current");
 
 const ACTIONS = {
   verify: {
@@ -13,6 +14,18 @@ const ACTIONS = {
     path: "/auth/email/verify",
     body: () => ({ token, password: chosen.value }),
     done: "Your address is confirmed. You can sign in with that password now.",
+  },
+  "change-email": {
+    ask: "Confirm that this is to be the address of your account.",
+    path: "/auth/email/change/confirm",
+    body: () => ({ token, password: current.value }),
+    done: "Your account has this address now. All your other sign-ins have ended.",
+  },
+  "undo-email-change": {
+    ask: "Bring this address back to your account. All sign-ins end, and you set a new password.",
+    path: "/auth/email/change/undo",
+    body: () => ({ token }),
+    done: "Your account has this address again. A mail with a link for a new password is on its way to it.",
   },
   reset: {
     ask: "Choose a new password. All your sign-ins will end.",

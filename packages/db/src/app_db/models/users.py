@@ -101,7 +101,7 @@ class OneTimeToken(Base):
         enum_check("purpose", TokenPurpose),
         Index(None, "user_id", "purpose"),
         Index(None, "expires_at"),
-        part_of_account(AccountPart.LINK, moves_with_clock=True),
+        part_of_account(AccountPart.LINK, moves_with_clock=True, pruned=True),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)

@@ -2,10 +2,11 @@
 
 from uuid import UUID
 
-from sqlalchemy import delete
+from sqlalchemy import delete, update
 
 from app_db.account_parts import PART, AccountPart
 from app_db.base import Base
+from app_db.models import User
 from app_db.session import Session
 
 
@@ -17,4 +18,7 @@ async def delete_parts(session: Session, user_id: UUID, *parts: AccountPart, kee
             others = [] if keep is None else [table.c.id != keep]
             gone = delete(table).where(table.c.user_id == user_id, *others).returning(table.c.id)
             count += len((await session.execute(gone)).all())
+    if AccountPart.SECOND_FACTOR in parts:
+        none = update(User).where(User.id == user_id).values(second_factors=[])
+        await session.execute(none)  # guard: test_who_proves_an_address_is_asked_for_no_second_factor_of_another
     return count

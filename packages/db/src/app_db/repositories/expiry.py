@@ -4,6 +4,7 @@ from datetime import datetime
 
 from sqlalchemy import TextClause, text
 
+from app_db.base import Base
 from app_db.clock import NOW_SQL
 from app_db.session import Session
 
@@ -25,6 +26,16 @@ def deletion_of_expired(table: str, *, column: str) -> TextClause:
         )
         SELECT count(*) FROM gone
     """)  # noqa: S608  # names of our own
+
+
+def pruned_tables() -> list[str]:
+    """Return the tables whose rows go when their `expires_at` has passed: those that say so, by `pruned` in `info`."""
+    return [table.name for table in Base.metadata.sorted_tables if table.info.get("pruned")]
+
+
+async def delete_expired_of(session: Session, table: str) -> int:
+    """Delete a batch of expired rows of a table; return how many. See `UserSessionRepository.delete_expired`."""
+    return await delete_batch(session, deletion_of_expired(table, column="expires_at"), now=None, limit=BATCH)
 
 
 async def delete_batch(session: Session, statement: TextClause, *, now: datetime | None, limit: int) -> int:

@@ -22,6 +22,7 @@ class Notice(StrEnum):
     PASSWORD_RESET = "password_reset"  # noqa: S105  # the name of an event
     KEY_CREATED = "key_created"
     KEY_REVOKED = "key_revoked"
+    EMAIL_CHANGE_UNDONE = "email_change_undone"
 
 
 class SecurityNotice(JobPayload):

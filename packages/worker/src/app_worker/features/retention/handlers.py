@@ -1,13 +1,14 @@
 """Deletes expired rows in batches, each in its own transaction."""
 
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
 from app_db.features.retention.payloads import PruneJobs, PruneSessions
 from app_db.jobs.retention import forget_workers, prune
+from app_db.repositories.expiry import delete_expired_of, pruned_tables
 from app_db.repositories.idempotency import IdempotencyRepository
-from app_db.repositories.one_time_tokens import OneTimeTokenRepository
 from app_db.repositories.user_sessions import UserSessionRepository
 from app_worker.context import JobContext
 from app_worker.pruning import delete_all, note_done
@@ -18,9 +19,9 @@ log = structlog.get_logger(__name__)
 
 @handles(PruneSessions, mode=Mode.LEASE, timeout=timedelta(minutes=10))
 async def prune_sessions(job: JobContext, payload: PruneSessions) -> dict[str, int]:
-    """Delete expired sessions, one-time tokens and kept answers, in batches."""
+    """Delete expired sessions, kept answers and what is left of mailed links, of features too, in batches."""
     sessions = await delete_all(job, lambda session: UserSessionRepository(session).delete_expired())
-    tokens = await delete_all(job, lambda session: OneTimeTokenRepository(session).delete_expired())
+    tokens = sum([await delete_all(job, partial(delete_expired_of, table=table)) for table in pruned_tables()])
     answers = await delete_all(job, lambda session: IdempotencyRepository(session).delete_expired())
     await note_done(job, payload)
     log.info("sessions_pruned", count=sessions, one_time_tokens=tokens, answers=answers)
