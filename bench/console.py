@@ -86,6 +86,15 @@ class Site:
     def __init__(self, place: Place, port: int, pid: int) -> None:
         self.place, self.port, self.pid = place, port, pid
 
+    async def register(self) -> None:
+        """Make the account of the operator, however often a busy machine refuses to hash."""
+        for _ in range(TRIES):
+            sent = json_request("/auth/register", {"email": OPERATOR, "password": PASSWORD})
+            status, _ = await Connection(self.port).send(sent)
+            if status < 500:
+                return
+            await asyncio.sleep(1)
+
     async def sign_in(self) -> str:
         """Sign in as the operator, however often a busy machine refuses to hash; return the cookie."""
         form = urlencode({"email": OPERATOR, "password": PASSWORD}).encode()
@@ -148,7 +157,14 @@ async def pages_of(site: Site, cookie: str) -> dict[str, str]:
         "Jobs, a kind": "/console/jobs?kind=email.notice",
         "Jobs, a text": "/console/jobs?error=no+answer",
         "Jobs, an account": f"/console/jobs?owner={account}",
+        "Jobs, a seldom kind": "/console/jobs?kind=seldom.kind",
+        "Jobs, an account and a kind": f"/console/jobs?owner={account}&kind=misspelt",
         "Jobs, what would be retried": "/console/jobs/act?action=retry&state=discarded",
+        "Jobs, what would be cancelled": "/console/jobs/act?action=cancel&kind=misspelt",
+        "Jobs, what would be deleted": "/console/jobs/act?action=delete&kind=misspelt",
+        "Accounts, two conditions": "/console/accounts?state=disabled&role=user",
+        "Accounts, who never signed in": "/console/accounts?signed_in=never&state=verified",
+        "Audit, two conditions": f"/console/audit?event=signed_out&account={account}",
         "Job": f"/console/jobs/{job}",
         "Account": f"/console/accounts/{account}",
     }
@@ -204,7 +220,7 @@ async def measure_live(site: Site, cookies: list[str], pages: int, seconds: floa
 
 async def measure(site: Site, seconds: float) -> tuple[dict[str, PageCost], list[LiveCost]]:
     """Measure each page, then one that is live and many."""
-    await Connection(site.port).send(json_request("/auth/register", {"email": OPERATOR, "password": PASSWORD}))
+    await site.register()
     await site.place.connection.execute("UPDATE users SET role = 'operator' WHERE email = $1", OPERATOR)
     cookies = [await site.sign_in() for _ in range(PAGES_AT_ONCE // PER_SESSION)]
     costs: dict[str, PageCost] = {}

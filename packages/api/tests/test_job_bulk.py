@@ -87,6 +87,29 @@ async def test_deleting_jobs_needs_a_fresh_sign_in(
     assert (await start(client, operator, "cancel", kind=KIND)).status_code == 202
 
 
+@pytest.mark.parametrize("chosen", [{"kind": "jobs.bulk"}, {"state": "completed"}])
+async def test_work_on_many_jobs_is_begun_anew_by_a_fresh_sign_in(
+    client: AsyncClient, operator: SignedIn, database: Database, chosen: dict[str, str]
+) -> None:
+    job_id = (await start(client, operator, "cancel", kind=KIND)).json()["job_id"]
+    over = {"state": JobState.COMPLETED, "claim_at": None, "finished_at": func.now()}
+    async with database.unit_of_work() as session:
+        await session.execute(update(Job).where(Job.id == UUID(job_id)).values(over))
+    await age_sign_ins(database)
+    body = {"filter": {"state": "completed"} | chosen, "action": "retry"}
+
+    refused = [
+        await client.post(f"/jobs/{job_id}/retry", headers=operator.headers),
+        await client.post("/jobs/bulk", json=body, headers=operator.headers),
+        await client.post("/jobs/bulk/start", json=body, headers=operator.headers),
+    ]
+    others = await client.post("/jobs/bulk", json=body | {"filter": {"kind": KIND}}, headers=operator.headers)
+
+    for response in refused:
+        assert_problem(response, 403, "reauthentication_required")
+    assert others.status_code == 200
+
+
 async def test_who_deletes_a_job_is_audited(
     client: AsyncClient, operator: SignedIn, database: Database, ended: UUID
 ) -> None:

@@ -36,6 +36,40 @@ async def test_a_job_is_followed_with_its_progress_and_errors(
     assert f'data-live="job:{done}"' in (await operator_browser.get(f"/console/jobs/{done}")).text
 
 
+async def test_the_errors_of_a_job_are_followed_with_their_traces(
+    app: FastAPI, make_job: MakeJob, database: Database, operator_browser: Browser
+) -> None:
+    job_id, fine = await make_job(JobState.RETRYABLE, error="no <b>route</b>"), await make_job()
+    page = (await operator_browser.get(f"/console/jobs/{job_id}")).text
+
+    with assert_queries(database, max=1):
+        texts = await texts_of(app, database, f"job-errors:{job_id}", f"job-errors:{fine}", "job-errors:none")
+
+    assert f"job-errors:{job_id}" in marks_of(page)
+    assert "Traceback: no &lt;b&gt;route" in texts[f"job-errors:{job_id}"]
+    assert 'id="error-1"' in texts[f"job-errors:{job_id}"]
+    assert 'href="#error-1"' in page
+    assert texts[f"job-errors:{fine}"].strip() == ""
+    assert "job-errors:none" not in texts
+
+
+async def test_a_page_says_when_its_buttons_no_longer_fit_the_job(
+    app: FastAPI, make_job: MakeJob, database: Database, operator_browser: Browser
+) -> None:
+    job_id, gone = await make_job(JobState.EXECUTING), new_id()
+    [mark] = [mark for mark in marks_of((await operator_browser.get(f"/console/jobs/{job_id}")).text) if "acts" in mark]
+    wrong = [f"job-acts:{gone},available", f"job-acts:{job_id},none", "job-acts:x,available", f"job-acts:{job_id}"]
+
+    with assert_queries(database, max=1):
+        before = await texts_of(app, database, mark, *wrong)
+    async with database.unit_of_work() as session:
+        await session.execute(update(Job).where(Job.id == job_id).values(state=JobState.RETRYABLE))
+    after = await texts_of(app, database, mark)
+
+    assert {each: text.strip() for each, text in before.items()} == {mark: ""}
+    assert f'href="/console/jobs/{job_id}"' in after[mark]
+
+
 async def test_the_rows_and_counts_of_a_list_are_followed_for_all_pages_by_five_queries(
     app: FastAPI, make_job: MakeJob, database: Database, operator_browser: Browser, ada: Account
 ) -> None:

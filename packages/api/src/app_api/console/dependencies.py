@@ -1,5 +1,7 @@
 """The dependencies of pages, each declared once."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 from fastapi import BackgroundTasks, Depends, Request
@@ -68,16 +70,27 @@ async def require_operator_page(viewer: ViewerDep) -> None:
         raise HTTPException(404)  # guard: test_the_pages_of_operators_do_not_exist_for_others
 
 
+@contextmanager
+def confirming() -> Iterator[None]:
+    """Lead to the page that asks for the password again, if what is done in this block needs a fresh sign-in.
+
+    Raises:
+        ConfirmationRequired: it does, and the sign-in is not fresh.
+    """
+    try:
+        yield
+    except ReauthenticationRequired as error:
+        raise ConfirmationRequired from error
+
+
 async def get_fresh_viewer(viewer: ViewerDep, auth: AuthDep, session: SessionDep) -> Principal:
     """Return who is signed in, if the password was asked for in the last minutes.
 
     Raises:
         ConfirmationRequired: it was not; the answer leads to a page that asks for it.
     """
-    try:
+    with confirming():
         await require_fresh(auth, session, viewer)  # guard: test_what_cannot_be_undone_asks_for_the_password_again
-    except ReauthenticationRequired as error:
-        raise ConfirmationRequired from error
     return viewer
 
 

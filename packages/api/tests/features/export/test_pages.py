@@ -1,6 +1,7 @@
 """The export page: started by a form, followed live, downloaded; and the stream that follows it."""
 
 import asyncio
+from collections.abc import Collection
 from threading import Event
 from uuid import UUID
 
@@ -11,9 +12,10 @@ from httpx2 import Response
 from sqlalchemy import func, select, update
 
 from app_api.app import create_app
+from app_api.console.fragments import Contexts, Fragment, Watched
 from app_api.settings import ApiSettings
 from app_auth.testing import Account
-from app_db import Database
+from app_db import Database, Session
 from app_db.features.export.repository import ExportRepository
 from app_db.models import Job, JobState
 from packages.api.tests.conftest import Browser, OpenBrowser
@@ -88,20 +90,30 @@ async def test_without_an_export_the_page_says_so(signed_in_browser: Browser) ->
     assert "There is no export yet." in (await signed_in_browser.get("/console/export")).text
 
 
-async def streamed(browser: Browser, stopping: Event, *marks: str) -> Response:
-    """Watch for a second and a half, let the process stop, and return the whole stream."""
+async def streamed(app: FastAPI, browser: Browser, stopping: Event, *marks: str) -> Response:
+    """Watch until two polls have read what is watched, let the process stop, and return the whole stream."""
+    polls = asyncio.Semaphore(0)
+
+    async def count(session: Session, watched: Collection[Watched]) -> Contexts:
+        polls.release()
+        return {}
+
+    app.state.console_hub.fragments["poll"] = Fragment("export_state.html", count)
+    marks = (*marks, "poll:")  # a second poll begins when the first one has read and sent all parts
     watching = asyncio.ensure_future(browser.client.get("/console/live", params=[("watch", mark) for mark in marks]))
-    await asyncio.sleep(1.5)
-    stopping.set()
-    return await asyncio.wait_for(watching, 10)
+    async with asyncio.timeout(60):
+        for _ in range(2):
+            await polls.acquire()
+        stopping.set()
+        return await watching
 
 
 async def test_an_export_is_followed(
-    signed_in_browser: Browser, job_id: UUID, database: Database, stopping: Event
+    app: FastAPI, signed_in_browser: Browser, job_id: UUID, database: Database, stopping: Event
 ) -> None:
     await set_job(database, job_id, state=JobState.EXECUTING, progress={"done": 2, "of": 3, "step": "jobs"})
 
-    response = await streamed(signed_in_browser, stopping, f"export:{job_id}", "export:x", f"export:{UUID(int=1)}")
+    response = await streamed(app, signed_in_browser, stopping, f"export:{job_id}", "export:x", f"export:{UUID(int=1)}")
 
     assert response.status_code == 200
     assert response.headers["Content-Type"].startswith("text/event-stream")
@@ -110,8 +122,10 @@ async def test_an_export_is_followed(
     assert r"2 of 3 parts, now: jobs" in response.text
 
 
-async def test_nobody_watches_the_export_of_another(operator_browser: Browser, job_id: UUID, stopping: Event) -> None:
-    response = await streamed(operator_browser, stopping, f"export:{job_id}")
+async def test_nobody_watches_the_export_of_another(
+    app: FastAPI, operator_browser: Browser, job_id: UUID, stopping: Event
+) -> None:
+    response = await streamed(app, operator_browser, stopping, f"export:{job_id}")
 
     assert response.status_code == 200
     assert "event:" not in response.text

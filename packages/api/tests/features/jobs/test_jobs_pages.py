@@ -161,6 +161,21 @@ async def test_what_cannot_be_undone_for_many_jobs_asks_for_the_password_again(
     assert set((await states_of(database)).values()) == {job_state}
 
 
+async def test_work_on_many_jobs_that_is_begun_anew_asks_for_the_password_again(
+    operator_browser: Browser, make_job: MakeJob, database: Database
+) -> None:
+    job_id = await make_job(JobState.DISCARDED, kind="jobs.bulk")
+    async with database.unit_of_work() as session:
+        await session.execute(text("UPDATE user_sessions SET created_at = created_at - interval '1 hour'"))
+
+    alone = await operator_browser.post(f"/console/jobs/{job_id}/retry")
+    ticked = await operator_browser.post("/console/jobs/act", action="retry", id=str(job_id))
+
+    for answer in (alone, ticked):
+        assert answer.headers["Location"].startswith("/console/confirm")
+    assert await states_of(database) == {job_id: JobState.DISCARDED}
+
+
 async def test_jobs_that_come_after_the_number_was_shown_are_left_alone(
     operator_browser: Browser, make_job: MakeJob, database: Database
 ) -> None:

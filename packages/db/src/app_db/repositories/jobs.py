@@ -94,10 +94,11 @@ class JobRepository:
         statement = select(JobError).where(JobError.job_id == job_id).order_by(JobError.id.desc()).limit(MAX_ERRORS)
         return (await self.session.scalars(statement)).all()
 
-    async def errors_among(self, job_ids: Collection[UUID]) -> dict[UUID, list[JobError]]:
-        """Return the errors of these jobs without their traces, the newest first, by one query: a hundred for each."""
-        shown = select(JobError.id, JobError.job_id, JobError.attempt, JobError.failed_at, JobError.error)
-        statement = shown.where(JobError.job_id.in_(job_ids)).order_by(JobError.id.desc())
+    async def errors_among(self, job_ids: Collection[UUID], *, with_traces: bool = False) -> dict[UUID, list[JobError]]:
+        """Return the errors of these jobs, the newest first, by one query: a hundred for each."""
+        shown = [JobError.id, JobError.job_id, JobError.attempt, JobError.failed_at, JobError.error]
+        columns = [*shown, JobError.trace] if with_traces else shown
+        statement = select(*columns).where(JobError.job_id.in_(job_ids)).order_by(JobError.id.desc())
         errors: dict[UUID, list[JobError]] = {}
         for row in await self.session.execute(statement.limit(MAX_ERRORS * len(job_ids))):
             errors.setdefault(row.job_id, []).append(JobError(**row._mapping))  # noqa: SLF001  # so SQLAlchemy names it

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, Query
 from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import AwareDatetime, Field
 
-from app_api.console.dependencies import PageDep, ViewerDep, get_fresh_viewer
+from app_api.console.dependencies import PageDep, ViewerDep, confirming, get_fresh_viewer
 from app_api.console.responses import see_other
 from app_api.dependencies import AuthDep, ClientDep, SessionDep
 from app_api.features.jobs import service
@@ -88,7 +88,8 @@ async def act(
     if query.action in DANGEROUS:
         await get_fresh_viewer(viewer, auth, session)
     job_filter = await _filter_of(session, query)
-    job_id = await service.act_on_matching(auth, session, viewer, job_filter, query.action, client=client)
+    with confirming():
+        job_id = await service.act_on_matching(auth, session, viewer, job_filter, query.action, client=client)
     if job_id is not None:
         return see_other(f"{JOBS}/{job_id}?done=jobs-bulk")
     return see_other(f"{JOBS}?{query.list_query(done=DONE_CODES[query.action])}")

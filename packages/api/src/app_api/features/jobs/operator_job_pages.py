@@ -9,12 +9,12 @@ from fastapi import APIRouter, Form
 from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import BaseModel, Field, ValidationError
 
-from app_api.console.dependencies import FreshViewerDep, PageDep, ViewerDep
+from app_api.console.dependencies import FreshViewerDep, PageDep, ViewerDep, confirming
 from app_api.console.formats import pretty
 from app_api.console.fragments import Contexts, Fragment, Watched, is_id
 from app_api.console.rendering import Page
 from app_api.console.responses import see_other
-from app_api.dependencies import SessionDep
+from app_api.dependencies import AuthDep, SessionDep
 from app_api.features.jobs import service
 from app_api.features.jobs.operator_pages import JOBS
 from app_api.features.jobs.schemas import JobDetail
@@ -47,6 +47,7 @@ PAYLOADS: Final[Mapping[str, type[JobPayload]]] = {
     # It would act on many jobs without a number that was shown, a fresh sign-in and a row of the audit.
     if payload_class is not ActOnJobs  # guard: test_the_job_that_acts_on_many_is_not_run_again_with_another_filter
 }
+MOVABLE: Final = frozenset({JobState.SCHEDULED, JobState.AVAILABLE, JobState.RETRYABLE})
 LARGEST_PAYLOAD: Final = 300_000
 """Characters: a form of a browser has three bytes for each quote, and a field of it at most a million."""
 
@@ -68,8 +69,8 @@ async def _shown(page: Page, session: Session, job_id: UUID) -> dict[str, Any]: 
     assert page.viewer is not None, "pages of operators have one"
     job = await service.show(session, page.viewer, job_id)
     emails = await UserRepository(session).emails_of([job.owner_id] if job.owner_id else [])
-    movable = {JobState.SCHEDULED, JobState.AVAILABLE, JobState.RETRYABLE}
-    return {**_acts_on(job, emails), "can_move": job.state in movable, "result": job.result}
+    can_move = job.state in MOVABLE
+    return {**_acts_on(job, emails), "can_move": can_move, "result": job.result, "errors": job.errors}
 
 
 def _acts_on(job: JobDetail, emails: Mapping[UUID, str]) -> dict[str, Any]:  # Any: the template's
@@ -101,16 +102,20 @@ async def _act(
 
 
 DONE_CODES: Final[Mapping[Any, str]] = {  # Any: functions
-    control.retry: "job-retried",
     control.cancel: "job-cancelled",
     control.discard: "job-discarded",
 }
 
 
 @router.post("/jobs/{job_id:uuid}/retry")
-async def retry_job(job_id: UUID, page: PageDep, session: SessionDep) -> RedirectResponse:
+async def retry_job(
+    job_id: UUID, page: PageDep, viewer: ViewerDep, auth: AuthDep, session: SessionDep
+) -> RedirectResponse:
     """Make it due now."""
-    return await _act(page, session, job_id, control.retry)
+    page.on_error("job.html", **await _shown(page, session, job_id))
+    with confirming():
+        await service.retry(auth, session, viewer, job_id)
+    return see_other(f"{JOBS}/{job_id}?done=job-retried")
 
 
 @router.post("/jobs/{job_id:uuid}/cancel")
@@ -208,4 +213,33 @@ async def read_results(session: Session, watched: Collection[Watched]) -> Contex
     return {one: {"result": found[job_id]} for one, job_id in asked.items() if job_id in found}
 
 
-LIVE = {"job": Fragment("job_live.html", read_jobs), "job-result": Fragment("job_result.html", read_results)}
+async def read_errors(session: Session, watched: Collection[Watched]) -> Contexts:
+    """Return the errors of these jobs with their traces, which are sent when there is another one."""
+    asked = {one: UUID(one.about) for one in watched if is_id(one.about)}
+    errors = await JobRepository(session).errors_among({*asked.values()}, with_traces=True)
+    return {one: {"errors": errors.get(job_id, ())} for one, job_id in asked.items()}
+
+
+async def read_acts(session: Session, watched: Collection[Watched]) -> Contexts:
+    """Say of each page that shows a job whether its buttons fit no longer: they stay, so that nobody clicks wrong."""
+    shown = {one: one.about.partition(",") for one in watched}
+    asked = {one: (UUID(id_), state) for one, (id_, _, state) in shown.items() if is_id(id_) and state in set(JobState)}
+    jobs = await JobRepository(session).briefs({job_id for job_id, _ in asked.values()})
+    return {
+        one: {"job_id": job_id, "has_changed": _fitting(jobs[job_id].state) != _fitting(JobState(state))}
+        for one, (job_id, state) in asked.items()
+        if job_id in jobs
+    }
+
+
+def _fitting(state: JobState) -> list[bool]:
+    """Return which acts fit a job in this state."""
+    return [state in states for states in (RETRIABLE, OPEN_STATES, QUEUED, FINAL_STATES, MOVABLE)]
+
+
+LIVE = {
+    "job": Fragment("job_live.html", read_jobs),
+    "job-acts": Fragment("job_acts.html", read_acts),
+    "job-errors": Fragment("job_errors.html", read_errors),
+    "job-result": Fragment("job_result.html", read_results),
+}

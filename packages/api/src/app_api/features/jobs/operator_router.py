@@ -113,10 +113,15 @@ async def delete_job(
     await service.delete(auth, session, operator, job_id, client=client)
 
 
-@router.post("/{job_id}/retry", responses=problem_responses(NotFound, JobIsRunning, DuplicateJob))
-async def retry_job(job_id: UUID, operator: OperatorDep, session: SessionDep) -> JobDetail:
-    """Run a job that has ended once more, or one that waits right now; it gets at least one more attempt."""
-    await control.retry(session, job_id)
+@router.post(
+    "/{job_id}/retry", responses=problem_responses(NotFound, JobIsRunning, DuplicateJob, ReauthenticationRequired)
+)
+async def retry_job(job_id: UUID, operator: OperatorDep, auth: AuthDep, session: SessionDep) -> JobDetail:
+    """Run a job that has ended once more, or one that waits right now; it gets at least one more attempt.
+
+    A job that acts on many others, `jobs.bulk`, needs a fresh sign-in.
+    """
+    await service.retry(auth, session, operator, job_id)
     return await service.show(session, operator, job_id)
 
 

@@ -88,7 +88,7 @@ async def act_on_all(
         DuplicateJob: a job with the same unique key was enqueued meanwhile.
         ReauthenticationRequired: to delete jobs, the sign-in has to be fresh.
     """
-    await _require_fresh_to_delete(auth, session, principal, action)
+    await _require_fresh_to_act(auth, session, principal, job_filter, action)
     count = await control.act_on_all(session, job_filter, action, limit=AT_ONCE)
     audit_jobs(
         session,
@@ -114,7 +114,7 @@ async def start_acting(
     Raises:
         FilterTooWide, ReauthenticationRequired: as `act_on_all` does.
     """
-    await _require_fresh_to_delete(auth, session, principal, action)
+    await _require_fresh_to_act(auth, session, principal, job_filter, action)
     if not job_filter.conditions():
         raise FilterTooWide  # guard: test_an_action_on_every_job_is_not_started
     payload = ActOnJobs.of(action, job_filter)
@@ -168,9 +168,29 @@ async def delete(auth: Auth, session: Session, principal: Principal, job_id: UUI
     )  # guard: test_who_deletes_a_job_is_audited
 
 
-async def _require_fresh_to_delete(auth: Auth, session: Session, principal: Principal, action: Action) -> None:
+async def retry(auth: Auth, session: Session, principal: Principal, job_id: UUID) -> None:
+    """Make a job due now that has ended, is scheduled, or waits for its next attempt.
+
+    Raises:
+        NotFound, JobIsRunning, DuplicateJob: as `control.retry` does.
+        ReauthenticationRequired: it is a job that acts on many others, and the sign-in is not fresh.
+    """
+    job, _ = await _visible(session, principal, job_id)
+    if job.kind == ActOnJobs.kind:
+        await require_fresh(auth, session, principal)  # guard: test_work_on_many_jobs_is_begun_anew_by_a_fresh_sign_in
+    await control.retry(session, job_id)
+
+
+async def _require_fresh_to_act(
+    auth: Auth, session: Session, principal: Principal, job_filter: JobFilter, action: Action
+) -> None:
+    """Refuse to delete jobs, or to retry one that would act on many others, if the sign-in is not fresh."""
     if action is Action.DELETE:
         await require_fresh(auth, session, principal)  # guard: test_deleting_jobs_needs_a_fresh_sign_in
+    may_act_on_many = action is Action.RETRY and job_filter.kind in {None, ActOnJobs.kind}
+    of_many = replace(job_filter, kind=ActOnJobs.kind)
+    if may_act_on_many and job_filter.conditions() and await control.count_all(session, of_many, action, most=1):
+        await require_fresh(auth, session, principal)  # guard: test_work_on_many_jobs_is_begun_anew_by_a_fresh_sign_in
 
 
 async def pause(session: Session, queue: str, *, principal: Principal, client: Client) -> None:
