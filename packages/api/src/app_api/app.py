@@ -14,6 +14,7 @@ from app_api.cors import Preflights
 from app_api.description import describe_passwords
 from app_api.direct_routes import DirectRoutes
 from app_api.docs import add_docs
+from app_api.idempotency import add_repetitions, keep_answers
 from app_api.input_guard import InputGuard
 from app_api.lifespan import lifespan_of
 from app_api.link_page import add_link_page
@@ -30,7 +31,9 @@ from app_api.settings import ApiSettings, HttpSettings
 from app_db.telemetry.trace_setup import Tracing, traces_of
 from app_runtime.resources import Resource
 
-ROUTERS: tuple[APIRouter, ...] = in_order([*found_routers("app_api.features"), (health.__name__, health.router)])
+FOUND = [*found_routers("app_api.features"), (health.__name__, health.router)]
+keep_answers(router for _, router in FOUND)
+ROUTERS: tuple[APIRouter, ...] = in_order(FOUND)
 
 
 def create_app(
@@ -81,6 +84,7 @@ def _add_routes(app: FastAPI, settings: ApiSettings) -> None:
     add_link_page(app, at_root=not settings.docs_enabled, min_length=min_length)
     app.router.middleware_stack = DirectRoutes(app)
     add_problem_handlers(app)
+    add_repetitions(app)
     describe_passwords(app, min_length=min_length)
     describe_keys(app)
     app.state.scopes = scopes_of(ROUTERS)

@@ -8,13 +8,22 @@ from starlette.routing import Match, Mount
 METHODS: Final = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 """The methods of routes; OPTIONS lists them. deploy/haproxy.cfg refuses all others with the same list."""
 
-REQUEST_HEADERS: Final = ("Authorization", "Content-Type", "X-Request-ID", "baggage", "traceparent", "tracestate")
+REQUEST_HEADERS: Final = (
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "X-Request-ID",
+    "baggage",
+    "traceparent",
+    "tracestate",
+)
 """Header fields that pages of other origins may send, besides those that Fetch lists as safe."""
 
 RESPONSE_HEADERS: Final = (
     "Accept",
     "Accept-Encoding",
     "Allow",
+    "Idempotency-Replayed",
     "Location",
     "Retry-After",
     "WWW-Authenticate",

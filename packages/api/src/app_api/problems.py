@@ -16,6 +16,7 @@ from app_api.http_names import allowed_methods
 from app_api.response_fields import OF_ANY_ERROR, add_what_all_carry, challenge_of, describe_errors, describe_fields
 from app_auth.errors import InvalidGrant, Throttled
 from app_db.errors import AppError, BadRequest, Conflict, Forbidden, Invalid, NotFound, Unauthenticated, Unavailable
+from app_db.repositories.idempotency import RequestUnderWay
 
 log = structlog.get_logger(__name__)
 
@@ -207,7 +208,7 @@ def app_error_response(scope: Mapping[str, Any], error: AppError, **members: Any
     headers: dict[str, str] = {}
     if challenge := challenge_of(error):
         headers["WWW-Authenticate"] = challenge  # guard: test_a_403_names_what_is_lacking
-    if isinstance(error, Throttled | Unavailable):
+    if isinstance(error, Throttled | Unavailable | RequestUnderWay):
         headers["Retry-After"] = str(error.retry_after)  # guard: test_who_is_throttled_is_told_for_how_long
     if isinstance(error, PayloadTooLarge | SlowBody | MalformedRequest):
         # The start of the next request is unknown.

@@ -7,11 +7,13 @@ from app_auth.errors import InvalidToken, Throttled
 from app_auth.machines import InsufficientScope, KeyNotAccepted
 from app_auth.permissions import OperatorRequired
 from app_db.errors import AppError, Unauthenticated, Unavailable
+from app_db.repositories.idempotency import RequestUnderWay
 
 _MEANINGS: Final = {
     "Accept": "The media type that a body must have.",
     "Accept-Encoding": "How a body may be coded.",
     "Allow": "The methods that this path has.",
+    "Idempotency-Replayed": "The answer is that of an earlier request with the same Idempotency-Key.",
     "Location": "Where to ask for what was begun.",
     "Retry-After": "Seconds after which to try again.",
     "WWW-Authenticate": "What the credentials lack (RFC 6750, 3).",
@@ -29,7 +31,7 @@ def fields_of(error: type[AppError]) -> frozenset[str]:
     names: set[str] = set()
     if issubclass(error, Unauthenticated | OperatorRequired | KeyNotAccepted | InsufficientScope):
         names.add("WWW-Authenticate")
-    if issubclass(error, Throttled | Unavailable):
+    if issubclass(error, Throttled | Unavailable | RequestUnderWay):
         names.add("Retry-After")
     return frozenset(names)
 

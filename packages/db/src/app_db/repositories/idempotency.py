@@ -21,6 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
+from app_db.errors import Conflict
 from app_db.models import IdempotentRequest
 from app_db.repositories.expiry import BATCH, delete_batch, deletion_of_expired
 from app_db.session import Session
@@ -29,8 +30,12 @@ KEPT = timedelta(hours=24)
 """How long an answer is kept."""
 
 
-class RequestUnderWay(Exception):
-    """Another transaction carries out the request of this key."""
+class RequestUnderWay(Conflict):
+    """The request with this Idempotency-Key is being carried out. Ask again in a moment."""
+
+    code = "request_under_way"
+    retry_after = 1
+    """Seconds."""
 
 
 class KeptAnswer(Exception):

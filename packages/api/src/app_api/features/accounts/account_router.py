@@ -13,6 +13,8 @@ from app_api.features.accounts.schemas import (
     UserCreate,
     UserRead,
 )
+from app_api.idempotency import PROBLEMS as REPETITION
+from app_api.idempotency import IdempotentDep
 from app_api.problems import problem_responses
 from app_auth import accounts, links
 from app_auth.errors import (
@@ -45,11 +47,13 @@ CHANGE_PROBLEMS = (Unauthenticated, InvalidToken, InvalidCredentials, PasswordUn
     status_code=201,
     responses={
         202: {"model": MailAccepted, "description": "With verification, for every address: a mail is on its way"},
-        **problem_responses(EmailTaken, RegistrationClosed, InvalidEmail, AddressNotCarried, *NEW_PASSWORD_PROBLEMS),
+        **problem_responses(
+            EmailTaken, RegistrationClosed, InvalidEmail, AddressNotCarried, *NEW_PASSWORD_PROBLEMS, *REPETITION
+        ),
     },
 )
 async def register_new_user(
-    body: UserCreate, auth: AuthDep, session: SessionDep, client: ClientDep, response: Response
+    body: UserCreate, *, auth: AuthDep, session: SessionDep, client: ClientDep, response: Response, _: IdempotentDep
 ) -> UserRead | MailAccepted:
     """Create an account; a job sends the mail. With verification the answer is the same for every address."""
     user = await accounts.register(

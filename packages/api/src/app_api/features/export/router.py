@@ -11,6 +11,8 @@ from app_api.features.export import service
 from app_api.features.export.errors import ExportNotFound
 from app_api.features.export.files import file_of
 from app_api.features.export.schemas import JobAccepted
+from app_api.idempotency import PROBLEMS as REPETITION
+from app_api.idempotency import IdempotentDep
 from app_api.problems import problem_responses
 from app_api.response_fields import describe_fields
 from app_api.scopes import Scoped
@@ -35,10 +37,10 @@ ExporterDep = Annotated[Caller, Depends(Scoped("account:export"))]
     "/export",
     status_code=202,
     operation_id="auth_export_me",
-    responses={202: {"headers": describe_fields(["Location"])}},
+    responses={202: {"headers": describe_fields(["Location"])}, **problem_responses(*REPETITION)},
 )
 async def export_current_user(
-    caller: ExporterDep, *, auth: AuthDep, session: SessionDep, client: ClientDep, response: Response
+    caller: ExporterDep, *, auth: AuthDep, session: SessionDep, client: ClientDep, response: Response, _: IdempotentDep
 ) -> JobAccepted:
     """Start to collect all that we hold about the bearer, or find the collection that is under way.
 
