@@ -34,7 +34,8 @@ ROUTES = [
 
 def reads_credentials(dependant: Dependant) -> bool:
     """Return whether a route looks at the Authorization header; those for strangers do not."""
-    return isinstance(dependant.call, SecurityBase) or any(map(reads_credentials, dependant.dependencies))
+    call: object = dependant.call
+    return isinstance(call, SecurityBase) or any(map(reads_credentials, dependant.dependencies))
 
 
 OPEN = {
