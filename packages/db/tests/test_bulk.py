@@ -13,7 +13,8 @@ from sqlalchemy import delete, func, select
 
 from app_db import Session
 from app_db.jobs.bulk import act_on_batch, count_range
-from app_db.jobs.control import Action, count_all
+from app_db.jobs.control import Action
+from app_db.jobs.counting import count_all
 from app_db.jobs.filters import JobFilter
 from app_db.models import FINAL_STATES, Job, JobState
 from app_db.types import first_id_at, new_id, utcnow

@@ -11,7 +11,8 @@ from sqlalchemy import func
 
 from app_db import Database, Session
 from app_db.errors import NotFound
-from app_db.jobs.control import Action, FilterTooWide, JobIsFinal, JobIsRunning, act_on_all, count_all
+from app_db.jobs.control import Action, FilterTooWide, JobIsFinal, JobIsRunning, act_on_all
+from app_db.jobs.counting import count_all
 from app_db.jobs.filters import JobFilter
 from app_db.jobs.rescheduling import reschedule
 from app_db.models import FINAL_STATES, Job, JobError, JobState

@@ -15,6 +15,7 @@ from app_db import Database, Session, open_database
 from app_db.jobs import control
 from app_db.jobs.bulk import act_on_batch
 from app_db.jobs.control import Action
+from app_db.jobs.counting import count_all
 from app_db.jobs.filters import JobFilter
 from app_db.jobs.leased import LeasedJobs
 from app_db.jobs.ledger import Delivery, Starter
@@ -194,6 +195,22 @@ async def test_no_question_about_jobs_has_a_plan_that_reads_the_table(patient: D
     for statement in set(statements):
         plan = await explained(large, statement)
         assert "Seq Scan on jobs" not in plan, plan
+
+
+@pytest.mark.parametrize("plan", ["force_custom_plan", "force_generic_plan"])
+async def test_the_number_that_would_be_acted_on_is_found_without_reading_the_others(large: Session, plan: str) -> None:
+    await large.execute(text(f"SET LOCAL plan_cache_mode = {plan}"))
+    due = (await large.scalars(text("SELECT count(*) FROM jobs WHERE claim_at <= now()"))).one()
+    for job_filter, action in product(filters(), Action):
+        if not job_filter.conditions():
+            continue
+        whole_before, index_before = await rows_read(large)
+
+        await count_all(large, job_filter, action, most=100)
+
+        whole, index = await rows_read(large)
+        assert whole == whole_before, (job_filter, action)
+        assert index - index_before <= due + 300, (job_filter, action)
 
 
 @pytest.mark.parametrize("plan", ["force_custom_plan", "force_generic_plan"])

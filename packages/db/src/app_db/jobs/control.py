@@ -4,7 +4,20 @@ from collections.abc import Sequence
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import CTE, ColumnElement, Text, case, cast, delete, exists, func, null, select, text, update
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    Text,
+    case,
+    cast,
+    delete,
+    exists,
+    func,
+    null,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from app_db.errors import Conflict, Invalid, NotFound
@@ -126,33 +139,14 @@ async def act_on_all(session: Session, job_filter: JobFilter, action: Action, *,
     if not conditions:
         raise FilterTooWide  # guard: test_acting_on_every_job_there_is_is_refused
     if action is Action.RETRY:
-        revivable, scan = _revivable(job_filter)
-        return await _revive(session, revivable, limit=limit, skip_locked=True, scan=scan)
+        fitting, scan = revivable(job_filter)
+        return await _revive(session, fitting, limit=limit, skip_locked=True, scan=scan)
     if action is Action.DELETE:
         return await deletion.delete_ended(session, conditions, limit=limit)
     if action is Action.DISCARD:
         return await _end_waiting(session, JobState.DISCARDED, conditions, limit=limit)
     ended = await _end_waiting(session, JobState.CANCELLED, conditions, limit=limit)
     return ended + await _request_cancellations(session, conditions, limit=limit - ended)
-
-
-async def count_all(session: Session, job_filter: JobFilter, action: Action, *, most: int) -> int:
-    """Return how many jobs `act_on_all` would act on, counted up to `most`.
-
-    Raises:
-        FilterTooWide: the filter is empty.
-    """
-    if not job_filter.conditions():
-        raise FilterTooWide
-    if action is Action.RETRY:
-        conditions, scan = _revivable(job_filter)
-        jobs = scan.applied_to(select(Job.id).where(*conditions))
-    elif action is Action.DELETE:
-        jobs = deletion.ended(job_filter.conditions())
-    else:
-        states = QUEUED if action is Action.DISCARD else OPEN_STATES
-        jobs = select(Job.id).where(is_in(states), *job_filter.conditions())
-    return (await session.scalars(select(func.count()).select_from(jobs.limit(most).subquery()))).one()
 
 
 async def pause(session: Session, queue: str, *, by: str | None = None) -> None:
@@ -291,7 +285,8 @@ def _lock(
     return jobs.with_for_update(key_share=True, skip_locked=skip_locked).cte("locked")
 
 
-def _revivable(job_filter: JobFilter) -> tuple[list[ColumnElement[bool]], IndexScan]:
+def revivable(job_filter: JobFilter) -> tuple[list[ColumnElement[bool]], IndexScan]:
+    """Return the conditions of the jobs that a retry of many fits, and the index that has them."""
     states = FAILED if job_filter.state is None else RETRIABLE & {job_filter.state}
     scan = index_scans.ENDED if JobState.COMPLETED in states else index_scans.SET_APART
     return [is_in(states), has_no_double(), *job_filter.conditions()], scan

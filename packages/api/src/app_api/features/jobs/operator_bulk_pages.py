@@ -16,8 +16,8 @@ from app_api.features.jobs.job_query import JobQuery, filter_of
 from app_api.features.jobs.operator_pages import JOBS
 from app_api.filters import Empty
 from app_db import Session
-from app_db.jobs import control
 from app_db.jobs.control import Action, FilterTooWide
+from app_db.jobs.counting import count_all
 from app_db.jobs.filters import JobFilter
 from app_db.types import utcnow
 
@@ -76,7 +76,7 @@ async def confirm_act(
     if query.action in DANGEROUS:
         await get_fresh_viewer(viewer, auth, session)
     asked = query.model_copy(update={"asked_at": utcnow()})
-    count = await control.count_all(session, await _filter_of(session, asked), query.action, most=MOST_COUNTED + 1)
+    count = await count_all(session, await _filter_of(session, asked), query.action, most=MOST_COUNTED + 1)
     return page.render("act.html", query=asked, count=count, most=MOST_COUNTED, at_once=service.AT_ONCE, problem=None)
 
 

@@ -15,6 +15,7 @@ from app_db.errors import NotFound
 from app_db.features.jobs.payloads import ActOnJobs
 from app_db.jobs import bulk, control
 from app_db.jobs.control import Action, FilterTooWide
+from app_db.jobs.counting import count_all
 from app_db.jobs.crons import request_run
 from app_db.jobs.deletion import delete_job
 from app_db.jobs.filters import JobFilter
@@ -140,7 +141,7 @@ async def act_on_matching(
     Raises:
         FilterTooWide, DuplicateJob, ReauthenticationRequired: as `act_on_all` does.
     """
-    if await control.count_all(session, job_filter, action, most=AT_ONCE + 1) > AT_ONCE:
+    if await count_all(session, job_filter, action, most=AT_ONCE + 1) > AT_ONCE:
         return await start_acting(auth, session, principal, job_filter, action, client=client)
     await act_on_all(auth, session, principal, job_filter, action, client=client)
     return None
@@ -189,7 +190,7 @@ async def _require_fresh_to_act(
         await require_fresh(auth, session, principal)  # guard: test_deleting_jobs_needs_a_fresh_sign_in
     may_act_on_many = action is Action.RETRY and job_filter.kind in {None, ActOnJobs.kind}
     of_many = replace(job_filter, kind=ActOnJobs.kind)
-    if may_act_on_many and job_filter.conditions() and await control.count_all(session, of_many, action, most=1):
+    if may_act_on_many and job_filter.conditions() and await count_all(session, of_many, action, most=1):
         await require_fresh(auth, session, principal)  # guard: test_work_on_many_jobs_is_begun_anew_by_a_fresh_sign_in
 
 
