@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 
 from app_api import dependencies
 from app_api.app import create_app
+from app_api.resources import RESOURCES
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, open_client
 from app_auth.errors import EmailTaken
@@ -158,7 +159,8 @@ async def test_the_example_of_what_routes_use_is_a_route_or_a_request(
 ) -> None:
     ada = await make_account(role=Role.OPERATOR)
     headers = SignedIn(ada, await sign_in(ada)).headers
-    app, router = create_app(api_settings, resources={Vet: Resource(Vet, vets, None, "pets", __file__)}), APIRouter()
+    resources = {**RESOURCES, Vet: Resource(Vet, vets, None, "pets", __file__)}
+    app, router = create_app(api_settings, resources=resources), APIRouter()
 
     async with open_client(app) as client:
         known = KNOWN | {"client": client, "router": router, "settings": api_settings}

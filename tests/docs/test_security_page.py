@@ -17,7 +17,7 @@ TEXT = PAGE.read_text()
 
 TEST = re.compile(r"\btest_\w+")
 SETTING = re.compile(r"\bAPP_[A-Z]+(?:_[A-Z]+)*(?:__[A-Z]+(?:_[A-Z]+)*)?\b")
-ENDPOINT = re.compile(r"`(?P<method>GET|POST|DELETE) (?P<path>/[^` ]+)")
+ENDPOINT = re.compile(r"`(?P<method>GET|POST|PATCH|DELETE) (?P<path>/[^` ]+)")
 ROW = re.compile(r"^\| (?P<cells>.+) \|$", re.MULTILINE)
 HEADINGS_OF_PROMISES = {("promise", "source", "test"), ("what breaks", "what follows", "test")}
 

@@ -46,6 +46,8 @@ class Event(StrEnum):
     EXPORT_REQUESTED = "export_requested"
     KEY_CREATED = "key_created"
     KEY_REVOKED = "key_revoked"
+    PASSKEY_ADDED = "passkey_added"
+    PASSKEY_REMOVED = "passkey_removed"
 
 
 type Detail = str | int | bool

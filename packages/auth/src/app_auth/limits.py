@@ -49,7 +49,7 @@ class ThrottleSettings(BaseModel, frozen=True):
     """Each is `count/duration`; `IP` is an IPv4 address, or the /64 of an IPv6 address."""
 
     login_ip: LimitText = "30/5m"
-    """Sign-ins and password changes from one address."""
+    """Sign-ins, by passkeys too, and password changes from one address."""
     login_account: LimitText = "5/5m"
     """Wrong passwords for one account from one address."""
     login_account_day: LimitText = "100/24h"

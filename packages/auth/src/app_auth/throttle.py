@@ -147,6 +147,10 @@ class Throttle:
             raise
         await self.give_back(attempt, *per_account)
 
+    async def sign_in(self, client: Client) -> None:
+        """Count a sign-in by anything but a password, such as a passkey; see `login` for passwords."""
+        await self.check(self._hit("login_ip", network_of(client.address)))
+
     async def register(self, client: Client) -> None:
         """Count a registration. Raises Throttled, like the methods below except `mail`."""
         await self.check(self._hit("register_ip", network_of(client.address)))

@@ -1,13 +1,14 @@
 """Signing in and out, and proving once more that it is you."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import BaseModel, Field, SecretStr
 
-from app_api.console.cookie import forget_secret, keep_secret, read_secret
+from app_api.console.cookie import forget_secret, read_secret
 from app_api.console.dependencies import OpenPageDep, PageDep, ViewerDep
+from app_api.console.entering import enter, sign_in_fields
 from app_api.console.paths import SIGN_IN, safe_next
 from app_api.console.responses import see_other
 from app_api.dependencies import AuthDep, ClientDep, SessionDep
@@ -34,7 +35,9 @@ class ConfirmForm(BaseModel, extra="forbid"):
 @router.get("/sign-in")
 async def sign_in_page(page: OpenPageDep, request: Request) -> HTMLResponse:
     """Ask for address and password."""
-    return page.render("sign_in.html", problem=None, **_fields(request, next_page=request.query_params.get("next")))
+    return page.render(
+        "sign_in.html", problem=None, **sign_in_fields(request, next_page=request.query_params.get("next"))
+    )
 
 
 @router.post("/sign-in")
@@ -42,7 +45,7 @@ async def sign_in(
     form: Annotated[SignInForm, Form()], page: OpenPageDep, auth: AuthDep, session: SessionDep, client: ClientDep
 ) -> RedirectResponse:
     """Start a login session of this browser; the one that it had ends."""
-    page.on_error("sign_in.html", **_fields(page.request, next_page=form.next, email=form.email))
+    page.on_error("sign_in.html", **sign_in_fields(page.request, next_page=form.next, email=form.email))
     return await _begin(page.request, auth, session, client, email=form.email, password=form.password, to=form.next)
 
 
@@ -79,11 +82,4 @@ async def _begin(
     begun = await browser_sessions.sign_in(
         auth, session, email=email, password=password.get_secret_value(), client=client, before=read_secret(request)
     )
-    response = see_other(safe_next(to))
-    keep_secret(request, response, begun.secret, life=auth.settings.refresh_absolute)
-    return response
-
-
-def _fields(request: Request, *, next_page: str | None, email: str = "") -> dict[str, Any]:  # Any: the template's
-    # Browsers send it to https and to loopback, which are where they keep the cookie.
-    return {"email": email, "next": safe_next(next_page), "trustworthy": "sec-fetch-site" in request.headers}
+    return enter(request, auth, begun, to=to)

@@ -23,6 +23,9 @@ class Notice(StrEnum):
     KEY_CREATED = "key_created"
     KEY_REVOKED = "key_revoked"
     EMAIL_CHANGE_UNDONE = "email_change_undone"
+    PASSKEY_ADDED = "passkey_added"
+    PASSKEY_REMOVED = "passkey_removed"
+    PASSKEY_COPIED = "passkey_copied"
 
 
 class SecurityNotice(JobPayload):
