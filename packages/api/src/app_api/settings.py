@@ -189,5 +189,5 @@ def _unsafe(settings: ApiSettings) -> Iterator[str]:
     if http.request_timeout <= settings.database.request_timeout:
         yield "APP_HTTP__REQUEST_TIMEOUT: must be longer than APP_DATABASE__REQUEST_TIMEOUT"
     yield from settings.database.weaknesses()  # guard: test_production_refuses_a_published_password
-    for ring, weakness in weaknesses(settings.auth):
-        yield f"APP_AUTH__{ring.upper()}: {weakness}"  # guard: test_production_refuses_weak_secrets
+    for ring, weakness in weaknesses(settings):
+        yield f"APP_{ring.upper()}: {weakness}"  # guard: test_production_refuses_weak_secrets

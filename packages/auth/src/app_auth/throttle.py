@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from app_auth.client import Client
-from app_auth.errors import InvalidCredentials, Throttled
+from app_auth.errors import InvalidCredentials, InvalidGrant, Throttled
 from app_auth.limits import Hit, Limit, ThrottleSettings, network_of
 from app_auth.valkey import BlockingLeavingPool, once_more
 from app_auth.windows import LocalWindows
@@ -185,6 +185,29 @@ class Throttle:
     async def one_time(self, client: Client) -> None:
         """Count a use of a one-time token."""
         await self.check(self._hit("one_time_ip", network_of(client.address)))
+
+    @asynccontextmanager
+    async def code(self, user_id: UUID, challenge_id: UUID) -> AsyncIterator[None]:
+        """Context manager around the check of a second factor: counted before it, given back unless it is refused.
+
+        Raises:
+            Throttled: before the block; the right code is refused, too.
+        """
+        account = str(user_id)
+        hits = (
+            self._hit("code_challenge", str(challenge_id)),
+            self._hit("code_account", account),
+            self._hit("code_account_day", account),
+        )
+        attempt = await self.check(*hits)
+        try:
+            yield
+        except InvalidGrant:
+            raise
+        except Exception:  # an outage, or keys that are missing
+            await self.give_back(attempt, *hits)
+            raise
+        await self.give_back(attempt, *hits)
 
     async def export(self, user_id: UUID) -> None:
         """Count an export that a user asks for."""

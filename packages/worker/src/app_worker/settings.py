@@ -91,7 +91,7 @@ def require_safe(settings: CommandSettings) -> None:
     Raises:
         Misconfigured: with a line for each setting, which does not show its value.
     """
-    lines = [f"APP_AUTH__{ring.upper()}: {weakness}" for ring, weakness in weaknesses(settings.auth)]
+    lines = [f"APP_{ring.upper()}: {weakness}" for ring, weakness in weaknesses(settings)]
     lines += settings.database.weaknesses()  # guard: test_a_worker_in_production_refuses_a_published_password
     lines += settings.mail.weaknesses()  # guard: test_a_worker_in_production_sends_no_password_of_mail_in_the_clear
     lines += base_url_weaknesses(settings.public_base_url)
