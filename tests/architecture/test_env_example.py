@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from app_api import settings as api
 from app_auth.keys import RINGS
-from app_auth.settings import AuthSettings, KeyRing
+from app_auth.settings import AuthSettings, KeyRing, SigningRing
 from app_runtime.configuration import SECRETS_FILE, Misconfigured, load, variables
 from app_worker import settings as worker
 
@@ -156,6 +156,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
 
 
 def test_the_keys_that_can_be_rotated_are_those_that_there_are() -> None:
-    rings = {name for name, field in AuthSettings.model_fields.items() if str(field.annotation) == str(KeyRing)}
+    types = {str(KeyRing), str(SigningRing)}
+    rings = {name for name, field in AuthSettings.model_fields.items() if str(field.annotation) in types}
 
     assert set(RINGS) == rings

@@ -17,8 +17,8 @@ from app_api.problems import MEDIA_TYPE, STATUS_BY_ERROR, status_of
 from app_db.errors import AppError
 
 ROUTES = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
-# Probes answer machines, which look at the status alone.
-HANDLERS = [route for route in ROUTES if not route.path.startswith("/probe/")]
+# Probes answer machines, which look at the status alone; what is well known asks nothing that could be refused.
+HANDLERS = [route for route in ROUTES if not route.path.startswith(("/probe/", "/.well-known/"))]
 
 
 def errors_below(error: type[AppError]) -> Iterator[type[AppError]]:

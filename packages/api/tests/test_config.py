@@ -365,3 +365,28 @@ def test_no_file_of_secrets_stays_without_the_other(tmp_path: Path) -> None:
         run("init", tmp_path / name, "--database", DATABASE)
 
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("alg", ["EdDSA", "ES256"])
+def test_a_ring_may_begin_with_a_key_that_others_verify_by(tmp_path: Path, alg: str) -> None:
+    secrets = tmp_path / "secrets.env"
+
+    run("init", secrets, "--alg", alg)
+
+    assert [ring_in(secrets, name)[0]["alg"] for name in ("keys", "peppers")] == [alg, "HS256"]
+
+
+def test_a_key_that_others_verify_by_is_listed_for_a_while_before_it_signs(secrets: Path) -> None:
+    _, then = run("rotate", "keys", "--file", secrets, "--add", "--alg", "EdDSA")
+
+    old, new = ring_in(secrets, "keys")
+    assert (old["alg"], new["alg"], new["state"]) == ("HS256", "EdDSA", "verify")
+    assert "300 seconds later" in then
+    run("rotate", "keys", "--file", secrets, "--activate", new["kid"])
+    run("rotate", "keys", "--file", secrets)
+    assert [key["alg"] for key in ring_in(secrets, "keys")] == ["HS256", "EdDSA", "EdDSA"]
+
+
+def test_only_the_ring_of_access_tokens_has_several_algorithms(secrets: Path) -> None:
+    with pytest.raises(Misconfigured, match=r"^--alg: only the ring keys"):
+        run("rotate", "peppers", "--file", secrets, "--alg", "EdDSA")

@@ -6,14 +6,14 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
 from app_api.feature_settings import ALL_SETTINGS, OF_FEATURES, READ_ELSEWHERE
-from app_auth.keys import RINGS, RingUnchanged, activated, added, new_key, retired
+from app_auth.keys import KEPT_FOR, RINGS, SIGNING_RING, RingUnchanged, activated, added, new_key, retired
 from app_auth.mail import MailAndLinks
-from app_auth.settings import Key, KeyRing, active
+from app_auth.settings import Algorithm, Key, KeyRing, SigningRing, active
 from app_db.outage import DatabaseUnavailable, Refused
 from app_db.roles import MIGRATOR_SUFFIX, Roles, require_modest_role, role_urls
 from app_db.settings import DatabaseSettings
@@ -33,6 +33,7 @@ from app_runtime.configuration import (
 from app_runtime.valkey import ValkeySettings
 
 _RING: Final[TypeAdapter[tuple[Key, ...]]] = TypeAdapter(KeyRing)
+_SIGNING_RING: Final[TypeAdapter[tuple[Key, ...]]] = TypeAdapter(SigningRing)
 _RETIRE: Final = {
     "keys": "once APP_AUTH__ACCESS_TTL has passed",
     "refresh_keys": "once APP_AUTH__REFRESH_ABSOLUTE has passed; earlier, who is signed in by it is signed out",
@@ -49,13 +50,20 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     init.add_argument("file", metavar="FILE", type=Path, nargs="?", default=Path("secrets.env"))
     init.add_argument("--database", metavar="URL", help="where Postgres is: postgresql://host:port/database")
     init.add_argument("--redis", metavar="URL", help="where Valkey is: rediss://host:port/0")
+    _add_alg(init)
     rotate = commands.add_parser("rotate", help="let a new key sign, while what the old one has signed is accepted")
     rotate.add_argument("ring", metavar="RING", choices=RINGS, help=", ".join(RINGS))
+    _add_alg(rotate)
     rotate.add_argument("--file", type=Path, help="the file of secrets to change; without it the ring is printed")
     how = rotate.add_mutually_exclusive_group()
     how.add_argument("--add", action="store_true", help="only add a key, for all processes to know before it signs")
     how.add_argument("--activate", metavar="KID", help="let a key sign that was added before")
     how.add_argument("--retire", metavar="KID", help="remove a key that does not sign any more")
+
+
+def _add_alg(parser: argparse.ArgumentParser) -> None:
+    what = "how the new key of `keys` signs; with EdDSA or ES256, others verify by /.well-known/jwks.json"
+    parser.add_argument("--alg", choices=get_args(Algorithm.__value__), help=what)
 
 
 def run(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Iterator[str]:
@@ -103,7 +111,8 @@ def _check_worker(environ: Mapping[str, str], env: Environment) -> Iterator[str]
 
 def _init(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Iterator[str]:
     today = utcnow().date()
-    lines = [f"APP_AUTH__{ring.upper()}='{_text((new_key(today),))}'" for ring in RINGS]
+    keys = {ring: new_key(today) for ring in RINGS} | {SIGNING_RING: new_key(today, alg=parsed.alg or "HS256")}
+    lines = [f"APP_AUTH__{ring.upper()}='{_text((key,))}'" for ring, key in keys.items()]
     missing = ["APP_PUBLIC_BASE_URL", "APP_HTTP__ALLOWED_HOSTS", "APP_MAIL__URL", "APP_MAIL__FROM"]
     secret_files = {parsed.file: lines}
     if parsed.database:
@@ -131,13 +140,15 @@ def _init(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Iterator[st
 
 def _rotate(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Iterator[str]:
     name = f"APP_AUTH__{parsed.ring.upper()}"
+    if parsed.alg and parsed.ring != SIGNING_RING:
+        raise Misconfigured(f"--alg: only the ring {SIGNING_RING} has keys of several algorithms")
     try:
         texts = (
             lines_of(parsed.file.read_text(encoding="utf-8-sig"))
             if parsed.file
             else read([name], environ, elsewhere=[PREFIX]).texts
         )
-        before = _RING.validate_json(texts[name])
+        before = (_SIGNING_RING if parsed.ring == SIGNING_RING else _RING).validate_json(texts[name])
         after, kid = _changed(before, parsed)
     except KeyError:
         raise Misconfigured(f"{name}: is not set") from None
@@ -153,7 +164,9 @@ def _rotate(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Iterator[
     _replace_line(parsed.file, name, line)
     yield f"{name}: {', '.join(f'{key.kid} ({key.state})' for key in after)}. Restart what reads {parsed.file}."
     if parsed.add:
-        yield f"Then, when all of them know it: config rotate {parsed.ring} --file {parsed.file} --activate {kid}"
+        others = "" if after[-1].alg == "HS256" else f", and {KEPT_FOR} seconds later, when other services do"
+        then = f"config rotate {parsed.ring} --file {parsed.file} --activate {kid}"
+        yield f"Then, when all of them know it{others}: {then}"
     elif not parsed.retire:
         old = active(before).kid
         yield f"Then, {_RETIRE[parsed.ring]}: config rotate {parsed.ring} --file {parsed.file} --retire {old}"
@@ -164,7 +177,7 @@ def _changed(ring: tuple[Key, ...], parsed: argparse.Namespace) -> tuple[tuple[K
         return retired(ring, parsed.retire), parsed.retire
     if parsed.activate:
         return activated(ring, parsed.activate), parsed.activate
-    key = new_key(utcnow().date())
+    key = new_key(utcnow().date(), alg=parsed.alg or active(ring).alg)
     ring = added(ring, key)
     return ring if parsed.add else activated(ring, key.kid), key.kid
 

@@ -8,10 +8,14 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from app_auth.settings import Key
+from app_auth.settings import Algorithm, Key
 
 RINGS: Final = ("keys", "refresh_keys", "token_keys", "peppers")
 """The fields of AuthSettings that hold keys: each is a variable `APP_AUTH__<RING>`."""
+SIGNING_RING: Final = "keys"
+"""The ring whose keys may have public halves."""
+KEPT_FOR: Final = 300
+"""Seconds for which others may keep the public keys. A key is published for longer than that before it signs."""
 KEY_BYTES: Final = 32
 DISTINCT_BYTES: Final = 20
 """A random key of 32 bytes has 30 distinct bytes on average; fewer than 20 occur once in 10^10 keys."""
@@ -27,10 +31,10 @@ class RingUnchanged(Exception):
     """The ring was not changed; the message says why."""
 
 
-def new_key(today: date) -> Key:
+def new_key(today: date, *, alg: Algorithm = "HS256") -> Key:
     """Return a fresh random key; its kid starts with the date."""
     secret = base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
-    return Key.model_validate({"kid": f"{today:%Y%m%d}-{secrets.token_hex(3)}", "secret": secret})
+    return Key.model_validate({"kid": f"{today:%Y%m%d}-{secrets.token_hex(3)}", "alg": alg, "secret": secret})
 
 
 def added(ring: tuple[Key, ...], key: Key) -> tuple[Key, ...]:
@@ -71,6 +75,7 @@ def rings_of(settings: BaseModel) -> Iterator[tuple[str, tuple[Key, ...]]]:
 def weaknesses(settings: BaseModel) -> Iterator[tuple[str, str]]:
     """Yield each ring that is not safe, and why."""
     seen: dict[bytes, str] = {}
+    known: dict[bytes, str] = {}
     for ring, keys in rings_of(settings):
         for key in keys:
             if key.key_bytes in _PUBLISHED:
@@ -79,6 +84,9 @@ def weaknesses(settings: BaseModel) -> Iterator[tuple[str, str]]:
                 yield ring, f"the key {key.kid} is not random: `openssl rand -base64 32` makes one"
             if (other := seen.setdefault(key.key_bytes, ring)) != ring:
                 yield ring, f"the key {key.kid} is in {other} too; each ring needs keys of its own"
+            elif (twin := known.setdefault(key.key_bytes, key.kid)) != key.kid:
+                # Also of two algorithms: what is safe for one may show something to the other (RFC 8725, 3.1).
+                yield ring, f"the key {key.kid} is the key {twin} again"
 
 
 def _find(ring: tuple[Key, ...], kid: str) -> Key:

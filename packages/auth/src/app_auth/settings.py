@@ -2,14 +2,18 @@
 
 import base64
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validator
 
 from app_runtime.durations import Duration
 
 MIN_ROUNDS, MAX_ROUNDS = 4, 14  # of bcrypt: 14 is a second of one core
 MIN_KEY_BYTES = 32  # RFC 7518, 3.2: a key as long as the hash output or longer
+PRIVATE_KEY_BYTES = 32  # of Ed25519 (RFC 8032, 5.1.5) and of P-256
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # FIPS 186-5: private keys are below it
+
+type Algorithm = Literal["HS256", "EdDSA", "ES256"]
 
 
 def _check_key(secret: SecretStr) -> SecretStr:
@@ -26,9 +30,19 @@ class Key(BaseModel, frozen=True, hide_input_in_errors=True):
     """One secret of a ring. `verify` keys are still accepted but sign nothing new, which is how keys are rotated."""
 
     kid: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
-    alg: Literal["HS256"] = "HS256"
+    alg: Algorithm = "HS256"
+    """What it signs by; `EdDSA` is Ed25519, `ES256` is P-256. Only `keys` has others than `HS256`."""
     secret: Annotated[SecretStr, AfterValidator(_check_key)]
+    """The secret of HS256, or the private key itself."""
     state: Literal["active", "verify"] = "active"
+
+    @model_validator(mode="after")
+    def _check_private_key(self) -> Self:
+        if self.alg != "HS256" and len(self.key_bytes) != PRIVATE_KEY_BYTES:
+            raise ValueError(f"a key of {self.alg} has exactly {PRIVATE_KEY_BYTES} bytes; `openssl rand -base64 32`")
+        if self.alg == "ES256" and not 0 < int.from_bytes(self.key_bytes) < P256_ORDER:
+            raise ValueError("this number is no private key of P-256; `openssl rand -base64 32` makes another one")
+        return self
 
     @property
     def key_bytes(self) -> bytes:
@@ -44,7 +58,15 @@ def _check_ring(keys: tuple[Key, ...]) -> tuple[Key, ...]:
     return keys
 
 
-type KeyRing = Annotated[tuple[Key, ...], AfterValidator(_check_ring)]
+def _check_secrets(keys: tuple[Key, ...]) -> tuple[Key, ...]:
+    if any(key.alg != "HS256" for key in keys):
+        raise ValueError("this ring has secrets only: its keys have the alg HS256")
+    return keys
+
+
+type SigningRing = Annotated[tuple[Key, ...], AfterValidator(_check_ring)]
+"""Keys that may have public halves."""
+type KeyRing = Annotated[SigningRing, AfterValidator(_check_secrets)]
 
 
 def active(ring: tuple[Key, ...]) -> Key:
@@ -66,8 +88,8 @@ class OneTimeSettings(BaseModel, frozen=True, hide_input_in_errors=True):
 class AuthSettings(OneTimeSettings, frozen=True, hide_input_in_errors=True):
     """Secrets have no default. A lifetime that would weaken the promises is refused."""
 
-    keys: KeyRing
-    """For access tokens."""
+    keys: SigningRing
+    """For access tokens. With `"alg": "EdDSA"` or `"ES256"`, other services verify them by `/.well-known/jwks.json`."""
     refresh_keys: KeyRing
     """For refresh tokens."""
     peppers: KeyRing

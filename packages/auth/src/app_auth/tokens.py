@@ -1,6 +1,5 @@
 """Access tokens (JWT) and refresh tokens (derived): issuing and verifying them."""
 
-import base64
 import hashlib
 import hmac
 import re
@@ -13,10 +12,11 @@ from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 import jwt
-from jwt import PyJWK
 
+from app_auth.base64url import base64url
 from app_auth.errors import InvalidToken, RefreshTokenNotFound
 from app_auth.settings import AuthSettings, active
+from app_auth.signing import Jwk, public_jwk, signing_key
 
 LEEWAY = timedelta(seconds=5)
 TYPE = "at+jwt"  # RFC 9068, 2.1
@@ -67,7 +67,9 @@ class AccessTokens:
 
     def __init__(self, settings: AuthSettings) -> None:
         # Prepared once: PyJWT would parse the raw secret again for each token.
-        self._ring = {key.kid: PyJWK({"kty": "oct", "k": _base64url(key.key_bytes)}, key.alg) for key in settings.keys}
+        self._ring = {key.kid: signing_key(key) for key in settings.keys}
+        self.public_keys: tuple[Jwk, ...] = tuple(filter(None, map(public_jwk, settings.keys)))
+        """The public halves of all keys that have one, also of those that do not sign yet, or any more (RFC 7517)."""
         self._active = active(settings.keys).kid
         self._issuer = settings.issuer
         self._audience = settings.audience or settings.issuer
@@ -189,8 +191,4 @@ class RefreshTokens:
     @staticmethod
     def _mac(key: bytes, session_id: UUID, counter: int) -> str:
         digest = hmac.digest(key, session_id.bytes + counter.to_bytes(8), hashlib.sha256)
-        return _base64url(digest)
-
-
-def _base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+        return base64url(digest)
