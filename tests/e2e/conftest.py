@@ -63,8 +63,9 @@ def api(
     It has no limits, because all tests ask from one address, and no verification. Its Valkey is not the workers'.
     """
     environment = api_environment(database_settings.url.get_secret_value(), valkey_url)
-    environment |= {**NO_LIMITS, "APP_AUTH__VERIFICATION": "off"}
-    api = Api(env=environment, log=tmp_path_factory.mktemp("api") / "log")
+    port = free_port()
+    environment |= {**NO_LIMITS, "APP_AUTH__VERIFICATION": "off", "APP_PUBLIC_BASE_URL": f"http://localhost:{port}"}
+    api = Api(env=environment, log=tmp_path_factory.mktemp("api") / "log", port=port)
     yield api
     assert api.stop() in {0, -signal.SIGTERM}, api.output  # uvicorn sends itself the signal again when all is done
 

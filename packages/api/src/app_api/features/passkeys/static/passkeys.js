@@ -60,8 +60,9 @@ async function send(form) {
   }
 }
 
-for (const form of document.querySelectorAll("form[data-passkey]")) {
-  if (!window.PublicKeyCredential) continue;
+const forms = window.PublicKeyCredential ? document.querySelectorAll("form[data-passkey]") : [];
+for (const form of forms) {
+  document.querySelector("[data-without-passkeys]")?.remove();
   form.hidden = false;
   form.addEventListener("submit", (event) => {
     event.preventDefault();
