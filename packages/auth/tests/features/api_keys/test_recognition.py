@@ -18,9 +18,9 @@ from app_auth.features.api_keys.recognition import AT_ONCE, REMEMBERED, StampedK
 from app_auth.features.api_keys.secrets import new_key_text
 from app_auth.features.api_keys.service import NewKey
 from app_auth.limits import ThrottleSettings
-from app_auth.machines import Machine, traces_of
-from app_auth.principal import Caller, Principal
-from app_auth.testing import Account, MakeAccount, new_key
+from app_auth.machines import Machine
+from app_auth.principal import Principal
+from app_auth.testing import Account, new_key
 from app_auth.throttle import Throttle
 from app_db import Database
 from app_db.features.api_keys.models import ApiKey
@@ -242,13 +242,3 @@ async def test_a_process_writes_few_stamps_at_once_and_remembers_few_keys(
 
     assert len(keys._tried) == REMEMBERED
     assert [await last_use_of(database, new) is not None for new in many] == [True, True, False]
-
-
-async def test_the_audit_tells_a_key_from_a_person(
-    recognise: Recognise, make_key: MakeKey, principal: Principal, make_account: MakeAccount
-) -> None:
-    new = await make_key()
-
-    assert traces_of(principal) == {"session_id": principal.session_id}
-    assert traces_of(await recognise(new.text)) == {"key": str(new.row.id)}
-    assert traces_of(Caller(principal.user_id, principal.email, principal.role)) == {}

@@ -7,12 +7,19 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select, update
 
-from app_auth import accounts, links
+from app_auth import accounts
 from app_auth.auth import Auth, open_auth
 from app_auth.client import NOBODY
 from app_auth.errors import ReauthenticationRequired, SessionEnded, Throttled
 from app_auth.features.api_keys import service
-from app_auth.features.api_keys.errors import KeyNameTaken, KeyNotFound, LifeTooLong, TooManyKeys, UnknownScope
+from app_auth.features.api_keys.errors import (
+    InvalidKeyName,
+    KeyNameTaken,
+    KeyNotFound,
+    LifeTooLong,
+    TooManyKeys,
+    UnknownScope,
+)
 from app_auth.limits import ThrottleSettings
 from app_auth.principal import Principal
 from app_auth.testing import Account, MakeAccount, SignIn
@@ -21,8 +28,7 @@ from app_db import Database, Session
 from app_db.features.accounts.payloads import Notice, SecurityNotice
 from app_db.features.api_keys.models import ApiKey
 from app_db.features.api_keys.repository import ApiKeyRepository
-from app_db.models import AuditEvent, TokenPurpose, User
-from app_db.repositories.one_time_tokens import OneTimeTokenRepository
+from app_db.models import AuditEvent
 from app_db.repositories.user_sessions import UserSessionRepository
 from app_db.testing.jobs import assert_enqueued
 from app_db.types import new_id, utcnow
@@ -85,6 +91,12 @@ async def test_a_key_has_scopes_of_the_list_only(make_key: MakeKey, scopes: tupl
     assert refused.value.members == {"scopes": ("jobs:read", "jobs:write")}
 
 
+@pytest.mark.parametrize("name", ["", "  ", "x" * 101])
+async def test_a_key_has_a_name(make_key: MakeKey, name: str) -> None:
+    with pytest.raises(InvalidKeyName):
+        await make_key(name)
+
+
 @pytest.mark.parametrize("days", [0, 366])
 async def test_a_key_lives_for_a_year_at_most(make_key: MakeKey, days: int) -> None:
     with pytest.raises(LifeTooLong):
@@ -142,29 +154,6 @@ async def test_the_key_of_another_is_not_found(
         assert [key.id for key in await service.list_keys(session, principal)] == [theirs.row.id]
 
 
-async def test_a_key_has_expired_at_its_time(make_key: MakeKey) -> None:
-    row = (await make_key()).row
-
-    assert service.is_expired(row, row.expires_at)
-    assert not service.is_expired(row, row.expires_at - timedelta(seconds=1))
-
-
-async def test_a_reset_revokes_every_key(make_key: MakeKey, ada: Account, auth: Auth, database: Database) -> None:
-    await make_key()
-    async with database.unit_of_work() as session:
-        user = (await session.scalars(select(User).where(User.id == ada.id))).one()
-        token = auth.one_time_tokens.issue(user, TokenPurpose.RESET_PASSWORD, now=utcnow())
-        await OneTimeTokenRepository(session).replace(token)
-        link = auth.one_time_tokens.derive(token)
-
-    async with database.unit_of_work() as session:
-        await links.reset_password(auth, session, token=link, new_password="another one, long 77", client=NOBODY)
-
-    assert await keys_of(database, ada) == []
-    (reset,) = [event for event in await events_of(database, ada) if event.event == "password_reset"]
-    assert reset.details["keys"] == 1
-
-
 async def test_a_change_of_the_password_leaves_keys_as_they_are(
     make_key: MakeKey, ada: Account, auth: Auth, database: Database, principal: Principal
 ) -> None:
@@ -176,15 +165,6 @@ async def test_a_change_of_the_password_leaves_keys_as_they_are(
         )
 
     assert len(await keys_of(database, ada)) == 1
-
-
-async def test_disabling_an_account_revokes_its_keys(make_key: MakeKey, ada: Account, database: Database) -> None:
-    await make_key()
-
-    async with database.unit_of_work() as session:
-        await accounts.disable(session, email=ada.email)
-
-    assert await keys_of(database, ada) == []
 
 
 async def test_keys_that_have_expired_are_deleted(make_key: MakeKey, ada: Account, database: Database) -> None:

@@ -10,6 +10,12 @@ class KeyExpired(InvalidToken):
     """Key expired"""
 
 
+class InvalidKeyName(Invalid):
+    """A key has a name of 1 to 100 characters."""
+
+    code = "invalid_key_name"
+
+
 class KeyNotFound(NotFound):
     """You have no key with this id."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
@@ -10,7 +10,14 @@ from app_auth.audit import Event, audit
 from app_auth.auth import Auth
 from app_auth.client import Client
 from app_auth.errors import SessionEnded
-from app_auth.features.api_keys.errors import KeyNameTaken, KeyNotFound, LifeTooLong, TooManyKeys, UnknownScope
+from app_auth.features.api_keys.errors import (
+    InvalidKeyName,
+    KeyNameTaken,
+    KeyNotFound,
+    LifeTooLong,
+    TooManyKeys,
+    UnknownScope,
+)
 from app_auth.features.api_keys.secrets import KeyDigests, new_key_text
 from app_auth.permissions import require_fresh
 from app_auth.principal import Principal
@@ -25,6 +32,7 @@ from app_db.types import new_id
 
 PER_ACCOUNT: Final = 50
 """How many keys an account has at most, those that have expired included until they are deleted."""
+LONGEST_NAME: Final = 100
 LIFE: Final = timedelta(days=90)
 """How long a key lives if nothing else is asked for."""
 SHORTEST_LIFE: Final = timedelta(days=1)
@@ -54,16 +62,12 @@ async def create_key(
 
     Raises:
         ReauthenticationRequired: the sign-in is older than `fresh_sign_in`.
-        UnknownScope, LifeTooLong, KeyNameTaken.
+        InvalidKeyName, UnknownScope, LifeTooLong, KeyNameTaken.
         Throttled, TooManyKeys: there are `PER_ACCOUNT`; N parallel calls do not make more.
         SessionEnded: the session has just been ended, as by a reset of the password.
     """
     await require_fresh(auth, session, principal)  # guard: test_making_a_key_needs_a_fresh_sign_in
-    wanted = sorted({*scopes})
-    if not wanted or not {*wanted} <= {*known}:
-        raise UnknownScope(scopes=(*sorted(known),))  # guard: test_a_key_has_scopes_of_the_list_only
-    if not SHORTEST_LIFE <= life <= LONGEST_LIFE:
-        raise LifeTooLong  # guard: test_a_key_lives_for_a_year_at_most
+    _check(name, scopes, known=known, life=life)
     await auth.throttle.new_key(principal.user_id)  # guard: test_keys_are_made_at_a_limited_rate
     keys, user_id = ApiKeyRepository(session), principal.user_id
     # It locks the user: of N parallel calls, each counts the keys of those before it, and none outlives a reset.
@@ -73,12 +77,21 @@ async def create_key(
         raise TooManyKeys(most=PER_ACCOUNT)  # guard: test_an_account_has_so_many_keys_at_most
     text, digests, now = new_key_text(new_id()), KeyDigests(auth.settings.peppers), await database_time(session)
     row = ApiKey(
-        id=text.id, user_id=user_id, name=name, scopes=wanted, created_at=now, expires_at=now + life,
+        id=text.id, user_id=user_id, name=name, scopes=sorted({*scopes}), created_at=now, expires_at=now + life,
         digest=digests.of(text), key_id=digests.active_id,
     )  # fmt: skip
     await keys.add(row, taken=KeyNameTaken)
     await _tell(session, principal, row.id, event=Event.KEY_CREATED, notice=Notice.KEY_CREATED, client=client)
     return NewKey(row, str(text))
+
+
+def _check(name: str, scopes: Collection[str], *, known: Collection[str], life: timedelta) -> None:
+    if not 1 <= len(name) <= LONGEST_NAME or name.isspace():
+        raise InvalidKeyName  # guard: test_a_key_has_a_name
+    if not scopes or not {*scopes} <= {*known}:
+        raise UnknownScope(scopes=(*sorted(known),))  # guard: test_a_key_has_scopes_of_the_list_only
+    if not SHORTEST_LIFE <= life <= LONGEST_LIFE:
+        raise LifeTooLong  # guard: test_a_key_lives_for_a_year_at_most
 
 
 async def revoke_key(session: Session, principal: Principal, key_id: UUID, *, client: Client) -> None:
@@ -95,11 +108,6 @@ async def revoke_key(session: Session, principal: Principal, key_id: UUID, *, cl
 async def list_keys(session: Session, principal: Principal) -> list[ApiKey]:
     """Return all keys of the user, newest first: `PER_ACCOUNT` at most."""
     return await ApiKeyRepository(session).of_user(principal.user_id)
-
-
-def is_expired(key: ApiKey, now: datetime) -> bool:
-    """Return whether a key has expired, so that it is not accepted."""
-    return now >= key.expires_at
 
 
 async def _tell(
