@@ -6,7 +6,7 @@ import pytest
 from httpx2 import AsyncClient
 
 from app_api.app import create_app
-from app_api.settings import ApiSettings
+from app_api.settings import ApiSettings, ConsoleSettings
 from app_api.testing import open_client
 
 
@@ -25,12 +25,26 @@ async def test_without_docs_the_page_is_where_links_lead(api_settings: ApiSettin
     assert root.content == page.content
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+async def test_the_page_leads_to_the_console_where_there_is_one(api_settings: ApiSettings, enabled: bool) -> None:
+    settings = api_settings.model_copy(update={"console": ConsoleSettings(enabled=enabled)})
+
+    async with open_client(create_app(settings)) as client:
+        page = await client.get("/links")
+
+    assert ('<a href="/console">Sign in</a>' in page.text) == enabled
+
+
 async def test_with_docs_their_page_sends_on_those_who_come_with_a_link(client: AsyncClient) -> None:
     page = await client.get("/")
     script = await client.get("/docs-assets/swagger.js")
 
     assert "/docs-assets/swagger.js" in page.text
     assert 'location.replace("/links" + location.hash)' in script.text
+    link = re.compile(script.text.split("if (/")[1].split("/.test(")[0].replace("\\/", "/"))
+    actions = re.findall(r'<form id="([a-z-]+)"', (await client.get("/links")).text)
+    assert len(actions) >= 4
+    assert all(link.match(f"#/{action}?token=x") for action in actions)
 
 
 async def test_the_page_runs_no_script_but_its_own(client: AsyncClient) -> None:

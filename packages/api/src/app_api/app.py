@@ -21,7 +21,7 @@ from app_api.link_page import add_link_page
 from app_api.metrics import Metrics
 from app_api.middleware import AllowedHosts, HeadAsGet, RequestContext
 from app_api.operation_ids import operation_id
-from app_api.optional import add_console
+from app_api.optional import add_console, has_console
 from app_api.problems import add_problem_handlers, any_problem
 from app_api.reading import BodyLimits
 from app_api.resources import RESOURCES, require_resources
@@ -81,7 +81,8 @@ def _add_routes(app: FastAPI, settings: ApiSettings) -> None:
     if settings.docs_enabled:
         add_docs(app)
     min_length = settings.auth.password_min_length
-    add_link_page(app, at_root=not settings.docs_enabled, min_length=min_length)
+    is_shown = settings.console_enabled and has_console()
+    add_link_page(app, at_root=not settings.docs_enabled, min_length=min_length, has_console=is_shown)
     app.router.middleware_stack = DirectRoutes(app)
     add_problem_handlers(app)
     add_repetitions(app)

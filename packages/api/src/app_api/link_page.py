@@ -8,6 +8,7 @@ from fastapi.responses import FileResponse, HTMLResponse
 
 STATIC = Path(__file__).parent / "static"
 PATH = "/links"
+SIGN_IN = '<p><a href="/console">Sign in</a></p>\n'
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'none'; "
     "base-uri 'none'; frame-ancestors 'none'"
@@ -28,12 +29,15 @@ async def link_style() -> FileResponse:
     return FileResponse(STATIC / "links.css")
 
 
-def add_link_page(app: FastAPI, *, at_root: bool, min_length: int) -> None:
+def add_link_page(app: FastAPI, *, at_root: bool, min_length: int, has_console: bool) -> None:
     """Serve the page at `/links`, and with `at_root` also at `/`, where mailed links lead.
 
     If Swagger UI is at `/`, its script redirects mailed links to the page. `min_length` is that of a new password.
+    With a console, the page leads to it: there people sign in.
     """
-    page = Template((STATIC / "links.html").read_text()).substitute(min_length=min_length)
+    page = Template((STATIC / "links.html").read_text()).substitute(
+        min_length=min_length, sign_in=SIGN_IN if has_console else ""
+    )
 
     async def link_page() -> HTMLResponse:
         return HTMLResponse(page, headers={"Content-Security-Policy": CSP})

@@ -1,5 +1,5 @@
 // Mailed links lead to the root of the site, where this page is while the docs are on.
-if (/^#\/(verify|reset)\?token=/.test(location.hash)) {
+if (/^#\/[a-z-]+\?token=/.test(location.hash)) {
   location.replace("/links" + location.hash);
 }
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import ARRAY, Uuid, bindparam, exists, false, func, select, text
 from sqlalchemy.orm import defer
+from sqlalchemy.orm.attributes import set_committed_value
 
 from app_db.jobs.crons import UNSEEN
 from app_db.jobs.filters import JobFilter
@@ -76,6 +77,14 @@ class JobRepository:
     async def lines_of(self, job_ids: Collection[UUID]) -> Sequence[Job]:
         """Return the rows of those of these jobs that there are, as lists show them: without payloads and results."""
         return (await self.session.scalars(_LINES.where(Job.id.in_(job_ids)))).all()
+
+    async def emptied(self, job_ids: Collection[UUID]) -> Sequence[Job]:
+        """Return the same with an empty payload and no result, for who asks every second: they may be megabytes."""
+        jobs = await self.lines_of(job_ids)
+        for job in jobs:
+            set_committed_value(job, "payload", {})
+            set_committed_value(job, "result", None)
+        return jobs
 
     async def newest(self, limit: int) -> Sequence[Job]:
         """Return the newest jobs of all owners, as lists show them: without payloads and results."""

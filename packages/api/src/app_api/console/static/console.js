@@ -75,6 +75,9 @@ function showLocalTimes() {
 
 showLocalTimes();
 
+// On a phone the navigation is a line to be scrolled.
+document.querySelector("nav [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
+
 const keyOf = (node) => (node.nodeType === Node.ELEMENT_NODE ? node.id || node.dataset.key || "" : "");
 const isBlank = (node) => node.nodeType === Node.TEXT_NODE && !node.nodeValue.trim();
 const isLike = (one, other) => one.nodeType === other.nodeType && one.nodeName === other.nodeName && keyOf(one) === keyOf(other);

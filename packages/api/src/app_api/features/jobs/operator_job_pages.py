@@ -196,7 +196,7 @@ async def read_jobs(session: Session, watched: Collection[Watched]) -> Contexts:
     """Return the jobs that operators look at, by four queries."""
     asked = {one: UUID(one.about) for one in watched if is_id(one.about)}
     jobs = JobRepository(session)
-    found = {job.id: job for job in await jobs.among({*asked.values()})}
+    found = {job.id: job for job in await jobs.emptied({*asked.values()})}
     errors, ending = await jobs.errors_among(set(found)), await jobs.asked_to_end(set(found))
     emails = await UserRepository(session).emails_of({job.owner_id for job in found.values() if job.owner_id})
     shown = {
