@@ -27,7 +27,7 @@ PAGES_AT_ONCE, PER_SESSION = 200, 20
 TRIES = 20
 FORM = ("Content-Type", "application/x-www-form-urlencoded")
 OPERATOR = "operator@example.com"
-QUERY = re.compile(r"LOG:  (?:execute [^:]+|statement): +(?:SELECT|WITH|INSERT|UPDATE|DELETE)")
+QUERY = re.compile(r"LOG:  (?:execute [^:]+|statement):\s+(?:SELECT|WITH|INSERT|UPDATE|DELETE)")
 MINUTES = 60
 
 _ERRORS = """
