@@ -146,6 +146,14 @@ ADDRESSES: dict[str, tuple[str, ...]] = {
         "test_of_a_change_and_a_registration_at_once_one_account_has_the_address",
         "test_of_two_confirmations_one_is_done",
     ),
+    "a link to sign in is opened by a scanner, elsewhere, twice, late, or past a second factor": (
+        "test_a_link_signs_in_only_where_it_was_asked_for",
+        "test_a_browser_signs_in_by_the_link_that_it_asked_for",
+        "test_of_parallel_sign_ins_by_one_link_one_is_done",
+        "test_a_link_to_sign_in_lives_for_a_quarter_of_an_hour",
+        "test_a_link_is_used_up_by_the_challenge_too",
+        "test_a_link_to_sign_in_ends_with_the_change_of_the_account",
+    ),
 }
 """The attacks on addresses, and on what proves them."""
 

@@ -20,6 +20,7 @@ class Event(StrEnum):
     SIGNED_IN = "signed_in"
     SIGN_IN_FAILED = "sign_in_failed"
     SIGN_IN_CHALLENGED = "sign_in_challenged"
+    SIGN_IN_LINK_REQUESTED = "sign_in_link_requested"
     SIGNED_OUT = "signed_out"
     REFRESH_REUSED = "refresh_reused"
     SESSION_REVOKED = "session_revoked"

@@ -112,6 +112,8 @@ class AuthSettings(OneTimeSettings, frozen=True, hide_input_in_errors=True):
     """Irreversible acts need a sign-in within this time."""
     verification: bool = True
     """Whether an address must be verified by mail before its account can be used; `off` by default in development."""
+    magic_link: bool = False
+    """Whether people may sign in by a mailed link."""
     registration: Literal["open", "closed"] = "open"
     """Whether strangers may register."""
     sessions_per_user: Annotated[int, Field(ge=1, le=1000)] = 50

@@ -15,7 +15,8 @@ from app_auth.browser_sessions import BrowserSession
 def sign_in_fields(request: Request, *, next_page: str | None, email: str = "") -> dict[str, Any]:  # Any: a template's
     """Return what `sign_in.html` shows."""
     # Browsers send it to https and to loopback, which are where they keep the cookie.
-    return {"email": email, "next": safe_next(next_page), "trustworthy": "sec-fetch-site" in request.headers}
+    trustworthy, auth = "sec-fetch-site" in request.headers, request.state.auth.settings
+    return {"email": email, "next": safe_next(next_page), "trustworthy": trustworthy, "auth": auth}
 
 
 def enter(request: Request, auth: Auth, begun: BrowserSession, *, to: str) -> RedirectResponse:

@@ -21,6 +21,14 @@ const ACTIONS = {
     body: () => ({ token, password: current.value }),
     done: "Your account has this address now. All your other sign-ins have ended.",
   },
+  "sign-in": {
+    ask: "Sign in, if this is the browser that has asked for the link.",
+    path: "/console/sign-in/link/open",
+    form: () => new URLSearchParams({ link: token }),
+    done: "You are signed in.",
+    failed: "The link is not valid any more, or another browser has asked for it. Ask for a new one here.",
+    next: "/console",
+  },
   "undo-email-change": {
     ask: "Bring this address back to your account. All sign-ins end, and you set a new password.",
     path: "/auth/email/change/undo",
@@ -40,13 +48,14 @@ async function use(event) {
   const button = form.querySelector("button");
   button.disabled = true;
   try {
-    const response = await fetch(ACTIONS[action].path, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(ACTIONS[action].body()),
-    });
+    const { path, body, form: fields, done, failed, next } = ACTIONS[action];
+    const sent = fields
+      ? { body: fields() }
+      : { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body()) };
+    const response = await fetch(path, { method: "POST", ...sent });
     form.hidden = response.ok;
-    message.textContent = response.ok ? ACTIONS[action].done : (await response.json()).detail;
+    message.textContent = response.ok ? done : failed || (await response.json()).detail;
+    if (response.ok && next) location.assign(next);
   } catch {
     message.textContent = "The server cannot be reached. Try again in a moment.";
   }

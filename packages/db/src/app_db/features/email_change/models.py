@@ -10,6 +10,9 @@ from app_db.account_parts import AccountPart, part_of_account
 from app_db.base import Base
 from app_db.types import KEY_TEXT, new_id
 
+SCHEMA_REVISION = "b1d5e7c3f094"
+"""The newest revision that these tables need; see `app_db.models.schema`."""
+
 
 class EmailChange(Base):
     """A change that was asked for; one for each account. It ends with the session that asked, and as links do."""

@@ -1,0 +1,1 @@
+"""Links that were mailed to sign in with."""

@@ -1,0 +1,1 @@
+"""The jobs of signing in by a mailed link."""
