@@ -41,12 +41,13 @@ def test_a_feature_that_a_team_has_written_goes_without_a_trace_but_its_revision
     prove_the_rest(checkout)
 
 
-def test_an_optional_feature_of_ours_goes_too(checkout: Copy) -> None:
+@pytest.mark.parametrize("name", ["export", "api_keys"])
+def test_an_optional_feature_of_ours_goes_too(checkout: Copy, name: str) -> None:
     checkout.commit()
 
-    done = checkout.prove("scripts/feature.py", "remove", "--name=export")
+    done = checkout.prove("scripts/feature.py", "remove", f"--name={name}")
 
-    assert "_remove_export_" in done
+    assert f"_remove_{name}_" in done
     prove_the_rest(checkout)
 
 

@@ -186,4 +186,4 @@ def test_the_description_says_which_routes_accept_keys(app: FastAPI) -> None:
     assert description["components"]["securitySchemes"][SCHEME]["scheme"] == "bearer"
     assert {SCHEME: ["jobs:read"]} in description["paths"]["/jobs"]["get"]["security"]
     assert {SCHEME: []} in description["paths"]["/auth/me"]["get"]["security"]
-    assert all(SCHEME not in way for way in description["paths"]["/auth/keys"]["post"]["security"])
+    assert all(SCHEME not in way for way in description["paths"]["/auth/sessions"]["get"]["security"])

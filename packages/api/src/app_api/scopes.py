@@ -103,7 +103,7 @@ def describe_keys(app: FastAPI) -> None:
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": f"{PREFIX}<id>_<secret>_<check>",
-        "description": "A key for machines, from `POST /auth/keys`. It opens what names a scope of the key, no more.",
+        "description": "A key for machines: it opens what names a scope of the key, and no more.",
     }
 
     def openapi() -> dict[str, Any]:
