@@ -105,6 +105,31 @@ async def test_one_device_has_one_passkey_of_an_account(local: ConsoleSite) -> N
         assert seen.faults == []
 
 
+AS_PASSWORD_MANAGERS_DO = """
+const create = navigator.credentials.create.bind(navigator.credentials);
+navigator.credentials.create = async (options) => {
+    const { id, rawId, type, response: { clientDataJSON, attestationObject } } = await create(options);
+    const response = Object.create(AuthenticatorAttestationResponse.prototype, {
+        clientDataJSON: { value: clientDataJSON }, attestationObject: { value: attestationObject },
+    });
+    return Object.create(PublicKeyCredential.prototype, {
+        id: { value: id }, rawId: { value: rawId }, type: { value: type }, response: { value: response },
+    });
+};
+"""
+
+
+async def test_a_passkey_of_a_password_manager_is_made_although_its_methods_throw(local: ConsoleSite) -> None:
+    """As reported of several: `toJSON` and `getTransports` are those of a prototype, and an illegal invocation."""
+    async with local.visit(email=ADA) as seen:
+        await give_device(seen.page)
+        await seen.page.add_init_script(AS_PASSWORD_MANAGERS_DO)
+
+        await make_passkey(seen.page, name="Vault")
+
+        assert seen.faults == []
+
+
 async def test_an_address_has_no_passkeys_and_says_so(console: ConsoleSite) -> None:
     async with console.visit("/sign-in") as seen:
         page = seen.page

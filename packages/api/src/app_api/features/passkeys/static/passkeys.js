@@ -19,9 +19,8 @@ const ceremonies = {
       excludeCredentials: decodeIds(excludeCredentials),
     };
     const { id, type, response } = await navigator.credentials.create({ publicKey });
-    const transports = response.getTransports?.() ?? [];
     const { clientDataJSON, attestationObject } = response;
-    return { id, type, response: { ...encoded({ clientDataJSON, attestationObject }), transports } };
+    return { id, type, response: { ...encoded({ clientDataJSON, attestationObject }), transports: transportsOf(response) } };
   },
   async get(form) {
     const answer = await fetch(form.dataset.options, { method: "POST" });
@@ -34,6 +33,14 @@ const ceremonies = {
     return { id, type, response: encoded({ clientDataJSON, authenticatorData, signature, userHandle }) };
   },
 };
+// Password managers answer with objects whose methods throw.
+function transportsOf(response) {
+  try {
+    return response.getTransports();
+  } catch {
+    return [];
+  }
+}
 const encoded = (buffers) =>
   Object.fromEntries(Object.entries(buffers).flatMap(([name, buffer]) => (buffer ? [[name, encode(buffer)]] : [])));
 
@@ -42,6 +49,7 @@ const REASONS = {
   InvalidStateError: "This device has a passkey of this account already.",
   SecurityError: `Passkeys do not work at ${location.host}: open this page at the address that it is meant to have.`,
   NotSupportedError: "This device makes no passkeys that can be used here.",
+  TypeError: "This did not work. Try again, or use another way in.",
 };
 
 async function send(form) {
