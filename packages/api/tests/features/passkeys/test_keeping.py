@@ -1,21 +1,30 @@
 """The passkeys of an account: listed, named, removed, and never the last way in."""
 
 import asyncio
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import select, update
 
 from app_api.app import create_app
+from app_api.features.passkeys.schemas import NewCredential
 from app_api.features.passkeys.settings import PasskeySettings
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, assert_problem, open_client
-from app_auth.testing import SignIn
+from app_auth import sessions
+from app_auth.auth import Auth
+from app_auth.client import NOBODY
+from app_auth.errors import SessionEnded
+from app_auth.features.passkeys import keeping
+from app_auth.features.passkeys.relying_party import RelyingParty
 from app_db import Database
 from app_db.features.passkeys.models import Passkey
 from app_db.models import User
+from app_db.repositories.user_sessions import UserSessionRepository
 from packages.api.tests.features.passkeys.conftest import MakeOlder, Passkeys
-from packages.auth.tests.authenticator import Authenticator
+from packages.auth.tests.authenticator import ORIGIN, Authenticator
+
+PARTY = RelyingParty("localhost", (ORIGIN,), "Groundwork")
 
 
 async def test_passkeys_are_listed_in_their_order_and_renamed(passkeys: Passkeys, signed_in: SignedIn) -> None:
@@ -123,19 +132,22 @@ def with_passkeys(settings: ApiSettings, passkeys: PasskeySettings) -> ApiSettin
 
 
 async def test_a_session_that_was_just_ended_adds_no_passkey(
-    passkeys: Passkeys, signed_in: SignedIn, sign_in: SignIn, database: Database
+    passkeys: Passkeys, signed_in: SignedIn, auth: Auth, database: Database
 ) -> None:
-    other = SignedIn(signed_in.account, await sign_in(signed_in.account))
-    credential = Authenticator().create(await passkeys.options(signed_in))
+    """As if the request had been recognised a moment before the session was ended."""
+    passkey = await passkeys.add(signed_in)
+    created = Authenticator().create(await passkeys.options(signed_in))
+    response = NewCredential.model_validate(created).to_response()
+    holder = await sessions.authenticate(auth, database, token=signed_in.tokens.access_token)
+    async with database.unit_of_work() as session:
+        await UserSessionRepository(session).end_all(holder.user_id)
 
-    ended, added = await asyncio.gather(
-        passkeys.client.post("/auth/sessions/revoke-others", headers=other.headers),
-        passkeys.finish(signed_in, credential),
-    )
-
-    assert ended.status_code == 204
-    assert added.status_code in {201, 401}
-    assert len(await passkeys.all(other)) == (added.status_code == 201)
+    with pytest.raises(SessionEnded):
+        async with database.unit_of_work() as session:
+            await keeping.finish(auth, session, holder, PARTY, response=response, name="Mine", limit=9, client=NOBODY)
+    with pytest.raises(SessionEnded):
+        async with database.unit_of_work() as session:
+            await keeping.remove(auth, session, holder, UUID(passkey["id"]), client=NOBODY)
 
 
 async def test_passkeys_go_with_their_account(passkeys: Passkeys, signed_in: SignedIn, database: Database) -> None:

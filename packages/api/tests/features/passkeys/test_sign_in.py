@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from httpx2 import AsyncClient, Response
-from sqlalchemy import func, update
+from sqlalchemy import delete, func, text, update
 
 from app_api.app import create_app
 from app_api.settings import ApiSettings
@@ -13,7 +13,9 @@ from app_api.testing import SignedIn, assert_problem, open_client
 from app_auth.auth import Auth
 from app_auth.features.passkeys.challenges import LIFE, Challenges, Purpose
 from app_db import Database
+from app_db.features.passkeys.models import Passkey
 from app_db.models import User
+from app_db.repositories.users import UserRepository
 from app_db.types import utcnow
 from packages.api.tests.features.passkeys.conftest import Passkeys, events_of, notices_of
 from packages.auth.tests.authenticator import (
@@ -77,6 +79,7 @@ async def test_the_options_of_a_sign_in_name_nobody(client: AsyncClient) -> None
     }
 
 
+WAITING = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
 STRANGER = Credential(new_key("ES256"), b"s" * 32, b"s" * 32)
 BENT = {
     "another origin": {"origin": "https://evil.example"},
@@ -235,6 +238,24 @@ async def test_a_removed_passkey_opens_nothing(client: AsyncClient, passkeys: Pa
     await client.delete(f"/auth/passkeys/{passkey['id']}", headers=signed_in.headers)
 
     assert_problem(await send(client, credential), 400, "passkey_refused")
+
+
+async def test_a_passkey_that_is_removed_while_it_signs_in_is_no_copy(
+    client: AsyncClient, passkeys: Passkeys, signed_in: SignedIn, database: Database
+) -> None:
+    device = Authenticator()
+    await passkeys.add(signed_in, device)
+    async with database.unit_of_work() as session:
+        await UserRepository(session).lock(signed_in.account.id)
+        await session.execute(delete(Passkey))
+        entering = asyncio.create_task(sign_in(client, device))
+        async with database.unit_of_work(read_only=True) as watching:
+            while not await watching.scalar(WAITING):
+                pass
+
+    assert_problem(await entering, 400, "passkey_refused")
+    assert (await events_of(database, signed_in))[-1] == ("sign_in_failed", {"because": "passkey"})
+    assert "passkey_copied" not in await notices_of(database, signed_in)
 
 
 async def test_a_disabled_account_is_refused_like_an_unknown_passkey(
