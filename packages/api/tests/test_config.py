@@ -75,7 +75,7 @@ def ring_in(path: Path, name: str) -> list[dict[str, str]]:
 
 
 def test_a_new_file_of_secrets_is_all_that_production_needs(secrets: Path) -> None:
-    settings = load(ApiSettings, settings_of(secrets), elsewhere=ELSEWHERE)
+    settings = load(ALL_SETTINGS, settings_of(secrets), elsewhere=READ_ELSEWHERE)
 
     assert settings.database.sqlalchemy_url.username == "app"
     assert settings.redis.url.get_secret_value() == REDIS

@@ -194,7 +194,7 @@ async def test_the_audit_of_an_account_tells_what_was_done_from_the_shell(
         ("account_disabled", {"by": "shell", "sessions": 0}),
         ("sessions_revoked", {"by": "shell", "because": "operator", "count": 1}),
         ("role_changed", {"by": "shell", "role": "operator"}),
-        ("signed_in", {}),
+        ("signed_in", {"how": "password"}),
         ("registered", {"by": "shell", "role": "user"}),
     ]
 

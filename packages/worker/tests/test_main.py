@@ -29,6 +29,7 @@ from app_db.settings import DatabaseSettings
 from app_db.testing.databases import AppRole
 from app_db.testing.plugin import MakeUser
 from app_db.types import new_id
+from app_runtime.discovery import feature_folders
 from app_runtime.testing.processes import spawn, wait_until
 from app_worker.delivery_queue import Valkey
 from app_worker.main import check_role, main
@@ -270,7 +271,9 @@ async def test_ctrl_c_ends_a_command_with_one_line(environment: dict[str, str], 
 
 
 async def test_what_the_api_reads_may_be_set_too(environment: dict[str, str]) -> None:
-    both = {"APP_HTTP__PORT": "1", "APP_THROTTLE__LOGIN_IP": "1/s", "APP_AUTH__KEYS": "[]", "APP_METRICS__PORT": "1"}
+    ways_in = {f"APP_{folder.name.upper()}__KEYS": "[]" for folder in feature_folders("app_auth.features")}
+    both = {**ways_in, "APP_HTTP__PORT": "1", "APP_THROTTLE__LOGIN_IP": "1/s", "APP_AUTH__KEYS": "[]"}
+    both["APP_METRICS__PORT"] = "1"
 
     stats = await run_command({**environment, **both}, "stats")
 

@@ -10,7 +10,7 @@ from typing import Final, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from app_api.feature_settings import ALL_SETTINGS, OF_FEATURES, READ_ELSEWHERE
+from app_api.feature_settings import ALL_SETTINGS, OF_FEATURES, READ_ELSEWHERE, VARIABLES_OF_RINGS
 from app_auth.keys import KEPT_FOR, RINGS, SIGNING_RING, RingUnchanged, activated, added, new_key, retired
 from app_auth.mail import MailAndLinks
 from app_auth.settings import Algorithm, Key, KeyRing, SigningRing, active
@@ -40,6 +40,7 @@ _RETIRE: Final = {
     "token_keys": "once the last link that was mailed with it has expired, which is a day",
     "peppers": "when you accept that who has not signed in since then has to reset the password",
 }
+_RETIRE_OF_FEATURES: Final = "when you accept that what only it has sealed, and nothing used since then, is lost"
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +53,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     init.add_argument("--redis", metavar="URL", help="where Valkey is: rediss://host:port/0")
     _add_alg(init)
     rotate = commands.add_parser("rotate", help="let a new key sign, while what the old one has signed is accepted")
-    rotate.add_argument("ring", metavar="RING", choices=RINGS, help=", ".join(RINGS))
+    rotate.add_argument("ring", metavar="RING", choices=VARIABLES_OF_RINGS, help=", ".join(VARIABLES_OF_RINGS))
     _add_alg(rotate)
     rotate.add_argument("--file", type=Path, help="the file of secrets to change; without it the ring is printed")
     how = rotate.add_mutually_exclusive_group()
@@ -111,8 +112,9 @@ def _check_worker(environ: Mapping[str, str], env: Environment) -> Iterator[str]
 
 def _init(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Iterator[str]:
     today = utcnow().date()
-    keys = {ring: new_key(today) for ring in RINGS} | {SIGNING_RING: new_key(today, alg=parsed.alg or "HS256")}
-    lines = [f"APP_AUTH__{ring.upper()}='{_text((key,))}'" for ring, key in keys.items()]
+    signing = new_key(today, alg=parsed.alg or "HS256")
+    keys = {ring: new_key(today) for ring in VARIABLES_OF_RINGS} | {SIGNING_RING: signing}
+    lines = [f"{VARIABLES_OF_RINGS[ring]}='{_text((key,))}'" for ring, key in keys.items()]
     missing = ["APP_PUBLIC_BASE_URL", "APP_HTTP__ALLOWED_HOSTS", "APP_MAIL__URL", "APP_MAIL__FROM"]
     secret_files = {parsed.file: lines}
     if parsed.database:
@@ -139,7 +141,7 @@ def _init(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Iterator[st
 
 
 def _rotate(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Iterator[str]:
-    name = f"APP_AUTH__{parsed.ring.upper()}"
+    name = VARIABLES_OF_RINGS[parsed.ring]
     if parsed.alg and parsed.ring != SIGNING_RING:
         raise Misconfigured(f"--alg: only the ring {SIGNING_RING} has keys of several algorithms")
     try:
@@ -148,6 +150,9 @@ def _rotate(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Iterator[
             if parsed.file
             else read([name], environ, elsewhere=[PREFIX]).texts
         )
+        if name not in texts and parsed.ring not in RINGS and not (parsed.activate or parsed.retire):
+            yield from _first(parsed, name)
+            return
         before = (_SIGNING_RING if parsed.ring == SIGNING_RING else _RING).validate_json(texts[name])
         after, kid = _changed(before, parsed)
     except KeyError:
@@ -168,8 +173,18 @@ def _rotate(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Iterator[
         then = f"config rotate {parsed.ring} --file {parsed.file} --activate {kid}"
         yield f"Then, when all of them know it{others}: {then}"
     elif not parsed.retire:
-        old = active(before).kid
-        yield f"Then, {_RETIRE[parsed.ring]}: config rotate {parsed.ring} --file {parsed.file} --retire {old}"
+        old, when = active(before).kid, _RETIRE.get(parsed.ring, _RETIRE_OF_FEATURES)
+        yield f"Then, {when}: config rotate {parsed.ring} --file {parsed.file} --retire {old}"
+
+
+def _first(parsed: argparse.Namespace, name: str) -> Iterator[str]:
+    """Make the ring of a feature that came after the file of secrets."""
+    line = f"{name}='{_text((new_key(utcnow().date()),))}'"
+    if parsed.file is None:
+        yield line
+        return
+    _replace_line(parsed.file, name, line)
+    yield f"{name}: is new. Restart what reads {parsed.file}."
 
 
 def _changed(ring: tuple[Key, ...], parsed: argparse.Namespace) -> tuple[tuple[Key, ...], str]:
@@ -254,9 +269,11 @@ def _write_new(path: Path, lines: list[str]) -> None:
 
 
 def _replace_line(path: Path, name: str, line: str) -> None:
-    """Change one variable of the file; readers see either the old file or the new one."""
+    """Change one variable of the file, or add it; readers see either the old file or the new one."""
     before = path.stat()
-    text = re.sub(rf"^(export )?{name}=.*$", lambda _: line, path.read_text(encoding="utf-8-sig"), flags=re.MULTILINE)
+    before_text = path.read_text(encoding="utf-8-sig")
+    text, found = re.subn(rf"^(export )?{name}=.*$", lambda _: line, before_text, flags=re.MULTILINE)
+    text = text if found else f"{text.rstrip()}\n{line}\n"
     unfinished = path.with_name(path.name + ".new")
     unfinished.unlink(missing_ok=True)
     _write_new(unfinished, text.splitlines())

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from getpass import getpass
+from itertools import chain
 from typing import Any, Final, TextIO
 from uuid import UUID
 
@@ -24,6 +25,7 @@ from app_db.models import AuditEvent, Role, User
 from app_db.paging import Cursor, Slice
 from app_db.repositories.audit import AuditRepository
 from app_db.repositories.users import UserRepository
+from app_runtime.discovery import find
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ type Command = Callable[[Context], Awaitable[Answer]]
 def add_commands(parser: argparse.ArgumentParser) -> None:
     """Declare the subcommands."""
     commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, (_, text) in COMMANDS.items():
+    for name, (_, text) in all_commands().items():
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         command.add_argument("--json", action="store_true", help="print JSON")
         if name in {"list", "audit"}:
@@ -73,7 +75,7 @@ async def run(settings: ApiSettings, arguments: argparse.Namespace, *, stdin: Te
     Raises:
         SystemExit: with a line that says why nothing was changed.
     """
-    command, _ = COMMANDS[arguments.action]
+    command, _ = all_commands()[arguments.action]
     about = getattr(arguments, "email", None)
     try:
         async with _session(settings) as session:
@@ -158,6 +160,12 @@ COMMANDS: Final[dict[str, tuple[Command, str]]] = {
     "sign-out": (_sign_out, "end all sessions of the account, from the next request on"),
     "audit": (_audit, "list what happened to an account, newest first"),
 }
+
+
+def all_commands() -> dict[str, tuple[Command, str]]:
+    """Return these commands and those of features: `COMMANDS` in their `operator_commands.py`."""
+    found = [each.module.COMMANDS.items() for each in find("app_api.features", "operator_commands")]
+    return COMMANDS | dict(chain.from_iterable(found))
 
 
 def _limit(text: str) -> int:

@@ -14,7 +14,8 @@ from app_db.errors import AppError
 from app_db.outage import DatabaseUnavailable
 from app_db.roles import require_modest_role
 from app_db.settings import DatabaseSettings
-from app_runtime.configuration import Environment, Misconfigured, hints, load
+from app_runtime.configuration import PREFIX, Environment, Misconfigured, hints, load
+from app_runtime.discovery import feature_folders
 from app_runtime.ending import INTERRUPTED, end_soon
 from app_runtime.fragments import names_elsewhere, with_fragments
 from app_runtime.output import write_out
@@ -111,6 +112,8 @@ def _settings[S: CommandSettings](
     """Return the settings. Commands that run jobs read those of features too; other commands ignore them."""
     model = with_fragments(model, FEATURES) if fragments else model
     features = [*names_elsewhere(model, FEATURES), *names_elsewhere(model, "app_db.features")]
+    # Ways into an account are features of the API, which this package does not see; both may share one file of secrets.
+    features += [f"{PREFIX}{folder.name.upper()}__" for folder in feature_folders("app_auth.features")]
     return _with_options(load(model, os.environ, elsewhere=(*ELSEWHERE, *elsewhere, *features)), options)
 
 

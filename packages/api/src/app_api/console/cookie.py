@@ -12,10 +12,14 @@ NAME: Final = "__Host-console"
 """Browsers take a cookie of such a name only with Secure, for the whole host, and from this very host (RFC 6265bis)."""
 
 
-def name_for(request: Request) -> str:
+CHALLENGE: Final = "__Host-console-challenge"
+"""The cookie of a sign-in that waits for a second factor: no page, address or log shows the challenge in it."""
+
+
+def name_for(request: Request, name: str = NAME) -> str:
     """Return the name of the cookie; it has the port, because all ports of a host share their cookies."""
     authority = read_authority(request.headers["host"].encode("latin-1"))
-    return f"{NAME}-{authority.port}" if authority is not None and authority.port is not None else NAME
+    return f"{name}-{authority.port}" if authority is not None and authority.port is not None else name
 
 
 def read_secret(request: Request) -> str | None:
@@ -37,3 +41,19 @@ def keep_secret(request: Request, response: Response, secret: str, *, life: time
 def forget_secret(request: Request, response: Response) -> None:
     """Let the browser drop the secret; Clear-Site-Data would take the cookies of our other hosts too."""
     response.set_cookie(name_for(request), "", max_age=0, secure=True, httponly=True, samesite="lax")
+
+
+def read_challenge(request: Request) -> str:
+    """Return the challenge that the browser sent, unverified; empty without one."""
+    return request.cookies.get(name_for(request, CHALLENGE), "")
+
+
+def keep_challenge(request: Request, response: Response, challenge: str, *, life: timedelta) -> None:
+    """Let the browser keep the challenge until it is answered."""
+    name, seconds = name_for(request, CHALLENGE), int(life.total_seconds())
+    response.set_cookie(name, challenge, max_age=seconds, secure=True, httponly=True, samesite="lax")
+
+
+def forget_challenge(request: Request, response: Response) -> None:
+    """Let the browser drop the challenge."""
+    keep_challenge(request, response, "", life=timedelta(0))

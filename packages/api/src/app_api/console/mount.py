@@ -3,19 +3,24 @@
 from collections.abc import Iterable
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, params
-from fastapi.responses import RedirectResponse
+from fastapi.responses import RedirectResponse, Response
 
 from app_api.console import assets
+from app_api.console.cookie import keep_challenge
 from app_api.console.dependencies import ConfirmationRequired, SignInRequired, require_operator_page
 from app_api.console.error_pages import ErrorPages
 from app_api.console.found import PageModule, found_pages
 from app_api.console.live import Hub
 from app_api.console.origin import require_same_origin
-from app_api.console.paths import CONFIRM, ROOT, SIGN_IN, path_of, with_next
-from app_api.console.rendering import open_console
+from app_api.console.paths import CONFIRM, ROOT, SIGN_IN, is_ours, path_of, with_next
+from app_api.console.rendering import FORM, open_console
 from app_api.console.responses import see_other
+from app_api.problems import app_error_response
+from app_auth.challenges import SecondFactorRequired
+from app_auth.one_time import CHALLENGE_TTL
 from app_runtime.configuration import Effective
 
 
@@ -36,6 +41,7 @@ def add_console(app: FastAPI, stopping: Event, settings: Iterable[Effective], ma
     app.include_router(router_of(modules))
     app.add_exception_handler(SignInRequired, lead_to_sign_in)
     app.add_exception_handler(ConfirmationRequired, lead_to_confirmation)
+    app.add_exception_handler(SecondFactorRequired, lead_to_second_factor)
     app.add_middleware(ErrorPages, console=console)
 
 
@@ -59,6 +65,17 @@ async def lead_to_sign_in(request: Request, error: Exception) -> RedirectRespons
 async def lead_to_confirmation(request: Request, error: Exception) -> RedirectResponse:
     """Lead to the page that asks for the password again, and from there back."""
     return see_other(with_next(CONFIRM, _page_of(request)))
+
+
+async def lead_to_second_factor(request: Request, error: Exception) -> Response:
+    """Lead a browser to the page of the factor, `/console/sign-in/totp`, and from there to the page that it wanted."""
+    assert isinstance(error, SecondFactorRequired)
+    if not is_ours(request.url.path):
+        return app_error_response(request.scope, error)
+    form: dict[str, Any] = getattr(request.state, FORM, ("", {}))[1]  # Any: a template's
+    response = see_other(with_next(f"{SIGN_IN}/{error.methods[0]}", form.get("next", ROOT)))
+    keep_challenge(request, response, error.challenge, life=CHALLENGE_TTL)
+    return response
 
 
 def _page_of(request: Request) -> str:

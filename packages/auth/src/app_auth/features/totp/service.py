@@ -82,6 +82,22 @@ async def enrol(
     return Offer(codes.text_of(secret), uri)
 
 
+async def offered(
+    auth: Auth, vault: Vault, session: Session, principal: Principal, *, now: datetime | None = None
+) -> Offer:
+    """Return the secret that waits for its first code, so that its page can be shown again.
+
+    Raises:
+        ReauthenticationRequired, TotpUnavailable.
+        TotpOff: nothing waits for a code, or it has waited for too long.
+    """
+    await require_fresh(auth, session, principal, now=now)  # guard: test_what_is_offered_is_shown_to_a_fresh_sign_in
+    row = await _waiting(session, principal.user_id, await database_time(session, now))
+    secret = vault.open(row)
+    uri = codes.uri_of(secret, account=principal.email, issuer=auth.settings.issuer)
+    return Offer(codes.text_of(secret), uri)
+
+
 async def confirm(
     auth: Auth,
     vault: Vault,
@@ -100,9 +116,8 @@ async def confirm(
     """
     user_id, totp = principal.user_id, TotpRepository(session)
     await _hold(session, principal)  # guard: test_a_session_that_was_ended_turns_nothing_on
-    row, time = await totp.secret_of(user_id), await database_time(session, now)
-    if row is None or row.confirmed_at is not None or time - row.created_at > OFFER:
-        raise TotpOff
+    time = await database_time(session, now)
+    row = await _waiting(session, user_id, time)
     async with auth.throttle.code(user_id, row.id):
         step = codes.matched_step(vault.open(row), codes.typed(code), now=time)
         if step is None:
@@ -213,6 +228,13 @@ async def answer(
     if how == "recovery_code":
         await enqueue(session, SecurityNotice(user_id=user_id, what=Notice.RECOVERY_CODE_USED), owner_id=user_id)
     return await complete(auth, session, row, how=how, client=client, now=now)
+
+
+async def _waiting(session: Session, user_id: UUID, now: datetime) -> TotpSecret:
+    row = await TotpRepository(session).secret_of(user_id)
+    if row is None or row.confirmed_at is not None or now - row.created_at > OFFER:
+        raise TotpOff
+    return row
 
 
 async def _hold(session: Session, principal: Principal) -> None:
