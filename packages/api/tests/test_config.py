@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from app_api import config, database_roles
-from app_api.settings import ELSEWHERE, ApiSettings
+from app_api.feature_settings import ALL_SETTINGS, READ_ELSEWHERE
 from app_auth.keys import RINGS
 from app_auth.settings import Key
 from app_db.roles import make_roles as restore

@@ -24,8 +24,8 @@ STEP = "/console/sign-in/totp"
 @pytest_asyncio.fixture(loop_scope="session")
 async def asked(browser: Browser, eve: Guarded) -> Browser:
     """A browser that has sent the right password of Eve's, from the page of her account."""
-    fields = {"email": eve.account.email, "password": eve.account.password, "next": "/console/account"}
-    response = await browser.post("/console/sign-in", **fields)
+    email, password = eve.account.email, eve.account.password
+    response = await browser.post("/console/sign-in", email=email, password=password, next="/console/account")
     assert response.headers["Location"] == f"{STEP}?next=%2Fconsole%2Faccount"
     return browser
 

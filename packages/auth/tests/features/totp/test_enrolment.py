@@ -207,3 +207,15 @@ async def test_a_session_that_was_ended_turns_nothing_on(
 
     async with database.unit_of_work() as session:
         assert (await session.scalars(select(User.second_factors).where(User.id == bob.id))).one() == []
+
+
+async def test_what_is_offered_is_shown_to_a_fresh_sign_in(
+    auth: Auth, vault: Vault, database: Database, bob: Account, as_principal: AsPrincipal
+) -> None:
+    principal = await as_principal(bob)
+    offer = await enrolled(auth, vault, database, principal)
+
+    async with database.unit_of_work() as session:
+        assert await service.offered(auth, vault, session, principal) == offer
+        with pytest.raises(ReauthenticationRequired):
+            await service.offered(auth, vault, session, aged(principal))
