@@ -133,7 +133,11 @@ ADDRESSES: dict[str, tuple[str, ...]] = {
     "a change is asked for, and confirmed after the owner has come back": (
         "test_a_change_that_waits_ends_with_what_its_asker_may",
     ),
+    "the old mailbox is read by somebody, who keeps a link from there": (
+        "test_what_was_mailed_before_a_change_is_worth_nothing_after",
+    ),
     "the mail of a change goes to a stranger": (
+        "test_who_gets_the_mail_of_a_change_by_mistake_gets_no_account",
         "test_a_confirmation_by_a_stranger_needs_the_password",
         "test_the_link_goes_to_the_new_address_and_names_no_other",
     ),
@@ -147,6 +151,7 @@ ADDRESSES: dict[str, tuple[str, ...]] = {
         "test_of_two_confirmations_one_is_done",
     ),
     "a link to sign in is opened by a scanner, elsewhere, twice, late, or past a second factor": (
+        "test_programs_that_open_links_use_nothing_up",
         "test_a_link_signs_in_only_where_it_was_asked_for",
         "test_a_browser_signs_in_by_the_link_that_it_asked_for",
         "test_of_parallel_sign_ins_by_one_link_one_is_done",

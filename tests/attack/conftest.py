@@ -39,6 +39,7 @@ def environment(auth_settings: AuthSettings, database_settings: DatabaseSettings
         "APP_REDIS__TIMEOUT": "5",  # both APIs count together on a busy machine, too
         "APP_HTTP__TRUSTED_PROXIES": '["127.0.0.1/32"]',
         "APP_AUTH__VERIFICATION": "on",
+        "APP_AUTH__MAGIC_LINK": "on",
         "APP_AUTH__BCRYPT_ROUNDS": "4",
     } | {f"APP_AUTH__{name.upper()}": ring_variable(ring) for name, ring in rings.items()}
 

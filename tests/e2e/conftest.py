@@ -65,6 +65,7 @@ def api(
     environment = api_environment(database_settings.url.get_secret_value(), valkey_url)
     port = free_port()
     environment |= {**NO_LIMITS, "APP_AUTH__VERIFICATION": "off", "APP_PUBLIC_BASE_URL": f"http://localhost:{port}"}
+    environment |= {"APP_AUTH__MAGIC_LINK": "on"}
     api = Api(env=environment, log=tmp_path_factory.mktemp("api") / "log", port=port)
     yield api
     assert api.stop() in {0, -signal.SIGTERM}, api.output  # uvicorn sends itself the signal again when all is done
@@ -121,7 +122,7 @@ def api_environment(database_url: str, valkey_url: str) -> Environment:
         "APP_REDIS__URL": valkey_url,
         "APP_AUTH__KEYS": key_ring(),
         "APP_AUTH__REFRESH_KEYS": key_ring(),
-        "APP_AUTH__TOKEN_KEYS": key_ring(),
+        "APP_AUTH__TOKEN_KEYS": TOKEN_KEYS,
         "APP_AUTH__PEPPERS": key_ring(),
         "APP_AUTH__BCRYPT_ROUNDS": "4",
     }
@@ -133,7 +134,7 @@ def environment_of_workers(database_url: str, valkey_url: str, *, mail_url: str)
         "APP_ENV": "test",
         "APP_DATABASE__URL": database_url,
         "APP_REDIS__URL": valkey_url,
-        "APP_AUTH__TOKEN_KEYS": key_ring(),
+        "APP_AUTH__TOKEN_KEYS": TOKEN_KEYS,
         "APP_MAIL__URL": mail_url,
         "APP_MAIL__FROM": "Groundwork <hello@groundwork.test>",
         "APP_PUBLIC_BASE_URL": "https://groundwork.test/",
@@ -146,3 +147,7 @@ def key_ring() -> str:
     """A ring of one fresh key, as the value of its environment variable."""
     key = new_key()
     return json.dumps([{"kid": key.kid, "secret": key.secret.get_secret_value()}])
+
+
+TOKEN_KEYS = key_ring()
+"""Of both: links that workers mail are used at the API."""

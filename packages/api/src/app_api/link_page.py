@@ -10,7 +10,7 @@ STATIC = Path(__file__).parent / "static"
 PATH = "/links"
 SIGN_IN = '<p><a href="/console">Sign in</a></p>\n'
 CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'none'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
 

@@ -23,11 +23,7 @@ const ACTIONS = {
   },
   "sign-in": {
     ask: "Sign in, if this is the browser that has asked for the link.",
-    path: "/console/sign-in/link/open",
-    form: () => new URLSearchParams({ link: token }),
-    done: "You are signed in.",
-    failed: "The link is not valid any more, or another browser has asked for it. Ask for a new one here.",
-    next: "/console",
+    leads: true, // to the console, which shows what comes next
   },
   "undo-email-change": {
     ask: "Bring this address back to your account. All sign-ins end, and you set a new password.",
@@ -48,14 +44,13 @@ async function use(event) {
   const button = form.querySelector("button");
   button.disabled = true;
   try {
-    const { path, body, form: fields, done, failed, next } = ACTIONS[action];
-    const sent = fields
-      ? { body: fields() }
-      : { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body()) };
-    const response = await fetch(path, { method: "POST", ...sent });
+    const response = await fetch(ACTIONS[action].path, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(ACTIONS[action].body()),
+    });
     form.hidden = response.ok;
-    message.textContent = response.ok ? done : failed || (await response.json()).detail;
-    if (response.ok && next) location.assign(next);
+    message.textContent = response.ok ? ACTIONS[action].done : (await response.json()).detail;
   } catch {
     message.textContent = "The server cannot be reached. Try again in a moment.";
   }
@@ -66,7 +61,8 @@ if (token && Object.hasOwn(ACTIONS, action)) {
   history.replaceState(null, "", location.pathname); // neither in the history nor in a bookmark
   message.textContent = ACTIONS[action].ask;
   form.hidden = false;
-  form.addEventListener("submit", use);
+  if (ACTIONS[action].leads) form.elements.link.value = token;
+  else form.addEventListener("submit", use);
 } else {
   message.textContent = "There is nothing to do here without a link from a mail.";
 }
