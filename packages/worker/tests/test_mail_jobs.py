@@ -13,7 +13,7 @@ from app_db.features.accounts.payloads import AccountErasure, WelcomeEmail
 from app_db.models import AuditEvent, JobError, JobState, User
 from app_db.testing.plugin import MakeUser
 from app_worker.context import JobContext
-from app_worker.correspondence import MOST_COPIES
+from app_worker.correspondence import MOST_COPIES, mail_to
 from app_worker.handlers import HANDLERS
 from app_worker.mail import MemoryMailer
 from app_worker.mail_errors import MailDeferred, MailServerRefuses, MailUnanswered, MailUndeliverable, Reply
@@ -229,3 +229,34 @@ async def test_what_a_job_leaves_after_the_deletion_goes_too(
     of_user, of_other = [await jobs.get(job_id) for job_id in job_ids]
     assert (of_user.state, of_user.result, of_user.progress) == (JobState.COMPLETED, None, None)
     assert (of_other.result, of_other.progress) == ("ada@example.test", {"to": "ada@example.test"})
+
+
+@handles(Note, mode=Mode.LEASE)
+async def write_elsewhere(job: JobContext, payload: Note) -> None:
+    """Write to an address that the only account does not have."""
+    async with job.transaction() as session:
+        user = (await session.scalars(select(User))).one()
+    await mail_to(job, user, "welcome", to="elsewhere@example.test")
+
+
+async def test_an_address_that_an_account_does_not_have_marks_no_account(
+    jobs: Jobs, database: Database, make_user: MakeUser
+) -> None:
+    user = await make_user(email="ada@example.test")
+    job_id = await jobs.enqueue(Note())
+
+    await drain(database, handlers=[write_elsewhere], mailer=Refusing(GONE), keep_failures=True)
+
+    assert (await jobs.get(job_id)).state is JobState.DISCARDED
+    assert (await stored(database, user.id)).undeliverable_at is None
+
+
+async def test_a_mail_to_another_address_clears_no_mark(jobs: Jobs, database: Database, make_user: MakeUser) -> None:
+    user = await make_user(email="ada@example.test")
+    async with database.unit_of_work() as session:
+        await session.execute(text("UPDATE users SET undeliverable_at = now(), undeliverable_because = 'x'"))
+    await jobs.enqueue(Note())
+
+    await drain(database, handlers=[write_elsewhere])
+
+    assert (await stored(database, user.id)).undeliverable_because == "x"

@@ -100,8 +100,14 @@ async def test_the_console_works_without_javascript(console: ConsoleSite, start_
         await expect(page.get_by_role("alert")).to_have_text("Incorrect email or password")
 
 
-OPEN = ("/sign-in", "/register", "/verify", "/forgot", "/reset", "/nothing-is-here")
-OWN = ("/account", "/account/password", "/account/delete", "/confirm", "/export")
+OPEN = (
+    "/sign-in", "/register", "/verify", "/forgot", "/reset", "/nothing-is-here",
+    "/sign-in/link", "/sign-in/link/open", "/undo-email-change",
+)  # fmt: skip
+OWN = (
+    "/account", "/account/password", "/account/delete", "/confirm", "/export", "/account/email",
+    "/account/email/confirm",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """The mails of a change of address."""
 
 from datetime import timedelta
-from email.message import EmailMessage
 from uuid import UUID
 
 import pytest
@@ -11,13 +10,11 @@ from app_db import Database
 from app_db.features.email_change.models import EmailChange, FormerEmail
 from app_db.features.email_change.payloads import EmailChanged, EmailChangeLink
 from app_db.features.retention.payloads import PruneSessions
-from app_db.models import JobState, User, UserSession
+from app_db.models import User, UserSession
 from app_db.testing.plugin import MakeUser
 from app_db.types import new_id, utcnow
 from app_worker.handlers import HANDLERS
 from app_worker.mail import MemoryMailer, plain_text
-from app_worker.mail_errors import MailUndeliverable, Reply
-from app_worker.testing import drain
 from packages.worker.tests.conftest import Jobs, MakeRunner
 
 OLD, NEW = "ada@example.test", "lovelace@example.test"
@@ -121,33 +118,6 @@ async def test_a_change_that_was_undone_before_its_mail_tells_nobody(
     await make_runner(*HANDLERS).run(await jobs.deliver(EmailChanged(former_id=new_id())))
 
     assert mailer.sent == []
-
-
-async def test_an_address_that_an_account_does_not_have_marks_no_account(
-    jobs: Jobs, database: Database, ada: User
-) -> None:
-    class Refusing(MemoryMailer):
-        async def send(self, message: EmailMessage) -> None:
-            raise MailUndeliverable("RCPT", Reply(550, "5.1.1"))
-
-    job_id = await jobs.enqueue(EmailChangeLink(change_id=await asked(database, ada)))
-
-    await drain(database, mailer=Refusing(), keep_failures=True)
-
-    assert (await jobs.get(job_id)).state is JobState.DISCARDED
-    assert await jobs.scalar("SELECT undeliverable_at FROM users") is None
-
-
-async def test_a_mail_to_an_address_of_before_clears_no_mark(
-    jobs: Jobs, make_runner: MakeRunner, database: Database, ada: User
-) -> None:
-    former_id = await former(database, ada, can_return=True)
-    async with database.unit_of_work() as session:
-        await session.execute(text("UPDATE users SET undeliverable_at = now(), undeliverable_because = 'x'"))
-
-    await make_runner(*HANDLERS).run(await jobs.deliver(EmailChanged(former_id=former_id)))
-
-    assert await jobs.scalar("SELECT undeliverable_because FROM users") == "x"
 
 
 async def test_what_nobody_has_used_is_pruned(
