@@ -9,9 +9,11 @@ import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import cbor2
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -69,8 +71,11 @@ class Authenticator:
         client_data = self._client_data("webauthn.create", options, bent)
         statement: Json = bent.get("statement", {})
         if bent.get("format") == "packed" and "statement" not in bent:
-            signed = credential.sign(data + hashlib.sha256(client_data).digest())
+            maker = Credential(new_key("ES256"), b"", b"") if bent.get("certified") else credential
+            signed = maker.sign(data + hashlib.sha256(client_data).digest())
             statement = {"alg": cbor2.loads(public)[3], "sig": signed}
+            if maker is not credential:
+                statement["x5c"] = [certificate_of(maker.key)]
         attestation = {"fmt": bent.get("format", "none"), "attStmt": statement, "authData": data}
         response = {
             "clientDataJSON": encoded(client_data),
@@ -141,6 +146,15 @@ def cose(key: PrivateKey) -> bytes:
             public = key.public_key().public_numbers()
             modulus = public.n.to_bytes((key.key_size + 7) // 8)
             return cbor2.dumps({1: 3, 3: -257, -1: modulus, -2: public.e.to_bytes(3)})
+
+
+def certificate_of(key: PrivateKey) -> bytes:
+    """Return a certificate as the maker of a device has one, signed by itself."""
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Maker")])
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    now = datetime.now(UTC)
+    dated = made.serial_number(1).not_valid_before(now).not_valid_after(now + timedelta(days=1))
+    return dated.sign(key, SHA256() if isinstance(key, ec.EllipticCurvePrivateKey) else None).public_bytes(Encoding.DER)
 
 
 def encoded(data: bytes) -> str:

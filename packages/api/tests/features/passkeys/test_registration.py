@@ -81,7 +81,6 @@ async def test_the_options_ask_for_a_verified_user_and_show_nothing_of_the_accou
 P384 = ec.generate_private_key(ec.SECP384R1())
 SHORT_RSA = rsa.generate_private_key(65537, 1024)
 OFF_CURVE = cbor2.dumps({1: 2, 3: -7, -1: 1, -2: bytes(31) + b"\1", -3: bytes(31) + b"\1"})
-WITH_CERTIFICATE = {"alg": -7, "sig": b"x", "x5c": [b"y"]}
 BENT = {
     "another origin": {"origin": "https://evil.example"},
     "another port": {"origin": "http://localhost:8001"},
@@ -109,7 +108,7 @@ BENT = {
     "no key": {"public_key": b""},
     "no map for a key": {"public_key": cbor2.dumps([1, 2])},
     "an attestation of another": {"format": "packed", "statement": {"alg": -7, "sig": b"x"}},
-    "certificates": {"format": "packed", "statement": WITH_CERTIFICATE},
+    "the certificate of its maker": {"format": "packed", "certified": True},
     "an attestation of a TPM": {"format": "tpm"},
     "an attestation of no format": {"format": 7},
     "a statement of none": {"statement": {"sig": b"x"}},

@@ -222,7 +222,7 @@ def _rejecting() -> Iterator[None]:
         raise
     except Exception as error:
         reason = str(error) if isinstance(error, WebAuthnException) else type(error).__name__
-        raise ResponseRejected(reason) from error  # guard: test_no_response_is_a_fault_of_ours
+        raise ResponseRejected(reason) from error  # guard: test_a_bent_registration_is_refused
 
 
 def _require_no_certificates(attestation: bytes) -> None:
