@@ -181,6 +181,7 @@ def test_what_looks_like_no_scope_is_refused(scope: str) -> None:
 
 
 def test_the_description_says_which_routes_accept_keys(app: FastAPI) -> None:
+    assert app.openapi() is app.openapi()
     description = app.openapi()
 
     assert description["components"]["securitySchemes"][SCHEME]["scheme"] == "bearer"

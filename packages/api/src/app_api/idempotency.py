@@ -201,11 +201,8 @@ def keep_answers(routers: Iterable[APIRouter]) -> None:
 
 def _routes_of(routers: Iterable[APIRouter]) -> Iterator[APIRoute]:
     for router in routers:
-        for route in router.routes:
-            if isinstance(route, APIRoute):
-                yield route
-            elif nested := getattr(route, "original_router", None):
-                yield from _routes_of([nested])
+        yield from (route for route in router.routes if isinstance(route, APIRoute))
+        yield from _routes_of(route.original_router for route in router.routes if hasattr(route, "original_router"))
 
 
 def add_repetitions(app: FastAPI) -> None:
