@@ -38,8 +38,8 @@ def write(path: Path, environment: dict[str, str]) -> None:
 
 def settings() -> dict[str, str]:
     """Return all settings but the URLs of servers that `make dev` starts; make missing secrets."""
-    kept = read(GENERATED)
-    generated = _new_secrets() | kept
+    kept, new = read(GENERATED), _new_secrets()
+    generated = {name: kept.get(name, value) for name, value in new.items()}  # none of a feature that was removed
     if generated != kept:
         write(GENERATED, generated)
     given = read(ROOT / ".env") | {key: value for key, value in os.environ.items() if key.startswith("APP_") and value}
@@ -59,7 +59,9 @@ def _unquoted(value: str) -> str:
 
 
 def _new_secrets() -> dict[str, str]:
-    rings = ("APP_AUTH__KEYS", "APP_AUTH__REFRESH_KEYS", "APP_AUTH__TOKEN_KEYS", "APP_AUTH__PEPPERS")
+    rings = ["APP_AUTH__KEYS", "APP_AUTH__REFRESH_KEYS", "APP_AUTH__TOKEN_KEYS", "APP_AUTH__PEPPERS"]
+    if any(ROOT.glob("packages/api/src/*_api/features/totp/settings.py")):  # a feature that may be removed
+        rings.append("APP_TOTP__KEYS")
     return {ring: json.dumps([_new_key()]) for ring in rings} | {"APP_AUTH__ISSUER": "groundwork-dev"}
 
 
