@@ -41,7 +41,7 @@ def test_a_feature_that_a_team_has_written_goes_without_a_trace_but_its_revision
     prove_the_rest(checkout)
 
 
-@pytest.mark.parametrize("name", ["export", "email_change", "magic_link", "api_keys"])
+@pytest.mark.parametrize("name", ["export", "email_change", "magic_link", "api_keys", "totp"])
 def test_an_optional_feature_of_ours_goes_too(checkout: Copy, name: str) -> None:
     checkout.commit()
 
