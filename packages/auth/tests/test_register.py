@@ -53,6 +53,7 @@ async def test_an_account_keeps_the_address_as_it_was_written(auth: Auth, sessio
 async def test_no_account_holds_its_password(auth: Auth, session: Session) -> None:
     user = await accounts.create(auth, session, email="ada@example.test", password=PASSWORD)
 
+    assert user.password_hash
     assert PASSWORD not in user.password_hash
     assert await auth.passwords.verify(PASSWORD, user.password_hash)
 

@@ -2,6 +2,7 @@
 
 import unicodedata
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from app_auth.addresses import Address, canonical_email, new_address
 from app_auth.audit import SHELL, Event, audit
@@ -86,6 +87,29 @@ async def register(auth: Auth, session: Session, *, email: str, password: str, c
     await _add(session, user)
     audit(session, Event.REGISTERED, client=client, user_id=user.id)
     return user
+
+
+async def register_verified(auth: Auth, session: Session, *, email: str, client: Client, by: str) -> UUID | None:
+    """Create an account without a password for a visitor whose address somebody else, `by`, has verified.
+
+    None if the address has an account already; then nothing has changed.
+
+    Raises:
+        RegistrationClosed, Throttled: before anything else.
+        AddressNotCarried, InvalidEmail: as for `register`.
+    """
+    if auth.settings.registration == "closed":
+        raise RegistrationClosed
+    await auth.throttle.register(client)
+    address = new_address(email)
+    await require_carried(session, address)
+    user = User(id=new_id(), email=address.written, email_canonical=address.canonical, password_hash=None)
+    user.email_verified_at = await database_time(session)
+    if not await UserRepository(session).add_new(user):
+        return None
+    audit(session, Event.REGISTERED, client=client, user_id=user.id, by=by)
+    await enqueue(session, WelcomeEmail(user_id=user.id), owner_id=user.id)
+    return user.id
 
 
 async def change_password(

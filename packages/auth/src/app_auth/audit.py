@@ -53,6 +53,8 @@ class Event(StrEnum):
     KEY_REVOKED = "key_revoked"
     PASSKEY_ADDED = "passkey_added"
     PASSKEY_REMOVED = "passkey_removed"
+    PROVIDER_LINKED = "provider_linked"
+    PROVIDER_UNLINKED = "provider_unlinked"
 
 
 type Detail = str | int | bool

@@ -109,12 +109,13 @@ async def _verify_password(
         account = await users.credentials_of(canonical) if canonical else None
         await session.release()  # guard: test_a_sign_in_holds_no_connection_while_it_hashes
         # Verified for an unknown address too: equal time hides who has an account.
-        matches = await auth.passwords.verify(password, account.password_hash if account else None)
-        flaw = auth.passwords.flaw_of(account.password_hash) if account else None
+        stored = account.password_hash if account else None
+        matches = await auth.passwords.verify(password, stored)
+        flaw = None if stored is None else auth.passwords.flaw_of(stored)
         refused = InvalidCredentials(client, user_id=account.user_id if account else None, because=flaw)
-        if account is None or account.disabled or not matches:
+        if account is None or stored is None or account.disabled or not matches:
             raise refused  # guard: test_a_wrong_password_is_refused
-    return account, await auth.passwords.rehashed(password, account.password_hash)
+    return account, await auth.passwords.rehashed(password, stored)
 
 
 def _canonical(email: str) -> str | None:

@@ -21,7 +21,8 @@ for all of them (origin.py). `FreshViewerDep` asks for the password again. If a 
 `page.on_error("pets.html", …)`, called before it, shows the form again with the words of the error as `problem`.
 
 `SLOTS = {"account": "pets_card.html"}` in a module adds a template to a page of the console: `account` is My account,
-`sign_in` the sign-in page, `confirm` the page that asks for the password again. Scripts and styles of a feature are in
+`sign_in` the sign-in page, `confirm` the page that asks for the password again. A function `slot_values(request)` there
+gives them values. Scripts and styles of a feature are in
 `static/` beside its pages: `<script src="{{ asset('pets.js') }}" defer></script>`.
 
 A part of a page is kept live by a mark, `<div data-live="pet:{{ pet.id }}">{% include "pet.html" %}</div>`, and by

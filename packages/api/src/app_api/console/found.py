@@ -1,13 +1,13 @@
 """Finds the pages of the console: the modules of `pages/` and `operators/`, and `pages.py` and the like of features."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from app_api.console.fragments import Fragment
 from app_runtime.discovery import FeatureError, find
@@ -46,6 +46,8 @@ class PageModule:
     """The sentences that `?done=…` shows on the next page, by code: `DONE = {"pet-saved": "The pet is saved."}`."""
     slots: Mapping[str, str]
     """Templates that pages of the console include, by slot: `SLOTS = {"account": "pets_card.html"}`."""
+    slot_values: Callable[[Request], Mapping[str, Any]]  # Any: the templates'
+    """What they show beside the values of the page: `def slot_values(request: Request) -> Mapping[str, Any]`."""
 
 
 def found_pages(features: str = "app_api.features", *, development: bool = False) -> tuple[PageModule, ...]:
@@ -76,5 +78,9 @@ def _page_module(module: ModuleType, path: Path, *, for_operators: bool) -> Page
         raise FeatureError(f"{path}: it has no `router`: add `router = APIRouter()`")
     live = {name: replace(part, for_operators=for_operators) for name, part in names.get("LIVE", {}).items()}
     templates, static = path.parent / "templates", path.parent / "static"
-    done, slots = names.get("DONE", {}), names.get("SLOTS", {})
-    return PageModule(router, names.get("LINK"), for_operators, templates, static, live, done, slots)
+    done, slots, values = names.get("DONE", {}), names.get("SLOTS", {}), names.get("slot_values", _nothing)
+    return PageModule(router, names.get("LINK"), for_operators, templates, static, live, done, slots, values)
+
+
+def _nothing(request: Request) -> Mapping[str, Any]:
+    return {}

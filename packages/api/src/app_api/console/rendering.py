@@ -101,9 +101,13 @@ class Page:
         """
         done = self.console.done.get(self.request.query_params.get("done", ""))
         path = self.request.url.path
-        text = self.console.render(template, viewer=self.viewer, path=path, done=done, **context)
-        return HTMLResponse(text, status)
+        shown = {**self._slot_values(), **context}
+        return HTMLResponse(self.console.render(template, viewer=self.viewer, path=path, done=done, **shown), status)
 
     def on_error(self, template: str, **context: Any) -> None:  # Any: the template's
         """Choose the form to show again, with the words of the error as `problem`, if this request fails."""
-        setattr(self.request.state, FORM, (template, {"viewer": self.viewer, **context}))
+        setattr(self.request.state, FORM, (template, {"viewer": self.viewer, **self._slot_values(), **context}))
+
+    def _slot_values(self) -> dict[str, Any]:  # Any: the templates'
+        modules = self.console.modules
+        return {name: value for module in modules for name, value in module.slot_values(self.request).items()}

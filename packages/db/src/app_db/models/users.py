@@ -38,7 +38,8 @@ class User(Timestamps, Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     email: Mapped[str] = mapped_column(Text)
     email_canonical: Mapped[str] = mapped_column(KEY_TEXT)
-    password_hash: Mapped[str] = mapped_column(Text)
+    password_hash: Mapped[str | None] = mapped_column(Text)
+    """NULL for who signs in without one; a reset by mail sets one."""
     role: Mapped[Role] = mapped_column(StrEnumText(Role), default=Role.USER, server_default=Role.USER.value)
     email_verified_at: Mapped[datetime | None]
     """NULL until the owner of the address has followed a link that was mailed to it."""

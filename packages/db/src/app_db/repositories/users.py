@@ -33,7 +33,8 @@ class Credentials:
     """The columns of an account that a sign-in needs."""
 
     user_id: UUID
-    password_hash: str
+    password_hash: str | None
+    """None for an account without a password."""
     verified: bool = False
     disabled: bool = False
 
@@ -46,7 +47,7 @@ class SignInNote:
     """By Postgres's clock."""
     email: str
     """The canonical address."""
-    password_hash: str
+    password_hash: str | None
     verified: bool
     second_factors: Sequence[str]
 
@@ -92,7 +93,7 @@ class UserRepository:
         row = (await self.session.execute(noted)).one_or_none()
         return None if row is None else SignInNote(*row)
 
-    async def lock_unchanged(self, user_id: UUID, *, email: str, password_hash: str) -> bool:
+    async def lock_unchanged(self, user_id: UUID, *, email: str, password_hash: str | None) -> bool:
         """Lock the user (see `lock`) if the account is enabled, and has this canonical address and this hash still."""
         unchanged = User.email_canonical == email, User.password_hash == password_hash, User.disabled_at.is_(None)
         statement = select(User.id).where(User.id == user_id, *unchanged).with_for_update(key_share=True)
@@ -195,6 +196,7 @@ class UserRepository:
             "email": user.email,
             "email_canonical": user.email_canonical,
             "password_hash": user.password_hash,
+            "email_verified_at": user.email_verified_at,
         }
         # ON CONFLICT names no index, because during REINDEX CONCURRENTLY its copy may be violated too.
         statement = insert(User).values(values).on_conflict_do_nothing()

@@ -30,6 +30,9 @@ class Notice(StrEnum):
     SECOND_FACTOR_REMOVED = "second_factor_removed"
     RECOVERY_CODE_USED = "recovery_code_used"
     RECOVERY_CODES_RENEWED = "recovery_codes_renewed"
+    PROVIDER_LINKED = "provider_linked"
+    PROVIDER_UNLINKED = "provider_unlinked"
+    PROVIDER_NOT_LINKED = "provider_not_linked"
 
 
 class SecurityNotice(JobPayload):

@@ -1,0 +1,72 @@
+"""Connects to numbers: names of others are looked up in threads of their own.
+
+Two look-ups that get no answer stop all others of a process on uvloop, also those of our database.
+"""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from ipaddress import ip_address
+from types import TracebackType
+from typing import Final, Self
+
+import httpx2
+
+THREADS: Final = 4
+
+
+class NamedTransport(httpx2.AsyncBaseTransport):
+    """A transport that looks up names itself; TLS asks the other side to prove the name, not the number."""
+
+    def __init__(self) -> None:
+        # No connection is kept: one to a number could serve another name, which it has not proved.
+        limits = httpx2.Limits(max_keepalive_connections=0)
+        self._connections = httpx2.AsyncHTTPTransport(trust_env=False, limits=limits)
+        self._threads = ThreadPoolExecutor(THREADS, "provider-names")
+
+    async def __aenter__(self) -> Self:
+        await self._connections.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        await self._connections.__aexit__(exc_type, exc_value, traceback)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request to the first address of its host that takes the connection."""
+        host = request.url.host
+        request.extensions["sni_hostname"] = host
+        *first, last = await self._addresses_of(host)
+        for address in first:
+            with suppress(httpx2.ConnectError):
+                return await self._send(request, address)
+        return await self._send(request, last)
+
+    async def _send(self, request: httpx2.Request, address: str) -> httpx2.Response:
+        request.url = request.url.copy_with(host=address)
+        return await self._connections.handle_async_request(request)
+
+    async def _addresses_of(self, host: str) -> list[str]:
+        with suppress(ValueError):
+            return [str(ip_address(host))]
+        running = asyncio.get_running_loop().run_in_executor(self._threads, _look_up, host)
+        try:
+            return await running  # guard: test_a_name_that_nobody_knows_is_an_outage_of_the_provider
+        except OSError as error:
+            raise httpx2.ConnectError(f"nobody knows the name: {error}") from error
+
+
+def _look_up(host: str) -> list[str]:
+    return [*dict.fromkeys(_numbers(host))]
+
+
+def _numbers(host: str) -> Iterator[str]:
+    for *_, address in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM):
+        yield str(address[0])

@@ -1,0 +1,1 @@
+"""Accounts of others that open accounts here, by OpenID Connect."""
