@@ -114,6 +114,19 @@ async def test_events_of_the_audit_and_what_waits_are_counted(database: Database
     assert total.queues == {"slow": 1}
 
 
+async def test_what_waits_now_is_no_figure_of_an_hour_ago(database: Database) -> None:
+    waiting = {"kind": "mail", "payload": {}, "payload_version": 1, "state": JobState.AVAILABLE}
+    async with database.unit_of_work() as session:
+        session.add(Job(id=new_id(), claim_at=func.now(), queue="slow", **waiting))
+
+    await count_all(database)
+
+    figures = await counted(database)
+    newest, looked_at = max(each.began_at for each in figures), [each.began_at for each in figures if each.queues]
+    assert looked_at[-1] == newest
+    assert looked_at[0] >= newest - MINUTE  # one more, if a minute ended meanwhile
+
+
 async def test_a_minute_is_counted_once_by_many(database: Database) -> None:
     """Several count at once, some are killed before their commit, and jobs keep ending."""
     random, wanted = Random(7), Counter[tuple[str, str]]()  # no secret
