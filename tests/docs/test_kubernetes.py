@@ -14,9 +14,11 @@ from fastapi.routing import APIRoute
 from app_api import health
 from app_api import settings as api
 from app_api.database_roles import AdministratorSettings
+from app_api.feature_settings import ALL_SETTINGS, READ_ELSEWHERE
 from app_api.main import main
 from app_db.jobs.catalog import CATALOG
-from app_runtime.configuration import load
+from app_runtime.configuration import PREFIX, load
+from app_runtime.discovery import feature_folders
 from app_worker import settings as worker
 from app_worker.handlers import HANDLERS
 from app_worker.process import database_settings
@@ -91,12 +93,13 @@ def environment(secrets: Path) -> dict[str, str]:
 
 @pytest.fixture
 def api_settings(environment: dict[str, str]) -> api.ApiSettings:
-    return load(api.ApiSettings, environment, elsewhere=api.ELSEWHERE)
+    return load(ALL_SETTINGS, environment, elsewhere=READ_ELSEWHERE)
 
 
 @pytest.fixture
 def worker_settings(environment: dict[str, str]) -> worker.WorkerSettings:
-    return load(worker.WorkerSettings, environment, elsewhere=worker.ELSEWHERE)
+    of_features = [f"{PREFIX}{folder.name.upper()}__" for folder in feature_folders("app_auth.features")]
+    return load(worker.WorkerSettings, environment, elsewhere=(*worker.ELSEWHERE, *of_features))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
