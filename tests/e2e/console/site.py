@@ -52,7 +52,7 @@ class ConsoleSite:
         await page.goto(f"{self.url}{to}")
         await page.get_by_label("E-mail address").fill(email)
         await page.get_by_label("Password").fill(PASSWORD)
-        await page.get_by_role("button", name="Sign in").click()
+        await page.get_by_role("button", name="Sign in", exact=True).click()
         await page.wait_for_url(f"{self.url}{to}")
 
     @asynccontextmanager

@@ -127,7 +127,8 @@ def app_of(issuer: Issuer) -> FastAPI:
     async def ask(request: Request) -> HTMLResponse:
         """Show a page, as real ones do: then a Strict cookie of ours would not come back."""
         return HTMLResponse(
-            '<!doctype html><html lang="en"><title>Acme</title><h1>Acme</h1><form method="post">'
+            '<!doctype html><html lang="en"><title>Acme</title>'
+            '<link rel="icon" href="data:,"><h1>Acme</h1><form method="post">'
             f"<button>Continue as {issuer.person.get('email')}</button></form></html>"
         )
 

@@ -74,7 +74,7 @@ async def test_a_browser_is_signed_in_by_a_provider(browser: Browser, issuer: Is
     assert back.headers["Location"] == "/console/account"
     account = await browser.get("/console/account")
     assert "ada@example.test" in account.text
-    assert "Which accounts at Acme open this one." in account.text
+    assert "Sign in here with your account at Acme." in account.text
 
 
 async def test_the_cookie_that_binds_has_every_lock(browser: Browser, issuer: Issuer) -> None:
@@ -106,7 +106,7 @@ async def test_an_answer_in_another_browser_signs_nobody_in(
     for other in (victim, open_browser()):
         answer = await other.get(back)
         assert answer.status_code == 400
-        assert "Acme did not let you in" in answer.text
+        assert "Sign-in with Acme did not work" in answer.text
         assert "set-cookie" not in answer.headers
     assert await users(database) == 0
 
@@ -140,6 +140,16 @@ async def test_what_is_no_answer_is_a_page_that_says_so(browser: Browser, issuer
     assert answer.status_code == 400
     assert 'href="/console/sign-in"' in answer.text
     assert "alert(1)" not in answer.text
+
+
+async def test_a_failure_leads_back_to_where_it_was_begun(signed_in_browser: Browser, issuer: Issuer) -> None:
+    for path, begun_at in ((f"{OWN}/acme/link", OWN), ("/console/providers/acme/confirm", "/console/confirm")):
+        back = await go(signed_in_browser, path)
+
+        answer = await signed_in_browser.get(back.replace("code=", "error=access_denied&"))
+
+        assert answer.status_code == 400
+        assert f'href="{begun_at}"' in answer.text
 
 
 async def test_a_provider_that_is_down_is_said_to_be_on_the_page(browser: Browser, issuer: Issuer) -> None:
@@ -179,12 +189,14 @@ async def test_a_second_factor_is_asked_for_in_a_browser_too(
     await sign_in(browser)
     async with database.unit_of_work() as session:
         await session.execute(update(User).values(second_factors=["providers"]))  # any folder that is there
+        await session.execute(update(ProviderLink).values(last_used_at=None))
 
     answer = await browser.get(await go(browser, "/console/providers/acme/start"))
 
     assert "__Host-console=" not in answer.headers.get("set-cookie", "")
     async with database.unit_of_work(read_only=True) as session:
         assert (await session.scalars(select(func.count()).select_from(UserSession))).one() == 1
+        assert (await session.scalars(select(ProviderLink.last_used_at))).one() is not None
 
 
 # --- the own account -------------------------------------------------------------------------------------------------
@@ -200,7 +212,7 @@ async def test_an_owner_links_and_unlinks_in_a_browser(
 
     assert back.headers["Location"] == f"{OWN}?done=provider-linked"
     page = await browser.get(back.headers["Location"])
-    assert "It opens your account from now on." in page.text
+    assert "From now on it signs you in." in page.text
     assert "ada@example.test" in page.text
     assert "Link Acme" not in page.text
     async with database.unit_of_work(read_only=True) as session:
@@ -208,7 +220,19 @@ async def test_an_owner_links_and_unlinks_in_a_browser(
     assert link.user_id == ada.id
     unlinked = await browser.post(f"{OWN}/{link.id}/unlink")
     assert unlinked.headers["Location"] == f"{OWN}?done=provider-unlinked"
-    assert "None yet." in (await browser.get(OWN)).text
+    assert "You have none yet." in (await browser.get(OWN)).text
+
+
+async def test_the_last_way_in_stays_and_the_page_says_so(browser: Browser, issuer: Issuer, database: Database) -> None:
+    await sign_in(browser)
+    async with database.unit_of_work(read_only=True) as session:
+        link = (await session.scalars(select(ProviderLink))).one()
+
+    answer = await browser.post(f"{OWN}/{link.id}/unlink")
+
+    assert answer.status_code == 409
+    assert "Without this nobody could sign in to the account any more" in answer.text
+    assert "Linked accounts" in answer.text
 
 
 async def test_a_link_is_made_in_the_browser_session_that_has_begun_it(

@@ -27,15 +27,19 @@ from app_auth import browser_sessions
 from app_auth.features.providers import linking
 from app_auth.features.providers.errors import UnknownProvider
 from app_auth.features.providers.states import LONGEST, Purpose, States
+from app_auth.principal import Principal
+from app_db import Session
 from app_db.features.providers.settings import Provider
 
 router = APIRouter()
 
 OWN: Final = f"{ROOT}/account/providers"
 DONE = {
-    "provider-linked": "It opens your account from now on.",
-    "provider-unlinked": "It opens your account no longer.",
+    "provider-linked": "The account is linked. From now on it signs you in.",
+    "provider-unlinked": "The account is unlinked. It signs you in no longer.",
 }
+BEGUN_AT: Final = {Purpose.SIGN_IN: f"{ROOT}/sign-in", Purpose.LINK: OWN, Purpose.CONFIRM: f"{ROOT}/confirm"}
+"""Where to begin again after what failed."""
 SLOTS = {
     "account": "providers_card.html",
     "confirm": "providers_again.html",
@@ -97,14 +101,15 @@ async def come_back(
     It is a GET, as providers send browsers; the secret in the cookie and a state that is good once stand for the form.
     """
     provider, request = openid.named(name), page.request
-    page.on_error("provider_failed.html", provider=provider, back=f"{ROOT}/sign-in")
+    page.on_error("provider_failed.html", provider=provider, back=BEGUN_AT[Purpose.SIGN_IN])
     purpose = States.purpose_of(returning.state)
+    page.on_error("provider_failed.html", provider=provider, back=BEGUN_AT[purpose])
     viewer = None if purpose is Purpose.SIGN_IN else await get_viewer(request, after_answer)
     returned = service.read(
         auth, provider, returning.state, purpose=purpose, secret=read_browser_secret(request),
         session_id=viewer.session_id if viewer else None,
     )  # fmt: skip
-    failed: dict[str, Any] = {"provider": provider, "back": f"{ROOT}/sign-in", "next": safe_next(returned.next)}
+    failed: dict[str, Any] = {"provider": provider, "back": BEGUN_AT[purpose], "next": safe_next(returned.next)}
     page.on_error("provider_failed.html", **failed)  # a second factor leads on to that page
     answer = Answer(returning.code, returning.iss, _callback(request, provider)) if returning.code else None
     identity = await service.identify(
@@ -128,11 +133,7 @@ async def come_back(
 @router.get("/account/providers")
 async def own_providers(page: PageDep, viewer: ViewerDep, session: SessionDep, openid: OpenIdDep) -> HTMLResponse:
     """Show which accounts at providers open the own one."""
-    links = await linking.links_of(session, viewer)
-    titles = {provider.issuer: provider.label for provider in openid.settings.openid}
-    linked = {link.issuer for link in links}
-    others = [provider for provider in openid.settings.openid if provider.issuer not in linked]
-    return page.render("own_providers.html", own_links=links, titles=titles, others=others, problem=None)
+    return page.render("own_providers.html", **await _listed(session, viewer, openid), problem=None)
 
 
 @router.post("/account/providers/{name}/link")
@@ -149,11 +150,21 @@ async def start_link(
 
 @router.post("/account/providers/{link_id}/unlink")
 async def unlink(
-    link_id: UUID, viewer: FreshViewerDep, auth: AuthDep, session: SessionDep, client: ClientDep
-) -> RedirectResponse:
+    link_id: UUID, page: PageDep, viewer: FreshViewerDep, *, openid: OpenIdDep, auth: AuthDep, session: SessionDep,
+    client: ClientDep,
+) -> RedirectResponse:  # fmt: skip
     """Let an account at a provider open the own one no longer."""
+    page.on_error("own_providers.html", **await _listed(session, viewer, openid))
     await linking.unlink(auth, session, viewer, link_id, client=client)
     return see_other(f"{OWN}?done=provider-unlinked")
+
+
+async def _listed(session: Session, viewer: Principal, openid: OpenId) -> dict[str, Any]:  # Any: the template's
+    links = await linking.links_of(session, viewer)
+    titles = {provider.issuer: provider.label for provider in openid.settings.openid}
+    linked = {link.issuer for link in links}
+    others = [provider for provider in openid.settings.openid if provider.issuer not in linked]
+    return {"own_links": links, "titles": titles, "others": others}
 
 
 async def _send_away(

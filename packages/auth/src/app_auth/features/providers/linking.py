@@ -12,6 +12,7 @@ from app_auth.addresses import new_address
 from app_auth.admission import Proof, admit
 from app_auth.audit import Event, audit
 from app_auth.auth import Auth
+from app_auth.challenges import SecondFactorRequired
 from app_auth.client import Client
 from app_auth.errors import InvalidEmail, RegistrationClosed, SessionEnded
 from app_auth.features.providers.errors import (
@@ -61,9 +62,7 @@ async def sign_in(
     user_id = await links.owner_of(identity.issuer, identity.subject)
     if user_id is None:
         user_id = await _register(auth, session, identity, provider=provider, client=client)
-    else:
-        await links.note_use(identity.issuer, identity.subject)
-    return await admit(auth, session, user_id, proof=Proof.PROVIDER, client=client)
+    return await _admit(auth, session, user_id, identity, client=client)
 
 
 async def confirm(
@@ -78,8 +77,20 @@ async def confirm(
     links = ProviderRepository(session)
     if await links.owner_of(identity.issuer, identity.subject) != principal.user_id:
         raise NotLinked  # guard: test_nobody_else_confirms_who_is_signed_in
-    await links.note_use(identity.issuer, identity.subject)
-    return await admit(auth, session, principal.user_id, proof=Proof.PROVIDER, client=client)
+    return await _admit(auth, session, principal.user_id, identity, client=client)
+
+
+async def _admit(auth: Auth, session: Session, user_id: UUID, identity: Identity, *, client: Client) -> UserSession:
+    async def note_use(session: Session) -> None:
+        await ProviderRepository(session).note_use(identity.issuer, identity.subject)
+
+    try:
+        begun = await admit(auth, session, user_id, proof=Proof.PROVIDER, client=client)
+    except SecondFactorRequired as required:
+        required.keep(note_use)  # guard: test_a_second_factor_is_asked_for_in_a_browser_too
+        raise
+    await note_use(session)
+    return begun
 
 
 async def _register(auth: Auth, session: Session, identity: Identity, *, provider: Provider, client: Client) -> UUID:
