@@ -26,7 +26,7 @@ from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, client_of, run_lifespan
 from app_auth.limits import ThrottleSettings
 from app_auth.settings import AuthSettings
-from app_auth.testing import Account, MakeAccount, SignIn
+from app_auth.testing import Account, MakeAccount, SignIn, new_key
 from app_db import Database
 from app_db.models import FINAL_STATES, Job, JobError, JobState, Role
 from app_db.settings import DatabaseSettings
@@ -53,6 +53,13 @@ def api_settings(
     )
     configure_logging(settings.log)
     return settings
+
+
+def limited(settings: ApiSettings, **limits: str) -> ApiSettings:
+    """Return settings with these limits, and a pepper of their own: what other tests have just done does not count."""
+    auth = settings.auth.model_copy(update={"peppers": (new_key(),)})
+    throttle = settings.throttle.model_copy(update=limits)
+    return settings.model_copy(update={"auth": auth, "throttle": throttle})
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from app_db.features.passkeys.models import Passkey
 from app_db.models import User
 from app_db.repositories.users import UserRepository
 from app_db.types import utcnow
+from packages.api.tests.conftest import limited
 from packages.api.tests.features.passkeys.conftest import Passkeys, events_of, notices_of
 from packages.auth.tests.authenticator import (
     BE,
@@ -303,9 +304,8 @@ async def test_sign_ins_by_passkeys_are_throttled(
 ) -> None:
     device = Authenticator()
     await passkeys.add(signed_in, device)
-    limits = api_settings.throttle.model_copy(update={"login_ip": "2/5m"})
 
-    async with open_client(create_app(api_settings.model_copy(update={"throttle": limits}))) as client:
+    async with open_client(create_app(limited(api_settings, login_ip="2/5m"))) as client:
         responses = [await sign_in(client, device) for _ in range(3)]
 
     assert [each.status_code for each in responses] == [200, 200, 429]

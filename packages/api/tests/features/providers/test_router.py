@@ -15,6 +15,7 @@ from app_db import Database
 from app_db.features.providers.models import ProviderLink
 from app_db.features.providers.settings import ProviderSettings
 from app_db.models import AuditEvent, Job, User, UserSession
+from packages.api.tests.conftest import limited
 from packages.api.tests.features.providers.issuer import Issuer
 from packages.api.tests.features.providers.journeys import come_back, sign_in
 
@@ -103,8 +104,7 @@ async def test_the_owner_is_told_no_more_often_than_a_stranger_may_have_mail_sen
     settings: ApiSettings, issuer: Issuer, database: Database, make_account: MakeAccount
 ) -> None:
     await make_account(email="ada@example.test")
-    throttle = settings.throttle.model_copy(update={"mail_account": "1/h"})
-    async with open_client(create_app(settings.model_copy(update={"throttle": throttle}))) as api:
+    async with open_client(create_app(limited(settings, mail_account="1/h"))) as api:
         for _ in range(2):
             answer = await api.post("/auth/providers/acme/callback", json=await come_back(api))
             assert_problem(answer, 403, "provider_not_linked")
@@ -222,8 +222,7 @@ async def test_a_state_of_a_sign_in_links_nothing_and_the_other_way_round(
 
 
 async def test_answers_are_throttled(settings: ApiSettings, issuer: Issuer) -> None:
-    throttle = settings.throttle.model_copy(update={"login_ip": "1/h"})
-    async with open_client(create_app(settings.model_copy(update={"throttle": throttle}))) as api:
+    async with open_client(create_app(limited(settings, login_ip="1/h"))) as api:
         await sign_in(api)
 
         assert_problem(
