@@ -215,7 +215,8 @@ async def test_the_api_shows_its_figures_on_a_port_of_their_own(api_settings: Ap
             public = await client.get("/metrics")
 
     assert 'app_http_requests_total{method="GET",route="/probe/live",status="200"} 1.0' in text
-    assert health == {"status": "ok", "requests": 0, "stopping": False, "loop_lag_seconds": 0.0}
+    assert health.pop("loop_lag_seconds") >= 0
+    assert health == {"status": "ok", "requests": 0, "stopping": False}
     assert public.status_code == 404
 
 

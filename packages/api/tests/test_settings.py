@@ -144,7 +144,7 @@ def test_production_refuses_weak_secrets(name: str, key: bytes, reason: str) -> 
 def test_production_refuses_one_secret_in_two_rings() -> None:
     line = refusal(APP_AUTH__PEPPERS=ring(KEY))
 
-    assert line == "APP_AUTH__PEPPERS: the key 1 is in keys too; each ring needs keys of its own"
+    assert line == "APP_AUTH__PEPPERS: the key 1 is in auth__keys too; each ring needs keys of its own"
 
 
 def test_what_production_refuses_is_said_all_at_once() -> None:

@@ -55,7 +55,13 @@ def test_the_limits_are_those_that_are_promised() -> None:
         "mail_account": "3/h",
         "refresh_ip": "150/5m",
         "one_time_ip": "30/5m",
+        "code_challenge": "5/5m",
+        "code_account": "10/15m",
+        "code_account_day": "50/24h",
         "export_account": "10/h",
+        "key_ip": "30/5m",
+        "key_requests": "600/m",
+        "new_key_account": "20/h",
     }
 
 

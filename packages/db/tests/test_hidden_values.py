@@ -15,7 +15,7 @@ TWICE = """
     INSERT INTO users (id, email, email_canonical, password_hash)
     SELECT uuidv7(), :value, :value, 'x' FROM generate_series(1, 2)
 """
-NO_ROW = "INSERT INTO users (id, email, email_canonical) VALUES (uuidv7(), :value, :value)"
+NO_ROW = "INSERT INTO users (id, email_canonical, password_hash) VALUES (uuidv7(), :value, :value)"
 NO_NUMBER = "SELECT CAST(CAST(:value AS text) AS integer)"
 NO_UUID = "SELECT id FROM users WHERE id = :value"
 

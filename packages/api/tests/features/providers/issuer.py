@@ -48,6 +48,8 @@ class Issuer:
     """What its description says besides, or instead."""
     keys: list[Json] | None = None
     """What it publishes instead of its key."""
+    moved: dict[str, int] = field(default_factory=dict)
+    """Claims that are times, in seconds from the moment of the answer."""
     claims: Json = field(default_factory=dict)
     """What an ID token says besides, or instead; None takes a claim out."""
     header: Json = field(default_factory=dict)
@@ -93,7 +95,8 @@ class Issuer:
         """Return an ID token about a person."""
         now = int(utcnow().timestamp())
         claims = {"iss": self.url, "aud": CLIENT_ID, "iat": now, "exp": now + 300, "nonce": nonce, **person}
-        kept = {name: value for name, value in {**claims, **self.claims}.items() if value is not None}
+        claims |= {name: now + seconds for name, seconds in self.moved.items()} | self.claims
+        kept = {name: value for name, value in claims.items() if value is not None}
         header = {"alg": self.alg, "kid": self.key.kid, **self.header}
         header = {name: value for name, value in header.items() if value is not None}
         return self.token(jws.serialize_compact(header, json.dumps(kept).encode(), self.key, registry=_REGISTRY))

@@ -13,7 +13,7 @@ from app_api.console.pages.registration import AddressForm, token_of
 from app_api.console.paths import ROOT, SIGN_IN
 from app_api.console.responses import see_other
 from app_api.dependencies import AuthDep, ClientDep, SessionDep
-from app_api.features.magic_link.cookie import forget_binding, keep_binding, read_binding
+from app_api.features.magic_link.link_cookie import forget_binding, keep_binding, read_binding
 from app_auth import browser_sessions
 from app_auth.features.magic_link import service
 

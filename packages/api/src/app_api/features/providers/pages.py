@@ -20,7 +20,7 @@ from app_api.console.paths import ROOT, safe_next
 from app_api.console.responses import see_other
 from app_api.dependencies import AuthDep, ClientDep, DatabaseDep, SessionDep
 from app_api.features.providers import service
-from app_api.features.providers.binding import browser_secret, keep_browser_secret, read_browser_secret
+from app_api.features.providers.browser_cookie import browser_secret, keep_browser_secret, read_browser_secret
 from app_api.features.providers.client import Answer, OpenId
 from app_api.features.providers.router import OpenIdDep, ProviderName
 from app_auth import browser_sessions
