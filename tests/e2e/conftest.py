@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 from httpx2 import AsyncClient
 
+from app_api.feature_settings import VARIABLES_OF_RINGS
 from app_auth.testing import new_key
 from app_db import Database
 from app_db.settings import DatabaseSettings
@@ -120,10 +121,8 @@ def api_environment(database_url: str, valkey_url: str) -> Environment:
         "APP_ENV": "test",
         "APP_DATABASE__URL": database_url,
         "APP_REDIS__URL": valkey_url,
-        "APP_AUTH__KEYS": key_ring(),
-        "APP_AUTH__REFRESH_KEYS": key_ring(),
+        **{name: key_ring() for name in VARIABLES_OF_RINGS.values()},
         "APP_AUTH__TOKEN_KEYS": TOKEN_KEYS,
-        "APP_AUTH__PEPPERS": key_ring(),
         "APP_AUTH__BCRYPT_ROUNDS": "4",
     }
 

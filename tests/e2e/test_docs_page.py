@@ -74,7 +74,7 @@ async def test_a_docs_page_shows_every_operation(
 ) -> None:
     await seen.page.goto(f"{address}{path}")
 
-    await seen.page.wait_for_function(f'document.querySelectorAll("{shown}").length >= {operations}')
+    await seen.page.wait_for_function(f'() => document.querySelectorAll("{shown}").length >= {operations}')
 
 
 @pytest.mark.parametrize(("path", "shown"), [("/", ".opblock"), ("/redoc", "h1")])
