@@ -1,7 +1,7 @@
 """What an account at a provider opens: it signs in to the account that it is linked with, and to no other.
 
 Issuer and subject find the account. The address of the provider finds none: it only makes a new account, and tells the
-owner of an old one. Links are made by owners who are signed in (ADR-0067).
+owner of an old one. Links are made by owners who are signed in (ADR-0069).
 """
 
 from collections.abc import Sequence
