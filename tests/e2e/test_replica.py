@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app_api.app import create_app
 from app_api.dependencies import ReplicaSessionDep
+from app_api.feature_settings import ALL_SETTINGS, READ_ELSEWHERE
 from app_api.settings import ApiSettings
 from app_api.testing import open_client
 from app_db import Database, Session, open_database
@@ -59,7 +60,7 @@ def environment(primary: Primary, standby: Standby, valkey_url: str) -> Environm
 
 @pytest.fixture
 def settings(environment: Environment) -> ApiSettings:
-    return load(ApiSettings, environment)
+    return load(ALL_SETTINGS, environment, elsewhere=READ_ELSEWHERE)
 
 
 @pytest.fixture
