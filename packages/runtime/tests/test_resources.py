@@ -1,5 +1,7 @@
 """Resources that features open once per process, and the settings that features read."""
 
+from typing import Any
+
 import pytest
 from pydantic import BaseModel
 
@@ -117,6 +119,38 @@ def test_settings_of_a_feature_are_read_refused_and_hidden_like_all(make_feature
     assert lines == ["APP_PORT=1  # variable", "APP_PETS__URL=x  # variable", "APP_PETS__KEY=…  # variable"]
     with pytest.raises(Misconfigured, match=r"APP_PETS__KYE: is no setting; the closest one is APP_PETS__KEY"):
         load(model, {"APP_PETS__KYE": "secret"})
+
+
+ELSEWHERE_READ = """
+from typing import Annotated
+from pydantic import BaseModel
+from app_runtime.configuration import ReadFrom
+class VetSettings(BaseModel, frozen=True):
+    names: Annotated[tuple[str, ...], ReadFrom("APP_{}")] = ()
+"""
+
+
+def test_a_setting_of_a_feature_may_have_a_name_in_another_place(make_features: MakeFeatures) -> None:
+    package = pets(make_features, settings=ELSEWHERE_READ.format("HOME__PETS"))
+    model = with_fragments(Settings, package)
+    environ = {"APP_HOME__PETS": '["Rex"]'}
+
+    settings: Any = load(model, environ)
+
+    assert settings.pets.names == ("Rex",)
+    assert list(shown(settings, environ)) == ["APP_PORT=8000  # default", 'APP_HOME__PETS=["Rex"]  # variable']
+    assert list(names_elsewhere(Settings, package)) == ["APP_HOME__PETS"]
+    with pytest.raises(Misconfigured, match=r"APP_HOME__PETS: 0: Input should be a valid string"):
+        load(model, {"APP_HOME__PETS": "[1]"})
+    with pytest.raises(Misconfigured, match=r"APP_PETS__NAMES: is no setting"):
+        load(model, {"APP_PETS__NAMES": "[]"})
+
+
+def test_a_setting_of_a_feature_takes_no_name_of_another(make_features: MakeFeatures) -> None:
+    package = pets(make_features, settings=ELSEWHERE_READ.format("PORT"))
+
+    with pytest.raises(FeatureError, match=r"pets/settings.py: APP_PORT is a setting already"):
+        with_fragments(Settings, package)
 
 
 def test_a_setting_of_a_feature_that_has_to_be_set_is_missed(make_features: MakeFeatures) -> None:

@@ -45,7 +45,7 @@ def api(
     environment = {
         **api_environment(database_settings.url.get_secret_value(), valkey_url), **NO_LIMITS,
         "APP_AUTH__VERIFICATION": "off", "APP_AUTH__MAGIC_LINK": "on", "APP_TOTP__KEYS": key_ring(),
-        "APP_PUBLIC_BASE_URL": f"http://localhost:{port}", "APP_PROVIDERS__OPENID": json.dumps([acme, other]),
+        "APP_PUBLIC_BASE_URL": f"http://localhost:{port}", "APP_AUTH__PROVIDERS": json.dumps([acme, other]),
     }  # fmt: skip
     api = Api(env=environment, log=tmp_path_factory.mktemp("providers") / "log", port=port)
     yield api

@@ -44,6 +44,16 @@ class Misconfigured(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class ReadFrom:
+    """In the annotation of a field: the variable that fills it, if its name is not that of its place.
+
+    Example: `openid: Annotated[Providers, ReadFrom("APP_AUTH__PROVIDERS")]` in the settings of a feature.
+    """
+
+    variable: str
+
+
+@dataclass(frozen=True, slots=True)
 class Variable:
     """The variable that fills one field of a settings class."""
 
@@ -80,7 +90,8 @@ def variables(
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from variables(field.annotation, keys=own_keys, attributes=own_attributes)
         else:
-            name = PREFIX + "__".join(own_keys).upper()
+            named = [known.variable for known in field.metadata if isinstance(known, ReadFrom)]
+            name = named[0] if named else PREFIX + "__".join(own_keys).upper()
             yield Variable(name, own_keys, own_attributes, is_json=_is_json(field.annotation))
 
 

@@ -1,7 +1,7 @@
 """Settings of features: those in `settings.py` of the folder `pets` are read from `APP_PETS__…`."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from pydantic import BaseModel, ValidationError, create_model
@@ -14,14 +14,15 @@ def with_fragments[S: BaseModel](model: type[S], package: str) -> type[S]:
     """Return the settings class of an application, with a field for each feature that has settings.
 
     Raises:
-        FeatureError: a `settings.py` has no settings class, or the feature has the name of another setting.
+        FeatureError: a `settings.py` has no settings class, or one of its settings has the name of another.
     """
     fields: dict[str, Any] = {}  # Any: of pydantic
+    taken = {variable.name for variable in variables(model)}
     for found in find(package, "settings"):
         if found.feature in model.model_fields:
             raise FeatureError(f"{found.path}: {PREFIX}{found.feature.upper()}__… is taken: rename the folder")
         fragment = fragment_of(found)
-        _refuse_files_of_others(found, fragment)
+        taken |= _not_taken(found, fragment, taken)
         fields[found.feature] = (fragment, _default_of(fragment))
     return create_model(model.__name__, __base__=model, **fields) if fields else model
 
@@ -36,13 +37,21 @@ def names_elsewhere(model: type[BaseModel], package: str) -> Iterator[str]:
             yield from (variable.name for variable in variables(fragment_of(found), keys=(found.feature,)))
 
 
-def _refuse_files_of_others(found: Found, fragment: type[BaseModel]) -> None:
+def _not_taken(found: Found, fragment: type[BaseModel], taken: Collection[str]) -> set[str]:
+    """Return the names of the settings of a feature.
+
+    Raises:
+        FeatureError: another setting has one of them, or would be read from the file that one of them names.
+    """
     names = {variable.name for variable in variables(fragment, keys=(found.feature,))}
     for name in sorted(names):
+        if name in taken:
+            raise FeatureError(f"{found.path}: {name} is a setting already: give its field another name")
         if f"{name}_FILE" in names:
             raise FeatureError(
                 f"{found.path}: {name}_FILE names the file that has the value of {name}: give its field another name"
             )
+    return names
 
 
 def fragment_of(found: Found) -> type[BaseModel]:

@@ -22,7 +22,7 @@ class Settings(BaseModel, frozen=True, hide_input_in_errors=True):
 
 
 def test_providers_are_read_from_one_variable() -> None:
-    settings = load(Settings, {"APP_PROVIDERS__OPENID": json.dumps([ACME])}).providers
+    settings = load(Settings, {"APP_AUTH__PROVIDERS": json.dumps([ACME])}).providers
 
     [provider] = settings.openid
     assert (provider.issuer, provider.label, provider.scopes) == (ACME["issuer"], "Acme", ("email",))
@@ -39,11 +39,11 @@ def test_a_front_end_has_an_address_for_each_provider() -> None:
 
 
 def test_what_is_shown_of_providers_has_no_secret() -> None:
-    settings = load(Settings, {"APP_PROVIDERS__OPENID": json.dumps([ACME])})
+    settings = load(Settings, {"APP_AUTH__PROVIDERS": json.dumps([ACME])})
 
     shown = {each.name: each.text for each in in_effect(settings, {})}
 
-    assert "login.acme.example" in shown["APP_PROVIDERS__OPENID"]
+    assert "login.acme.example" in shown["APP_AUTH__PROVIDERS"]
     assert "hush" not in repr((shown, settings))
 
 
@@ -77,9 +77,9 @@ def test_a_provider_is_asked_by_https_or_on_this_machine(issuer: str) -> None:
 )
 def test_a_provider_that_is_wrong_stops_the_start_and_shows_no_secret(wrong: dict[str, Any]) -> None:
     with pytest.raises(Misconfigured) as caught:
-        load(Settings, {"APP_PROVIDERS__OPENID": json.dumps([ACME | wrong])})
+        load(Settings, {"APP_AUTH__PROVIDERS": json.dumps([ACME | wrong])})
 
-    assert "APP_PROVIDERS__OPENID: 0" in str(caught.value)
+    assert "APP_AUTH__PROVIDERS: 0" in str(caught.value)
     assert "hush" not in str(caught.value)
 
 

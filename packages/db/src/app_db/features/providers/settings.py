@@ -1,4 +1,4 @@
-"""`APP_PROVIDERS__…`: who else may say who somebody is. The worker does not read it, and does not refuse it."""
+"""Who else may say who somebody is. The worker reads none of it, and refuses none."""
 
 from contextlib import suppress
 from datetime import timedelta
@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
+from app_runtime.configuration import ReadFrom
 from app_runtime.durations import Duration
 from app_runtime.urls import WEB, read_url
 
@@ -77,9 +78,9 @@ type Providers = Annotated[tuple[Provider, ...], AfterValidator(_check_providers
 
 
 class ProviderSettings(BaseModel, frozen=True, hide_input_in_errors=True):
-    """`APP_PROVIDERS__…`."""
+    """`APP_AUTH__PROVIDERS` and `APP_PROVIDERS__…`."""
 
-    openid: Providers = ()
+    openid: Annotated[Providers, ReadFrom("APP_AUTH__PROVIDERS")] = ()
     """`[{"name": "acme", "issuer": "https://login.acme.example", "client_id": "…", "client_secret": "…"}]`.
 
     Each sends browsers back to `/console/providers/acme/callback` below `APP_PUBLIC_BASE_URL`.
