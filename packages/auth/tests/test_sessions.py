@@ -4,10 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from app_auth import sessions
 from app_auth.auth import Auth
@@ -22,6 +20,7 @@ from app_db.errors import NotFound
 from app_db.models import User
 from app_db.repositories.user_sessions import UserSessionRepository
 from app_db.types import utcnow
+from packages.auth.tests.waits import until_it_waits
 
 type Recognise = Callable[..., Awaitable[Principal]]
 
@@ -45,16 +44,6 @@ type Principals = Callable[[Account, int], Awaitable[list[Principal]]]
 async def living(database: Database, account: Account) -> set[object]:
     async with database.unit_of_work() as session:
         return {one.id for one in await UserSessionRepository(session).of_user(account.id)}
-
-
-async def until_it_waits(task: asyncio.Task[Any], session: Session) -> None:  # Any: its result does not matter
-    """Return when the task waits for a lock in this database, or is done."""
-    waiting = text(
-        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    )
-    while not task.done() and not await session.scalar(waiting):
-        await session.execute(text("SELECT pg_stat_clear_snapshot()"))
-        await asyncio.sleep(0.01)
 
 
 # --- seeing --------------------------------------------------------------------------------------------------------

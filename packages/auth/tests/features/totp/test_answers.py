@@ -10,8 +10,9 @@ from sqlalchemy import select, update
 from app_auth import accounts
 from app_auth.auth import Auth
 from app_auth.challenges import InvalidChallenge
+from app_auth.client import NOBODY
 from app_auth.errors import Throttled
-from app_auth.features.totp import codes
+from app_auth.features.totp import codes, service
 from app_auth.features.totp.errors import InvalidCode, TotpUnavailable
 from app_auth.features.totp.vault import Vault
 from app_auth.limits import ThrottleSettings
@@ -22,6 +23,7 @@ from app_db.features.totp.models import TotpSecret
 from app_db.models import AuditEvent, Job, UserSession
 from app_db.repositories.user_sessions import UserSessionRepository
 from app_db.types import utcnow
+from packages.auth.tests.waits import until_it_waits
 
 from .conftest import Answer, AskedFor, Guard, Guarded
 
@@ -178,6 +180,21 @@ async def test_codes_of_another_account_are_none(
     for code in (eve.code(), eve.recovery[0]):
         with pytest.raises(InvalidCode):
             await answer(required.challenge, code)
+
+
+async def test_an_answer_that_waits_while_the_factor_is_removed_opens_nothing(
+    ada: Guarded, asked_for: AskedFor, answer: Answer, auth: Auth, database: Database
+) -> None:
+    required = await asked_for(ada.account)
+
+    async with database.unit_of_work() as session:
+        await service.remove(auth, session, ada.principal, client=NOBODY)
+        answering = asyncio.create_task(answer(required.challenge, ada.code()))
+        await until_it_waits(answering, session)
+
+    with pytest.raises(InvalidCode):
+        await answering
+    assert await sessions_of(database, ada) == []
 
 
 async def test_guesses_at_codes_are_throttled(ada: Guarded, asked_for: AskedFor, answer: Answer, auth: Auth) -> None:
