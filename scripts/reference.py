@@ -29,8 +29,8 @@ PAGE: Final = Path(__file__).parents[1] / "docs/reference/configuration.md"
 INTRODUCTION: Final = """\
 # Configuration
 
-Every setting of the applications, written by `make reference` from the classes that read them. `.env.example` is the
-same list to copy from; [operations](../how-to/operations.md) says what to set where.
+Every setting of the applications, written by `make reference` from the classes that read them. `.env.example` has
+those that no feature brings, to copy from; [operations](../how-to/operations.md) says what to set where.
 
 - **Durations** are seconds (`2.5`) or ISO 8601 (`PT2.5S`, `P14D`); lists are JSON.
 - **Any value** may come from a file: `NAME_FILE=/run/secrets/name`, or lines `NAME=value` in the file that

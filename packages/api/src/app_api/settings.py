@@ -1,4 +1,4 @@
-"""The settings of the API, from its environment (.env.example lists every name)."""
+"""The settings of the API, from its environment (.env.example lists them)."""
 
 from collections.abc import Iterator
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""The settings of the worker, from its environment (.env.example lists every name)."""
+"""The settings of the worker, from its environment (.env.example lists them)."""
 
 from datetime import timedelta
 from typing import Annotated, Final
