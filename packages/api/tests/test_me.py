@@ -29,12 +29,13 @@ async def test_me_costs_one_query(client: AsyncClient, signed_in: SignedIn, stat
 
 
 @pytest.mark.parametrize("authorization", [None, "", "Basic YTpi", "BASIC x", 'Digest username="a", realm="b"'])
+@pytest.mark.parametrize("path", ["/auth/me", "/auth/sessions"], ids=["with keys", "people only"])
 async def test_a_request_without_a_bearer_token_is_not_authenticated(
-    client: AsyncClient, authorization: str | None
+    client: AsyncClient, path: str, authorization: str | None
 ) -> None:
     headers = {} if authorization is None else {"Authorization": authorization}
 
-    response = await client.get("/auth/me", headers=headers)
+    response = await client.get(path, headers=headers)
 
     assert assert_problem(response, 401, "not_authenticated")["detail"] == "Not authenticated"
     assert response.headers["WWW-Authenticate"] == "Bearer"
