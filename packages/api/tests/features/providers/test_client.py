@@ -1,10 +1,6 @@
 """What is asked of a provider, and what of its answers is believed: spoken to over HTTP, with every answer bent."""
 
 import asyncio
-import base64
-import hmac
-import json
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -20,7 +16,8 @@ from app_auth.features.providers.identity import Identity
 from app_auth.features.providers.states import Purpose, States
 from app_db.features.providers.settings import ProviderSettings
 from app_db.types import utcnow
-from packages.api.tests.features.providers.issuer import CLIENT_ID, CLIENT_SECRET, Issuer, approve
+from packages.api.tests.features.providers.forgeries import FORGERIES, segment, with_shared_secret
+from packages.api.tests.features.providers.issuer import CLIENT_ID, Issuer, approve
 from packages.api.tests.features.providers.journeys import BACK, SECRET, identity_of
 
 WELL_KNOWN = "/.well-known/openid-configuration"
@@ -90,28 +87,6 @@ async def test_a_code_is_good_once_and_for_who_began(issuer: Issuer, openid: Ope
 # --- what an ID token has to be --------------------------------------------------------------------------------------
 
 
-def unsigned(token: str) -> str:
-    return f"{segment({'alg': 'none'})}.{token.split('.')[1]}."
-
-
-def with_shared_secret(secret: bytes) -> Callable[[str], str]:
-    """Sign with HS256: with our client secret, or with the public key that everybody can read."""
-
-    def sign(token: str) -> str:
-        claims = f"{segment({'alg': 'HS256', 'kid': '1'})}.{token.split('.')[1]}"
-        return f"{claims}.{text(hmac.digest(secret, claims.encode(), 'sha256'))}"
-
-    return sign
-
-
-def text(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def segment(content: dict[str, Any]) -> str:
-    return text(json.dumps(content).encode())
-
-
 PUBLIC = RSAKey.generate_key(2048, {"kid": "1"})
 SHARED = OctKey.import_key(b"k" * 32, {"kid": "2"})
 
@@ -119,13 +94,8 @@ SHARED = OctKey.import_key(b"k" * 32, {"kid": "2"})
 @pytest.mark.parametrize(
     "bent",
     [
-        pytest.param({"token": unsigned}, id="alg none"),
-        pytest.param({"token": with_shared_secret(CLIENT_SECRET.encode())}, id="HS256 with our secret"),
-        pytest.param(
-            {"key": PUBLIC, "token": with_shared_secret(PUBLIC.as_pem(private=False))}, id="HS256, public key"
-        ),
+        *(pytest.param(bent, id=name) for name, bent in FORGERIES.items()),
         pytest.param({"token": with_shared_secret(b"k" * 32), "keys": [SHARED.as_dict()]}, id="HS256, a published key"),
-        pytest.param({"keys": [PUBLIC.as_dict(private=False)]}, id="another key of this id"),
         pytest.param({"keys": []}, id="a key that is not published"),
         pytest.param({"keys": [{**PUBLIC.as_dict(private=False), "use": "enc"}]}, id="a key for encryption"),
         pytest.param(
@@ -140,12 +110,10 @@ SHARED = OctKey.import_key(b"k" * 32, {"kid": "2"})
         pytest.param({"header": {"crit": ["b64"], "b64": True}}, id="an extension that nobody knows"),
         pytest.param({"claims": {"iss": "https://evil.example"}}, id="another issuer"),
         pytest.param({"claims": {"iss": None}}, id="no issuer"),
-        pytest.param({"claims": {"aud": "another"}}, id="another client"),
         pytest.param({"claims": {"aud": None}}, id="no client"),
         pytest.param({"claims": {"aud": [CLIENT_ID, "another"]}}, id="two clients and no azp"),
         pytest.param({"claims": {"azp": "another"}}, id="given to another client"),
         pytest.param({"claims": {"aud": [CLIENT_ID, "x"], "azp": "x"}}, id="two clients, given to the other"),
-        pytest.param({"claims": {"nonce": "another"}}, id="another sign-in"),
         pytest.param({"claims": {"nonce": None}}, id="no sign-in"),
         pytest.param({"claims": {"nonce": "ä\ud800"}}, id="a sign-in that is no text"),
         pytest.param({"claims": {"exp": int(utcnow().timestamp()) - 61}}, id="expired"),
@@ -155,10 +123,7 @@ SHARED = OctKey.import_key(b"k" * 32, {"kid": "2"})
         pytest.param({"claims": {"exp": 10**400}}, id="until the end of time"),
         pytest.param({"claims": {"exp": True}}, id="until true"),
         pytest.param({"claims": {"exp": "2099-01-01"}}, id="until a text"),
-        pytest.param({"claims": {"iat": int(utcnow().timestamp()) + 3600}}, id="from the future"),
-        pytest.param({"claims": {"iat": int(utcnow().timestamp()) - 3600}}, id="from before it began"),
         pytest.param({"claims": {"iat": None}}, id="from no time"),
-        pytest.param({"claims": {"nbf": int(utcnow().timestamp()) + 3600}}, id="not yet"),
         pytest.param({"claims": {"sub": None}}, id="nobody"),
         pytest.param({"claims": {"sub": ""}}, id="an empty name"),
         pytest.param({"claims": {"sub": "a\nb"}}, id="a name of two lines"),
