@@ -156,8 +156,10 @@ async def _keep(request: Request, response: Response) -> None:
     about = {"request": claimed.fingerprint, "status": response.status_code, "headers": headers}
     answer = json.dumps(about).encode() + b"\n" + bytes(response.body)
     sealed, key_id = seal_answer(request.state.auth.settings, answer, request_id=claimed.claim.id)
-    # In the transaction of the work; guard: test_a_repetition_gets_the_first_answer_byte_for_byte
-    await IdempotencyRepository(claimed.session).keep(claimed.claim, sealed, key_id=key_id)
+    answers = IdempotencyRepository(claimed.session)  # in the transaction of the work
+    await answers.keep(
+        claimed.claim, sealed, key_id=key_id
+    )  # guard: test_a_repetition_gets_the_first_answer_byte_for_byte
 
 
 def _answer_again(request: Request, kept: KeptAnswer) -> Response:

@@ -104,8 +104,9 @@ async def test_a_provider_that_is_frozen_is_given_up(
     openid = OpenId(provider_settings.model_copy(update={"timeout": QUICK}), http)
     issuer.frozen = {path}
 
-    with pytest.raises(ProviderUnavailable):
-        await identity_of(openid, states)
+    async with asyncio.timeout(5):  # the client of these tests itself would give up after ten seconds
+        with pytest.raises(ProviderUnavailable):
+            await identity_of(openid, states)
 
 
 async def test_a_frozen_provider_takes_no_more_than_its_share(
