@@ -187,7 +187,7 @@ def welcome(environment: dict[str, str], seconds: float) -> None:
     mails = (f"{MAIL_FOLDER.relative_to(ROOT)}/", "each is announced here, with its links")
     if MAIL_URL in dev_environment.settings():
         mails = ("your own server", "by APP_MAIL__URL")
-    address = f"http://127.0.0.1:{environment[PORT]}"
+    address = f"http://localhost:{environment[PORT]}"
     console = [("console", f"{address}/console", "register, sign in, see jobs")] if has_console() else []
     rows = (
         *console,

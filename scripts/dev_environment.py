@@ -48,7 +48,7 @@ def settings() -> dict[str, str]:
     return {
         "APP_ENV": "development",
         "APP_LOG__FORMAT": "console",
-        "APP_PUBLIC_BASE_URL": f"http://127.0.0.1:{port}",
+        "APP_PUBLIC_BASE_URL": f"http://localhost:{port}",
         **chosen,
     }
 

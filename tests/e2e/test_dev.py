@@ -71,7 +71,7 @@ def test_everything_answers_mails_arrive_and_sigterm_leaves_nothing_behind(check
 
     assert dev.post("/auth/register", ADA) < 300
     dev.expect(rf"mail +\| To {ADA['email']}: ")
-    dev.expect(rf"mail +\|   http://127.0.0.1:{dev.port}/")
+    dev.expect(rf"mail +\|   http://localhost:{dev.port}/")
     assert list((checkout / ".data/mail").glob("*.eml"))
     assert (checkout / ".data/dev.env").stat().st_mode & 0o077 == 0
     assert len(processes_of(checkout)) > 5

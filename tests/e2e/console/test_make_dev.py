@@ -77,7 +77,7 @@ async def sign_in(page: Page, console: str, *, to: str = "/account") -> None:
 async def test_an_export_goes_on_in_the_browser_although_its_worker_was_killed(
     dev: Launcher, checkout: Path, chromium: Browser
 ) -> None:
-    console = f"http://127.0.0.1:{dev.port}/console"
+    console = f"http://localhost:{dev.port}/console"
     context = await chromium.new_context()
     page = await context.new_page()
     await register(page, dev, console)
@@ -103,7 +103,7 @@ async def test_a_change_of_the_code_reloads_the_api_at_once_and_the_page_comes_b
     context = await chromium.new_context()
     page = await context.new_page()
     async with page.expect_response("**/console/live?**"):
-        await sign_in(page, f"http://127.0.0.1:{dev.port}/console", to="/export")
+        await sign_in(page, f"http://localhost:{dev.port}/console", to="/export")
     await page.evaluate("window.stays = true")
     source = checkout / "packages/api/src/app_api/app.py"
 
@@ -120,13 +120,13 @@ async def test_a_job_that_fails_is_found_in_two_clicks_edited_and_run_again(
     dev: Launcher, checkout: Path, chromium: Browser
 ) -> None:
     """Needs the account of the test before."""
-    console = f"http://127.0.0.1:{dev.port}/console"
+    console = f"http://localhost:{dev.port}/console"
     [granted] = re.findall(r'make api ARGS="(operator grant) ADDRESS"', dev.output)
     assert run_beside(checkout, "api", f"--arguments={granted} {ADA}").returncode == 0
     assert run_beside(checkout, "psql", typed=OF_A_RELEASE_BEFORE).returncode == 0
     user_id = run_beside(checkout, "psql", typed="SELECT 'id=' || id FROM users;").stdout.partition("id=")[2].split()[0]
     context = await chromium.new_context()
-    seen = Watched(await context.new_page(), base=f"http://127.0.0.1:{dev.port}")
+    seen = Watched(await context.new_page(), base=f"http://localhost:{dev.port}")
     page = seen.page
     await sign_in(page, console, to="/overview")
 
