@@ -1,4 +1,4 @@
-"""`make feature-remove`: the folders of a feature, its tests and fragments, and its tables by a revision."""
+"""`make feature-remove`: a feature, its tests, fragments and dependencies, and its tables by a revision."""
 
 import json
 import re
@@ -14,6 +14,7 @@ from app_db.jobs.catalog import CATALOG
 from app_db.models import FEATURE_MODELS
 from generator.adding import describe_api
 from generator.checkout import feature_folders
+from generator.dependencies import drop, unused
 from generator.errors import Refused
 from generator.revision import migrated_database
 
@@ -29,13 +30,31 @@ def remove(root: Path, name: str) -> list[str]:
     sources = feature_folders(root, name)
     if not sources:
         raise Refused(f"{name}: there is no such feature below packages/*/src/*/features/")
-    folders = [*sources, *(path for path in root.glob(f"packages/*/tests/features/{name}") if path.is_dir())]
-    fragments = sorted(root.glob(f"packages/*/changelog.d/+{name}.*"))
+    folders = [*sources, *_folders_of_tests(root, name)]
+    fragments = [path for each in _spellings(name) for path in sorted(root.glob(f"packages/*/changelog.d/+{each}.*"))]
+    packages = [root / "packages" / folder.relative_to(root).parts[1] for folder in sources]
     gone = [str(path.relative_to(root)) for path in [*folders, *fragments]]
     if changes := git(root, "status", "--porcelain", "--", *gone):
         raise Refused(f"git could not give these back: commit them, or take them away by `git clean`\n{changes}")
     words = [*_names_of(name)]
     before = _paths(root)
+    revision, dropped = _take_away(root, name, folders=folders, fragments=fragments, packages=packages)
+    announcements = [*_announcements(name, packages=packages, fragments=fragments)]
+    written = [*announcements, *([revision] if revision else [])]
+    return [
+        *(f"  removed  {path}" for path in gone),
+        *(f"  dropped  {each} from packages/{path.name}/pyproject.toml" for path in dropped for each in dropped[path]),
+        *(f"  written  {path.relative_to(root)}" for path in written),
+        *(_about(revision) if revision else ()),
+        *_mentions(root, {*words, *(before - _paths(root))}),
+        "Next: make lock check test" if dropped else "Next: make check test",
+    ]
+
+
+def _take_away(
+    root: Path, name: str, *, folders: Sequence[Path], fragments: Sequence[Path], packages: Sequence[Path]
+) -> tuple[Path | None, dict[Path, list[str]]]:
+    """Remove the files and the dependencies; return the revision, and the names of the dependencies by package."""
     with migrated_database(root) as database:
         try:
             for folder in folders:
@@ -44,29 +63,35 @@ def remove(root: Path, name: str) -> list[str]:
                 path.unlink()
             revision = database.write_revision(f"remove {name.replace('_', ' ')}") if _has_tables(name) else None
             describe_api(root)
+            dropped = {package: names for package in packages if (names := unused(package))}
         except BaseException:
-            git(root, "restore", "--", *gone, "packages/api/openapi.json")
+            git(root, "restore", "--", *map(str, [*folders, *fragments]), "packages/api/openapi.json")
             raise
-    announcements = [*_announcements(root, name, sources=sources, fragments=fragments)]
-    written = [*announcements, *([revision] if revision else [])]
-    return [
-        *(f"  removed  {path}" for path in gone),
-        *(f"  written  {path.relative_to(root)}" for path in written),
-        *(_about(revision) if revision else ()),
-        *_mentions(root, {*words, *(before - _paths(root))}),
-    ]
+    for package, names in dropped.items():
+        drop(package, names)
+    return revision, dropped
+
+
+def _folders_of_tests(root: Path, name: str) -> list[Path]:
+    """Return the folders of its tests: below each package, and of those that are about several packages."""
+    found = {path for folder in ("packages/*/tests", "tests/**") for path in root.glob(f"{folder}/features/{name}")}
+    return sorted(path for path in found if path.is_dir())
+
+
+def _spellings(name: str) -> list[str]:
+    """Return how the names of its fragments may begin."""
+    return sorted({name, name.replace("_", "-")})
 
 
 def _has_tables(name: str) -> bool:
     return any(found.feature == name for found in FEATURE_MODELS)
 
 
-def _announcements(root: Path, name: str, *, sources: Sequence[Path], fragments: Sequence[Path]) -> Iterator[Path]:
+def _announcements(name: str, *, packages: Sequence[Path], fragments: Sequence[Path]) -> Iterator[Path]:
     """Write a fragment for the users of each package that had the feature, unless no release has announced it yet."""
-    for folder in sources:
-        package = root / "packages" / folder.relative_to(root).parts[1]
-        fragment = package / "changelog.d" / f"+{name}.removal.md"
-        if package / "changelog.d" / f"+{name}.feature.md" not in fragments:
+    for folder in (package / "changelog.d" for package in packages):
+        fragment = folder / f"+{name}.removal.md"
+        if not any(folder / f"+{each}.feature.md" in fragments for each in _spellings(name)):
             fragment.write_text(f"The feature `{name}` is gone.\n")
             yield fragment
 
@@ -102,4 +127,3 @@ def _mentions(root: Path, words: Iterable[str]) -> Iterator[str]:
     if found:
         yield "Still mentioned in:"
         yield from (f"  {path}" for path in found)
-    yield "Next: make check test"

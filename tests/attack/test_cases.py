@@ -2,7 +2,7 @@
 
 import re
 
-from tests.attack.cases import ADDRESSES, CASES, CONSOLE, KEYS, LATER, PASSKEYS, SECOND_FACTOR, proofs
+from tests.attack.cases import ADDRESSES, CASES, CONSOLE, LATER, of_features, proofs
 from tests.attack.provider_cases import PROVIDERS
 from tests.docs.checkout import ROOT
 
@@ -18,7 +18,7 @@ def test_every_test_of_a_case_is_there() -> None:
     sources = [*ROOT.glob("packages/*/tests/**/test_*.py"), *ROOT.glob("tests/**/test_*.py")]
     there = {name for path in sources for name in re.findall(r"def (test_\w+)", path.read_text())}
 
-    registers = (proofs(), CONSOLE, ADDRESSES, PASSKEYS, KEYS, SECOND_FACTOR, PROVIDERS)
+    registers = (proofs(), CONSOLE, ADDRESSES, PROVIDERS, *of_features())
     named = {test for register in registers for tests in register.values() for test in tests}
 
     assert named - there == set()

@@ -12,7 +12,7 @@ from app_api.testing import SignedIn
 from app_db import Database
 from app_db.features.accounts.payloads import SecurityNotice
 from app_db.models import AuditEvent, Job, UserSession
-from packages.auth.tests.authenticator import Authenticator, Json
+from packages.auth.tests.features.passkeys.authenticator import Authenticator, Json
 
 
 @dataclass(frozen=True, slots=True)

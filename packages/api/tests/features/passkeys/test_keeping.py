@@ -22,7 +22,7 @@ from app_db.features.passkeys.models import Passkey
 from app_db.models import User
 from app_db.repositories.user_sessions import UserSessionRepository
 from packages.api.tests.features.passkeys.conftest import MakeOlder, Passkeys
-from packages.auth.tests.authenticator import ORIGIN, Authenticator
+from packages.auth.tests.features.passkeys.authenticator import ORIGIN, Authenticator
 
 PARTY = RelyingParty("localhost", (ORIGIN,), "Groundwork")
 

@@ -11,7 +11,7 @@ from app_db import Database
 from app_db.testing.queries import assert_queries
 from packages.api.tests.conftest import OUR_FORM, Browser, OpenBrowser
 from packages.api.tests.console.test_sign_in import make_older
-from packages.auth.tests.authenticator import Authenticator, Json
+from packages.auth.tests.features.passkeys.authenticator import Authenticator, Json
 
 LIST = "/console/account/passkeys"
 

@@ -17,7 +17,7 @@ from app_db import Database
 from app_db.models import Role
 from app_db.types import utcnow
 from packages.api.tests.features.passkeys.conftest import MakeOlder, Passkeys, events_of, notices_of
-from packages.auth.tests.authenticator import (
+from packages.auth.tests.features.passkeys.authenticator import (
     AT,
     BE,
     BS,

@@ -19,7 +19,7 @@ from app_db.repositories.users import UserRepository
 from app_db.types import utcnow
 from packages.api.tests.conftest import limited
 from packages.api.tests.features.passkeys.conftest import Passkeys, events_of, notices_of
-from packages.auth.tests.authenticator import (
+from packages.auth.tests.features.passkeys.authenticator import (
     BE,
     BS,
     ED,

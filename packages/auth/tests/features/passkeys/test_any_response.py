@@ -23,7 +23,7 @@ from app_auth.features.passkeys.errors import ResponseRejected
 from app_auth.features.passkeys.relying_party import RelyingParty
 from app_db.features.passkeys.models import Passkey
 from app_db.types import new_id
-from packages.auth.tests.authenticator import ORIGIN, Authenticator, Json, decoded, encoded
+from packages.auth.tests.features.passkeys.authenticator import ORIGIN, Authenticator, Json, decoded, encoded
 
 PARTY = RelyingParty("localhost", (ORIGIN,), "Shop")
 CHALLENGE = b"c" * 56

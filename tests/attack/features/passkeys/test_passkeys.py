@@ -4,7 +4,7 @@ import pytest
 
 from app_auth.testing import Account, MakeAccount
 from app_db import Database
-from packages.auth.tests.authenticator import Authenticator, Credential, Json, new_key
+from packages.auth.tests.features.passkeys.authenticator import Authenticator, Credential, Json, new_key
 from tests.attack.conftest import Connect, an_email, count
 from tests.attack.wire import Reply, Wire, at_once
 from tests.e2e.processes import Api

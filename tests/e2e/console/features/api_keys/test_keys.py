@@ -6,7 +6,7 @@ import pytest
 from httpx2 import AsyncClient
 from playwright.async_api import expect
 
-from .site import ADA, VIEWS, ConsoleSite, require_usable
+from tests.e2e.console.site import ADA, VIEWS, ConsoleSite, require_usable
 
 
 @pytest.mark.parametrize("view", VIEWS)

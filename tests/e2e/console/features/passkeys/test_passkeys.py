@@ -6,9 +6,8 @@ import pytest
 from playwright.async_api import Browser, CDPSession, Page, expect
 
 from app_db import Database
+from tests.e2e.console.site import ADA, VIEWS, ConsoleSite, require_usable
 from tests.e2e.processes import Api
-
-from .site import ADA, VIEWS, ConsoleSite, require_usable
 
 DEVICE = {
     "protocol": "ctap2",
