@@ -3,7 +3,6 @@
 import re
 
 from tests.attack.cases import ADDRESSES, CASES, CONSOLE, LATER, of_features, proofs
-from tests.attack.provider_cases import PROVIDERS
 from tests.docs.checkout import ROOT
 
 
@@ -18,7 +17,8 @@ def test_every_test_of_a_case_is_there() -> None:
     sources = [*ROOT.glob("packages/*/tests/**/test_*.py"), *ROOT.glob("tests/**/test_*.py")]
     there = {name for path in sources for name in re.findall(r"def (test_\w+)", path.read_text())}
 
-    registers = (proofs(), CONSOLE, ADDRESSES, PROVIDERS, *of_features())
-    named = {test for register in registers for tests in register.values() for test in tests}
+    registers = (CONSOLE, ADDRESSES, *of_features())
+    attacks = [tests for register in registers for tests in register.values()]
+    named = {test for tests in [*proofs().values(), *attacks] for test in tests}
 
     assert named - there == set()

@@ -1,6 +1,6 @@
 """The attacks on sign-in with others, each with its tests."""
 
-PROVIDERS: dict[str, tuple[str, ...]] = {
+ATTACKS: dict[str, tuple[str, ...]] = {
     "mix-up: the answer of another provider": (
         "test_an_answer_of_another_provider_is_refused",
         "test_an_answer_that_is_not_the_providers_is_refused",
@@ -60,4 +60,3 @@ PROVIDERS: dict[str, tuple[str, ...]] = {
     ),
     "codes, states, secrets and addresses in the log": ("test_no_log_has_what_a_sign_in_is_made_of",),
 }
-"""The attacks on sign-in with others, with a provider that is spoken to over HTTP."""
