@@ -12,7 +12,7 @@ MIGRATIONS = ("tests/migrations/test_drift.py", "tests/migrations/test_revisions
 UNPLANTED = "models_say or empty or newest or applied_again or tell_their_order or just_written or changes_no_source"
 """An expression for `-k`: the tests of MIGRATIONS that check the existing revisions and models."""
 ARCHITECTURE = tuple(
-    f"tests/architecture/test_{name}.py" for name in ("http_names", "import_circles", "problems", "sources")
+    f"tests/architecture/test_{name}.py" for name in ("guards", "http_names", "import_circles", "problems", "sources")
 )
 
 

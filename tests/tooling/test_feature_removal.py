@@ -1,5 +1,6 @@
 """make feature-remove: it removes all files of a feature, and its tables by a revision; the rest stays green."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -23,7 +24,7 @@ def prove_the_rest(checkout: Copy) -> None:
     checkout.prove("-c", "import app_api.app, app_worker.main")
     checkout.make("check")
     checkout.prove("-m", "pytest", "-q", *MIGRATIONS, "-k", UNPLANTED)
-    checkout.prove("-m", "pytest", "-q", *ARCHITECTURE)
+    checkout.prove("-m", "pytest", "-q", *ARCHITECTURE, "tests/attack/test_cases.py")
     checkout.prove("-m", "pytest", "-q", "packages/api/tests/test_docs.py", "packages/api/tests/test_probes.py")
     checkout.prove("-m", "pytest", "-q", "packages/worker/tests/test_handlers.py", "packages/worker/tests/test_main.py")
 
@@ -41,13 +42,29 @@ def test_a_feature_that_a_team_has_written_goes_without_a_trace_but_its_revision
     prove_the_rest(checkout)
 
 
-@pytest.mark.parametrize("name", ["export", "email_change", "magic_link", "api_keys", "totp"])
-def test_an_optional_feature_of_ours_goes_too(checkout: Copy, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "dependencies"),
+    [
+        ("export", []),
+        ("email_change", []),
+        ("magic_link", []),
+        ("api_keys", []),
+        ("totp", ["pyotp", "segno"]),
+        ("passkeys", ["webauthn"]),
+        ("providers", ["joserfc"]),
+    ],
+)
+def test_an_optional_feature_of_ours_goes_too(checkout: Copy, name: str, dependencies: list[str]) -> None:
     checkout.commit()
 
     done = checkout.prove("scripts/feature.py", "remove", f"--name={name}")
 
     assert f"_remove_{name}_" in done
+    assert sorted(re.findall(r"dropped  (\S+) from", done)) == dependencies
+    left = [path for path in checkout.root.rglob(f"features/{name}") if path.is_dir() and ".venv" not in path.parts]
+    assert left == []
+    if dependencies:
+        checkout.make("lock")
     prove_the_rest(checkout)
 
 

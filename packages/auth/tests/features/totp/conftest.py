@@ -1,6 +1,6 @@
 """Accounts with a generator."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -42,7 +42,7 @@ class Guarded:
 
 type Guard = Callable[[], Awaitable[Guarded]]
 type AskedFor = Callable[[Account], Awaitable[SecondFactorRequired]]
-type Answer = Callable[..., Awaitable[UserSession]]
+type Answer = Callable[..., Coroutine[None, None, UserSession]]
 
 
 @pytest.fixture(scope="session")
