@@ -186,9 +186,15 @@ async def test_a_client_without_a_secret_names_itself_in_the_form(
 # --- keys that change ------------------------------------------------------------------------------------------------
 
 
-async def test_a_new_key_of_the_provider_is_found_at_once(issuer: Issuer, openid: OpenId, states: States) -> None:
+@pytest.mark.parametrize(
+    ("kid", "header"), [("2", {}), ("1", {}), ("2", {"kid": None})], ids=["its own id", "the same id", "not named"]
+)
+async def test_a_new_key_of_the_provider_is_found_at_once(
+    issuer: Issuer, openid: OpenId, states: States, kid: str, header: dict[str, None]
+) -> None:
+    issuer.header = dict(header)
     await identity_of(openid, states)
-    issuer.key = RSAKey.generate_key(2048, {"kid": "2"})
+    issuer.key = RSAKey.generate_key(2048, {"kid": kid})
 
     await identity_of(openid, states)
     await identity_of(openid, states)

@@ -42,7 +42,7 @@ _REGISTRY: Final = _Registry(strict_check_header=False)
 
 
 class NoSuchKey(InvalidProviderAnswer):
-    """The ID token names a key that the provider has not published."""
+    """The ID token names a key that is not known, or none of those that are known has signed it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def verified(token: object, keys: Keys, expected: Expected) -> Claims:
     """Return the claims of an ID token.
 
     Raises:
-        NoSuchKey: its key is not among these; the provider may have a new one.
+        NoSuchKey: none of these keys has signed it; the provider may have a new one, even with the id of an old one.
         InvalidProviderAnswer: it is not signed by the provider, or not for this sign-in.
     """
     if not isinstance(token, str) or len(token) > LONGEST or token.count(".") != _PARTS - 1:
@@ -114,11 +114,9 @@ def verified(token: object, keys: Keys, expected: Expected) -> Claims:
     ):
         raise InvalidProviderAnswer  # guard: test_what_is_not_from_the_provider_for_us_and_now_is_refused
     candidates = keys.matching(kid, alg)
-    if not candidates:
-        raise NoSuchKey
     claims = next((claims for key in candidates if (claims := _signed_by(key, token, alg)) is not None), None)
     if claims is None:
-        raise InvalidProviderAnswer  # guard: test_what_is_not_from_the_provider_for_us_and_now_is_refused
+        raise NoSuchKey  # guard: test_what_is_not_from_the_provider_for_us_and_now_is_refused
     _check(claims, expected)
     return claims
 
