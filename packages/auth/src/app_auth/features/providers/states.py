@@ -103,7 +103,7 @@ class States:
         """
         text, _, mac = state.partition(".")
         if secret is None or len(state) > LONGEST or not state.isascii():
-            raise InvalidState  # guard: test_an_answer_in_another_browser_is_refused
+            raise InvalidState  # guard: test_an_answer_in_another_browser_signs_nobody_in
         payload = _bytes_of(text)
         if payload[_FLAG] != purpose.encode():
             raise InvalidState  # guard: test_a_state_is_good_for_one_purpose
