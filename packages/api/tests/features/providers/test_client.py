@@ -6,10 +6,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 import pytest
+from fastapi.responses import JSONResponse
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
 from app_api.features.providers.client import Answer, OpenId
 from app_api.features.providers.discovery import LIFE
+from app_api.features.providers.errors import ProviderUnavailable
 from app_api.features.providers.keys import MOST_FETCHES
 from app_auth.features.providers.errors import InvalidProviderAnswer, UnknownProvider
 from app_auth.features.providers.identity import Identity
@@ -106,7 +108,7 @@ SHARED = OctKey.import_key(b"k" * 32, {"kid": "2"})
         pytest.param({"token": lambda token: token + "." * 3}, id="no token at all"),
         pytest.param({"token": lambda _: "?.e30.x"}, id="no header"),
         pytest.param({"token": lambda _: f"{segment({'alg': ['RS256'], 'kid': '1'})}.e30.x"}, id="algorithms"),
-        pytest.param({"token": lambda token: f"{token}{'A' * 20_000}"}, id="too long"),
+        pytest.param({"token": lambda token: f"{token}{'A' * 70_000}"}, id="too long"),
         pytest.param({"header": {"crit": ["b64"], "b64": True}}, id="an extension that nobody knows"),
         pytest.param({"claims": {"iss": "https://evil.example"}}, id="another issuer"),
         pytest.param({"claims": {"iss": None}}, id="no issuer"),
@@ -136,8 +138,10 @@ async def test_what_is_not_from_the_provider_for_us_and_now_is_refused(
 ) -> None:
     vars(issuer).update(bent)
 
-    with pytest.raises(InvalidProviderAnswer):
+    with pytest.raises(InvalidProviderAnswer) as refused:
         await identity_of(openid, states)
+
+    assert refused.type is InvalidProviderAnswer  # whatever was wrong, it is said in the same words
 
 
 @pytest.mark.parametrize(
@@ -148,6 +152,7 @@ async def test_what_is_not_from_the_provider_for_us_and_now_is_refused(
         pytest.param({"claims": {"aud": [CLIENT_ID]}}, id="a list of one"),
         pytest.param({"claims": {"aud": [CLIENT_ID, "x"], "azp": CLIENT_ID}}, id="a list of two"),
         pytest.param({"header": {"kid": None}}, id="no key named"),
+        pytest.param({"claims": {"groups": ["g" * 30] * 1000}}, id="a thousand groups"),
         pytest.param({"alg": "PS256"}, id="PS256"),
         pytest.param({"key": ECKey.generate_key("P-256", {"kid": "e"}), "alg": "ES256"}, id="ES256"),
         pytest.param({"key": OKPKey.generate_key("Ed25519", {"kid": "o"}), "alg": "EdDSA"}, id="EdDSA"),
@@ -200,6 +205,16 @@ async def test_a_new_key_of_the_provider_is_found_at_once(
     await identity_of(openid, states)
 
     assert issuer.asked.count("/keys") == 2
+
+
+async def test_keys_that_could_not_be_had_are_asked_for_again(issuer: Issuer, openid: OpenId, states: States) -> None:
+    issuer.answers = {"/keys": lambda: JSONResponse({}, 503)}
+    for _ in range(MOST_FETCHES + 1):
+        with pytest.raises(ProviderUnavailable):
+            await identity_of(openid, states)
+    issuer.answers = {}
+
+    await identity_of(openid, states)  # at once
 
 
 async def test_keys_are_not_fetched_without_end(issuer: Issuer, openid: OpenId, states: States) -> None:

@@ -1,4 +1,4 @@
-"""The keys of providers: fetched each hour, and when a token names one that is not known, but not without end."""
+"""The keys of providers: fetched each hour, and when none of them has signed a token, but not without end."""
 
 import asyncio
 import time
@@ -9,6 +9,7 @@ from typing import Final
 
 from app_api.features.providers.asking import Asking
 from app_api.features.providers.discovery import LIFE
+from app_auth.features.providers.errors import InvalidProviderAnswer
 from app_auth.features.providers.id_tokens import Claims, Expected, Keys, NoSuchKey, verified
 
 MOST_FETCHES: Final = 5
@@ -31,7 +32,7 @@ class KeySet:
         """Return the claims of an ID token, if one of the keys has signed it; to be called within `Asking.bounded`.
 
         Raises:
-            InvalidProviderAnswer: it is not acceptable. For a key that is not known, the keys are fetched once more.
+            InvalidProviderAnswer: it is not acceptable. If no key has signed it, the keys are fetched once more.
         """
         if not self._fetched or self._clock() - self._fetched[-1] >= LIFE:
             await self._fetch(instead_of=self._keys)
@@ -40,7 +41,10 @@ class KeySet:
             return verified(token, keys, expected)
         except NoSuchKey:
             await self._fetch(instead_of=keys)  # guard: test_a_new_key_of_the_provider_is_found_at_once
-        return verified(token, self._keys, expected)
+        try:
+            return verified(token, self._keys, expected)
+        except NoSuchKey:
+            raise InvalidProviderAnswer from None  # guard: test_what_is_not_from_the_provider_for_us_and_now_is_refused
 
     async def _fetch(self, *, instead_of: Keys) -> None:
         """Fetch the keys, unless somebody has meanwhile, or they were fetched too often just now."""
@@ -50,8 +54,8 @@ class KeySet:
             now = self._clock()
             if len(self._fetched) == MOST_FETCHES and now - self._fetched[0] < PERIOD:
                 return  # guard: test_keys_are_not_fetched_without_end
-            self._fetched.append(now)
             self._keys = Keys(await self._asking.get(self._url))
+            self._fetched.append(now)  # guard: test_keys_that_could_not_be_had_are_asked_for_again
 
 
 class KeySets:

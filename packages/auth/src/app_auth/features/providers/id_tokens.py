@@ -21,7 +21,8 @@ ALGORITHMS: Final = frozenset(
 LEEWAY: Final = timedelta(seconds=60)
 """Clocks of providers are not ours."""
 MOST_KEYS: Final = 100
-LONGEST: Final = 16 * 1024
+LONGEST: Final = 64 * 1024
+"""Some providers put all groups of a person into it."""
 _PARTS: Final = 3
 _END_OF_TIME: Final = 1e12
 
