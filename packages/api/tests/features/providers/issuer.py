@@ -62,6 +62,9 @@ class Issuer:
     asked: list[str] = field(default_factory=list)
     """The paths that were asked for."""
     codes: dict[str, Json] = field(default_factory=dict)
+    access_token: object = "of somebody"
+    told: Json = field(default_factory=dict)
+    """What it says at its UserInfo endpoint besides, or instead."""
 
     @property
     def provider(self) -> Provider:
@@ -102,7 +105,10 @@ class Issuer:
         return self.token(jws.serialize_compact(header, json.dumps(kept).encode(), self.key, registry=_REGISTRY))
 
 
-ENDPOINTS = {"authorization_endpoint": "authorize", "token_endpoint": "token", "jwks_uri": "keys"}
+ENDPOINTS = {
+    "authorization_endpoint": "authorize", "token_endpoint": "token", "jwks_uri": "keys",
+    "userinfo_endpoint": "userinfo",
+}  # fmt: skip
 
 
 def app_of(issuer: Issuer) -> FastAPI:
@@ -160,10 +166,23 @@ def app_of(issuer: Issuer) -> FastAPI:
         ):
             return JSONResponse({"error": "invalid_grant"}, 400)
         return JSONResponse(
-            {"access_token": "x", "token_type": "Bearer", "id_token": issuer.sign(asked["nonce"], asked["person"])}
+            {
+                "access_token": issuer.access_token,
+                "token_type": "Bearer",
+                "id_token": issuer.sign(asked["nonce"], asked["person"]),
+            }
         )
 
+    _serve_userinfo(app, issuer)
     return app
+
+
+def _serve_userinfo(app: FastAPI, issuer: Issuer) -> None:
+    @app.get("/userinfo")
+    async def userinfo(request: Request) -> JSONResponse:
+        if request.headers.get("authorization") != f"Bearer {issuer.access_token}":
+            return JSONResponse({"error": "invalid_token"}, 401)
+        return JSONResponse({**issuer.person, **issuer.told})
 
 
 def _is_client(request: Request, form: Json, *, secret: str | None) -> bool:

@@ -54,19 +54,20 @@ class Asking:
         finally:
             self._waiting -= 1
 
-    async def get(self, url: str) -> Json:
-        """Return the JSON object at an address. To be called within `bounded`, as all methods."""
-        status, document = await self._send("GET", url)
+    async def get(self, url: str, *, token: str | None = None) -> Json:
+        """Return the JSON object at an address, shown the token. To be called within `bounded`, as all methods."""
+        proof = {} if token is None else {"Authorization": f"Bearer {token}"}
+        status, document = await self._send("GET", url, headers=HEADERS | proof)
         if status != OK:
             raise Unreadable(f"status {status}")
         return document
 
     async def post(self, url: str, form: Mapping[str, str], *, auth: tuple[str, str] | None) -> tuple[int, Json]:
         """Send a form; return the status and the JSON object of the answer."""
-        return await self._send("POST", url, data=form, auth=auth)
+        return await self._send("POST", url, headers=HEADERS, data=form, auth=auth)
 
     async def _send(self, method: str, url: str, **parts: Any) -> tuple[int, Json]:  # Any: of httpx2
-        async with self._http.stream(method, url, headers=HEADERS, **parts) as response:
+        async with self._http.stream(method, url, **parts) as response:
             if response.is_redirect or response.is_server_error:
                 raise Unreadable(f"status {response.status_code}")
             if "content-encoding" in response.headers:

@@ -8,10 +8,11 @@ from urllib.parse import quote, urlencode
 import httpx2
 import structlog
 
-from app_api.features.providers.asking import OK, Asking
+from app_api.features.providers.asking import OK, Asking, Json
 from app_api.features.providers.discovery import Descriptions, Metadata
 from app_api.features.providers.errors import ProviderUnavailable
 from app_api.features.providers.keys import KeySets
+from app_api.features.providers.userinfo import with_address
 from app_auth.features.providers.errors import InvalidProviderAnswer, UnknownProvider
 from app_auth.features.providers.id_tokens import Expected
 from app_auth.features.providers.identity import Identity, identity_of
@@ -89,12 +90,13 @@ class OpenId:
             metadata = await self._descriptions.of(provider)
             if answer.issuer != provider.issuer and (answer.issuer is not None or metadata.names_itself):
                 raise InvalidProviderAnswer  # guard: test_an_answer_of_another_provider_is_refused
-            token = await self._redeem(provider, metadata, answer, returned)
+            told = await self._redeem(provider, metadata, answer, returned)
             expected = Expected(provider.issuer, provider.client_id, returned.nonce, metadata.algorithms, utcnow())
-            claims = await self._keys.at(metadata.jwks_uri).claims_of(token, expected)
-        return identity_of(claims)
+            claims = await self._keys.at(metadata.jwks_uri).claims_of(told.get("id_token"), expected)
+            url = metadata.userinfo_endpoint
+            return identity_of(await with_address(self._asking, provider, url, claims=claims, told=told))
 
-    async def _redeem(self, provider: Provider, metadata: Metadata, answer: Answer, returned: Returned) -> object:
+    async def _redeem(self, provider: Provider, metadata: Metadata, answer: Answer, returned: Returned) -> Json:
         form = {
             "grant_type": "authorization_code",
             "code": answer.code,
@@ -111,7 +113,7 @@ class OpenId:
                 form["client_secret"] = provider.client_secret.get_secret_value()
         status, document = await self._asking.post(metadata.token_endpoint, form, auth=auth)
         if status == OK:
-            return document.get("id_token")
+            return document
         error = str(document.get("error"))[:50]
         log.warning("provider_refused_code", provider=provider.name, status=status, error=error)
         if error == "invalid_grant":

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -21,6 +22,8 @@ class Metadata:
     authorization_endpoint: str
     token_endpoint: str
     jwks_uri: str
+    userinfo_endpoint: str | None
+    """None if it has none, or none that is safe to ask."""
     algorithms: frozenset[str]
     """Those of ours in which it signs ID tokens."""
     names_itself: bool
@@ -46,6 +49,7 @@ class Metadata:
             _endpoint(document, "authorization_endpoint"),
             _endpoint(document, "token_endpoint"),
             _endpoint(document, "jwks_uri"),
+            _optional_endpoint(document, "userinfo_endpoint"),
             frozenset(algorithms),
             document.get("authorization_response_iss_parameter_supported") is True,
             not methods or "client_secret_basic" in methods,
@@ -64,6 +68,12 @@ def _endpoint(document: Json, name: str) -> str:
     except ValueError as error:
         raise Unreadable(f"its {name} {error}") from None
     raise Unreadable(f"its description has no {name}")
+
+
+def _optional_endpoint(document: Json, name: str) -> str | None:
+    with suppress(Unreadable):
+        return _endpoint(document, name)
+    return None
 
 
 def _require_endpoint(url: str) -> str:
