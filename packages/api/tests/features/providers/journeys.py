@@ -2,13 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, Final
 
 from httpx2 import AsyncClient
+from sqlalchemy import func, update
 
 from app_api.features.providers.client import Answer, OpenId
 from app_auth.features.providers.identity import Identity
 from app_auth.features.providers.states import Purpose, States, new_secret
+from app_db import Database
+from app_db.models import UserSession
 from app_db.types import utcnow
 from packages.api.tests.features.providers.issuer import approve
 
@@ -49,3 +53,9 @@ async def sign_in(api: AsyncClient) -> dict[str, str]:
 async def link(api: AsyncClient, headers: Mapping[str, str]) -> Any:  # Any: a response
     back = await come_back(api, to="link", headers=headers)
     return await api.post("/auth/providers/acme/link/callback", json=back, headers=headers)
+
+
+async def grow_old(database: Database) -> None:
+    """Let all sign-ins be an hour ago."""
+    async with database.unit_of_work() as session:
+        await session.execute(update(UserSession).values(created_at=func.now() - timedelta(hours=1)))

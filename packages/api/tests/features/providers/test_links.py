@@ -1,10 +1,9 @@
 """Links of accounts with those at providers: made by owners, listed, taken away, and never the last way in."""
 
 import asyncio
-from datetime import timedelta
 
 from httpx2 import AsyncClient
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select
 
 from app_api.app import create_app
 from app_api.settings import ApiSettings
@@ -14,19 +13,13 @@ from app_db import Database
 from app_db.features.providers.models import ProviderLink
 from app_db.models import AuditEvent, Job, User, UserSession
 from packages.api.tests.features.providers.issuer import Issuer
-from packages.api.tests.features.providers.journeys import come_back, link, sign_in
+from packages.api.tests.features.providers.journeys import come_back, grow_old, link, sign_in
 
 
 async def links(api: AsyncClient, headers: dict[str, str]) -> list[dict[str, str | None]]:
     answer = await api.get("/auth/providers/links", headers=headers)
     items: list[dict[str, str | None]] = answer.json()["items"]
     return items
-
-
-async def grow_old(database: Database) -> None:
-    """Let all sign-ins be an hour ago."""
-    async with database.unit_of_work() as session:
-        await session.execute(update(UserSession).values(created_at=func.now() - timedelta(hours=1)))
 
 
 async def test_an_owner_links_an_account_and_signs_in_with_it(

@@ -10,6 +10,12 @@ class ProviderUnavailable(Unavailable):
     retry_after = 5
 
 
+class FetchedAhead(Unavailable):
+    """Your browser has fetched this page ahead of your visit. It answers when you visit it."""
+
+    code = "fetched_ahead"
+
+
 class ClientCallbackMissing(Conflict):
     """Nobody has said where providers send the users of your front end back to: APP_PROVIDERS__CLIENT_CALLBACK."""
 

@@ -22,6 +22,7 @@ from app_api.dependencies import AuthDep, ClientDep, DatabaseDep, SessionDep
 from app_api.features.providers import service
 from app_api.features.providers.browser_cookie import browser_secret, keep_browser_secret, read_browser_secret
 from app_api.features.providers.client import Answer, OpenId
+from app_api.features.providers.errors import FetchedAhead
 from app_api.features.providers.router import OpenIdDep, ProviderName
 from app_auth import browser_sessions
 from app_auth.features.providers import linking
@@ -102,6 +103,8 @@ async def come_back(
     """
     provider, request = openid.named(name), page.request
     page.on_error("provider_failed.html", provider=provider, back=BEGUN_AT[Purpose.SIGN_IN])
+    if "prefetch" in request.headers.get("Sec-Purpose", ""):
+        raise FetchedAhead  # guard: test_a_page_that_is_fetched_ahead_uses_no_answer_up
     purpose = States.purpose_of(returning.state)
     page.on_error("provider_failed.html", provider=provider, back=BEGUN_AT[purpose])
     viewer = None if purpose is Purpose.SIGN_IN else await get_viewer(request, after_answer)
