@@ -37,6 +37,8 @@ ATTACKS: dict[str, tuple[str, ...]] = {
         "test_a_closed_registration_lets_nobody_new_in_and_does_not_tell_who_is_here",
         "test_an_address_of_somebody_else_opens_and_links_nothing",
         "test_an_address_that_the_provider_does_not_vouch_for_makes_no_account",
+        "test_an_address_of_another_subject_is_refused",
+        "test_an_address_is_verified_where_it_is_told",
     ),
     "an identity of the attacker in the account of another": (
         "test_no_form_of_another_site_begins_a_sign_in",

@@ -52,5 +52,6 @@ FORGERIES: dict[str, dict[str, Any]] = {  # Any: of Issuer
     "from the future": {"moved": {"iat": HOUR, "exp": 2 * HOUR}},
     "from before it began": {"moved": {"iat": -HOUR}},
     "not yet": {"moved": {"nbf": HOUR}},
+    "with an address that is told of somebody else": {"claims": {"email": None}, "told": {"sub": "another"}},
 }  # fmt: skip
 """What to bend a provider with, so that its token is no good."""
