@@ -57,9 +57,9 @@ class Copy:
         ).stdout
 
     def commit(self) -> None:
-        """Commit all changes."""
+        """Commit all changes, if there are any."""
         self.git("add", "--all")
-        self.git("commit", "--quiet", "--no-verify", "--message", "A change")
+        self.git("commit", "--quiet", "--no-verify", "--allow-empty", "--message", "A change")
 
     def changes(self) -> list[str]:
         """Return the changed and new files, as `git status --porcelain` prints them."""

@@ -13,7 +13,7 @@ from app_db.types import utcnow
 from app_runtime.testing.processes import free_port
 from packages.api.tests.features.providers.issuer import CLIENT_ID, CLIENT_SECRET, Issuer, open_issuer
 from tests.e2e.chromium import Watched
-from tests.e2e.conftest import api_environment, key_ring
+from tests.e2e.conftest import api_environment
 from tests.e2e.console.site import ADA, ConsoleSite, require_usable
 from tests.e2e.http_site import NO_LIMITS
 from tests.e2e.processes import Api
@@ -42,7 +42,7 @@ def api(
     other = {"name": "other", "title": LONG, "issuer": "https://login.example", "client_id": "x"}
     environment = {
         **api_environment(database_settings.url.get_secret_value(), valkey_url), **NO_LIMITS,
-        "APP_AUTH__VERIFICATION": "off", "APP_AUTH__MAGIC_LINK": "on", "APP_TOTP__KEYS": key_ring(),
+        "APP_AUTH__VERIFICATION": "off", "APP_AUTH__MAGIC_LINK": "on",
         "APP_PUBLIC_BASE_URL": f"http://localhost:{port}", "APP_AUTH__PROVIDERS": json.dumps([acme, other]),
     }  # fmt: skip
     api = Api(env=environment, log=tmp_path_factory.mktemp("providers") / "log", port=port)
@@ -119,6 +119,7 @@ async def test_a_code_is_asked_for_after_a_provider_too(
 
         await page.get_by_role("button", name="Sign in with Acme").click()
         await page.get_by_role("button", name="Continue as").click()
+        await expect(page.get_by_label("Code")).to_be_visible()
         await require_usable(page)
         await page.get_by_label("Code").fill(generator.at(utcnow(), counter_offset=1))
         await page.get_by_role("button", name="Sign in").click()
@@ -132,6 +133,7 @@ async def link(site: ConsoleSite, page: Page, issuer: Issuer) -> None:
     await site.sign_in(page, ADA)
     await require_usable(page)
     await page.get_by_role("link", name="Linked accounts").click()
+    await expect(page.get_by_role("button", name="Link Acme")).to_be_visible()
     await require_usable(page)
     await page.get_by_role("button", name="Link Acme").click()
     await page.get_by_role("button", name="Continue as").click()
