@@ -55,7 +55,7 @@ class KeySet:
             if len(self._fetched) == MOST_FETCHES and now - self._fetched[0] < PERIOD:
                 return  # guard: test_keys_are_not_fetched_without_end
             self._keys = Keys(await self._asking.get(self._url))
-            self._fetched.append(now)  # guard: test_keys_that_could_not_be_had_are_asked_for_again
+            self._fetched.append(now)  # only now: a fetch that has failed counts for nothing
 
 
 class KeySets:
