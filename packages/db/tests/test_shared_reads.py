@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from sqlalchemy import text
 
 from app_db import Database
@@ -59,7 +60,7 @@ async def test_a_call_that_made_its_query_itself_and_leaves_harms_no_other(secon
 
 
 async def test_what_arrives_while_queries_are_under_way_goes_with_the_next(second: Database) -> None:
-    under_way = await one_after_the_other(second, AT_ONCE, seconds=SLOW)
+    under_way = await one_after_the_other(second, AT_ONCE, seconds=4 * SLOW)
 
     async with asyncio.timeout(30):
         answers = await asyncio.gather(*(quotient(second, divisor) for divisor in (3, 4, 5)), *under_way)
@@ -69,7 +70,7 @@ async def test_what_arrives_while_queries_are_under_way_goes_with_the_next(secon
 
 
 async def test_an_answer_comes_from_a_query_that_began_after_its_call(second: Database) -> None:
-    under_way = await one_after_the_other(second, AT_ONCE, seconds=SLOW)
+    under_way = await one_after_the_other(second, AT_ONCE, seconds=4 * SLOW)
     await change(second, "INSERT INTO job_queues (name) VALUES ('new')")
 
     async with asyncio.timeout(30):
@@ -89,8 +90,11 @@ async def test_a_query_that_hangs_holds_up_no_later_call(second: Database) -> No
     hanging.cancel()
 
 
-async def test_a_query_that_hangs_holds_up_the_only_later_call_for_a_moment(second: Database) -> None:
-    hanging = asyncio.create_task(quotient(second, 1, seconds=2))
+async def test_a_query_that_hangs_holds_up_the_only_later_call_for_a_moment(
+    second: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app_db.shared_queries.PATIENCE", 0.5)  # so that the later call comes within it
+    hanging = asyncio.create_task(quotient(second, 1, seconds=10))
     async with asyncio.timeout(45):
         while not second.gathered:  # noqa: ASYNC110  # a counter sets no event
             await asyncio.sleep(0)

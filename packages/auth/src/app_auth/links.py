@@ -92,7 +92,6 @@ async def _verify(
 async def claim(session: Session, user_id: UUID, *, keep: UUID | None = None) -> None:
     """End all that an account could be entered by until its address was proven by somebody else, but this link."""
     await UserSessionRepository(session).end_all(user_id)
-    await UserRepository(session).remove_second_factor(user_id)
     await delete_parts(session, user_id, *AccountPart, keep=keep)
 
 

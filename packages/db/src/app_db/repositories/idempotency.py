@@ -78,7 +78,7 @@ _CLAIM = _INSERT.on_conflict_do_update(
         "created_at": _NOW,
         "expires_at": _INSERT.excluded.expires_at,
     },
-    where=IdempotentRequest.expires_at <= _NOW,  # guard: test_an_answer_that_has_expired_is_not_given_again
+    where=IdempotentRequest.expires_at <= _NOW,  # guard: test_a_request_is_carried_out_once_and_found_afterwards
 ).returning(IdempotentRequest.id)
 _FIND = select(IdempotentRequest.answer, IdempotentRequest.key_id).where(
     IdempotentRequest.id == bindparam("claim", type_=Uuid), IdempotentRequest.answer != b""

@@ -104,12 +104,11 @@ class UserRepository:
         statement = update(User).where(User.id == user_id, ~User.second_factors.contains([name]))
         await self.session.execute(statement.values(second_factors=func.array_append(User.second_factors, name)))
 
-    async def remove_second_factor(self, user_id: UUID, name: str | None = None) -> bool:
-        """Let no sign-in ask for this factor any more, or for any if None; return whether one did."""
-        had = User.second_factors != [] if name is None else User.second_factors.contains([name])
-        left = [] if name is None else func.array_remove(User.second_factors, name)
-        statement = update(User).where(User.id == user_id, had).values(second_factors=left).returning(User.id)
-        return (await self.session.scalars(statement)).one_or_none() is not None
+    async def remove_second_factor(self, user_id: UUID, name: str) -> bool:
+        """Let no sign-in ask for this factor any more; return whether one did."""
+        statement = update(User).where(User.id == user_id, User.second_factors.contains([name]))
+        left = statement.values(second_factors=func.array_remove(User.second_factors, name)).returning(User.id)
+        return (await self.session.scalars(left)).one_or_none() is not None
 
     async def replace_password_hash(self, stored: Credentials, new_hash: str) -> bool:
         """Replace the stored hash; return False and change nothing if another hash is stored by now."""
