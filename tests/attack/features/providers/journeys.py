@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import httpx2
 
+from app_api.feature_settings import VARIABLES_OF_RINGS
 from app_auth.testing import new_key
 from packages.api.tests.features.providers.issuer import CLIENT_ID, CLIENT_SECRET, Issuer
 from tests.attack.conftest import Environment, an_email, ring_variable
@@ -28,12 +29,14 @@ def two_servers(environment: Environment, log: Path, issuers: Mapping[str, str])
         {"name": name, "issuer": url, "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
         for name, url in issuers.items()
     ]
+    # Of features, some of which may be removed.
+    rings = [variable for variable in VARIABLES_OF_RINGS.values() if variable not in environment]
     knowing = {
         **environment,
+        **{variable: ring_variable((new_key(),)) for variable in rings},
         PROVIDERS_VARIABLE: json.dumps(told),
         "APP_PROVIDERS__CLIENT_CALLBACK": "http://localhost/signed-in/{name}",
         "APP_PROVIDERS__TIMEOUT": "PT4S",
-        "APP_TOTP__KEYS": ring_variable((new_key("totp"),)),
     }
     with ExitStack() as stack:
         first, second = (Api(env=knowing, log=log / f"api-{number}.log") for number in range(2))
