@@ -60,9 +60,23 @@ def describe_api(root: Path) -> None:
     Raises:
         Refused: with the error of the script, if it failed.
     """
-    done = subprocess.run([sys.executable, "scripts/openapi.py"], cwd=root, capture_output=True, text=True, check=False)
+    _write_anew(root, "openapi")
+
+
+def describe_settings(root: Path) -> None:
+    """Update the page of settings.
+
+    Raises:
+        Refused: with the error of the script, if it failed.
+    """
+    _write_anew(root, "reference")
+
+
+def _write_anew(root: Path, target: str) -> None:
+    command = [sys.executable, f"scripts/{target}.py"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise Refused(f"make openapi failed:\n{done.stderr.strip()}")
+        raise Refused(f"make {target} failed:\n{done.stderr.strip()}")
 
 
 def take_away(root: Path, paths: Iterable[Path]) -> None:

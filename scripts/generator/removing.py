@@ -12,12 +12,14 @@ from members import git
 from app_db.base import Base
 from app_db.jobs.catalog import CATALOG
 from app_db.models import FEATURE_MODELS
-from generator.adding import describe_api
+from generator.adding import describe_api, describe_settings
 from generator.checkout import feature_folders
 from generator.dependencies import drop, unused
 from generator.errors import Refused
 from generator.revision import migrated_database
 
+_DESCRIPTIONS: Final = ("packages/api/openapi.json", "docs/reference/configuration.md")
+"""Written anew from what is left."""
 _HISTORY: Final = re.compile(r"/changelog\.d/|CHANGELOG\.md$|^migrations/versions/|^packages/api/openapi\.json$")
 
 
@@ -63,9 +65,10 @@ def _take_away(
                 path.unlink()
             revision = database.write_revision(f"remove {name.replace('_', ' ')}") if _has_tables(name) else None
             describe_api(root)
+            describe_settings(root)
             dropped = {package: names for package in packages if (names := unused(package))}
         except BaseException:
-            git(root, "restore", "--", *map(str, [*folders, *fragments]), "packages/api/openapi.json")
+            git(root, "restore", "--", *map(str, [*folders, *fragments]), *_DESCRIPTIONS)
             raise
     for package, names in dropped.items():
         drop(package, names)

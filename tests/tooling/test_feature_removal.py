@@ -7,6 +7,8 @@ import pytest
 
 from tests.tooling.features import ARCHITECTURE, MIGRATIONS, UNPLANTED, Copy, copy_of_checkout
 
+REGISTERS = ("tests/attack/test_cases.py", "tests/docs/test_configuration_page.py")
+
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.slow]
 
 
@@ -24,7 +26,7 @@ def prove_the_rest(checkout: Copy) -> None:
     checkout.prove("-c", "import app_api.app, app_worker.main")
     checkout.make("check")
     checkout.prove("-m", "pytest", "-q", *MIGRATIONS, "-k", UNPLANTED)
-    checkout.prove("-m", "pytest", "-q", *ARCHITECTURE, "tests/attack/test_cases.py")
+    checkout.prove("-m", "pytest", "-q", *ARCHITECTURE, *REGISTERS)
     checkout.prove("-m", "pytest", "-q", "packages/api/tests/test_docs.py", "packages/api/tests/test_probes.py")
     checkout.prove("-m", "pytest", "-q", "packages/worker/tests/test_handlers.py", "packages/worker/tests/test_main.py")
 
