@@ -17,6 +17,8 @@ import pytest_asyncio
 from httpx2 import AsyncClient
 from members import has_commit, members_of, unpack
 
+from app_api.feature_settings import VARIABLES_OF_RINGS
+from app_auth.keys import RINGS
 from app_auth.testing import PASSWORD
 from app_db import Database
 from app_db.settings import DatabaseSettings
@@ -27,6 +29,7 @@ pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
 RELEASES = ("previous", "new")
+RINGS_OF_FEATURES = {name for ring, name in VARIABLES_OF_RINGS.items() if ring not in RINGS}
 
 type Sources = dict[str, dict[str, dict[str, str]]]
 type Clients = dict[str, AsyncClient]
@@ -59,10 +62,11 @@ def mail_sink() -> Iterator[MailSink]:
 
 @pytest.fixture(scope="module")
 def for_apis(database_settings: DatabaseSettings, valkey_url: str) -> dict[str, str]:
-    """The variables of the APIs of both releases: only those that both know."""
+    """The variables of the APIs of both releases: only those that both know, and none of a feature that is new."""
     environment = api_environment(database_settings.url.get_secret_value(), valkey_url)
+    known = {name: value for name, value in environment.items() if name not in RINGS_OF_FEATURES}
     limits = dict.fromkeys(("APP_THROTTLE__REGISTER_IP", "APP_THROTTLE__LOGIN_IP"), "10000/s")
-    return {**environment, **limits, "APP_AUTH__VERIFICATION": "off"}
+    return {**known, **limits, "APP_AUTH__VERIFICATION": "off"}
 
 
 @pytest.fixture(scope="module")
