@@ -1,6 +1,8 @@
 """Which tests of the checkout run, and which of the programs that they start count for coverage (ADR-0047)."""
 
 import os
+import sys
+import warnings
 
 import pytest
 from changes import changed_paths, concerns
@@ -41,3 +43,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         os.environ[MEASURED] = _config
     else:
         os.environ.pop(MEASURED, None)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish() -> None:
+    """Save what coverage has measured in a process of xdist, which kills those that take ten seconds to end."""
+    if "PYTEST_XDIST_WORKER" in os.environ and "coverage" in sys.modules:
+        from coverage import Coverage  # noqa: PLC0415  # packages are tested with what they declare alone, too
+
+        if (measuring := Coverage.current()) is not None:
+            with warnings.catch_warnings(action="ignore"):  # of packages that no test here needs
+                measuring.save()
