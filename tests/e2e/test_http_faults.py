@@ -185,7 +185,7 @@ async def test_a_constraint_that_nobody_knows_is_a_fault_after_which_the_connect
         after = connection_of(afterwards)
 
     problem = assert_problem(fault, 500, "internal_error")
-    assert site.api.has_logged(problem["request_id"])
+    await until(lambda: site.api.has_logged(problem["request_id"]), "the fault is logged")
     assert "nobody_knows" not in fault.text
     assert (afterwards.status_code, after) == (200, before)
 

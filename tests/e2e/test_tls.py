@@ -99,7 +99,7 @@ async def test_servers_that_prove_nothing_are_told_nothing(open_site: OpenSite, 
         assert await site.readiness() == {"database": "failed", "valkey": "failed"}
         assert await site.register() == 503
 
-        assert site.api.has_logged("throttle_valkey_lost")
+        await until(lambda: site.api.has_logged("throttle_valkey_lost"), "it says that Valkey is not there")
         assert (site.postgres.passed, site.valkey.passed) == (0, 0)
 
 

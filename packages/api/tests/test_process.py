@@ -332,6 +332,8 @@ async def test_a_fault_is_logged_with_its_request_and_without_secrets(start: Sta
     finally:
         await owner.execute("ALTER TABLE users_elsewhere RENAME TO users")
         await owner.close()
+    process.signal(signal.SIGTERM)
+    assert process.wait() == 0  # a thread writes the log, perhaps after the answer
 
     fault = next(event for event in process.events if event["event"] == "request_failed")
     assert response.status == 500
