@@ -158,9 +158,13 @@ def test_the_probes_of_the_api_ask_for_what_there_is() -> None:
     assert asked == {"/probe/live", "/probe/ready"} & there
 
 
-def test_the_probes_of_the_worker_ask_for_its_health() -> None:
-    assert {(probe["httpGet"]["path"], probe["httpGet"]["port"]) for probe in probes("worker")} == {
-        ("/health", "metrics")
+def test_a_worker_that_is_not_well_holds_up_a_rollout_and_is_not_restarted_by_an_outage() -> None:
+    asked = {kind: container("worker")[kind]["httpGet"] for kind in ("startupProbe", "livenessProbe", "readinessProbe")}
+
+    assert {kind: (get["path"], get["port"]) for kind, get in asked.items()} == {
+        "startupProbe": ("/live", "metrics"),
+        "livenessProbe": ("/live", "metrics"),
+        "readinessProbe": ("/health", "metrics"),
     }
 
 

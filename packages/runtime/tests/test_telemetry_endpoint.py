@@ -124,6 +124,21 @@ def test_a_process_that_is_not_well_says_why(endpoint: Endpoint, health: list[He
     assert (body["detail"], body["code"], body["running"]) == ("It is tired.", "service_unavailable", 4)
 
 
+@pytest.mark.parametrize("complaint", [None, "It is tired."])
+def test_a_process_that_a_restart_may_mend_asks_for_one(
+    complaint: str | None, endpoint: Endpoint, health: list[Health]
+) -> None:
+    health.append(Health({"running": 4}, complaint))
+
+    assert ask(endpoint, "/live")[0].status == (503 if complaint else 200)
+
+
+def test_an_outage_asks_for_no_restart(endpoint: Endpoint, health: list[Health]) -> None:
+    health.append(Health({"running": 4}, "Postgres is away.", restart_helps=False))
+
+    assert [ask(endpoint, path)[0].status for path in ("/health", "/live")] == [503, 200]
+
+
 def test_there_is_nothing_else(endpoint: Endpoint) -> None:
     status, media_type, body = problem(ask(endpoint, "/metrics/more"))
 

@@ -2,6 +2,7 @@
 
 import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -13,8 +14,13 @@ from app_worker.settings import JobSettings
 SETTINGS = JobSettings(lease=timedelta(seconds=15))
 
 
+def well(**different: Any) -> WorkerHealth:
+    """The health of a worker that can run jobs."""
+    return WorkerHealth(**{"has_beaten": True, "has_schema": True, "valkey_answers": lambda: True, **different})
+
+
 def test_a_worker_that_beats_is_well() -> None:
-    report = WorkerHealth(running=3).report(SETTINGS)
+    report = well(running=3).report(SETTINGS)
 
     assert report.complaint is None
     assert {**report.signs, "beat_age_seconds": None} == {
@@ -27,21 +33,38 @@ def test_a_worker_that_beats_is_well() -> None:
 
 
 def test_a_worker_that_drains_is_well() -> None:
-    report = WorkerHealth(draining=True).report(SETTINGS)
+    report = well(draining=True).report(SETTINGS)
 
     assert (report.complaint, report.signs["draining"]) == (None, True)
 
 
 def test_a_worker_without_a_heartbeat_for_a_lease_is_not_well() -> None:
-    health = WorkerHealth(beat_at=time.monotonic() - SETTINGS.lease.total_seconds() - 1)
+    health = well(beat_at=time.monotonic() - SETTINGS.lease.total_seconds() - 1)
 
     assert health.report(SETTINGS).complaint == "No heartbeat has reached the database for longer than a lease."
 
 
 def test_a_worker_whose_loop_stands_still_for_a_beat_is_not_well() -> None:
-    health = WorkerHealth(loop=LoopLag(time.monotonic() - SETTINGS.beat.total_seconds() - 2))
+    health = well(loop=LoopLag(time.monotonic() - SETTINGS.beat.total_seconds() - 2))
 
     assert health.report(SETTINGS).complaint == "The event loop is blocked."
+    assert health.report(SETTINGS).restart_helps
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        {"has_schema": False},
+        {"has_beaten": False},
+        {"beat_at": time.monotonic() - SETTINGS.lease.total_seconds() - 1},
+        {"valkey_answers": lambda: False},
+    ],
+    ids=lambda lacking: next(iter(lacking)),
+)
+def test_no_restart_brings_back_what_a_worker_needs(lacking: dict[str, Any]) -> None:
+    report = well(**lacking).report(SETTINGS)
+
+    assert (report.complaint is None, report.restart_helps) == (False, False)
 
 
 @pytest.mark.parametrize("lease", ["PT0.5S", "PT61M"])

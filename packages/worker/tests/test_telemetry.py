@@ -79,19 +79,18 @@ async def test_a_loop_that_turns_is_seen_to_turn(database: Database, metrics: Me
     with capture_logs() as logs:
         async with telemetry(settings_for(database.settings), database, metrics, health):
             await until(lambda: health.loop.seconds == 0)
-            status, _ = await asyncio.to_thread(get, port_in(logs), "/health")
+            status, _ = await asyncio.to_thread(get, port_in(logs), "/live")
 
     assert status == 200
 
 
 async def test_a_worker_whose_loop_is_blocked_says_so_itself(database: Database, metrics: Metrics) -> None:
     status, body, give_up = 0, b"", time.monotonic() + PATIENCE
-    health = WorkerHealth(beat_at=give_up)  # a missing heartbeat is another matter
 
     with capture_logs() as logs:
-        async with telemetry(settings_for(database.settings), database, metrics, health):
+        async with telemetry(settings_for(database.settings), database, metrics, WorkerHealth()):
             while status != 503 and time.monotonic() < give_up:
-                status, body = get(port_in(logs), "/health")  # without `await`: nothing else in this loop can run
+                status, body = get(port_in(logs), "/live")  # without `await`: nothing else in this loop can run
 
     assert (status, json.loads(body)["detail"]) == (503, "The event loop is blocked.")
 

@@ -59,6 +59,8 @@ class Executor:
         """Whether slots were reserved at the last poll."""
         self._is_counted = False
         """Whether Valkey counts free slots of this executor."""
+        self.valkey_answers = False
+        """Whether Valkey answered when it was last asked for deliveries."""
         self._stopping = False
         self._notified = asyncio.Event()
         self._worker = _arq(delivery_queue.key, run, timeout)
@@ -109,6 +111,7 @@ class Executor:
         try:
             await self._take()
         except (RedisError, OSError) as error:
+            self.valkey_answers = False  # guard: test_an_outage_of_valkey_is_seen_and_its_end_too
             log.warning("valkey_lost", queue=self._delivery_queue.queue, cause=repr(error))
             return PAUSE_AFTER_LOSS
         return self._poll * random.uniform(0.8, 1)  # noqa: S311  # so that workers do not poll in step
@@ -139,6 +142,7 @@ class Executor:
                 self._is_counted = len(taken) < free
         finally:
             self._asked_for = 0
+        self.valkey_answers = True
         self._run(taken)
         if occupancy and len(taken) < free:
             self.on_idle(occupancy)

@@ -1,7 +1,7 @@
-"""Whether a worker is healthy: it can renew the leases of its jobs, and its event loop runs."""
+"""Whether a worker can run jobs: Postgres hears it and has the schema, Valkey answers, and its event loop runs."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -10,6 +10,8 @@ from prometheus_client.registry import Collector
 from app_runtime.telemetry.endpoint import Health
 from app_runtime.telemetry.lag import LoopLag
 from app_worker.settings import JobSettings
+
+BLOCKED = "The event loop is blocked."
 
 
 @dataclass(slots=True, eq=False)
@@ -20,7 +22,13 @@ class WorkerHealth(Collector):
     """
 
     beat_at: float = field(default_factory=time.monotonic)
-    """When Postgres last took a heartbeat. A worker has one lease of time for its first heartbeat."""
+    """When Postgres last took a heartbeat; before the first one, the start."""
+    has_beaten: bool = False
+    """Whether Postgres has taken a heartbeat."""
+    has_schema: bool | None = None
+    """Whether the schema has the revisions that this release needs, once Postgres has said so."""
+    valkey_answers: Callable[[], bool] = lambda: False
+    """Whether Valkey answered when an executor last asked it for jobs."""
     loop: LoopLag = field(default_factory=LoopLag)
     """How long the event loop has been blocked."""
     running: int = 0
@@ -36,13 +44,19 @@ class WorkerHealth(Collector):
     def complaint(self, settings: JobSettings) -> str | None:
         """Return what is wrong with this worker, or None."""
         if self.loop.seconds > settings.beat.total_seconds():
-            return "The event loop is blocked."
+            return BLOCKED
+        if self.has_schema is False:
+            return "The schema is older than this release."  # guard: test_a_worker_without_its_schema_is_not_well
+        if not self.has_beaten:
+            return "No heartbeat has reached the database yet."  # guard: test_a_worker_without_a_first_beat_is_not_well
         if self.beat_age > settings.lease.total_seconds():
             return "No heartbeat has reached the database for longer than a lease."
+        if not self.valkey_answers():
+            return "Valkey does not answer, so jobs wait."  # guard: test_a_worker_without_valkey_is_not_well
         return None
 
     def report(self, settings: JobSettings) -> Health:
-        """Return the reply of `/health`."""
+        """Return the reply of `/health`; no restart brings back Postgres or Valkey."""
         signs = {
             "queues": settings.queues,
             "running": self.running,
@@ -50,7 +64,8 @@ class WorkerHealth(Collector):
             "beat_age_seconds": round(self.beat_age, 3),
             "loop_lag_seconds": round(self.loop.seconds, 3),
         }
-        return Health(signs, self.complaint(settings))
+        complaint = self.complaint(settings)
+        return Health(signs, complaint, restart_helps=complaint == BLOCKED)
 
     def collect(self) -> Iterator[Metric]:
         """Yield `app_worker_beat_age_seconds`, `app_worker_loop_lag_seconds` and `app_worker_jobs_running`."""

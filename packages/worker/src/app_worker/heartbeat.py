@@ -11,6 +11,7 @@ from app_db import Database
 from app_db.jobs import workers
 from app_db.jobs.ledger import Delivery
 from app_db.jobs.workers import WorkerRow
+from app_db.repositories.schema import SchemaRepository
 from app_worker.health import WorkerHealth
 from app_worker.runner import Runner
 from app_worker.settings import JobSettings
@@ -60,6 +61,7 @@ class Heartbeat:
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._longest_wait):
+                await self._look_for_schema()
                 await self._beat()
         except Exception as error:  # an outage of Postgres: the leases outlast some beats
             log.warning("beat_failed", cause=repr(error))
@@ -69,6 +71,7 @@ class Heartbeat:
                 )  # guard: test_a_worker_that_nobody_hears_lets_go
         else:
             self._health.beat_at = began
+            self._health.has_beaten = True
 
     @property
     def _longest_wait(self) -> float:
@@ -92,6 +95,12 @@ class Heartbeat:
             )
         self._cancel(set(leased) - found.held, "job_lost")  # guard: test_a_job_that_was_lost_is_cancelled
         self._cancel(found.cancelled, "job_cancelled")  # guard: test_a_running_job_is_cancelled_at_the_next_beat
+
+    async def _look_for_schema(self) -> None:
+        """Look until the schema is there: no release takes a revision away again."""
+        if not self._health.has_schema:
+            async with self._database.read_sessions() as session:
+                self._health.has_schema = await SchemaRepository(session).is_ready()
 
     def _cancel(self, deliveries: Iterable[Delivery], event: str) -> None:
         running = self.runner.lease_tasks

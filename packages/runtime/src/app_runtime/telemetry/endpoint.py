@@ -1,4 +1,4 @@
-"""The HTTP port for operators: /metrics for Prometheus, /health for the supervisor of the process.
+"""The HTTP port for operators: /metrics for Prometheus, /health and /live for the supervisor of the process.
 
 Threads serve it, so it answers even while the event loop is blocked. It uses only the standard library: a few clients
 in a minute need no framework.
@@ -53,7 +53,9 @@ class Health(NamedTuple):
     signs: Mapping[str, Any]
     """Details for people, as JSON."""
     complaint: str | None = None
-    """Why the process should be restarted, or None."""
+    """Why the process cannot do its work, or None."""
+    restart_helps: bool = True
+    """Whether a restart may end the complaint: only then `/live` complains, too."""
 
 
 class Endpoint(ThreadingMixIn, TCPServer):
@@ -167,8 +169,11 @@ class _Exchange(BaseHTTPRequestHandler):
         if path == "/metrics":
             encode, media_type = choose_encoder(self.headers.get("Accept", ""))
             self._answer(HTTPStatus.OK, media_type, encode(self.server.registry))
-        elif path == "/health":
-            self._answer_health(self.server.health())
+        elif path in {"/health", "/live"}:
+            health = self.server.health()
+            if path == "/live" and not health.restart_helps:
+                health = health._replace(complaint=None)  # guard: test_an_outage_asks_for_no_restart
+            self._answer_health(health)
         else:
             self.send_error(HTTPStatus.NOT_FOUND)
 

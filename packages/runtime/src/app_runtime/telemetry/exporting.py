@@ -24,7 +24,7 @@ STOP_LOOK = 0.1
 async def exporting(
     settings: MetricsSettings, registry: CollectorRegistry, health: Callable[[], Health]
 ) -> AsyncIterator[None]:
-    """Serve /metrics and /health during the block, if the settings ask for it, and for `stop_delay` after it.
+    """Serve /metrics, /health and /live during the block, if the settings ask for it, and for `stop_delay` after it.
 
     If no port is free, the process works without the endpoint, and logs that.
 
