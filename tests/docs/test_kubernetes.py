@@ -36,6 +36,8 @@ VERSIONS = ("1.34", kubernetes_validate.latest_version())
 OPERATIONS = (ROOT / "docs/how-to/operations.md").read_text()
 MARGIN = timedelta(seconds=5)
 """Time to close connections and to end the interpreter."""
+ENDING = 1
+"""Pods of a Deployment that end at once."""
 MOUNTED = "/run/secrets/groundwork"
 
 
@@ -285,10 +287,18 @@ def test_a_pod_runs_as_the_user_of_its_image(name: str) -> None:
 
 
 def most_pods(name: str) -> int:
-    """Return how many pods may run at once while a release is rolled out."""
+    """Return how many pods may have connections while a release is rolled out: new ones, and one that ends."""
     surge: int = manifest("Deployment", name)["spec"]["strategy"]["rollingUpdate"]["maxSurge"]
     most: int = manifest("HorizontalPodAutoscaler", name)["spec"]["maxReplicas"]
-    return most + surge
+    return most + surge + ENDING
+
+
+@pytest.mark.parametrize("name", ["api", "worker"])
+def test_a_pod_has_ended_before_the_next_one_ends(name: str) -> None:
+    """A pod that ends counts neither as surge nor as unavailable, and keeps its connections while it drains."""
+    ready = timedelta(seconds=manifest("Deployment", name)["spec"]["minReadySeconds"])
+
+    assert ready >= grace(name)
 
 
 def test_as_many_pods_as_there_may_be_fit_into_the_connections_of_their_role(
@@ -304,6 +314,6 @@ def test_as_many_pods_as_there_may_be_fit_into_the_connections_of_their_role(
 
     assert needed <= limit
     assert (
-        f"(6 + 1) \N{MULTIPLICATION SIGN} {of_api} + (4 + 1) \N{MULTIPLICATION SIGN} {of_worker} = {needed}"
+        f"(6 + 2) \N{MULTIPLICATION SIGN} {of_api} + (4 + 2) \N{MULTIPLICATION SIGN} {of_worker} = {needed}"
         in " ".join(OPERATIONS.split())
     )
