@@ -10,17 +10,10 @@ import cbor2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app_auth.features.passkeys.ceremonies import (
-    RegistrationResponse,
-    SignInResponse,
-    challenge_in,
-    creation_options,
-    handle_of,
-    verify_registration,
-    verify_sign_in,
-)
+from app_auth.features.passkeys.ceremonies import challenge_in, creation_options, verify_registration, verify_sign_in
 from app_auth.features.passkeys.errors import ResponseRejected
 from app_auth.features.passkeys.relying_party import RelyingParty
+from app_auth.features.passkeys.responses import RegistrationResponse, SignInResponse, handle_of
 from app_db.features.passkeys.models import Passkey
 from app_db.types import new_id
 from packages.auth.tests.features.passkeys.authenticator import ORIGIN, Authenticator, Json, decoded, encoded

@@ -18,7 +18,6 @@ from app_api.features.passkeys.dependencies import PartyDep, PasskeySettingsDep
 from app_api.features.passkeys.schemas import NewCredential, PasskeyRead, UsedCredential
 from app_auth import browser_sessions
 from app_auth.features.passkeys import keeping, sign_in
-from app_auth.features.passkeys.ceremonies import accepted_by
 from app_auth.features.passkeys.errors import PasskeyNotAdded, PasskeyRefused
 from app_auth.features.passkeys.relying_party import RelyingParty
 from app_auth.principal import Principal
@@ -136,6 +135,6 @@ async def enter_by_passkey(
 
 async def _listed(session: Session, viewer: Principal, party: RelyingParty) -> dict[str, Any]:  # Any: the template's
     passkeys = await keeping.passkeys_of(session, viewer)
-    known = accepted_by(party, user_id=viewer.user_id, email=viewer.email, passkeys=passkeys)
+    known = keeping.accepted_by(party, user_id=viewer.user_id, email=viewer.email, passkeys=passkeys)
     # Schemas and not rows: the page is shown after a rollback too, when rows cannot be read any more.
     return {"passkeys": [PasskeyRead.model_validate(passkey) for passkey in passkeys], "known": json.dumps(known)}

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel
 
-from app_auth.features.passkeys.ceremonies import RegistrationResponse, SignInResponse
+from app_auth.features.passkeys.responses import RegistrationResponse, SignInResponse
 
 
 def _require_base64url(text: str) -> str:

@@ -1,9 +1,10 @@
-"""What browsers are asked for, and what counts of what they answer (WebAuthn Level 3, 7.1 and 7.2)."""
+"""What browsers are asked for, and what counts of what they answer (WebAuthn Level 3, 7.1 and 7.2).
 
-import hashlib
+Import this module in the functions that need it: webauthn costs a process 6 MB and 0.2 s, and few ever use a passkey.
+"""
+
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
@@ -42,6 +43,7 @@ from webauthn.helpers.structs import (
 from app_auth.features.passkeys.challenges import PATIENCE
 from app_auth.features.passkeys.errors import ResponseRejected
 from app_auth.features.passkeys.relying_party import RelyingParty
+from app_auth.features.passkeys.responses import RegistrationResponse, SignInResponse, Use, handle_of
 from app_db.features.passkeys.models import Passkey
 
 ALGORITHMS: Final = [
@@ -53,41 +55,6 @@ TRANSPORTS: Final = frozenset(transport.value for transport in AuthenticatorTran
 LONGEST_ID: Final = 1023
 RSA_BITS: Final = range(2048, 4097)
 _MILLISECONDS: Final = int(PATIENCE.total_seconds() * 1000)
-_HANDLE_OF: Final = b"the user handle of passkeys\0"
-
-
-@dataclass(frozen=True, slots=True)
-class RegistrationResponse:
-    """What a browser answers to a registration, decoded and unverified."""
-
-    credential_id: bytes
-    client_data: bytes
-    attestation: bytes
-    transports: Sequence[str] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class SignInResponse:
-    """What a browser answers to a sign-in, decoded and unverified."""
-
-    credential_id: bytes
-    client_data: bytes
-    authenticator_data: bytes
-    signature: bytes
-    user_handle: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """What a verified sign-in says of its passkey."""
-
-    sign_count: int
-    backed_up: bool
-
-
-def handle_of(user_id: UUID) -> bytes:
-    """Return the user handle of an account: it shows nothing of it, and is the same for all its passkeys."""
-    return hashlib.sha256(_HANDLE_OF + user_id.bytes).digest()
 
 
 def creation_options(
@@ -120,18 +87,6 @@ def request_options(party: RelyingParty, *, challenge: bytes) -> dict[str, Any]:
         user_verification=UserVerificationRequirement.REQUIRED,
     )
     return options_to_json_dict(options)
-
-
-def accepted_by(
-    party: RelyingParty, *, user_id: UUID, email: str, passkeys: Sequence[Passkey]
-) -> dict[str, dict[str, Any]]:  # Any: JSON
-    """Return what a browser is told so that it forgets other passkeys of the account (WebAuthn Level 3, 5.1.10)."""
-    whose = {"rpId": party.id, "userId": bytes_to_base64url(handle_of(user_id))}
-    ids = [bytes_to_base64url(passkey.credential_id) for passkey in passkeys]
-    return {
-        "accepted": {**whose, "allAcceptedCredentialIds": ids},
-        "details": {**whose, "name": email, "displayName": email},
-    }
 
 
 def challenge_in(client_data: bytes) -> bytes:

@@ -8,14 +8,9 @@ import structlog
 
 from app_auth.audit import Event, audit
 from app_auth.auth import Auth
+from app_auth.base64url import base64url
 from app_auth.client import Client
 from app_auth.errors import SessionEnded
-from app_auth.features.passkeys.ceremonies import (
-    RegistrationResponse,
-    challenge_in,
-    creation_options,
-    verify_registration,
-)
 from app_auth.features.passkeys.challenges import Challenges, Purpose
 from app_auth.features.passkeys.errors import (
     InvalidPasskeyName,
@@ -26,6 +21,7 @@ from app_auth.features.passkeys.errors import (
     TooManyPasskeys,
 )
 from app_auth.features.passkeys.relying_party import RelyingParty
+from app_auth.features.passkeys.responses import RegistrationResponse, handle_of
 from app_auth.permissions import require_fresh
 from app_auth.principal import Principal
 from app_auth.ways_in import require_another_way_in
@@ -51,6 +47,8 @@ async def begin(
         ReauthenticationRequired: the sign-in is older than `fresh_sign_in`.
         TooManyPasskeys: the account has `limit`.
     """
+    from app_auth.features.passkeys.ceremonies import creation_options  # noqa: PLC0415  # see there
+
     await require_fresh(auth, session, principal)  # guard: test_a_passkey_is_added_only_after_a_fresh_sign_in
     existing = await PasskeyRepository(session).of_user(principal.user_id)
     if len(existing) >= limit:
@@ -84,6 +82,8 @@ async def finish(
         TooManyPasskeys: the account has `limit`, also of those that were added at the same time.
         SessionEnded: the session has just been ended.
     """
+    from app_auth.features.passkeys.ceremonies import challenge_in, verify_registration  # noqa: PLC0415  # see there
+
     name = readable_name(name)
     now = await database_time(session, principal.seen_at)
     try:
@@ -106,6 +106,18 @@ async def finish(
 async def passkeys_of(session: Session, principal: Principal) -> Sequence[Passkey]:
     """Return the passkeys of the user, oldest first; their number is bounded."""
     return await PasskeyRepository(session).of_user(principal.user_id)
+
+
+def accepted_by(
+    party: RelyingParty, *, user_id: UUID, email: str, passkeys: Sequence[Passkey]
+) -> dict[str, dict[str, Any]]:  # Any: JSON
+    """Return what a browser is told so that it forgets other passkeys of the account (WebAuthn Level 3, 5.1.10)."""
+    whose = {"rpId": party.id, "userId": base64url(handle_of(user_id))}
+    ids = [base64url(passkey.credential_id) for passkey in passkeys]
+    return {
+        "accepted": {**whose, "allAcceptedCredentialIds": ids},
+        "details": {**whose, "name": email, "displayName": email},
+    }
 
 
 async def rename(session: Session, principal: Principal, passkey_id: UUID, *, name: str) -> Passkey:

@@ -8,10 +8,10 @@ import structlog
 from app_auth.admission import Proof, SignInRefused, admit
 from app_auth.auth import Auth
 from app_auth.client import Client
-from app_auth.features.passkeys.ceremonies import SignInResponse, challenge_in, request_options, verify_sign_in
 from app_auth.features.passkeys.challenges import Challenges, Purpose
 from app_auth.features.passkeys.errors import COUNTER, PasskeyRefused, ResponseRejected
 from app_auth.features.passkeys.relying_party import RelyingParty
+from app_auth.features.passkeys.responses import SignInResponse
 from app_db import Session
 from app_db.clock import database_time
 from app_db.features.passkeys.repository import PasskeyRepository, UsedChallengeRepository
@@ -24,6 +24,8 @@ async def begin(
     auth: Auth, session: Session, party: RelyingParty, *, now: datetime | None = None
 ) -> dict[str, Any]:  # Any: JSON
     """Return the options with which a browser signs in. Asking for them writes nothing."""
+    from app_auth.features.passkeys.ceremonies import request_options  # noqa: PLC0415  # see there
+
     time = await database_time(session, now)
     return request_options(party, challenge=Challenges(auth.settings).make(Purpose.SIGN_IN, now=time))
 
@@ -39,6 +41,8 @@ async def finish(
             disabled account alike; its aftermath audits the attempt and uses up the challenge.
         EmailNotVerified: the address of the account is not verified, and the settings ask for that.
     """
+    from app_auth.features.passkeys.ceremonies import challenge_in, verify_sign_in  # noqa: PLC0415  # see there
+
     await auth.throttle.sign_in(client)  # guard: test_sign_ins_by_passkeys_are_throttled
     passkeys, now = PasskeyRepository(session), await database_time(session)
     refused = PasskeyRefused(client)
