@@ -137,3 +137,45 @@ def test_the_database_of_valkey_may_be_named() -> None:
     read = ValkeySettings.model_validate({"url": "unix:///run/valkey.sock?db=2"})
 
     assert read.url.get_secret_value().endswith("?db=2")
+
+
+SENTINELS = "sentinel://app:pa55%2Fword@localhost:26380,127.0.0.1,[::1]:26381/cache/2"
+
+
+def test_a_url_names_sentinels_and_the_service_that_they_watch() -> None:
+    sentinels = ValkeySettings.model_validate({"url": SENTINELS}).sentinels
+
+    assert sentinels is not None
+    assert sentinels.hosts == (("localhost", 26380), ("127.0.0.1", 26379), ("::1", 26381))
+    assert (sentinels.service, sentinels.database) == ("cache", 2)
+    assert (sentinels.user, sentinels.password) == ("app", "pa55/word")
+    assert "pa55" not in repr(sentinels)
+
+
+@pytest.mark.parametrize(
+    ("url", "because"),
+    [
+        ("sentinel://:pa55word@localhost,/cache", "no host before or after a comma"),
+        ("sentinel://:pa55word@,localhost/cache", "no host before or after a comma"),
+        ("sentinel://:pa55word@localhost", "must name the service"),
+        ("sentinel://:pa55word@localhost/", "must name the service"),
+        ("sentinel://:pa55word@localhost/cache/zero", "must name the service"),
+        ("sentinel://:pa55word@localhost/cache/0/1", "must name the service"),
+        ("sentinel://:pa55word@localhost:port,localhost/cache", "has a port"),
+        ("sentinel://:pa55word/x@localhost/cache", "before its last @"),
+        ("sentinel://:pa55word@localhost/cache?db=1", "the number goes behind the service"),
+        ("sentinel://:pa55word@localhost/cache?socket_timeout=1", "APP_REDIS__TIMEOUT is the setting"),
+        ("sentinel://:pa55word@localhost/cache?x=1", "take it out"),
+    ],
+)
+def test_a_url_of_sentinels_is_read_whole(url: str, because: str) -> None:
+    assert because in refusal(url)
+
+
+def test_sentinels_elsewhere_are_not_asked_in_the_clear() -> None:
+    url = "sentinel://localhost,cache.example.test/cache"
+
+    assert "must be sentinels:// to another machine" in refusal(url)
+    assert not ValkeySettings.model_validate({"url": url, "tls": "off"}).tls_options
+    encrypted = ValkeySettings.model_validate({"url": url.replace("sentinel:", "sentinels:")})
+    assert encrypted.tls_options == {"ssl_check_hostname": True}

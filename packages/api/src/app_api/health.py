@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from app_api.problems import ProblemResponse, app_error_response, problem_responses
 from app_api.settings import RedisSettings
-from app_auth.valkey import LeavingPool, once_more
+from app_auth.valkey import LeavingPool
 from app_db import Database
 from app_db.errors import Unavailable
 from app_db.outage import DatabaseUnavailable
@@ -122,8 +122,7 @@ async def open_readiness_probe(
 ) -> AsyncIterator[ReadinessProbe]:
     """Open the connection pool for the checks of Valkey."""
     timeout = settings.timeout.total_seconds()
-    url, options = settings.url.get_secret_value(), {**once_more(), **settings.tls_options}
-    pool = LeavingPool.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout, **options)
+    pool = LeavingPool.of(settings, socket_timeout=timeout, socket_connect_timeout=timeout)
     async with Redis.from_pool(pool) as valkey:
         yield ReadinessProbe(database, valkey, stopping)
 

@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 from app_auth.client import Client
 from app_auth.errors import InvalidCredentials, InvalidGrant, Throttled
 from app_auth.limits import Hit, Limit, ThrottleSettings, network_of
-from app_auth.valkey import BlockingLeavingPool, once_more
+from app_auth.valkey import BlockingLeavingPool
 from app_auth.windows import LocalWindows
 from app_runtime.valkey import ValkeySettings
 
@@ -262,13 +262,8 @@ async def open_throttle(
 ) -> AsyncIterator[Throttle]:
     """Open a throttle that uses Valkey; Valkey may be down, and each call to it takes no longer than its `timeout`."""
     # No limit for the wait for a free connection: SharedWindows limits the whole call.
-    pool = BlockingLeavingPool.from_url(
-        valkey.url.get_secret_value(),
-        max_connections=CONNECTIONS,
-        timeout=None,
-        socket_connect_timeout=valkey.timeout.total_seconds(),
-        **once_more(),
-        **valkey.tls_options,
+    pool = BlockingLeavingPool.of(
+        valkey, max_connections=CONNECTIONS, timeout=None, socket_connect_timeout=valkey.timeout.total_seconds()
     )
     async with Redis.from_pool(pool) as client:
         yield Throttle(settings, secret=secret, shared=SharedWindows(client, timeout=valkey.timeout))

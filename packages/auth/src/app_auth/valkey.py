@@ -1,19 +1,21 @@
-"""Connection pools for Valkey that close their connections to a server that has become a replica.
+"""Connection pools for Valkey that follow its primary.
 
 A demoted primary keeps its connections, and answers each write with READONLY (Valkey, "Replication"). A client that
-keeps such a connection never reaches the new primary, although the address leads to it.
+keeps such a connection never reaches the new primary, although the address leads to it, or a Sentinel names it.
 """
 
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
-from redis.asyncio import BlockingConnectionPool, ConnectionPool
+from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, SSLConnection
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as ValkeyGone
 from redis.exceptions import MasterDownError, ReadOnlyError
+
+from app_auth.primary import Address, Primary
+from app_runtime.valkey import ValkeySettings
 
 DEMOTED = (ReadOnlyError, MasterDownError)
 """The errors of a server that has become a replica; the second, if it serves no stale data."""
@@ -25,31 +27,68 @@ def once_more() -> dict[str, Any]:  # Any: arguments of redis-py
 
 
 class LeavingPool(ConnectionPool):
-    """A pool that closes the connections from before a server said that it is a replica."""
+    """A pool that closes the connections from before a server said that it is a replica, or Sentinels named another."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # Any: redis-py's business
         super().__init__(*arguments, **options)
-        self.connection_class = _telling(self.connection_class, self._leave)
+        self.primary: Primary | None = None
+        self.connection_class = _telling(self.connection_class, self)
         self.left_at = 0.0
-        """When a server last said that it is a replica, by `time.monotonic()`."""
+        """When the primary was last known to be elsewhere, by `time.monotonic()`."""
 
-    def _leave(self) -> None:
+    @classmethod
+    def of(cls, settings: ValkeySettings, **options: Any) -> Self:  # Any: redis-py's business
+        """Return a pool for the server of the URL, or for the primary that the Sentinels of the URL name."""
+        options |= once_more() | settings.tls_options  # guard: test_a_worker_leaves_a_valkey_that_was_demoted
+        sentinels = settings.sentinels
+        if sentinels is None:
+            return cls.from_url(settings.url.get_secret_value(), **options)
+        pool = cls(
+            connection_class=SSLConnection if settings.is_encrypted else Connection,
+            username=sentinels.user,
+            password=sentinels.password,
+            db=sentinels.database,
+            **options,
+        )
+        pool.primary = Primary(settings, sentinels, on_move=pool.leave)
+        return pool
+
+    def leave(self) -> None:
+        """Close each connection before its next use."""
         self.left_at = time.monotonic()
 
     async def ensure_connection(self, connection: AbstractConnection) -> None:
-        """Connect; a connection that is older than the last demotion is closed first and opened anew."""
+        """Connect; a connection that is older than the last change of the primary is closed first and opened anew."""
+        if self.primary is not None and await self.primary.address() != place_of(connection):
+            await connection.disconnect(nowait=True)  # guard: test_a_primary_is_left_that_takes_writes_still
         if getattr(connection, "connected_at", 0.0) <= self.left_at:
             await connection.disconnect(nowait=True)  # guard: test_all_connections_to_a_demoted_valkey_are_left
         await super().ensure_connection(connection)
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:  # noqa: FBT001, FBT002  # redis-py's signature
+        """Close the connections, those to the Sentinels too."""
+        await super().disconnect(inuse_connections)
+        if self.primary is not None:
+            await self.primary.close()
 
 
 class BlockingLeavingPool(LeavingPool, BlockingConnectionPool):
     """A LeavingPool that lets callers wait for a free connection."""
 
 
-def _telling(base: type[AbstractConnection], told: Callable[[], None]) -> type[AbstractConnection]:
+def place_of(connection: AbstractConnection) -> Address:
+    """Return where a connection leads to, which only those of TCP know."""
+    return getattr(connection, "host", ""), getattr(connection, "port", 0)
+
+
+def _telling(base: type[AbstractConnection], pool: LeavingPool) -> type[AbstractConnection]:
     class TellingConnection(base):  # type: ignore[misc, valid-type]  # which of redis-py's depends on the URL
         connected_at = 0.0
+
+        async def connect(self) -> None:
+            if pool.primary is not None and not self.is_connected:
+                self.host, self.port = await pool.primary.address()
+            await super().connect()
 
         async def on_connect(self) -> None:
             await super().on_connect()
@@ -59,7 +98,9 @@ def _telling(base: type[AbstractConnection], told: Callable[[], None]) -> type[A
             try:
                 return await super().read_response(*arguments, **options)
             except DEMOTED:
-                told()
+                pool.leave()
+                if pool.primary is not None:
+                    pool.primary.doubt()  # guard: test_a_sentinel_that_names_a_replica_is_asked_last
                 raise
 
     return TellingConnection

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import AfterValidator, BaseModel, Field, FilePath, SecretStr, model_validator
 
 from app_runtime.durations import Wait
+from app_runtime.sentinels import SentinelUrl, read_sentinel_url
 from app_runtime.tls import Tls, wants_tls
 from app_runtime.urls import read_url, refuse_parameter, shown_parameter
 
@@ -20,6 +21,7 @@ _INSTEAD: Mapping[str, str] = {
     ),
     **dict.fromkeys(("tls", "tls_verify"), "rediss:// and APP_REDIS__TLS are the settings"),
 }
+_OF_SENTINELS: Mapping[str, str] = {**_INSTEAD, "db": "the number goes behind the service: /service/0"}
 _NUMBER = re.compile(r"[0-9]{1,5}")
 _DATABASE_NUMBER = re.compile(r"(/[0-9]{0,5})?")
 
@@ -42,13 +44,21 @@ def _check_parameters(query: Mapping[str, Sequence[str]]) -> None:
 
 
 def _check_valkey_url(url: SecretStr) -> SecretStr:
-    if not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("must look like redis://user:password@host:port/0, or rediss:// for TLS")
-    if not url.get_secret_value().startswith("unix://"):
-        parts = read_url(url.get_secret_value(), schemes=("redis", "rediss"))
+    text = url.get_secret_value()
+    if not text.startswith(("redis://", "rediss://", "unix://", "sentinel://", "sentinels://")):
+        raise ValueError(
+            "must look like redis://user:password@host:port/0, rediss:// for TLS, or sentinel://host,host/service"
+        )
+    if text.startswith("sentinel"):
+        read_sentinel_url(text)
+    elif not text.startswith("unix://"):
+        parts = read_url(text, schemes=("redis", "rediss"))
         if not _DATABASE_NUMBER.fullmatch(parts.path):  # redis-py uses 0 if it cannot read the number
             raise ValueError("must have the number of a database behind the host, or nothing: redis://host:port/0")
-    _check_parameters(parse_qs(urlsplit(url.get_secret_value()).query, keep_blank_values=True))
+    query = parse_qs(urlsplit(text).query, keep_blank_values=True)
+    if query and text.startswith("sentinel"):
+        refuse_parameter(next(iter(query)), _OF_SENTINELS)
+    _check_parameters(query)
     return url
 
 
@@ -59,7 +69,11 @@ class ValkeySettings(BaseModel, frozen=True, hide_input_in_errors=True):
     """`APP_REDIS__…`."""
 
     url: ValkeyUrl
-    """Valkey 9 or Redis 7.4; `rediss://` for TLS."""
+    """Valkey 9 or Redis 7.4; `rediss://` for TLS; `sentinel://host,host/service` (`sentinels://`) asks Sentinels."""
+    sentinel_user: str | None = None
+    """At the Sentinels; user and password of the URL are those of the servers."""
+    sentinel_password: SecretStr | None = None
+    """At the Sentinels."""
     timeout: Annotated[Wait, Field(gt=timedelta(0))] = timedelta(seconds=1)
     """For one call, so that a frozen Valkey blocks no caller."""
     tls: Tls | None = None
@@ -69,16 +83,32 @@ class ValkeySettings(BaseModel, frozen=True, hide_input_in_errors=True):
 
     @model_validator(mode="after")
     def _check_tls(self) -> Self:
-        parts = urlsplit(self.url.get_secret_value())
-        if parts.scheme != "rediss" and wants_tls(self.tls, [parts.hostname or ""]):
-            line = "APP_REDIS__URL: must be rediss:// to another machine, unless APP_REDIS__TLS=off"
+        if not self.is_encrypted and wants_tls(self.tls, self._hosts()):
+            secure = "sentinels" if self.sentinels else "rediss"
+            line = f"APP_REDIS__URL: must be {secure}:// to another machine, unless APP_REDIS__TLS=off"
             raise ValueError(line)  # guard: test_valkey_elsewhere_is_not_asked_in_the_clear
         return self
 
     @property
+    def sentinels(self) -> SentinelUrl | None:
+        """The Sentinels that the URL names; None if it names a server."""
+        text = self.url.get_secret_value()
+        return read_sentinel_url(text) if text.startswith("sentinel") else None
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether connections are made with TLS."""
+        return self.url.get_secret_value().startswith(("rediss://", "sentinels://"))
+
+    def _hosts(self) -> list[str]:
+        if self.sentinels:
+            return [host for host, _ in self.sentinels.hosts]
+        return [urlsplit(self.url.get_secret_value()).hostname or ""]
+
+    @property
     def tls_options(self) -> dict[str, Any]:  # Any: arguments of redis-py
         """Arguments of redis-py besides the URL: by default it does not compare the certificate with the host."""
-        if not self.url.get_secret_value().startswith("rediss://"):
+        if not self.is_encrypted:
             return {}
         options: dict[str, Any] = {"ssl_check_hostname": True}  # guard: test_valkey_has_to_prove_its_name
         if self.ca_path is not None:

@@ -16,7 +16,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 
-from app_auth.valkey import LeavingPool, once_more
+from app_auth.valkey import LeavingPool
 from app_db.jobs.ledger import Delivery
 from app_runtime.valkey import ValkeySettings
 
@@ -61,9 +61,7 @@ class _Pool(LeavingPool):
 async def connect(settings: ValkeySettings) -> AsyncIterator[Valkey]:
     """Open a client whose every call ends within `settings.timeout`."""
     half = settings.timeout.total_seconds() / 2
-    options = {**once_more(), **settings.tls_options}  # guard: test_a_worker_leaves_a_valkey_that_was_demoted
-    url = settings.url.get_secret_value()
-    pool = _Pool.from_url(url, socket_timeout=half, socket_connect_timeout=half, socket_keepalive=True, **options)
+    pool = _Pool.of(settings, socket_timeout=half, socket_connect_timeout=half, socket_keepalive=True)
     pool.patience = half
     try:
         yield Redis(connection_pool=pool)

@@ -1,0 +1,155 @@
+"""The primary that Sentinels name is followed, whatever happens to the old one and to the Sentinels."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from app_auth.client import Client
+from app_auth.limits import ThrottleSettings
+from app_auth.primary import LIFE
+from app_auth.throttle import PAUSE, open_throttle
+from app_auth.valkey import LeavingPool
+from app_runtime.valkey import ValkeySettings
+from packages.auth.tests.sentinels import PATIENCE, SENTINEL_PASSWORD, SERVICE, Watched, ask, watch, watched_servers
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.measured]
+
+HOUR = 3_600_000
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    """Servers and Sentinels of this test alone."""
+    with watched_servers() as watched:
+        yield watched
+
+
+def settings_of(watched: Watched, **different: object) -> ValkeySettings:
+    given = {"url": watched.url, "sentinel_password": SENTINEL_PASSWORD, "timeout": timedelta(seconds=2)}
+    return ValkeySettings.model_validate(given | different)
+
+
+@asynccontextmanager
+async def client_of(settings: ValkeySettings) -> AsyncIterator[Redis]:
+    seconds = settings.timeout.total_seconds()
+    async with Redis.from_pool(LeavingPool.of(settings, socket_timeout=seconds)) as client:
+        yield client
+
+
+async def write(client: Redis) -> int:
+    """Write once, and return the port of the server that took it."""
+    await client.set("app:x", "1")
+    info = await client.info("server")
+    return int(info["tcp_port"])
+
+
+async def write_until_it_succeeds(client: Redis) -> int:
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                return await write(client)
+            except (RedisError, OSError):
+                await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("loss", [signal.SIGKILL, signal.SIGSTOP])
+async def test_a_primary_that_is_lost_is_followed(watched: Watched, loss: signal.Signals) -> None:
+    old, new = watched.servers
+    async with client_of(settings_of(watched)) as client:
+        before = await write(client)
+        os.kill(old.pid, loss)
+        await watched.moved_from(old)
+
+        after = await write_until_it_succeeds(client)
+
+    os.kill(old.pid, signal.SIGCONT)
+    assert (before, after) == (old.port, new.port)
+
+
+async def test_a_primary_is_left_that_takes_writes_still(watched: Watched) -> None:
+    """A fail-over that is ordered leaves the old one writable for some ten seconds, and drops what it took."""
+    old, new = watched.servers
+    async with client_of(settings_of(watched)) as client:
+        await write(client)
+        await ask(watched.sentinels[0], "SENTINEL", "FAILOVER", SERVICE)
+        await watched.moved_from(old)
+        await asyncio.sleep(LIFE.total_seconds())
+
+        after = await write(client)
+
+    role, *_ = await ask(old, "ROLE")
+    assert after == new.port
+    assert role == "master", "else it could not have taken the write"
+
+
+async def test_a_sentinel_that_names_a_replica_is_asked_last(watched: Watched) -> None:
+    """One that was cut off from the others names what was the primary before."""
+    primary, replica = watched.servers
+    cut_off = watched.sentinels[0]
+    await ask(cut_off, "SENTINEL", "REMOVE", SERVICE)
+    await watch(cut_off, replica, down_after=HOUR)
+
+    async with client_of(settings_of(watched)) as client:
+        assert await write(client) == primary.port
+
+
+async def test_sentinels_that_are_gone_change_nothing(watched: Watched) -> None:
+    async with client_of(settings_of(watched)) as client:
+        await write(client)
+        for sentinel in watched.sentinels:
+            sentinel.stop()
+        await asyncio.sleep(LIFE.total_seconds())
+
+        assert await write(client) == watched.servers[0].port
+
+
+async def test_one_sentinel_that_is_frozen_is_passed_over_in_time(watched: Watched) -> None:
+    """The machine of a dead primary may have been that of a Sentinel."""
+    os.kill(watched.sentinels[0].pid, signal.SIGSTOP)
+    home = Client("192.0.2.1")
+    settings = settings_of(watched, timeout=timedelta(seconds=1))
+    async with open_throttle(ThrottleSettings(), secret=b"x" * 32, valkey=settings) as throttle:
+        await throttle.refresh(home)
+
+        assert throttle.shared is not None
+        assert throttle.shared.outages == 0
+    os.kill(watched.sentinels[0].pid, signal.SIGCONT)
+
+
+async def test_a_throttle_counts_at_the_new_primary(watched: Watched) -> None:
+    old, new = watched.servers
+    limits = ThrottleSettings(refresh_ip="1/h")
+    async with open_throttle(limits, secret=b"x" * 32, valkey=settings_of(watched)) as throttle:
+        await throttle.refresh(Client("192.0.2.1"))
+        os.kill(old.pid, signal.SIGKILL)
+        await watched.moved_from(old)
+        assert throttle.shared is not None
+        async with asyncio.timeout(PATIENCE):
+            count = 1
+            while await ask(new, "DBSIZE") == 1:
+                count += 1
+                await throttle.refresh(Client(f"192.0.2.{count}"))
+                await asyncio.sleep(PAUSE.total_seconds() / 4)
+
+
+async def test_without_a_sentinel_nobody_knows_the_primary(watched: Watched) -> None:
+    for sentinel in watched.sentinels:
+        sentinel.stop()
+
+    async with client_of(settings_of(watched)) as client:
+        with pytest.raises(RedisError, match="No master found"):
+            await write(client)
+
+
+async def test_sentinels_have_a_password_of_their_own(watched: Watched) -> None:
+    for different in ({"sentinel_password": "wrong"}, {"sentinel_user": "nobody"}):
+        async with client_of(settings_of(watched, **different)) as client:
+            with pytest.raises(RedisError, match="No master found"):
+                await write(client)
