@@ -20,6 +20,7 @@ from app_db import Database
 from app_db.testing.databases import AppRole
 from app_runtime.testing.plugin import MakeFeatures
 from app_runtime.testing.processes import free_port, port_is_free, spawn, wait_until
+from app_runtime.testing.servers import ValkeyServer
 
 pytestmark = pytest.mark.integration
 
@@ -309,6 +310,28 @@ def test_settings_are_checked_from_the_command_line(start: Start) -> None:
     assert "APP_ENV=test  # variable" in checked.output
     assert refused.wait() == 1
     assert refused.output == "APP_HTTP__PROT: is no setting; the closest one is APP_HTTP__PORT\n"
+
+
+class ClusterNode(ValkeyServer):
+    more = ("cluster-enabled yes",)
+
+
+@pytest.mark.measured
+def test_an_api_at_a_valkey_in_cluster_mode_does_not_start(start: Start) -> None:
+    with ClusterNode.temporary() as node:
+        served = start(APP_REDIS__URL=node.url)
+
+        assert served.wait() == 1
+        assert served.output.startswith("APP_REDIS__URL: the server is in cluster mode")
+
+
+@pytest.mark.measured
+def test_a_check_refuses_a_valkey_in_cluster_mode(start: Start) -> None:
+    with ClusterNode.temporary() as node:
+        checked = start("app_api", "config", "check", APP_REDIS__URL=node.url)
+
+        assert checked.wait() == 1
+        assert "APP_REDIS__URL: the server is in cluster mode" in checked.output
 
 
 @pytest.mark.measured

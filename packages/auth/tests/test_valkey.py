@@ -12,7 +12,8 @@ from redis.exceptions import ReadOnlyError
 from app_auth.client import Client
 from app_auth.limits import ThrottleSettings
 from app_auth.throttle import open_throttle
-from app_auth.valkey import BlockingLeavingPool, LeavingPool, once_more
+from app_auth.valkey import BlockingLeavingPool, ClusterMode, LeavingPool, once_more, require_no_cluster
+from app_runtime.configuration import Misconfigured
 from app_runtime.testing.servers import ValkeyServer
 from app_runtime.valkey import ValkeySettings
 
@@ -97,3 +98,39 @@ async def test_a_throttle_leaves_a_valkey_that_was_demoted(valkey_server: Valkey
         assert throttle.shared is not None
         assert throttle.shared.outages == 1
         assert not old & await connections(operator)
+
+
+class ClusterNode(ValkeyServer):
+    more = ("cluster-enabled yes",)
+
+
+async def test_a_server_in_cluster_mode_is_refused_by_name() -> None:
+    """It would refuse each script of two keys (CROSSSLOT), and send clients elsewhere (MOVED)."""
+    with ClusterNode.temporary() as server:
+        settings = ValkeySettings.model_validate({"url": server.url})
+        async with Redis.from_pool(LeavingPool.of(settings)) as client:
+            with pytest.raises(ClusterMode, match="cluster mode"):
+                await client.get("app:x")
+        with pytest.raises(Misconfigured, match="APP_REDIS__URL: the server is in cluster mode"):
+            require_no_cluster(settings)
+
+
+def test_a_server_that_is_away_may_have_any_mode() -> None:
+    require_no_cluster(ValkeySettings.model_validate({"url": "redis://127.0.0.1:1"}))
+
+
+async def test_a_user_who_may_not_ask_for_the_mode_works_all_the_same(valkey_server: ValkeyServer) -> None:
+    async with operator_of(valkey_server) as operator:
+        await operator.acl_setuser("app", enabled=True, passwords="+secret", keys=["app:*"], commands=["+get"])
+    url = valkey_server.url.replace(f":{valkey_server.password}@", "app:secret@")
+    async with Redis.from_pool(LeavingPool.of(ValkeySettings.model_validate({"url": url}))) as client:
+        assert await client.get("app:x") is None
+
+
+@pytest.mark.parametrize("decode_responses", [True, False])
+async def test_replies_may_be_text(valkey_server: ValkeyServer, *, decode_responses: bool) -> None:
+    settings = ValkeySettings.model_validate({"url": valkey_server.url})
+    async with Redis.from_pool(LeavingPool.of(settings, decode_responses=decode_responses)) as client:
+        await client.set("app:x", "1")
+
+        assert await client.get("app:x") == ("1" if decode_responses else b"1")

@@ -31,6 +31,7 @@ from app_db.testing.plugin import MakeUser
 from app_db.types import new_id
 from app_runtime.discovery import feature_folders
 from app_runtime.testing.processes import spawn, wait_until
+from app_runtime.testing.servers import ValkeyServer
 from app_worker.delivery_queue import Valkey
 from app_worker.main import check_role, main
 
@@ -292,6 +293,19 @@ def test_a_worker_in_production_refuses_a_superuser(environment: dict[str, str])
 
     assert run.returncode == 1
     assert run.stderr.startswith("error: APP_DATABASE__URL: its role is a superuser\n")
+
+
+class ClusterNode(ValkeyServer):
+    more = ("cluster-enabled yes",)
+
+
+def test_a_worker_at_a_valkey_in_cluster_mode_does_not_start(environment: dict[str, str]) -> None:
+    """Its jobs would wait for ever: what takes deliveries has keys of two slots."""
+    with ClusterNode.temporary() as node:
+        run = run_in_production(environment, APP_ENV="test", APP_REDIS__URL=node.url)
+
+    assert run.returncode == 1
+    assert run.stderr.startswith("error: APP_REDIS__URL: the server is in cluster mode")
 
 
 def test_a_worker_in_production_does_not_print_its_mails(environment: dict[str, str]) -> None:

@@ -14,6 +14,7 @@ from app_api.feature_settings import ALL_SETTINGS, OF_FEATURES, READ_ELSEWHERE, 
 from app_auth.keys import KEPT_FOR, RINGS, SIGNING_RING, RingUnchanged, activated, added, new_key, retired
 from app_auth.mail import MailAndLinks
 from app_auth.settings import Algorithm, Key, KeyRing, SigningRing, active
+from app_auth.valkey import require_no_cluster
 from app_db.outage import DatabaseUnavailable, Refused
 from app_db.roles import MIGRATOR_SUFFIX, Roles, require_modest_role, role_urls
 from app_db.settings import DatabaseSettings
@@ -86,6 +87,7 @@ def _check(environ: Mapping[str, str]) -> Iterator[str]:
     settings = load(ALL_SETTINGS, environ, elsewhere=READ_ELSEWHERE)
     yield from shown(settings, environ, elsewhere=READ_ELSEWHERE)
     yield from _check_worker(environ, settings.env)
+    require_no_cluster(settings.redis)  # guard: test_a_check_refuses_a_valkey_in_cluster_mode
     if settings.env is not Environment.PRODUCTION:
         yield f"# Fit for {settings.env}. What only production refuses was not looked for."
         return

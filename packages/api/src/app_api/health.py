@@ -21,6 +21,7 @@ from app_db.errors import Unavailable
 from app_db.outage import DatabaseUnavailable
 from app_db.repositories.schema import SchemaRepository
 from app_runtime.configuration import Misconfigured
+from app_runtime.valkey import DEFAULT_PREFIX
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +29,6 @@ router = APIRouter(prefix="/probe", tags=["probe"])
 
 CHECK_SECONDS = 1.0
 KEEP_SECONDS = 1.0
-PROBE_KEY = "app:probe"
 PROBE_MILLISECONDS = 60_000
 
 type Check = Literal["ok", "failed", "refused", "behind", "stopping", "stale"]
@@ -54,10 +54,11 @@ class NotReady(Unavailable):
 class ReadinessProbe:
     """Checks Postgres and Valkey, each within `CHECK_SECONDS` and at most once in `KEEP_SECONDS` for all callers."""
 
-    def __init__(self, database: Database, valkey: Redis, stopping: Event) -> None:
+    def __init__(self, database: Database, valkey: Redis, stopping: Event, *, prefix: str = DEFAULT_PREFIX) -> None:
         self._database = database
         self._valkey = valkey
         self._stopping = stopping
+        self._key = f"{prefix}probe"
         self._asking = asyncio.Lock()
         self._stale: list[str] = []
         self._last: Readiness | None = None
@@ -109,7 +110,7 @@ class ReadinessProbe:
             async with asyncio.timeout(CHECK_SECONDS):
                 # Write, as enqueueing and counting do: a server that is read-only or full still replies to a PING.
                 await self._valkey.set(
-                    PROBE_KEY, "", px=PROBE_MILLISECONDS
+                    self._key, "", px=PROBE_MILLISECONDS
                 )  # guard: test_a_valkey_that_only_reads_is_degraded
         except (RedisError, OSError, TimeoutError):
             return "failed"
@@ -124,7 +125,7 @@ async def open_readiness_probe(
     timeout = settings.timeout.total_seconds()
     pool = LeavingPool.of(settings, socket_timeout=timeout, socket_connect_timeout=timeout)
     async with Redis.from_pool(pool) as valkey:
-        yield ReadinessProbe(database, valkey, stopping)
+        yield ReadinessProbe(database, valkey, stopping, prefix=settings.prefix)
 
 
 async def get_readiness_probe(request: Request) -> ReadinessProbe:

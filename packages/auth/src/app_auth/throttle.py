@@ -24,11 +24,10 @@ from app_auth.errors import InvalidCredentials, InvalidGrant, Throttled
 from app_auth.limits import Hit, Limit, ThrottleSettings, network_of
 from app_auth.valkey import BlockingLeavingPool
 from app_auth.windows import LocalWindows
-from app_runtime.valkey import ValkeySettings
+from app_runtime.valkey import DEFAULT_PREFIX, ValkeySettings
 
 log = structlog.get_logger(__name__)
 
-PREFIX = "app:throttle"
 MAX_RETRY_AFTER = 300  # seconds; a longer wait may end earlier, and would show too much
 PAUSE = timedelta(seconds=1)
 CONNECTIONS = 16
@@ -62,8 +61,11 @@ class SharedWindows:
     request tries again.
     """
 
-    def __init__(self, valkey: Redis, *, timeout: timedelta, pause: timedelta = PAUSE) -> None:
+    def __init__(
+        self, valkey: Redis, *, timeout: timedelta, pause: timedelta = PAUSE, prefix: str = DEFAULT_PREFIX
+    ) -> None:
         self._valkey = valkey
+        self._prefix = prefix
         self._script = valkey.register_script(_HIT)
         self._timeout = timeout.total_seconds()
         self._pause = pause.total_seconds()
@@ -74,15 +76,18 @@ class SharedWindows:
     async def hit(self, hits: Sequence[Hit]) -> tuple[float, int] | None:
         """Return seconds to wait (0: all hits are counted) and the stamp; None when Valkey does not answer."""
         arguments = [number for hit in hits for number in (hit.limit.count, hit.limit.seconds * 1000)]
-        answer = await self._ask(lambda: self._script(keys=_keys(hits), args=arguments))
+        answer = await self._ask(lambda: self._script(keys=self._keys(hits), args=arguments))
         return None if answer is None else (answer[0] / 1000, answer[1])
 
     async def give_back(self, hits: Sequence[Hit], *, stamp: int) -> None:
         """Remove the hit that was counted at `stamp`; if Valkey does not answer, it stays counted."""
         async with self._valkey.pipeline(transaction=False) as pipeline:
-            for key in _keys(hits):
+            for key in self._keys(hits):
                 pipeline.lrem(key, 1, str(stamp))
             await self._ask(pipeline.execute)
+
+    def _keys(self, hits: Sequence[Hit]) -> list[str]:
+        return [f"{self._prefix}throttle:{hit.key}" for hit in hits]
 
     async def _ask(self, question: Callable[[], Awaitable[Any]]) -> Any:  # replies of redis-py have no types
         now = time.monotonic()
@@ -253,7 +258,7 @@ class Throttle:
         # Keyed with the secret: anybody can hash all IPv4 addresses without one and look the digest up.
         text = "\0".join(("throttle", name, *bucket)).encode(errors="surrogatepass")
         digest = hmac.digest(self._secret, text, "sha256").hex()[:32]
-        return Hit(name, f"{PREFIX}:{name}:{digest}", self._limits[name])
+        return Hit(name, f"{name}:{digest}", self._limits[name])
 
 
 @asynccontextmanager
@@ -266,11 +271,8 @@ async def open_throttle(
         valkey, max_connections=CONNECTIONS, timeout=None, socket_connect_timeout=valkey.timeout.total_seconds()
     )
     async with Redis.from_pool(pool) as client:
-        yield Throttle(settings, secret=secret, shared=SharedWindows(client, timeout=valkey.timeout))
-
-
-def _keys(hits: Sequence[Hit]) -> list[str]:
-    return [hit.key for hit in hits]
+        shared = SharedWindows(client, timeout=valkey.timeout, prefix=valkey.prefix)
+        yield Throttle(settings, secret=secret, shared=shared)
 
 
 def _throttled(wait: float, hits: Sequence[Hit]) -> Throttled:

@@ -4,7 +4,9 @@ A demoted primary keeps its connections, and answers each write with READONLY (V
 keeps such a connection never reaches the new primary, although the address leads to it, or a Sentinel names it.
 """
 
+import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
 from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, SSLConnection
@@ -12,13 +14,21 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as ValkeyGone
-from redis.exceptions import MasterDownError, ReadOnlyError
+from redis.exceptions import MasterDownError, NoPermissionError, ReadOnlyError, RedisError
 
 from app_auth.primary import Address, Primary
+from app_runtime.configuration import Misconfigured
 from app_runtime.valkey import ValkeySettings
 
 DEMOTED = (ReadOnlyError, MasterDownError)
 """The errors of a server that has become a replica; the second, if it serves no stale data."""
+
+
+class ClusterMode(RedisError):
+    """A server in cluster mode, which would refuse what has keys of two slots, and send clients elsewhere."""
+
+    def __init__(self, *_: object) -> None:
+        super().__init__("the server is in cluster mode: use one without (cluster-enabled no)")
 
 
 def once_more() -> dict[str, Any]:  # Any: arguments of redis-py
@@ -76,6 +86,40 @@ class BlockingLeavingPool(LeavingPool, BlockingConnectionPool):
     """A LeavingPool that lets callers wait for a free connection."""
 
 
+async def _refuse_cluster(connection: AbstractConnection) -> None:
+    await connection.send_command("INFO", "cluster")
+    try:
+        reply = await connection.read_response()
+    except NoPermissionError:  # guard: test_a_user_who_may_not_ask_for_the_mode_works_all_the_same
+        return
+    if b"cluster_enabled:1" in (reply if isinstance(reply, bytes) else str(reply).encode()):
+        raise ClusterMode  # guard: test_a_server_in_cluster_mode_is_refused_by_name
+
+
+def require_no_cluster(settings: ValkeySettings) -> None:
+    """Refuse a server in cluster mode; may be called where an event loop runs. One that is away is let pass.
+
+    Raises:
+        Misconfigured: it answers, and is in cluster mode.
+    """
+
+    async def connect() -> None:
+        seconds = settings.timeout.total_seconds()
+        pool = LeavingPool.of(settings, socket_timeout=seconds)
+        try:
+            async with asyncio.timeout(seconds):
+                await pool.release(await pool.get_connection())
+        except ClusterMode as error:
+            raise Misconfigured(f"APP_REDIS__URL: {error}") from None
+        except (RedisError, OSError):
+            return
+        finally:
+            await pool.disconnect()
+
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        executor.submit(asyncio.run, connect()).result()
+
+
 def place_of(connection: AbstractConnection) -> Address:
     """Return where a connection leads to, which only those of TCP know."""
     return getattr(connection, "host", ""), getattr(connection, "port", 0)
@@ -92,6 +136,7 @@ def _telling(base: type[AbstractConnection], pool: LeavingPool) -> type[Abstract
 
         async def on_connect(self) -> None:
             await super().on_connect()
+            await _refuse_cluster(self)
             self.connected_at = time.monotonic()
 
         async def read_response(self, *arguments: Any, **options: Any) -> Any:

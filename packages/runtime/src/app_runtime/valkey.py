@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field, FilePath, SecretStr, model_validator
@@ -65,6 +65,9 @@ def _check_valkey_url(url: SecretStr) -> SecretStr:
 type ValkeyUrl = Annotated[SecretStr, AfterValidator(_check_valkey_url)]
 
 
+DEFAULT_PREFIX: Final = "app:"
+
+
 class ValkeySettings(BaseModel, frozen=True, hide_input_in_errors=True):
     """`APP_REDIS__…`."""
 
@@ -74,6 +77,8 @@ class ValkeySettings(BaseModel, frozen=True, hide_input_in_errors=True):
     """At the Sentinels; user and password of the URL are those of the servers."""
     sentinel_password: SecretStr | None = None
     """At the Sentinels."""
+    prefix: Annotated[str, Field(pattern=r"^[\w.:-]{1,64}$")] = DEFAULT_PREFIX
+    """Of all keys and channels. Two applications at one Valkey need different ones."""
     timeout: Annotated[Wait, Field(gt=timedelta(0))] = timedelta(seconds=1)
     """For one call, so that a frozen Valkey blocks no caller."""
     tls: Tls | None = None

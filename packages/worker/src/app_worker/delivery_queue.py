@@ -18,7 +18,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from app_auth.valkey import LeavingPool
 from app_db.jobs.ledger import Delivery
-from app_runtime.valkey import ValkeySettings
+from app_runtime.valkey import DEFAULT_PREFIX, ValkeySettings
 
 log = structlog.get_logger(__name__)
 
@@ -91,10 +91,10 @@ class DeliveryQueue:
         RedisError, OSError: every method, when Valkey does not answer or refuses.
     """
 
-    def __init__(self, valkey: Valkey, queue: str) -> None:
+    def __init__(self, valkey: Valkey, queue: str, *, prefix: str = DEFAULT_PREFIX) -> None:
         self.queue = queue
         self.valkey = valkey
-        self.key = f"app:queue:{queue}"
+        self.key = f"{prefix}queue:{queue}"
         self._free = f"{self.key}:free"
         self.pushed_channel = f"{self.key}:pushed"
         """Tells executors that deliveries were pushed."""

@@ -10,6 +10,7 @@ from collections.abc import Awaitable
 import structlog
 import uvloop
 
+from app_auth.valkey import require_no_cluster
 from app_db.errors import AppError
 from app_db.outage import DatabaseUnavailable
 from app_db.roles import require_modest_role
@@ -77,6 +78,7 @@ def _run(options: Namespace) -> None:
     settings = _settings(WorkerSettings, options)
     more = log_processors(settings.tracing, service="app-worker")
     configure_logging(settings.log, development=settings.env is Environment.DEVELOPMENT, more=more)
+    require_no_cluster(settings.redis)  # guard: test_a_worker_at_a_valkey_in_cluster_mode_does_not_start
     if settings.env is Environment.PRODUCTION:
         require_safe(settings)  # guard: test_a_worker_in_production_does_not_print_its_mails
         check_role(settings.database)  # guard: test_a_worker_in_production_refuses_a_superuser

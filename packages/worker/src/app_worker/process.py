@@ -94,7 +94,7 @@ def open_queues(
     leadership = Leadership(dsn, names, connect_timeout=timeout, on_notification=on_notification)
 
     def open_queue(name: str) -> Queue:
-        delivery_queue = DeliveryQueue(valkey, name)
+        delivery_queue = DeliveryQueue(valkey, name, prefix=settings.redis.prefix)
         slots, leads = settings.worker.concurrency, partial(leadership.leads, name)
         executor = Executor(delivery_queue, slots=slots, timeout=NEVER, run=partial(run, name), leads=leads)
         relay = Relay(database, delivery_queue, lease, leads, runner.metrics, executor, runner)

@@ -10,6 +10,7 @@ next server on the same folder ends it. Nothing is cached between starts: initdb
 import signal
 import socket
 import subprocess
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from shutil import chown, rmtree
@@ -139,6 +140,8 @@ class ValkeyServer(Server):
     """Valkey 9; a durable one logs every write and keeps it across restarts."""
 
     name = "Valkey"
+    more: ClassVar[Sequence[str]] = ()
+    """Lines of its configuration that a subclass adds."""
 
     @property
     def url(self) -> str:
@@ -153,6 +156,7 @@ class ValkeyServer(Server):
         lines = ["bind 127.0.0.1", f"port {self.port}", f"dir {_quoted(self.folder)}", f"requirepass {self.password}"]
         # A full queue must refuse writes rather than evict deliveries.
         lines += ["maxmemory-policy noeviction", 'save ""', f"appendonly {'yes' if self.durable else 'no'}"]
+        lines += self.more
         config = self.folder / "valkey.conf"  # not arguments: all users see these in the list of processes
         config.touch(mode=0o600)
         config.write_text("\n".join(lines))
