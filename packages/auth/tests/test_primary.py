@@ -89,7 +89,7 @@ async def test_a_primary_is_left_that_takes_writes_still(watched: Watched) -> No
     assert role == "master", "else it could not have taken the write"
 
 
-async def test_a_sentinel_that_names_a_replica_is_asked_last(watched: Watched) -> None:
+async def test_a_sentinel_that_is_cut_off_is_asked_last(watched: Watched) -> None:
     """One that was cut off from the others names what was the primary before."""
     primary, replica = watched.servers
     cut_off = watched.sentinels[0]

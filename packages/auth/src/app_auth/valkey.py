@@ -145,7 +145,7 @@ def _telling(base: type[AbstractConnection], pool: LeavingPool) -> type[Abstract
             except DEMOTED:
                 pool.leave()
                 if pool.primary is not None:
-                    pool.primary.doubt()  # guard: test_a_sentinel_that_names_a_replica_is_asked_last
+                    pool.primary.doubt()  # guard: test_a_sentinel_that_is_cut_off_is_asked_last
                 raise
 
     return TellingConnection

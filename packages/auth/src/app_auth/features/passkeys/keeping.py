@@ -84,8 +84,7 @@ async def finish(
     """
     from app_auth.features.passkeys.ceremonies import challenge_in, verify_registration  # noqa: PLC0415  # see there
 
-    name = readable_name(name)
-    now = await database_time(session, principal.seen_at)
+    name, now = readable_name(name), await database_time(session, principal.seen_at)
     try:
         challenge = challenge_in(response.client_data)
         challenge_id = Challenges(auth.settings).check(challenge, Purpose.REGISTRATION, now=now, holder=principal)
