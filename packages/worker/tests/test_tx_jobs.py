@@ -332,7 +332,7 @@ async def test_a_job_that_cannot_be_started_for_want_of_a_database_waits(
     async with Proxy(database_settings.url.get_secret_value()) as proxy, over(proxy) as database:
         await proxy.cut()
 
-        await make_runner(add_user, database=database).run(delivery)
+        await make_runner(add_user, database=database, lease=timedelta(seconds=1)).run(delivery)
 
     job = await jobs.get(delivery)
     assert (job.state, job.attempt) == (JobState.DISPATCHED, 0)
