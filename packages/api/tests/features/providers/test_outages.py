@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 
 from app_api.features.providers.client import OpenId
 from app_api.features.providers.errors import ProviderUnavailable
-from app_api.features.providers.names import THREADS, NamedTransport
+from app_api.features.providers.names import THREADS, NamedTransport, authorities
 from app_api.features.providers.resources import resources
 from app_auth.features.providers.states import Purpose, States
 from app_db.features.providers.settings import ProviderSettings
@@ -185,3 +185,11 @@ async def test_names_that_get_no_answer_hold_up_no_other_look_up(issuer: Issuer)
         assert (await http.get(f"{issuer.url}/keys")).status_code == 200  # a number needs no look-up
         gate.set()
         await asyncio.gather(*stuck)
+
+
+async def test_the_certificates_of_the_authorities_are_read_once() -> None:
+    for _ in range(2):
+        async with NamedTransport():
+            pass
+
+    assert authorities.cache_info().misses == 1
