@@ -9,10 +9,10 @@ from fastapi import FastAPI
 from httpx2 import AsyncClient
 from structlog.testing import capture_logs
 
-from app_api.app import create_app
 from app_api.dependencies import PrincipalDep
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, open_client
+from packages.api.tests.conftest import app_of
 
 type Lines = list[dict[str, Any]]
 
@@ -91,7 +91,7 @@ async def test_the_user_of_a_request_is_not_that_of_the_next(
 
 async def test_behind_a_proxy_the_line_names_the_client(api_settings: ApiSettings, lines: Lines) -> None:
     http = type(api_settings.http).model_validate({"trusted_proxies": ["127.0.0.0/8"]})
-    app = create_app(api_settings.model_copy(update={"http": http}))
+    app = app_of(api_settings.model_copy(update={"http": http}))
 
     async with open_client(app) as client:
         await client.get("/auth/me", headers={"X-Forwarded-For": "192.0.2.7"})

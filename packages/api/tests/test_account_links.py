@@ -8,7 +8,6 @@ import pytest_asyncio
 from httpx2 import AsyncClient, Response
 from sqlalchemy import select, update
 
-from app_api.app import create_app
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, assert_problem, open_client
 from app_auth.auth import Auth
@@ -18,6 +17,7 @@ from app_db import Database, Session
 from app_db.models import Job, TokenPurpose, User
 from app_db.repositories.one_time_tokens import OneTimeTokenRepository
 from app_db.types import utcnow
+from packages.api.tests.conftest import app_of
 
 ADA = {"email": "Ada@Example.test", "password": PASSWORD}
 NEW = "another horse battery 43"
@@ -30,7 +30,7 @@ def with_auth(settings: ApiSettings, **changed: object) -> ApiSettings:
 @pytest_asyncio.fixture(loop_scope="session")
 async def verifying(api_settings: ApiSettings, database: Database) -> AsyncIterator[AsyncClient]:
     """A client of an application that wants addresses to be verified."""
-    async with open_client(create_app(with_auth(api_settings, verification=True))) as client:
+    async with open_client(app_of(with_auth(api_settings, verification=True))) as client:
         yield client
 
 
@@ -106,7 +106,7 @@ async def test_the_password_counts_that_comes_with_the_link(
 
 
 async def test_nobody_can_register_where_registration_is_closed(api_settings: ApiSettings, database: Database) -> None:
-    async with open_client(create_app(with_auth(api_settings, registration="closed"))) as client:
+    async with open_client(app_of(with_auth(api_settings, registration="closed"))) as client:
         response = await client.post("/auth/register", json=ADA)
 
     assert_problem(response, 403, "registration_closed")

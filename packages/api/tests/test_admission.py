@@ -9,10 +9,10 @@ from fastapi import FastAPI, Request
 from httpx2 import AsyncClient
 from sqlalchemy import func, select, text
 
-from app_api.app import create_app
 from app_api.dependencies import SessionDep
 from app_api.settings import ApiSettings, ConsoleSettings
 from app_api.testing import assert_problem, client_of, open_client, run_lifespan
+from packages.api.tests.conftest import app_of
 
 PATIENCE = 45
 
@@ -48,7 +48,7 @@ class BlockingRoute:
 
 @pytest.mark.parametrize("path", ["/probe/live", "/probe/health", "/probe/ready"])
 async def test_a_full_process_still_answers_probes(api_settings: ApiSettings, path: str) -> None:
-    app = create_app(with_http(api_settings, max_requests=1))
+    app = app_of(with_http(api_settings, max_requests=1))
     route = BlockingRoute(app)
     async with open_client(app) as client:
         running = asyncio.create_task(client.get("/blocking"))
@@ -62,7 +62,7 @@ async def test_a_full_process_still_answers_probes(api_settings: ApiSettings, pa
 
 
 async def test_one_request_too_many_is_told_to_come_back(api_settings: ApiSettings) -> None:
-    app = create_app(with_http(api_settings, max_requests=2))
+    app = app_of(with_http(api_settings, max_requests=2))
     route = BlockingRoute(app)
     async with open_client(app) as client:
         running = [asyncio.create_task(client.get("/blocking")) for _ in range(2)]
@@ -78,7 +78,7 @@ async def test_one_request_too_many_is_told_to_come_back(api_settings: ApiSettin
 
 
 async def test_a_place_is_free_again_after_its_request(api_settings: ApiSettings) -> None:
-    async with open_client(create_app(with_http(api_settings, max_requests=1))) as client:
+    async with open_client(app_of(with_http(api_settings, max_requests=1))) as client:
         statuses = [(await client.get("/auth/me")).status_code for _ in range(3)]
 
     assert statuses == [401, 401, 401]
@@ -93,7 +93,7 @@ async def test_a_request_whose_body_is_on_its_way_takes_no_place(api_settings: A
         begun.set()
         await forever.wait()
 
-    async with open_client(create_app(with_http(api_settings, max_requests=1))) as client:
+    async with open_client(app_of(with_http(api_settings, max_requests=1))) as client:
         slow = asyncio.create_task(
             client.post("/auth/logout", content=slowly(), headers={"Content-Type": "application/json"})
         )
@@ -107,7 +107,7 @@ async def test_a_request_whose_body_is_on_its_way_takes_no_place(api_settings: A
 
 
 async def test_a_request_that_takes_too_long_is_given_up(api_settings: ApiSettings) -> None:
-    app = create_app(with_http(api_settings, request_timeout="PT0.1S"))
+    app = app_of(with_http(api_settings, request_timeout="PT0.1S"))
     route = BlockingRoute(app)
     async with open_client(app) as client:
         response = await client.get("/blocking")
@@ -118,7 +118,7 @@ async def test_a_request_that_takes_too_long_is_given_up(api_settings: ApiSettin
 
 async def test_a_request_that_begins_late_is_given_up_before_the_end(api_settings: ApiSettings) -> None:
     stopping = Event()
-    app = create_app(with_http(api_settings, request_timeout="PT10M", drain="PT1S"), stopping=stopping)
+    app = app_of(with_http(api_settings, request_timeout="PT10M", drain="PT1S"), stopping=stopping)
     route = BlockingRoute(app)
     async with open_client(app) as client, asyncio.timeout(PATIENCE) as patience:
         early = asyncio.create_task(client.get("/blocking"))
@@ -135,7 +135,7 @@ async def test_a_request_that_begins_late_is_given_up_before_the_end(api_setting
 
 async def test_what_the_end_cuts_off_is_told_to_come_back(api_settings: ApiSettings) -> None:
     stopping = Event()
-    app = create_app(api_settings, stopping=stopping)
+    app = app_of(api_settings, stopping=stopping)
     route = BlockingRoute(app)
     async with open_client(app) as client, asyncio.timeout(PATIENCE):
         request = asyncio.create_task(client.get("/blocking"))
@@ -148,7 +148,7 @@ async def test_what_the_end_cuts_off_is_told_to_come_back(api_settings: ApiSetti
 
 
 async def test_what_is_given_up_holds_no_connection(api_settings: ApiSettings) -> None:
-    app = create_app(with_http(api_settings, request_timeout="PT0.5S"))
+    app = app_of(with_http(api_settings, request_timeout="PT0.5S"))
 
     @app.post("/slow")
     async def slow(session: SessionDep) -> None:
@@ -163,7 +163,7 @@ async def test_what_is_given_up_holds_no_connection(api_settings: ApiSettings) -
 
 async def test_two_slow_pieces_of_one_request_share_its_deadline(api_settings: ApiSettings) -> None:
     database = {"url": api_settings.database.url, "request_timeout": "PT1S"}
-    app = create_app(ApiSettings.model_validate(api_settings.model_dump() | {"database": database}))
+    app = app_of(ApiSettings.model_validate(api_settings.model_dump() | {"database": database}))
 
     @app.get("/slow")
     async def slow(request: Request, pieces: int) -> None:
@@ -189,7 +189,7 @@ async def test_a_time_out_of_the_work_itself_is_a_fault_of_ours(app: FastAPI, cl
 
 async def test_an_open_page_takes_no_place_of_a_request(api_settings: ApiSettings) -> None:
     settings = with_http(api_settings, max_requests=1, request_timeout=0.2)
-    app = create_app(settings.model_copy(update={"console": ConsoleSettings(enabled=False)}))
+    app = app_of(settings.model_copy(update={"console": ConsoleSettings(enabled=False)}))
     route = BlockingRoute(app)
     app.add_api_route("/console/live", route.enter)
     async with open_client(app) as client:

@@ -15,11 +15,11 @@ from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse
 
-from app_api.app import create_app
 from app_api.connection import HttpConnection
 from app_api.settings import ApiSettings, HttpSettings
 from app_api.testing import served
 from app_runtime.testing.processes import wait_until
+from packages.api.tests.conftest import app_of
 
 pytestmark = pytest.mark.integration
 
@@ -57,7 +57,7 @@ def add_routes(app: FastAPI) -> None:
 @pytest.fixture(scope="module")
 def port(api_settings: ApiSettings) -> Iterator[int]:
     """The port of a server with two routes of this module."""
-    app = create_app(api_settings)
+    app = app_of(api_settings)
     add_routes(app)
     with served(app) as port:
         yield port
@@ -264,7 +264,7 @@ def test_a_connection_that_was_reset_leaves_nothing_behind(port: int, request_: 
 
 def test_an_idle_connection_is_kept_for_its_time(api_settings: ApiSettings) -> None:
     http = HttpSettings.model_validate({"port": 0, "keep_alive": 1})
-    with served(create_app(api_settings), http=http) as port, closing(connect(port)) as client:
+    with served(app_of(api_settings), http=http) as port, closing(connect(port)) as client:
         client.sendall(LAST.replace(b"Connection: close\r\n", b""))
         answer = b""
         while not (b"\r\n\r\n" in answer and answer.endswith(b'"')):

@@ -7,10 +7,10 @@ import pytest
 from fastapi import FastAPI, Response
 from httpx2 import ASGITransport, AsyncClient
 
-from app_api.app import create_app
 from app_api.http_names import METHODS, RESPONSE_HEADERS
 from app_api.settings import ApiSettings
 from app_api.testing import assert_problem, open_client
+from packages.api.tests.conftest import app_of
 
 ORIGIN = "https://app.example.test"
 
@@ -22,7 +22,7 @@ def cors_settings(api_settings: ApiSettings) -> ApiSettings:
 
 @pytest.fixture
 def cors_app(cors_settings: ApiSettings) -> FastAPI:
-    return create_app(cors_settings)
+    return app_of(cors_settings)
 
 
 def assert_readable(headers: object) -> None:
@@ -73,7 +73,7 @@ async def test_every_refusal_can_be_read_by_a_page_that_may_ask(
 
 async def test_what_the_end_cuts_off_can_be_read_by_a_page_that_may_ask(cors_settings: ApiSettings) -> None:
     stopping, begun = Event(), asyncio.Event()
-    app = create_app(cors_settings, stopping=stopping)
+    app = app_of(cors_settings, stopping=stopping)
 
     @app.get("/slow")
     async def slow() -> None:

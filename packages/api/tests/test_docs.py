@@ -6,9 +6,9 @@ import pytest
 from fastapi import FastAPI
 from httpx2 import AsyncClient
 
-from app_api.app import create_app
 from app_api.settings import ApiSettings
 from app_api.testing import open_client
+from packages.api.tests.conftest import app_of
 
 DOCS = ("/", "/redoc", "/openapi.json", "/docs-assets/swagger.js", "/docs-assets/vendor/swagger-ui-bundle.js")
 
@@ -72,7 +72,7 @@ async def test_docs_are_off_in_production_unless_enabled(
     auth = api_settings.auth.model_copy(update={"verification": True})  # production starts with nothing less
     settings = ApiSettings.model_validate(api_settings.model_dump() | {"env": env, "http": http, "auth": auth})
 
-    async with open_client(create_app(settings)) as client:
+    async with open_client(app_of(settings)) as client:
         statuses = {(await client.get(path)).status_code for path in DOCS if path != "/"}
         root = await client.get("/")
 
@@ -80,8 +80,8 @@ async def test_docs_are_off_in_production_unless_enabled(
     assert ("swagger" in root.text) == (status == 200)  # else the page for links in mails
 
 
-def test_every_operation_describes_its_errors_as_problems(app: FastAPI) -> None:
-    operations = [operation for path in app.openapi()["paths"].values() for operation in path.values()]
+def test_every_operation_describes_its_errors_as_problems(shared_app: FastAPI) -> None:
+    operations = [operation for path in shared_app.openapi()["paths"].values() for operation in path.values()]
 
     for operation in operations:
         errors = {status: of for status, of in operation["responses"].items() if status[0] not in "23"}
@@ -91,8 +91,8 @@ def test_every_operation_describes_its_errors_as_problems(app: FastAPI) -> None:
             assert error["content"]["application/problem+json"]["schema"] == {"$ref": "#/components/schemas/Problem"}
 
 
-def test_every_operation_with_a_token_describes_its_refusal(app: FastAPI) -> None:
-    operations = [operation for path in app.openapi()["paths"].values() for operation in path.values()]
+def test_every_operation_with_a_token_describes_its_refusal(shared_app: FastAPI) -> None:
+    operations = [operation for path in shared_app.openapi()["paths"].values() for operation in path.values()]
 
     secured = [operation for operation in operations if "security" in operation]
 
@@ -100,8 +100,8 @@ def test_every_operation_with_a_token_describes_its_refusal(app: FastAPI) -> Non
     assert all("401" in operation["responses"] for operation in secured)
 
 
-def test_a_described_error_carries_its_code_and_sentence(app: FastAPI) -> None:
-    login = app.openapi()["paths"]["/auth/access-token"]["post"]
+def test_a_described_error_carries_its_code_and_sentence(shared_app: FastAPI) -> None:
+    login = shared_app.openapi()["paths"]["/auth/access-token"]["post"]
 
     examples = login["responses"]["400"]["content"]["application/problem+json"]["examples"]
 

@@ -7,13 +7,13 @@ from fastapi import FastAPI
 from httpx2 import AsyncClient
 from pydantic import SecretStr
 
-from app_api.app import create_app
 from app_api.features.accounts.schemas import PasswordChange, PasswordReset, PasswordUpdate, UserCreate
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, assert_problem, client_of, open_client, run_lifespan
 from app_auth.limits import ThrottleSettings
 from app_auth.testing import SignIn
 from app_db.types import utcnow
+from packages.api.tests.conftest import app_of
 
 ADA = {"email": "ada@example.test", "password": "correct horse battery 42"}
 
@@ -38,7 +38,7 @@ async def test_a_password_of_the_wrong_length_is_told_the_right_one(
 async def test_the_length_that_is_told_is_the_one_that_is_set(api_settings: ApiSettings) -> None:
     auth = api_settings.auth.model_copy(update={"password_min_length": 20})
 
-    async with open_client(create_app(api_settings.model_copy(update={"auth": auth}))) as client:
+    async with open_client(app_of(api_settings.model_copy(update={"auth": auth}))) as client:
         response = await client.post("/auth/register", json=ADA | {"password": "x7-K!m2 Qz9_pLvv"})
 
     assert assert_problem(response, 422, "password_too_short")["min_length"] == 20
@@ -79,7 +79,7 @@ async def test_an_old_sign_in_is_told_how_old_it_may_be(
 
 async def test_who_is_throttled_has_the_seconds_in_the_document_too(api_settings: ApiSettings) -> None:
     limited = api_settings.model_copy(update={"throttle": ThrottleSettings(register_ip="1/h")})
-    app = create_app(limited)
+    app = app_of(limited)
 
     async with run_lifespan(app) as state, client_of(app, state) as client:
         await client.post("/auth/register", json=ADA)
@@ -92,7 +92,7 @@ async def test_who_is_throttled_has_the_seconds_in_the_document_too(api_settings
 @pytest.mark.parametrize("length", [15, 30])
 def test_the_description_says_how_long_a_new_password_is(api_settings: ApiSettings, length: int) -> None:
     auth = api_settings.auth.model_copy(update={"password_min_length": length})
-    app: FastAPI = create_app(api_settings.model_copy(update={"auth": auth}))
+    app: FastAPI = app_of(api_settings.model_copy(update={"auth": auth}))
 
     schemas = app.openapi()["components"]["schemas"]
 

@@ -6,10 +6,10 @@ import pytest
 from httpx2 import AsyncClient
 from pydantic import ValidationError
 
-from app_api.app import create_app
 from app_api.host_names import Authority, read_allowed_host, read_authority
 from app_api.settings import ApiSettings, HttpSettings
 from app_api.testing import assert_problem, open_client
+from packages.api.tests.conftest import app_of
 
 NEVER = [
     *["api.example.com:443", "[::1]:80", "https://api.example.com", "api.example.com/", "*.example.com", "*api"],
@@ -47,7 +47,7 @@ SAME = [
 async def test_names_are_compared_as_names(api_settings: ApiSettings, given: str, name: str, asked: list[str]) -> None:
     """RFC 4343 (case), RFC 5890 (A-labels), RFC 5952 (IPv6), RFC 1034, 3.1 (the final dot)."""
     http = {"allowed_hosts": [given]}
-    app = create_app(ApiSettings.model_validate(api_settings.model_dump() | {"http": http}))
+    app = app_of(ApiSettings.model_validate(api_settings.model_dump() | {"http": http}))
 
     assert HttpSettings.model_validate(http).allowed_hosts == (name,)
     async with open_client(app) as client:
@@ -98,7 +98,7 @@ def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
     ],
 )
 async def test_origins_are_compared_as_origins(api_settings: ApiSettings, given: str, sent: str) -> None:
-    app = create_app(ApiSettings.model_validate(api_settings.model_dump() | {"http": {"cors_origins": [given]}}))
+    app = app_of(ApiSettings.model_validate(api_settings.model_dump() | {"http": {"cors_origins": [given]}}))
 
     async with open_client(app) as client:
         response = await client.get("/probe/live", headers={"Origin": sent})

@@ -11,7 +11,6 @@ from httpx2 import AsyncClient, Response
 from pydantic import BaseModel
 from sqlalchemy import func, select, update
 
-from app_api.app import create_app
 from app_api.dependencies import DatabaseDep, PrincipalDep, SessionDep
 from app_api.idempotency import IdempotentDep, claim_of, keep_answers, read_key
 from app_api.lifespan import State
@@ -27,6 +26,7 @@ from app_db.repositories.idempotency import IdempotencyRepository
 from app_db.testing.queries import assert_queries
 from app_db.types import new_id
 from app_runtime.discovery import FeatureError
+from packages.api.tests.conftest import app_of
 
 pytestmark = pytest.mark.usefixtures("app")
 
@@ -72,7 +72,7 @@ PATIENT = {
 
 
 def zoo(api_settings: ApiSettings) -> FastAPI:
-    app, router = create_app(api_settings), pets()
+    app, router = app_of(api_settings), pets()
     keep_answers([router])
     app.include_router(router)
     return app
@@ -281,7 +281,7 @@ def test_a_key_is_quoted_or_bare(line: str, key: str) -> None:
 async def test_a_claim_that_another_has_taken_during_a_release_is_answered(
     api_settings: ApiSettings, signed_in: SignedIn, database: Database
 ) -> None:
-    app, router = create_app(api_settings), APIRouter()
+    app, router = app_of(api_settings), APIRouter()
     reached, go_on = asyncio.Event(), asyncio.Event()
 
     @router.post("/slow")

@@ -11,10 +11,10 @@ from httpx2 import AsyncClient
 from pydantic import BaseModel
 from starlette.types import Message
 
-from app_api.app import create_app
 from app_api.lifespan import State
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, assert_problem, open_client
+from packages.api.tests.conftest import app_of
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
@@ -322,7 +322,7 @@ async def test_a_body_that_never_ends_is_given_up(api_settings: ApiSettings) -> 
             await asyncio.sleep(0.01)
 
     impatient = ApiSettings.model_validate(api_settings.model_dump() | {"http": {"body_timeout": "PT0.1S"}})
-    async with open_client(create_app(impatient)) as client:
+    async with open_client(app_of(impatient)) as client:
         response = await client.post("/auth/register", content=trickle(), headers={"Content-Type": JSON})
 
     assert_problem(response, 408, "slow_body")

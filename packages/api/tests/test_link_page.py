@@ -5,9 +5,9 @@ import re
 import pytest
 from httpx2 import AsyncClient
 
-from app_api.app import create_app
 from app_api.settings import ApiSettings, ConsoleSettings
 from app_api.testing import open_client
+from packages.api.tests.conftest import app_of
 
 
 @pytest.mark.parametrize("path", ["/links", "/links/links.js", "/links/links.css"])
@@ -18,7 +18,7 @@ async def test_the_page_and_what_it_loads_are_served(client: AsyncClient, path: 
 async def test_without_docs_the_page_is_where_links_lead(api_settings: ApiSettings) -> None:
     http = api_settings.http.model_copy(update={"docs": False})
 
-    async with open_client(create_app(api_settings.model_copy(update={"http": http}))) as client:
+    async with open_client(app_of(api_settings.model_copy(update={"http": http}))) as client:
         root, page = await client.get("/"), await client.get("/links")
 
     assert root.status_code == 200
@@ -29,7 +29,7 @@ async def test_without_docs_the_page_is_where_links_lead(api_settings: ApiSettin
 async def test_the_page_leads_to_the_console_where_there_is_one(api_settings: ApiSettings, enabled: bool) -> None:
     settings = api_settings.model_copy(update={"console": ConsoleSettings(enabled=enabled)})
 
-    async with open_client(create_app(settings)) as client:
+    async with open_client(app_of(settings)) as client:
         page = await client.get("/links")
 
     assert ('<a href="/console">Sign in</a>' in page.text) == enabled
@@ -60,7 +60,7 @@ async def test_the_page_runs_no_script_but_its_own(client: AsyncClient) -> None:
 async def test_the_page_asks_for_as_many_characters_as_a_password_needs(api_settings: ApiSettings) -> None:
     auth = api_settings.auth.model_copy(update={"password_min_length": 20})
 
-    async with open_client(create_app(api_settings.model_copy(update={"auth": auth}))) as client:
+    async with open_client(app_of(api_settings.model_copy(update={"auth": auth}))) as client:
         page = await client.get("/links")
 
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"

@@ -11,7 +11,6 @@ from fastapi import APIRouter, FastAPI
 from httpx2 import AsyncClient
 from structlog.testing import capture_logs
 
-from app_api.app import create_app
 from app_api.lifespan import State
 from app_api.metrics import Metrics
 from app_api.settings import ApiSettings, ConsoleSettings
@@ -19,6 +18,7 @@ from app_api.testing import SignedIn, open_client
 from app_auth.errors import RefreshTokenUsed
 from app_auth.passwords import HashFlaw
 from app_runtime.telemetry.endpoint import MetricsSettings
+from packages.api.tests.conftest import app_of
 
 
 def metrics_of(app: FastAPI) -> Metrics:
@@ -59,7 +59,7 @@ async def test_how_long_a_request_took_is_counted_by_its_route(client: AsyncClie
 
 
 async def test_an_open_page_is_no_slow_request(api_settings: ApiSettings) -> None:
-    app = create_app(api_settings.model_copy(update={"console": ConsoleSettings(enabled=False)}))
+    app = app_of(api_settings.model_copy(update={"console": ConsoleSettings(enabled=False)}))
     app.add_api_route("/console/live", lambda: "closed")
     async with open_client(app) as client:
         await client.get("/console/live")
@@ -207,7 +207,7 @@ async def test_the_api_shows_its_figures_on_a_port_of_their_own(api_settings: Ap
     settings = api_settings.model_copy(update={"metrics": MetricsSettings(enabled=True, port=0)})
 
     with capture_logs() as logs:
-        async with open_client(create_app(settings)) as client:
+        async with open_client(app_of(settings)) as client:
             await client.get("/probe/live")
             (port,) = [event["port"] for event in logs if event["event"] == "telemetry_started"]
             text = get(port, "/metrics")  # without `await`: the answer does not need the loop
@@ -222,7 +222,7 @@ async def test_the_api_shows_its_figures_on_a_port_of_their_own(api_settings: Ap
 
 async def test_an_api_whose_loop_is_blocked_says_so_on_that_port(api_settings: ApiSettings) -> None:
     settings = api_settings.model_copy(update={"metrics": MetricsSettings(enabled=True, port=0)})
-    app = create_app(settings)
+    app = app_of(settings)
     metrics = metrics_of(app)
 
     with capture_logs() as logs:
@@ -238,7 +238,7 @@ async def test_an_api_whose_loop_is_blocked_says_so_on_that_port(api_settings: A
 
 async def test_an_api_shows_whether_what_it_depends_on_is_there(api_settings: ApiSettings) -> None:
     settings = api_settings.model_copy(update={"metrics": MetricsSettings(enabled=True, port=0)})
-    app = create_app(settings)
+    app = app_of(settings)
     metrics = metrics_of(app)
 
     async with open_client(app), asyncio.timeout(45):

@@ -4,9 +4,9 @@ import pytest
 from fastapi import FastAPI
 from httpx2 import AsyncClient
 
-from app_api.app import create_app
 from app_api.settings import ApiSettings
 from app_api.testing import assert_problem, open_client
+from packages.api.tests.conftest import app_of
 
 ORIGIN = "https://app.example.test"
 SECURITY_HEADERS = {
@@ -25,7 +25,7 @@ def with_http(settings: ApiSettings, **changed: object) -> ApiSettings:
 
 @pytest.fixture
 def cors_app(api_settings: ApiSettings) -> FastAPI:
-    return create_app(with_http(api_settings, cors_origins=[f"{ORIGIN}/"]))
+    return app_of(with_http(api_settings, cors_origins=[f"{ORIGIN}/"]))
 
 
 @pytest.mark.parametrize("given", ["a", "A-z_0.9", "x" * 64])
@@ -90,7 +90,7 @@ async def test_a_page_may_have_a_policy_of_its_own(client: AsyncClient) -> None:
 
 
 async def test_behind_https_browsers_are_told_to_stay_there(api_settings: ApiSettings) -> None:
-    async with open_client(create_app(with_http(api_settings, https=True))) as client:
+    async with open_client(app_of(with_http(api_settings, https=True))) as client:
         response = await client.get("/nowhere")
 
     assert response.headers["Strict-Transport-Security"] == "max-age=63072000; includeSubDomains"
@@ -130,14 +130,14 @@ async def test_two_hosts_are_refused(client: AsyncClient, other: str) -> None:
 async def test_hosts_are_set_by_whoever_runs_it(api_settings: ApiSettings, host: str) -> None:
     settings = with_http(api_settings, allowed_hosts=["API.example.test", "[::1]"])
 
-    async with open_client(create_app(settings)) as client:
+    async with open_client(app_of(settings)) as client:
         response = await client.get("/probe/live", headers={"Host": host})
 
     assert response.status_code == 200
 
 
 async def test_any_host_may_be_allowed_outside_of_production(api_settings: ApiSettings) -> None:
-    async with open_client(create_app(with_http(api_settings, allowed_hosts=["*"]))) as client:
+    async with open_client(app_of(with_http(api_settings, allowed_hosts=["*"]))) as client:
         response = await client.get("/probe/live", headers={"Host": "anything.test"})
 
     assert response.status_code == 200

@@ -2,7 +2,6 @@
 
 from httpx2 import AsyncClient
 
-from app_api.app import create_app
 from app_api.settings import ApiSettings
 from app_api.testing import open_client
 from app_auth.testing import PASSWORD
@@ -11,6 +10,7 @@ from app_db.models import Role
 from app_db.repositories.users import UserRepository
 from app_db.testing.databases import AppRole
 from app_db.types import new_id
+from packages.api.tests.conftest import app_of
 
 EMAIL = "ada@example.test"
 NEW_PASSWORD = "staple battery horse 43"
@@ -29,7 +29,7 @@ async def test_what_the_api_does_its_role_may(api_settings: ApiSettings, modest_
         response = await client.request(method, path, json=body or None)
         statuses[f"{method} {path}"] = response.status_code
 
-    async with open_client(create_app(api_settings.model_copy(update={"database": modest_role.settings}))) as client:
+    async with open_client(app_of(api_settings.model_copy(update={"database": modest_role.settings}))) as client:
         await call("POST", "/auth/register", email=EMAIL, password=PASSWORD)
         await call("POST", "/auth/password/forgot", email=EMAIL)
         tokens = await sign_in(client, PASSWORD)

@@ -12,7 +12,6 @@ from httpx2 import AsyncClient
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from app_api.app import create_app
 from app_api.lifespan import State
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, assert_problem, open_client
@@ -23,6 +22,7 @@ from app_db.testing.queries import assert_queries
 from app_runtime.configuration import Environment
 from app_runtime.testing.processes import free_port
 from app_runtime.testing.servers import ValkeyServer
+from packages.api.tests.conftest import app_of
 
 
 def with_database(settings: ApiSettings, url: str) -> ApiSettings:
@@ -70,7 +70,7 @@ async def stale_database_url(postgres_server_url: str, worker_id: str) -> str:
 @pytest_asyncio.fixture(loop_scope="session")
 async def unconnected(api_settings: ApiSettings) -> AsyncIterator[AsyncClient]:
     """A client of an API that reaches neither Postgres nor Valkey."""
-    async with open_client(create_app(without_valkey(without_database(api_settings)))) as client:
+    async with open_client(app_of(without_valkey(without_database(api_settings)))) as client:
         yield client
 
 
@@ -135,7 +135,7 @@ async def test_ready_is_asked_anew_after_a_while(client: AsyncClient, state: Sta
 
 async def test_a_process_that_is_to_stop_wants_no_more_requests(api_settings: ApiSettings) -> None:
     stopping = Event()
-    async with open_client(create_app(api_settings, stopping=stopping)) as client:
+    async with open_client(app_of(api_settings, stopping=stopping)) as client:
         before = await client.get("/probe/ready")
         stopping.set()
 
@@ -151,7 +151,7 @@ async def test_a_valkey_that_only_reads_is_degraded(api_settings: ApiSettings) -
     with ValkeyServer.temporary() as server:
         redis = {"url": server.url, "timeout": 5}
         settings = ApiSettings.model_validate(api_settings.model_dump() | {"redis": redis})
-        async with open_client(create_app(settings)) as client, Redis.from_url(server.url) as operator:
+        async with open_client(app_of(settings)) as client, Redis.from_url(server.url) as operator:
             demoted: Any = operator  # Any: it has no types for this
             await demoted.execute_command("REPLICAOF", "127.0.0.1", "1")
 
@@ -161,7 +161,7 @@ async def test_a_valkey_that_only_reads_is_degraded(api_settings: ApiSettings) -
 
 
 async def test_degraded_without_valkey(api_settings: ApiSettings) -> None:
-    async with open_client(create_app(without_valkey(api_settings))) as client:
+    async with open_client(app_of(without_valkey(api_settings))) as client:
         response = await client.get("/probe/ready")
 
     assert response.status_code == 200
@@ -169,21 +169,21 @@ async def test_degraded_without_valkey(api_settings: ApiSettings) -> None:
 
 
 async def test_unready_without_the_database(api_settings: ApiSettings) -> None:
-    async with open_client(create_app(without_database(api_settings))) as client:
+    async with open_client(app_of(without_database(api_settings))) as client:
         response = await client.get("/probe/ready")
 
     assert assert_problem(response, 503, "unready")["checks"] == {"database": "failed", "valkey": "ok"}
 
 
 async def test_unready_while_the_schema_is_behind(api_settings: ApiSettings, behind_database_url: str) -> None:
-    async with open_client(create_app(with_database(api_settings, behind_database_url))) as client:
+    async with open_client(app_of(with_database(api_settings, behind_database_url))) as client:
         response = await client.get("/probe/ready")
 
     assert assert_problem(response, 503, "unready")["checks"] == {"database": "behind", "valkey": "ok"}
 
 
 async def test_unready_before_the_first_migration(api_settings: ApiSettings, bare_database_url: str) -> None:
-    async with open_client(create_app(with_database(api_settings, bare_database_url))) as client:
+    async with open_client(app_of(with_database(api_settings, bare_database_url))) as client:
         response = await client.get("/probe/ready")
 
     assert assert_problem(response, 503, "unready")["checks"] == {"database": "failed", "valkey": "ok"}
@@ -191,7 +191,7 @@ async def test_unready_before_the_first_migration(api_settings: ApiSettings, bar
 
 async def test_indexes_that_may_miss_rows_are_named(api_settings: ApiSettings, stale_database_url: str) -> None:
     """PostgreSQL 18, 23.2.2.3: a new version of a collation corrupts indexes that depend on it."""
-    async with open_client(create_app(with_database(api_settings, stale_database_url))) as client:
+    async with open_client(app_of(with_database(api_settings, stale_database_url))) as client:
         with capture_logs() as logs:
             response = await client.get("/probe/ready")
 
@@ -207,7 +207,7 @@ async def test_production_serves_nothing_with_a_role_that_may_do_anything(
     api_settings: ApiSettings, signed_in: SignedIn
 ) -> None:
     in_production = api_settings.model_copy(update={"env": Environment.PRODUCTION})
-    async with open_client(create_app(in_production)) as client:
+    async with open_client(app_of(in_production)) as client:
         with capture_logs() as logs:
             ready, health = await client.get("/probe/ready"), await client.get("/probe/health")
 

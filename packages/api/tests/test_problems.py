@@ -9,10 +9,10 @@ from httpx2 import AsyncClient
 from pydantic import BaseModel
 from structlog.testing import capture_logs
 
-from app_api.app import create_app
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, assert_problem, open_client
 from app_runtime.testing.processes import free_port
+from packages.api.tests.conftest import app_of
 
 SECRET = "do-not-repeat-me"
 
@@ -174,7 +174,7 @@ async def test_without_the_database_the_answer_is_try_again(
     nowhere = {"url": f"postgresql://app@127.0.0.1:{free_port()}/gone_test"}
     settings = ApiSettings.model_validate(api_settings.model_dump() | {"database": nowhere})
 
-    async with open_client(create_app(settings)) as client:
+    async with open_client(app_of(settings)) as client:
         response = await client.request(method, path, headers=signed_in.headers, **body)  # type: ignore[arg-type]
 
     assert_problem(response, 503, "database_unavailable")

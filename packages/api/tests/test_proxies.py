@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from app_api.app import create_app
 from app_api.dependencies import AuthDep, ClientDep
 from app_api.forwarding import hops_of
 from app_api.metrics import Metrics
@@ -21,6 +20,7 @@ from app_api.settings import ApiSettings, HttpSettings
 from app_api.testing import assert_problem, open_client
 from app_auth.limits import ThrottleSettings
 from app_auth.testing import new_key
+from packages.api.tests.conftest import app_of
 
 PROXIES = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
 
@@ -153,7 +153,7 @@ def test_production_trusts_some_proxies(api_settings: ApiSettings, networks: lis
 @pytest.fixture
 def echo(api_settings: ApiSettings) -> FastAPI:
     """Return an application behind a proxy at 127.0.0.1 with a route that returns its client."""
-    app = create_app(settings_with(api_settings, http={"trusted_proxies": ["127.0.0.0/8"]}))
+    app = app_of(settings_with(api_settings, http={"trusted_proxies": ["127.0.0.0/8"]}))
 
     @app.get("/whoami")
     async def whoami(client: ClientDep) -> dict[str, Any]:
@@ -251,7 +251,7 @@ def strict(strict_settings: ApiSettings) -> FastAPI:
 
 def strict_app(settings: ApiSettings) -> FastAPI:
     """Return an application with a route that does nothing and counts as a registration."""
-    app = create_app(settings)
+    app = app_of(settings)
 
     @app.post("/nothing")
     async def nothing(client: ClientDep, auth: AuthDep) -> None:

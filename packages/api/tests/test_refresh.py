@@ -6,12 +6,12 @@ from datetime import timedelta
 import pytest
 from httpx2 import AsyncClient, Response
 
-from app_api.app import create_app
 from app_api.lifespan import State
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, assert_problem, open_client
 from app_db import Database
 from app_db.testing.queries import assert_queries
+from packages.api.tests.conftest import app_of
 
 
 async def refresh(client: AsyncClient, token: str) -> Response:
@@ -59,7 +59,7 @@ async def test_twenty_parallel_refreshes_get_one_successor(client: AsyncClient, 
 async def test_reuse_over_http_ends_the_family(
     database: Database, without_grace: ApiSettings, signed_in: SignedIn
 ) -> None:
-    async with open_client(create_app(without_grace)) as client:
+    async with open_client(app_of(without_grace)) as client:
         successor = (await refresh(client, signed_in.tokens.refresh_token)).json()
 
         reused = await refresh(client, signed_in.tokens.refresh_token)
@@ -77,7 +77,7 @@ async def test_an_expired_refresh_token_is_refused(
     client: AsyncClient, api_settings: ApiSettings, signed_in: SignedIn
 ) -> None:
     auth = api_settings.auth.model_copy(update={"refresh_idle": timedelta(microseconds=1)})
-    async with open_client(create_app(api_settings.model_copy(update={"auth": auth}))) as other:
+    async with open_client(app_of(api_settings.model_copy(update={"auth": auth}))) as other:
         short = (await refresh(other, signed_in.tokens.refresh_token)).json()
 
     response = await refresh(client, short["refresh_token"])

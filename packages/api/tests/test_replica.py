@@ -4,11 +4,11 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import text
 
-from app_api.app import create_app
 from app_api.dependencies import ReplicaSessionDep
 from app_api.settings import ApiSettings
 from app_api.testing import open_client
 from app_db import Database
+from packages.api.tests.conftest import app_of
 
 NAME = text("SELECT current_setting('application_name')")
 
@@ -25,7 +25,7 @@ async def test_a_route_reads_on_a_standby_where_there_is_one(
 ) -> None:
     replica_url = api_settings.database.url if has_replica else None
     settings = api_settings.database.model_copy(update={"replica_url": replica_url})
-    app = create_app(api_settings.model_copy(update={"database": settings}))
+    app = app_of(api_settings.model_copy(update={"database": settings}))
     add_route(app)
 
     async with open_client(app) as client:

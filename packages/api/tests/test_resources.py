@@ -7,12 +7,12 @@ import pytest
 from fastapi import APIRouter, Depends
 from starlette.routing import Route
 
-from app_api.app import create_app
 from app_api.resources import RESOURCES, require_resources, resource
 from app_api.settings import ApiSettings
 from app_api.testing import client_of, run_lifespan
 from app_runtime.discovery import FeatureError
 from app_runtime.resources import Resource
+from packages.api.tests.conftest import app_of
 
 
 class Vet:
@@ -44,7 +44,7 @@ async def test_a_route_is_given_what_it_asks_for(api_settings: ApiSettings) -> N
         events.append("closed")
 
     own: dict[type, Resource] = {Vet: Resource(Vet, resources, None, "pets", "pets/resources.py")}
-    app = create_app(api_settings, resources={**RESOURCES, **own})
+    app = app_of(api_settings, resources={**RESOURCES, **own})
     app.include_router(router)
     async with run_lifespan(app) as state, client_of(app, state) as client:
         answers = [(await client.get("/vet")).json() for _ in range(2)]

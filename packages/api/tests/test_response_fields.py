@@ -6,13 +6,13 @@ from typing import Any
 from fastapi import FastAPI
 from httpx2 import AsyncClient, Response
 
-from app_api.app import create_app
 from app_api.http_names import RESPONSE_HEADERS
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, open_client
 from app_auth.limits import ThrottleSettings
 from app_auth.testing import PASSWORD, new_key
 from app_runtime.testing.processes import free_port
+from packages.api.tests.conftest import app_of
 
 JSON = {"Content-Type": "application/json"}
 ANYBODY, USER, OPERATOR = "anybody", "user", "operator"
@@ -75,7 +75,7 @@ async def test_an_answer_carries_what_the_document_says(
 
 async def test_an_outage_carries_what_the_document_says(api_settings: ApiSettings, signed_in: SignedIn) -> None:
     nowhere = {"url": f"postgresql://app@127.0.0.1:{free_port()}/gone_test"}
-    app = create_app(ApiSettings.model_validate(api_settings.model_dump() | {"database": nowhere}))
+    app = app_of(ApiSettings.model_validate(api_settings.model_dump() | {"database": nowhere}))
 
     async with open_client(app) as client:
         for path in ("/auth/me", "/probe/health", "/probe/ready", "/jobs"):
@@ -88,7 +88,7 @@ async def test_an_outage_carries_what_the_document_says(api_settings: ApiSetting
 async def test_a_throttle_carries_what_the_document_says(api_settings: ApiSettings) -> None:
     auth = api_settings.auth.model_copy(update={"peppers": (new_key(),)})
     throttle = ThrottleSettings(one_time_ip="1/h")
-    app = create_app(api_settings.model_copy(update={"auth": auth, "throttle": throttle}))
+    app = app_of(api_settings.model_copy(update={"auth": auth, "throttle": throttle}))
 
     async with open_client(app) as client:
         body = {"token": "x" * 100, "password": PASSWORD}

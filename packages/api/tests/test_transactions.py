@@ -11,7 +11,6 @@ from httpx2 import AsyncClient
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
-from app_api.app import create_app
 from app_api.dependencies import SessionDep
 from app_api.lifespan import State
 from app_api.settings import ApiSettings
@@ -21,6 +20,7 @@ from app_db import Database, Session
 from app_db.errors import NotFound
 from app_db.models import User
 from app_db.settings import DatabaseSettings
+from packages.api.tests.conftest import app_of
 
 ADA = {"email": "ada@example.test", "password": PASSWORD}
 INSERT_USER = text(
@@ -148,7 +148,7 @@ async def test_what_an_error_carries_is_written_after_its_connection_was_given_b
             await session.execute(INSERT_USER)
 
     one_connection = api_settings.database.model_copy(update={"pool_size": 1})
-    app = create_app(api_settings.model_copy(update={"database": one_connection}))
+    app = app_of(api_settings.model_copy(update={"database": one_connection}))
 
     @app.post("/fails")
     async def fails(session: SessionDep) -> None:

@@ -10,9 +10,9 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
-from app_api.app import create_app
 from app_api.settings import ApiSettings
 from app_api.testing import served
+from packages.api.tests.conftest import app_of
 
 SECRET = "do-not-repeat-me"
 JSON = {"Content-Type": "application/json"}
@@ -35,7 +35,7 @@ def add_faults(app: FastAPI) -> None:
 @pytest.fixture(scope="module")
 def port(api_settings: ApiSettings) -> Iterator[int]:
     """The port of a uvicorn that serves the application, with two routes that fail."""
-    app = create_app(api_settings)
+    app = app_of(api_settings)
     add_faults(app)
     with served(app) as port:
         yield port
@@ -154,7 +154,7 @@ def test_a_client_that_stops_sending_is_not_waited_for(port: int) -> None:
 
 
 def test_a_response_that_takes_too_long_breaks_off(api_settings: ApiSettings) -> None:
-    app = create_app(ApiSettings.model_validate(api_settings.model_dump() | {"http": {"request_timeout": "PT0.2S"}}))
+    app = app_of(ApiSettings.model_validate(api_settings.model_dump() | {"http": {"request_timeout": "PT0.2S"}}))
 
     @app.get("/endless")
     async def endless() -> StreamingResponse:

@@ -12,14 +12,13 @@ from fastapi.routing import iter_route_contexts
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app_api.app import create_app
 from app_api.console.paths import LIVE, ROOT, is_ours
 from app_api.feature_settings import ALL_SETTINGS
 from app_api.settings import ApiSettings
 from app_auth.testing import new_key
 from app_db.models import JobState
 from app_db.outage import DatabaseUnavailable
-from packages.api.tests.conftest import OUR_FORM, Browser, MakeJob
+from packages.api.tests.conftest import OUR_FORM, Browser, MakeJob, app_of
 
 ANSWERS = {200, 303, 304, 400, 403, 404, 405, 409, 413, 415, 422, 429}
 OUTAGE = str(DatabaseUnavailable.__doc__)
@@ -60,7 +59,7 @@ fields = st.lists(st.tuples(st.sampled_from(FIELDS) | texts, words | texts | tim
 @pytest.fixture
 def app(api_settings: ApiSettings) -> FastAPI:
     """An application that has all the settings that its features want, so that no page is unavailable."""
-    return create_app(ALL_SETTINGS.model_validate({**dict(api_settings), "totp": {"keys": (new_key("totp"),)}}))
+    return app_of(ALL_SETTINGS.model_validate({**dict(api_settings), "totp": {"keys": (new_key("totp"),)}}))
 
 
 @settings(

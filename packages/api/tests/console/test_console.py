@@ -7,12 +7,11 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 
-from app_api.app import create_app
 from app_api.console.found import PageModule, found_pages
 from app_api.settings import ApiSettings, ConsoleSettings
 from app_api.testing import open_client
 from app_runtime.configuration import Environment
-from packages.api.tests.conftest import OUR_FORM, Browser
+from packages.api.tests.conftest import OUR_FORM, Browser, app_of
 
 SAFE = {"GET", "HEAD"}
 NO_ID = str(UUID(int=1))
@@ -165,7 +164,7 @@ async def test_in_production_there_is_a_console_only_if_the_settings_say_so(
     api_settings: ApiSettings, console: dict[str, bool], status: int
 ) -> None:
     settings = ConsoleSettings(**console)
-    app = create_app(api_settings.model_copy(update={"env": Environment.PRODUCTION, "console": settings}))
+    app = app_of(api_settings.model_copy(update={"env": Environment.PRODUCTION, "console": settings}))
 
     async with open_client(app) as client:
         assert (await client.get("/console/sign-in")).status_code == status

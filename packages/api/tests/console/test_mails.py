@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from app_api.app import create_app
 from app_api.console.development import mails
 from app_api.settings import ApiSettings, ConsoleSettings
 from app_api.testing import run_lifespan
 from app_auth.testing import Account
 from app_db import Database
 from app_runtime.configuration import Environment
-from packages.api.tests.conftest import Browser, browser_of
+from packages.api.tests.conftest import Browser, app_of, browser_of
 from packages.api.tests.console.live_parts import marks_of, texts_of
 
 EVIL = "<script>alert(1)</script>"
@@ -46,7 +45,7 @@ def settings_of(settings: ApiSettings, folder: Path | None, env: Environment = E
 @pytest_asyncio.fixture(loop_scope="session")
 async def developer(api_settings: ApiSettings, mailbox: Path) -> AsyncIterator[Browser]:
     """A browser without cookies where `make dev` runs."""
-    app = create_app(settings_of(api_settings, mailbox))
+    app = app_of(settings_of(api_settings, mailbox))
     async with run_lifespan(app) as state, browser_of(app, state) as browser:
         yield browser
 
@@ -125,7 +124,7 @@ async def test_caught_mails_are_for_development_only(
     api_settings: ApiSettings, mailbox: Path, env: Environment
 ) -> None:
     for settings in (settings_of(api_settings, mailbox, env), settings_of(api_settings, None)):
-        app = create_app(settings)
+        app = app_of(settings)
         async with run_lifespan(app) as state, browser_of(app, state) as browser:
             for path in ("", f"/{CAUGHT}", f"/{CAUGHT}/html"):
                 assert (await browser.get(f"/console/mails{path}")).status_code == 404
@@ -135,7 +134,7 @@ async def test_caught_mails_are_for_development_only(
 async def test_the_list_is_followed_by_who_is_signed_in(
     api_settings: ApiSettings, mailbox: Path, ada: Account, database: Database
 ) -> None:
-    app = create_app(settings_of(api_settings, mailbox))
+    app = app_of(settings_of(api_settings, mailbox))
     async with run_lifespan(app) as state, browser_of(app, state) as browser:
         visited = (await browser.get("/console/mails")).text
         await browser.sign_in(ada)

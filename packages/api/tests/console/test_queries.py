@@ -16,7 +16,6 @@ from pydantic import BaseModel
 from sqlalchemy import text
 from starlette.types import Message, Receive, Scope, Send
 
-from app_api.app import create_app
 from app_api.console.paths import LIVE, is_ours
 from app_api.lifespan import State
 from app_api.settings import ApiSettings, ConsoleSettings
@@ -27,7 +26,7 @@ from app_db.paging import Cursor
 from app_db.testing.queries import assert_queries
 from app_db.types import new_id
 from app_runtime.configuration import Environment
-from packages.api.tests.conftest import Browser, MakeJob, browser_of
+from packages.api.tests.conftest import Browser, MakeJob, app_of, browser_of
 
 MOST: Final = 4
 FILTERS: Final = 25
@@ -51,7 +50,7 @@ def app(api_settings: ApiSettings, tmp_path: Path) -> FastAPI:
     """An application with all pages there are, those of a development machine too."""
     (tmp_path / MAIL).write_text("Subject: Some\nContent-Type: text/html\n\n<p>Hi")
     console = ConsoleSettings(enabled=True, mail_folder=tmp_path)
-    return create_app(api_settings.model_copy(update={"env": Environment.DEVELOPMENT, "console": console}))
+    return app_of(api_settings.model_copy(update={"env": Environment.DEVELOPMENT, "console": console}))
 
 
 @pytest_asyncio.fixture(loop_scope="session")

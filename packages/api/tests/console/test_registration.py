@@ -6,7 +6,6 @@ from uuid import UUID
 
 import pytest
 
-from app_api.app import create_app
 from app_api.settings import ApiSettings
 from app_api.testing import run_lifespan
 from app_auth.auth import Auth
@@ -16,7 +15,7 @@ from app_db.models import TokenPurpose, User
 from app_db.repositories.one_time_tokens import OneTimeTokenRepository
 from app_db.repositories.users import UserRepository
 from app_db.types import utcnow
-from packages.api.tests.conftest import Browser, browser_of
+from packages.api.tests.conftest import Browser, app_of, browser_of
 
 PASSWORD = "four words of nobody 3"
 
@@ -31,7 +30,7 @@ def app_with(api_settings: ApiSettings, database: Database) -> AppWith:
     @asynccontextmanager
     async def open_it(**changed: object) -> AsyncIterator[Browser]:
         auth = api_settings.auth.model_copy(update=changed)
-        app = create_app(api_settings.model_copy(update={"auth": auth}))
+        app = app_of(api_settings.model_copy(update={"auth": auth}))
         async with run_lifespan(app) as state, browser_of(app, state) as browser:
             yield browser
 

@@ -8,7 +8,6 @@ import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from app_api.app import create_app
 from app_api.console.live import Hub
 from app_api.lifespan import State
 from app_api.settings import ApiSettings
@@ -17,12 +16,12 @@ from app_db import Database
 from app_db.jobs.crons import CronDescription, cron_states, describe_crons
 from app_db.testing.queries import assert_queries
 from app_runtime.testing.processes import free_port
-from packages.api.tests.conftest import Browser, browser_of
+from packages.api.tests.conftest import Browser, app_of, browser_of
 from packages.api.tests.console.live_parts import marks_of, texts_of
 
 
 async def page_of(settings: ApiSettings, operator: SignedIn, origins: Mapping[str, str] | None = None) -> str:
-    app = create_app(settings, origins=origins)
+    app = app_of(settings, origins=origins)
     async with run_lifespan(app) as state, browser_of(app, state) as browser:
         await browser.sign_in(operator.account)
         with assert_queries(state["database"], max=4):
@@ -77,7 +76,7 @@ async def test_the_page_is_followed(app: FastAPI, operator_browser: Browser, dat
 
 
 async def test_the_stream_sends_what_is_in_no_table(api_settings: ApiSettings, operator: SignedIn) -> None:
-    app = create_app(api_settings, stopping=(stopping := Event()))
+    app = app_of(api_settings, stopping=(stopping := Event()))
     hub: Hub = app.state.console_hub
     async with run_lifespan(app) as state, browser_of(app, state) as browser:
         await browser.sign_in(operator.account)

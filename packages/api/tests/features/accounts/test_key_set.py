@@ -8,12 +8,12 @@ from joserfc import jwt
 from joserfc.errors import BadSignatureError
 from joserfc.jwk import KeySet
 
-from app_api.app import create_app
 from app_api.settings import ApiSettings
 from app_api.testing import open_client
 from app_auth.keys import new_key
 from app_auth.settings import Algorithm
 from app_auth.testing import Account
+from packages.api.tests.conftest import app_of
 
 PATH = "/.well-known/jwks.json"
 
@@ -32,7 +32,7 @@ async def test_a_token_is_verified_by_the_key_set_alone(
     api_settings: ApiSettings, ada: Account, algorithms: tuple[Algorithm, ...]
 ) -> None:
     settings = signing(api_settings, *algorithms)
-    async with open_client(create_app(settings)) as client:
+    async with open_client(app_of(settings)) as client:
         form = {"username": ada.email, "password": ada.password}
         token = (await client.post("/auth/access-token", data=form)).json()["access_token"]
         answer = await client.get(PATH)
@@ -49,7 +49,7 @@ async def test_a_token_is_verified_by_the_key_set_alone(
 
 
 async def test_the_key_set_may_be_kept_and_says_when_it_is_the_same(api_settings: ApiSettings) -> None:
-    async with open_client(create_app(signing(api_settings, "EdDSA"))) as client:
+    async with open_client(app_of(signing(api_settings, "EdDSA"))) as client:
         first = await client.get(PATH)
         tag = first.headers["ETag"]
         same = [await client.get(PATH, headers={"If-None-Match": text}) for text in (tag, f'W/"x", {tag}', "*")]

@@ -11,14 +11,13 @@ from fastapi import FastAPI
 from httpx2 import Response
 from sqlalchemy import func, select, update
 
-from app_api.app import create_app
 from app_api.console.fragments import Contexts, Fragment, Watched
 from app_api.settings import ApiSettings
 from app_auth.testing import Account
 from app_db import Database, Session
 from app_db.features.export.repository import ExportRepository
 from app_db.models import Job, JobState
-from packages.api.tests.conftest import Browser, OpenBrowser
+from packages.api.tests.conftest import Browser, OpenBrowser, app_of
 
 pytestmark = pytest.mark.usefixtures("app")
 
@@ -31,7 +30,7 @@ def stopping() -> Event:
 @pytest.fixture
 def app(api_settings: ApiSettings, stopping: Event) -> FastAPI:
     """An application that a test can stop."""
-    return create_app(api_settings, stopping=stopping)
+    return app_of(api_settings, stopping=stopping)
 
 
 async def job_of(database: Database, account: Account) -> UUID:

@@ -8,7 +8,6 @@ from fastapi import FastAPI
 from httpx2 import AsyncClient
 from sqlalchemy import select
 
-from app_api.app import create_app
 from app_api.settings import ApiSettings
 from app_api.testing import assert_problem, open_client
 from app_auth.auth import Auth
@@ -18,7 +17,7 @@ from app_db import Database
 from app_db.features.magic_link.models import SignInLink
 from app_db.models import Job, User
 from app_db.types import new_id, utcnow
-from packages.api.tests.conftest import Browser, OpenBrowser
+from packages.api.tests.conftest import Browser, OpenBrowser, app_of
 
 PATH = "/auth/sign-in-link"
 OPEN = "/console/sign-in/link/open"
@@ -36,13 +35,13 @@ def api_settings(api_settings: ApiSettings) -> ApiSettings:
 
 @pytest.fixture
 def app(api_settings: ApiSettings) -> FastAPI:
-    return create_app(api_settings)
+    return app_of(api_settings)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def off(api_settings: ApiSettings) -> AsyncIterator[AsyncClient]:
     """A client of an application that does not."""
-    async with open_client(create_app(with_links(api_settings, on=False))) as client:
+    async with open_client(app_of(with_links(api_settings, on=False))) as client:
         yield client
 
 

@@ -6,7 +6,6 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import select, update
 
-from app_api.app import create_app
 from app_api.features.passkeys.schemas import NewCredential
 from app_api.features.passkeys.settings import PasskeySettings
 from app_api.settings import ApiSettings
@@ -21,6 +20,7 @@ from app_db import Database
 from app_db.features.passkeys.models import Passkey
 from app_db.models import User
 from app_db.repositories.user_sessions import UserSessionRepository
+from packages.api.tests.conftest import app_of
 from packages.api.tests.features.passkeys.conftest import MakeOlder, Passkeys
 from packages.auth.tests.features.passkeys.authenticator import ORIGIN, Authenticator
 
@@ -112,7 +112,7 @@ async def test_of_the_last_two_that_are_removed_at_once_one_is_left(
 async def test_passkeys_that_are_added_at_once_stay_within_the_limit(
     signed_in: SignedIn, api_settings: ApiSettings
 ) -> None:
-    app = create_app(with_passkeys(api_settings, PasskeySettings(per_account=2)))
+    app = app_of(with_passkeys(api_settings, PasskeySettings(per_account=2)))
     async with open_client(app) as client:
         passkeys = Passkeys(client)
         asked = [await passkeys.options(signed_in) for _ in range(4)]

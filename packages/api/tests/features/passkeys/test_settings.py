@@ -5,12 +5,12 @@ import json
 import pytest
 from pydantic import AnyHttpUrl
 
-from app_api.app import create_app
 from app_api.features.passkeys.settings import PasskeySettings
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, assert_problem, open_client
 from app_runtime.configuration import Misconfigured, load
 from app_runtime.fragments import with_fragments
+from packages.api.tests.conftest import app_of
 from packages.api.tests.test_settings import LEAST
 
 ALL = with_fragments(ApiSettings, "app_api.features")
@@ -55,7 +55,7 @@ async def test_without_an_address_that_browsers_trust_there_are_no_passkeys(
 ) -> None:
     in_the_clear = api_settings.model_copy(update={"public_base_url": AnyHttpUrl("http://app.example.com")})
 
-    async with open_client(create_app(in_the_clear)) as client:
+    async with open_client(app_of(in_the_clear)) as client:
         asked = await client.post("/auth/passkeys/options", headers=signed_in.headers)
         signing_in = await client.post("/auth/passkeys/sign-in/options")
         listed = await client.get("/auth/passkeys", headers=signed_in.headers)

@@ -7,7 +7,6 @@ import pytest
 from httpx2 import AsyncClient, Response
 from sqlalchemy import delete, func, text, update
 
-from app_api.app import create_app
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, assert_problem, open_client
 from app_auth.auth import Auth
@@ -17,7 +16,7 @@ from app_db.features.passkeys.models import Passkey
 from app_db.models import User
 from app_db.repositories.users import UserRepository
 from app_db.types import utcnow
-from packages.api.tests.conftest import limited
+from packages.api.tests.conftest import app_of, limited
 from packages.api.tests.features.passkeys.conftest import Passkeys, events_of, notices_of
 from packages.auth.tests.features.passkeys.authenticator import (
     BE,
@@ -284,7 +283,7 @@ async def test_an_address_that_is_not_verified_keeps_its_passkey_out(
         await session.execute(update(User).values(email_verified_at=None))
     strict = api_settings.auth.model_copy(update={"verification": True})
 
-    async with open_client(create_app(api_settings.model_copy(update={"auth": strict}))) as client:
+    async with open_client(app_of(api_settings.model_copy(update={"auth": strict}))) as client:
         assert_problem(await sign_in(client, device), 403, "email_not_verified")
 
 
@@ -305,7 +304,7 @@ async def test_sign_ins_by_passkeys_are_throttled(
     device = Authenticator()
     await passkeys.add(signed_in, device)
 
-    async with open_client(create_app(limited(api_settings, login_ip="2/5m"))) as client:
+    async with open_client(app_of(limited(api_settings, login_ip="2/5m"))) as client:
         responses = [await sign_in(client, device) for _ in range(3)]
 
     assert [each.status_code for each in responses] == [200, 200, 429]

@@ -7,7 +7,6 @@ import httpx2
 import pytest
 import pytest_asyncio
 
-from app_api.app import create_app
 from app_api.feature_settings import ALL_SETTINGS
 from app_api.features.providers.client import OpenId
 from app_api.features.providers.names import NamedTransport
@@ -17,6 +16,7 @@ from app_auth.features.providers.states import States
 from app_auth.settings import AuthSettings
 from app_db import Database
 from app_db.features.providers.settings import ProviderSettings
+from packages.api.tests.conftest import app_of
 from packages.api.tests.features.providers.issuer import Issuer, open_issuer
 
 
@@ -70,5 +70,5 @@ def settings(api_settings: ApiSettings, provider_settings: ProviderSettings, dat
 @pytest_asyncio.fixture(loop_scope="session")
 async def api(settings: ApiSettings) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of that API."""
-    async with open_client(create_app(settings)) as client:
+    async with open_client(app_of(settings)) as client:
         yield client

@@ -5,13 +5,13 @@ import asyncio
 from httpx2 import AsyncClient
 from sqlalchemy import delete, select
 
-from app_api.app import create_app
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, assert_problem, open_client
 from app_auth.testing import MakeAccount, SignIn
 from app_db import Database
 from app_db.features.providers.models import ProviderLink
 from app_db.models import AuditEvent, Job, User, UserSession
+from packages.api.tests.conftest import app_of
 from packages.api.tests.features.providers.issuer import Issuer
 from packages.api.tests.features.providers.journeys import come_back, grow_old, link, sign_in
 
@@ -159,7 +159,7 @@ async def test_a_provider_that_is_not_offered_any_more_opens_nothing_and_can_be_
 ) -> None:
     await link(api, signed_in.headers)
     none = settings.model_copy(update={"providers": settings.providers.model_copy(update={"openid": ()})})  # type: ignore[attr-defined]  # of a feature
-    async with open_client(create_app(none)) as without:
+    async with open_client(app_of(none)) as without:
         [item] = await links(without, signed_in.headers)
         assert item["provider"] is None
         assert_problem(await without.post("/auth/providers/acme/start"), 404, "unknown_provider")

@@ -10,14 +10,13 @@ from fastapi import FastAPI
 from httpx2 import Response
 from sqlalchemy import func, select, update
 
-from app_api.app import create_app
 from app_api.settings import ApiSettings
 from app_api.testing import run_lifespan
 from app_auth.testing import Account
 from app_db import Database
 from app_db.features.providers.models import ProviderLink
 from app_db.models import User, UserSession
-from packages.api.tests.conftest import OUR_FORM, Browser, OpenBrowser, browser_of
+from packages.api.tests.conftest import OUR_FORM, Browser, OpenBrowser, app_of, browser_of
 from packages.api.tests.features.providers.issuer import Issuer, approve
 from packages.api.tests.features.providers.journeys import grow_old
 
@@ -28,7 +27,7 @@ OWN = "/console/account/providers"
 @pytest.fixture
 def app(settings: ApiSettings) -> FastAPI:
     """The application that knows the provider."""
-    return create_app(settings)
+    return app_of(settings)
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -7,7 +7,6 @@ import pytest
 from httpx2 import AsyncClient
 from sqlalchemy import func, select, update
 
-from app_api.app import create_app
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, assert_problem, open_client
 from app_auth.testing import MakeAccount
@@ -15,7 +14,7 @@ from app_db import Database
 from app_db.features.providers.models import ProviderLink
 from app_db.features.providers.settings import ProviderSettings
 from app_db.models import AuditEvent, Job, User, UserSession
-from packages.api.tests.conftest import limited
+from packages.api.tests.conftest import app_of, limited
 from packages.api.tests.features.providers.issuer import Issuer
 from packages.api.tests.features.providers.journeys import come_back, sign_in
 
@@ -104,7 +103,7 @@ async def test_the_owner_is_told_no_more_often_than_a_stranger_may_have_mail_sen
     settings: ApiSettings, issuer: Issuer, database: Database, make_account: MakeAccount
 ) -> None:
     await make_account(email="ada@example.test")
-    async with open_client(create_app(limited(settings, mail_account="1/h"))) as api:
+    async with open_client(app_of(limited(settings, mail_account="1/h"))) as api:
         for _ in range(2):
             answer = await api.post("/auth/providers/acme/callback", json=await come_back(api))
             assert_problem(answer, 403, "provider_not_linked")
@@ -117,7 +116,7 @@ async def test_a_closed_registration_lets_nobody_new_in_and_does_not_tell_who_is
     settings: ApiSettings, issuer: Issuer, database: Database, make_account: MakeAccount
 ) -> None:
     auth = settings.auth.model_copy(update={"registration": "closed"})
-    async with open_client(create_app(settings.model_copy(update={"auth": auth}))) as api:
+    async with open_client(app_of(settings.model_copy(update={"auth": auth}))) as api:
         unknown = await api.post("/auth/providers/acme/callback", json=await come_back(api))
         await make_account(email="ada@example.test")
         known = await api.post("/auth/providers/acme/callback", json=await come_back(api))
@@ -164,7 +163,7 @@ async def test_an_answer_is_taken_once(api: AsyncClient, issuer: Issuer) -> None
 
 
 async def test_of_answers_at_once_one_is_taken(settings: ApiSettings, issuer: Issuer) -> None:
-    async with open_client(create_app(settings)) as one, open_client(create_app(settings)) as other:
+    async with open_client(app_of(settings)) as one, open_client(app_of(settings)) as other:
         back = await come_back(one)
 
         sent = [client.post("/auth/providers/acme/callback", json=back) for client in (one, other) * 4]
@@ -222,7 +221,7 @@ async def test_a_state_of_a_sign_in_links_nothing_and_the_other_way_round(
 
 
 async def test_answers_are_throttled(settings: ApiSettings, issuer: Issuer) -> None:
-    async with open_client(create_app(limited(settings, login_ip="1/h"))) as api:
+    async with open_client(app_of(limited(settings, login_ip="1/h"))) as api:
         await sign_in(api)
 
         assert_problem(
@@ -236,7 +235,7 @@ async def test_no_connection_is_held_while_a_provider_is_asked(
     """With one connection in all, nobody else could be answered meanwhile."""
     one = {"pool_size": 1, "read_pool_size": 1}
     few = settings.model_copy(update={"database": settings.database.model_copy(update=one)})
-    async with open_client(create_app(few)) as api:
+    async with open_client(app_of(few)) as api:
         back = await come_back(api)
         issuer.person = {**issuer.person, "sub": "somebody else"}
         linking = await come_back(api, to="link", headers=signed_in.headers)
@@ -264,7 +263,7 @@ async def test_a_provider_that_is_down_is_said_to_be(
     gone = provider_settings.model_copy(
         update={"openid": (provider.model_copy(update={"issuer": "http://127.0.0.1:1"}),)}
     )
-    async with open_client(create_app(settings.model_copy(update={"providers": gone}))) as api:
+    async with open_client(app_of(settings.model_copy(update={"providers": gone}))) as api:
         answer = await api.post("/auth/providers/acme/start")
 
     assert_problem(answer, 503, "provider_unavailable")
@@ -275,7 +274,7 @@ async def test_a_front_end_that_nobody_has_named_is_not_sent_away(
     settings: ApiSettings, issuer: Issuer, provider_settings: ProviderSettings
 ) -> None:
     unnamed = provider_settings.model_copy(update={"client_callback": None})
-    async with open_client(create_app(settings.model_copy(update={"providers": unnamed}))) as api:
+    async with open_client(app_of(settings.model_copy(update={"providers": unnamed}))) as api:
         assert_problem(await api.post("/auth/providers/acme/start"), 409, "client_callback_missing")
 
 

@@ -9,7 +9,6 @@ from fastapi import FastAPI
 from httpx2 import AsyncClient, Response
 from pyotp import TOTP
 
-from app_api.app import create_app
 from app_api.feature_settings import ALL_SETTINGS
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn
@@ -18,6 +17,7 @@ from app_auth.settings import AuthSettings
 from app_auth.testing import Account, MakeAccount, SignIn, new_key
 from app_db.settings import DatabaseSettings
 from app_db.types import utcnow
+from packages.api.tests.conftest import app_of
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +41,7 @@ def api_settings(
 
 @pytest.fixture(scope="session")
 def shared_app(api_settings: ApiSettings) -> FastAPI:
-    return create_app(api_settings)
+    return app_of(api_settings)
 
 
 @dataclass(slots=True)

@@ -6,7 +6,6 @@ from xml.etree import ElementTree as ET
 import pytest
 from httpx2 import AsyncClient
 
-from app_api.app import create_app
 from app_api.features.totp.settings import TotpSettings
 from app_api.lifespan import State
 from app_api.settings import ApiSettings
@@ -14,6 +13,7 @@ from app_api.testing import SignedIn, assert_problem, open_client
 from app_auth.testing import MakeAccount, SignIn
 from app_db.testing.queries import assert_queries
 from app_db.types import utcnow
+from packages.api.tests.conftest import app_of
 
 from .conftest import Guard, Guarded, challenge_for, sign_in_with_password
 
@@ -129,7 +129,7 @@ async def test_without_keys_it_cannot_be_turned_on_and_who_has_it_waits(
     eve = await guard()
     keyless = api_settings.model_copy(update={"totp": TotpSettings()})
 
-    async with open_client(create_app(keyless)) as other:
+    async with open_client(app_of(keyless)) as other:
         assert_problem(await other.post("/auth/totp", headers=signed_in.headers), 503, "totp_unavailable")
         answer = {"challenge": await challenge_for(other, eve.account), "code": eve.code()}
         assert_problem(await other.post("/auth/challenge", json=answer), 503, "totp_unavailable")
