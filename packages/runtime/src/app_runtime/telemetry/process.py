@@ -1,7 +1,8 @@
 """Metrics of every process: its versions, its use of resources, and its lost log lines."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import version
+from functools import cache
+from importlib import metadata
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -9,13 +10,15 @@ from prometheus_client.registry import Collector
 
 from app_runtime.telemetry.outlet import OutletCollector
 
+_version = cache(metadata.version)  # it parses a file each time
+
 
 def describe_process(registry: CollectorRegistry, *, packages: Sequence[str]) -> None:
     """Export memory, CPU and files of this process, versions of our `packages`, lost lines."""
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
-    registry.register(BuildCollector({package: version(package) for package in packages}))
+    registry.register(BuildCollector({package: _version(package) for package in packages}))
     registry.register(OutletCollector())
 
 
