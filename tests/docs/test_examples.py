@@ -12,7 +12,6 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
 from app_api import dependencies
-from app_api.app import create_app
 from app_api.resources import RESOURCES
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, open_client
@@ -31,6 +30,7 @@ from app_runtime.resources import Resource
 from app_worker.context import JobContext
 from app_worker.registry import Handler
 from app_worker.testing import drain
+from packages.api.tests.conftest import app_of
 from tests.docs import example_names
 from tests.docs.checkout import ROOT
 from tests.docs.example_names import EndSessions, Vet, close_account, vets
@@ -160,7 +160,7 @@ async def test_the_example_of_what_routes_use_is_a_route_or_a_request(
     ada = await make_account(role=Role.OPERATOR)
     headers = SignedIn(ada, await sign_in(ada)).headers
     resources = {**RESOURCES, Vet: Resource(Vet, vets, None, "pets", __file__)}
-    app, router = create_app(api_settings, resources=resources), APIRouter()
+    app, router = app_of(api_settings, resources=resources), APIRouter()
 
     async with open_client(app) as client:
         known = KNOWN | {"client": client, "router": router, "settings": api_settings}
