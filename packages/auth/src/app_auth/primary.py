@@ -17,7 +17,6 @@ log = structlog.get_logger(__name__)
 
 LIFE: Final = timedelta(seconds=1)
 """How long an answer counts: a primary that was replaced may take writes for ten seconds more, which are lost."""
-NEVER: Final = float("-inf")
 
 type Address = tuple[str, int]
 
@@ -45,45 +44,50 @@ class Primary:
         self._on_move = on_move
         self._asking = asyncio.Lock()
         self._known: Address | None = None
-        self._asked_at = NEVER
+        self._asked_at = 0.0
+        self._question: asyncio.Task[None] | None = None
 
     async def address(self) -> Address:
-        """Return the address, at most `LIFE` old if a Sentinel answers.
+        """Return the last address. Once it is older than `LIFE`, Sentinels are asked anew, and no call waits for that.
 
         Raises:
-            RedisError: no Sentinel has ever answered.
+            RedisError: no Sentinel names a primary, and none has since `doubt`.
         """
-        await self._ask()
+        if self._known is None:
+            async with self._asking:
+                if self._known is None:
+                    await self._ask()
+        elif time.monotonic() - self._asked_at > LIFE.total_seconds() and not self._asking.locked():
+            self._question = asyncio.create_task(self._ask_anew())
         assert self._known is not None, "_ask raises, otherwise"
         return self._known
 
     def doubt(self) -> None:
-        """Ask anew, and last the Sentinel that was asked: it may be cut off from the others."""
-        if self._asked_at != NEVER:  # once for all connections that meet the same replica
+        """Forget the address, and ask the Sentinel last that named it: it may be cut off from the others."""
+        if self._known is not None:  # once for all connections that meet the same replica
             self._sentinel.sentinels.append(self._sentinel.sentinels.pop(0))
-            self._asked_at = NEVER
+            self._known = None
 
     async def close(self) -> None:
         """Close the connections to the Sentinels."""
+        if self._question is not None:
+            self._question.cancel()
+            await asyncio.wait([self._question])
         for sentinel in self._sentinel.sentinels:
             await sentinel.aclose()
 
     async def _ask(self) -> None:
-        async with self._asking:
-            if time.monotonic() - self._asked_at < LIFE.total_seconds():
-                return
-            try:
-                found = await self._sentinel.discover_master(self._service)
-            except (RedisError, OSError) as error:
-                if self._known is None:
-                    raise
-                log.warning("valkey_primary_unknown", cause=repr(error))
-            else:
-                self._note(found)
-            self._asked_at = time.monotonic()
-
-    def _note(self, found: Address) -> None:
+        found = await self._sentinel.discover_master(self._service)
         if self._known not in {None, found}:
             log.warning("valkey_primary_moved", to=f"{found[0]}:{found[1]}")
             self._on_move()
         self._known = found
+        self._asked_at = time.monotonic()
+
+    async def _ask_anew(self) -> None:
+        async with self._asking:
+            try:
+                await self._ask()
+            except (RedisError, OSError) as error:
+                log.warning("valkey_primary_unknown", cause=repr(error))
+                self._asked_at = time.monotonic()
