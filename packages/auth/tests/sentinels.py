@@ -90,10 +90,12 @@ async def ask(server: Member, *command: str | int) -> Any:  # Any: redis-py has 
         return await client.execute_command(*command)
 
 
-async def watch(sentinel: SentinelServer, primary: Member, *, down_after: int = 1_000) -> None:
+async def watch(
+    sentinel: SentinelServer, primary: ValkeyServer, *, password: str = PASSWORD, down_after: int = 1_000
+) -> None:
     """Let a Sentinel watch this server, which is down when it is silent for these milliseconds."""
     await ask(sentinel, "SENTINEL", "MONITOR", SERVICE, "127.0.0.1", primary.port, QUORUM)
-    for option in (("auth-pass", PASSWORD), ("down-after-milliseconds", down_after), ("failover-timeout", 5_000)):
+    for option in (("auth-pass", password), ("down-after-milliseconds", down_after), ("failover-timeout", 5_000)):
         await ask(sentinel, "SENTINEL", "SET", SERVICE, *option)
 
 

@@ -82,7 +82,7 @@ async def test_a_primary_is_left_that_takes_writes_still(watched: Watched) -> No
         await watched.moved_from(old)
 
         async with asyncio.timeout(PATIENCE):
-            while await write(client) != new.port:
+            while await write(client) != new.port:  # noqa: ASYNC110  # the Sentinels are asked meanwhile
                 await asyncio.sleep(0.05)
 
     role, *_ = await ask(old, "ROLE")
