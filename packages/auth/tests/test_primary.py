@@ -19,7 +19,7 @@ from app_auth.valkey import LeavingPool
 from app_runtime.valkey import ValkeySettings
 from packages.auth.tests.sentinels import PATIENCE, SENTINEL_PASSWORD, SERVICE, Watched, ask, watch, watched_servers
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.measured]
+pytestmark = [pytest.mark.timeout(180), pytest.mark.integration]
 
 HOUR = 3_600_000
 
