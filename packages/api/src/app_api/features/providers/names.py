@@ -11,8 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from ipaddress import ip_address
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import httpx2
 
@@ -21,7 +20,7 @@ THREADS: Final = 4
 
 @cache  # guard: test_the_certificates_of_the_authorities_are_read_once
 def authorities() -> ssl.SSLContext:
-    """Return the authorities that this machine trusts; it takes 30 ms, also where no provider is configured."""
+    """Return the authorities that this machine trusts, for 30 ms and 3 MB."""
     return httpx2.create_ssl_context(trust_env=False)
 
 
@@ -29,23 +28,15 @@ class NamedTransport(httpx2.AsyncBaseTransport):
     """A transport that looks up names itself; TLS asks the other side to prove the name, not the number."""
 
     def __init__(self) -> None:
-        # No connection is kept: one to a number could serve another name, which it has not proved.
-        limits = httpx2.Limits(max_keepalive_connections=0)
-        self._connections = httpx2.AsyncHTTPTransport(verify=authorities(), trust_env=False, limits=limits)
         self._threads = ThreadPoolExecutor(THREADS, "provider-names")
+        self._connections: httpx2.AsyncHTTPTransport | None = None
+        """Opened for the first request, which needs the authorities."""
 
-    async def __aenter__(self) -> Self:
-        await self._connections.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
+    async def aclose(self) -> None:
+        """Close what is open."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        await self._connections.__aexit__(exc_type, exc_value, traceback)
+        if self._connections is not None:
+            await self._connections.aclose()
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request to the first address of its host that takes the connection."""
@@ -59,6 +50,11 @@ class NamedTransport(httpx2.AsyncBaseTransport):
 
     async def _send(self, request: httpx2.Request, address: str) -> httpx2.Response:
         request.url = request.url.copy_with(host=address)
+        if self._connections is None:
+            trusted = await asyncio.to_thread(authorities)  # those above may all be busy with names
+            # No connection is kept: one to a number could serve another name, which it has not proved.
+            limits = httpx2.Limits(max_keepalive_connections=0)
+            self._connections = httpx2.AsyncHTTPTransport(verify=trusted, trust_env=False, limits=limits)
         return await self._connections.handle_async_request(request)
 
     async def _addresses_of(self, host: str) -> list[str]:
