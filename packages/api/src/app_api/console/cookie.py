@@ -22,25 +22,34 @@ def name_for(request: Request, name: str = NAME) -> str:
     return f"{name}-{authority.port}" if authority is not None and authority.port is not None else name
 
 
+def keep_cookie(request: Request, response: Response, name: str, value: str, *, life: timedelta) -> None:
+    """Let the browser keep a cookie with every lock. Plain http is enough for it on loopback addresses only.
+
+    Lax and not Strict: a Strict cookie is not sent after a link from a mail or another site, nor when that page is
+    reloaded.
+    """
+    seconds = int(life.total_seconds())
+    response.set_cookie(name_for(request, name), value, max_age=seconds, secure=True, httponly=True, samesite="lax")
+
+
+def forget_cookie(request: Request, response: Response, name: str) -> None:
+    """Let the browser drop a cookie; Clear-Site-Data would take the cookies of our other hosts too."""
+    keep_cookie(request, response, name, "", life=timedelta(0))
+
+
 def read_secret(request: Request) -> str | None:
     """Return the secret that the browser sent, unverified."""
     return request.cookies.get(name_for(request))
 
 
 def keep_secret(request: Request, response: Response, secret: str, *, life: timedelta) -> None:
-    """Let the browser keep the secret. Plain http is enough for it on loopback addresses only.
-
-    Lax and not Strict: a Strict cookie is sent neither after a link from a mail, nor when that page is reloaded.
-    """
-    seconds = int(life.total_seconds())
-    response.set_cookie(
-        name_for(request), secret, max_age=seconds, secure=True, httponly=True, samesite="lax"
-    )  # guard: test_the_cookie_has_every_lock
+    """Let the browser keep the secret."""
+    keep_cookie(request, response, NAME, secret, life=life)  # guard: test_the_cookie_has_every_lock
 
 
 def forget_secret(request: Request, response: Response) -> None:
-    """Let the browser drop the secret; Clear-Site-Data would take the cookies of our other hosts too."""
-    response.set_cookie(name_for(request), "", max_age=0, secure=True, httponly=True, samesite="lax")
+    """Let the browser drop the secret."""
+    forget_cookie(request, response, NAME)
 
 
 def read_challenge(request: Request) -> str:
@@ -50,10 +59,9 @@ def read_challenge(request: Request) -> str:
 
 def keep_challenge(request: Request, response: Response, challenge: str, *, life: timedelta) -> None:
     """Let the browser keep the challenge until it is answered."""
-    name, seconds = name_for(request, CHALLENGE), int(life.total_seconds())
-    response.set_cookie(name, challenge, max_age=seconds, secure=True, httponly=True, samesite="lax")
+    keep_cookie(request, response, CHALLENGE, challenge, life=life)
 
 
 def forget_challenge(request: Request, response: Response) -> None:
     """Let the browser drop the challenge."""
-    keep_challenge(request, response, "", life=timedelta(0))
+    forget_cookie(request, response, CHALLENGE)

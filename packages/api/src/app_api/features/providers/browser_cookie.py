@@ -1,23 +1,20 @@
-"""The secret that binds what a browser has begun to that browser: a cookie of its own, which signs nobody in.
-
-Lax and not Strict: a browser comes back from another site, and a Strict cookie would not come along.
-"""
+"""The secret that binds what a browser has begun to that browser: a cookie of its own, which signs nobody in."""
 
 import re
 from typing import Final
 
 from fastapi import Request, Response
 
-from app_api.console.cookie import name_for
+from app_api.console.cookie import keep_cookie, name_for
 from app_auth.features.providers.states import LIFE, new_secret
 
-_SUFFIX: Final = "-providers"
+_NAME: Final = "__Host-console-providers"
 _SECRET: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 def read_browser_secret(request: Request) -> str | None:
     """Return the secret that the browser sent; None if there is none."""
-    secret = request.cookies.get(name_for(request) + _SUFFIX, "")
+    secret = request.cookies.get(name_for(request, _NAME), "")
     return secret if _SECRET.fullmatch(secret) else None
 
 
@@ -28,7 +25,4 @@ def browser_secret(request: Request) -> str:
 
 def keep_browser_secret(request: Request, response: Response, secret: str) -> None:
     """Let the browser keep the secret for as long as a state is good for."""
-    seconds = int(LIFE.total_seconds())
-    response.set_cookie(
-        name_for(request) + _SUFFIX, secret, max_age=seconds, secure=True, httponly=True, samesite="lax"
-    )  # guard: test_the_cookie_that_binds_has_every_lock
+    keep_cookie(request, response, _NAME, secret, life=LIFE)  # guard: test_the_cookie_that_binds_has_every_lock
