@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from app_auth.client import Client
 from app_auth.limits import ThrottleSettings
-from app_auth.primary import LIFE
+from app_auth.primary import LIFE, Primary
 from app_auth.throttle import PAUSE, open_throttle
 from app_auth.valkey import LeavingPool
 from app_runtime.valkey import ValkeySettings
@@ -41,6 +41,14 @@ async def client_of(settings: ValkeySettings) -> AsyncIterator[Redis]:
     seconds = settings.timeout.total_seconds()
     async with Redis.from_pool(LeavingPool.of(settings, socket_timeout=seconds)) as client:
         yield client
+
+
+@asynccontextmanager
+async def primary_of(settings: ValkeySettings) -> AsyncIterator[Primary]:
+    assert settings.sentinels is not None
+    primary = Primary(settings, settings.sentinels, on_move=lambda: None)
+    yield primary
+    await primary.close()
 
 
 async def write(client: Redis) -> int:
@@ -168,3 +176,57 @@ async def test_sentinels_have_a_password_of_their_own(watched: Watched) -> None:
         async with client_of(settings_of(watched, **different)) as client:
             with pytest.raises(RedisError, match="No master found"):
                 await write(client)
+
+
+async def test_a_sentinel_that_refuses_the_question_is_passed_over(watched: Watched) -> None:
+    """Its rights may differ from those of the others, or something else may listen there."""
+    await ask(watched.sentinels[0], "ACL", "SETUSER", "default", "-sentinel|masters")
+
+    async with client_of(settings_of(watched)) as client:
+        assert await write(client) == watched.servers[0].port
+
+
+async def test_the_right_to_ask_suffices_at_a_sentinel(watched: Watched) -> None:
+    for sentinel in watched.sentinels:
+        await ask(sentinel, "ACL", "SETUSER", "app", "on", ">secret", "+sentinel|masters")
+
+    async with client_of(settings_of(watched, sentinel_user="app", sentinel_password="secret")) as client:
+        await write(client)
+
+    assert [await ask(sentinel, "ACL", "LOG") for sentinel in watched.sentinels] == [[], [], []]
+
+
+async def test_a_doubt_while_sentinels_are_asked_forgets_none_of_them(watched: Watched) -> None:
+    first, second, third = watched.sentinels
+    async with primary_of(settings_of(watched, timeout=timedelta(hours=1))) as primary:
+        known = await primary.address()
+        first.stop()
+        os.kill(second.pid, signal.SIGSTOP)
+        await asyncio.sleep(LIFE.total_seconds())
+        await primary.address()
+        await asyncio.sleep(0.5)  # until the second is asked, because the first is gone
+        primary.doubt()
+        os.kill(second.pid, signal.SIGCONT)
+        await primary.address()
+        second.stop()
+        primary.doubt()
+
+        assert await primary.address() == known, f"as {third.name} at {third.port} says"
+
+
+async def test_many_calls_ask_the_sentinels_once(watched: Watched) -> None:
+    async with primary_of(settings_of(watched)) as primary:
+        await primary.address()
+        await asyncio.sleep(LIFE.total_seconds())
+        before = await commands_of(watched)
+
+        await asyncio.gather(*(primary.address() for _ in range(200)))
+        await asyncio.sleep(0.5)
+
+        assert await commands_of(watched) - before < 100
+
+
+async def commands_of(watched: Watched) -> int:
+    """Return how many commands the Sentinels have run, those that they send each other too."""
+    stats = [await ask(sentinel, "INFO", "stats") for sentinel in watched.sentinels]
+    return sum(int(each["total_commands_processed"]) for each in stats)

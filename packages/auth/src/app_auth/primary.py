@@ -7,7 +7,8 @@ from datetime import timedelta
 from typing import Final
 
 import structlog
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio import Redis
+from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import RedisError
 
 from app_runtime.sentinels import SentinelUrl
@@ -29,17 +30,21 @@ class Primary:
         # A fourth of the patience of a call: the machine of a dead primary often has a Sentinel, which is dead too.
         patience = settings.timeout.total_seconds() / 4
         password = settings.sentinel_password
-        self._sentinel = Sentinel(  # type: ignore[no-untyped-call]  # redis-py has no types for it
-            url.hosts,
-            sentinel_kwargs={
-                "socket_timeout": patience,
-                "socket_connect_timeout": patience,
-                "username": settings.sentinel_user,
-                "password": None if password is None else password.get_secret_value(),
-                "ssl": settings.is_encrypted,
+        self._sentinels = [
+            Redis(
+                host=host,
+                port=port,
+                socket_timeout=patience,
+                socket_connect_timeout=patience,
+                username=settings.sentinel_user,
+                password=None if password is None else password.get_secret_value(),
+                ssl=settings.is_encrypted,
+                lib_name=None,  # guard: test_the_right_to_ask_suffices_at_a_sentinel
+                lib_version=None,
                 **settings.tls_options,
-            },
-        )
+            )
+            for host, port in url.hosts
+        ]
         self._service = url.service
         self._on_move = on_move
         self._asking = asyncio.Lock()
@@ -57,15 +62,16 @@ class Primary:
             async with self._asking:
                 if self._known is None:
                     await self._ask()
-        elif time.monotonic() - self._asked_at > LIFE.total_seconds() and not self._asking.locked():
-            self._question = asyncio.create_task(self._ask_anew())
+        elif time.monotonic() - self._asked_at > LIFE.total_seconds() and not self._is_asked:
+            self._question = asyncio.create_task(self._ask_anew())  # guard: test_many_calls_ask_the_sentinels_once
         assert self._known is not None, "_ask raises, otherwise"
         return self._known
 
     def doubt(self) -> None:
         """Forget the address, and ask the Sentinel last that named it: it may be cut off from the others."""
         if self._known is not None:  # once for all connections that meet the same replica
-            self._sentinel.sentinels.append(self._sentinel.sentinels.pop(0))
+            first, *others = self._sentinels
+            self._sentinels = [*others, first]
             self._known = None
 
     async def close(self) -> None:
@@ -73,16 +79,36 @@ class Primary:
         if self._question is not None:
             self._question.cancel()
             await asyncio.wait([self._question])
-        for sentinel in self._sentinel.sentinels:
+        for sentinel in self._sentinels:
             await sentinel.aclose()
 
+    @property
+    def _is_asked(self) -> bool:
+        return self._question is not None and not self._question.done()
+
     async def _ask(self) -> None:
-        found = await self._sentinel.discover_master(self._service)
+        found = await self._answer()
         if self._known not in {None, found}:
             log.warning("valkey_primary_moved", to=f"{found[0]}:{found[1]}")
             self._on_move()
         self._known = found
         self._asked_at = time.monotonic()
+
+    async def _answer(self) -> Address:
+        """Return what the first Sentinel says that knows the primary; ask it first from now on."""
+        asked, refusals = self._sentinels, []
+        for sentinel in asked:
+            try:
+                masters = await sentinel.sentinel_masters()  # type: ignore[no-untyped-call]  # redis-py has no types
+            except (RedisError, OSError) as error:  # guard: test_a_sentinel_that_refuses_the_question_is_passed_over
+                refusals.append(f"{sentinel.connection_pool.connection_kwargs['host']}: {error!r}")
+                continue
+            found = masters.get(self._service)
+            if found and found["is_master"] and not (found["is_sdown"] or found["is_odown"]):
+                if asked is self._sentinels:  # guard: test_a_doubt_while_sentinels_are_asked_forgets_none_of_them
+                    self._sentinels = [sentinel, *(other for other in asked if other is not sentinel)]
+                return found["ip"], found["port"]
+        raise MasterNotFoundError(f"No master found for {self._service!r}: {', '.join(refusals)}")
 
     async def _ask_anew(self) -> None:
         async with self._asking:
