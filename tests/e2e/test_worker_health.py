@@ -1,5 +1,6 @@
 """A worker that can run no jobs holds up a rollout, and an outage restarts none (ADR-0022)."""
 
+import asyncio
 import re
 import subprocess
 import sys
@@ -8,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from httpx2 import AsyncClient
+from redis.asyncio import Redis
 from sqlalchemy import make_url
 
+from app_db import Database
 from app_db.settings import DatabaseSettings
 from app_db.testing import databases
 from app_runtime.testing.processes import free_port
@@ -17,11 +20,13 @@ from app_runtime.testing.servers import ValkeyServer
 
 from .conftest import StartWorker
 from .processes import Worker, connected, eventually, until
+from .test_jobs import all_jobs_end, register
 
 ROOT = Path(__file__).parents[2]
 NEVER_HEARD = "No heartbeat has reached the database yet."
 OLD_SCHEMA = "The schema is older than this release."
 NO_VALKEY = "Valkey does not answer, so jobs wait."
+FULL_VALKEY = "Valkey takes no deliveries, so jobs wait."
 
 
 class Watched:
@@ -104,6 +109,27 @@ async def test_an_outage_of_valkey_is_seen_and_its_end_too(start_worker: StartWo
     valkey.start()
 
     await watched.comes_to(None)
+
+
+async def test_a_valkey_that_is_full_is_seen(
+    http: AsyncClient, start_worker: StartWorker, valkey: ValkeyServer, database: Database
+) -> None:
+    watched = [Watched(start_worker, APP_WORKER__CONCURRENCY="1") for _ in range(2)]
+    for each in watched:
+        await each.comes_to(None)
+
+    async def one_complains() -> bool:
+        return FULL_VALKEY in [await each.complaint() for each in watched]
+
+    async with Redis.from_url(valkey.url) as operator:
+        await operator.config_set("maxmemory", "1")
+        await asyncio.gather(*(register(http, f"ada{number}@example.test") for number in range(20)))
+        await eventually(one_complains, "a worker whose deliveries are refused says so")
+        await operator.config_set("maxmemory", "0")
+
+    for each in watched:
+        await each.comes_to(None)
+    await all_jobs_end(database)
 
 
 async def test_systemd_waits_for_a_worker_until_it_is_well(start_worker: StartWorker, valkey: ValkeyServer) -> None:

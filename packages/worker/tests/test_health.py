@@ -58,6 +58,7 @@ def test_a_worker_whose_loop_stands_still_for_a_beat_is_not_well() -> None:
         {"has_beaten": False},
         {"beat_at": time.monotonic() - SETTINGS.lease.total_seconds() - 1},
         {"valkey_answers": lambda: False},
+        {"valkey_refuses": lambda: True},
     ],
     ids=lambda lacking: next(iter(lacking)),
 )

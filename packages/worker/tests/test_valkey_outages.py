@@ -183,9 +183,10 @@ async def test_a_full_memory_leaves_the_backlog_in_the_ledger(jobs: Jobs, mortal
                 await until(lambda: len(logs) >= 2)
             assert await jobs.scalar("SELECT count(*) FROM jobs WHERE fence = 0") > 0
             assert await delivery_queue.waiting() == []
+            assert relay.is_refused
 
             await delivery_queue.valkey.config_set("maxmemory", "0")
-            await until(lambda: len(ran) == 10)
+            await until(lambda: len(ran) == 10 and not relay.is_refused)
 
     assert {delivery.id for delivery in ran} == wanted
 

@@ -29,6 +29,8 @@ class WorkerHealth(Collector):
     """Whether the schema has the revisions that this release needs, once Postgres has said so."""
     valkey_answers: Callable[[], bool] = lambda: False
     """Whether Valkey answered when an executor last asked it for jobs."""
+    valkey_refuses: Callable[[], bool] = lambda: False
+    """Whether Valkey took no deliveries of this worker when there were some."""
     loop: LoopLag = field(default_factory=LoopLag)
     """How long the event loop has been blocked."""
     running: int = 0
@@ -51,8 +53,13 @@ class WorkerHealth(Collector):
             return "No heartbeat has reached the database yet."  # guard: test_a_worker_without_a_first_beat_is_not_well
         if self.beat_age > settings.lease.total_seconds():
             return "No heartbeat has reached the database for longer than a lease."
+        return self._valkey_complaint()
+
+    def _valkey_complaint(self) -> str | None:
         if not self.valkey_answers():
             return "Valkey does not answer, so jobs wait."  # guard: test_a_worker_without_valkey_is_not_well
+        if self.valkey_refuses():
+            return "Valkey takes no deliveries, so jobs wait."  # guard: test_a_valkey_that_is_full_is_seen
         return None
 
     def report(self, settings: JobSettings) -> Health:

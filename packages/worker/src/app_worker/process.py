@@ -103,6 +103,7 @@ def open_queues(
 
     queues = [open_queue(name) for name in names]
     health.valkey_answers = lambda: all(queue.executor.valkey_answers for queue in queues)
+    health.valkey_refuses = lambda: any(queue.relay.is_refused for queue in queues)
     listener = NotificationListener(valkey, _callbacks(queues), call_timeout=settings.redis.timeout)
     return queues, [keep_leading(leadership), listener.run(), *(queue.relay.run() for queue in queues)]
 

@@ -60,6 +60,12 @@ class Relay:
     _is_on_record: bool = False
     _lost_until: float = 0
     """Until then a claim without a reply may turn out to have started jobs."""
+    _is_refused: bool = False
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether Valkey took none of the deliveries of the last claim: it is full, or the rights do not suffice."""
+        return self._is_refused and self.leads()
 
     def notify_idle(self, occupancy: Occupancy | None = None) -> None:
         """An executor has free slots: claim again at once if the last claim left due jobs behind.
@@ -198,10 +204,12 @@ class Relay:
         return claim
 
     async def _push(self, deliveries: Sequence[Delivery]) -> None:
+        self._is_refused = bool(deliveries)
         if not deliveries:
             return
         try:
             await self.delivery_queue.push(deliveries)
+            self._is_refused = False
         except (RedisError, OSError, asyncio.CancelledError):
             async with self._time_limit(), self.database.sessions.begin() as session:
                 await claims.make_due(session, deliveries)  # guard: test_an_unsent_job_is_due_at_once
