@@ -89,3 +89,18 @@ def test_only_the_main_modules_read_the_environment() -> None:
 )
 def test_reading_the_environment_is_found_in_each_spelling(source: str) -> None:
     assert list(environment_reads(source))
+
+
+CLASS_OF_UNICODE = re.compile(r"""pattern=r?["'][^"']*\\[wdsWDS]""")
+"""In Rust, which checks pydantic's patterns, each is of all scripts: bounded, one costs a process 6 MB.
+
+`findings/pydantic-unicode-class-costs-megabytes.sh`
+"""
+
+
+def test_patterns_of_fields_name_their_characters() -> None:
+    assert [path for path in SOURCES if CLASS_OF_UNICODE.search(path.read_text())] == []
+
+
+def test_a_pattern_of_all_scripts_is_found() -> None:
+    assert CLASS_OF_UNICODE.search('name: Annotated[str, Field(pattern=r"^[\\w.-]{1,64}$")]')

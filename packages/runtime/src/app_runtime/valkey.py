@@ -77,7 +77,7 @@ class ValkeySettings(BaseModel, frozen=True, hide_input_in_errors=True):
     """At the Sentinels; user and password of the URL are those of the servers."""
     sentinel_password: SecretStr | None = None
     """At the Sentinels."""
-    prefix: Annotated[str, Field(pattern=r"^[\w.:-]{1,64}$")] = DEFAULT_PREFIX
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")] = DEFAULT_PREFIX
     """Of all keys and channels. Two applications at one Valkey need different ones."""
     timeout: Annotated[Wait, Field(gt=timedelta(0))] = timedelta(seconds=1)
     """For one call, so that a frozen Valkey blocks no caller."""

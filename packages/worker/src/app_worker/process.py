@@ -89,9 +89,8 @@ def open_queues(
         for queue in queues:
             queue.relay.notified.set()
 
-    names, lease, dsn = settings.worker.queues, settings.worker.running_lease, settings.database.direct_dsn
-    timeout = settings.database.connect_timeout
-    leadership = Leadership(dsn, names, connect_timeout=timeout, on_notification=on_notification)
+    names, lease, at = settings.worker.queues, settings.worker.running_lease, settings.database
+    leadership = Leadership(at.direct_dsn, names, connect_timeout=at.connect_timeout, on_notification=on_notification)
 
     def open_queue(name: str) -> Queue:
         delivery_queue = DeliveryQueue(valkey, name, prefix=settings.redis.prefix)
