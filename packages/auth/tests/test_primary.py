@@ -171,6 +171,14 @@ async def test_without_a_sentinel_nobody_knows_the_primary(watched: Watched) -> 
             await write(client)
 
 
+async def test_a_service_that_no_sentinel_knows_is_said_to_be_unknown(watched: Watched) -> None:
+    url = watched.url.replace(f"/{SERVICE}", "/cash")
+
+    async with client_of(settings_of(watched, url=url)) as client:
+        with pytest.raises(RedisError, match=f"'cash': 127.0.0.1:{watched.sentinels[0].port}: knows no such service"):
+            await write(client)
+
+
 async def test_sentinels_have_a_password_of_their_own(watched: Watched) -> None:
     for different in ({"sentinel_password": "wrong"}, {"sentinel_user": "nobody"}):
         async with client_of(settings_of(watched, **different)) as client:

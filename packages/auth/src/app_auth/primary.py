@@ -96,19 +96,21 @@ class Primary:
 
     async def _answer(self) -> Address:
         """Return what the first Sentinel says that knows the primary; ask it first from now on."""
-        asked, refusals = self._sentinels, []
+        asked, reasons = self._sentinels, []
         for sentinel in asked:
+            place = "{host}:{port}".format_map(sentinel.connection_pool.connection_kwargs)
             try:
                 masters = await sentinel.sentinel_masters()  # type: ignore[no-untyped-call]  # redis-py has no types
             except (RedisError, OSError) as error:  # guard: test_a_sentinel_that_refuses_the_question_is_passed_over
-                refusals.append(f"{sentinel.connection_pool.connection_kwargs['host']}: {error!r}")
+                reasons.append(f"{place}: {error!r}")
                 continue
             found = masters.get(self._service)
             if found and found["is_master"] and not (found["is_sdown"] or found["is_odown"]):
                 if asked is self._sentinels:  # guard: test_a_doubt_while_sentinels_are_asked_forgets_none_of_them
                     self._sentinels = [sentinel, *(other for other in asked if other is not sentinel)]
                 return found["ip"], found["port"]
-        raise MasterNotFoundError(f"No master found for {self._service!r}: {', '.join(refusals)}")
+            reasons.append(f"{place}: it is down" if found else f"{place}: knows no such service")
+        raise MasterNotFoundError(f"No master found for {self._service!r}: {', '.join(reasons)}")
 
     async def _ask_anew(self) -> None:
         async with self._asking:
