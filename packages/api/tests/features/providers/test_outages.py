@@ -188,8 +188,18 @@ async def test_names_that_get_no_answer_hold_up_no_other_look_up(issuer: Issuer)
 
 
 async def test_the_certificates_of_the_authorities_are_read_once() -> None:
+    authorities.cache_clear()
     for _ in range(2):
-        async with NamedTransport():
-            pass
+        async with NamedTransport() as transport:
+            with pytest.raises(httpx2.ConnectError):
+                await transport.handle_async_request(httpx2.Request("GET", "https://127.0.0.1:1/"))
 
     assert authorities.cache_info().misses == 1
+
+
+async def test_nobody_who_asks_no_provider_reads_the_certificates() -> None:
+    authorities.cache_clear()
+    async with NamedTransport():
+        pass
+
+    assert authorities.cache_info().misses == 0
