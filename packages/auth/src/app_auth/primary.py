@@ -62,8 +62,10 @@ class Primary:
             async with self._asking:
                 if self._known is None:
                     await self._ask()
-        elif time.monotonic() - self._asked_at > LIFE.total_seconds() and not self._is_asked:
-            self._question = asyncio.create_task(self._ask_anew())  # guard: test_many_calls_ask_the_sentinels_once
+        elif self._is_stale():
+            self._question = asyncio.create_task(
+                self._ask_anew()
+            )  # guard: test_a_primary_is_left_that_takes_writes_still
         assert self._known is not None, "_ask raises, otherwise"
         return self._known
 
@@ -82,9 +84,10 @@ class Primary:
         for sentinel in self._sentinels:
             await sentinel.aclose()
 
-    @property
-    def _is_asked(self) -> bool:
-        return self._question is not None and not self._question.done()
+    def _is_stale(self) -> bool:
+        if self._question is not None and not self._question.done():
+            return False  # guard: test_many_calls_ask_the_sentinels_once
+        return time.monotonic() - self._asked_at > LIFE.total_seconds()
 
     async def _ask(self) -> None:
         found = await self._answer()
@@ -106,7 +109,7 @@ class Primary:
                 continue
             found = masters.get(self._service)
             if found and found["is_master"] and not (found["is_sdown"] or found["is_odown"]):
-                if asked is self._sentinels:  # guard: test_a_doubt_while_sentinels_are_asked_forgets_none_of_them
+                if asked is self._sentinels:  # else its answer was doubted meanwhile
                     self._sentinels = [sentinel, *(other for other in asked if other is not sentinel)]
                 return found["ip"], found["port"]
             reasons.append(f"{place}: it is down" if found else f"{place}: knows no such service")
