@@ -222,6 +222,21 @@ async def test_a_doubt_while_sentinels_are_asked_forgets_none_of_them(watched: W
         assert await primary.address() == known, f"as {third.name} at {third.port} says"
 
 
+async def test_two_doubts_of_one_answer_are_one(watched: Watched) -> None:
+    """Two connections meet the same replica. Counted twice, the second Sentinel, which is right, would not be asked."""
+    primary_server, replica = watched.servers
+    for cut_off in (watched.sentinels[0], watched.sentinels[2]):
+        await ask(cut_off, "SENTINEL", "REMOVE", SERVICE)
+        await watch(cut_off, replica, down_after=HOUR)
+    async with primary_of(settings_of(watched)) as primary:
+        assert await primary.address() == ("127.0.0.1", replica.port)
+
+        primary.doubt()
+        primary.doubt()
+
+        assert await primary.address() == ("127.0.0.1", primary_server.port)
+
+
 async def test_many_calls_ask_the_sentinels_once(watched: Watched) -> None:
     async with primary_of(settings_of(watched)) as primary:
         await primary.address()

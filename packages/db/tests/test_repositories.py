@@ -4,7 +4,7 @@ import asyncio
 from types import ModuleType
 
 import pytest
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from app_db import Database, Session
@@ -243,6 +243,12 @@ async def test_a_database_with_a_newer_revision_is_ready_too(session: Session) -
 
 async def test_a_database_without_the_revision_of_this_code_is_not_ready(session: Session) -> None:
     await session.execute(delete(SchemaHistory).where(SchemaHistory.revision == SCHEMA_REVISION))
+
+    assert not await SchemaRepository(session).is_ready()
+
+
+async def test_a_database_without_a_schema_is_not_ready(session: Session) -> None:
+    await session.execute(text("ALTER TABLE schema_history RENAME TO history_of_another"))
 
     assert not await SchemaRepository(session).is_ready()
 

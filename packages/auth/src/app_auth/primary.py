@@ -71,7 +71,7 @@ class Primary:
 
     def doubt(self) -> None:
         """Forget the address, and ask the Sentinel last that named it: it may be cut off from the others."""
-        if self._known is not None:  # once for all connections that meet the same replica
+        if self._known is not None:  # guard: test_two_doubts_of_one_answer_are_one
             first, *others = self._sentinels
             self._sentinels = [*others, first]
             self._known = None
