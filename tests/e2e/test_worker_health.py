@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 
 import pytest
 from httpx2 import AsyncClient
@@ -157,7 +158,7 @@ def start_post(watched: Watched) -> subprocess.Popen[bytes]:
     unit = (ROOT / "deploy/systemd/app-worker@.service").read_text()
     found = re.search(r"^ExecStartPost=/bin/sh -c '(.*)'$", unit, re.MULTILINE)
     assert found
-    script = found[1].replace("$$", "$").replace("/opt/groundwork/worker/bin/python", sys.executable)
-    script = script.replace("/opt/groundwork/health.py", str(ROOT / "deploy/health.py"))
+    script = found[1].replace("$$", "$").replace("/opt/groundwork/worker/bin/python", quote(sys.executable))
+    script = script.replace("/opt/groundwork/health.py", quote(str(ROOT / "deploy/health.py")))
     environment = {"MAINPID": str(watched.worker.pid), "APP_METRICS__PORT": watched.port, "PATH": "/usr/bin:/bin"}
     return subprocess.Popen(["/bin/sh", "-c", script], env=environment)
