@@ -222,6 +222,25 @@ async def test_a_doubt_while_sentinels_are_asked_forgets_none_of_them(watched: W
         assert await primary.address() == known, f"as {third.name} at {third.port} says"
 
 
+async def test_no_connection_to_a_sentinel_outlives_its_pool(watched: Watched) -> None:
+    pool = LeavingPool.of(settings_of(watched))
+    async with Redis.from_pool(pool) as client:
+        await write(client)
+        during = await askers_of(watched)
+
+    assert during == 1
+    async with asyncio.timeout(5):
+        while await askers_of(watched):  # noqa: ASYNC110  # a Sentinel notices a moment later
+            await asyncio.sleep(0.05)
+    assert pool.primary is not None, "it is still there, so nobody but the pool has closed them"
+
+
+async def askers_of(watched: Watched) -> int:
+    """Return how many connections asked the Sentinels last for the primaries."""
+    lists = [str(await ask(sentinel, "CLIENT", "LIST")) for sentinel in watched.sentinels]
+    return sum(each.count("cmd=sentinel|masters") for each in lists)
+
+
 async def test_two_doubts_of_one_answer_are_one(watched: Watched) -> None:
     """Two connections meet the same replica. Counted twice, the second Sentinel, which is right, would not be asked."""
     primary_server, replica = watched.servers

@@ -79,7 +79,7 @@ class LeavingPool(ConnectionPool):
         """Close the connections, those to the Sentinels too."""
         await super().disconnect(inuse_connections)
         if self.primary is not None:
-            await self.primary.close()
+            await self.primary.close()  # guard: test_no_connection_to_a_sentinel_outlives_its_pool
 
 
 class BlockingLeavingPool(LeavingPool, BlockingConnectionPool):
