@@ -85,7 +85,7 @@ async def test_describing_does_not_wait_for_a_worker_that_has_the_row(database: 
     await describe(database)
     await session.execute(text("SELECT FROM job_crons FOR NO KEY UPDATE"))
 
-    await asyncio.wait_for(describe(database, expression="0 4 * * *"), 1)
+    await asyncio.wait_for(describe(database, expression="0 4 * * *"), 20)
 
     assert (await shown(session)).expression == "0 3 * * *"
 

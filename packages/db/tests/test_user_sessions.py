@@ -313,37 +313,6 @@ async def test_ending_all_counts_them_and_spares_other_users(
     assert list(await session.scalars(select(UserSession.id))) == [anothers.id]
 
 
-async def test_room_is_made_by_ending_the_oldest(
-    session: Session, make_user: MakeUser, make_user_session: MakeUserSession
-) -> None:
-    user = await make_user()
-    ids = [(await make_user_session(user)).id for _ in range(4)]
-    anothers = await make_user_session()
-
-    assert await UserSessionRepository(session).end_oldest(user.id, cap=3, now=NOW) == 2
-    assert set(await session.scalars(select(UserSession.id))) == {*ids[2:], anothers.id}
-
-
-async def test_room_is_made_of_expired_sessions_first(
-    session: Session, make_user: MakeUser, make_user_session: MakeUserSession
-) -> None:
-    user = await make_user()
-    oldest = await make_user_session(user)
-    await make_user_session(user, idle_expires_at=NOW)
-
-    assert await UserSessionRepository(session).end_oldest(user.id, cap=2, now=NOW) == 1
-    assert list(await session.scalars(select(UserSession.id))) == [oldest.id]
-
-
-async def test_no_session_ends_where_there_is_room(
-    session: Session, make_user: MakeUser, make_user_session: MakeUserSession
-) -> None:
-    user = await make_user()
-    await make_user_session(user)
-
-    assert await UserSessionRepository(session).end_oldest(user.id, cap=2, now=NOW) == 0
-
-
 async def test_a_session_that_lives_holds_the_others_and_one_that_ended_does_not(
     session: Session, make_user: MakeUser, make_user_session: MakeUserSession
 ) -> None:

@@ -162,7 +162,7 @@ async def test_a_cron_that_is_run_by_hand_waits_for_its_tick(
         await hold_cron(session, prune_sessions.name)
         by_hand = asyncio.create_task(list_or_run_crons(other_database, parse(["crons", "run", prune_sessions.name])))
         await eventually(lambda: are_waiting(jobs, 1))
-        await asyncio.wait_for(enqueue_job_of(session, prune_sessions, None), 1)
+        await asyncio.wait_for(enqueue_job_of(session, prune_sessions, None), 20)
     await by_hand
 
     assert await count_jobs(jobs) == 1

@@ -5,15 +5,15 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from app_auth.audit import Event, audit
+from app_auth.audit import Event, audit, audit_row
 from app_auth.auth import Auth
 from app_auth.challenges import InvalidChallenge, SecondFactorRequired
 from app_auth.client import Client
 from app_auth.errors import EmailNotVerified, InvalidGrant
 from app_db import Session
 from app_db.models import OneTimeToken, TokenPurpose, UserSession
+from app_db.repositories.beginning_sessions import begin_session
 from app_db.repositories.one_time_tokens import OneTimeTokenRepository
-from app_db.repositories.user_sessions import UserSessionRepository
 from app_db.repositories.users import UserRepository
 from app_db.types import new_id
 
@@ -103,8 +103,6 @@ async def complete(
 async def _begin(
     auth: Auth, session: Session, user_id: UUID, *, session_id: UUID, how: str, client: Client, now: datetime
 ) -> UserSession:
-    # The user is locked: of N parallel sign-ins, each sees the sessions of those before it.
-    ended = await UserSessionRepository(session).end_oldest(user_id, cap=auth.settings.sessions_per_user, now=now)
     settings = auth.settings
     user_session = UserSession(
         id=session_id,
@@ -118,10 +116,9 @@ async def _begin(
         client_address=client.address,
         user_agent=client.user_agent,
     )
-    session.add(user_session)
+    signed_in = audit_row(Event.SIGNED_IN, client=client, user_id=user_id, session_id=session_id, how=how)
+    # The user is locked: of N parallel sign-ins, each sees the sessions of those before it.
+    ended = await begin_session(session, user_session, signed_in, cap=settings.sessions_per_user)
     if ended:
         audit(session, Event.SESSIONS_REVOKED, client=client, user_id=user_id, count=ended, because="too_many")
-    audit(
-        session, Event.SIGNED_IN, client=client, user_id=user_id, session_id=session_id, how=how
-    )  # guard: test_a_sign_in_is_audited
     return user_session

@@ -78,16 +78,28 @@ def audit(
     An error's `aftermath` writes rows that must survive its rollback. `actor_id` is the user who acted, if it was
     another. Put no secrets and e-mail addresses in `details`: rows outlive the account. None values are left out.
     """
-    AuditRepository(session).add(
-        AuditEvent(
-            event=event.value,
-            user_id=user_id,
-            actor_id=actor_id,
-            session_id=session_id,
-            client_address=client.address,
-            request_id=client.request_id,
-            details={name: value for name, value in details.items() if value is not None},
-        )
+    row = audit_row(event, client=client, user_id=user_id, actor_id=actor_id, session_id=session_id, **details)
+    AuditRepository(session).add(row)
+
+
+def audit_row(
+    event: Event,
+    *,
+    client: Client,
+    user_id: UUID | None = None,
+    actor_id: UUID | None = None,
+    session_id: UUID | None = None,
+    **details: Detail | None,
+) -> AuditEvent:
+    """Return the row that `audit` adds, for a statement that writes it together with others."""
+    return AuditEvent(
+        event=event.value,
+        user_id=user_id,
+        actor_id=actor_id,
+        session_id=session_id,
+        client_address=client.address,
+        request_id=client.request_id,
+        details={name: value for name, value in details.items() if value is not None},
     )
 
 

@@ -106,8 +106,7 @@ async def _verify_password(
     """Return the account with this password, and the hash that has to replace an outdated one."""
     users, canonical = UserRepository(session), _canonical(email)
     async with auth.throttle.login(client, canonical or email):
-        account = await users.credentials_of(canonical) if canonical else None
-        await session.release()  # guard: test_a_sign_in_holds_no_connection_while_it_hashes
+        account = await users.read_credentials(canonical) if canonical else None  # hashing holds no connection
         # Verified for an unknown address too: equal time hides who has an account.
         stored = account.password_hash if account else None
         matches = await auth.passwords.verify(password, stored)

@@ -1,7 +1,10 @@
-"""SQLAlchemy's dialect for asyncpg: repeats statements after a change of the schema, drops silent connections."""
+"""SQLAlchemy's dialect for asyncpg: repeats statements after a change of the schema, drops silent connections.
+
+It asks a new server nothing: what SQLAlchemy wants to know, the driver has been told, or our connections set.
+"""
 
 import time
-from typing import Any
+from typing import Any, Literal
 
 import asyncpg
 from sqlalchemy.dialects import registry
@@ -66,6 +69,21 @@ class Dialect(PGDialect_asyncpg):  # Any below: SQLAlchemy has no types for thes
     def leave(self) -> None:
         """Use no open connection again: the server is silent, or another server may be the primary."""
         self.left_at = time.monotonic()
+
+    def get_default_isolation_level(self, dbapi_conn: Any) -> Literal["READ COMMITTED"]:
+        """Return that of `hosts.STEADY`, which each connection sets."""
+        return "READ COMMITTED"
+
+    def _get_server_version_info(self, connection: Any) -> tuple[int, ...]:
+        # Postgres names it to each new connection. The driver counts 18.4 as 18, 0, 4.
+        version = connection.connection.dbapi_connection.driver_connection.get_server_version()
+        return (version.major, version.micro or version.minor)
+
+    def _get_default_schema_name(self, connection: Any) -> str:
+        return "public"
+
+    def _set_backslash_escapes(self, connection: Any) -> None:
+        self._backslash_escapes = False
 
     def _forget_plans(self) -> None:
         self._invalidate_schema_cache()  # type: ignore[no-untyped-call]  # as above

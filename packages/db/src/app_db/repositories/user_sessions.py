@@ -224,12 +224,6 @@ class UserSessionRepository:
         own = select(UserSession.id).where(UserSession.id == session_id)
         return (await self.session.scalars(own)).one_or_none() is not None
 
-    async def end_oldest(self, user_id: UUID, *, cap: int, now: datetime) -> int:
-        """End the oldest sessions of a locked user, expired ones first, until one more makes `cap`; return how many."""
-        live_and_newest_first = (UserSession.idle_expires_at > now).desc(), UserSession.id.desc()
-        surplus = select(UserSession.id).where(UserSession.user_id == user_id).order_by(*live_and_newest_first)
-        return await self._end(UserSession.id.in_(surplus.offset(cap - 1)))
-
     async def end(self, session_id: UUID) -> UUID | None:
         """End one session: no token of its family is accepted from the commit on.
 

@@ -67,6 +67,11 @@ class UserRepository:
         row = (await self.session.execute(_CREDENTIALS_OF, {"email": email})).one_or_none()
         return None if row is None else Credentials(*row)
 
+    async def read_credentials(self, email: str) -> Credentials | None:
+        """As `credentials_of`, in a transaction of its own, and without a connection afterwards; before any write."""
+        row = await self.session.read_alone(_CREDENTIALS_OF, {"email": email})
+        return None if row is None else Credentials(*row)
+
     async def password_hash(self, user_id: UUID) -> str | None:
         """Return the stored hash of the user's password; None when the user is gone."""
         return (await self.session.scalars(select(User.password_hash).where(User.id == user_id))).one_or_none()

@@ -1,15 +1,19 @@
-"""A network between a test and a real server that can drop connections without telling either side."""
+"""A network between a test and a real server: far away if a test says so, and able to drop connections silently."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 
 class Network:
     """Forwards connections to a server; `forget` makes all that are open silent."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, round_trip: float = 0) -> None:
+        """`round_trip`: seconds to the server and back."""
         self._place = (host, port)
+        self._delay = round_trip / 2
+        self.round_trips = 0
+        """How often a client has said something to a server that had spoken last, or not yet."""
         self._forgotten = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
@@ -34,8 +38,19 @@ class Network:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_reader, server_writer = await asyncio.open_connection(*self._place)
-        both = [(reader, server_writer), (server_reader, writer)]
-        tasks = {asyncio.create_task(self._carry(*way, self._forgotten)) for way in both}
+        is_clients_turn = True
+
+        def client_speaks() -> None:
+            nonlocal is_clients_turn
+            self.round_trips += is_clients_turn
+            is_clients_turn = False
+
+        def server_speaks() -> None:
+            nonlocal is_clients_turn
+            is_clients_turn = True
+
+        both = [(reader, server_writer, client_speaks), (server_reader, writer, server_speaks)]
+        tasks = {asyncio.create_task(self._carry(*way, forgotten=self._forgotten)) for way in both}
         self._tasks |= tasks
         await asyncio.wait(tasks)
         self._tasks -= tasks
@@ -43,10 +58,17 @@ class Network:
             each.close()
 
     async def _carry(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, forgotten: asyncio.Event
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        speaks: Callable[[], None],
+        *,
+        forgotten: asyncio.Event,
     ) -> None:
         with suppress(OSError):  # a side that was cut off knows it already
             while chunk := await reader.read(65536):
+                await asyncio.sleep(self._delay)
+                speaks()
                 if not forgotten.is_set():
                     writer.write(chunk)
         if forgotten.is_set():
