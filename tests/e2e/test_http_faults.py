@@ -38,7 +38,7 @@ UNREADY_SECONDS = 2.0
 """Seconds from the loss of the database until the readiness probe fails (promised)."""
 BACK_SECONDS = 5.0
 """Most seconds of the first sign-in once the database is back (promised)."""
-LIVE_SECONDS = 0.25
+LIVE_SECONDS = 0.5
 """Most seconds of 99 of 100 liveness probes. 0.05 is promised; the rest is for tests that share two processors."""
 
 
