@@ -4,11 +4,9 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import kubernetes_validate
 import pytest
-import yaml
 from fastapi.routing import APIRoute
 
 from app_api import health
@@ -24,41 +22,19 @@ from app_worker.handlers import HANDLERS
 from app_worker.process import database_settings
 from app_worker.registry import Registry
 from tests.docs.checkout import ROOT
+from tests.docs.kustomize import Manifest
+from tests.docs.manifests import PODS, WITH_ALL, container, manifest, named, of_kind, scalers
 
-type Manifest = dict[str, Any]  # Any: what YAML holds
-
-FOLDER = ROOT / "deploy/kubernetes"
-MANIFESTS: list[Manifest] = [
-    manifest for file in sorted(FOLDER.glob("*.yaml")) for manifest in yaml.safe_load_all(file.read_text())
-]
 # The oldest release that was supported at the time of writing, and the newest that the validator knows.
 VERSIONS = ("1.34", kubernetes_validate.latest_version())
 OPERATIONS = (ROOT / "docs/how-to/operations.md").read_text()
+OF_OTHERS = ("HTTPRoute", "PodMonitor", "ScaledObject")
+"""Kinds that Kubernetes does not bring; their schemas are in no package."""
 MARGIN = timedelta(seconds=5)
 """Time to close connections and to end the interpreter."""
 ENDING = 1
 """Pods of a Deployment that end at once."""
 MOUNTED = "/run/secrets/groundwork"
-
-
-def named(manifest: Manifest) -> str:
-    return f"{manifest['kind']} {manifest['metadata']['name']}"
-
-
-def manifest(kind: str, name: str) -> Manifest:
-    return next(manifest for manifest in MANIFESTS if named(manifest) == f"{kind} {name}")
-
-
-PODS: dict[str, Manifest] = {
-    manifest["metadata"]["name"]: manifest["spec"]["template"]
-    for manifest in MANIFESTS
-    if manifest["kind"] in {"Deployment", "Job"}
-}
-
-
-def container(name: str) -> Manifest:
-    found: Manifest = PODS[name]["spec"]["containers"][0]
-    return found
 
 
 def ports(name: str) -> dict[str, int]:
@@ -88,7 +64,7 @@ def secrets(tmp_path: Path) -> Path:
 @pytest.fixture
 def environment(secrets: Path) -> dict[str, str]:
     """The environment of a pod of api or worker, with the paths of its files on this machine."""
-    text: dict[str, str] = manifest("ConfigMap", "settings")["data"]
+    text: dict[str, str] = of_kind("ConfigMap")[0]["data"]
     (secrets.parent / "database-ca.pem").touch()
     return {name: value.replace(MOUNTED, str(secrets.parent)) for name, value in text.items()}
 
@@ -105,7 +81,7 @@ def worker_settings(environment: dict[str, str]) -> worker.WorkerSettings:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("manifest", MANIFESTS, ids=named)
+@pytest.mark.parametrize("manifest", [one for one in WITH_ALL if one["kind"] not in OF_OTHERS], ids=named)
 def test_each_manifest_is_valid(manifest: Manifest, version: str) -> None:
     kubernetes_validate.validate(manifest, version, strict=True)
 
@@ -220,57 +196,6 @@ def test_a_pod_is_told_nothing_by_the_cluster(name: str) -> None:
     assert (spec["enableServiceLinks"], spec["automountServiceAccountToken"]) == (False, False)
 
 
-def of_kind(*kinds: str) -> list[Manifest]:
-    return [manifest for manifest in MANIFESTS if manifest["kind"] in kinds]
-
-
-def selected(manifest: Manifest) -> list[dict[str, str]]:
-    """Return the labels of the pods that a manifest selects: none if its selector is empty."""
-    spec = manifest["spec"]
-    selector = spec["podSelector"] if manifest["kind"] == "NetworkPolicy" else spec["selector"]
-    plain = selector if manifest["kind"] == "Service" else selector.get("matchLabels", {})
-    one_of = {each["key"]: each["values"] for each in selector.get("matchExpressions", [])}
-    wanted = {**{label: [value] for label, value in plain.items()}, **one_of}
-    labels = [pod["metadata"]["labels"] for pod in PODS.values()] if wanted else []
-    return [pod for pod in labels if all(pod.get(label) in values for label, values in wanted.items())]
-
-
-@pytest.mark.parametrize(
-    "manifest", of_kind("Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"), ids=named
-)
-def test_what_is_selected_is_there(manifest: Manifest) -> None:
-    assert selected(manifest)
-
-
-@pytest.mark.parametrize("manifest", of_kind("Service", "NetworkPolicy"), ids=named)
-def test_a_port_that_is_named_is_one_of_what_is_selected(manifest: Manifest) -> None:
-    rules = [manifest["spec"], *manifest["spec"].get("ingress", [])]
-    asked = {port.get("targetPort", port.get("port")) for rule in rules for port in rule.get("ports", [])}
-    pods = [PODS[labels["app.kubernetes.io/name"]]["spec"]["containers"][0] for labels in selected(manifest)]
-
-    assert asked <= {port["name"] for pod in pods for port in pod.get("ports", [])}
-
-
-@pytest.mark.parametrize("manifest", of_kind("HorizontalPodAutoscaler"), ids=named)
-def test_what_is_scaled_is_there(manifest: Manifest) -> None:
-    target = manifest["spec"]["scaleTargetRef"]
-
-    assert target in [
-        {"apiVersion": each["apiVersion"], "kind": each["kind"], "name": each["metadata"]["name"]} for each in MANIFESTS
-    ]
-
-
-@pytest.mark.parametrize("kind", ["HorizontalPodAutoscaler", "PodDisruptionBudget"])
-def test_each_deployment_is_scaled_and_kept_alive(kind: str) -> None:
-    deployments = {manifest["metadata"]["name"] for manifest in MANIFESTS if manifest["kind"] == "Deployment"}
-
-    assert {manifest["metadata"]["name"] for manifest in MANIFESTS if manifest["kind"] == kind} == deployments
-
-
-def test_a_deployment_that_is_scaled_names_no_replicas() -> None:
-    assert not [named(manifest) for manifest in MANIFESTS if "replicas" in manifest.get("spec", {})]
-
-
 @pytest.mark.parametrize("name", PODS)
 def test_a_pod_runs_the_image_that_is_built_for_it(name: str) -> None:
     image, _, version = container(name)["image"].rpartition("/")[2].partition(":")
@@ -289,8 +214,7 @@ def test_a_pod_runs_as_the_user_of_its_image(name: str) -> None:
 def most_pods(name: str) -> int:
     """Return how many pods may have connections while a release is rolled out: new ones, and one that ends."""
     surge: int = manifest("Deployment", name)["spec"]["strategy"]["rollingUpdate"]["maxSurge"]
-    most: int = manifest("HorizontalPodAutoscaler", name)["spec"]["maxReplicas"]
-    return most + surge + ENDING
+    return scalers()[name][1] + surge + ENDING
 
 
 @pytest.mark.parametrize("name", ["api", "worker"])

@@ -6,15 +6,13 @@ import pytest
 import yaml
 
 from tests.docs.checkout import ROOT
+from tests.docs.kustomize import Manifest
+from tests.docs.manifests import PODS, WITH_ALL, named, scalers
 
 PAGE = ROOT / "docs/how-to/operations.md"
 TEXT = PAGE.read_text()
 SETTING = re.compile(r"\bAPP_[A-Z]+(?:_[A-Z]+)*(?:__[A-Z]+(?:_[A-Z]+)*)?\b")
-MANIFESTS = [
-    manifest
-    for file in sorted((ROOT / "deploy/kubernetes").glob("*.yaml"))
-    for manifest in yaml.safe_load_all(file.read_text())
-]
+APPLIED = re.findall(r"^\$ apply '?(!?)([a-z./]+)(?:=(\w+))?'?$", TEXT, re.MULTILINE)
 
 
 def test_each_alert_has_its_runbook_and_each_runbook_its_alert() -> None:
@@ -32,19 +30,23 @@ def test_the_settings_that_the_page_about_operations_names_exist() -> None:
     assert {*SETTING.findall(TEXT)} <= known
 
 
-def test_the_manifests_that_are_applied_are_those_that_there_are() -> None:
-    applied = {*re.findall(r"deploy/kubernetes/(\w+\.yaml)", TEXT)}
+def test_each_manifest_is_applied_once_and_in_the_order_of_a_release() -> None:
+    def is_applied(manifest: Manifest, *, absent: str, label: str, value: str) -> bool:
+        found = manifest["metadata"]["labels"].get(label)
+        return found is None if absent else found == value
 
-    assert applied == {file.name for file in (ROOT / "deploy/kubernetes").iterdir()}
+    assert [value for _, _, value in APPLIED] == ["", "migrate", "worker", "api"]
+    for manifest in WITH_ALL:
+        by = [1 for absent, label, value in APPLIED if is_applied(manifest, absent=absent, label=label, value=value)]
+        assert by == [1], named(manifest)
 
 
 def test_the_secrets_of_the_pods_are_made_with_the_files_that_are_mounted() -> None:
     made = {*re.findall(r"kubectl create secret generic (\w+) --from-file", TEXT)}
     mounted = {
         volume["secret"]["secretName"]
-        for manifest in MANIFESTS
-        if "template" in manifest.get("spec", {})
-        for volume in manifest["spec"]["template"]["spec"]["volumes"]
+        for pod in PODS.values()
+        for volume in pod["spec"]["volumes"]
         if "secret" in volume
     }
 
@@ -53,8 +55,7 @@ def test_the_secrets_of_the_pods_are_made_with_the_files_that_are_mounted() -> N
 
 @pytest.mark.parametrize("name", ["api", "worker"])
 def test_the_page_and_the_manifests_scale_alike(name: str) -> None:
-    wanted = ("HorizontalPodAutoscaler", name)
-    scaler = next(one["spec"] for one in MANIFESTS if (one["kind"], one["metadata"]["name"]) == wanted)
-    (cells,) = re.findall(rf"^\| `{name}\.yaml` \|(.*)$", TEXT, re.MULTILINE)
+    fewest, most = scalers()[name]
+    (cells,) = re.findall(rf"^\| `{name}` \|(.*)$", TEXT, re.MULTILINE)
 
-    assert f"{scaler['minReplicas']} to {scaler['maxReplicas']}" in cells
+    assert f"{fewest} to {most}" in cells

@@ -95,7 +95,7 @@ async def test_a_schema_that_is_not_known_can_be_stamped(later: str, run_alembic
 def test_a_migration_is_given_the_time_that_it_may_wait(root: Path) -> None:
     source = (root / "migrations/env.py").read_text()
     waits = re.findall(r'get_alembic_option\("lock_(?:tries|wait)_seconds", "(\d+)"\)', source)
-    kubernetes = re.search(r"activeDeadlineSeconds: (\d+)", (root / "deploy/kubernetes/migrate.yaml").read_text())
+    kubernetes = re.search(r"activeDeadlineSeconds: (\d+)", (root / "deploy/kubernetes/base/migrate.yaml").read_text())
     systemd = re.search(r"TimeoutStartSec=(\d+)min", (root / "deploy/systemd/app-migrate.service").read_text())
 
     assert len(waits) == 2
