@@ -6,6 +6,7 @@ import re
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,7 @@ from app_db.hosts import Hosts
 from app_db.lock_budget import LockBudget
 from app_db.models import SchemaHistory
 from app_db.outage import NoAnswer, naming_refusals
+from app_db.pooler import connect_past
 from app_db.repositories.schema import STALE_INDEXES
 from app_db.settings import DatabaseSettings
 from app_db.types import StrEnumText
@@ -262,9 +264,11 @@ async def run_online() -> None:
         raise SystemExit(str(error)) from None
     hosts = Hosts(settings.direct_dsn, connect_timeout=settings.connect_timeout)
 
+    connect_to_host = partial(hosts.connect, server_settings={"application_name": "migrate", **UNLIMITED})
+
     async def connect() -> DriverConnection:
         with naming_refusals():
-            return await hosts.connect(server_settings={"application_name": "migrate", **UNLIMITED})
+            return await connect_past(connect_to_host)  # guard: test_nothing_is_migrated_through_a_pooler
 
     engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=pool.NullPool)
     try:

@@ -14,6 +14,8 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import make_url
 
+from packages.db.tests.pooling import FakePooler
+
 pytestmark = pytest.mark.integration
 
 type RunAlembic = Callable[..., subprocess.Popen[str]]
@@ -115,6 +117,17 @@ async def test_a_database_of_somebody_else_is_refused(
 
     assert (status, output.count("\n")) == (1, 1), output
     assert "The database is at x" in output
+
+
+async def test_nothing_is_migrated_through_a_pooler(
+    empty_url: str, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = make_url(empty_url)
+    async with FakePooler(url.host or "", url.port or 0).open() as pooler:
+        monkeypatch.setenv("APP_DATABASE__URL", url.set(port=pooler.port).render_as_string(hide_password=False))
+
+        with pytest.raises(SystemExit, match="a pooler answers where LISTEN, advisory locks and migrations need"):
+            await asyncio.to_thread(command.upgrade, config, "head")
 
 
 async def test_an_encoding_that_cannot_hold_every_text_is_refused(

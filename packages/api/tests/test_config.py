@@ -6,6 +6,7 @@ import resource
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
+import asyncpg
 import pytest
 from pydantic import SecretStr
 
@@ -286,6 +287,16 @@ def test_a_check_says_why_the_database_lets_nobody_in(secrets: Path, database_se
     assert "none-such" not in str(error.value)
 
 
+def test_a_check_refuses_a_direct_url_through_a_pooler(secrets: Path, modest_role: AppRole) -> None:
+    """Whether it leads through one is asked by `app_db.pooler`, and tested there."""
+    url = modest_role.settings.url.get_secret_value()
+    past = {"APP_DATABASE__DIRECT_URL": "postgresql://app@127.0.0.1:1/app"}
+    away = {SECRETS_FILE: str(secrets), "APP_DATABASE__URL": url, **past}
+
+    with pytest.raises(Misconfigured, match=r"^APP_DATABASE__DIRECT_URL: the database does not answer$"):
+        run("check", environ=away)
+
+
 def test_a_check_of_development_says_that_it_is_one(secrets: Path) -> None:
     *_, verdict = run("check", environ={**settings_of(secrets), "APP_ENV": "development"})
 
@@ -341,6 +352,56 @@ async def test_the_roles_that_a_file_of_secrets_names_can_sign_in(
 
     assert line == f"{roles.migrator} migrates, {roles.app} runs the applications, members of {roles.readonly} read"
     assert run("check", environ={SECRETS_FILE: str(secrets)})[-1] == "# Fit for production."
+
+
+@pytest.fixture
+async def worker_secrets(modest_role: AppRole, tmp_path: Path) -> AsyncIterator[Path]:
+    """A file with the URL of a role for workers, and without settings of roles after the test."""
+    name, database = f"{modest_role.roles.app}_worker", modest_role.administrator.sqlalchemy_url.database
+    path, url = tmp_path / "worker.env", modest_role.settings.sqlalchemy_url
+    named = url.set(drivername="postgresql", username=name, password="of-the-test")
+    path.write_text(f"APP_DATABASE__URL='{named.render_as_string(hide_password=False)}'")
+    yield path
+    reset = f'ALTER ROLE {modest_role.roles.app} IN DATABASE "{database}" RESET ALL'
+    await restore(modest_role.administrator, f"DROP OWNED BY {name}; DROP ROLE {name}; {reset}")
+
+
+async def test_roles_carry_what_a_pooler_loses(modest_role: AppRole, worker_secrets: Path) -> None:
+    names = [f"--{name}={getattr(modest_role.roles, name)}" for name in ("migrator", "app", "readonly")]
+    options: list[str | Path] = [
+        *names,
+        "--pooler",
+        "transaction",
+        "--worker-secrets",
+        worker_secrets,
+        "--longest-job",
+        "60",
+    ]
+    administrator = modest_role.administrator.url.get_secret_value()
+
+    (script,) = await make_roles(*options, "--print", administrator=administrator)
+    (line,) = await make_roles(*options, administrator=administrator)
+
+    worker = f"{modest_role.roles.app}_worker"
+    assert f"ALTER ROLE {modest_role.roles.app} IN DATABASE %I SET statement_timeout = %L'" in script
+    assert f"ALTER ROLE {worker} IN DATABASE %I SET transaction_timeout = %L', current_database(), '65000')" in script
+    assert f"{modest_role.roles.app} runs the API, {worker} the workers" in line
+    for url, limit in ((modest_role.settings.dsn, "2500ms"), (url_in(worker_secrets), "1min")):
+        connection = await asyncpg.connect(url)
+        assert await connection.fetchval("SHOW statement_timeout") == limit
+        await connection.close()
+
+
+async def test_without_a_role_for_workers_one_carries_it(modest_role: AppRole) -> None:
+    administrator = modest_role.administrator.url.get_secret_value()
+
+    (script,) = await make_roles("--print", "--pooler", "transaction", administrator=administrator)
+
+    assert "ALTER ROLE app IN DATABASE %I SET search_path" in script
+
+
+def url_in(path: Path) -> str:
+    return lines_of(path.read_text())["APP_DATABASE__URL"]
 
 
 @pytest.mark.parametrize("room", [0, 1100])

@@ -16,7 +16,7 @@ from app_api.lifespan import State
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, assert_problem, open_client
 from app_db.models.schema import SCHEMA_REVISION
-from app_db.settings import DatabaseSettings
+from app_db.settings import DatabaseSettings, Pooler
 from app_db.testing import databases
 from app_db.testing.queries import assert_queries
 from app_runtime.configuration import Environment
@@ -217,6 +217,24 @@ async def test_production_serves_nothing_with_a_role_that_may_do_anything(
     assert_problem(health, 503, "database_unavailable")
     assert_problem(served, 500, "internal_error")
     assert "is a superuser" in next(entry["reason"] for entry in logs if entry["event"] == "database_role_refused")
+
+
+async def test_a_role_that_lacks_what_a_pooler_loses_makes_the_api_unready(
+    api_settings: ApiSettings, signed_in: SignedIn
+) -> None:
+    database = api_settings.database.model_copy(
+        update={"pooler": Pooler.TRANSACTION, "direct_url": api_settings.database.url}
+    )
+    async with open_client(app_of(api_settings.model_copy(update={"database": database}))) as client:
+        with capture_logs() as logs:
+            ready = await client.get("/probe/ready")
+
+        served = await client.get("/auth/me", headers=signed_in.headers)
+
+    assert assert_problem(ready, 503, "unready")["checks"] == {"database": "refused", "valkey": "ok"}
+    assert_problem(served, 503, "database_unavailable")
+    reason = next(entry["reason"] for entry in logs if entry["event"] == "database_pooling_refused")
+    assert "database roles --pooler transaction" in reason
 
 
 @pytest.mark.parametrize("path", ["/probe/live", "/probe/health", "/probe/ready"])

@@ -76,3 +76,10 @@ def test_a_port_of_postgres_that_cannot_be_is_refused(name: str, port: str) -> N
         DatabaseSettings.model_validate(given)
 
     assert "n0tshown" not in str(refused.value)
+
+
+def test_a_pooler_needs_a_way_past_it() -> None:
+    with pytest.raises(ValidationError, match="APP_DATABASE__DIRECT_URL: has to be set with APP_DATABASE__POOLER"):
+        settings(url=PLAIN, pooler="transaction")
+
+    assert settings(url=PLAIN, direct_url=PLAIN, pooler="transaction").is_pooled

@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from app_db.jobs.leadership import Leadership
+from app_db.pooler import IN_THE_WAY
 from app_runtime.telemetry.lag import LoopLag
 from app_worker.health import WorkerHealth
 from app_worker.settings import JobSettings
 
+SECOND = timedelta(seconds=1)
 SETTINGS = JobSettings(lease=timedelta(seconds=15))
 
 
@@ -66,6 +69,18 @@ def test_no_restart_brings_back_what_a_worker_needs(lacking: dict[str, Any]) -> 
     report = well(**lacking).report(SETTINGS)
 
     assert (report.complaint is None, report.restart_helps) == (False, False)
+
+
+def test_a_worker_that_can_neither_listen_nor_lead_is_not_well() -> None:
+    leadership = Leadership("postgresql:///none", ["default"], connect_timeout=SECOND, on_notification=lambda: None)
+    assert well(leadership=leadership).report(SETTINGS).complaint is None
+    leadership._well_at -= SETTINGS.lease.total_seconds() + 1
+
+    assert well(leadership=leadership, draining=True).report(SETTINGS).complaint is None
+    deaf = "This worker could neither listen for jobs nor lead a queue for longer than a lease"
+    assert well(leadership=leadership).report(SETTINGS).complaint == f"{deaf}."
+    leadership.refusal = IN_THE_WAY
+    assert well(leadership=leadership).report(SETTINGS).complaint == f"{deaf}: {IN_THE_WAY}."
 
 
 @pytest.mark.parametrize("lease", ["PT0.5S", "PT61M"])

@@ -9,11 +9,12 @@ from datetime import timedelta
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
+from app_db import open_database
 from app_db.jobs import claims, control
 from app_db.jobs.ledger import Delivery
 from app_db.jobs.workers import WorkerRow
 from app_db.models import JobState
-from app_db.settings import DatabaseSettings
+from app_db.settings import DatabaseSettings, Pooler
 from app_worker.context import JobContext
 from app_worker.health import WorkerHealth
 from app_worker.heartbeat import SHORTEST_PAUSE, Heartbeat
@@ -72,6 +73,19 @@ async def test_leases_are_renewed_while_a_job_runs(jobs: Jobs, make_runner: Make
                 return claim_at is not None and claim_at > first
 
             await eventually(renewed)
+
+
+async def test_a_worker_behind_a_pooler_says_what_to_set(
+    make_runner: MakeRunner, database_settings: DatabaseSettings
+) -> None:
+    pooled = {"pooler": Pooler.TRANSACTION, "direct_url": database_settings.url}
+    health = WorkerHealth()
+    async with open_database(database_settings.model_copy(update=pooled), name="test") as database:
+        await make_heartbeat(make_runner(endless, database=database), health=health).beat()
+
+    complaint = health.report(SETTINGS).complaint
+    assert complaint is not None
+    assert complaint.startswith("No heartbeat has reached the database yet: behind a pooler the role has to carry ")
 
 
 async def test_a_beat_says_for_how_long_the_loop_was_late(jobs: Jobs, make_runner: MakeRunner) -> None:

@@ -2,13 +2,15 @@
 
 import argparse
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from pathlib import Path
 
 from pydantic import BaseModel, SecretStr
 
 from app_api.config import migrator_file
+from app_db.pooler import carried_by_role
 from app_db.roles import Roles, make_roles, roles_sql, user_of
-from app_db.settings import DatabaseSettings
+from app_db.settings import DatabaseSettings, Pooler
 from app_runtime.configuration import PREFIX, Misconfigured, lines_of, load
 
 
@@ -35,6 +37,13 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     for name in ("migrator", "app", "readonly"):
         roles.add_argument(f"--{name}", metavar="NAME", help=f"another name for {name}")
     roles.add_argument("--connection-limit", metavar="N", type=int, default=100, help="of app; 100 if absent")
+    roles.add_argument(
+        "--pooler", choices=[Pooler.TRANSACTION.value], help="give them the settings that are lost behind a pooler"
+    )
+    roles.add_argument(
+        "--worker-secrets", metavar="FILE", type=Path, help="whose APP_DATABASE__URL names a role for workers alone"
+    )
+    roles.add_argument("--longest-job", metavar="SECONDS", type=int, default=3600, help="of workers; 3600 if absent")
 
 
 async def run(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Iterable[str]:
@@ -50,13 +59,37 @@ async def run(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Iterabl
             user, password = _user_in(path)
             names.setdefault(name, user)
             passwords[names[name]] = password
+    if parsed.worker_secrets:
+        names["worker"], password = _user_in(parsed.worker_secrets)
+        passwords[names["worker"]] = password
     roles = Roles(**names, connection_limit=parsed.connection_limit)
-    script = roles_sql(roles, passwords=passwords)
+    if parsed.print and not parsed.pooler:
+        return [roles_sql(roles, passwords=passwords).rstrip()]
+    database = load(AdministratorSettings, environ, elsewhere=[PREFIX]).database
+    carried = _carried(roles, database, timedelta(seconds=parsed.longest_job)) if parsed.pooler else {}
+    script = roles_sql(roles, passwords=passwords, carried=carried)
     if parsed.print:
         return [script.rstrip()]
-    administrator = load(AdministratorSettings, environ, elsewhere=[PREFIX])
-    await make_roles(administrator.database, script)
-    return [f"{roles.migrator} migrates, {roles.app} runs the applications, members of {roles.readonly} read"]
+    await make_roles(database, script)
+    runs = (
+        f"{roles.app} runs the API, {roles.worker} the workers"
+        if roles.worker
+        else f"{roles.app} runs the applications"
+    )
+    return [f"{roles.migrator} migrates, {runs}, members of {roles.readonly} read"]
+
+
+def _carried(roles: Roles, database: DatabaseSettings, longest_job: timedelta) -> dict[str, dict[str, str]]:
+    """Return the settings of each role that an application has behind a pooler."""
+    carried = {roles.app: carried_by_role(database)}
+    if roles.worker:
+        limits = {
+            "statement_timeout": longest_job,
+            "transaction_timeout": longest_job + timedelta(seconds=5),
+            "idle_in_transaction_timeout": timedelta(0),
+        }
+        carried[roles.worker] = carried_by_role(database.model_copy(update=limits))
+    return carried
 
 
 def _user_in(path: Path) -> tuple[str, SecretStr]:

@@ -19,6 +19,7 @@ from app_auth.valkey import LeavingPool
 from app_db import Database
 from app_db.errors import Unavailable
 from app_db.outage import DatabaseUnavailable
+from app_db.pooler import WrongPooling
 from app_db.repositories.schema import SchemaRepository
 from app_runtime.configuration import Misconfigured
 from app_runtime.valkey import DEFAULT_PREFIX
@@ -32,7 +33,8 @@ KEEP_SECONDS = 1.0
 PROBE_MILLISECONDS = 60_000
 
 type Check = Literal["ok", "failed", "refused", "behind", "stopping", "stale"]
-"""`refused`: the database answers, but its role may do more than an application in production should.
+"""`refused`: the database answers, but its role may do more than an application in production should, or a pooler is
+in the way that nobody named.
 
 `stale`, of `indexes`: the server's collation has changed since some of them were made, and they may miss rows.
 """
@@ -97,6 +99,11 @@ class ReadinessProbe:
         except Misconfigured as error:
             log.error("database_role_refused", reason=str(error))  # noqa: TRY400  # not an error of the code
             return "refused"
+        except DatabaseUnavailable as error:
+            if not isinstance(error.__cause__, WrongPooling):
+                return "failed"
+            log.error("database_pooling_refused", reason=error.reason())  # noqa: TRY400  # as above
+            return "refused"  # guard: test_a_role_that_lacks_what_a_pooler_loses_makes_the_api_unready
         except Exception:  # any error means failed, a missing table schema_history too
             return "failed"
 

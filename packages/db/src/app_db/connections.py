@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -15,12 +14,11 @@ from app_db.hidden_values import hide_values
 from app_db.hosts import Hosts
 from app_db.outage import NoAnswer, Refused, naming_refusals
 from app_db.pool import CountingPool
+from app_db.pooler import OF_ENGINES, UNDECLARED, Vet, limits_of, naming_poolers, vet_of
 from app_db.settings import DatabaseSettings
 from app_db.supervision import ping_when_idle, watch_errors
 
 type Connection = DriverConnection
-type Vet = Callable[[Connection], Awaitable[None]]
-"""Checks a new connection, and raises if it must not be used."""
 
 # Postgres notices a vanished client after 20 s instead of two hours, and releases its locks, also those of tx jobs.
 _NOTICE_A_VANISHED_HOST = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "2"}
@@ -43,23 +41,26 @@ def make_engine(
         name: seen in pg_stat_activity.
         vet: checks the first connection.
         failures: counts how often the database could not be used, by `supervision.KINDS`.
-        read_only: whether Postgres refuses writes of this engine; then it works in autocommit.
+        read_only: whether Postgres refuses writes of this engine; then it works in autocommit, if not behind a pooler.
     """
+    # Behind a pooler only the transaction can forbid writes: there a session has no settings of its own.
+    in_autocommit = read_only and not settings.is_pooled
     engine = create_async_engine(
         dialect.URL,
         async_creator=_connecting(
             dsn, settings, vet, failures, server_settings=_server_settings(settings, name, read_only=read_only)
         ),
         only_reads=read_only,
+        pooled=settings.is_pooled,
         json_deserializer=_read_json,
         hide_parameters=True,  # they hold password hashes and addresses, and errors are logged
         poolclass=CountingPool,
-        isolation_level="AUTOCOMMIT" if read_only else "READ COMMITTED",
+        isolation_level="AUTOCOMMIT" if in_autocommit else "READ COMMITTED",
         pool_size=settings.read_pool_size if read_only else settings.pool_size,
         max_overflow=0,
         pool_timeout=settings.pool_timeout.total_seconds(),
         # In autocommit a returned connection has nothing to roll back.
-        pool_reset_on_return=None if read_only else "rollback",
+        pool_reset_on_return=None if in_autocommit else "rollback",
         pool_use_lifo=True,  # a few busy connections stay warm, and the server may close idle ones
     )
     ping_when_idle(engine, after=settings.ping_after_idle, timeout=settings.ping_timeout, failures=failures)
@@ -86,36 +87,42 @@ def _whole_number(digits: str) -> int | str:
 def _server_settings(settings: DatabaseSettings, name: str, *, read_only: bool) -> dict[str, str]:
     return {
         "application_name": name,
-        "jit": "off",  # compiling takes longer than these short statements
-        "statement_timeout": _milliseconds(settings.statement_timeout),
-        "lock_timeout": _milliseconds(settings.lock_timeout),
-        "idle_in_transaction_session_timeout": _milliseconds(settings.idle_in_transaction_timeout),
-        "transaction_timeout": _milliseconds(settings.transaction_timeout),
+        **OF_ENGINES,
+        **limits_of(settings),
         **_NOTICE_A_VANISHED_HOST,
         **({"default_transaction_read_only": "on"} if read_only else {}),
     }
 
 
 def _connecting(
-    dsn: str, settings: DatabaseSettings, vet: Vet | None, failures: Counter[str], **options: Any
+    dsn: str, settings: DatabaseSettings, vet: Vet | None, failures: Counter[str], server_settings: dict[str, str]
 ) -> Callable[[], Awaitable[Connection]]:
     """Return the function that makes the connections of an engine."""
-    hosts = Hosts(dsn, connect_timeout=settings.connect_timeout)
+    hosts = Hosts(dsn, connect_timeout=settings.connect_timeout, **({"steady": {}} if settings.is_pooled else {}))
+    options: dict[str, Any] = {"server_settings": server_settings}
+    if settings.is_pooled:
+        options = {"statement_cache_size": 0}  # guard: test_a_pooler_is_asked_for_no_settings
     command_timeout = settings.command_timeout and settings.command_timeout.total_seconds()
     limits = Limits(settings.idle_in_transaction_timeout, settings.transaction_timeout)
 
+    async def connect_to_host() -> Connection:
+        with naming_poolers(UNDECLARED):
+            return await hosts.connect(command_timeout=command_timeout, **options)
+
+    look: Vet | None = vet_of(connect_to_host, server_settings, vet, is_pooled=settings.is_pooled)
+
     async def connect() -> Connection:
-        nonlocal vet
+        nonlocal look
         with _counting(failures), naming_refusals():
-            connection = await hosts.connect(command_timeout=command_timeout, **options)
+            connection = await connect_to_host()
             connection.session_limits = limits
-            if vet is not None:
+            if look is not None:
                 try:
-                    await vet(connection)  # guard: test_nothing_is_asked_with_a_role_that_may_do_anything
+                    await look(connection)  # guard: test_nothing_is_asked_with_a_role_that_may_do_anything
                 except BaseException:
                     connection.terminate()  # guard: test_a_connection_that_is_refused_is_closed
                     raise
-                vet = None  # guard: test_a_role_is_looked_at_once
+                look = None  # guard: test_a_role_is_looked_at_once
             return connection
 
     return connect
@@ -128,7 +135,3 @@ def _counting(failures: Counter[str]) -> Iterator[None]:
     except NoAnswer as error:
         failures["refused" if isinstance(error, Refused) else "unreachable"] += 1
         raise
-
-
-def _milliseconds(duration: timedelta) -> str:
-    return str(round(duration / timedelta(milliseconds=1)))

@@ -9,6 +9,8 @@ from typing import Any, Literal
 import asyncpg
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.util import await_only
 
 from app_db.outage import is_out_of_date
 
@@ -28,15 +30,37 @@ class Dialect(PGDialect_asyncpg):  # Any below: SQLAlchemy has no types for thes
 
     supports_statement_cache = True
 
-    def __init__(self, only_reads: bool = False, **options: Any) -> None:  # noqa: FBT001, FBT002  # SQLAlchemy finds it so
-        """`only_reads`: the engine cannot write, so any statement in autocommit may be repeated."""
+    def __init__(self, only_reads: bool = False, pooled: bool = False, **options: Any) -> None:  # noqa: FBT001, FBT002  # SQLAlchemy finds it so
+        """Take what the engine is for.
+
+        Args:
+            only_reads: the engine cannot write, so any statement in autocommit may be repeated.
+            pooled: the engine leads through a pooler of transactions.
+            options: of SQLAlchemy.
+        """
         super().__init__(**options)  # type: ignore[no-untyped-call]  # SQLAlchemy gives it no types
         self._only_reads = only_reads
+        self.pooled = pooled
+        """Whether each transaction may run in another session (ADR-0075)."""
         self.suspected_at = 0.0
         """When a statement last got no reply: connections that were not used since are pinged before use."""
         self.left_at = 0.0
         """When the server was found silent, or no longer primary: connections opened before are not used again."""
         self._condemned_at = 0.0
+
+    def on_connect(self) -> Any:
+        """Return what prepares a new connection: behind a pooler without names, and read-only by each transaction."""
+        prepare: Any = super().on_connect()  # type: ignore[no-untyped-call]  # as above
+        if not self.pooled:
+            return prepare
+
+        def prepare_pooled(connection: Any) -> None:
+            connection._prepared_statement_cache = None
+            connection._prepared_statement_name_func = str  # guard: test_a_type_change_behind_a_pooler_breaks_nothing
+            connection.readonly = self._only_reads  # guard: test_reads_through_a_pooler_cannot_write
+            prepare(connection)
+
+        return prepare_pooled
 
     def do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
         """Execute a statement; repeat it once if a cached plan or type is out of date."""
@@ -47,6 +71,7 @@ class Dialect(PGDialect_asyncpg):  # Any below: SQLAlchemy has no types for thes
             cursor.execute(statement, parameters)
         except self.loaded_dbapi.Error as error:
             if not self._takes_back(cursor, statement, error, is_first=is_first):
+                self._let_go(cursor, error)
                 raise
             cursor.execute(statement, parameters)
             self._forget_plans()  # so that statements prepared before the change are prepared again
@@ -88,6 +113,14 @@ class Dialect(PGDialect_asyncpg):  # Any below: SQLAlchemy has no types for thes
     def _forget_plans(self) -> None:
         self._invalidate_schema_cache()  # type: ignore[no-untyped-call]  # as above
 
+    def _let_go(self, cursor: Any, error: Any) -> None:
+        """Give the pooler its session back, which waits for the arguments of a statement that cannot have them."""
+        is_ours = type(error.__cause__) is asyncpg.DataError  # raised after Parse, before Bind and Sync
+        if self.pooled and is_ours and cursor._adapt_connection._transaction is None:
+            await_only(
+                cursor._connection.execute("SELECT")
+            )  # guard: test_an_argument_that_does_not_fit_keeps_no_session
+
     def _takes_back(self, cursor: Any, statement: str, error: Any, *, is_first: bool) -> bool:
         """Drop the caches that are out of date, roll back, and return whether the statement may be repeated."""
         connection, cause = cursor._adapt_connection, error.__cause__
@@ -104,6 +137,13 @@ class Dialect(PGDialect_asyncpg):  # Any below: SQLAlchemy has no types for thes
         # The driver raises this when it reads the rows, after the statement has had its effect.
         has_happened = isinstance(cause, asyncpg.OutdatedSchemaCacheError)
         return is_first and (self._only_reads or not has_happened)
+
+
+def dialect_of(engine: AsyncEngine) -> Dialect:
+    """Return the dialect of an engine of ours."""
+    dialect = engine.sync_engine.dialect
+    assert isinstance(dialect, Dialect), "what app_db.connections makes"
+    return dialect
 
 
 registry.register("postgresql.groundwork", __name__, Dialect.__name__)

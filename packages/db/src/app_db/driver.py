@@ -1,6 +1,7 @@
 """An asyncpg connection that checks its commits, and knows why a transaction ended."""
 
 import asyncio
+import contextlib
 import socket
 import time
 from datetime import timedelta
@@ -104,6 +105,18 @@ class DriverConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has
             if query.startswith("COMMIT"):
                 raise TransactionFailed(self.swallowed)  # guard: test_a_commit_that_rolled_back_is_an_error
         return status
+
+    async def fetch_read_only(self, query: str, *args: Any) -> Any:  # Any: as asyncpg
+        """Fetch in a transaction of its own, which cannot write."""
+        await self.execute("BEGIN READ ONLY")
+        try:
+            rows = await self.fetch(query, *args)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError):
+            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                await self.execute("ROLLBACK")
+            raise
+        await self.execute("COMMIT")
+        return rows
 
     async def prepare(self, query: str, **options: Any) -> Any:  # Any: as asyncpg
         """Prepare as asyncpg does, and note when: `app_db.dialect` tells new statements from those that worked once."""

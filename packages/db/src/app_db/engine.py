@@ -11,11 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from sqlalchemy.sql.dml import ReturningUpdate
 from sqlalchemy.util import greenlet_spawn
 
-from app_db.connections import Vet, make_engine
+from app_db.connections import make_engine
 from app_db.deadline import database_work
 from app_db.jobs.after_commit import ON_COMMIT
 from app_db.jobs.notifier import Notifier
 from app_db.outage import DatabaseUnavailable, is_outage
+from app_db.pooler import Vet
 from app_db.session import Session
 from app_db.settings import DatabaseSettings
 from app_db.shared_reads import Parameters, SharedRead, Values

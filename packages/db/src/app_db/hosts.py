@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from itertools import product
 from typing import Any
@@ -71,8 +71,9 @@ class Hosts:
     be tried. Here each host gets an equal share of the time that is left.
     """
 
-    def __init__(self, dsn: str, *, connect_timeout: timedelta) -> None:
-        """Take a DSN of `DatabaseSettings`, and how long all hosts together may take."""
+    def __init__(self, dsn: str, *, connect_timeout: timedelta, steady: Mapping[str, str] = STEADY) -> None:
+        """Take a DSN of `DatabaseSettings`, the time for all hosts together, and the settings of each session."""
+        self._steady = steady
         url = make_url(dsn)
         query = url.query
         hosts, ports = (str(query.get(name, "")).split(",") for name in ("host", "port"))
@@ -95,7 +96,7 @@ class Hosts:
             OSError: no host can be reached, or none fits `target_session_attrs`; names the failure of each.
             asyncpg.PostgresError: a host refused, for a reason that the others would have as well.
         """
-        settings = {**STEADY, **options.get("server_settings", {})}
+        settings = {**self._steady, **options.get("server_settings", {})}
         failures: list[str] = []
         until = time.monotonic() + self._timeout
         tries = [*product(self._targets, tuple(self._places))]

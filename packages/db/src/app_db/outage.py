@@ -72,6 +72,8 @@ def naming_no_answer() -> Iterator[None]:
     """Turn OSErrors and time-outs of the driver into NoAnswer: a handler's files and HTTP calls raise OSErrors too."""
     try:
         yield
+    except NoAnswer:
+        raise
     except OSError as exc:
         raise NoAnswer(str(exc) or "no answer in time") from exc
 

@@ -1,7 +1,8 @@
 """Database roles: `python -m app_api database roles` makes them, and applications refuse a role with more powers.
 
 `migrator` owns the tables and runs the migrations, the applications connect as `app`, and `readonly` is a group for
-people. Revisions revoke from `app` the right to change `APPEND_ONLY` and `WRITTEN_BY_MIGRATIONS`.
+people. Behind a pooler workers have a role of their own, which may do what `app` may, with limits for jobs. Revisions
+revoke from `app` the right to change `APPEND_ONLY` and `WRITTEN_BY_MIGRATIONS`.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -55,11 +56,13 @@ class Roles:
     migrator: str = "migrator"
     app: str = "app"
     readonly: str = "readonly"
+    worker: str = ""
+    """Of workers, if they do not connect as `app`."""
     connection_limit: int = 100
-    """How many connections all processes of `app` may open together."""
+    """How many connections all processes of `app` may open together, and those of `worker`."""
 
     def __post_init__(self) -> None:
-        names = (self.migrator, self.app, self.readonly)
+        names = (self.migrator, self.app, self.readonly, *([self.worker] if self.worker else []))
         if len(set(names)) < len(names) or not all(_NAME.fullmatch(name) for name in names):
             raise Misconfigured("the names of roles are different ones, of a-z, 0-9 and _")
 
@@ -89,14 +92,21 @@ def user_of(url: str) -> tuple[str, SecretStr]:
     return parts.username or "", SecretStr(str(parts.password or ""))
 
 
-def roles_sql(roles: Roles, *, passwords: dict[str, SecretStr]) -> str:
+def roles_sql(
+    roles: Roles, *, passwords: Mapping[str, SecretStr], carried: Mapping[str, Mapping[str, str]] | None = None
+) -> str:
     """Return the script that makes the roles, for an administrator of the database that it is run in.
 
     It can be run again, also after migrations, and holds verifiers, not passwords. A role without a password here keeps
     the one that it has; a new role cannot sign in before an administrator sets a password.
+
+    Args:
+        roles: the names.
+        passwords: by the name of the role.
+        carried: the settings of each role in this database, by its name (`app_db.pooler`).
     """
     verifiers = {name: f"PASSWORD '{_scram(password.get_secret_value())}'" for name, password in passwords.items()}
-    return _SCRIPT.format(
+    script = _SCRIPT.format(
         migrator=roles.migrator,
         app=roles.app,
         readonly=roles.readonly,
@@ -106,6 +116,15 @@ def roles_sql(roles: Roles, *, passwords: dict[str, SecretStr]) -> str:
         append_only=APPEND_ONLY,
         written_by_migrations="', '".join(WRITTEN_BY_MIGRATIONS),
     )
+    if roles.worker:
+        options = {"worker": roles.worker, "app": roles.app, "limit": roles.connection_limit}
+        script += _WORKER.format(**options, password=verifiers.get(roles.worker, ""))
+    lines = [
+        f"    EXECUTE format('ALTER ROLE {role} IN DATABASE %I SET {name} = %L', current_database(), '{value}');\n"
+        for role, settings in (carried or {}).items()
+        for name, value in settings.items()
+    ]
+    return script + _CARRIED.format(lines="".join(lines)) if lines else script
 
 
 async def make_roles(administrator: DatabaseSettings, script: str) -> None:
@@ -244,4 +263,26 @@ BEGIN
     END LOOP;
 END
 $restrict$;
+"""
+
+_WORKER = """
+DO $worker$
+BEGIN
+    IF to_regrole('{worker}') IS NULL THEN
+        CREATE ROLE {worker};
+    ELSIF (SELECT rolsuper FROM pg_roles WHERE rolname = '{worker}') THEN
+        RAISE EXCEPTION 'the role {worker} is a superuser: choose another name';
+    END IF;
+END
+$worker$;
+ALTER ROLE {worker} LOGIN INHERIT CONNECTION LIMIT {limit} {password};
+GRANT {app} TO {worker};
+"""
+
+_CARRIED = """
+-- A pooler loses what a session asks for at its start.
+DO $carried$
+BEGIN
+{lines}END
+$carried$;
 """

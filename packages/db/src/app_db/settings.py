@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, Field, FilePath, SecretStr, model_validator
@@ -16,6 +17,11 @@ from app_runtime.tls import Tls
 from app_runtime.urls import PORTS
 
 _GUESSABLE = frozenset({"", "admin", "app", "example", "password", "passwd-change-me", "postgres", "secret"})
+
+NO_WAY_PAST = (
+    "APP_DATABASE__DIRECT_URL: has to be set with APP_DATABASE__POOLER=transaction: LISTEN, advisory locks and "
+    "migrations need Postgres itself"
+)
 
 
 def _read(url: SecretStr) -> URL:
@@ -53,6 +59,13 @@ type DatabaseUrl = Annotated[SecretStr, AfterValidator(_check_database_url)]
 type ReplicaUrl = Annotated[SecretStr, AfterValidator(_check_replica_url)]
 
 
+class Pooler(StrEnum):
+    """What is between an application and Postgres."""
+
+    NONE = "none"
+    TRANSACTION = "transaction"
+
+
 class DatabaseSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     """`APP_DATABASE__…`. The defaults are the API's: each wait ends before the one around it."""
 
@@ -60,6 +73,8 @@ class DatabaseSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     """For the applications' role, which `database roles` makes."""
     direct_url: DatabaseUrl | None = None
     """Past a pooler, for LISTEN, advisory locks and migrations; `url` if absent."""
+    pooler: Pooler = Pooler.NONE
+    """`transaction` if PgBouncer is behind `url` and pools transactions; `direct_url` has to be set then."""
     replica_url: ReplicaUrl | None = None
     """For stale reads (`ReplicaSessionDep`); `url` if absent."""
     tls: Tls | None = None
@@ -92,7 +107,9 @@ class DatabaseSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     """For the ping; without an answer it and all older connections are replaced."""
 
     @model_validator(mode="after")
-    def _check_tls(self) -> Self:
+    def _check_urls(self) -> Self:
+        if self.is_pooled and self.direct_url is None:
+            raise ValueError(NO_WAY_PAST)  # guard: test_a_pooler_needs_a_way_past_it
         for name in ("url", "direct_url", "replica_url"):
             url: SecretStr | None = getattr(self, name)
             if url is not None:  # so that a wrong URL fails at the start
@@ -119,6 +136,11 @@ class DatabaseSettings(BaseModel, frozen=True, hide_input_in_errors=True):
             url: SecretStr | None = getattr(self, name)
             if url is not None and _is_guessable(url):
                 yield f"APP_DATABASE__{name.upper()}: has a password that everybody knows"
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether `url` and `replica_url` lead through a pooler of transactions."""
+        return self.pooler is Pooler.TRANSACTION
 
     @property
     def sqlalchemy_url(self) -> URL:

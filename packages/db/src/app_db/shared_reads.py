@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.util import await_only, greenlet_spawn
 
-from app_db.dialect import FAILED_WITH
+from app_db.dialect import FAILED_WITH, dialect_of
 from app_db.driver import DriverConnection
 from app_db.shared_queries import SharedQueries, Take
 
@@ -27,6 +27,7 @@ class SharedRead:
     def __init__(self, engine: AsyncEngine, statement: Select[*tuple[Any, ...]], *, sizes: Counter[int]) -> None:
         """`statement` returns at most a row for each call, whose last column is the number of the call, from 1."""
         self._engine = engine.sync_engine
+        self._pooled = dialect_of(engine).pooled
         self._statement = statement
         compiled = statement.compile(dialect=self._engine.dialect)
         assert isinstance(compiled, SQLCompiler), "what compiles a select"
@@ -62,7 +63,7 @@ class SharedRead:
         driver = connection.connection.driver_connection
         assert isinstance(driver, DriverConnection), "what app_db.hosts makes"
         try:
-            rows: Iterable[Values] = await_only(driver.fetch(self.sql, *arrays))
+            rows: Iterable[Values] = await_only(self._ask(driver, arrays))
         except BaseException as error:
             # What may be right the next time is asked again, the way that knows changed schemas. Waiting again is not.
             is_final = isinstance(error, OSError) or not isinstance(error, Exception)
@@ -71,6 +72,12 @@ class SharedRead:
         for note in self._engine.dispatch.after_cursor_execute:
             note(*noted)
         return rows
+
+    def _ask(self, driver: DriverConnection, arrays: list[Any]) -> Awaitable[Iterable[Values]]:
+        if self._pooled:
+            return driver.fetch_read_only(self.sql, *arrays)  # guard: test_reads_through_a_pooler_cannot_write
+        asked: Awaitable[Iterable[Values]] = driver.fetch(self.sql, *arrays)
+        return asked
 
     def _execute(
         self, connection: Connection, calls: list[Parameters], **options: BaseException

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
-from app_db.dialect import Dialect
+from app_db.dialect import dialect_of
 from app_db.driver import IDLE_LIMIT, TOTAL_LIMIT, DriverConnection, Swallowed, TransactionEnded, TransactionFailed
 from app_db.outage import IN_FAILED_TRANSACTION, READ_ONLY, is_damage, naming_no_answer, said_by_the_server
 
@@ -27,7 +27,7 @@ def ping_when_idle(engine: AsyncEngine, *, after: timedelta, timeout: timedelta,
 
     A connection that is known to be closed, or to lead to a server that was left, is replaced without a ping.
     """
-    limit, patience, dialect = after.total_seconds(), timeout.total_seconds(), _dialect_of(engine)
+    limit, patience, dialect = after.total_seconds(), timeout.total_seconds(), dialect_of(engine)
 
     @event.listens_for(engine.sync_engine, "checkin")
     def note_time(connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
@@ -59,7 +59,7 @@ def ping_when_idle(engine: AsyncEngine, *, after: timedelta, timeout: timedelta,
 
 def watch_errors(engine: AsyncEngine, *, failures: Counter[str], only_reads: bool) -> None:
     """Wrap bare errors of asyncpg, and stop using connections that are lost."""
-    dialect = _dialect_of(engine)
+    dialect = dialect_of(engine)
 
     @event.listens_for(engine.sync_engine, "handle_error")
     def look(context: ExceptionContext) -> None:
@@ -91,18 +91,12 @@ def watch_errors(engine: AsyncEngine, *, failures: Counter[str], only_reads: boo
 
 def leave_together(engine: AsyncEngine, reads: AsyncEngine) -> None:
     """Let the read engine leave a server together with the write engine."""
-    dialect = _dialect_of(reads)
+    dialect = dialect_of(reads)
 
     @event.listens_for(engine.sync_engine, "handle_error")
     def look(context: ExceptionContext) -> None:
         if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
             dialect.leave()
-
-
-def _dialect_of(engine: AsyncEngine) -> Dialect:
-    dialect = engine.sync_engine.dialect
-    assert isinstance(dialect, Dialect), "what app_db.connections makes"
-    return dialect
 
 
 def _driver_of(context: ExceptionContext) -> DriverConnection | None:

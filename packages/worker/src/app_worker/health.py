@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from app_db.jobs.leadership import Leadership
 from app_runtime.telemetry.endpoint import Health
 from app_runtime.telemetry.lag import LoopLag
 from app_worker.settings import JobSettings
 
 BLOCKED = "The event loop is blocked."
+NO_BEAT = "No heartbeat has reached the database yet{}."
+DEAF = "This worker could neither listen for jobs nor lead a queue for longer than a lease{}."
 
 
 @dataclass(slots=True, eq=False)
@@ -31,6 +34,10 @@ class WorkerHealth(Collector):
     """Whether Valkey answered when an executor last asked it for jobs."""
     valkey_refuses: Callable[[], bool] = lambda: False
     """Whether Valkey took no deliveries of this worker when there were some."""
+    leadership: Leadership | None = None
+    """Listens for notifications, and holds the locks of the queues."""
+    refusal: str = ""
+    """Why the database takes no heartbeat, if a pooler is the reason."""
     loop: LoopLag = field(default_factory=LoopLag)
     """How long the event loop has been blocked."""
     running: int = 0
@@ -50,10 +57,17 @@ class WorkerHealth(Collector):
         if self.has_schema is False:
             return "The schema is older than this release."  # guard: test_a_worker_without_its_schema_is_not_well
         if not self.has_beaten:
-            return "No heartbeat has reached the database yet."  # guard: test_a_worker_without_a_first_beat_is_not_well
+            why = self.refusal and f": {self.refusal}"  # guard: test_a_worker_behind_a_pooler_says_what_to_set
+            return NO_BEAT.format(why)  # guard: test_a_worker_without_a_first_beat_is_not_well
         if self.beat_age > settings.lease.total_seconds():
             return "No heartbeat has reached the database for longer than a lease."
-        return self._valkey_complaint()
+        return self._leadership_complaint(settings) or self._valkey_complaint()
+
+    def _leadership_complaint(self, settings: JobSettings) -> str | None:
+        if self.leadership is None or self.draining or self.leadership.lost_for <= settings.lease.total_seconds():
+            return None
+        why = self.leadership.refusal and f": {self.leadership.refusal}"
+        return DEAF.format(why)  # guard: test_a_worker_that_can_neither_listen_nor_lead_is_not_well
 
     def _valkey_complaint(self) -> str | None:
         if not self.valkey_answers():

@@ -11,6 +11,7 @@ from app_db import Database
 from app_db.jobs import workers
 from app_db.jobs.ledger import Delivery
 from app_db.jobs.workers import WorkerRow
+from app_db.pooler import WrongPooling
 from app_db.repositories.schema import SchemaRepository
 from app_worker.health import WorkerHealth
 from app_worker.runner import Runner
@@ -65,6 +66,7 @@ class Heartbeat:
                 await self._beat()
         except Exception as error:  # an outage of Postgres: the leases outlast some beats
             log.warning("beat_failed", cause=repr(error))
+            self._health.refusal = str(error) if isinstance(error, WrongPooling) else ""
             if self._health.beat_age >= self._settings.patience.total_seconds():
                 self._cancel(
                     list(self.runner.lease_tasks), "job_let_go"

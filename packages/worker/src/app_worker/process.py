@@ -91,6 +91,7 @@ def open_queues(
 
     names, lease, at = settings.worker.queues, settings.worker.running_lease, settings.database
     leadership = Leadership(at.direct_dsn, names, connect_timeout=at.connect_timeout, on_notification=on_notification)
+    health.leadership = leadership
 
     def open_queue(name: str) -> Queue:
         delivery_queue = DeliveryQueue(valkey, name, prefix=settings.redis.prefix)

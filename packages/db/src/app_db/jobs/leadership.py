@@ -1,14 +1,18 @@
 """Leaders of queues: the worker process that holds the advisory lock of a queue leads it."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from functools import partial
 from hashlib import sha256
 
 import asyncpg
 
+from app_db.driver import DriverConnection
 from app_db.hosts import Hosts
 from app_db.jobs.notifier import CHANNEL
+from app_db.pooler import WrongPooling, connect_past
 
 RETRY_LOCKS = timedelta(seconds=1)
 
@@ -51,11 +55,19 @@ class Leadership:
         self._on_notification = on_notification
         self._patience = patience
         self._led: set[str] = set()
+        self._well_at = time.monotonic()
+        self.refusal = ""
+        """Why this process can neither listen nor lead, if a pooler is the reason."""
         self._last_session: asyncpg.Record | None = None
 
     def leads(self, queue: str) -> bool:
         """Return whether this process claims the jobs of `queue`."""
         return queue in self._led
+
+    @property
+    def lost_for(self) -> float:
+        """Seconds since this process could listen, and ask for locks."""
+        return time.monotonic() - self._well_at
 
     async def run(self) -> None:
         """Listen, and try each second for the locks that other processes hold; never return.
@@ -64,24 +76,31 @@ class Leadership:
             OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError: when the server cannot be reached, or
                 the connection was lost. The process leads nothing then; call again.
         """
-        connection = await self._connect()
+        try:
+            connection = await self._connect()
+        except WrongPooling as error:
+            self.refusal = str(error)
+            raise
         try:
             await self._end_last_session(connection)  # guard: test_who_lost_a_silent_connection_leads_again_at_once
             await connection.add_listener(CHANNEL, lambda *_: self._on_notification())
             self._on_notification()
             while True:
                 await self._try_to_lead(connection)
+                self._well_at, self.refusal = time.monotonic(), ""
                 await asyncio.sleep(RETRY_LOCKS.total_seconds())
         finally:
             self._led.clear()  # guard: test_who_lost_the_connection_leads_nothing
             connection.terminate()  # a regular close would wait for a frozen server
 
-    async def _connect(self) -> "asyncpg.Connection[asyncpg.Record]":
+    async def _connect(self) -> DriverConnection:
         patience = f"{self._patience / timedelta(milliseconds=1):.0f}"
-        return await self._hosts.connect(
+        connect = partial(
+            self._hosts.connect,
             command_timeout=self._timeout,
             server_settings={"application_name": "worker-leader", "idle_session_timeout": patience},
         )
+        return await connect_past(connect)
 
     async def _end_last_session(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         """End the session of the lost connection, which holds its locks while the server takes it for alive."""

@@ -1,0 +1,227 @@
+"""All of it through a real PgBouncer in transaction pooling; skipped where none is on PATH that is 1.21 or later."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from httpx2 import AsyncClient
+from pydantic import SecretStr
+from sqlalchemy import URL
+
+from app_auth.testing import PASSWORD
+from app_db.pooler import IN_THE_WAY, UNDECLARED, carried_by_role
+from app_db.roles import Roles, make_roles, roles_sql
+from app_db.settings import DatabaseSettings
+from app_db.testing.databases import AppRole, open_app_role
+from app_runtime.testing.processes import free_port
+from app_runtime.testing.servers import ValkeyServer
+
+from .conftest import Environment, api_environment, environment_of_workers
+from .http_site import NO_LIMITS
+from .pgbouncer import pgbouncer, require_pgbouncer
+from .processes import Api, MailSink, Worker, connected, eventually, until
+
+pytestmark = [pytest.mark.timeout(240), pytest.mark.slow]
+
+LONGEST_JOB = 3600
+IGNORED = (
+    "jit, search_path, default_transaction_isolation, default_transaction_read_only, statement_timeout, lock_timeout, "
+    "idle_in_transaction_session_timeout, transaction_timeout, tcp_keepalives_idle, tcp_keepalives_interval, "
+    "tcp_keepalives_count, idle_session_timeout, synchronous_commit"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A database with a role for the API and one for workers, which carry what a pooler loses."""
+
+    administrator: str
+    app: URL
+    worker: URL
+
+    def environment(self, user: URL, port: int) -> Environment:
+        """Return the variables that lead this role through the pooler at this port."""
+        return {
+            "APP_DATABASE__URL": text_of(user.set(port=port)),
+            "APP_DATABASE__DIRECT_URL": text_of(user),
+            "APP_DATABASE__POOLER": "transaction",
+        }
+
+
+def text_of(url: URL) -> str:
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def pooled_database(
+    postgres_server_url: str, worker_id: str, pytestconfig: pytest.Config
+) -> AsyncIterator[Database]:
+    """The database behind the poolers of this module."""
+    require_pgbouncer()
+    async with open_app_role(postgres_server_url, f"pooler_{worker_id}", root=pytestconfig.rootpath) as role:
+        yield await with_worker(role)
+        async with connected(role.administrator.dsn) as administrator:
+            name = f"{role.roles.app}_worker"
+            await administrator.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+async def with_worker(role: AppRole) -> Database:
+    """Give the roles their settings, and workers a role, as `database roles --pooler transaction` does."""
+    roles = Roles(role.roles.migrator, role.roles.app, role.roles.readonly, worker=f"{role.roles.app}_worker")
+    limits = {"statement_timeout": LONGEST_JOB, "transaction_timeout": LONGEST_JOB, "idle_in_transaction_timeout": 0}
+    of_worker = DatabaseSettings.model_validate({"url": role.settings.url, **limits})
+    carried = {roles.app: carried_by_role(role.settings), roles.worker: carried_by_role(of_worker)}
+    password = SecretStr("of-the-test")
+    await make_roles(role.administrator, roles_sql(roles, passwords={roles.worker: password}, carried=carried))
+    app = role.settings.sqlalchemy_url
+    worker = app.set(username=roles.worker, password=password.get_secret_value())
+    return Database(role.administrator.dsn, app, worker)
+
+
+type StartApi = Callable[[Environment], Api]
+type StartWorker = Callable[[Environment], str]
+"""Returns the URL of its health."""
+
+
+@pytest.fixture
+def pooler(pooled_database: Database, tmp_path: Path) -> Iterator[int]:
+    """The port of a PgBouncer that has four sessions for each role, as it comes."""
+    users = pooled_database.app, pooled_database.worker
+    with pgbouncer(tmp_path / "pgbouncer", pooled_database.app, *users) as port:
+        yield port
+
+
+@pytest.fixture
+def ignoring_pooler(pooled_database: Database, tmp_path: Path) -> Iterator[int]:
+    """The port of a PgBouncer that was told to ignore what sessions ask for."""
+    users = pooled_database.app, pooled_database.worker
+    options = {"ignore_startup_parameters": IGNORED}
+    with pgbouncer(tmp_path / "ignoring", pooled_database.app, *users, **options) as port:
+        yield port
+
+
+@pytest.fixture
+def start_api(valkey: ValkeyServer, tmp_path: Path) -> Iterator[StartApi]:
+    """Start an API with these variables of the database."""
+    apis: list[Api] = []
+
+    def start(environment: Environment) -> Api:
+        given = {**api_environment("", valkey.url), **NO_LIMITS, "APP_AUTH__VERIFICATION": "off", **environment}
+        apis.append(Api(env=given, log=tmp_path / f"api-{len(apis)}.log"))
+        return apis[-1]
+
+    yield start
+    for api in apis:
+        assert api.stop() == 0, api.output
+
+
+@pytest.fixture
+def start_pooled_worker(valkey: ValkeyServer, mail_sink: MailSink, tmp_path: Path) -> Iterator[StartWorker]:
+    """Start a worker with these variables of the database."""
+    workers: list[Worker] = []
+
+    def start(environment: Environment) -> str:
+        port = str(free_port())
+        probes = {"APP_METRICS__ENABLED": "true", "APP_METRICS__PORT": port}
+        given = {**environment_of_workers("", valkey.url, mail_url=mail_sink.url), **probes, **environment}
+        workers.append(Worker(env=given, log=tmp_path / f"pooled-worker-{len(workers)}.log"))
+        return f"http://127.0.0.1:{port}/health"
+
+    yield start
+    for worker in workers:
+        assert worker.stop() == 0, worker.output
+
+
+async def test_accounts_mails_and_jobs_outlive_a_column_that_changes_its_type(
+    pooled_database: Database, pooler: int, start_api: StartApi, start_pooled_worker: StartWorker, mail_sink: MailSink
+) -> None:
+    of_workers = pooled_database.environment(pooled_database.worker, pooler)
+    healths = [start_pooled_worker(of_workers) for _ in range(2)]
+    api = start_api(pooled_database.environment(pooled_database.app, pooler))
+    statuses: Counter[int] = Counter()
+    over = asyncio.Event()
+    async with AsyncClient(base_url=api.url, timeout=30) as client, connected(pooled_database.administrator) as owner:
+        people = [asyncio.create_task(live(client, f"user{number}", statuses, over)) for number in range(6)]
+        for kind in ("varchar(400)", "text", "varchar(500)"):
+            await asyncio.sleep(1)
+            await owner.execute(f'ALTER TABLE users ALTER email TYPE {kind} COLLATE "C"')
+        await asyncio.sleep(1)
+        over.set()
+        addresses = {address for made in await asyncio.gather(*people) for address in made}
+
+        assert set(statuses) == {200, 201, 202}
+        assert len(addresses) == await owner.fetchval("SELECT count(*) FROM users")
+        await until(lambda: {mail["To"] for mail in mail_sink.mails} == addresses, "everybody has a mail")
+        await all_jobs_end(owner)
+        assert await owner.fetchval("SELECT max(attempt) FROM jobs WHERE state = 'completed'") == 1
+        assert [(await client.get(health)).status_code for health in healths] == [200, 200]
+        assert (await client.get("/probe/ready")).json()["status"] == "ready"
+
+
+async def test_a_pooler_that_ignores_our_settings_is_named(
+    pooled_database: Database, ignoring_pooler: int, start_api: StartApi, start_pooled_worker: StartWorker
+) -> None:
+    through = {"APP_DATABASE__URL": text_of(pooled_database.app.set(port=ignoring_pooler))}
+    await refuses(start_api(through), start_pooled_worker(through))
+
+
+async def test_a_pooler_that_refuses_our_settings_is_named(
+    pooled_database: Database, pooler: int, start_api: StartApi, start_pooled_worker: StartWorker
+) -> None:
+    through = {"APP_DATABASE__URL": text_of(pooled_database.app.set(port=pooler))}
+    await refuses(start_api(through), start_pooled_worker(through))
+
+
+async def refuses(api: Api, health: str) -> None:
+    """Check that neither process uses the database, and that both say what to set."""
+    async with AsyncClient(base_url=api.url, timeout=30) as client:
+        ready = await client.get("/probe/ready")
+        registered = await client.post("/auth/register", json={"email": "ada@example.test", "password": PASSWORD})
+        await eventually(lambda: complains(client, health, UNDECLARED), "the worker says what to set")
+
+    assert (ready.status_code, ready.json()["checks"]["database"]) == (503, "refused")
+    assert registered.status_code == 503
+    assert UNDECLARED in api.output
+
+
+async def test_a_worker_whose_direct_url_leads_through_the_pooler_is_not_well(
+    pooled_database: Database, ignoring_pooler: int, start_pooled_worker: StartWorker
+) -> None:
+    given = pooled_database.environment(pooled_database.worker, ignoring_pooler)
+
+    health = start_pooled_worker({**given, "APP_DATABASE__DIRECT_URL": given["APP_DATABASE__URL"]})
+
+    async with AsyncClient(timeout=30) as client:
+        await eventually(lambda: complains(client, health, IN_THE_WAY), "the worker says what to set")
+
+
+async def complains(client: AsyncClient, health: str, why: str) -> bool:
+    answer = await client.get(health)
+    return answer.status_code == 503 and why in answer.json()["detail"]
+
+
+async def live(client: AsyncClient, name: str, statuses: Counter[int], over: asyncio.Event) -> list[str]:
+    """Register, sign in, read and export until it is over; return the addresses of the accounts."""
+    made: list[str] = []
+    while not over.is_set():
+        email = f"{name}.{len(made)}@example.test"
+        registered = await client.post("/auth/register", json={"email": email, "password": PASSWORD})
+        made.append(email)
+        issued = await client.post("/auth/access-token", data={"username": email, "password": PASSWORD})
+        headers = {"Authorization": f"Bearer {issued.json().get('access_token')}"}
+        read = await client.get("/auth/me", headers=headers)
+        exported = await client.post("/auth/me/export", headers=headers)
+        statuses.update(answer.status_code for answer in (registered, issued, read, exported))
+    return made
+
+
+async def all_jobs_end(owner: Any) -> None:  # Any: asyncpg's connection, which has no types
+    async def no_job_is_open() -> bool:
+        return bool(await owner.fetchval("SELECT NOT EXISTS (SELECT FROM jobs WHERE finished_at IS NULL)"))
+
+    await eventually(no_job_is_open, "all jobs have ended")
