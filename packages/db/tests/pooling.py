@@ -91,7 +91,7 @@ class FakePooler:
     ) -> tuple[tuple[asyncio.StreamReader, asyncio.StreamWriter], bytes]:
         """Let a client open a session, and return it with the parameters that the server tells."""
         server, greeting = await asyncio.open_connection(*self._place), b""
-        server[1].write(startup)
+        server[1].write(_without_settings(startup))
         carrying = asyncio.create_task(_carry_passwords(reader, server[1]))
         while (message := await _message(server[0])) != _READY:
             greeting += message if message.startswith(b"S") else b""
@@ -119,6 +119,14 @@ class FakePooler:
             if message == _READY and not self._unanswered:
                 self._client = None
                 self._turn.release()
+
+
+def _without_settings(startup: bytes) -> bytes:
+    """Return what a pooler asks a server for: user and database, and no settings of its client."""
+    texts = startup[8:].split(b"\0")
+    kept = {name: value for name, value in zip(texts[::2], texts[1::2], strict=False) if name in (b"user", b"database")}
+    body = startup[4:8] + b"".join(part + b"\0" for pair in kept.items() for part in pair) + b"\0"
+    return struct.pack("!I", len(body) + 4) + body
 
 
 async def _message(reader: asyncio.StreamReader) -> bytes:

@@ -143,12 +143,18 @@ def vet_of(connect: Connect, wanted: Mapping[str, str], vet: Vet | None, *, is_p
     async def look(connection: DriverConnection) -> None:
         if is_pooled:
             await _require_settings(connection, wanted)
-        else:
+        elif _lost(connection, {**STEADY, **wanted}):
             await refuse_pooled(connection, connect, UNDECLARED)
         if vet is not None:
             await vet(connection)
 
     return look
+
+
+def _lost(connection: DriverConnection, wanted: Mapping[str, str]) -> bool:
+    """Return whether a session says of a setting that it is another than was asked for; no round trip."""
+    told = connection.get_settings()  # PostgreSQL 18 tells two that poolers lose: search_path, and if it only reads
+    return any(getattr(told, name, value) != value for name, value in wanted.items())
 
 
 async def _hears(connection: DriverConnection, connect: Connect) -> bool:
