@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 import pytest_asyncio
 from pydantic import SecretStr
@@ -19,7 +20,7 @@ from app_db import Database, open_database
 from app_db.hosts import Hosts
 from app_db.jobs.leadership import Leadership
 from app_db.outage import DatabaseUnavailable
-from app_db.pooler import IN_THE_WAY, UNDECLARED, WrongPooling, carried_by_role, require_way_past
+from app_db.pooler import IN_THE_WAY, UNDECLARED, WrongPooling, carried_by_role, naming_poolers, require_way_past
 from app_db.roles import Roles, make_roles, require_modest_role, roles_sql
 from app_db.settings import DatabaseSettings
 from app_db.testing.databases import AppRole
@@ -265,3 +266,8 @@ def test_a_direct_url_that_nothing_answers_is_refused(modest_role: AppRole, refu
 def test_a_direct_url_past_all_poolers_is_accepted(modest_role: AppRole) -> None:
     require_way_past(modest_role.settings)
     require_way_past(modest_role.settings.model_copy(update={"direct_url": modest_role.settings.url}))
+
+
+def test_other_refusals_of_a_pooler_keep_their_text() -> None:
+    with pytest.raises(asyncpg.ProtocolViolationError, match="no more connections"), naming_poolers(UNDECLARED):
+        raise asyncpg.ProtocolViolationError("no more connections allowed (max_client_conn)")

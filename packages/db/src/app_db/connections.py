@@ -43,30 +43,37 @@ def make_engine(
         failures: counts how often the database could not be used, by `supervision.KINDS`.
         read_only: whether Postgres refuses writes of this engine; then it works in autocommit, if not behind a pooler.
     """
-    # Behind a pooler only the transaction can forbid writes: there a session has no settings of its own.
-    in_autocommit = read_only and not settings.is_pooled
     engine = create_async_engine(
         dialect.URL,
         async_creator=_connecting(
             dsn, settings, vet, failures, server_settings=_server_settings(settings, name, read_only=read_only)
         ),
-        only_reads=read_only,
-        pooled=settings.is_pooled,
+        **_options_of(settings, read_only=read_only),
         json_deserializer=_read_json,
         hide_parameters=True,  # they hold password hashes and addresses, and errors are logged
         poolclass=CountingPool,
-        isolation_level="AUTOCOMMIT" if in_autocommit else "READ COMMITTED",
-        pool_size=settings.read_pool_size if read_only else settings.pool_size,
         max_overflow=0,
         pool_timeout=settings.pool_timeout.total_seconds(),
-        # In autocommit a returned connection has nothing to roll back.
-        pool_reset_on_return=None if in_autocommit else "rollback",
         pool_use_lifo=True,  # a few busy connections stay warm, and the server may close idle ones
     )
     ping_when_idle(engine, after=settings.ping_after_idle, timeout=settings.ping_timeout, failures=failures)
     watch_errors(engine, failures=failures, only_reads=read_only)
     hide_values(engine)
     return engine
+
+
+def _options_of(settings: DatabaseSettings, *, read_only: bool) -> dict[str, Any]:
+    """Return the options in which engines that read and write differ, and those behind a pooler."""
+    # Behind a pooler only the transaction can forbid writes: there a session has no settings of its own.
+    in_autocommit = read_only and not settings.is_pooled
+    return {
+        "only_reads": read_only,
+        "pooled": settings.is_pooled,
+        "isolation_level": "AUTOCOMMIT" if in_autocommit else "READ COMMITTED",
+        "pool_size": settings.read_pool_size if read_only else settings.pool_size,
+        # In autocommit a returned connection has nothing to roll back.
+        "pool_reset_on_return": None if in_autocommit else "rollback",
+    }
 
 
 def _read_json(stored: str) -> Any:

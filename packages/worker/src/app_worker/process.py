@@ -89,9 +89,8 @@ def open_queues(
         for queue in queues:
             queue.relay.notified.set()
 
-    names, lease, at = settings.worker.queues, settings.worker.running_lease, settings.database
-    leadership = Leadership(at.direct_dsn, names, connect_timeout=at.connect_timeout, on_notification=on_notification)
-    health.leadership = leadership
+    names, lease = settings.worker.queues, settings.worker.running_lease
+    health.leadership = leadership = _leadership_of(settings, on_notification)
 
     def open_queue(name: str) -> Queue:
         delivery_queue = DeliveryQueue(valkey, name, prefix=settings.redis.prefix)
@@ -106,6 +105,11 @@ def open_queues(
     health.valkey_refuses = lambda: any(queue.relay.is_refused for queue in queues)
     listener = NotificationListener(valkey, _callbacks(queues), call_timeout=settings.redis.timeout)
     return queues, [keep_leading(leadership), listener.run(), *(queue.relay.run() for queue in queues)]
+
+
+def _leadership_of(settings: WorkerSettings, on_notification: Callable[[], None]) -> Leadership:
+    at, queues = settings.database, settings.worker.queues
+    return Leadership(at.direct_dsn, queues, connect_timeout=at.connect_timeout, on_notification=on_notification)
 
 
 def database_settings(settings: CommandSettings, registry: Registry) -> DatabaseSettings:
