@@ -200,18 +200,27 @@ async def test_a_worker_of_its_own_role_may_do_what_the_application_may(modest_r
             await administrator.execute(f"DROP OWNED BY {worker}; DROP ROLE {worker}")
 
 
-@pytest.mark.parametrize("refuses", ["", "jit"])
-async def test_a_pooler_of_transactions_that_nobody_named_is_refused(modest_role: AppRole, refuses: str) -> None:
-    async with (
-        pooler_of(modest_role.settings, refuses=refuses).open() as pooler,
-        open_database(through(modest_role.settings, pooler.port), name="test") as database,
-    ):
+async def test_a_pooler_of_transactions_that_nobody_named_is_refused(modest_role: AppRole) -> None:
+    assert await refused_by(pooler_of(modest_role.settings), modest_role) == UNDECLARED
+
+
+async def test_a_pooler_that_refuses_what_sessions_ask_for_is_named(modest_role: AppRole) -> None:
+    assert await refused_by(pooler_of(modest_role.settings, refuses="jit"), modest_role) == UNDECLARED
+
+
+async def refused_by(pooler: FakePooler, role: AppRole) -> str:
+    """Use a database through a pooler that nobody named, and return why that is refused."""
+    async with pooler.open(), open_database(through(role.settings, pooler.port), name="test") as database:
         with pytest.raises(DatabaseUnavailable) as refused:
             async with database.unit_of_work() as session:
                 await session.execute(text("SELECT"))
-
-    assert refused.value.reason() == UNDECLARED
     assert database.failures == {"refused": 1}
+    return refused.value.reason()
+
+
+async def test_statements_behind_a_pooler_have_no_names(carrying: AppRole) -> None:
+    async with pooled(carrying) as database, database.unit_of_work() as session:
+        assert await session.scalar(text("SELECT count(*) FROM pg_prepared_statements")) == 0
 
 
 @pytest.mark.parametrize("pools", ["session", "one session"])

@@ -67,7 +67,7 @@ def naming_poolers(why: str) -> Iterator[None]:
         yield
     except asyncpg.ProtocolViolationError as error:
         if str(error).startswith("unsupported startup parameter"):
-            raise WrongPooling(why) from error  # guard: test_a_pooler_that_refuses_our_settings_is_named
+            raise WrongPooling(why) from error  # guard: test_a_pooler_that_refuses_what_sessions_ask_for_is_named
         raise
 
 

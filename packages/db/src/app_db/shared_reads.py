@@ -75,7 +75,7 @@ class SharedRead:
 
     def _ask(self, driver: DriverConnection, arrays: list[Any]) -> Awaitable[Iterable[Values]]:
         if self._pooled:
-            return driver.fetch_read_only(self.sql, *arrays)  # guard: test_reads_through_a_pooler_cannot_write
+            return driver.fetch_read_only(self.sql, *arrays)  # guard: test_shared_reads_through_a_pooler_cannot_write
         asked: Awaitable[Iterable[Values]] = driver.fetch(self.sql, *arrays)
         return asked
 
