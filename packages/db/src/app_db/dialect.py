@@ -55,8 +55,7 @@ class Dialect(PGDialect_asyncpg):  # Any below: SQLAlchemy has no types for thes
             return prepare
 
         def prepare_pooled(connection: Any) -> None:
-            connection._prepared_statement_cache = None
-            connection._prepared_statement_name_func = str  # guard: test_statements_behind_a_pooler_have_no_names
+            connection._prepared_statement_cache = None  # guard: test_a_type_change_behind_a_pooler_breaks_nothing
             connection.readonly = self._only_reads  # guard: test_reads_through_a_pooler_cannot_write
             prepare(connection)
 
