@@ -4,9 +4,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import func, select, text
+from sqlalchemy import func, literal, select, text
+from sqlalchemy.exc import DBAPIError
 
 from app_db import Database, open_database
+from app_db.models import User
 from app_db.settings import DatabaseSettings
 from app_runtime.testing.network import Network
 
@@ -45,6 +47,21 @@ async def test_a_new_engine_asks_its_server_nothing_and_knows_it(
     dialect = distant.engines[engine].sync_engine.dialect
     assert dialect.server_version_info == divmod(number, 10_000)
     assert (dialect.default_schema_name, dialect.default_isolation_level) == (schema, isolation.upper())
+
+
+async def test_a_query_alone_that_fails_leaves_a_connection_for_transactions(database: Database) -> None:
+    """It ran in autocommit, in which a rollback does nothing."""
+    one = database.settings.model_copy(update={"pool_size": 1})
+    async with open_database(one, name="test") as narrow:
+        with pytest.raises(DBAPIError):
+            async with narrow.unit_of_work() as session:
+                await session.read_alone(select(literal(1) / literal(0)), {})
+        async with narrow.sessions() as session:
+            session.add(User(email="ada@example.test", email_canonical="ada@example.test"))
+            await session.flush()
+            await session.rollback()
+        async with narrow.unit_of_work() as session:
+            assert (await session.scalars(select(User.id))).all() == []
 
 
 async def test_a_query_alone_costs_one_round_trip(distant: Database, network: Network) -> None:
