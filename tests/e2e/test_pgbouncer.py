@@ -192,6 +192,24 @@ async def refuses(api: Api, health: str) -> None:
     assert UNDECLARED in api.output
 
 
+async def test_a_pooler_that_was_there_before_the_roles_had_their_settings_is_no_hindrance(
+    pooled_database: Database, pooler: int, start_api: StartApi
+) -> None:
+    """PgBouncer 1.25.2 gives each new client the time zone of the first session that it opened for this role."""
+    app = pooled_database.app
+    zone_of_role = f'ALTER ROLE {app.username} IN DATABASE "{app.database}"'
+    async with connected(pooled_database.administrator) as owner:
+        await owner.execute(f"{zone_of_role} SET timezone = 'Australia/Lord_Howe'")
+        async with connected(text_of(app.set(port=pooler))):
+            pass
+        await owner.execute(f"{zone_of_role} SET timezone = 'UTC'")
+        await owner.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{app.username}'")
+
+    api = start_api(pooled_database.environment(app, pooler))
+    async with AsyncClient(base_url=api.url, timeout=30) as client:
+        assert (await client.get("/probe/ready")).json()["status"] == "ready"
+
+
 async def test_a_worker_whose_direct_url_leads_through_the_pooler_is_not_well(
     pooled_database: Database, ignoring_pooler: int, start_pooled_worker: StartWorker
 ) -> None:

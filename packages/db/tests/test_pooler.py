@@ -85,7 +85,7 @@ async def things(role: AppRole) -> AsyncIterator[Any]:
             await administrator.execute("DROP TABLE things")
 
 
-async def test_a_pooler_is_asked_for_no_settings(carrying: AppRole) -> None:
+async def test_a_pooler_is_asked_for_what_it_keeps_for_each_client(carrying: AppRole) -> None:
     pooler = pooler_of(carrying.settings)
     async with (
         pooler.open(),
@@ -95,7 +95,7 @@ async def test_a_pooler_is_asked_for_no_settings(carrying: AppRole) -> None:
         assert await session.scalar(text("SHOW statement_timeout")) == "2500ms"
 
     assert {part for each in pooler.parameters for part in each.split(b"\0")[::2]} == {
-        b"user", b"database", b"client_encoding", b"",
+        b"user", b"database", b"client_encoding", b"timezone", b"standard_conforming_strings", b"",
     }  # fmt: skip
 
 

@@ -11,10 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from app_db import dialect
 from app_db.driver import DriverConnection, Limits
 from app_db.hidden_values import hide_values
-from app_db.hosts import Hosts
+from app_db.hosts import STEADY, Hosts
 from app_db.outage import NoAnswer, Refused, naming_refusals
 from app_db.pool import CountingPool
-from app_db.pooler import OF_ENGINES, UNDECLARED, Vet, limits_of, naming_poolers, vet_of
+from app_db.pooler import KEPT_BY_POOLERS, OF_ENGINES, UNDECLARED, Vet, limits_of, naming_poolers, vet_of
 from app_db.settings import DatabaseSettings
 from app_db.supervision import ping_when_idle, watch_errors
 
@@ -105,10 +105,12 @@ def _connecting(
     dsn: str, settings: DatabaseSettings, vet: Vet | None, failures: Counter[str], server_settings: dict[str, str]
 ) -> Callable[[], Awaitable[Connection]]:
     """Return the function that makes the connections of an engine."""
-    hosts = Hosts(dsn, connect_timeout=settings.connect_timeout, **({"steady": {}} if settings.is_pooled else {}))
+    steady = STEADY
     options: dict[str, Any] = {"server_settings": server_settings}
     if settings.is_pooled:
-        options = {"statement_cache_size": 0}  # guard: test_a_pooler_is_asked_for_no_settings
+        steady = KEPT_BY_POOLERS  # guard: test_a_pooler_is_asked_for_what_it_keeps_for_each_client
+        options = {"statement_cache_size": 0}  # guard: test_a_pooler_is_asked_for_what_it_keeps_for_each_client
+    hosts = Hosts(dsn, connect_timeout=settings.connect_timeout, steady=steady)
     command_timeout = settings.command_timeout and settings.command_timeout.total_seconds()
     limits = Limits(settings.idle_in_transaction_timeout, settings.transaction_timeout)
 

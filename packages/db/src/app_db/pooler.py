@@ -15,6 +15,11 @@ from app_db.outage import NoAnswer, Refused, naming_refusals
 from app_db.settings import DatabaseSettings
 from app_runtime.configuration import Misconfigured
 
+KEPT_BY_POOLERS = {name: STEADY[name] for name in ("timezone", "standard_conforming_strings")}
+"""What PgBouncer keeps for each client, and takes at its start.
+
+Without them a client gets those of the first session that it opened, until it is restarted (PgBouncer 1.25.2).
+"""
 OF_ENGINES = {"jit": "off"}  # compiling takes longer than these short statements
 
 type Connect = Callable[[], Awaitable[DriverConnection]]
