@@ -19,7 +19,7 @@ listed = $(foreach each,$(call typed,$(1)),$(if $(filter $(2),$(each)),$(each),'
 PACKAGES := $(notdir $(wildcard packages/*))
 
 # Make hands what was typed to every program, and runs what looks like a call of its own in it; these go by the above.
-unexport ARGS BASE BUMP CHANGED COVERAGE JSON LONG ONLY PACKAGE RESET UNTIL YES fields m name singular
+unexport AGAIN ARGS BASE BUMP CHANGED COVERAGE JSON LONG ONLY PACKAGE RESET UNTIL YES fields m name singular
 # What others have exported for their own programs decides what these ones import, and whether each of the thousand
 # processes that tests start compiles it again.
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONWARNINGS PYTHONDONTWRITEBYTECODE MYPYPATH
@@ -88,25 +88,28 @@ feature-remove: install ## Take one away, its tables by a revision: make feature
 # With CHANGED=… long tests run if they are about a path that has changed (tests/reads.py).
 SINCE = $(if $(call typed,CHANGED),--changed $(call quoted,CHANGED))
 
+# AGAIN=1 runs those that failed last, one after the other; .ci/run asks for it.
+ONLY_FAILED = $(if $(call on,AGAIN),-n 0 --last-failed --last-failed-no-failures none)
+
 # COVERAGE=1 also records which lines and branches were run, for `make coverage`.
 PYTEST = $(RUN) $(if $(call on,COVERAGE),coverage run -m )pytest
 
 JOINED = packages tests --ignore=tests/e2e --ignore=tests/attack --ignore=tests/packaging --ignore=tests/tooling
 
 test: install ## Test the packages and what joins them, in two minutes; needs nothing running
-	$(PYTEST) -n auto $(JOINED) -m "not integration"
+	$(PYTEST) -n auto $(JOINED) -m "not integration" $(ONLY_FAILED)
 
 # More processes than processors: most of these tests wait for others. Only files with such tests, because each process
 # would collect the others for 12 s.
 test-integration: install ## The same, what takes longer: command lines, servers that fail, large tables, every revision
 	$(PYTEST) -n 4 --dist loadfile --no-loadscope-reorder -m integration \
-		$$(grep -rl 'mark.integration' --include 'test_*.py' packages/*/tests tests)
+		$$(grep -rl 'mark.integration' --include 'test_*.py' packages/*/tests tests) $(ONLY_FAILED)
 
 test-tools: install ## Test what is shipped and the tools of the checkout: wheels, lock files, guards, changelogs
-	$(RUN) pytest -n auto tests/packaging tests/tooling -m "not slow" $(SINCE)
+	$(RUN) pytest -n auto tests/packaging tests/tooling -m "not slow" $(SINCE) $(ONLY_FAILED)
 
 test-e2e: install ## Test real processes: started, used, killed; CHANGED=origin/main: of the long ones what that concerns
-	$(RUN) pytest -n 4 --dist loadfile --no-loadscope-reorder tests/e2e tests/attack -m "not slow" $(SINCE)
+	$(RUN) pytest -n 4 --dist loadfile --no-loadscope-reorder tests/e2e tests/attack -m "not slow" $(SINCE) $(ONLY_FAILED)
 
 test-attack: install ## Attack it: the seventy cases of tests/attack/cases.py over real HTTP, timing and soak included
 	$(RUN) pytest tests/attack

@@ -23,7 +23,10 @@ from aiosmtpd.smtp import SMTP, Envelope
 from aiosmtpd.smtp import Session as SmtpSession
 
 from app_runtime.testing.processes import free_port, spawn, wait_until
+from app_worker.crons import CRONS
 
+KINDS_OF_CRONS = {cron.payload().kind for cron in CRONS}
+"""The kinds of jobs that a worker enqueues by itself, one of them each minute."""
 PATIENCE = 90.0
 """Seconds after which a test gives up waiting. No test asserts how long anything took, unless a time is promised."""
 
@@ -93,6 +96,10 @@ class Worker(Process):
 
     def __init__(self, *, env: Mapping[str, str], log: Path) -> None:
         super().__init__("app_worker", "run", ready="worker_started", env=env, log=log)
+
+    def ends_of_jobs(self) -> list[dict[str, Any]]:  # Any: JSON
+        """Return its lines `job_ended` (a completed job has one at DEBUG only), without those of crons, which tick."""
+        return [line for line in self.lines if line["event"] == "job_ended" and line.get("kind") not in KINDS_OF_CRONS]
 
 
 class MailSink:

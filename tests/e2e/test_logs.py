@@ -147,7 +147,7 @@ async def use_and_leave(walk: Walk) -> None:
 async def test_no_secret_is_in_any_line(walk: Walk, api: Api, worker: Worker, environment: dict[str, str]) -> None:
     await register_and_reset(walk)
     await use_and_leave(walk)
-    await until(lambda: worker.output.count('"job_ended"') >= 3, "jobs have ended")
+    await until(lambda: len(worker.ends_of_jobs()) >= 3, "jobs have ended")
     api.stop()
     worker.stop()
 
@@ -176,11 +176,11 @@ async def test_the_request_is_on_the_lines_of_the_jobs_that_it_caused(
 ) -> None:
     headers = {"X-Request-ID": "the-one"}
     await client.post("/auth/register", json={"email": ADA, "password": PASSWORD}, headers=headers)
-    await until(lambda: has_line(worker, lambda line: line["event"] == "job_ended"), "the mail is sent")
+    await until(worker.ends_of_jobs, "the mail is sent")
 
     finished = {"event": "request_finished", "request_id": "the-one"}
     await until(lambda: has_line(api, lambda line: finished.items() <= line.items()), "the request is logged")
-    (sent,) = [line for line in worker.lines if line["event"] == "job_ended"]
+    (sent,) = worker.ends_of_jobs()
     assert (sent["request_id"], sent["attempt"], sent["queue"]) == ("the-one", 1, "default")
     assert not [line for line in worker.lines if line["logger"].startswith("arq")]  # arq would log the same again
     assert sent["worker_id"]
