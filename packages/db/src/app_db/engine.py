@@ -1,6 +1,7 @@
 """The engines of a process: one writes, the others cannot."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
@@ -16,6 +17,7 @@ from app_db.deadline import database_work
 from app_db.jobs.after_commit import ON_COMMIT
 from app_db.jobs.notifier import Notifier
 from app_db.outage import DatabaseUnavailable, is_outage
+from app_db.pool import pools_of, share_limit
 from app_db.pooler import Vet
 from app_db.session import Session
 from app_db.settings import DatabaseSettings
@@ -58,6 +60,7 @@ class Database:
         reads: dict[str, Any] = {"vet": vet, "failures": self.failures, "read_only": True}
         self.read_engine = make_engine(settings, settings.read_dsn, f"{name}-read", **reads)
         leave_together(self.engine, self.read_engine)
+        share_limit(self.engine, self.read_engine)
         replica = settings.replica_dsn
         self.replica_engine = (
             make_engine(settings, replica, f"{name}-replica", **reads) if replica else self.read_engine
@@ -187,6 +190,15 @@ class Database:
             await engine.dispose()
 
 
+async def _close_idle(database: Database) -> None:
+    """Close connections that idle for too long, again and again; one task for all of a process."""
+    limit = database.settings.close_after_idle.total_seconds()
+    while limit:
+        await asyncio.sleep(limit / 2)
+        for _, pool in pools_of(database.engines):
+            await greenlet_spawn(pool.close_idle, since=time.monotonic() - limit)
+
+
 @asynccontextmanager
 async def open_database(settings: DatabaseSettings, *, name: str, vet: Vet | None = None) -> AsyncIterator[Database]:
     """Open the engines of a process called `name` (seen in pg_stat_activity); connections are made on first use.
@@ -194,9 +206,12 @@ async def open_database(settings: DatabaseSettings, *, name: str, vet: Vet | Non
     With a `vet`, no statement runs on an engine before `vet` has accepted one connection of that engine.
     """
     database = Database(settings, name=name, vet=vet)
+    closing = asyncio.create_task(_close_idle(database))
     try:
         yield database
     finally:
+        closing.cancel()
+        await asyncio.wait([closing])
         await database.close()
 
 

@@ -56,6 +56,10 @@ class Refused(NoAnswer):
     """Postgres replied and refused the connection: its password, role, settings or database."""
 
 
+class AtLimit(Refused):
+    """The role or the server has as many connections as it may have (SQLSTATE 53300)."""
+
+
 class Blame(StrEnum):
     """The cause of a failure, which has to change before the same can succeed."""
 
@@ -86,7 +90,8 @@ def naming_refusals() -> Iterator[None]:
             yield
     except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as exc:
         reason = f"the database refuses: {exc.args[0] if exc.args else type(exc).__name__}"
-        raise Refused(reason) from exc  # guard: test_a_role_that_is_refused_is_an_outage
+        is_full = isinstance(exc, asyncpg.TooManyConnectionsError)
+        raise (AtLimit if is_full else Refused)(reason) from exc  # guard: test_a_role_that_is_refused_is_an_outage
 
 
 def blame(error: BaseException, *, read_only: bool = False) -> Blame:

@@ -1,11 +1,23 @@
-"""The connection pool of an engine, which counts the callers that wait for a connection."""
+"""The connection pool of an engine: counts waiting callers, gives back what idles, and lives with the role's limit.
+
+At the limit (SQLSTATE 53300) a pool works as a smaller one would: callers wait for one of its connections. A write
+takes the place of a read of its own process, if need be; a read takes none (ADR-0012).
+"""
 
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
+from sqlalchemy.pool.base import _ConnectionRecord
+from sqlalchemy.util.queue import Empty
+
+from app_db.outage import AtLimit
+
+RETRY = 1.0
+"""Seconds after a refusal for which a pool does not try to grow: each try costs the server a process."""
 
 
 class CountingPool(AsyncAdaptedQueuePool):
@@ -19,21 +31,165 @@ class CountingPool(AsyncAdaptedQueuePool):
     """How often a caller had to wait, since the start."""
     waited = 0.0
     """Seconds that callers have waited, since the start."""
+    neighbour: "CountingPool | None" = None
+    """The pool with which this one shares what the role may have."""
+    goes_first = False
+    """Whether it leaves its neighbour no more than one connection, if need be."""
+    _connecting = _closing = 0
+    _lacking = 0
+    """How many callers wait because the pool was refused, and not because it is full."""
+    _refused_at = float("-inf")
+    _refusal: tuple[object, ...] = ()
+
+    @property
+    def opened(self) -> int:
+        """How many connections are open, idle or in use."""
+        return self.size() + self._overflow - self._connecting - self._closing
+
+    def close_idle(self, *, since: float) -> None:
+        """Close connections that were not used since then, by the monotonic clock; the last used one stays."""
+        while (entry := self._unused(since)) is not None:
+            self._close(entry)
+
+    def places_wanted(self) -> int:
+        """Return for how many callers that wait the neighbour should leave a place."""
+        return self._lacking - self._pool.qsize() if self._may_take() else 0
+
+    def take_place(self) -> None:
+        """Let a caller that waits try to connect."""
+        if (entry := self._empty()) is not None:
+            self._pool.put(entry, block=False)
+
+    def leave_place(self) -> bool:
+        """Close an idle connection, if there is one, and return whether there was."""
+        while (entry := self._idle()) is not None:
+            was_open = entry.dbapi_connection is not None
+            if was_open:
+                self._refused_at = time.monotonic()  # guard: test_no_read_asks_for_the_place_that_a_write_took
+            self._close(entry)
+            if was_open:
+                return True
+        return False
 
     def _do_get(self) -> ConnectionPoolEntry:
-        if self.checkedout() < self.size():
-            return super()._do_get()
-        with self._waiting():
-            return super()._do_get()
+        until = time.monotonic() + self._timeout
+        while True:
+            entry = self._idle() or self._place() or self._wait(until)
+            if entry.dbapi_connection is not None or self._connects(entry):
+                return entry
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        super()._do_return_conn(record)
+        neighbour = self.neighbour
+        if neighbour is not None and neighbour.places_wanted() > self._closing and self.leave_place():
+            neighbour.take_place()  # guard: test_a_write_takes_the_place_of_a_read_that_ends
+
+    def _idle(self) -> _ConnectionRecord | None:
+        try:
+            entry = self._pool.get(block=False)
+        except Empty:
+            return None
+        assert isinstance(entry, _ConnectionRecord)
+        return entry
+
+    def _place(self) -> _ConnectionRecord | None:
+        """Return a place for a new connection, unless it would be refused and one that is open will come back."""
+        if time.monotonic() - self._refused_at >= RETRY or not self._may_wait():
+            return self._empty()
+        if self.neighbour is None or not self.neighbour.checkedin() or not self._may_take():
+            return None
+        if (entry := self._empty()) is not None:
+            with self._keeping_place():
+                self.neighbour.leave_place()  # guard: test_a_write_takes_the_place_of_an_idle_read
+        return entry
+
+    def _empty(self) -> _ConnectionRecord | None:
+        return _ConnectionRecord(self, connect=False) if self._inc_overflow() else None
+
+    def _may_wait(self) -> bool:
+        """Return whether a connection is open, or about to be, that a caller may get or take the place of."""
+        return self.opened + self._connecting > 0 or self._may_take()
+
+    def _wait(self, until: float) -> _ConnectionRecord:
+        lacks_place = self._overflow < self._max_overflow
+        with self._waiting(lacks_place=lacks_place):
+            try:
+                entry = self._pool.get(timeout=max(until - time.monotonic(), 0))
+            except Empty:
+                pass
+            else:
+                assert isinstance(entry, _ConnectionRecord)
+                return entry
+        if lacks_place:
+            raise AtLimit(*self._refusal)  # guard: test_who_waits_in_vain_at_the_limit_is_told_why
+        raise PoolTimeoutError(
+            f"all {self.size()} connections of the pool were in use for {self._timeout} s", code="3o7r"
+        )
+
+    def _connects(self, entry: _ConnectionRecord) -> bool:
+        """Connect an entry. If it is refused at the limit, return False when one that is open will come back."""
+        try:
+            with self._keeping_place():
+                entry.get_connection()
+        except AtLimit as error:
+            self._refused_at, self._refusal = time.monotonic(), error.args
+            if not self._may_wait():
+                raise
+            return False  # guard: test_at_the_limit_callers_wait_for_a_connection_of_their_pool
+        return True
 
     @contextmanager
-    def _waiting(self) -> Iterator[None]:
+    def _keeping_place(self) -> Iterator[None]:
+        """Count a place as one that connects; free it after an error."""
+        self._connecting += 1
+        try:
+            yield
+        except BaseException:
+            self._dec_overflow()
+            raise
+        finally:
+            self._connecting -= 1
+
+    def _may_take(self) -> bool:
+        """Return whether the neighbour can spare a connection: all but the last, to reads only their first one."""
+        if self.neighbour is None:
+            return False
+        is_first = self.opened + self._connecting == 0
+        if self.neighbour.opened <= 1:
+            return self.neighbour.opened == 1 and is_first and self.goes_first
+        return is_first or self.goes_first  # guard: test_reads_take_no_place_of_a_write_but_their_first
+
+    def _unused(self, since: float) -> _ConnectionRecord | None:
+        """Take out a connection that was not used since then, if another one stays."""
+        idle: list[_ConnectionRecord] = []
+        while (entry := self._idle()) is not None:  # the last used one first
+            idle.append(entry)
+        unused = None
+        if idle and self.opened > 1 and idle[-1].info.get("idle_since", since) < since:
+            unused = idle.pop()  # guard: test_a_pool_gives_back_what_idles
+        for entry in reversed(idle):
+            self._pool.put(entry, block=False)
+        return unused
+
+    def _close(self, entry: ConnectionPoolEntry) -> None:
+        assert isinstance(entry, _ConnectionRecord)
+        self._closing += 1  # its place is free once the server has let it go
+        try:
+            entry.close()
+        finally:
+            self._closing -= 1
+            self._dec_overflow()
+
+    @contextmanager
+    def _waiting(self, *, lacks_place: bool) -> Iterator[None]:
         began = time.monotonic()
         self.waits += 1
         self.waiting += 1
+        self._lacking += lacks_place
         try:
             yield
         finally:
+            self._lacking -= lacks_place
             self.waiting -= 1
             self.waited += time.monotonic() - began
 
@@ -41,5 +197,17 @@ class CountingPool(AsyncAdaptedQueuePool):
 def pools_of(engines: Mapping[str, AsyncEngine]) -> Iterator[tuple[str, CountingPool]]:
     """Yield the pool of each engine with its name."""
     for name, engine in engines.items():
-        assert isinstance(engine.pool, CountingPool), "what app_db.connections makes"
-        yield name, engine.pool
+        yield name, pool_of(engine)
+
+
+def pool_of(engine: AsyncEngine) -> CountingPool:
+    """Return the pool of an engine of ours."""
+    assert isinstance(engine.pool, CountingPool), "what app_db.connections makes"
+    return engine.pool
+
+
+def share_limit(writes: AsyncEngine, reads: AsyncEngine) -> None:
+    """Let two pools share the connections of a role at its limit; writes go first."""
+    of_writes, of_reads = pool_of(writes), pool_of(reads)
+    of_writes.neighbour, of_reads.neighbour = of_reads, of_writes
+    of_writes.goes_first = True
