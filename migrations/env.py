@@ -39,6 +39,7 @@ KERNEL = SchemaHistory.__module__
 LOCK_KEY = 0x67726F756E64  # any number that no other lock in this database has
 LOCK_POLL_SECONDS = 0.25
 LOCK_POLL_WORD = 30.0
+PARTITION = re.compile(r"audit_events_(default|first|\d{4}_\d\d)")  # made by functions, not by models
 # [tool.alembic] of pyproject.toml may set these. All waits of a try together are shorter than one wait of a request.
 LOCK_TIMEOUT = context.config.get_alembic_option("lock_timeout", "500ms")
 LOCK_TRIES_SECONDS = float(context.config.get_alembic_option("lock_tries_seconds", "600"))
@@ -99,6 +100,11 @@ def render_item(kind: str, item: object, autogen: object) -> str | Literal[False
     return 'sa.Text(collation="C")' if kind == "type" and isinstance(item, StrEnumText) else False
 
 
+def is_ours(name: str | None, kind: str, parents: object) -> bool:
+    """Return whether a table of the database is compared with the models: not the partitions of one."""
+    return kind != "table" or str(name) in Base.metadata.tables or not PARTITION.fullmatch(str(name))
+
+
 def configure(**options: Any) -> None:
     """Configure the context with the options that online and offline runs share."""
     context.configure(
@@ -106,6 +112,7 @@ def configure(**options: Any) -> None:
         compare_server_default=True,
         render_item=render_item,
         process_revision_directives=need,
+        include_name=is_ours,
         transaction_per_migration=True,
         **options,
     )
@@ -113,7 +120,8 @@ def configure(**options: Any) -> None:
 
 def run_offline() -> None:
     """Print the SQL instead of running it."""
-    configure(dialect_name="postgresql", literal_binds=True, on_version_apply=record)
+    named = {"paramstyle": "named"}  # so that a % of the SQL is printed once
+    configure(dialect_name="postgresql", dialect_opts=named, literal_binds=True, on_version_apply=record)
     with context.begin_transaction():
         context.run_migrations()
 

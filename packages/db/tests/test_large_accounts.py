@@ -119,9 +119,12 @@ def times_of(wanted: AuditFilter) -> list[ColumnElement[bool]]:
 
 
 async def rows_read(session: Session, table: str) -> tuple[int, int]:
-    counts = text("SELECT seq_tup_read, idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = :table")
+    counts = text("""
+        SELECT sum(seq_tup_read) AS seq_tup_read, sum(idx_tup_fetch) AS idx_tup_fetch FROM pg_stat_xact_user_tables
+        WHERE relname = :table OR relid IN (SELECT relid FROM pg_partition_tree(CAST(:table AS regclass)))
+    """)
     row = (await session.execute(counts, {"table": table})).one()
-    return row.seq_tup_read, row.idx_tup_fetch
+    return int(row.seq_tup_read), int(row.idx_tup_fetch)
 
 
 def may_read(page: Slice[User] | Slice[AuditEvent]) -> int:

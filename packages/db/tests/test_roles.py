@@ -111,6 +111,7 @@ async def test_people_read_and_change_nothing(migrated: DatabaseSettings, modest
 
 POWERS = {
     "GRANT UPDATE ON audit_events TO {app}": "may change or delete what is in audit_events",
+    "GRANT DELETE ON audit_events_default TO {app}": "may change or delete what is in audit_events",
     "GRANT CREATE ON SCHEMA public TO {app}": "may create tables or schemas",
     "ALTER TABLE users OWNER TO {app}": "owns the database or tables in it",
     "GRANT {migrator} TO {app}": "owns the database or tables in it",

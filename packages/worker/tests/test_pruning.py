@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 
 from app_db import Database
 from app_db.features.retention.payloads import PruneJobs, PruneSessions
+from app_db.features.retention.settings import RetentionSettings
 from app_db.jobs import control, crons
 from app_db.jobs.retention import QUEUE
 from app_db.models import JobState
@@ -18,6 +19,7 @@ from app_worker.crons import CRONS
 from app_worker.features.retention.handlers import prune_jobs, prune_sessions
 from app_worker.handlers import HANDLERS
 from app_worker.pruning import serve_retention
+from app_worker.resources import supplied
 from app_worker.schedule import fire_due
 from app_worker.telemetry import PRUNES
 
@@ -95,7 +97,8 @@ async def test_retention_goes_on_while_every_other_queue_is_paused(
         await session.execute(text("UPDATE job_crons SET last_tick_at = now() - interval '1 hour'"))
     await fire_due(database, CRONS)
 
-    serving = asyncio.create_task(serve_retention(make_runner(*HANDLERS), lease=LEASE, poll=SHORT))
+    handlers = supplied(HANDLERS, {RetentionSettings: RetentionSettings()})
+    serving = asyncio.create_task(serve_retention(make_runner(*handlers), lease=LEASE, poll=SHORT))
     await eventually(
         lambda: jobs.scalar(f"SELECT count(*) = {len(CRONS)} FROM jobs WHERE state = '{JobState.COMPLETED}'")
     )

@@ -48,6 +48,7 @@ class Event(StrEnum):
     QUEUE_LIMITED = "queue_limited"
     CRON_RUN_REQUESTED = "cron_run_requested"
     AUDIT_EXPORTED = "audit_exported"
+    AUDIT_MONTH_DROPPED = "audit_month_dropped"
     EXPORT_REQUESTED = "export_requested"
     KEY_CREATED = "key_created"
     KEY_REVOKED = "key_revoked"

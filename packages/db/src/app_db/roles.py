@@ -43,8 +43,9 @@ _POWERS = """
                               AND pg_has_role(relowner, 'USAGE')) AS is_owner,
            has_schema_privilege('public', 'CREATE') OR has_database_privilege(current_database(), 'CREATE')
                AS may_create,
-           coalesce(has_table_privilege(to_regclass('public.audit_events'), 'UPDATE, DELETE, TRUNCATE'), false)
-               AS may_rewrite_audit
+           EXISTS (SELECT FROM pg_class LEFT JOIN pg_inherits ON inhrelid = oid
+                   WHERE to_regclass('public.audit_events') IN (oid, inhparent)
+                       AND has_table_privilege(oid, 'UPDATE, DELETE, TRUNCATE')) AS may_rewrite_audit
     FROM pg_roles WHERE rolname = current_user
 """
 
@@ -228,6 +229,10 @@ BEGIN
     LOOP
         EXECUTE format('ALTER TABLE %s OWNER TO {migrator}', item.name);
     END LOOP;
+    FOR item IN SELECT oid::regprocedure AS name FROM pg_proc
+                WHERE pronamespace = 'public'::regnamespace AND proname ~ '^(add_|drop_)?audit_(months?|id_at)$' LOOP
+        EXECUTE format('ALTER ROUTINE %s OWNER TO {migrator}', item.name);
+    END LOOP;
 END
 $roles$;
 
@@ -255,6 +260,13 @@ DECLARE
 BEGIN
     IF to_regclass('public.{append_only}') IS NOT NULL THEN
         REVOKE UPDATE, DELETE, TRUNCATE ON public.{append_only} FROM {app};
+    END IF;
+    FOR item IN SELECT inhrelid::regclass AS month FROM pg_inherits
+                WHERE inhparent = to_regclass('public.{append_only}') LOOP
+        EXECUTE format('REVOKE ALL ON %s FROM {app}, {readonly}', item.month);
+    END LOOP;
+    IF to_regproc('public.add_audit_month') IS NOT NULL THEN
+        GRANT EXECUTE ON FUNCTION public.add_audit_month(), public.drop_audit_month(interval) TO {app};
     END IF;
     FOR item IN SELECT unnest(ARRAY['{written_by_migrations}']) AS name LOOP
         IF to_regclass('public.' || item.name) IS NOT NULL THEN

@@ -5,10 +5,12 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Index, Text, func, text
+from sqlalchemy import event as events
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app_db.base import Base
+from app_db.models.audit_months import add_months_to
 from app_db.types import KEY_TEXT, new_id
 
 
@@ -26,6 +28,8 @@ class AuditEvent(Base):
             "id",
             postgresql_where=text("client_address IS NOT NULL"),
         ),
+        # By month, because ids are made of the time (ADR-0076).
+        {"postgresql_partition_by": "RANGE (id)"},
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
@@ -40,3 +44,6 @@ class AuditEvent(Base):
     client_address: Mapped[str | None] = mapped_column(KEY_TEXT)
     request_id: Mapped[str | None] = mapped_column(Text)
     details: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
+
+
+events.listen(AuditEvent.__table__, "after_create", add_months_to)

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app_db.base import Base
 from app_db.types import KEY_TEXT
 
-SCHEMA_REVISION = "7c1e9b4d2a60"
+SCHEMA_REVISION = "5b3e8d1c7f60"
 """The newest revision that this version of the code needs. It is ready once that revision has been applied."""
 
 

@@ -45,12 +45,17 @@ class AuditFilter:
     def range_after(self, after: Cursor | None) -> tuple[Order, list[ColumnElement[bool]]]:
         """Return the order of the best index, and the range of it that may have events of a page."""
         since, before = (None if time is None else first_id_at(time) for time in (self.since, self.before))
+        bounds = [] if since is None else [AuditEvent.id >= since]
+        ends = [each for each in (before, after and after.last_id) if each is not None]
+        months = [
+            *bounds,
+            *(AuditEvent.id < each for each in ends),
+        ]  # guard: test_lists_look_only_at_months_that_can_have_their_events
         if not self.given:
-            bounds = [] if since is None else [AuditEvent.id >= since]
-            ends = [each for each in (before, after and after.last_id) if each is not None]
-            return (AuditEvent.id,), [*bounds, *(AuditEvent.id < each for each in ends)]
+            return (AuditEvent.id,), months
         order = (getattr(AuditEvent, self.given[0]), AuditEvent.id)
-        return order, pinned_to(order, getattr(self, self.given[0]), since=since, before=before, after=after)
+        pinned = pinned_to(order, getattr(self, self.given[0]), since=since, before=before, after=after)
+        return order, [*pinned, *months]
 
 
 @dataclass(frozen=True, slots=True)

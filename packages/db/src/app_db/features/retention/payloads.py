@@ -13,3 +13,9 @@ class PruneJobs(JobPayload):
     """Delete jobs that ended long ago."""
 
     kind = "jobs.prune"
+
+
+class KeepAuditMonths(JobPayload):
+    """Add the months of the audit that come, and drop those that are no longer kept."""
+
+    kind = "audit.months"

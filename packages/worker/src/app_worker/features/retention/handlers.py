@@ -1,12 +1,15 @@
 """Deletes expired rows in batches, each in its own transaction."""
 
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 
 import structlog
 
-from app_db.features.retention.payloads import PruneJobs, PruneSessions
+from app_db.features.retention.payloads import KeepAuditMonths, PruneJobs, PruneSessions
+from app_db.features.retention.settings import RetentionSettings
 from app_db.jobs.retention import forget_workers, prune
+from app_db.repositories.audit_months import AuditMonthRepository
 from app_db.repositories.expiry import delete_expired_of, pruned_tables
 from app_db.repositories.idempotency import IdempotencyRepository
 from app_db.repositories.user_sessions import UserSessionRepository
@@ -40,3 +43,28 @@ async def prune_jobs(job: JobContext, payload: PruneJobs) -> dict[str, int]:
     await note_done(job, payload)
     log.info("jobs_pruned", count=pruned)
     return {"pruned": pruned}
+
+
+@handles(KeepAuditMonths, mode=Mode.LEASE, timeout=timedelta(minutes=10))
+async def keep_audit_months(
+    job: JobContext, payload: KeepAuditMonths, settings: RetentionSettings
+) -> dict[str, list[str]]:
+    """Add the months of the audit that are missing, and drop those that are no longer kept: a transaction each."""
+    months: dict[str, list[str]] = {"added": [], "dropped": []}
+    while month := await _change_months(job, lambda audit: audit.add_missing()):
+        months["added"].append(month)
+        await job.set_progress(months)
+    keep = settings.audit
+    while keep is not None and (month := await _change_months(job, lambda audit: audit.drop_ended(keep))):
+        months["dropped"].append(month)
+        await job.set_progress(months)
+    await note_done(job, payload)
+    log.info("audit_months_kept", **months)
+    return months
+
+
+async def _change_months(
+    job: JobContext, change: Callable[[AuditMonthRepository], Awaitable[str | None]]
+) -> str | None:
+    async with job.transaction() as session:
+        return await change(AuditMonthRepository(session))
