@@ -14,6 +14,7 @@ from app_api import settings as api
 from app_api.database_roles import AdministratorSettings
 from app_api.feature_settings import ALL_SETTINGS, READ_ELSEWHERE
 from app_api.main import main
+from app_db.fleet import IN_A_ROLLOUT, OF_MIGRATOR, fleet_of
 from app_db.jobs.catalog import CATALOG
 from app_runtime.configuration import PREFIX, load
 from app_runtime.discovery import feature_folders
@@ -228,16 +229,15 @@ def test_a_pod_has_ended_before_the_next_one_ends(name: str) -> None:
 def test_as_many_pods_as_there_may_be_fit_into_the_connections_of_their_role(
     api_settings: api.ApiSettings, worker_settings: worker.WorkerSettings
 ) -> None:
-    limit = int(re.findall(r"--connection-limit (\d+)", OPERATIONS)[0])
     of_jobs = database_settings(worker_settings, Registry(HANDLERS, catalog=CATALOG))
-    waking, listening_and_metrics = 1, 2
+    told = re.findall(r"--api-processes (\d+) --workers (\d+)", OPERATIONS)
+    (processes,) = {(int(apis), int(workers)) for apis, workers in told}
 
-    of_api = api_settings.database.pool_size + api_settings.database.read_pool_size + waking
-    of_worker = of_jobs.pool_size + waking + listening_and_metrics
-    needed = most_pods("api") * of_api + most_pods("worker") * of_worker
-
-    assert needed <= limit
-    assert (
-        f"(6 + 2) \N{MULTIPLICATION SIGN} {of_api} + (4 + 2) \N{MULTIPLICATION SIGN} {of_worker} = {needed}"
-        in " ".join(OPERATIONS.split())
+    fleet = fleet_of(
+        api_settings.database, api_processes=processes[0], workers=processes[1], worker_pool=of_jobs.pool_size
     )
+
+    assert processes == (scalers()["api"][1], scalers()["worker"][1])
+    assert [most_pods("api"), most_pods("worker")] == [each + IN_A_ROLLOUT for each in processes]
+    assert f"\n{fleet}\n" in OPERATIONS
+    assert fleet.needed <= int(re.findall(r"`max_connections` (\d+)", OPERATIONS)[0]) - OF_MIGRATOR

@@ -15,6 +15,7 @@ from app_auth.keys import KEPT_FOR, RINGS, SIGNING_RING, RingUnchanged, activate
 from app_auth.mail import MailAndLinks
 from app_auth.settings import Algorithm, Key, KeyRing, SigningRing, active
 from app_auth.valkey import require_no_cluster
+from app_db.fleet import room_for
 from app_db.outage import DatabaseUnavailable, Refused
 from app_db.pooler import require_way_past
 from app_db.roles import MIGRATOR_SUFFIX, Roles, require_modest_role, role_urls
@@ -95,6 +96,7 @@ def _check(environ: Mapping[str, str]) -> Iterator[str]:
     try:
         require_modest_role(settings.database)
         require_way_past(settings.database)  # guard: test_a_check_refuses_a_direct_url_through_a_pooler
+        yield from room_for(settings.database)
     except DatabaseUnavailable as error:
         said = error.reason() if isinstance(error.__cause__, Refused) else "the database does not answer"
         raise Misconfigured(f"APP_DATABASE__URL: {said}") from None

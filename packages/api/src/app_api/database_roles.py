@@ -2,22 +2,33 @@
 
 import argparse
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 from pydantic import BaseModel, SecretStr
 
 from app_api.config import migrator_file
+from app_db.fleet import Fleet, fleet_of, pool_of_worker, require_room, room_of
+from app_db.outage import NoAnswer
 from app_db.pooler import carried_by_role
 from app_db.roles import Roles, make_roles, roles_sql, user_of
 from app_db.settings import DatabaseSettings, Pooler
 from app_runtime.configuration import PREFIX, Misconfigured, lines_of, load
 
 
+class WorkerSize(BaseModel, frozen=True):
+    """What decides how many connections a worker opens; the worker checks it."""
+
+    queues: tuple[str, ...] = ("default",)
+    concurrency: int = 10
+
+
 class AdministratorSettings(BaseModel, frozen=True):
-    """The settings of the database only."""
+    """The settings of the database, and of the sizes of processes."""
 
     database: DatabaseSettings
+    worker: WorkerSize = WorkerSize()
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
@@ -36,9 +47,14 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     )
     for name in ("migrator", "app", "readonly"):
         roles.add_argument(f"--{name}", metavar="NAME", help=f"another name for {name}")
-    roles.add_argument("--connection-limit", metavar="N", type=int, default=100, help="of app; 100 if absent")
+    roles.add_argument("--api-processes", metavar="N", type=int, default=0, help="at most; the limit is computed then")
+    roles.add_argument("--workers", metavar="N", type=int, default=0, help="at most; as --api-processes")
+    roles.add_argument("--connection-limit", metavar="N", type=int, help="of app, instead; 100 if nothing is said")
     roles.add_argument(
         "--pooler", choices=[Pooler.TRANSACTION.value], help="give them the settings that are lost behind a pooler"
+    )
+    roles.add_argument(
+        "--pooler-sessions", metavar="N", type=int, default=20, help="its default_pool_size; 20 if absent"
     )
     roles.add_argument(
         "--worker-secrets", metavar="FILE", type=Path, help="whose APP_DATABASE__URL names a role for workers alone"
@@ -62,10 +78,19 @@ async def run(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Iterabl
     if parsed.worker_secrets:
         names["worker"], password = _user_in(parsed.worker_secrets)
         passwords[names["worker"]] = password
-    roles = Roles(**names, connection_limit=parsed.connection_limit)
-    if parsed.print and not parsed.pooler:
+    is_told = parsed.api_processes or parsed.workers
+    if is_told and parsed.connection_limit is not None:
+        raise Misconfigured("--connection-limit: say this or how many processes there are, not both")
+    roles = Roles(**names, connection_limit=parsed.connection_limit or 100)
+    if parsed.print and not parsed.pooler and not is_told:
         return [roles_sql(roles, passwords=passwords).rstrip()]
-    database = load(AdministratorSettings, environ, elsewhere=[PREFIX]).database
+    settings = load(AdministratorSettings, environ, elsewhere=[PREFIX])
+    database, sums = settings.database, []
+    if is_told:
+        fleet = _fleet(parsed, settings)
+        roles, sums = replace(roles, connection_limit=fleet.needed), [str(fleet)]
+        if not parsed.print:
+            await _require_room(fleet, database)
     carried = _carried(roles, database, timedelta(seconds=parsed.longest_job)) if parsed.pooler else {}
     script = roles_sql(roles, passwords=passwords, carried=carried)
     if parsed.print:
@@ -76,7 +101,27 @@ async def run(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Iterabl
         if roles.worker
         else f"{roles.app} runs the applications"
     )
-    return [f"{roles.migrator} migrates, {runs}, members of {roles.readonly} read"]
+    return [f"{roles.migrator} migrates, {runs}, members of {roles.readonly} read", *sums]
+
+
+def _fleet(parsed: argparse.Namespace, settings: AdministratorSettings) -> Fleet:
+    worker = settings.worker
+    return fleet_of(
+        settings.database,
+        api_processes=parsed.api_processes,
+        workers=parsed.workers,
+        worker_pool=pool_of_worker(worker.concurrency, len(worker.queues)),
+        # Each role has sessions of its own.
+        sessions_of_pooler=parsed.pooler_sessions * (2 if parsed.worker_secrets else 1) if parsed.pooler else 0,
+    )
+
+
+async def _require_room(fleet: Fleet, database: DatabaseSettings) -> None:
+    try:
+        room = await room_of(database)
+    except NoAnswer as error:
+        raise Misconfigured(f"APP_DATABASE__URL: {error}; the roles are as they were") from error
+    require_room(fleet, room)  # guard: test_a_fleet_that_does_not_fit_into_postgres_is_refused
 
 
 def _carried(roles: Roles, database: DatabaseSettings, longest_job: timedelta) -> dict[str, dict[str, str]]:

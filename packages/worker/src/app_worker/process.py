@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from app_db import Database, open_database
+from app_db.fleet import pool_of_worker
 from app_db.jobs.bulk import QUEUE as BULK
 from app_db.jobs.catalog import CATALOG
 from app_db.jobs.leadership import Leadership
@@ -117,8 +118,7 @@ def database_settings(settings: CommandSettings, registry: Registry) -> Database
     longest = registry.longest_timeout
     return settings.database.model_copy(
         update={
-            # One per slot, one per relay, and two that heartbeat, schedule, retention and bulk share.
-            "pool_size": (settings.worker.concurrency + 1) * len(settings.worker.queues) + 2,
+            "pool_size": pool_of_worker(settings.worker.concurrency, len(settings.worker.queues)),
             "statement_timeout": longest,
             # The row lock of a tx job is its lease, so Postgres must end the transaction of a worker that freezes.
             "transaction_timeout": registry.longest_transaction + timedelta(seconds=5),

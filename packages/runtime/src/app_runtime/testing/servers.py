@@ -45,7 +45,7 @@ FAST_NOT_DURABLE = {
     "full_page_writes": "off",
     "wal_level": "minimal",
     "max_wal_senders": "0",
-    "max_connections": "200",
+    "max_connections": "260",
 }
 
 # The wheel has no ICU, and macOS no locale C.UTF-8: only this locale is the same everywhere; compose.yaml has it.
