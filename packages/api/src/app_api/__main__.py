@@ -8,9 +8,11 @@ try:
 
     end_by_sigterm(process=os.getpid())  # before the slow imports
     from app_runtime.discovery import FeatureError
+    from app_runtime.garbage import frozen_imports
 
     try:
-        from app_api.main import main
+        with frozen_imports():  # guard: test_the_imports_of_an_api_are_frozen
+            from app_api.main import main
 
         main()
     except FeatureError as error:

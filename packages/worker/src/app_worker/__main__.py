@@ -8,9 +8,11 @@ try:
 
     end_by_sigterm(process=os.getpid())  # before the imports that take long
     from app_runtime.discovery import FeatureError
+    from app_runtime.garbage import frozen_imports
 
     try:
-        from app_worker.main import main
+        with frozen_imports():  # guard: test_the_imports_of_a_worker_are_frozen
+            from app_worker.main import main
 
         main()
     except FeatureError as error:
