@@ -4,8 +4,9 @@
 other settings opens its own application: `async with open_client(app_of(settings)) as client`.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from threading import Event
 from typing import Any
@@ -28,11 +29,14 @@ from app_api.testing import SignedIn, client_of, run_lifespan
 from app_auth.limits import ThrottleSettings
 from app_auth.settings import AuthSettings
 from app_auth.testing import Account, MakeAccount, SignIn, new_key
-from app_db import Database
+from app_db import Database, open_database
 from app_db.models import FINAL_STATES, Job, JobError, JobState, Role
+from app_db.pool import pools_of
 from app_db.settings import DatabaseSettings
 from app_db.types import new_id
 from app_runtime.telemetry.logs import configure_logging
+
+from .compiled_templates import CompiledTemplates
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +68,7 @@ def limited(settings: ApiSettings, **limits: str) -> ApiSettings:
 
 
 _analysed: dict[int, _IncludedRouter] = {}
+_compiled = CompiledTemplates()
 
 
 def app_of(settings: ApiSettings, **options: Any) -> FastAPI:  # Any: those of create_app
@@ -79,6 +84,8 @@ def app_of(settings: ApiSettings, **options: Any) -> FastAPI:  # Any: those of c
             ours = replace(route.include_context, dependency_overrides_provider=None)
             assert ours == replace(first.include_context, dependency_overrides_provider=None)
             app.router.routes[number] = first
+    if (console := getattr(app.state, "console", None)) is not None:
+        console.templates.bytecode_cache = _compiled
     return app
 
 
@@ -101,16 +108,40 @@ def served_app(request: pytest.FixtureRequest) -> FastAPI:
     return app
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def api_database(api_settings: ApiSettings) -> AsyncIterator[Database]:
+    """The engines of the API in all tests that take no `app`: opened anew, they cost a third of such a test.
+
+    It would connect again, and compile each statement again.
+    """
+    async with open_database(api_settings.database, name="api") as database:
+        yield database
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def state(
-    request: pytest.FixtureRequest, served_app: FastAPI, api_settings: ApiSettings, database: Database
+    request: pytest.FixtureRequest,
+    served_app: FastAPI,
+    api_settings: ApiSettings,
+    api_database: Database,
+    database: Database,
 ) -> AsyncIterator[State]:
     """The state that the lifespan of this test opened: `assert_queries(state["database"], max=1)` counts on it."""
     if "app" in request.fixturenames:
-        lifespan: AbstractAsyncContextManager[State] = run_lifespan(served_app)
-    else:  # metrics of its own, because those of an application are registered once
-        lifespan = lifespan_of(api_settings, Event(), Metrics(), None, resources=RESOURCES)(served_app)
-    async with lifespan as state:
+        async with run_lifespan(served_app) as state:
+            yield state
+        return
+
+    @asynccontextmanager
+    async def lend(*_: object, **__: object) -> AsyncIterator[Database]:
+        yield api_database
+        async with asyncio.timeout(30):  # what a request keeps, it would keep from all tests that follow
+            while any(pool.checkedout() for _, pool in pools_of(api_database.engines)):  # noqa: ASYNC110  # no event
+                await asyncio.sleep(0.001)
+
+    # metrics of its own, because those of an application are registered once
+    lifespan = lifespan_of(api_settings, Event(), Metrics(), None, resources=RESOURCES, opening=lend)
+    async with lifespan(served_app) as state:
         yield state
 
 

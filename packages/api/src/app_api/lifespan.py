@@ -37,6 +37,10 @@ BLOCKED = 3.0
 """Seconds that the event loop may be blocked before the port for metrics reports the process as unhealthy."""
 
 
+type OpenDatabase = Callable[..., AbstractAsyncContextManager[Database]]
+"""As `open_database`."""
+
+
 class State(TypedDict):
     """`request.state` of every request; RequestContext adds `request_id`."""
 
@@ -49,7 +53,13 @@ class State(TypedDict):
 
 
 def lifespan_of(
-    settings: ApiSettings, stopping: Event, metrics: Metrics, traces: Tracing, *, resources: Mapping[type, Resource]
+    settings: ApiSettings,
+    stopping: Event,
+    metrics: Metrics,
+    traces: Tracing,
+    *,
+    resources: Mapping[type, Resource],
+    opening: OpenDatabase = open_database,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
     """Return the lifespan of an application with these settings."""
     vet = None
@@ -61,7 +71,7 @@ def lifespan_of(
         async with (
             exporting(settings.metrics, metrics.registry, partial(_health, metrics, stopping)),
             metrics.loop.watched(),
-            open_database(settings.database, name="api", vet=vet) as database,
+            opening(settings.database, name="api", vet=vet) as database,
             traces.tracing(database) if traces else nullcontext(),
             open_readiness_probe(settings.redis, database, stopping) as readiness_probe,
             watching(readiness_probe, metrics) if settings.metrics.enabled else nullcontext(),
