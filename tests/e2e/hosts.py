@@ -176,7 +176,7 @@ async def play(
     Raises:
         AssertionError: when a process ended that no loss had killed.
     """
-    async with HostsSite(folder, synchronous=synchronous) as site, _load(site) as load:
+    async with HostsSite(folder, synchronous=synchronous) as site, loaded(site) as load:
         await asyncio.sleep(CALM)
         came_back = False
         for name, lose in losses.items():
@@ -187,21 +187,31 @@ async def play(
             if name == "the primary":
                 came_back = await _registers_beside_a_stale_server(site)
             await asyncio.sleep(CALM)
-        await load.__aexit__()
-        await site.stop_accepting()
-        await drain(site)
-        site.check_that_all_live()
-        counts = await counted(site.dsn, said_to_be_committed=site.said("committed"))
-        unknown = (await site.ask(UNKNOWN_ACCOUNTS, load.accounts))[0]["count"]
-        mailed = {mail["To"] for mail in site.mails.mails}
-        acts = {act.name: act for act in load.acts}
-        promotion = site.promoted_at - acts["the primary"].began
-        unmailed = len(set(load.accounts) - mailed)
-        return Play(acts, unknown, wrong(counts), counts, promotion, unmailed, len(load.accounts), came_back)
+        return await ended(site, load, came_back=came_back)
+
+
+async def ended(site: HostsSite, load: Load, *, came_back: bool = False) -> Play:
+    """Stop the load, wait until no job is open, and count.
+
+    Raises:
+        AssertionError: when a process ended that no loss had killed.
+    """
+    await load.__aexit__()
+    await site.stop_accepting()
+    await drain(site)
+    site.check_that_all_live()
+    counts = await counted(site.dsn, said_to_be_committed=site.said("committed"))
+    unknown = (await site.ask(UNKNOWN_ACCOUNTS, load.accounts))[0]["count"]
+    mailed = {mail["To"] for mail in site.mails.mails}
+    acts = {act.name: act for act in load.acts}
+    promotion = site.promoted_at - acts["the primary"].began
+    unmailed = len(set(load.accounts) - mailed)
+    return Play(acts, unknown, wrong(counts), counts, promotion, unmailed, len(load.accounts), came_back)
 
 
 @asynccontextmanager
-async def _load(site: HostsSite) -> AsyncIterator[Load]:
+async def loaded(site: HostsSite) -> AsyncIterator[Load]:
+    """Clients that use the API through the proxy during the block."""
     upstreams = [api.url.removeprefix("http://") for api in site.apis]
     with proxied(*upstreams, log=site.folder / "haproxy.log") as port:
         async with Load(f"http://127.0.0.1:{port}", token=await site.token()) as load:

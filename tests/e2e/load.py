@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Self
 
 from httpx2 import AsyncClient, HTTPError
@@ -55,6 +56,12 @@ class Act:
         return max((answer.at - self.began for answer in self.answers if not answer.is_good), default=0.0)
 
     @property
+    def longest_gap(self) -> float:
+        """Seconds of the longest time in which no request succeeded, since the loss or between two that did."""
+        good = sorted(answer.at for answer in self.answers if answer.is_good)
+        return max((later - earlier for earlier, later in pairwise([self.began, *good])), default=0.0)
+
+    @property
     def longest(self) -> float:
         """Seconds of the slowest request, whether it succeeded or failed."""
         return max((answer.seconds for answer in self.answers), default=0.0)
@@ -71,7 +78,8 @@ class Act:
         what = ", ".join(f"{status}: {times}" for status, times in by_status.items()) or "none"
         return (
             f"{self.name}: {len(failed)} of {len(self.answers)} requests failed ({what}), the last one"
-            f" {self.refused_for:.1f} s after the loss; slowest {self.longest:.1f} s"
+            f" {self.refused_for:.1f} s after the loss; none succeeded for {self.longest_gap:.1f} s;"
+            f" slowest {self.longest:.1f} s"
         )
 
 

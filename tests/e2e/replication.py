@@ -38,7 +38,7 @@ class Primary(PostgresServer):
         self._signal_all(signal.SIGSTOP)
 
     def _signal_all(self, number: signal.Signals) -> None:
-        for pid in (self.pid, *_children(self.pid)):
+        for pid in (self.pid, *children(self.pid)):
             os.kill(pid, number)
 
     def come_back_stale(self) -> None:
@@ -94,7 +94,7 @@ def _accepts_reads(folder: Path) -> bool:
         return False
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
     listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
     pairs = [line.split() for line in listed.splitlines()]
     return [int(child) for child, parent in pairs if int(parent) == pid]
