@@ -127,13 +127,21 @@ class Node:
         for pid in self._pids():
             os.kill(pid, number)
 
+    def signal_postgres(self, number: signal.Signals) -> None:
+        """Send a signal to its Postgres alone: SIGSTOP is a disk that no longer answers; Patroni goes on."""
+        for pid in self._pids_of_postgres():
+            os.kill(pid, number)
+
     def _pids(self) -> list[int]:
         """Patroni first, or it would start Postgres again."""
         pids = [self._process.pid] if self._process is not None and self._process.poll() is None else []
+        return pids + self._pids_of_postgres()
+
+    def _pids_of_postgres(self) -> list[int]:
         with suppress(FileNotFoundError):
             postmaster = int((self._folder / "data/postmaster.pid").read_text().split("\n", 1)[0])
-            pids += [postmaster, *children(postmaster)] if ProcessIdentity.of(postmaster) else []
-        return pids
+            return [postmaster, *children(postmaster)] if ProcessIdentity.of(postmaster) else []
+        return []
 
 
 class Cluster:
@@ -172,9 +180,10 @@ class Cluster:
             ends = "\n".join(f"{node.name} {node.state()}:\n{node.log.read_text()[-3000:]}" for node in self.nodes)
             raise AssertionError(f"the cluster is not whole:\n{ends}")
 
-    def wait_for_leader(self) -> None:
-        """Return when a node takes writes."""
-        assert wait_until(lambda: any(node.leads() for node in self.nodes), PATIENCE)
+    def wait_for_another(self, lost: Node) -> None:
+        """Return when another node than this one takes writes."""
+        others = [node for node in self.nodes if node is not lost]
+        assert wait_until(lambda: any(node.leads() for node in others), PATIENCE)
 
     def _followers(self) -> int:
         return [node.follows() for node in self.nodes].count(True)
