@@ -19,3 +19,9 @@ class KeepAuditMonths(JobPayload):
     """Add the months of the audit that come, and drop those that are no longer kept."""
 
     kind = "audit.months"
+
+
+class PruneAccounts(JobPayload):
+    """Delete accounts that never verified their address."""
+
+    kind = "accounts.prune"

@@ -18,3 +18,8 @@ class RetentionSettings(BaseModel, frozen=True):
     The database itself keeps the last 90 days. What has to be kept longer, the role `readonly` exports before:
     `COPY (SELECT * FROM audit_events WHERE happened_at < '2026-01-01') TO STDOUT (FORMAT csv, HEADER)`.
     """
+    unverified: Annotated[Duration, Field(ge=timedelta(days=2), le=LONGEST_DELAY)] | None = None
+    """Accounts that never verified their address go so long after they were made; without it they stay.
+
+    An account stays if it has ever signed in, operates, is disabled, or has a link or a mail on its way.
+    """

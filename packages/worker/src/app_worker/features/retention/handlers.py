@@ -3,15 +3,21 @@
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
+from uuid import UUID
 
 import structlog
 
-from app_db.features.retention.payloads import KeepAuditMonths, PruneJobs, PruneSessions
+from app_auth.audit import Event, audit
+from app_auth.client import NOBODY
+from app_db.features.accounts.payloads import AccountErasure
+from app_db.features.retention.payloads import KeepAuditMonths, PruneAccounts, PruneJobs, PruneSessions
 from app_db.features.retention.settings import RetentionSettings
+from app_db.jobs.outbox import enqueue_many
 from app_db.jobs.retention import forget_workers, prune
 from app_db.repositories.audit_months import AuditMonthRepository
 from app_db.repositories.expiry import delete_expired_of, pruned_tables
 from app_db.repositories.idempotency import IdempotencyRepository
+from app_db.repositories.unverified import UnverifiedAccounts
 from app_db.repositories.user_sessions import UserSessionRepository
 from app_worker.context import JobContext
 from app_worker.pruning import delete_all, note_done
@@ -68,3 +74,25 @@ async def _change_months(
 ) -> str | None:
     async with job.transaction() as session:
         return await change(AuditMonthRepository(session))
+
+
+@handles(PruneAccounts, mode=Mode.LEASE, timeout=timedelta(minutes=10))
+async def prune_accounts(job: JobContext, payload: PruneAccounts, settings: RetentionSettings) -> dict[str, int]:
+    """Delete accounts that never verified their address, in batches; each is audited, and its traces are erased."""
+    pruned, after = 0, UUID(int=0)
+    while settings.unverified is not None:
+        async with job.transaction() as session:
+            gone, last = await UnverifiedAccounts(session).delete_next(keep=settings.unverified, after=after)
+            for user_id in gone:  # guard: test_accounts_that_never_verified_go_in_batches_and_on_record
+                audit(session, Event.ACCOUNT_DELETED, client=NOBODY, user_id=user_id, because="never_verified")
+            erasures = [AccountErasure(user_id=user_id) for user_id in gone]
+            await enqueue_many(
+                session, erasures
+            )  # guard: test_accounts_that_never_verified_go_in_batches_and_on_record
+        if last is None:
+            break
+        pruned, after = pruned + len(gone), last
+        await job.set_progress({"pruned": pruned})
+    await note_done(job, payload)
+    log.info("accounts_pruned", count=pruned)
+    return {"pruned": pruned}
