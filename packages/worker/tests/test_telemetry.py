@@ -18,6 +18,8 @@ from app_db import Database, open_database
 from app_db.jobs import crons
 from app_db.repositories.jobs import JobRepository
 from app_db.settings import DatabaseSettings
+from app_db.telemetry.collectors import RoleCollector
+from app_db.testing.databases import AppRole
 from app_runtime.telemetry.lag import LoopLag
 from app_runtime.testing.processes import port_is_free
 from app_worker.health import WorkerHealth
@@ -155,6 +157,20 @@ async def test_rows_that_wait_for_vacuum_are_shown(database: Database, metrics: 
     assert metrics.registry.get_sample_value("app_job_dead_tuples") is not None
 
 
+async def test_the_share_of_its_connections_that_a_role_uses_is_shown(
+    database: Database, metrics: Metrics, modest_role: AppRole
+) -> None:
+    roles, name = RoleCollector(), modest_role.roles.app
+    metrics.registry.register(roles)
+    async with open_database(modest_role.settings, name="worker") as modest:
+        looking = asyncio.create_task(poll_ledger(modest, metrics, roles, poll=timedelta(0)))
+        await until(lambda: roles.shares)
+        looking.cancel()
+
+    used = metrics.registry.get_sample_value("app_db_role_in_use_ratio", {"role": name})
+    assert used == 1 / modest_role.roles.connection_limit
+
+
 async def test_the_age_of_the_last_prune_is_shown_and_an_old_one_is_not(database: Database, metrics: Metrics) -> None:
     async with database.sessions.begin() as session:
         await crons.cron_states(session, PRUNES)
@@ -169,16 +185,19 @@ async def test_the_age_of_the_last_prune_is_shown_and_an_old_one_is_not(database
 
 
 async def test_a_table_that_nobody_can_see_has_no_dead_rows(database: Database, metrics: Metrics) -> None:
+    roles = RoleCollector()
+    roles.shares = {"app": 1.0}
     metrics.ledger.dead_tuples = 7
     metrics.ledger.prunes = {PRUNES[0]: 1.0}
     gone = database.settings.model_copy(update={"url": SecretStr("postgresql://nobody@127.0.0.1:1/gone")})
 
     with capture_logs():
         async with open_database(gone, name="worker") as unreachable:
-            looking = asyncio.create_task(poll_ledger(unreachable, metrics, poll=NEVER))
+            looking = asyncio.create_task(poll_ledger(unreachable, metrics, roles, poll=NEVER))
             await until(lambda: metrics.ledger.dead_tuples is None)
             looking.cancel()
 
+    assert not roles.shares
     assert metrics.registry.get_sample_value("app_job_dead_tuples") is None
     assert metrics.registry.get_sample_value("app_job_prune_age_seconds", {"kind": PRUNES[0]}) is None
 

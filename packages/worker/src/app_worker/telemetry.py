@@ -12,8 +12,9 @@ import structlog
 from app_db import Database
 from app_db.jobs import crons
 from app_db.jobs.retention import QUEUE as RETENTION
+from app_db.repositories.connections import shares_in_use
 from app_db.repositories.jobs import JobRepository
-from app_db.telemetry.collectors import describe_database
+from app_db.telemetry.collectors import RoleCollector, describe_database
 from app_runtime.telemetry.exporting import exporting
 from app_runtime.telemetry.process import describe_process
 from app_worker.crons import CRONS
@@ -56,8 +57,10 @@ async def _served(
     metrics.registry.register(health)
     describe_process(metrics.registry, packages=PACKAGES)
     describe_database(metrics.registry, database, kinds=metrics.kinds)
+    roles = RoleCollector()
+    metrics.registry.register(roles)
     async with exporting(settings.metrics, metrics.registry, partial(health.report, settings.worker)):
-        polling = asyncio.create_task(poll_ledger(database, metrics))
+        polling = asyncio.create_task(poll_ledger(database, metrics, roles))
         try:
             yield
         finally:
@@ -65,8 +68,11 @@ async def _served(
             await asyncio.gather(polling, return_exceptions=True)
 
 
-async def poll_ledger(database: Database, metrics: Metrics, *, poll: timedelta = POLL) -> None:
+async def poll_ledger(
+    database: Database, metrics: Metrics, roles: RoleCollector | None = None, *, poll: timedelta = POLL
+) -> None:
     """Read the queues from the ledger until cancelled; figures that cannot be read are not exported."""
+    roles = roles or RoleCollector()
     while True:
         pause = poll.total_seconds()
         began = time.monotonic()
@@ -76,9 +82,11 @@ async def poll_ledger(database: Database, metrics: Metrics, *, poll: timedelta =
                 metrics.ledger.dead_tuples = await jobs.dead_tuples()
                 metrics.ledger.queues = await jobs.queues(most=None)
                 metrics.ledger.prunes = await crons.ages(session, PRUNES)
+                roles.shares = await shares_in_use(session)
             pause = pause_after(time.monotonic() - began, poll)
         except Exception as error:  # an outage of Postgres: the last figures would look current
             metrics.ledger.prunes = {}
+            roles.shares = {}
             metrics.ledger.queues = ()  # guard: test_figures_that_nobody_can_check_are_not_shown
             metrics.ledger.dead_tuples = None  # guard: test_a_table_that_nobody_can_see_has_no_dead_rows
             log.warning("queues_not_seen", cause=repr(error))

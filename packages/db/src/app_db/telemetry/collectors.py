@@ -42,6 +42,20 @@ class PoolCollector(Collector):
         yield from (size, used, waiting, waits, waited)
 
 
+class RoleCollector(Collector):
+    """Exports the last known share of its connection limit that each role uses; none during an outage."""
+
+    def __init__(self) -> None:
+        self.shares: Mapping[str, float] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield `app_db_role_in_use_ratio`, which is the same in every process."""
+        family = GaugeMetricFamily("app_db_role_in_use_ratio", "Connections, of those it may have.", labels=["role"])
+        for role, share in self.shares.items():
+            family.add_metric([role], share)
+        yield family
+
+
 class EnqueuedCollector(Collector):
     """Exports the counters of `Database`."""
 
