@@ -6,7 +6,7 @@ other settings opens its own application: `async with open_client(app_of(setting
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from threading import Event
 from typing import Any
@@ -109,13 +109,27 @@ def served_app(request: pytest.FixtureRequest) -> FastAPI:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def api_database(api_settings: ApiSettings) -> AsyncIterator[Database]:
+async def api_database(database_settings: DatabaseSettings) -> AsyncIterator[Database]:
     """The engines of the API in all tests that take no `app`: opened anew, they cost a third of such a test.
 
     It would connect again, and compile each statement again.
     """
-    async with open_database(api_settings.database, name="api") as database:
+    async with open_database(database_settings, name="api") as database:
         yield database
+
+
+def lending(settings: ApiSettings, lent: Database) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
+    """Return a lifespan on a database that stays open, with metrics of its own: those of an app are registered once."""
+    assert settings.database == lent.settings
+
+    @asynccontextmanager
+    async def lend(*_: object, **__: object) -> AsyncIterator[Database]:
+        yield lent
+        async with asyncio.timeout(30):  # what a request keeps, it would keep from all tests that follow
+            while any(pool.checkedout() for _, pool in pools_of(lent.engines)):  # noqa: ASYNC110  # there is no event
+                await asyncio.sleep(0.001)
+
+    return lifespan_of(settings, Event(), Metrics(), None, resources=RESOURCES, opening=lend)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -127,20 +141,8 @@ async def state(
     database: Database,
 ) -> AsyncIterator[State]:
     """The state that the lifespan of this test opened: `assert_queries(state["database"], max=1)` counts on it."""
-    if "app" in request.fixturenames:
-        async with run_lifespan(served_app) as state:
-            yield state
-        return
-
-    @asynccontextmanager
-    async def lend(*_: object, **__: object) -> AsyncIterator[Database]:
-        yield api_database
-        async with asyncio.timeout(30):  # what a request keeps, it would keep from all tests that follow
-            while any(pool.checkedout() for _, pool in pools_of(api_database.engines)):  # noqa: ASYNC110  # no event
-                await asyncio.sleep(0.001)
-
-    # metrics of its own, because those of an application are registered once
-    lifespan = lifespan_of(api_settings, Event(), Metrics(), None, resources=RESOURCES, opening=lend)
+    has_its_own = "app" in request.fixturenames
+    lifespan = run_lifespan if has_its_own else lending(api_settings, api_database)
     async with lifespan(served_app) as state:
         yield state
 

@@ -11,12 +11,12 @@ from app_api.feature_settings import ALL_SETTINGS
 from app_api.features.providers.client import OpenId
 from app_api.features.providers.names import NamedTransport
 from app_api.settings import ApiSettings
-from app_api.testing import open_client
+from app_api.testing import client_of
 from app_auth.features.providers.states import States
 from app_auth.settings import AuthSettings
 from app_db import Database
 from app_db.features.providers.settings import ProviderSettings
-from packages.api.tests.conftest import app_of
+from packages.api.tests.conftest import app_of, lending
 from packages.api.tests.features.providers.issuer import Issuer, open_issuer
 
 
@@ -68,7 +68,8 @@ def settings(api_settings: ApiSettings, provider_settings: ProviderSettings, dat
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def api(settings: ApiSettings) -> AsyncIterator[httpx2.AsyncClient]:
+async def api(settings: ApiSettings, api_database: Database) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of that API."""
-    async with open_client(app_of(settings)) as client:
+    app = app_of(settings)
+    async with lending(settings, api_database)(app) as state, client_of(app, state) as client:
         yield client

@@ -16,7 +16,7 @@ from app_auth.testing import Account
 from app_db import Database
 from app_db.features.providers.models import ProviderLink
 from app_db.models import User, UserSession
-from packages.api.tests.conftest import OUR_FORM, Browser, OpenBrowser, app_of, browser_of
+from packages.api.tests.conftest import OUR_FORM, Browser, OpenBrowser, app_of, browser_of, lending
 from packages.api.tests.features.providers.issuer import Issuer, approve
 from packages.api.tests.features.providers.journeys import grow_old
 
@@ -31,10 +31,10 @@ def app(settings: ApiSettings) -> FastAPI:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def open_browser(app: FastAPI) -> AsyncIterator[OpenBrowser]:
+async def open_browser(app: FastAPI, settings: ApiSettings, api_database: Database) -> AsyncIterator[OpenBrowser]:
     """Return a function that opens one more browser, with cookies of its own."""
     async with AsyncExitStack() as stack:
-        state = await stack.enter_async_context(run_lifespan(app))
+        state = await stack.enter_async_context(lending(settings, api_database)(app))
         browsers = [await stack.enter_async_context(browser_of(app, state)) for _ in range(3)]
         yield browsers.pop
 
