@@ -20,6 +20,7 @@ from app_auth.settings import active
 from app_auth.throttle import open_throttle
 from app_db import Database, open_database
 from app_db.jobs.catalog import CATALOG
+from app_db.pooler import Vet
 from app_db.roles import refuse_powers
 from app_db.telemetry.collectors import describe_database
 from app_db.telemetry.trace_setup import Tracing
@@ -62,30 +63,23 @@ def lifespan_of(
     opening: OpenDatabase = open_database,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
     """Return the lifespan of an application with these settings."""
-    vet = None
-    if settings.env is Environment.PRODUCTION:  # main.py checks too, but the database may be down then
-        vet = refuse_powers  # guard: test_production_serves_nothing_with_a_role_that_may_do_anything
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         async with (
             exporting(settings.metrics, metrics.registry, partial(_health, metrics, stopping)),
             metrics.loop.watched(),
-            opening(settings.database, name="api", vet=vet) as database,
+            opening(settings.database, name="api", vet=_vet(settings.env)) as database,
             traces.tracing(database) if traces else nullcontext(),
             open_readiness_probe(settings.redis, database, stopping) as readiness_probe,
             watching(readiness_probe, metrics) if settings.metrics.enabled else nullcontext(),
             open_throttle(
-                settings.throttle,
-                secret=active(settings.auth.peppers).key_bytes,
-                valkey=settings.redis,
+                settings.throttle, secret=active(settings.auth.peppers).key_bytes, valkey=settings.redis
             ) as throttle,
             open_resources(resources, settings) as opened,
         ):
             with open_auth(settings.auth, throttle=throttle) as auth:
-                describe_process(metrics.registry, packages=PACKAGES)
-                describe_database(metrics.registry, database, kinds=KINDS)
-                metrics.registry.register(AuthCollector(auth))
+                _describe(metrics, database, auth)
                 log.info("api_started", env=settings.env.value)
                 yield {
                     "database": database,
@@ -98,6 +92,18 @@ def lifespan_of(
         log.info("api_stopped")
 
     return lifespan
+
+
+def _vet(env: Environment) -> Vet | None:
+    if env is Environment.PRODUCTION:  # main.py checks too, but the database may be down then
+        return refuse_powers  # guard: test_production_serves_nothing_with_a_role_that_may_do_anything
+    return None
+
+
+def _describe(metrics: Metrics, database: Database, auth: Auth) -> None:
+    describe_process(metrics.registry, packages=PACKAGES)
+    describe_database(metrics.registry, database, kinds=KINDS)
+    metrics.registry.register(AuthCollector(auth))
 
 
 def _health(metrics: Metrics, stopping: Event) -> Health:
