@@ -27,7 +27,7 @@ NOW = timedelta(0)
 PATIENCE = 900.0
 """Seconds after which the bench gives up waiting for jobs to end."""
 
-_EFFECTS = "CREATE TABLE bench_effects (id uuid PRIMARY KEY, job_id uuid NOT NULL, number integer NOT NULL)"
+CREATE_EFFECTS = "CREATE TABLE bench_effects (id uuid PRIMARY KEY, job_id uuid NOT NULL, number integer NOT NULL)"
 _SEED = """
     INSERT INTO jobs (id, kind, payload, payload_version, state, run_at, claim_at)
     SELECT uuidv7(), $1, jsonb_build_object('number', number), 1, $2, now() + $3::interval, now() + $3::interval
@@ -86,7 +86,7 @@ class Place:
         await databases.migrate(url, root=ROOT)
         settings = DatabaseSettings.model_validate({"url": url})
         connection = await asyncpg.connect(settings.direct_dsn)
-        await connection.execute(_EFFECTS)
+        await connection.execute(CREATE_EFFECTS)
         return cls(postgres, valkey, url, connection, Redis.from_url(valkey.url))
 
     @property

@@ -6,28 +6,80 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import URL
 
+from app_db.pooler import carried_by_role
+from app_db.roles import Roles, make_roles, roles_sql
+from app_db.settings import DatabaseSettings
+from app_db.testing.databases import AppRole
 from app_runtime.testing.binaries import UNPRIVILEGED_USER, is_root
 from app_runtime.testing.processes import free_port, spawn, wait_until
 
 OLDEST = (1, 21)
 """PgBouncer's first release that knows prepared statements."""
+LONGEST_JOB = 3600
+"""Seconds that a statement of a worker may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class PooledDatabase:
+    """A database with a role for the API and one for workers, which carry what a pooler loses."""
+
+    administrator: str
+    app: URL
+    worker: URL
+
+    def environment(self, user: URL, port: int) -> dict[str, str]:
+        """Return the variables that lead this role through the pooler at this port."""
+        return {
+            "APP_DATABASE__URL": text_of(user.set(port=port)),
+            "APP_DATABASE__DIRECT_URL": text_of(user),
+            "APP_DATABASE__POOLER": "transaction",
+        }
+
+    def direct(self, user: URL) -> dict[str, str]:
+        """Return the variables that lead this role to Postgres itself."""
+        return {"APP_DATABASE__URL": text_of(user)}
+
+
+def text_of(url: URL) -> str:
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+async def with_worker(role: AppRole) -> PooledDatabase:
+    """Give the roles their settings, and workers a role, as `database roles --pooler transaction` does."""
+    roles = Roles(role.roles.migrator, role.roles.app, role.roles.readonly, worker=f"{role.roles.app}_worker")
+    limits = {"statement_timeout": LONGEST_JOB, "transaction_timeout": LONGEST_JOB, "idle_in_transaction_timeout": 0}
+    of_worker = DatabaseSettings.model_validate({"url": role.settings.url, **limits})
+    carried = {roles.app: carried_by_role(role.settings), roles.worker: carried_by_role(of_worker)}
+    password = SecretStr("of-the-test")
+    await make_roles(role.administrator, roles_sql(roles, passwords={roles.worker: password}, carried=carried))
+    app = role.settings.sqlalchemy_url
+    worker = app.set(username=roles.worker, password=password.get_secret_value())
+    return PooledDatabase(role.administrator.dsn, app, worker)
+
+
+def program_or_none() -> str | None:
+    """Return the path of PgBouncer on PATH, if it is new enough."""
+    program = shutil.which("pgbouncer")
+    if program is None:
+        return None
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"PgBouncer (\d+)\.(\d+)", said)
+    assert found, said
+    return program if (int(found[1]), int(found[2])) >= OLDEST else None
 
 
 def require_pgbouncer() -> str:
     """Return the path of PgBouncer on PATH; skip the test if there is none, or an old one."""
-    program = shutil.which("pgbouncer")
+    program = program_or_none()
     if program is None:
-        pytest.skip("no pgbouncer on PATH")
-    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
-    found = re.search(r"PgBouncer (\d+)\.(\d+)", said)
-    assert found, said
-    if (int(found[1]), int(found[2])) < OLDEST:
-        pytest.skip(f"{found[0]} is older than 1.21")
+        pytest.skip("no pgbouncer from 1.21 on is on PATH")
     return program
 
 

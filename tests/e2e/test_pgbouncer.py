@@ -3,32 +3,26 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from httpx2 import AsyncClient
-from pydantic import SecretStr
-from sqlalchemy import URL
 
 from app_auth.testing import PASSWORD
-from app_db.pooler import IN_THE_WAY, UNDECLARED, carried_by_role
-from app_db.roles import Roles, make_roles, roles_sql
-from app_db.settings import DatabaseSettings
-from app_db.testing.databases import AppRole, open_app_role
+from app_db.pooler import IN_THE_WAY, UNDECLARED
+from app_db.testing.databases import open_app_role
 from app_runtime.testing.processes import free_port
 from app_runtime.testing.servers import ValkeyServer
 
 from .conftest import Environment, api_environment, environment_of_workers
 from .http_site import NO_LIMITS
-from .pgbouncer import pgbouncer, require_pgbouncer
+from .pgbouncer import PooledDatabase, pgbouncer, require_pgbouncer, text_of, with_worker
 from .processes import Api, MailSink, Worker, connected, eventually, until
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.slow]
 
-LONGEST_JOB = 3600
 IGNORED = (
     "jit, search_path, default_transaction_isolation, default_transaction_read_only, statement_timeout, lock_timeout, "
     "idle_in_transaction_session_timeout, transaction_timeout, tcp_keepalives_idle, tcp_keepalives_interval, "
@@ -36,31 +30,10 @@ IGNORED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Database:
-    """A database with a role for the API and one for workers, which carry what a pooler loses."""
-
-    administrator: str
-    app: URL
-    worker: URL
-
-    def environment(self, user: URL, port: int) -> Environment:
-        """Return the variables that lead this role through the pooler at this port."""
-        return {
-            "APP_DATABASE__URL": text_of(user.set(port=port)),
-            "APP_DATABASE__DIRECT_URL": text_of(user),
-            "APP_DATABASE__POOLER": "transaction",
-        }
-
-
-def text_of(url: URL) -> str:
-    return url.set(drivername="postgresql").render_as_string(hide_password=False)
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def pooled_database(
     postgres_server_url: str, worker_id: str, pytestconfig: pytest.Config
-) -> AsyncIterator[Database]:
+) -> AsyncIterator[PooledDatabase]:
     """The database behind the poolers of this module."""
     require_pgbouncer()
     async with open_app_role(postgres_server_url, f"pooler_{worker_id}", root=pytestconfig.rootpath) as role:
@@ -70,26 +43,13 @@ async def pooled_database(
             await administrator.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
 
 
-async def with_worker(role: AppRole) -> Database:
-    """Give the roles their settings, and workers a role, as `database roles --pooler transaction` does."""
-    roles = Roles(role.roles.migrator, role.roles.app, role.roles.readonly, worker=f"{role.roles.app}_worker")
-    limits = {"statement_timeout": LONGEST_JOB, "transaction_timeout": LONGEST_JOB, "idle_in_transaction_timeout": 0}
-    of_worker = DatabaseSettings.model_validate({"url": role.settings.url, **limits})
-    carried = {roles.app: carried_by_role(role.settings), roles.worker: carried_by_role(of_worker)}
-    password = SecretStr("of-the-test")
-    await make_roles(role.administrator, roles_sql(roles, passwords={roles.worker: password}, carried=carried))
-    app = role.settings.sqlalchemy_url
-    worker = app.set(username=roles.worker, password=password.get_secret_value())
-    return Database(role.administrator.dsn, app, worker)
-
-
 type StartApi = Callable[[Environment], Api]
 type StartWorker = Callable[[Environment], str]
 """Returns the URL of its health."""
 
 
 @pytest.fixture
-def pooler(pooled_database: Database, tmp_path: Path) -> Iterator[int]:
+def pooler(pooled_database: PooledDatabase, tmp_path: Path) -> Iterator[int]:
     """The port of a PgBouncer that has four sessions for each role, as it comes."""
     users = pooled_database.app, pooled_database.worker
     with pgbouncer(tmp_path / "pgbouncer", pooled_database.app, *users) as port:
@@ -97,7 +57,7 @@ def pooler(pooled_database: Database, tmp_path: Path) -> Iterator[int]:
 
 
 @pytest.fixture
-def ignoring_pooler(pooled_database: Database, tmp_path: Path) -> Iterator[int]:
+def ignoring_pooler(pooled_database: PooledDatabase, tmp_path: Path) -> Iterator[int]:
     """The port of a PgBouncer that was told to ignore what sessions ask for."""
     users = pooled_database.app, pooled_database.worker
     options = {"ignore_startup_parameters": IGNORED}
@@ -138,7 +98,11 @@ def start_pooled_worker(valkey: ValkeyServer, mail_sink: MailSink, tmp_path: Pat
 
 
 async def test_accounts_mails_and_jobs_outlive_a_column_that_changes_its_type(
-    pooled_database: Database, pooler: int, start_api: StartApi, start_pooled_worker: StartWorker, mail_sink: MailSink
+    pooled_database: PooledDatabase,
+    pooler: int,
+    start_api: StartApi,
+    start_pooled_worker: StartWorker,
+    mail_sink: MailSink,
 ) -> None:
     of_workers = pooled_database.environment(pooled_database.worker, pooler)
     healths = [start_pooled_worker(of_workers) for _ in range(2)]
@@ -164,14 +128,14 @@ async def test_accounts_mails_and_jobs_outlive_a_column_that_changes_its_type(
 
 
 async def test_a_pooler_that_ignores_our_settings_is_named(
-    pooled_database: Database, ignoring_pooler: int, start_api: StartApi, start_pooled_worker: StartWorker
+    pooled_database: PooledDatabase, ignoring_pooler: int, start_api: StartApi, start_pooled_worker: StartWorker
 ) -> None:
     through = {"APP_DATABASE__URL": text_of(pooled_database.app.set(port=ignoring_pooler))}
     await refuses(start_api(through), start_pooled_worker(through))
 
 
 async def test_a_pooler_that_refuses_our_settings_is_named(
-    pooled_database: Database, pooler: int, start_api: StartApi, start_pooled_worker: StartWorker
+    pooled_database: PooledDatabase, pooler: int, start_api: StartApi, start_pooled_worker: StartWorker
 ) -> None:
     through = {"APP_DATABASE__URL": text_of(pooled_database.app.set(port=pooler))}
     api = start_api(through)
@@ -193,7 +157,7 @@ async def refuses(api: Api, health: str) -> None:
 
 
 async def test_a_pooler_that_was_there_before_the_roles_had_their_settings_is_no_hindrance(
-    pooled_database: Database, pooler: int, start_api: StartApi
+    pooled_database: PooledDatabase, pooler: int, start_api: StartApi
 ) -> None:
     """PgBouncer 1.25.2 gives each new client the time zone of the first session that it opened for this role."""
     app = pooled_database.app
@@ -211,7 +175,7 @@ async def test_a_pooler_that_was_there_before_the_roles_had_their_settings_is_no
 
 
 async def test_a_worker_whose_direct_url_leads_through_the_pooler_is_not_well(
-    pooled_database: Database, ignoring_pooler: int, start_pooled_worker: StartWorker
+    pooled_database: PooledDatabase, ignoring_pooler: int, start_pooled_worker: StartWorker
 ) -> None:
     given = pooled_database.environment(pooled_database.worker, ignoring_pooler)
 
