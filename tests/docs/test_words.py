@@ -11,7 +11,7 @@ from tests.docs.pages import BLOCK
 
 GENERATED = ROOT / "docs/reference/configuration.md"
 PAGES = [ROOT / "README.md", *sorted({*(ROOT / "docs").rglob("*.md")} - {GENERATED})]
-MOST_WORDS = 29_900
+MOST_WORDS = 29_950
 """With the blocks of code, most of which a test performs. The goal is at most 30,000."""
 MOST_WORDS_OF_PROSE = 26_300
 """Without the blocks of code, tables included."""
