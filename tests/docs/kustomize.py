@@ -44,6 +44,9 @@ def render(kustomization: Mapping[str, Any], folder: Path) -> list[Manifest]:
                 for source in container.get("envFrom", []):
                     if source.get("configMapRef") == {"name": name}:
                         source["configMapRef"] = {"name": hashed}
+            for volume in pod.get("volumes", []):
+                if volume.get("configMap") == {"name": name}:
+                    volume["configMap"] = {"name": hashed}
     return manifests
 
 
@@ -83,14 +86,15 @@ def _pods(manifests: list[Manifest]) -> Iterator[Manifest]:
 
 
 def _generated(generator: Mapping[str, Any], folder: Path) -> Manifest:
-    if unknown := {*generator} - {"name", "envs", "options"} | {*generator.get("options", {})} - {"labels"}:
+    if unknown := {*generator} - {"name", "envs", "files", "options"} | {*generator.get("options", {})} - {"labels"}:
         raise NotRendered(f"{folder}: configMapGenerator: {', '.join(sorted(unknown))}")
-    lines = [line.lstrip() for name in generator["envs"] for line in (folder / name).read_text().splitlines()]
+    lines = [line.lstrip() for name in generator.get("envs", []) for line in (folder / name).read_text().splitlines()]
+    files = {name: (folder / name).read_text() for name in generator.get("files", [])}
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": generator["name"], **deepcopy(generator.get("options", {}))},
-        "data": dict(line.split("=", 1) for line in lines if line and not line.startswith("#")),
+        "data": dict(line.split("=", 1) for line in lines if line and not line.startswith("#")) | files,
         GENERATED: True,
     }
 

@@ -16,11 +16,15 @@ MANIFESTS: list[Manifest] = render(APPLIED, FOLDER)
 """What `kubectl apply -k deploy/kubernetes` sends."""
 WITH_ALL: list[Manifest] = render(APPLIED | {"components": COMPONENTS}, FOLDER)
 """The same with every component, also those that are in place of another."""
+WITH_PODS = ("Deployment", "Job")
 PODS: dict[str, Manifest] = {
-    manifest["metadata"]["name"]: manifest["spec"]["template"]
-    for manifest in WITH_ALL
-    if manifest["kind"] in {"Deployment", "Job"}
+    manifest["metadata"]["name"]: manifest["spec"]["template"] for manifest in WITH_ALL if manifest["kind"] in WITH_PODS
 }
+
+POOLER = "pooler"
+"""The pods of PgBouncer."""
+APPLICATIONS = ("api", "worker")
+"""The Deployments whose images are built from this checkout."""
 
 
 def named(manifest: Manifest) -> str:

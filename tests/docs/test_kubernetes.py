@@ -1,7 +1,7 @@
 """The manifests of deploy/kubernetes are valid, and agree with the settings and routes of the applications."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,7 +24,19 @@ from app_worker.process import database_settings
 from app_worker.registry import Registry
 from tests.docs.checkout import ROOT
 from tests.docs.kustomize import Manifest
-from tests.docs.manifests import PODS, WITH_ALL, container, manifest, named, of_kind, scalers
+from tests.docs.manifests import (
+    APPLICATIONS,
+    MANIFESTS,
+    PODS,
+    POOLER,
+    WITH_ALL,
+    WITH_PODS,
+    container,
+    manifest,
+    named,
+    of_kind,
+    scalers,
+)
 
 # The oldest release that was supported at the time of writing, and the newest that the validator knows.
 VERSIONS = ("1.34", kubernetes_validate.latest_version())
@@ -36,6 +48,8 @@ MARGIN = timedelta(seconds=5)
 ENDING = 1
 """Pods of a Deployment that end at once."""
 MOUNTED = "/run/secrets/groundwork"
+BUILT = (*APPLICATIONS, "migrate")
+"""The pods that run an image of this checkout."""
 
 
 def ports(name: str) -> dict[str, int]:
@@ -104,10 +118,16 @@ def test_a_pod_finds_its_secrets_where_the_settings_say(name: str) -> None:
     assert {"name": "secrets", "mountPath": MOUNTED, "readOnly": True} in mounts
 
 
-def test_the_migrations_are_given_the_role_that_owns_the_tables_and_nobody_else() -> None:
-    of_secrets = {name: pod["spec"]["volumes"][0]["secret"]["secretName"] for name, pod in PODS.items()}
+def of_secrets(pods: Mapping[str, Manifest]) -> dict[str, str]:
+    volumes = {name: [each for each in pod["spec"]["volumes"] if "secret" in each] for name, pod in pods.items()}
+    return {name: found["secret"]["secretName"] for name, (found,) in volumes.items()}
 
-    assert of_secrets == {"api": "secrets", "worker": "secrets", "migrate": "migrator"}
+
+def test_the_migrations_are_given_the_role_that_owns_the_tables_and_nobody_else() -> None:
+    plain = {each["metadata"]["name"]: each["spec"]["template"] for each in MANIFESTS if each["kind"] in WITH_PODS}
+
+    assert of_secrets(plain) == {"api": "secrets", "worker": "secrets", "migrate": "migrator"}
+    assert of_secrets(PODS) == {"api": "secrets", "worker": "worker", "migrate": "migrator", POOLER: POOLER}
 
 
 def test_the_migrations_start_with_what_their_pod_is_given(secrets: Path, environment: dict[str, str]) -> None:
@@ -197,7 +217,7 @@ def test_a_pod_is_told_nothing_by_the_cluster(name: str) -> None:
     assert (spec["enableServiceLinks"], spec["automountServiceAccountToken"]) == (False, False)
 
 
-@pytest.mark.parametrize("name", PODS)
+@pytest.mark.parametrize("name", BUILT)
 def test_a_pod_runs_the_image_that_is_built_for_it(name: str) -> None:
     image, _, version = container(name)["image"].rpartition("/")[2].partition(":")
 
@@ -205,7 +225,7 @@ def test_a_pod_runs_the_image_that_is_built_for_it(name: str) -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", version), "a tag that moves makes rollbacks a matter of luck"
 
 
-@pytest.mark.parametrize("name", PODS)
+@pytest.mark.parametrize("name", BUILT)
 def test_a_pod_runs_as_the_user_of_its_image(name: str) -> None:
     as_whom = PODS[name]["spec"]["securityContext"]
 
@@ -218,7 +238,7 @@ def most_pods(name: str) -> int:
     return scalers()[name][1] + surge + ENDING
 
 
-@pytest.mark.parametrize("name", ["api", "worker"])
+@pytest.mark.parametrize("name", [*APPLICATIONS, POOLER])
 def test_a_pod_has_ended_before_the_next_one_ends(name: str) -> None:
     """A pod that ends counts neither as surge nor as unavailable, and keeps its connections while it drains."""
     ready = timedelta(seconds=manifest("Deployment", name)["spec"]["minReadySeconds"])

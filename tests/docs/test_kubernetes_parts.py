@@ -11,6 +11,7 @@ from app_runtime.sentinels import PORT as SENTINELS
 from tests.docs.checkout import ROOT
 from tests.docs.kustomize import Manifest
 from tests.docs.manifests import (
+    APPLICATIONS,
     APPLIED,
     COMPONENTS,
     FOLDER,
@@ -79,7 +80,7 @@ def test_the_outside_asks_for_the_host_that_mails_and_pages_name() -> None:
 
 
 def test_the_outside_reaches_a_port_of_the_service() -> None:
-    (service,) = of_kind("Service")
+    service = manifest("Service", "api")
     (path,) = manifest("Ingress", "api")["spec"]["rules"][0]["http"]["paths"]
     (reference,) = manifest("HTTPRoute", "api")["spec"]["rules"][0]["backendRefs"]
     port = service["spec"]["ports"][0]
@@ -104,7 +105,7 @@ def test_a_pod_reaches_postgres_a_pooler_and_the_resolver_of_its_node(name: str)
     assert {"ipBlock": {"cidr": NODE_LOCAL}} in names["to"]
 
 
-@pytest.mark.parametrize("name", sorted(DEPLOYMENTS))
+@pytest.mark.parametrize("name", APPLICATIONS)
 def test_a_pod_that_asks_valkey_reaches_its_sentinels_too(name: str) -> None:
     assert {VALKEY, SENTINELS} <= {port["port"] for rule in egress(name) for port in rule["ports"]}
 
@@ -114,7 +115,7 @@ def test_the_api_reaches_providers_of_sign_ins_and_nothing_else_over_https() -> 
     refused = {network for one in https["to"] for network in one["ipBlock"]["except"]}
 
     assert {"10.0.0.0/8", "169.254.0.0/16", "fc00::/7"} <= refused, "no request to a machine of ours, or of the cloud"
-    assert not [rule for name in ("worker", "migrate") for rule in egress(name) if {"port": 443} in rule["ports"]]
+    assert not [rule for name in {*PODS} - {"api"} for rule in egress(name) if {"port": 443} in rule["ports"]]
 
 
 @pytest.mark.parametrize("name", sorted(DEPLOYMENTS))
@@ -147,9 +148,9 @@ def test_what_serves_has_a_priority_that_there_is() -> None:
 
 def test_the_name_and_the_tag_of_each_image_are_in_one_place() -> None:
     images = {image["name"] for image in APPLIED["images"]}
-    base = (FOLDER / "base").glob("*.yaml")
+    files = [*FOLDER.glob("base/*.yaml"), *FOLDER.glob("components/*/*.yaml")]
 
-    assert {*re.findall(r"image: (.*)", "".join(file.read_text() for file in base))} == images
+    assert {*re.findall(r"image: (.*)", "".join(file.read_text() for file in files))} == images
     assert len(images) == len(PODS)
 
 
@@ -167,6 +168,7 @@ def test_argo_cd_migrates_before_workers_before_the_api() -> None:
     policies = {wave(policy) for policy in of_kind("NetworkPolicy")}
 
     assert order == sorted({*order})
+    assert wave(manifest("Deployment", "pooler")) == order[0]
     assert policies == {order[0]}, "without them the migration might not reach Postgres"
 
 
@@ -186,8 +188,9 @@ def test_the_job_of_a_release_takes_the_place_of_the_last_ones() -> None:
 
 
 def test_settings_of_the_last_release_are_there_while_its_pods_are() -> None:
-    annotations = of_kind("ConfigMap")[0]["metadata"]["annotations"]
+    (annotations, *others) = [each["metadata"]["annotations"] for each in of_kind("ConfigMap")]
 
+    assert others == [annotations]
     assert annotations == {"argocd.argoproj.io/sync-options": "PruneLast=true"}
 
 
@@ -198,7 +201,7 @@ def test_each_setting_has_a_name_of_ours_and_a_value() -> None:
         assert value
 
 
-@pytest.mark.parametrize("name", sorted(DEPLOYMENTS))
+@pytest.mark.parametrize("name", APPLICATIONS)
 def test_a_pod_and_a_unit_of_systemd_have_the_same_memory(name: str) -> None:
     unit = (ROOT / f"deploy/systemd/app-{name}@.service").read_text()
     (limit,) = re.findall(r"^MemoryMax=(\d+)M$", unit, re.MULTILINE)

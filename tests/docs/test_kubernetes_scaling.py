@@ -11,7 +11,18 @@ import yaml
 from app_worker.metrics import LedgerCollector
 from tests.docs.checkout import ROOT
 from tests.docs.kustomize import Manifest, render
-from tests.docs.manifests import APPLIED, FOLDER, MANIFESTS, PODS, WITH_ALL, manifest, named, of_kind, scalers
+from tests.docs.manifests import (
+    APPLICATIONS,
+    APPLIED,
+    FOLDER,
+    MANIFESTS,
+    PODS,
+    WITH_ALL,
+    manifest,
+    named,
+    of_kind,
+    scalers,
+)
 
 DEPLOYMENTS = {each["metadata"]["name"] for each in of_kind("Deployment")}
 RULES = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())["groups"]
@@ -26,14 +37,16 @@ def test_what_is_scaled_is_there(manifest: Manifest) -> None:
     ]
 
 
-def test_each_deployment_is_scaled_and_kept_alive() -> None:
-    assert {*scalers()} == DEPLOYMENTS
+def test_each_application_is_scaled_and_each_deployment_kept_alive() -> None:
+    assert {*scalers()} == {*APPLICATIONS}
     assert {each["metadata"]["name"] for each in of_kind("PodDisruptionBudget")} == DEPLOYMENTS
 
 
 @pytest.mark.parametrize("manifests", [MANIFESTS, WITH_ALL], ids=["applied", "with all"])
 def test_a_deployment_that_is_scaled_names_no_replicas(manifests: list[Manifest]) -> None:
-    assert not [named(manifest) for manifest in manifests if "replicas" in manifest.get("spec", {})]
+    with_replicas = {named(manifest) for manifest in manifests if "replicas" in manifest.get("spec", {})}
+
+    assert not with_replicas & {f"Deployment {name}" for name in scalers()}
 
 
 def test_a_cluster_without_an_autoscaler_of_ours_runs_as_many_workers_as_it_would_at_least() -> None:
@@ -114,7 +127,7 @@ def test_prometheus_knows_the_pods_by_the_names_that_the_alerts_ask_for() -> Non
     (jobs,) = (each["values"] for each in monitor["spec"]["selector"]["matchExpressions"])
 
     assert monitor["spec"]["jobLabel"] == monitor["spec"]["selector"]["matchExpressions"][0]["key"]
-    assert {*jobs} == DEPLOYMENTS
+    assert {*jobs} == {*APPLICATIONS}
     for job in jobs:
         assert f'up{{job="{job}"}}' in str(RULES)
 

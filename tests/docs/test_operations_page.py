@@ -7,12 +7,15 @@ import yaml
 
 from tests.docs.checkout import ROOT
 from tests.docs.kustomize import Manifest
-from tests.docs.manifests import PODS, WITH_ALL, named, scalers
+from tests.docs.manifests import FOLDER, PODS, WITH_ALL, named, scalers
 
 PAGE = ROOT / "docs/how-to/operations.md"
 TEXT = PAGE.read_text()
 SETTING = re.compile(r"\bAPP_[A-Z]+(?:_[A-Z]+)*(?:__[A-Z]+(?:_[A-Z]+)*)?\b")
 APPLIED = re.findall(r"^\$ apply '?(!?)([a-z./]+)(?:=(\w+))?'?$", TEXT, re.MULTILINE)
+OF_POOLER = (FOLDER / "components/pooler/kustomization.yaml").read_text()
+"""Says itself how its Secrets are made and when it is applied."""
+CHOSEN = re.findall(r"^#   apply (!?)([a-z./]+)(?:=(\w+))?$", OF_POOLER, re.MULTILINE)
 
 
 def test_each_alert_has_its_runbook_and_each_runbook_its_alert() -> None:
@@ -36,13 +39,15 @@ def test_each_manifest_is_applied_once_and_in_the_order_of_a_release() -> None:
         return found is None if absent else found == value
 
     assert [value for _, _, value in APPLIED] == ["", "migrate", "worker", "api"]
+    assert [value for _, _, value in CHOSEN] == ["pooler"]
     for manifest in WITH_ALL:
-        by = [1 for absent, label, value in APPLIED if is_applied(manifest, absent=absent, label=label, value=value)]
+        steps = [*APPLIED, *CHOSEN]
+        by = [1 for absent, label, value in steps if is_applied(manifest, absent=absent, label=label, value=value)]
         assert by == [1], named(manifest)
 
 
 def test_the_secrets_of_the_pods_are_made_with_the_files_that_are_mounted() -> None:
-    made = {*re.findall(r"kubectl create secret generic (\w+) --from-file", TEXT)}
+    made = {*re.findall(r"kubectl create secret generic (\w+) --from-file", TEXT + OF_POOLER)}
     mounted = {
         volume["secret"]["secretName"]
         for pod in PODS.values()
