@@ -93,6 +93,15 @@ def pgbouncer(folder: Path, server: URL, *users: URL, **options: str) -> Iterato
         users: URLs with the names and passwords that may connect.
         options: settings that differ, as in `pgbouncer.ini`.
     """
+    with pgbouncer_process(folder, server, *users, **options) as (port, _):
+        yield port
+
+
+@contextmanager
+def pgbouncer_process(
+    folder: Path, server: URL, *users: URL, **options: str
+) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """Run PgBouncer as `pgbouncer` does, and yield the process too."""
     program, port = require_pgbouncer(), free_port()
     folder.mkdir(mode=0o755)
     (folder / "users.txt").write_text("".join(f'"{user.username}" "{user.password}"\n' for user in users))
@@ -106,7 +115,7 @@ def pgbouncer(folder: Path, server: URL, *users: URL, **options: str) -> Iterato
         log = folder / "log"
         assert wait_until(lambda: "process up" in log.read_text() or process.poll() is not None, 20), log.read_text()
         assert process.poll() is None, log.read_text()
-        yield port
+        yield port, process
     finally:
         process.terminate()
         process.wait(20)
