@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 from pydantic import ValidationError
 from sqlalchemy import insert, select, text
+from sqlalchemy.exc import DBAPIError
 
 from app_db import Database
 from app_db.features.accounts.payloads import AccountErasure, WelcomeEmail
@@ -15,7 +16,7 @@ from app_db.features.retention.payloads import PruneAccounts
 from app_db.features.retention.settings import RetentionSettings
 from app_db.jobs.outbox import enqueue
 from app_db.models import AuditEvent, Job, Role, User
-from app_db.repositories.unverified import LOOKED_AT
+from app_db.repositories.unverified import LOOKED_AT, UnverifiedAccounts
 from app_db.types import first_id_at, new_id, utcnow
 from app_runtime.resources import Opened
 from app_worker.features.retention.handlers import prune_accounts
@@ -105,7 +106,21 @@ SESSION = """
 """
 
 
-@pytest.mark.parametrize("there", [LINK.format("1 hour"), SESSION], ids=["link", "session"])
+SIGN_IN_LINK = """
+    INSERT INTO sign_in_links (id, user_id, email_canonical, binding_digest, key_id, expires_at)
+    SELECT uuidv7(), id, '', '', 'k', now() + interval '{}' FROM users
+"""
+PROVIDER = """
+    INSERT INTO provider_links (id, user_id, issuer, subject, email)
+    SELECT uuidv7(), id, 'https://id.test', 's', '' FROM users
+"""
+
+
+@pytest.mark.parametrize(
+    "there",
+    [LINK.format("1 hour"), SIGN_IN_LINK.format("1 hour"), SESSION, PROVIDER],
+    ids=["link", "sign-in link", "session", "provider"],
+)
 async def test_an_account_stays_while_a_link_is_valid_or_a_session_is_there(
     jobs: Jobs, make_runner: MakeRunner, database: Database, there: str
 ) -> None:
@@ -116,10 +131,13 @@ async def test_an_account_stays_while_a_link_is_valid_or_a_session_is_there(
     assert await prune(jobs, make_runner) == {"pruned": 0}
 
 
-async def test_an_account_with_an_old_link_goes(jobs: Jobs, make_runner: MakeRunner, database: Database) -> None:
+@pytest.mark.parametrize("link", [LINK, SIGN_IN_LINK])
+async def test_an_account_with_an_old_link_goes(
+    jobs: Jobs, make_runner: MakeRunner, database: Database, link: str
+) -> None:
     await add(database)
     async with database.sessions.begin() as session:
-        await session.execute(text(LINK.format("-1 hour")))
+        await session.execute(text(link.format("-1 hour")))
 
     assert await prune(jobs, make_runner) == {"pruned": 1}
 
@@ -148,6 +166,36 @@ async def test_an_account_that_verifies_at_this_moment_stays(
         assert await prune(jobs, make_runner) == {"pruned": 0}
 
     assert await accounts(jobs) == 1
+
+
+async def test_an_account_that_asks_for_another_link_at_this_moment_stays(
+    jobs: Jobs, make_runner: MakeRunner, database: Database
+) -> None:
+    """A pull request of super-productivity, 9744: what was seen first was deleted, though it had a new link by then."""
+    await add(database)
+
+    async with database.sessions.begin() as session:
+        await session.execute(text(LINK.format("1 hour")))
+        assert await prune(jobs, make_runner) == {"pruned": 0}
+    assert await prune(jobs, make_runner) == {"pruned": 0}
+
+
+async def ask_for_link(database: Database) -> None:
+    async with database.sessions.begin() as session:
+        await session.execute(text("SET LOCAL lock_timeout = '100ms'"))
+        await session.execute(text(LINK.format("1 hour")))
+
+
+async def test_no_link_is_made_while_an_account_is_looked_at(database: Database) -> None:
+    (user_id,) = await add(database)
+    async with database.sessions.begin() as session:
+        await enqueue(session, WelcomeEmail(user_id=user_id), owner_id=user_id)
+
+    async with database.sessions.begin() as looking:
+        gone, _ = await UnverifiedAccounts(looking).delete_next(keep=KEEP, after=UUID(int=0))
+        assert gone == []
+        with pytest.raises(DBAPIError, match="lock timeout"):
+            await ask_for_link(database)
 
 
 @pytest.mark.parametrize("keep", [timedelta(days=1), timedelta(0), timedelta(days=40_000)])
