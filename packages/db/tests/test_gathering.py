@@ -156,9 +156,10 @@ async def test_a_statement_that_hangs_keeps_later_callers_for_a_moment_only(came
 
 
 async def test_callers_are_cancelled_with_the_statement_when_the_loop_ends() -> None:
+    before = asyncio.all_tasks()
     statements = Statements()
     callers = await statements.hold(1, 2)
-    (statement,) = asyncio.all_tasks() - {asyncio.current_task(), *callers}
+    (statement,) = asyncio.all_tasks() - {*before, *callers}
 
     statement.cancel()
     await asyncio.wait(callers)

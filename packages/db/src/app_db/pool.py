@@ -1,23 +1,37 @@
 """The connection pool of an engine: counts waiting callers, gives back what idles, and lives with the role's limit.
 
+A connection that is given back goes to the caller that has waited longest: in SQLAlchemy's queue a caller that comes at
+that moment takes it, and whoever was robbed waits behind all others (asyncpg's issue 1247).
+
 At the limit (SQLSTATE 53300) a pool works as a smaller one would: callers wait for one of its connections. A write
 takes the place of a read of its own process, if need be; a read takes none (ADR-0012).
 """
 
+import asyncio
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 from sqlalchemy.pool.base import _ConnectionRecord
+from sqlalchemy.util import await_only
 from sqlalchemy.util.queue import Empty
 
 from app_db.outage import AtLimit
 
 RETRY = 1.0
 """Seconds after a refusal for which a pool does not try to grow: each try costs the server a process."""
+
+
+class _Waiter(asyncio.Future[_ConnectionRecord]):
+    """A caller that waits for a connection, or for a place to open one."""
+
+    lacks_place = False
+    """Whether it waits because the pool was refused, and not because it is full."""
 
 
 class CountingPool(AsyncAdaptedQueuePool):
@@ -36,10 +50,12 @@ class CountingPool(AsyncAdaptedQueuePool):
     goes_first = False
     """Whether it leaves its neighbour no more than one connection, if need be."""
     _connecting = _closing = 0
-    _lacking = 0
-    """How many callers wait because the pool was refused, and not because it is full."""
     _refused_at = float("-inf")
     _refusal: tuple[object, ...] = ()
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # Any: SQLAlchemy's
+        super().__init__(*arguments, **options)
+        self._waiters: deque[_Waiter] = deque()
 
     @property
     def opened(self) -> int:
@@ -53,22 +69,21 @@ class CountingPool(AsyncAdaptedQueuePool):
 
     def places_wanted(self) -> int:
         """Return for how many callers that wait the neighbour should leave a place."""
-        return self._lacking - self._pool.qsize() if self._may_take() else 0
+        lacking = sum(waiter.lacks_place for waiter in self._waiters)
+        return lacking if lacking and self._may_take() else 0
 
     def take_place(self) -> None:
-        """Let a caller that waits try to connect."""
-        if (entry := self._empty()) is not None:
-            self._pool.put(entry, block=False)
+        """Let the caller that has waited longest try to connect."""
+        if self._waiters and (entry := self._empty()) is not None:
+            self._give(entry)
 
     def leave_place(self) -> bool:
         """Close an idle connection, if there is one, and return whether there was."""
         while (entry := self._idle()) is not None:
-            was_open = entry.dbapi_connection is not None
-            if was_open:
-                self._refused_at = time.monotonic()  # guard: test_no_read_asks_for_the_place_that_a_write_took
-            self._close(entry)
-            if was_open:
+            if entry.dbapi_connection is not None:
+                self._leave(entry)
                 return True
+            self._close(entry)
         return False
 
     def _do_get(self) -> ConnectionPoolEntry:
@@ -79,10 +94,22 @@ class CountingPool(AsyncAdaptedQueuePool):
                 return entry
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        super()._do_return_conn(record)
+        assert isinstance(record, _ConnectionRecord)
         neighbour = self.neighbour
-        if neighbour is not None and neighbour.places_wanted() > self._closing and self.leave_place():
-            neighbour.take_place()  # guard: test_a_write_takes_the_place_of_a_read_that_ends
+        if neighbour is None or neighbour.places_wanted() <= self._closing or record.dbapi_connection is None:
+            self._give(record)
+            return
+        self._leave(record)
+        neighbour.take_place()  # guard: test_a_write_takes_the_place_of_a_read_that_ends
+
+    def _give(self, entry: _ConnectionRecord) -> None:
+        """Give a connection, or a place for one, to the caller that has waited longest, or to the next that comes."""
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(entry)  # guard: test_who_has_waited_longest_is_served_first
+                return
+        super()._do_return_conn(entry)
 
     def _idle(self) -> _ConnectionRecord | None:
         try:
@@ -103,6 +130,11 @@ class CountingPool(AsyncAdaptedQueuePool):
                 self.neighbour.leave_place()  # guard: test_a_write_takes_the_place_of_an_idle_read
         return entry
 
+    def _leave(self, entry: _ConnectionRecord) -> None:
+        """Close a connection for the neighbour, and do not ask for its place at once."""
+        self._refused_at = time.monotonic()  # guard: test_no_read_asks_for_the_place_that_a_write_took
+        self._close(entry)
+
     def _empty(self) -> _ConnectionRecord | None:
         return _ConnectionRecord(self, connect=False) if self._inc_overflow() else None
 
@@ -111,16 +143,20 @@ class CountingPool(AsyncAdaptedQueuePool):
         return self.opened + self._connecting > 0 or self._may_take()
 
     def _wait(self, until: float) -> _ConnectionRecord:
-        lacks_place = self._overflow < self._max_overflow
-        with self._waiting(lacks_place=lacks_place):
+        waiter = _Waiter()
+        waiter.lacks_place = self._overflow < self._max_overflow
+        self._waiters.append(waiter)
+        with self._waiting():
             try:
-                entry = self._pool.get(timeout=max(until - time.monotonic(), 0))
-            except Empty:
-                pass
-            else:
-                assert isinstance(entry, _ConnectionRecord)
-                return entry
-        if lacks_place:
+                return await_only(asyncio.wait_for(waiter, max(until - time.monotonic(), 0)))
+            except BaseException as error:
+                with suppress(ValueError):  # it was served, and too late
+                    self._waiters.remove(waiter)
+                if waiter.done() and not waiter.cancelled():
+                    self._give(waiter.result())  # guard: test_a_connection_that_comes_too_late_goes_to_the_next
+                if not isinstance(error, TimeoutError):
+                    raise
+        if waiter.lacks_place:
             raise AtLimit(*self._refusal)  # guard: test_who_waits_in_vain_at_the_limit_is_told_why
         raise PoolTimeoutError(
             f"all {self.size()} connections of the pool were in use for {self._timeout} s", code="3o7r"
@@ -181,15 +217,13 @@ class CountingPool(AsyncAdaptedQueuePool):
             self._dec_overflow()
 
     @contextmanager
-    def _waiting(self, *, lacks_place: bool) -> Iterator[None]:
+    def _waiting(self) -> Iterator[None]:
         began = time.monotonic()
         self.waits += 1
         self.waiting += 1
-        self._lacking += lacks_place
         try:
             yield
         finally:
-            self._lacking -= lacks_place
             self.waiting -= 1
             self.waited += time.monotonic() - began
 
