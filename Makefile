@@ -213,8 +213,8 @@ openapi: install ## Write anew what the API says of itself (packages/api/openapi
 release: install ## Plan a release: make release PACKAGE=db BUMP=minor; YES=1 makes its commits, tag and wheel
 	@$(VENV) scripts/release.py $(call listed,PACKAGE,$(PACKAGES)) $(call listed,BUMP,patch minor major) $(if $(call on,YES),--yes)
 
-reference: install ## Write docs/reference/configuration.md anew, from the settings classes
-	@$(VENV) scripts/reference.py
+reference: install ## Write docs/reference/configuration.md and tables.md anew, from the settings and the models
+	@$(VENV) scripts/reference.py && $(VENV) scripts/tables.py
 
 screenshots: install ## Take the pictures of the console in docs/images anew, of a system with an hour of jobs
 	$(RUN) tests.e2e.console.screenshots

@@ -1,7 +1,8 @@
-"""docs/reference/configuration.md says what the settings classes say."""
+"""docs/reference/configuration.md says what the settings classes say, and tables.md what the models say."""
 
 import pytest
 import reference
+import tables
 from pydantic import BaseModel, create_model
 
 from app_worker.settings import WorkerSettings
@@ -9,6 +10,10 @@ from app_worker.settings import WorkerSettings
 
 def test_the_page_is_as_the_settings_write_it() -> None:
     assert reference.PAGE.read_text() == reference.page(), "run `make reference`"
+
+
+def test_the_page_of_tables_is_as_the_models_write_it() -> None:
+    assert tables.PAGE.read_text() == tables.page(), "run `make reference`"
 
 
 @pytest.mark.parametrize("application", reference.APPLICATIONS)

@@ -1,7 +1,7 @@
 """The pages get no longer: a reader's time is limited, so an addition to one page needs a cut in another.
 
-A word has a letter or a digit, so bars of tables do not count. Nor does docs/reference/configuration.md: it is
-generated from the docstrings of the settings, one row for each, and looked up rather than read.
+A word has a letter or a digit, so bars of tables do not count. Nor do pages of docs/reference that are generated, one
+row for each setting or table, and looked up rather than read.
 """
 
 import re
@@ -9,8 +9,8 @@ import re
 from tests.docs.checkout import ROOT
 from tests.docs.pages import BLOCK
 
-GENERATED = ROOT / "docs/reference/configuration.md"
-PAGES = [ROOT / "README.md", *sorted({*(ROOT / "docs").rglob("*.md")} - {GENERATED})]
+GENERATED = {ROOT / "docs/reference/configuration.md", ROOT / "docs/reference/tables.md"}
+PAGES = [ROOT / "README.md", *sorted({*(ROOT / "docs").rglob("*.md")} - GENERATED)]
 MOST_WORDS = 29_950
 """With the blocks of code, most of which a test performs. The goal is at most 30,000."""
 MOST_WORDS_OF_PROSE = 26_300

@@ -16,7 +16,7 @@ from app_db.repositories.expiry import BATCH
 from app_db.settings import DatabaseSettings
 from app_db.testing.plugin import MakeUser
 from app_worker.crons import CRONS
-from app_worker.features.retention.handlers import prune_jobs, prune_sessions
+from app_worker.features.retention.handlers import prune_sessions
 from app_worker.handlers import HANDLERS
 from app_worker.pruning import serve_retention
 from app_worker.resources import supplied
@@ -81,7 +81,7 @@ async def test_each_prune_puts_on_record_that_it_is_done(
         await crons.cron_states(session, PRUNES)
         await session.execute(text("UPDATE job_crons SET done_at = now() - interval '1 day'"))
 
-    await make_runner(prune_sessions, prune_jobs).run(await jobs.deliver(PruneSessions()))
+    await make_runner(prune_sessions).run(await jobs.deliver(PruneSessions()))
 
     async with database.sessions.begin() as session:
         ages = await crons.ages(session, PRUNES)

@@ -8,6 +8,7 @@ from sqlalchemy import ARRAY, ForeignKey, Index, Numeric, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app_db.base import Base, Timestamps
+from app_db.growth import Growth
 from app_db.types import KEY_TEXT, new_id
 
 SCHEMA_REVISION = ""
@@ -18,6 +19,7 @@ class ${words.model}(Timestamps, Base):
     """${words.a_one.capitalize()} and whose it is."""
 
     __tablename__ = "${words.plural}"
+    __growth__ = Growth("${words.a_one}", until="it is deleted, or its account is")
 % if unique:
     __table_args__ = (UniqueConstraint("owner_id", "${unique.name}"), Index(None, "owner_id", "id"))
 % else:

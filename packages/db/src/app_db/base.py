@@ -6,6 +6,8 @@ from typing import ClassVar, Final
 from sqlalchemy import DateTime, MetaData, event, func
 from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, mapped_column
 
+from app_db.growth import Growth
+
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -25,6 +27,8 @@ class Base(DeclarativeBase):
 
     metadata: ClassVar[MetaData] = MetaData(naming_convention=NAMING_CONVENTION)
     type_annotation_map: ClassVar = {datetime: DateTime(timezone=True)}
+    __growth__: ClassVar[Growth | None] = None
+    """What makes the table grow, and what bounds it."""
 
 
 # A listener, because a model with its own `__mapper_args__` would replace those of Base.

@@ -14,7 +14,7 @@ RETENTION: Mapping[JobState, timedelta] = {
     JobState.CANCELLED: timedelta(hours=24),
     JobState.DISCARDED: timedelta(days=14),
 }
-"""How long a job is kept after its end, so that people can look into errors."""
+"""How long a job is kept after its end, so that people can look into errors: the defaults of `APP_RETENTION__…`."""
 
 QUEUE = "retention"
 """The queue of jobs that delete old rows. Every worker serves it beside its own queues, so that retention goes on when

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app_db.base import Base
+from app_db.growth import Growth
 from app_db.models.audit_months import add_months_to
 from app_db.types import KEY_TEXT, new_id
 
@@ -18,6 +19,11 @@ class AuditEvent(Base):
     """One event, insert-only. No foreign keys, because it outlives its account. No secrets and no e-mail addresses."""
 
     __tablename__ = "audit_events"
+    __growth__ = Growth(
+        "a sign-in, a change of accounts, jobs or queues",
+        until="by months (`APP_RETENTION__AUDIT`); without it never",
+        row_bytes=450,
+    )
     __table_args__ = (
         Index(None, "user_id", "id"),
         Index(None, "event", "id"),

@@ -7,12 +7,14 @@ from sqlalchemy import ForeignKey, Index, LargeBinary, Text, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app_db.base import MOVES_WITH_CLOCK, Base
+from app_db.growth import Growth
 
 
 class IdempotentRequest(Base):
     """A request with an Idempotency-Key that was carried out, written in the transaction of its work."""
 
     __tablename__ = "idempotent_requests"
+    __growth__ = Growth("a request with an Idempotency-Key, and its answer", until="after a day", row_bytes=240)
     __table_args__ = (Index(None, "user_id"), Index(None, "expires_at"), MOVES_WITH_CLOCK)
 
     id: Mapped[UUID] = mapped_column(primary_key=True)

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app_db.base import Base
+from app_db.growth import Growth
 from app_db.types import KEY_TEXT, StrEnumText, enum_check, new_id
 
 
@@ -35,6 +36,11 @@ class Job(Base):
     """One job, from `enqueue` to its end. Every change of state is one UPDATE that is fenced by `(id, fence)`."""
 
     __tablename__ = "jobs"
+    __growth__ = Growth(
+        "a job, with its payload and result",
+        until="it has ended (`APP_RETENTION__COMPLETED`, `…CANCELLED`, `…DISCARDED`)",
+        row_bytes=1200,
+    )
     __table_args__ = (
         enum_check("state", JobState),
         CheckConstraint("max_attempts > 0", name="max_attempts"),
@@ -117,6 +123,7 @@ class JobError(Base):
     """The error of one attempt. Insert-only."""
 
     __tablename__ = "job_errors"
+    __growth__ = Growth("a failed attempt, with its trace", until="its job is deleted", row_bytes=240)
     __table_args__ = (Index(None, "job_id"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
@@ -131,6 +138,7 @@ class JobQueue(Base):
     """The settings of a queue; a queue without a row has no limits."""
 
     __tablename__ = "job_queues"
+    __growth__ = Growth("a queue that was ever paused or limited", until="never", row_bytes=220)
 
     name: Mapped[str] = mapped_column(KEY_TEXT, primary_key=True)
     paused_at: Mapped[datetime | None]
@@ -147,6 +155,7 @@ class JobCron(Base):
     """
 
     __tablename__ = "job_crons"
+    __growth__ = Growth("a cron", until="never", row_bytes=400)
 
     name: Mapped[str] = mapped_column(KEY_TEXT, primary_key=True)
     last_tick_at: Mapped[datetime]
@@ -170,6 +179,7 @@ class JobWorker(Base):
     """A worker process. It deletes its row when it stops; if it is killed, its `beat_at` stays."""
 
     __tablename__ = "job_workers"
+    __growth__ = Growth("a worker process", until="it stops, or was silent for an hour", row_bytes=270)
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     host: Mapped[str] = mapped_column(Text)
@@ -196,6 +206,7 @@ class JobCancellation(Base):
     """A cancellation request: a row of its own, because the handler of the job may have locked the row of the job."""
 
     __tablename__ = "job_cancellations"
+    __growth__ = Growth("a running job that is to be cancelled", until="its job is deleted", row_bytes=100)
 
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     requested_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -6,6 +6,7 @@ from sqlalchemy import func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app_db.base import Base
+from app_db.growth import Growth
 from app_db.types import KEY_TEXT
 
 SCHEMA_REVISION = "5b3e8d1c7f60"
@@ -19,6 +20,7 @@ class SchemaHistory(Base):
     """
 
     __tablename__ = "schema_history"
+    __growth__ = Growth("a revision of the schema", until="never", row_bytes=180)
 
     revision: Mapped[str] = mapped_column(KEY_TEXT, primary_key=True)
     applied_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app_db.account_parts import AccountPart, part_of_account
 from app_db.base import Base, Timestamps
+from app_db.growth import Growth
 from app_db.types import KEY_TEXT, StrEnumText, enum_check, new_id
 
 
@@ -24,6 +25,11 @@ class User(Timestamps, Base):
     """An account. `email` is the address as the user wrote it, `email_canonical` identifies the account."""
 
     __tablename__ = "users"
+    __growth__ = Growth(
+        "an account",
+        until="it is deleted, or was never verified (`APP_RETENTION__UNVERIFIED`)",
+        row_bytes=560,
+    )
     __table_args__ = (
         UniqueConstraint("email_canonical"),
         enum_check("role", Role),
@@ -62,6 +68,11 @@ class UserSession(Base):
     """
 
     __tablename__ = "user_sessions"
+    __growth__ = Growth(
+        "a sign-in: fifty of an account",
+        until="it is ended, or expires (`APP_AUTH__REFRESH_IDLE`, `…ABSOLUTE`)",
+        row_bytes=320,
+    )
     __table_args__ = (Index(None, "user_id"), Index(None, "idle_expires_at"))
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
@@ -99,6 +110,11 @@ class OneTimeToken(Base):
     """
 
     __tablename__ = "one_time_tokens"
+    __growth__ = Growth(
+        "a mailed link",
+        until="it is used, or expires (`APP_AUTH__VERIFY_TTL`, `…RESET_TTL`)",
+        row_bytes=330,
+    )
     __table_args__ = (
         enum_check("purpose", TokenPurpose),
         Index(None, "user_id", "purpose"),

@@ -26,7 +26,8 @@ router = APIRouter()
 
 LINK = Link("System", "/console/system", order=90)
 LIBRARIES: Final = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "asyncpg")
-KEPT: Final = {f"jobs that are {state}": kept for state, kept in RETENTION.items()} | {
+# Workers read APP_RETENTION__…, and the API does not.
+KEPT: Final = {f"jobs that are {state}, by default": kept for state, kept in RETENTION.items()} | {
     "workers that fell silent": WORKER_SILENCE
 }
 

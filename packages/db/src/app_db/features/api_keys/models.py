@@ -8,6 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app_db.account_parts import AccountPart, part_of_account
 from app_db.base import Base
+from app_db.growth import Growth
 from app_db.types import KEY_TEXT, new_id
 
 
@@ -15,6 +16,11 @@ class ApiKey(Base):
     """A key of a user. Its secret is not stored, only a digest that is keyed with a pepper."""
 
     __tablename__ = "api_keys"
+    __growth__ = Growth(
+        "a key of an account",
+        until="it is revoked or has expired, or its account is deleted",
+        row_bytes=330,
+    )
     __table_args__ = (
         UniqueConstraint("user_id", "name"),
         Index(None, "expires_at"),

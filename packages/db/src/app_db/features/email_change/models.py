@@ -8,6 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app_db.account_parts import AccountPart, part_of_account
 from app_db.base import Base
+from app_db.growth import Growth
 from app_db.types import KEY_TEXT, new_id
 
 SCHEMA_REVISION = "b1d5e7c3f094"
@@ -18,6 +19,11 @@ class EmailChange(Base):
     """A change that was asked for; one for each account. It ends with the session that asked, and as links do."""
 
     __tablename__ = "email_changes"
+    __growth__ = Growth(
+        "a change of address that waits: one of an account",
+        until="it is confirmed, or after a day",
+        row_bytes=370,
+    )
     __table_args__ = (
         UniqueConstraint("user_id"),
         Index(None, "session_id"),
@@ -41,6 +47,7 @@ class FormerEmail(Base):
     """An address that an account had. A link that was mailed to it brings it back, whatever happened since."""
 
     __tablename__ = "former_emails"
+    __growth__ = Growth("a change of address", until="after three days", row_bytes=280)
     __table_args__ = (
         Index(None, "user_id"),
         Index(None, "expires_at"),

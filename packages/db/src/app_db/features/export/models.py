@@ -7,6 +7,7 @@ from sqlalchemy import ForeignKey, Index, LargeBinary, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app_db.base import MOVES_WITH_CLOCK, Base
+from app_db.growth import Growth
 from app_db.types import new_id
 
 
@@ -14,6 +15,7 @@ class ExportPart(Base):
     """A piece of a JSON document, which is all pieces of a job in their order. It is deleted with its user."""
 
     __tablename__ = "export_parts"
+    __growth__ = Growth("a piece of an export, and its content", until="after a day", row_bytes=270)
     __table_args__ = (
         UniqueConstraint("job_id", "number"),
         Index(None, "user_id"),

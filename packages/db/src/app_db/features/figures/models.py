@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app_db.base import Base
+from app_db.growth import Growth
 from app_db.types import StrEnumText, enum_check
 
 
@@ -22,6 +23,11 @@ class JobFigures(Base):
     """What ended in one minute or hour. Written once, and deleted by age."""
 
     __tablename__ = "job_figures"
+    __growth__ = Growth(
+        "a minute of the last day, and an hour of two weeks",
+        until="after 25 hours, and after 14 days",
+        row_bytes=360,
+    )
     __table_args__ = (enum_check("span", Span),)
 
     span: Mapped[Span] = mapped_column(StrEnumText(Span), primary_key=True)

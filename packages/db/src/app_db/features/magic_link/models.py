@@ -8,6 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app_db.account_parts import AccountPart, part_of_account
 from app_db.base import Base
+from app_db.growth import Growth
 from app_db.types import KEY_TEXT, new_id
 
 SCHEMA_REVISION = "c5a8f1d2e603"
@@ -18,6 +19,7 @@ class SignInLink(Base):
     """A link that was mailed and not used yet. Its token is derived, and neither it nor the binding is stored."""
 
     __tablename__ = "sign_in_links"
+    __growth__ = Growth("a mailed sign-in link", until="it is used, or after 15 minutes", row_bytes=280)
     __table_args__ = (
         Index(None, "user_id"),
         Index(None, "expires_at"),

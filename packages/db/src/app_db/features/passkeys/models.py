@@ -8,6 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app_db.account_parts import AccountPart, part_of_account
 from app_db.base import MOVES_WITH_CLOCK, Base
+from app_db.growth import Growth
 from app_db.types import new_id
 
 SCHEMA_REVISION = "b3d7f02c9a61"
@@ -18,6 +19,7 @@ class Passkey(Base):
     """A discoverable credential of an account (WebAuthn Level 3, 4: credential record). It goes with its account."""
 
     __tablename__ = "passkeys"
+    __growth__ = Growth("a passkey", until="it is removed, or its account is deleted", row_bytes=320)
     __table_args__ = (
         UniqueConstraint("credential_id"),
         Index(None, "user_id"),
@@ -47,6 +49,7 @@ class UsedChallenge(Base):
     """A challenge that was answered. It is kept until nobody could answer it again, because it would have expired."""
 
     __tablename__ = "passkey_challenges"
+    __growth__ = Growth("a sign-in by passkey", until="an hour later", row_bytes=120)
     __table_args__ = (Index(None, "expires_at"), MOVES_WITH_CLOCK)
 
     id: Mapped[UUID] = mapped_column(primary_key=True)

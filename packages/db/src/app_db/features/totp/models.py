@@ -8,6 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app_db.account_parts import AccountPart, part_of_account
 from app_db.base import Base
+from app_db.growth import Growth
 from app_db.types import new_id
 
 SCHEMA_REVISION = "0d4b8e27fa16"
@@ -18,6 +19,11 @@ class TotpSecret(Base):
     """The secret of a generator (RFC 6238), sealed; it counts once its owner has entered a code of it."""
 
     __tablename__ = "totp_secrets"
+    __growth__ = Growth(
+        "an account with a generator of codes",
+        until="its account is deleted, or it is turned off",
+        row_bytes=230,
+    )
     __table_args__ = (UniqueConstraint("user_id"), part_of_account(AccountPart.SECOND_FACTOR))
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
@@ -35,6 +41,11 @@ class TotpRecoveryCode(Base):
     """A recovery code that was not used yet; the code itself is not stored."""
 
     __tablename__ = "totp_recovery_codes"
+    __growth__ = Growth(
+        "an unused recovery code: ten of an account",
+        until="it is used, or its account is deleted",
+        row_bytes=210,
+    )
     __table_args__ = (UniqueConstraint("user_id", "digest"), part_of_account(AccountPart.SECOND_FACTOR))
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)

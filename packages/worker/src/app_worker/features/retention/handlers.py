@@ -38,14 +38,14 @@ async def prune_sessions(job: JobContext, payload: PruneSessions) -> dict[str, i
 
 
 @handles(PruneJobs, mode=Mode.LEASE, timeout=timedelta(minutes=10))
-async def prune_jobs(job: JobContext, payload: PruneJobs) -> dict[str, int]:
+async def prune_jobs(job: JobContext, payload: PruneJobs, settings: RetentionSettings) -> dict[str, int]:
     """Delete jobs that ended long ago, in batches with a transaction each; the result is the number of jobs.
 
-    They are kept as `app_db.jobs.retention.RETENTION` says, or for completed jobs `@handles(…, keep=…)`.
+    They are kept as the settings say, or for completed jobs `@handles(…, keep=…)`.
     """
     async with job.transaction() as session:
         await forget_workers(session)
-    pruned = await delete_all(job, lambda session: prune(session, kinds=job.retention))
+    pruned = await delete_all(job, lambda session: prune(session, keep=settings.of_jobs, kinds=job.retention))
     await note_done(job, payload)
     log.info("jobs_pruned", count=pruned)
     return {"pruned": pruned}
