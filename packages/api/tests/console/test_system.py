@@ -61,7 +61,7 @@ async def test_pools_and_retention_are_shown(
     assert "no worker has it" in before
     assert "no worker has it" not in after
     assert "pets.prune" in after
-    assert "jobs that are discarded" in after
+    assert "discarded jobs, default" in after
     assert f">{api_settings.database.pool_size}</td>" in after
 
 

@@ -27,7 +27,7 @@ router = APIRouter()
 LINK = Link("System", "/console/system", order=90)
 LIBRARIES: Final = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "asyncpg")
 # Workers read APP_RETENTION__…, and the API does not.
-KEPT: Final = {f"jobs that are {state}, by default": kept for state, kept in RETENTION.items()} | {
+KEPT: Final = {f"{state} jobs, default": kept for state, kept in RETENTION.items()} | {
     "workers that fell silent": WORKER_SILENCE
 }
 
