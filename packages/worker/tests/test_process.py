@@ -228,7 +228,7 @@ async def test_a_worker_opens_what_handlers_ask_for_once(jobs: Jobs, settings: W
         yield vet
         events.append("closed")
 
-    opened: dict[type, Resource] = {Vet: Resource(Vet, resources, None, "pets", "pets/resources.py")}
+    opened = {**RESOURCES, Vet: Resource(Vet, resources, None, "pets", "pets/resources.py")}
     async with worker(settings, [*HANDLERS, call_vet], opened):
         for name in ("Rex", "Max"):
             await jobs.enqueue(Note(text=name))
