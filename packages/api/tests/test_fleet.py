@@ -8,10 +8,12 @@ import asyncpg
 import pytest
 
 from app_api import database_roles
-from app_db.fleet import OF_MIGRATOR, fleet_of, room_for
+from app_db.fleet import OF_MIGRATOR, Room, fleet_of, room_for
 from app_db.roles import make_roles, roles_sql
+from app_db.settings import DatabaseSettings
 from app_db.testing.databases import AppRole
 from app_runtime.configuration import Misconfigured
+from app_runtime.testing.processes import free_port
 
 PAST_THE_SERVER = 1000
 
@@ -83,3 +85,27 @@ def test_the_migrator_has_as_many_connections_as_are_left_to_it(modest_role: App
 
 def test_a_fleet_without_workers_counts_none(modest_role: AppRole) -> None:
     assert fleet_of(modest_role.settings, api_processes=1, workers=0, worker_pool=13).needed == 48
+
+
+def elsewhere(settings: DatabaseSettings, **changes: str) -> DatabaseSettings:
+    """Return the settings with the port of nobody."""
+    url = settings.sqlalchemy_url.set(port=free_port()).render_as_string(hide_password=False)
+    return DatabaseSettings.model_validate({"url": url, **changes})
+
+
+async def test_a_server_that_does_not_answer_leaves_the_roles_as_they_are(role: AppRole) -> None:
+    silent = replace(role, administrator=elsewhere(role.administrator))
+
+    with pytest.raises(Misconfigured, match=r"APP_DATABASE__URL: .*; the roles are as they were"):
+        await tell(silent, "--api-processes", "1")
+
+
+def test_a_check_without_a_server_compares_nothing(modest_role: AppRole) -> None:
+    assert room_for(elsewhere(modest_role.settings)) == []
+
+
+def test_behind_a_pooler_a_check_counts_no_processes(modest_role: AppRole) -> None:
+    direct = modest_role.settings.sqlalchemy_url.render_as_string(hide_password=False)
+    pooled = elsewhere(modest_role.settings, direct_url=direct, pooler="transaction")
+
+    assert list(Room(for_roles=90, role_limit=9).lines(pooled)) == []

@@ -185,3 +185,11 @@ async def test_a_pool_keeps_what_idles_if_it_is_told_to(at_limit: OpenAtLimit) -
         await asyncio.sleep(0.1)
 
         assert reads_of(process).opened == 3
+
+
+async def test_a_process_without_a_connection_is_refused_at_once(at_limit: OpenAtLimit) -> None:
+    async with at_limit(read_pool_size=LIMIT) as others, reading(others, LIMIT), at_limit() as database:
+        with pytest.raises(DatabaseUnavailable):
+            await read(database)
+
+        assert reads_of(database).waits == 0
