@@ -1,7 +1,8 @@
 """The connection pool of an engine: counts waiting callers, gives back what idles, and lives with the role's limit.
 
 A connection that is given back goes to the caller that has waited longest: in SQLAlchemy's queue a caller that comes at
-that moment takes it, and whoever was robbed waits behind all others (asyncpg's issue 1247).
+that moment takes it, and whoever was robbed waits behind all others (asyncpg's issue 1247,
+findings/sqlalchemy-async-pool-serves-the-newcomer-first.sh).
 
 At the limit (SQLSTATE 53300) a pool works as a smaller one would: callers wait for one of its connections. A write
 takes the place of a read of its own process, if need be; a read takes none (ADR-0012).
