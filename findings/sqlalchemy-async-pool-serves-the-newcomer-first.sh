@@ -9,7 +9,7 @@ set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 "${PYTHON:-python3}" -m venv "$folder/venv"
-"$folder/venv/bin/pip" install --quiet sqlalchemy==2.1.9 aiosqlite==0.22.1 greenlet
+"$folder/venv/bin/pip" install --quiet sqlalchemy==2.1.9 aiosqlite==0.22.1 greenlet==3.5.6
 cd "$folder"
 "$folder/venv/bin/python" - <<'PYTHON'
 import asyncio
