@@ -5,7 +5,7 @@ that moment takes it, and whoever was robbed waits behind all others (asyncpg's 
 findings/sqlalchemy-async-pool-serves-the-newcomer-first.sh).
 
 At the limit (SQLSTATE 53300) a pool works as a smaller one would: callers wait for one of its connections. A write
-takes the place of a read of its own process, if need be; a read takes that of a write only to have one at all (ADR-0012).
+takes the place of a read of its own process, if need be; reads take one of writes only if they have none (ADR-0012).
 """
 
 import asyncio
