@@ -20,6 +20,8 @@ from app_db.testing.databases import AppRole
 from app_runtime.testing.binaries import UNPRIVILEGED_USER, is_root
 from app_runtime.testing.processes import free_port, spawn, wait_until
 
+from .processes import connected
+
 OLDEST = (1, 21)
 """PgBouncer's first release that knows prepared statements."""
 LONGEST_JOB = 3600
@@ -51,10 +53,17 @@ def text_of(url: URL) -> str:
     return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
-async def with_worker(role: AppRole) -> PooledDatabase:
-    """Give the roles their settings, and workers a role, as `database roles --pooler transaction` does."""
-    roles = Roles(role.roles.migrator, role.roles.app, role.roles.readonly, worker=f"{role.roles.app}_worker")
-    limits = {"statement_timeout": LONGEST_JOB, "transaction_timeout": LONGEST_JOB, "idle_in_transaction_timeout": 0}
+async def with_worker(role: AppRole, **limits: int) -> PooledDatabase:
+    """Give the roles their settings, and workers a role, as `database roles --pooler transaction` does.
+
+    Args:
+        role: the application's.
+        limits: of workers, in seconds, where they differ.
+    """
+    roles = Roles(role.roles.migrator, role.roles.app, role.roles.readonly, worker=_worker_of(role))
+    limits = {
+        "statement_timeout": LONGEST_JOB, "transaction_timeout": LONGEST_JOB, "idle_in_transaction_timeout": 0, **limits
+    }  # fmt: skip
     of_worker = DatabaseSettings.model_validate({"url": role.settings.url, **limits})
     carried = {roles.app: carried_by_role(role.settings), roles.worker: carried_by_role(of_worker)}
     password = SecretStr("of-the-test")
@@ -62,6 +71,16 @@ async def with_worker(role: AppRole) -> PooledDatabase:
     app = role.settings.sqlalchemy_url
     worker = app.set(username=roles.worker, password=password.get_secret_value())
     return PooledDatabase(role.administrator.dsn, app, worker)
+
+
+async def drop_worker(role: AppRole) -> None:
+    """Drop the role that `with_worker` has made."""
+    async with connected(role.administrator.dsn) as administrator:
+        await administrator.execute(f"DROP OWNED BY {_worker_of(role)}; DROP ROLE {_worker_of(role)}")
+
+
+def _worker_of(role: AppRole) -> str:
+    return f"{role.roles.app}_worker"
 
 
 def program_or_none() -> str | None:

@@ -18,7 +18,7 @@ from app_runtime.testing.servers import ValkeyServer
 
 from .conftest import Environment, api_environment, environment_of_workers
 from .http_site import NO_LIMITS
-from .pgbouncer import PooledDatabase, pgbouncer, require_pgbouncer, text_of, with_worker
+from .pgbouncer import PooledDatabase, drop_worker, pgbouncer, require_pgbouncer, text_of, with_worker
 from .processes import Api, MailSink, Worker, connected, eventually, until
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.slow]
@@ -38,9 +38,7 @@ async def pooled_database(
     require_pgbouncer()
     async with open_app_role(postgres_server_url, f"pooler_{worker_id}", root=pytestconfig.rootpath) as role:
         yield await with_worker(role)
-        async with connected(role.administrator.dsn) as administrator:
-            name = f"{role.roles.app}_worker"
-            await administrator.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+        await drop_worker(role)
 
 
 type StartApi = Callable[[Environment], Api]

@@ -95,7 +95,7 @@ async def test_a_pooler_is_asked_for_what_it_keeps_for_each_client(carrying: App
         assert await session.scalar(text("SHOW statement_timeout")) == "2500ms"
 
     assert {part for each in pooler.parameters for part in each.split(b"\0")[::2]} == {
-        b"user", b"database", b"client_encoding", b"timezone", b"standard_conforming_strings", b"",
+        b"user", b"database", b"client_encoding", b"timezone", b"standard_conforming_strings", b"application_name", b"",
     }  # fmt: skip
 
 

@@ -109,7 +109,9 @@ def _connecting(
     options: dict[str, Any] = {"server_settings": server_settings}
     if settings.is_pooled:
         steady = KEPT_BY_POOLERS  # guard: test_a_pooler_is_asked_for_what_it_keeps_for_each_client
-        options = {"statement_cache_size": 0}  # guard: test_a_pooler_is_asked_for_what_it_keeps_for_each_client
+        kept = {"application_name": server_settings["application_name"]}  # pg_stat_activity shows it
+        options = {"server_settings": kept}  # guard: test_a_pooler_is_asked_for_what_it_keeps_for_each_client
+        options["statement_cache_size"] = 0
     hosts = Hosts(dsn, connect_timeout=settings.connect_timeout, steady=steady)
     command_timeout = settings.command_timeout and settings.command_timeout.total_seconds()
     limits = Limits(settings.idle_in_transaction_timeout, settings.transaction_timeout)
