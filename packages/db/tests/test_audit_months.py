@@ -69,9 +69,7 @@ async def migrator(
     await connection.execute(f"SET ROLE {modest_role.roles.migrator}")
     yield connection
     await connection.close()
-    connection = await asyncpg.connect(DatabaseSettings.model_validate({"url": postgres_server_url}).direct_dsn)
-    await connection.execute(f"DROP DATABASE app_months_{worker_id}_test WITH (FORCE)")  # the roles can go only then
-    await connection.close()
+    await databases.drop(postgres_server_url, f"app_months_{worker_id}_test")  # the roles can go only then
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -1,5 +1,6 @@
 """The roles of the database: the rights of the applications, and the rights with which they refuse to start."""
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import asyncpg
@@ -76,10 +77,12 @@ async def test_tables_that_come_later_are_the_applications_too(modest_role: AppR
 
 
 @pytest.fixture
-async def migrated(postgres_server_url: str, worker_id: str, modest_role: AppRole) -> DatabaseSettings:
+async def migrated(postgres_server_url: str, worker_id: str, modest_role: AppRole) -> AsyncIterator[DatabaseSettings]:
     """The administrator's own database, migrated before there were any roles."""
-    url = await databases.recreate(postgres_server_url, f"app_before_{worker_id}_test", template=databases.TEMPLATE)
-    return DatabaseSettings.model_validate({"url": url})
+    name = f"app_before_{worker_id}_test"
+    url = await databases.recreate(postgres_server_url, name, template=databases.TEMPLATE)
+    yield DatabaseSettings.model_validate({"url": url})
+    await databases.drop(postgres_server_url, name)
 
 
 def as_app(administrator: DatabaseSettings, modest_role: AppRole) -> DatabaseSettings:

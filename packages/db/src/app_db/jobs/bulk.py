@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, and_, func, select, true
 from app_db.jobs.control import Action, act_on_all
 from app_db.jobs.filters import JobFilter
 from app_db.models import Job
+from app_db.repositories.limits import unseen
 from app_db.session import Session
 
 QUEUE = "bulk"
@@ -56,7 +57,7 @@ async def act_on_batch(
     matches = and_(true(), *(column == value for column, value in wanted if value is not None))
     # A walk over the ids themselves, whatever else the filter says: so the planner cannot choose to read the table.
     walk = select(Job.id, matches.label("matches")).where(*_range(job_filter, after, until))
-    rows = (await session.execute(walk.order_by(Job.id).limit(most))).all()
+    rows = (await session.execute(walk.order_by(Job.id).limit(unseen(most)))).all()
     ids = tuple(row.id for row in rows if row.matches)
     acted = await act_on_all(session, replace(job_filter, ids=ids), action, limit=len(ids)) if ids else 0
     return Batch(len(rows), acted, rows[-1].id if len(rows) == most else None)

@@ -7,6 +7,7 @@ from sqlalchemy import text
 from app_db.models import JobState
 from app_db.repositories.job_groups import APART_GROUPS, ENDED_GROUPS, LINES, ON_THEIR_WAY, SET_APART
 from app_db.repositories.job_views import FinishedCount, JobCount, JobStats, QueueOverview
+from app_db.repositories.limits import up_to
 from app_db.session import Session
 
 SILENCE = timedelta(seconds=15)
@@ -14,23 +15,26 @@ SILENCE = timedelta(seconds=15)
 MOST = 1000
 """How many jobs of a state, queue and kind are counted; a larger count is reported as "at least"."""
 
+_UP_TO_MOST = up_to("most")
+
 # All open and discarded jobs, each from its partial index. Without a limit, :most is NULL.
 _OPEN = f"""
     {APART_GROUPS}, {LINES}, set_apart AS (
         SELECT state, queue, kind, jobs FROM apart, LATERAL (
             SELECT count(*) AS jobs FROM (
                 SELECT FROM jobs WHERE {SET_APART}
-                    AND state = apart.state AND queue = apart.queue AND kind = apart.kind LIMIT :most
+                    AND state = apart.state AND queue = apart.queue AND kind = apart.kind
+                ORDER BY id {_UP_TO_MOST}
             ) AS counted
         ) AS counted
         WHERE state <> 'cancelled'
     ), due AS MATERIALIZED (
         SELECT lines.queue, lines.priority, found.* FROM lines, LATERAL (
             SELECT kind, state, claim_at FROM jobs WHERE claim_at IS NOT NULL AND claim_at <= now()
-                AND queue = lines.queue AND priority = lines.priority ORDER BY claim_at LIMIT :most
+                AND queue = lines.queue AND priority = lines.priority ORDER BY claim_at {_UP_TO_MOST}
         ) AS found
     ), on_their_way AS MATERIALIZED (
-        SELECT state, queue, kind FROM jobs WHERE {ON_THEIR_WAY} LIMIT :most
+        SELECT state, queue, kind FROM jobs WHERE {ON_THEIR_WAY} ORDER BY queue {_UP_TO_MOST}
     ), open AS (
         SELECT state, queue, kind, jobs FROM set_apart
         UNION ALL
@@ -84,7 +88,7 @@ _FINISHED = text(f"""
         FROM (
             SELECT started_at, finished_at FROM jobs WHERE finished_at IS NOT NULL AND state = ended.state
                 AND queue = ended.queue AND kind = ended.kind AND finished_at > now() - CAST(:within AS interval)
-            ORDER BY finished_at DESC LIMIT :most
+            ORDER BY finished_at DESC {_UP_TO_MOST}
         ) AS newest
     ) AS counted
     WHERE jobs > 0 GROUP BY kind, state ORDER BY kind, state

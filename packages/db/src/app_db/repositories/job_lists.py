@@ -11,6 +11,7 @@ from app_db.jobs.filters import JobFilter
 from app_db.models import Job
 from app_db.paging import Cursor, Slice
 from app_db.repositories.job_groups import APART_GROUPS, LINES, MOST_GROUPS, ON_THEIR_WAY, SET_APART, groups
+from app_db.repositories.limits import up_to
 from app_db.repositories.walks import MOST_LOOKED_AT, Order, pinned_to, walk
 from app_db.session import Session
 from app_db.types import first_id_at
@@ -32,7 +33,7 @@ def _look(most: str, where: str) -> str:
     """Return a query for the ids of a page, among the newest jobs only; they are read as far as needed."""
     return f"""
         SELECT id FROM (
-            SELECT id, queue, kind, state FROM jobs WHERE {_OLDER} ORDER BY id DESC LIMIT {most}
+            SELECT id, queue, kind, state FROM jobs WHERE {_OLDER} ORDER BY id DESC {up_to(most)}
         ) AS newest WHERE {_WANTED} AND {_STATE} AND {where} ORDER BY id DESC LIMIT :page
     """  # noqa: S608  # made of constants
 
@@ -41,7 +42,7 @@ def _end_of(page: str, most: str, where: str) -> str:
     """Return a query for where such a look has ended; for no row if its page is full, or there are no more jobs."""
     return f"""
         SELECT id FROM jobs WHERE {_OLDER} AND (SELECT count(*) FROM {page}) < :page AND {where}
-        ORDER BY id DESC OFFSET {most} - 1 LIMIT 1
+        ORDER BY id DESC OFFSET (SELECT CAST(:{most} AS bigint) - 1) LIMIT 1
     """  # noqa: S608  # made of constants
 
 
@@ -51,30 +52,31 @@ def _end_of(page: str, most: str, where: str) -> str:
 # `is_all` is false. Each part has the order of its index: else the planner might expect many matches and read the
 # table instead.
 _FIND = text(f"""
-    WITH glance AS MATERIALIZED ({_look(":glance", "true")}),
-    glanced AS MATERIALIZED ({_end_of("glance", ":glance", "true")}),
+    WITH glance AS MATERIALIZED ({_look("glance", "true")}),
+    glanced AS MATERIALIZED ({_end_of("glance", "glance", "true")}),
     {APART_GROUPS}, {_COMPLETED_GROUPS}, {LINES}, set_apart AS (
         SELECT found.id FROM apart, LATERAL (
             SELECT id FROM jobs WHERE {SET_APART} AND state = apart.state AND queue = apart.queue AND kind = apart.kind
-                AND id < :before ORDER BY id DESC LIMIT :page
+                AND id < :before ORDER BY id DESC {up_to("page")}
         ) AS found
         WHERE {_WANTED} AND {_STATE}
     ), done AS MATERIALIZED (
         SELECT found.id FROM completed, LATERAL (
             SELECT id FROM jobs WHERE {_COMPLETED} AND queue = completed.queue AND kind = completed.kind
-            ORDER BY finished_at DESC LIMIT :few
+            ORDER BY finished_at DESC {up_to("few")}
         ) AS found
         WHERE {_WANTED} AND coalesce(CAST(:state AS text), 'completed') = 'completed' LIMIT :few
     ), due AS MATERIALIZED (
         SELECT found.* FROM lines, LATERAL (
             SELECT id, queue, kind, state FROM jobs WHERE claim_at IS NOT NULL AND claim_at <= now()
-                AND queue = lines.queue AND priority = lines.priority ORDER BY claim_at LIMIT :few
+                AND queue = lines.queue AND priority = lines.priority ORDER BY claim_at {up_to("few")}
         ) AS found
         WHERE lines.queue = coalesce(:queue, lines.queue)
             AND coalesce(CAST(:state AS text), 'available') = 'available' LIMIT :few
     ), on_their_way AS MATERIALIZED (
         SELECT id, queue, kind, state FROM jobs WHERE {ON_THEIR_WAY}
-            AND coalesce(CAST(:state AS text), 'dispatched') IN ('dispatched', 'executing') LIMIT :few
+            AND coalesce(CAST(:state AS text), 'dispatched') IN ('dispatched', 'executing')
+        ORDER BY queue {up_to("few")}
     ), found AS (
         SELECT id FROM set_apart UNION ALL SELECT id FROM done
         UNION ALL SELECT id FROM due WHERE {_WANTED} AND state = 'available'
@@ -87,10 +89,10 @@ _FIND = text(f"""
             ) < {MOST_GROUPS} AS is_all,
             ARRAY(SELECT id FROM found WHERE {_OLDER} ORDER BY id DESC LIMIT :page) AS ids
         WHERE EXISTS (SELECT FROM glanced)
-    ), further AS MATERIALIZED ({_look(":most", "(SELECT NOT is_all FROM few)")})
+    ), further AS MATERIALIZED ({_look("most", "(SELECT NOT is_all FROM few)")})
     SELECT CASE WHEN NOT EXISTS (SELECT FROM glanced) THEN ARRAY(SELECT id FROM glance)
             WHEN (SELECT is_all FROM few) THEN (SELECT ids FROM few) ELSE ARRAY(SELECT id FROM further) END AS ids,
-        ({_end_of("further", ":most", "(SELECT NOT is_all FROM few)")}) AS walked
+        ({_end_of("further", "most", "(SELECT NOT is_all FROM few)")}) AS walked
 """).columns(ids=ARRAY(Uuid()), walked=Uuid())  # noqa: S608  # made of constants
 
 _FOUND = _FIND.subquery("found")

@@ -12,6 +12,7 @@ from sqlalchemy.sql.base import ExecutableOption
 
 from app_db.base import Base
 from app_db.paging import Cursor, Slice
+from app_db.repositories.limits import unseen
 from app_db.session import Session
 
 MOST_LOOKED_AT: Final = 20_000
@@ -39,7 +40,7 @@ async def walk[T: Base](
     """
     newest = select(model).where(*within, *_beyond(order, after)).order_by(*(column.desc() for column in order))
     if sift is None:
-        return _page((await session.scalars(newest.limit(limit + 1).options(*options))).all(), order, limit)
+        return _page((await session.scalars(newest.limit(unseen(limit + 1)).options(*options))).all(), order, limit)
     found = await session.execute(_sifted(newest, model, order, sift=sift, limit=limit).options(*options))
     rows = found.all()
     page = _page([row for row, *_ in rows if row is not None], order, limit)
@@ -51,13 +52,13 @@ def _sifted(
     newest: Select[Any], model: type[Base], order: Order, *, sift: Conditions, limit: int
 ) -> Select[Any]:  # Any: columns
     """Select the rows of a page, at least one of nothing, each with where the walk has ended if the page is short."""
-    row = aliased(model, newest.limit(MOST_LOOKED_AT).subquery())
+    row = aliased(model, newest.limit(unseen(MOST_LOOKED_AT)).subquery())
     of_row = [getattr(row, column.key) for column in order]
     found = select(of_row[-1]).where(*sift(row)).order_by(*(column.desc() for column in of_row)).limit(limit + 1).cte()
     page = select(func.count().label("size")).select_from(found).subquery("page")
     # Looked for only if the page is short: the condition is no row's, so Postgres tries it before it reads any.
     keys = newest.with_only_columns(*order).where(page.c.size <= limit).correlate(page)
-    end = keys.offset(MOST_LOOKED_AT - 1).limit(1).lateral("walked")
+    end = keys.offset(unseen(MOST_LOOKED_AT - 1)).limit(1).lateral("walked")
     # An array, so that the rows are found by their ids whatever the planner expects.
     is_found = order[-1] == func.any(func.array(select(found.c.id).scalar_subquery()))
     rows = select(model, *end.c).select_from(page).outerjoin(end, true()).outerjoin(model, is_found)

@@ -52,6 +52,16 @@ async def recreate(server_url: str, name: str, *, template: str = "template0") -
     return url.render_as_string(hide_password=False)
 
 
+async def drop(server_url: str, name: str) -> None:
+    """Drop the database `name`, with whatever a role has in it: a role with any cannot be dropped."""
+    require_test_database(make_url(server_url).set(database=name))
+    connection = await asyncpg.connect(_dsn(make_url(server_url).set(database="postgres")))
+    try:
+        await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    finally:
+        await connection.close()
+
+
 async def migrate(url: str, *, root: Path, revision: str = "head") -> None:
     """Run the migrations of the checkout at `root` up to `revision`, through its own env.py."""
     config = Config(toml_file=str(root / "pyproject.toml"), stdout=StringIO())
@@ -97,8 +107,8 @@ async def open_app_role(server_url: str, worker_id: str, *, root: Path) -> Async
         settings = DatabaseSettings.model_validate({"url": app.render_as_string(hide_password=False)})
         yield AppRole(roles, administrator, settings)
     finally:
+        await drop(server_url, name)
         connection = await asyncpg.connect(_dsn(make_url(server_url).set(database="postgres")))
-        await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
         await connection.execute(f"DROP ROLE {roles.migrator}, {roles.app}, {roles.readonly}")
         await connection.close()
 
