@@ -121,6 +121,11 @@ def test_transactions_are_pooled_and_nobody_is_let_in_without_a_password_or_in_c
     assert (at("client_tls_sslmode"), at("server_tls_sslmode")) == ("require", "verify-full")
 
 
+def test_the_pooler_asks_for_postgres_again_within_a_second_of_a_failure() -> None:
+    """tests/e2e/pooled shows what that is for."""
+    assert at("server_login_retry") == "1"
+
+
 def test_the_pooler_listens_where_its_service_leads() -> None:
     (port,) = container(POOLER)["ports"]
     (of_service,) = manifest("Service", POOLER)["spec"]["ports"]

@@ -33,6 +33,7 @@ class PooledDatabase:
     """A database with a role for the API and one for workers, which carry what a pooler loses."""
 
     administrator: str
+    migrator: URL
     app: URL
     worker: URL
 
@@ -67,10 +68,11 @@ async def with_worker(role: AppRole, **limits: int) -> PooledDatabase:
     of_worker = DatabaseSettings.model_validate({"url": role.settings.url, **limits})
     carried = {roles.app: carried_by_role(role.settings), roles.worker: carried_by_role(of_worker)}
     password = SecretStr("of-the-test")
-    await make_roles(role.administrator, roles_sql(roles, passwords={roles.worker: password}, carried=carried))
+    passwords = dict.fromkeys((roles.migrator, roles.worker), password)
+    await make_roles(role.administrator, roles_sql(roles, passwords=passwords, carried=carried))
     app = role.settings.sqlalchemy_url
-    worker = app.set(username=roles.worker, password=password.get_secret_value())
-    return PooledDatabase(role.administrator.dsn, app, worker)
+    migrator, worker = (app.set(username=name, password=password.get_secret_value()) for name in passwords)
+    return PooledDatabase(role.administrator.dsn, migrator, app, worker)
 
 
 async def drop_worker(role: AppRole) -> None:
@@ -102,16 +104,51 @@ def require_pgbouncer() -> str:
     return program
 
 
+class PgBouncer:
+    """PgBouncer in front of a server; it keeps its port, so that clients find it again after a restart."""
+
+    def __init__(self, folder: Path, server: URL, *users: URL, **options: str) -> None:
+        """Write its configuration.
+
+        Args:
+            folder: for its files.
+            server: where Postgres is.
+            users: URLs with the names and passwords that may connect.
+            options: settings that differ, as in `pgbouncer.ini`.
+        """
+        self.port = free_port()
+        self._folder = folder
+        folder.mkdir(mode=0o755)
+        (folder / "users.txt").write_text("".join(f'"{user.username}" "{user.password}"\n' for user in users))
+        (folder / "pgbouncer.ini").write_text(_configuration(folder, server, self.port, options))
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start it, and return when it accepts clients."""
+        # It refuses to run as root, and drops its rights itself once it has read its files.
+        rights = ["-u", UNPRIVILEGED_USER] if is_root() else []
+        log = self._folder / "log"
+        with log.open("wb") as output:
+            command = [require_pgbouncer(), *rights, str(self._folder / "pgbouncer.ini")]
+            process = spawn(command, env=dict(os.environ), cwd=self._folder, output=output)
+        assert wait_until(lambda: "process up" in log.read_text() or process.poll() is not None, 20), log.read_text()
+        assert process.poll() is None, log.read_text()
+        self._process = process
+        return process
+
+    def kill(self) -> None:
+        """kill -9: all its clients and sessions are cut off."""
+        self._process.kill()
+        self._process.wait(20)
+
+    def stop(self) -> None:
+        """End it when the transactions that are open have ended."""
+        self._process.terminate()
+        self._process.wait(20)
+
+
 @contextmanager
 def pgbouncer(folder: Path, server: URL, *users: URL, **options: str) -> Iterator[int]:
-    """Run PgBouncer in front of a server until the end of the block, and yield its port.
-
-    Args:
-        folder: for its files.
-        server: where Postgres is.
-        users: URLs with the names and passwords that may connect.
-        options: settings that differ, as in `pgbouncer.ini`.
-    """
+    """Run PgBouncer in front of a server until the end of the block, and yield its port; the rest is as there."""
     with pgbouncer_process(folder, server, *users, **options) as (port, _):
         yield port
 
@@ -121,23 +158,13 @@ def pgbouncer_process(
     folder: Path, server: URL, *users: URL, **options: str
 ) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     """Run PgBouncer as `pgbouncer` does, and yield the process too."""
-    program, port = require_pgbouncer(), free_port()
-    folder.mkdir(mode=0o755)
-    (folder / "users.txt").write_text("".join(f'"{user.username}" "{user.password}"\n' for user in users))
-    config = folder / "pgbouncer.ini"
-    config.write_text(_configuration(folder, server, port, options))
-    # It refuses to run as root, and drops its rights itself once it has read its files.
-    command = [program, *(["-u", UNPRIVILEGED_USER] if is_root() else []), str(config)]
-    with (folder / "log").open("wb") as output:
-        process = spawn(command, env=dict(os.environ), cwd=folder, output=output)
+    require_pgbouncer()
+    pooler = PgBouncer(folder, server, *users, **options)
+    process = pooler.start()
     try:
-        log = folder / "log"
-        assert wait_until(lambda: "process up" in log.read_text() or process.poll() is not None, 20), log.read_text()
-        assert process.poll() is None, log.read_text()
-        yield port, process
+        yield pooler.port, process
     finally:
-        process.terminate()
-        process.wait(20)
+        pooler.stop()
 
 
 def _configuration(folder: Path, server: URL, port: int, options: Mapping[str, str]) -> str:
@@ -150,6 +177,8 @@ def _configuration(folder: Path, server: URL, port: int, options: Mapping[str, s
         "pool_mode": "transaction",
         "default_pool_size": "4",
         "max_client_conn": "200",
+        # By default it refuses clients for 15 s after a failure, although Postgres is back.
+        "server_login_retry": "1",
         **options,
     }
     place = f"* = host={server.host} port={server.port}"

@@ -1,8 +1,10 @@
 """All of it through a real PgBouncer in transaction pooling; skipped where none is on PATH that is 1.21 or later."""
 
 import asyncio
+import os
+import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from app_db.pooler import IN_THE_WAY, UNDECLARED
 from app_db.testing.databases import open_app_role
 from app_runtime.testing.processes import free_port
 from app_runtime.testing.servers import ValkeyServer
+from tests.docs.checkout import ROOT
+from tests.migrations.trees import copy_tree, write_revision
 
 from .conftest import Environment, api_environment, environment_of_workers
 from .http_site import NO_LIMITS
@@ -27,6 +31,17 @@ IGNORED = (
     "jit, search_path, default_transaction_isolation, default_transaction_read_only, statement_timeout, lock_timeout, "
     "idle_in_transaction_session_timeout, transaction_timeout, tcp_keepalives_idle, tcp_keepalives_interval, "
     "tcp_keepalives_count, idle_session_timeout, synchronous_commit"
+)
+
+_TYPE = 'op.execute("ALTER TABLE users ALTER email TYPE {} COLLATE \\"C\\"")'
+REVISIONS = (
+    [_TYPE.format("varchar(400)")],
+    [
+        'op.add_column("users", sa.Column("nickname", sa.Text()))',
+        "with op.get_context().autocommit_block():",
+        '    op.create_index("ix_users_nickname", "users", ["nickname"], postgresql_concurrently=True)',
+    ],
+    [_TYPE.format("text"), 'op.drop_column("users", "nickname")'],
 )
 
 
@@ -42,6 +57,7 @@ async def pooled_database(
 
 
 type StartApi = Callable[[Environment], Api]
+type Migrate = Callable[..., Awaitable[None]]
 type StartWorker = Callable[[Environment], str]
 """Returns the URL of its health."""
 
@@ -95,12 +111,29 @@ def start_pooled_worker(valkey: ValkeyServer, mail_sink: MailSink, tmp_path: Pat
         assert worker.stop() == 0, worker.output
 
 
-async def test_accounts_mails_and_jobs_outlive_a_column_that_changes_its_type(
+@pytest.fixture
+def migrate(pooled_database: PooledDatabase, tmp_path: Path) -> Migrate:
+    """Run one more revision with these statements as `migrate` does: as the owner of the tables, past the pooler."""
+    (tree := tmp_path / "tree").mkdir()
+    copy_tree(ROOT, tree)
+
+    async def run(*statements: str) -> None:
+        write_revision(tree, *statements)
+        environment = {**os.environ, **pooled_database.direct(pooled_database.migrator)}
+        command = (sys.executable, "-m", "alembic", "upgrade", "head")
+        process = await asyncio.create_subprocess_exec(*command, cwd=tree, env=environment)
+        assert await process.wait() == 0
+
+    return run
+
+
+async def test_accounts_mails_and_jobs_outlive_revisions_that_change_a_column(
     pooled_database: PooledDatabase,
     pooler: int,
     start_api: StartApi,
     start_pooled_worker: StartWorker,
     mail_sink: MailSink,
+    migrate: Migrate,
 ) -> None:
     of_workers = pooled_database.environment(pooled_database.worker, pooler)
     healths = [start_pooled_worker(of_workers) for _ in range(2)]
@@ -109,10 +142,9 @@ async def test_accounts_mails_and_jobs_outlive_a_column_that_changes_its_type(
     over = asyncio.Event()
     async with AsyncClient(base_url=api.url, timeout=30) as client, connected(pooled_database.administrator) as owner:
         people = [asyncio.create_task(live(client, f"user{number}", statuses, over)) for number in range(6)]
-        for kind in ("varchar(400)", "text", "varchar(500)"):
+        for statements in REVISIONS:
+            await migrate(*statements)
             await asyncio.sleep(1)
-            await owner.execute(f'ALTER TABLE users ALTER email TYPE {kind} COLLATE "C"')
-        await asyncio.sleep(1)
         over.set()
         addresses = {address for made in await asyncio.gather(*people) for address in made}
 

@@ -1,41 +1,24 @@
 """Databases to migrate, and ways to migrate them."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import asyncpg
 import pytest
 from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import make_url
 
 from app_db.testing import databases
-from app_db.types import new_id
 from tests.migrations.catalog import CATALOG
+from tests.migrations.trees import copy_tree, write_revision
 
 type RunAlembic = Callable[..., subprocess.Popen[str]]
 type Catalog = Callable[[], Awaitable[set[str]]]
 type AddRevision = Callable[..., str]
-
-SCHEMA = Path("packages/db/src/app_db/models/schema.py")
-REVISION = """
-import sqlalchemy as sa
-from alembic import op
-
-revision, down_revision, branch_labels, depends_on = "{revision}", "{before}", None, None
-
-
-def upgrade():
-{body}
-
-
-def downgrade():
-    pass
-"""
 
 
 @pytest.fixture
@@ -103,25 +86,10 @@ def run_alembic(root: Path, empty_url: str) -> RunAlembic:
 @pytest.fixture
 def copied_tree(root: Path, tmp_path: Path) -> Path:
     """A checkout to write revisions in."""
-    shutil.copy(root / "pyproject.toml", tmp_path)
-    shutil.copytree(root / "migrations", tmp_path / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / SCHEMA).parent.mkdir(parents=True)
-    shutil.copy(root / SCHEMA, tmp_path / SCHEMA)
-    return tmp_path
+    return copy_tree(root, tmp_path)
 
 
 @pytest.fixture
 def add_revision(copied_tree: Path) -> AddRevision:
     """Write a revision after the newest one of the copied tree, with these statements, and return its id."""
-
-    def add(*statements: str) -> str:
-        before = str(
-            ScriptDirectory.from_config(Config(toml_file=str(copied_tree / "pyproject.toml"))).get_current_head()
-        )
-        revision = new_id().hex[-12:]
-        body = "\n".join(f"    {statement}" for statement in statements)
-        path = copied_tree / f"migrations/versions/20991231_2359_added_{revision}.py"
-        path.write_text(REVISION.format(revision=revision, before=before, body=body))
-        return revision
-
-    return add
+    return partial(write_revision, copied_tree)

@@ -49,6 +49,11 @@ class FakePooler:
             if self._server:
                 self._server[1].close()
 
+    def say(self, text: str) -> None:
+        """Send the client whose transaction is open an error that answers none of its statements."""
+        assert self._client
+        self._client.write(_refusal(text))
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task

@@ -112,6 +112,25 @@ async def test_a_type_change_behind_a_pooler_breaks_nothing(carrying: AppRole, *
         assert await asyncio.gather(*(size() for _ in range(4))) == ["7"] * 4
 
 
+async def test_an_error_between_two_statements_is_an_outage(carrying: AppRole) -> None:
+    """PgBouncer says so when a session has died whose client is in a transaction, and closes the connection later."""
+    pooler = pooler_of(carrying.settings)
+
+    async def loses_its_session() -> None:
+        async with database.unit_of_work() as session:
+            await session.execute(text("SELECT 1"))
+            pooler.say("server conn crashed?")
+            await asyncio.sleep(0.1)
+            await session.execute(text("SELECT 2"))
+
+    async with (
+        pooler.open(),
+        open_database(through(carrying.settings, pooler.port, pooler="transaction"), name="test") as database,
+    ):
+        with pytest.raises(DatabaseUnavailable):
+            await loses_its_session()
+
+
 async def test_reads_through_a_pooler_cannot_write(carrying: AppRole) -> None:
     async with pooled(carrying) as database, things(carrying):
         with pytest.raises(DBAPIError, match="read-only transaction"):

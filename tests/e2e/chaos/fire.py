@@ -3,11 +3,12 @@
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 
 from app_db import open_database
-from tests.e2e.chaos.faults import WEIGHTS, flush_valkey
+from tests.e2e.chaos.faults import WEIGHTS, Fault, flush_valkey
 from tests.e2e.chaos.figures import Figures, counted
 from tests.e2e.chaos.jobs import LeaseEffect, accept_many
 from tests.e2e.chaos.site import Site
@@ -19,7 +20,15 @@ DRAIN_SECONDS = 60
 NOTHING_IS_OPEN = "SELECT NOT EXISTS (SELECT FROM jobs WHERE finished_at IS NULL) AS it_is"
 
 
-async def run_under_fire(folder: Path, *, seconds: float, seed: int, longest_outage: float | None = None) -> Figures:
+async def run_under_fire(
+    folder: Path,
+    *,
+    seconds: float,
+    seed: int,
+    longest_outage: float | None = None,
+    place: type[Site] = Site,
+    weights: Mapping[Fault, int] = WEIGHTS,
+) -> Figures:
     """Inject a fault every 0.3 to 1.2 s for `seconds`, then let all jobs end and count.
 
     Valkey is down for up to `longest_outage` seconds at a time, by default for a twentieth of the run. If it is given,
@@ -31,13 +40,13 @@ async def run_under_fire(folder: Path, *, seconds: float, seed: int, longest_out
     chance = Random(seed)
     faults: Counter[str] = Counter()
     patience = DRAIN_SECONDS + (seconds if longest_outage else 0)
-    async with Site(folder, workers=WORKERS, longest_outage=longest_outage or max(1.0, seconds / 20)) as site:
+    async with place(folder, workers=WORKERS, longest_outage=longest_outage or max(1.0, seconds / 20)) as site:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             await asyncio.sleep(chance.uniform(SHORTEST_PAUSE, LONGEST_PAUSE))
             site.check_that_all_live()
             site.thaw()
-            (fault,) = chance.choices(list(WEIGHTS), list(WEIGHTS.values()))
+            (fault,) = chance.choices(list(weights), list(weights.values()))
             faults[fault.__name__] += 1
             await fault(site, chance)
         await site.stop_accepting()

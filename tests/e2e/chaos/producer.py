@@ -11,9 +11,11 @@ import sys
 from typing import NoReturn
 
 import uvloop
+from pydantic import BaseModel
 
 from app_db import Database, open_database
 from app_db.settings import DatabaseSettings
+from app_runtime.configuration import PREFIX, load
 from tests.e2e.chaos.jobs import LeaseEffect, Owed, TxEffect, accept, accept_many
 
 WRITERS = 4
@@ -25,6 +27,12 @@ BATCH = 5
 HICCUPS = 0.03
 SLOW = 0.01
 SLOW_SECONDS = 0.5
+
+
+class ProducerSettings(BaseModel):
+    """Of all settings of the workers beside it, it needs only those of the database."""
+
+    database: DatabaseSettings
 
 
 class Regret(Exception):
@@ -70,7 +78,7 @@ async def accept_and_die(database: Database) -> None:
 
 
 async def main() -> None:
-    settings = DatabaseSettings.model_validate({"url": os.environ["APP_DATABASE__URL"]})
+    settings = load(ProducerSettings, os.environ, elsewhere=[PREFIX]).database
     async with open_database(settings, name="producer") as database:
         if "--die-after-commit" in sys.argv:
             await accept_and_die(database)

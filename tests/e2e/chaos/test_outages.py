@@ -55,7 +55,12 @@ def crash(postgres: PostgresServer) -> None:
 async def test_workers_go_on_after_postgres_came_back(  # fault 10
     tmp_path: Path, end: Callable[[PostgresServer], None]
 ) -> None:
-    async with Site(tmp_path, workers=2) as site:
+    await go_on_after(end, Site(tmp_path, workers=2), name=test_workers_go_on_after_postgres_came_back.__name__)
+
+
+async def go_on_after(end: Callable[[PostgresServer], None], place: Site, *, name: str) -> None:
+    """End the Postgres of a place and start it again; `name` is that of the line of figures."""
+    async with place as site:
         await more_effects(site)
         end(site.postgres)
         await asyncio.sleep(1)  # so that all processes notice
@@ -69,7 +74,7 @@ async def test_workers_go_on_after_postgres_came_back(  # fault 10
 
         site.check_that_all_live()
         counts = await counted(site.dsn, said_to_be_committed=site.said("committed"))
-        show(f"{test_workers_go_on_after_postgres_came_back.__name__}[{end.__name__}], {recovery:.1f} s", counts)
+        show(f"{name}[{end.__name__}], {recovery:.1f} s", counts)
         assert wrong(counts) == {}
         assert recovery < RECOVERY
 

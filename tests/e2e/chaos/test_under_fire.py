@@ -22,4 +22,5 @@ async def test_nothing_is_lost_and_nothing_happens_twice_under_fire(tmp_path: Pa
 
     print(f"seed {SEED}: {figures}")  # noqa: T201  # what the run has shown
     show("everything, at random", figures.counts)
+    assert figures.counts["committed"]
     assert wrong(figures.counts) == {}, f"with CHAOS_SEED={SEED}"
