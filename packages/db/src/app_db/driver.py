@@ -79,6 +79,8 @@ class DriverConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has
     def __init__(self, *args: Any, **options: Any) -> None:  # Any: passed on to asyncpg
         super().__init__(*args, **options)
         self.opened_at = self.prepared_at = self.idle_since = time.monotonic()
+        self.connected_in = 0.0
+        """Seconds that connecting took."""
         """`idle_since`: when a statement succeeded last."""
         self.session_limits = self.limits = NO_LIMITS
         self.swallowed: Swallowed | None = None
@@ -126,6 +128,23 @@ class DriverConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has
     async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109  # as asyncpg
         """Close the connection within a short time: the caller that gave it up has no time left."""
         await super().close(timeout=min(timeout or PATIENCE_WITH_A_GOODBYE, PATIENCE_WITH_A_GOODBYE))
+
+    async def recover(self) -> None:
+        """End what a cancelled caller has left, and return once the server waits for the next statement.
+
+        It may take half a second longer than a new connection.
+
+        Raises:
+            Exception: the server has not confirmed it; the connection must not be used again.
+        """
+        async with asyncio.timeout(self.connected_in + PATIENCE_WITH_A_GOODBYE):
+            # The server has closed the connection of asyncpg's cancel request, and the statement has ended.
+            await self._protocol._wait_for_cancellation()  # noqa: SLF001  # guard: test_a_transaction_that_just_began_is_rolled_back
+            # Also where no transaction is open: what was prepared, but not executed, ends with it.
+            await self.execute("ROLLBACK" if self.is_in_transaction() else "SELECT")
+        assert not self.is_in_transaction(), "what a server says that has rolled back"
+        self._top_xact = None  # asyncpg notes it before BEGIN
+        self._began_at = None
 
     def limit(self, *, idle: timedelta, total: timedelta) -> None:
         """Note the time limits of this transaction in the server."""

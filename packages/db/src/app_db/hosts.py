@@ -122,7 +122,9 @@ class Hosts:
 
     async def _connect(self, place: tuple[str | None, int], **options: Any) -> DriverConnection:
         host, port = place
+        began = time.monotonic()
         connection: DriverConnection = await asyncpg.connect(
             self._dsn, host=host, port=port, connection_class=DriverConnection, **options
         )
+        connection.connected_in = time.monotonic() - began  # guard: test_a_far_server_has_time_to_end_a_statement
         return connection

@@ -13,22 +13,23 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import Context
 from typing import Any
 
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
-from sqlalchemy.pool.base import _ConnectionRecord
-from sqlalchemy.util import await_only
+from sqlalchemy.util import await_only, greenlet_spawn
 from sqlalchemy.util.queue import Empty
 
 from app_db.outage import AtLimit
+from app_db.recovery import PoolEntry
 
 RETRY = 1.0
 """Seconds after a refusal for which a pool does not try to grow: each try costs the server a process."""
 
 
-class _Waiter(asyncio.Future[_ConnectionRecord]):
+class _Waiter(asyncio.Future[PoolEntry]):
     """A caller that waits for a connection, or for a place to open one."""
 
     lacks_place = False
@@ -57,6 +58,7 @@ class CountingPool(AsyncAdaptedQueuePool):
     def __init__(self, *arguments: Any, **options: Any) -> None:  # Any: SQLAlchemy's
         super().__init__(*arguments, **options)
         self._waiters: deque[_Waiter] = deque()
+        self._coming_back: set[asyncio.Task[None]] = set()
 
     @property
     def opened(self) -> int:
@@ -95,7 +97,12 @@ class CountingPool(AsyncAdaptedQueuePool):
                 return entry
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        assert isinstance(record, _ConnectionRecord)
+        assert isinstance(record, PoolEntry)
+        if record.recovering is not None:
+            if not record.recovering.done():
+                self._await_recovery(record)
+                return
+            record.take_back()  # guard: test_a_connection_whose_statement_ended_is_kept
         neighbour = self.neighbour
         if neighbour is None or neighbour.places_wanted() <= self._closing or record.dbapi_connection is None:
             self._give(record)
@@ -103,7 +110,25 @@ class CountingPool(AsyncAdaptedQueuePool):
         self._leave(record)
         neighbour.take_place()  # guard: test_a_write_takes_the_place_of_a_read_that_ends
 
-    def _give(self, entry: _ConnectionRecord) -> None:
+    def _await_recovery(self, entry: PoolEntry) -> None:
+        """Give a connection back once it is recovered or lost; its place stays taken until then."""
+
+        async def give_back() -> None:
+            assert entry.recovering is not None
+            await asyncio.wait([entry.recovering])
+            await greenlet_spawn(self._do_return_conn, entry)
+
+        task = asyncio.create_task(give_back(), context=Context())
+        self._coming_back.add(task)
+        task.add_done_callback(self._coming_back.discard)
+
+    def dispose(self) -> None:
+        """Close all idle connections, after those that are being recovered have come back."""
+        if self._coming_back:
+            await_only(asyncio.wait(self._coming_back))  # guard: test_a_database_that_closes_leaves_nothing_behind
+        super().dispose()
+
+    def _give(self, entry: PoolEntry) -> None:
         """Give a connection, or a place for one, to the caller that has waited longest, or to the next that comes."""
         while self._waiters:
             waiter = self._waiters.popleft()
@@ -112,15 +137,15 @@ class CountingPool(AsyncAdaptedQueuePool):
                 return
         super()._do_return_conn(entry)
 
-    def _idle(self) -> _ConnectionRecord | None:
+    def _idle(self) -> PoolEntry | None:
         try:
             entry = self._pool.get(block=False)
         except Empty:
             return None
-        assert isinstance(entry, _ConnectionRecord)
+        assert isinstance(entry, PoolEntry)
         return entry
 
-    def _place(self) -> _ConnectionRecord | None:
+    def _place(self) -> PoolEntry | None:
         """Return a place for a new connection, unless it would be refused and one that is open will come back."""
         if time.monotonic() - self._refused_at >= RETRY or not self._may_wait():
             return self._empty()
@@ -131,19 +156,19 @@ class CountingPool(AsyncAdaptedQueuePool):
                 self.neighbour.leave_place()  # guard: test_a_write_takes_the_place_of_an_idle_read
         return entry
 
-    def _leave(self, entry: _ConnectionRecord) -> None:
+    def _leave(self, entry: PoolEntry) -> None:
         """Close a connection for the neighbour, and do not ask for its place at once."""
         self._refused_at = time.monotonic()  # guard: test_no_read_asks_for_the_place_that_a_write_took
         self._close(entry)
 
-    def _empty(self) -> _ConnectionRecord | None:
-        return _ConnectionRecord(self, connect=False) if self._inc_overflow() else None
+    def _empty(self) -> PoolEntry | None:
+        return PoolEntry(self) if self._inc_overflow() else None
 
     def _may_wait(self) -> bool:
         """Return whether a connection is open, or about to be, that a caller may get or take the place of."""
         return self.opened + self._connecting > 0 or self._may_take()
 
-    def _wait(self, until: float) -> _ConnectionRecord:
+    def _wait(self, until: float) -> PoolEntry:
         waiter = _Waiter()
         waiter.lacks_place = self._overflow < self._max_overflow
         self._waiters.append(waiter)
@@ -163,7 +188,7 @@ class CountingPool(AsyncAdaptedQueuePool):
             f"all {self.size()} connections of the pool were in use for {self._timeout} s", code="3o7r"
         )
 
-    def _connects(self, entry: _ConnectionRecord) -> bool:
+    def _connects(self, entry: PoolEntry) -> bool:
         """Connect an entry. If it is refused at the limit, return False when one that is open will come back."""
         try:
             with self._keeping_place():
@@ -196,9 +221,9 @@ class CountingPool(AsyncAdaptedQueuePool):
             return self.neighbour.opened == 1 and is_first and self.goes_first
         return is_first or self.goes_first  # guard: test_reads_take_no_place_of_a_write_but_their_first
 
-    def _unused(self, since: float) -> _ConnectionRecord | None:
+    def _unused(self, since: float) -> PoolEntry | None:
         """Take out a connection that was not used since then, if another one stays."""
-        idle: list[_ConnectionRecord] = []
+        idle: list[PoolEntry] = []
         while (entry := self._idle()) is not None:  # the last used one first
             idle.append(entry)
         unused = None
@@ -209,7 +234,7 @@ class CountingPool(AsyncAdaptedQueuePool):
         return unused
 
     def _close(self, entry: ConnectionPoolEntry) -> None:
-        assert isinstance(entry, _ConnectionRecord)
+        assert isinstance(entry, PoolEntry)
         self._closing += 1  # its place is free once the server has let it go
         try:
             entry.close()
