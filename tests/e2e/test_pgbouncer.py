@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from asyncio.subprocess import PIPE, STDOUT
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,14 @@ from .processes import Api, MailSink, Worker, connected, eventually, until
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.slow]
 
+IN_PRODUCTION = {
+    "APP_ENV": "production",
+    "APP_AUTH__BCRYPT_ROUNDS": "12",
+    "APP_PUBLIC_BASE_URL": "https://groundwork.test/",
+    "APP_HTTP__ALLOWED_HOSTS": '["groundwork.test"]',
+    "APP_MAIL__URL": "smtps://user:of-the-test@mail.groundwork.test",
+    "APP_MAIL__FROM": "hello@groundwork.test",
+}
 IGNORED = (
     "jit, search_path, default_transaction_isolation, default_transaction_read_only, statement_timeout, lock_timeout, "
     "idle_in_transaction_session_timeout, transaction_timeout, tcp_keepalives_idle, tcp_keepalives_interval, "
@@ -70,11 +79,16 @@ def pooler(pooled_database: PooledDatabase, tmp_path: Path) -> Iterator[int]:
         yield port
 
 
-@pytest.fixture
-def ignoring_pooler(pooled_database: PooledDatabase, tmp_path: Path) -> Iterator[int]:
-    """The port of a PgBouncer that was told to ignore what sessions ask for."""
+TRACKED = "IntervalStyle, default_transaction_read_only, search_path"
+
+
+@pytest.fixture(params=["", TRACKED], ids=["loses", "tracks"])
+def ignoring_pooler(pooled_database: PooledDatabase, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[int]:
+    """The port of a PgBouncer that was told to ignore what sessions ask for, or to keep what Postgres tells of it."""
     users = pooled_database.app, pooled_database.worker
     options = {"ignore_startup_parameters": IGNORED}
+    if request.param:
+        options["track_extra_parameters"] = request.param
     with pgbouncer(tmp_path / "ignoring", pooled_database.app, *users, **options) as port:
         yield port
 
@@ -162,6 +176,17 @@ async def test_a_pooler_that_ignores_our_settings_is_named(
 ) -> None:
     through = {"APP_DATABASE__URL": text_of(pooled_database.app.set(port=ignoring_pooler))}
     await refuses(start_api(through), start_pooled_worker(through))
+    assert UNDECLARED in await checked(through)
+
+
+async def checked(environment: Environment) -> str:
+    """Return what `config check` says in production."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "app_api", "config", "check", stdout=PIPE, stderr=STDOUT,
+        env={**os.environ, **api_environment("", "redis://127.0.0.1:6379/0"), **environment, **IN_PRODUCTION},
+    )  # fmt: skip
+    said, _ = await process.communicate()
+    return said.decode()
 
 
 async def test_a_pooler_that_refuses_our_settings_is_named(

@@ -8,7 +8,6 @@ from typing import Self
 
 NO_PID = 2**31 - 1
 """What it tells clients instead of the pid of the server's process."""
-_KEY = b"K" + struct.pack("!III", 12, NO_PID, 0)
 _READY = b"Z" + struct.pack("!I", 5) + b"I"
 _SIGNED_IN = b"R" + struct.pack("!II", 8, 0)
 
@@ -19,8 +18,14 @@ class FakePooler:
     In transaction pooling it has one session, which the first client opens; each transaction of any client uses it.
     """
 
-    def __init__(self, host: str, port: int, *, refuses: str = "", pools: str = "transaction") -> None:
-        """`refuses` is the name of a startup parameter; `pools` is `transaction`, `session`, or `one session`."""
+    def __init__(
+        self, host: str, port: int, *, refuses: str = "", pools: str = "transaction", pid: int = NO_PID
+    ) -> None:
+        """Take the name of a startup parameter that it refuses, and the pid that it tells.
+
+        `pools` is `transaction`, `session`, or `one session`.
+        """
+        self._key = b"K" + struct.pack("!III", 12, pid, 0)
         self._place = (host, port)
         self._refuses = refuses.encode()
         self._pools = pools
@@ -74,7 +79,7 @@ class FakePooler:
         if self._refuses and self._refuses in startup:
             writer.write(_refusal(f"unsupported startup parameter: {self._refuses.decode()}"))
         elif self._pools == "one session" and self._greeting:
-            writer.write(_SIGNED_IN + self._greeting + _KEY + _READY)
+            writer.write(_SIGNED_IN + self._greeting + self._key + _READY)
             await asyncio.Event().wait()
         elif self._pools != "transaction":
             server, self._greeting = await self._sign_in(length + startup, reader, writer)
@@ -88,7 +93,7 @@ class FakePooler:
                     self._server, self._greeting = await self._sign_in(length + startup, reader, writer)
                     self._tasks.add(asyncio.create_task(self._answer(self._server[0])))
                 else:
-                    writer.write(_SIGNED_IN + self._greeting + _KEY + _READY)
+                    writer.write(_SIGNED_IN + self._greeting + self._key + _READY)
             await self._ask(reader, writer, self._server[1])
 
     async def _sign_in(
@@ -100,7 +105,7 @@ class FakePooler:
         carrying = asyncio.create_task(_carry_passwords(reader, server[1]))
         while (message := await _message(server[0])) != _READY:
             greeting += message if message.startswith(b"S") else b""
-            writer.write(_KEY if message.startswith(b"K") else message)
+            writer.write(self._key if message.startswith(b"K") else message)
         carrying.cancel()  # it has sent what the server needs; what follows is for the session
         await asyncio.wait([carrying])
         writer.write(_READY)

@@ -40,7 +40,7 @@ def through(settings: DatabaseSettings, port: int, **values: object) -> Database
     return DatabaseSettings.model_validate({**urls, "read_pool_size": 2, "pool_size": 2, **values})
 
 
-def pooler_of(settings: DatabaseSettings, **options: str) -> FakePooler:
+def pooler_of(settings: DatabaseSettings, **options: Any) -> FakePooler:
     url = settings.sqlalchemy_url
     return FakePooler(url.host or "", url.port or 5432, **options)
 
@@ -220,7 +220,12 @@ async def test_a_worker_of_its_own_role_may_do_what_the_application_may(modest_r
 
 
 async def test_a_pooler_of_transactions_that_nobody_named_is_refused(modest_role: AppRole) -> None:
-    assert await refused_by(pooler_of(modest_role.settings), modest_role) == UNDECLARED
+    assert await refused_by(pooler_of(modest_role.settings, pid=4711), modest_role) == UNDECLARED
+
+
+async def test_a_pooler_that_loses_no_setting_is_refused(carrying: AppRole) -> None:
+    """Either the role carries all of them, or the pooler tracks those that Postgres tells."""
+    assert await refused_by(pooler_of(carrying.settings), carrying) == UNDECLARED
 
 
 async def test_a_pooler_that_refuses_what_sessions_ask_for_is_named(modest_role: AppRole) -> None:

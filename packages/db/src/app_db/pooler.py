@@ -37,6 +37,8 @@ IN_THE_WAY = (
 )
 MAKES_ROLES = "`python -m app_api database roles --pooler transaction` gives it what it lacks"
 
+LARGEST_PID = 2**22
+"""Of Linux. The numbers that poolers make up have 31 bits: one in 512 is below."""
 _CHANNEL = "pooler"
 _SETTINGS = "SELECT lower(name), setting FROM pg_settings WHERE lower(name) = ANY($1::text[])"
 _LONGEST_WAIT = 1.0
@@ -148,12 +150,17 @@ def vet_of(connect: Connect, wanted: Mapping[str, str], vet: Vet | None, *, is_p
     async def look(connection: DriverConnection) -> None:
         if is_pooled:
             await _require_settings(connection, wanted)
-        elif _lost(connection, {**STEADY, **wanted}):
+        elif _is_made_up(connection.get_server_pid()) or _lost(connection, {**STEADY, **wanted}):
             await refuse_pooled(connection, connect, UNDECLARED)
         if vet is not None:
             await vet(connection)
 
     return look
+
+
+def _is_made_up(pid: int) -> bool:
+    """Return whether no process of Linux has this number; other systems may, and are asked."""
+    return pid > LARGEST_PID  # guard: test_a_pooler_that_loses_no_setting_is_refused
 
 
 def _lost(connection: DriverConnection, wanted: Mapping[str, str]) -> bool:
