@@ -9,7 +9,7 @@ from app_runtime.testing.servers import BY_CODE_POINTS
 from .checkout import ROOT
 
 BOOTSTRAP = yaml.safe_load((ROOT / "deploy/patroni/patroni.yml").read_text())["bootstrap"]
-OPERATIONS = (ROOT / "docs/how-to/operations.md").read_text()
+GROWING = (ROOT / "docs/how-to/growing.md").read_text()
 
 
 def test_the_leader_has_time_to_try_again_before_another_takes_over() -> None:
@@ -26,6 +26,6 @@ def test_its_databases_sort_texts_as_all_others_do() -> None:
 
 
 def test_it_carries_the_connections_of_the_page() -> None:
-    (said,) = re.findall(r"`max_connections` (\d+)", OPERATIONS)
+    (said,) = re.findall(r"`max_connections` (\d+)", GROWING)
 
     assert BOOTSTRAP["dcs"]["postgresql"]["parameters"]["max_connections"] == int(said)
