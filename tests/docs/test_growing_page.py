@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,8 @@ def test_each_command_is_known_with_its_options(command: str) -> None:
             assert (ROOT / "compose.yaml").is_file()
         case ["kubectl", "apply", "-k", folder]:
             assert (ROOT / folder / "kustomization.yaml").is_file()
+        case ["python", "-m", module]:
+            assert find_spec(module)
         case ["python", "-m", module, *arguments]:
             words = [each for each in arguments if re.fullmatch(r"[a-z]+", each)]
             asked = [sys.executable, "-m", module, *words, "--help"]
