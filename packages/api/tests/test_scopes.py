@@ -1,6 +1,6 @@
 """A key opens what asks for one of its scopes, and nothing else: all routes are tried."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from uuid import UUID
 
 import pytest
@@ -18,7 +18,7 @@ from app_api.scopes import SCHEME, CallerDep, Scoped, scoped_routes, scopes_of
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, assert_problem, open_client
 from app_auth.machines import Machine, MachineKeys
-from app_db import Database
+from app_db import Database, Session
 from app_db.models import AuditEvent, Role
 from app_db.types import new_id, utcnow
 
@@ -57,6 +57,9 @@ class AnyKey(MachineKeys):
     async def recognise(self, *_: object, **__: object) -> Machine:
         return Machine(self.user_id, "ada@example.test", Role.USER, new_id(), "ci", self.scopes, utcnow())
 
+    async def alive(self, session: Session, key_ids: Collection[UUID]) -> Collection[UUID]:
+        return key_ids
+
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def keys(state: State, signed_in: SignedIn) -> AsyncIterator[AnyKey]:
@@ -88,6 +91,7 @@ def test_the_routes_that_accept_keys_are_these() -> None:
         ("GET", "/auth/me/exports/{job_id}"): "account:export",
         ("GET", "/jobs"): "jobs:read",
         ("GET", "/jobs/{job_id}"): "jobs:read",
+        ("GET", "/jobs/{job_id}/events"): "jobs:read",
         ("POST", "/jobs/{job_id}/cancel"): "jobs:write",
     }
 

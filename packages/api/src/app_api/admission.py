@@ -1,10 +1,12 @@
 """Limits how many requests run at once, and for how long."""
 
 import asyncio
+from collections.abc import Collection
 from datetime import timedelta
 from threading import Event
 
 import structlog
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app_api.problems import app_error_response, path_as_it_came
@@ -16,8 +18,7 @@ log = structlog.get_logger(__name__)
 # Probes are always answered: a busy process is not dead.
 PROBES = frozenset({"/probe/live", "/probe/health", "/probe/ready"})
 STREAMS = frozenset({"/console/live"})
-"""Answers that go on as long as a page is open: they take no place and have no deadline; their own code bounds them."""
-_UNLIMITED = PROBES | STREAMS
+"""Answers that go on as long as somebody looks: they take no place and have no deadline; their own code bounds them."""
 
 
 class Overloaded(Unavailable):
@@ -40,7 +41,14 @@ class Admission:
     """
 
     def __init__(
-        self, app: ASGIApp, *, max_requests: int, request_timeout: timedelta, stopping: Event, drain: timedelta
+        self,
+        app: ASGIApp,
+        *,
+        max_requests: int,
+        request_timeout: timedelta,
+        stopping: Event,
+        drain: timedelta,
+        streams: Collection[str],
     ) -> None:
         self.app = app
         self.max_requests = max_requests
@@ -49,12 +57,12 @@ class Admission:
         # So that a request is answered before uvicorn cancels it, even one that begins just before the drain.
         self.last_seconds = min(self.seconds, max(drain.total_seconds() - 1, 1))
         self._running = 0
+        self._fixed = PROBES | {path for path in streams if "{" not in path}
+        self._patterns = [compile_path(path)[0] for path in streams if "{" in path]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        if (
-            scope["type"] != "http" or scope["path"] in _UNLIMITED
-        ):  # guard: test_an_open_page_takes_no_place_of_a_request
+        if scope["type"] != "http" or self._is_unlimited(scope["path"]):
             await self.app(scope, receive, send)
             return
         if self._running >= self.max_requests:
@@ -66,6 +74,10 @@ class Admission:
             await self._within_time(scope, receive, send)
         finally:
             self._running -= 1  # guard: test_a_place_is_free_again_after_its_request
+
+    def _is_unlimited(self, path: str) -> bool:
+        # guard: test_an_open_page_takes_no_place_of_a_request, test_a_stream_takes_no_place_of_a_request
+        return path in self._fixed or any(pattern.match(path) for pattern in self._patterns)
 
     async def _within_time(self, scope: Scope, receive: Receive, send: Send) -> None:
         seconds = self.seconds

@@ -9,7 +9,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.types import Scope
 
 from app_api import health
-from app_api.admission import PROBES, Admission
+from app_api.admission import PROBES, STREAMS, Admission
 from app_api.cors import Preflights
 from app_api.description import describe_passwords
 from app_api.direct_routes import DirectRoutes
@@ -28,12 +28,14 @@ from app_api.resources import RESOURCES, require_resources
 from app_api.routers import found_routers, in_order
 from app_api.scopes import describe_keys, scopes_of
 from app_api.settings import ApiSettings, HttpSettings
+from app_api.streams import stream_paths
 from app_db.telemetry.trace_setup import Tracing, traces_of
 from app_runtime.resources import Resource
 
 FOUND = [*found_routers("app_api.features"), (health.__name__, health.router)]
 keep_answers(router for _, router in FOUND)
 ROUTERS: tuple[APIRouter, ...] = in_order(FOUND)
+ALL_STREAMS = STREAMS | stream_paths(ROUTERS)
 
 
 def create_app(
@@ -119,10 +121,13 @@ def add_middleware(
         request_timeout=http.request_timeout,
         stopping=stopping,
         drain=http.drain,
+        streams=ALL_STREAMS,
     )
     limits = BodyLimits(http.max_body, http.max_auth_body, http.body_timeout.total_seconds())
     app.add_middleware(InputGuard, limits=limits)  # guard: test_what_is_not_strict_json_is_refused
     if http.origins:
         app.add_middleware(Preflights, origins=http.origins)
     app.add_middleware(AllowedHosts, hosts=http.allowed_hosts)  # guard: test_another_host_is_refused
-    app.add_middleware(RequestContext, http=http, stopping=stopping, metrics=metrics, traces=traces)
+    app.add_middleware(
+        RequestContext, http=http, stopping=stopping, metrics=metrics, streams=ALL_STREAMS, traces=traces
+    )

@@ -50,6 +50,8 @@ class State(TypedDict):
     readiness_probe: ReadinessProbe
     trusted_proxies: tuple[Network, ...]
     reached_at: AnyHttpUrl | None
+    stopping: Event
+    """Set once the process is to stop."""
     resources: Opened
 
 
@@ -87,6 +89,7 @@ def lifespan_of(
                     "readiness_probe": readiness_probe,
                     "trusted_proxies": settings.http.trusted_proxies,
                     "reached_at": settings.reached_at,
+                    "stopping": stopping,
                     "resources": opened,
                 }
         log.info("api_stopped")

@@ -14,8 +14,9 @@ from jinja2 import ChoiceLoader, DictLoader
 from app_api.admission import Overloaded
 from app_api.console import live
 from app_api.console.fragments import Contexts, Fragment, Watched, watched_by
-from app_api.console.live import Hub
+from app_api.console.live import Hub, PageStream
 from app_api.console.rendering import Console
+from app_api.streams import POLL
 from app_auth import permissions, sessions
 from app_auth.auth import Auth
 from app_auth.client import NOBODY
@@ -78,7 +79,7 @@ async def until(condition: Callable[[], bool]) -> None:
     raise AssertionError("it did not happen")
 
 
-async def next_texts(following: AsyncIterator[live.Stream]) -> list[str]:
+async def next_texts(following: AsyncIterator[PageStream]) -> list[str]:
     stream = await asyncio.wait_for(anext(following), 10)
     news, stream.pending = stream.pending, {}
     return sorted(news.values())
@@ -90,7 +91,7 @@ def marks(hub: Hub, viewer: Principal, *given: str) -> frozenset[Watched]:
 
 async def test_many_pages_cost_one_poll(hub: Hub, counted: Counted, viewer: Principal, database: Database) -> None:
     watched = marks(hub, viewer, "number:a")
-    open_pages = [hub.follow(database, viewer, watched) for _ in range(15)]
+    open_pages = [hub.watch(database, viewer, watched) for _ in range(15)]
     with assert_queries(database, max=1):
         shown = await asyncio.gather(*(next_texts(page) for page in open_pages))
 
@@ -105,13 +106,13 @@ async def test_many_pages_cost_one_poll(hub: Hub, counted: Counted, viewer: Prin
 async def test_what_does_not_change_is_not_sent_again_and_late_pages_get_it_at_once(
     hub: Hub, counted: Counted, viewer: Principal, database: Database
 ) -> None:
-    first = hub.follow(database, viewer, marks(hub, viewer, "number:a"))
+    first = hub.watch(database, viewer, marks(hub, viewer, "number:a"))
     await next_texts(first)
     again = asyncio.ensure_future(next_texts(first))
     await until(lambda: counted.reads >= 3)
     assert not again.done()
 
-    late = hub.follow(database, viewer, marks(hub, viewer, "number:a"))
+    late = hub.watch(database, viewer, marks(hub, viewer, "number:a"))
 
     assert await next_texts(late) == ["<p>a 1</p>"]
     again.cancel()
@@ -121,21 +122,21 @@ async def test_what_does_not_change_is_not_sent_again_and_late_pages_get_it_at_o
 
 
 async def test_the_last_stream_ends_the_poll(hub: Hub, counted: Counted, viewer: Principal, database: Database) -> None:
-    page = hub.follow(database, viewer, marks(hub, viewer, "number:a"))
+    page = hub.watch(database, viewer, marks(hub, viewer, "number:a"))
     await next_texts(page)
 
     await page.aclose()
 
     await until(lambda: not hub.is_polling)
     reads = counted.reads
-    await asyncio.sleep(live.POLL * 1.5)
+    await asyncio.sleep(POLL * 1.5)
     assert counted.reads == reads
 
 
 async def test_streams_end_at_once_when_the_process_is_to_stop(
     hub: Hub, stopping: Event, viewer: Principal, database: Database
 ) -> None:
-    page = hub.follow(database, viewer, marks(hub, viewer, "number:a"))
+    page = hub.watch(database, viewer, marks(hub, viewer, "number:a"))
     await next_texts(page)
 
     stopping.set()
@@ -149,7 +150,7 @@ async def test_streams_end_at_once_when_the_process_is_to_stop(
 
 
 async def test_an_ended_session_ends_its_streams(hub: Hub, viewer: Principal, database: Database) -> None:
-    page = hub.follow(database, viewer, marks(hub, viewer, "number:a"))
+    page = hub.watch(database, viewer, marks(hub, viewer, "number:a"))
     await next_texts(page)
     async with database.unit_of_work() as session:
         await sessions.revoke_all(session, viewer, client=NOBODY)
@@ -164,7 +165,7 @@ async def test_an_ended_session_ends_its_streams(hub: Hub, viewer: Principal, da
 async def test_a_change_of_the_role_ends_the_streams_too(
     hub: Hub, viewer: Principal, ada: Account, database: Database
 ) -> None:
-    page = hub.follow(database, viewer, marks(hub, viewer, "number:a"))
+    page = hub.watch(database, viewer, marks(hub, viewer, "number:a"))
     await next_texts(page)
     async with database.unit_of_work() as session:
         await permissions.set_role(session, email=ada.email, role=Role.OPERATOR)
@@ -182,7 +183,7 @@ async def test_what_operators_watch_is_nothing_for_others(hub: Hub, viewer: Prin
 
 
 async def test_a_stream_too_many_is_refused(hub: Hub, viewer: Principal, database: Database) -> None:
-    pages = [hub.follow(database, viewer, frozenset()) for _ in range(live.MOST_PER_SESSION)]
+    pages = [hub.watch(database, viewer, frozenset()) for _ in range(live.MOST_PER_SESSION)]
     waiting = [asyncio.ensure_future(anext(page)) for page in pages]
     await asyncio.sleep(0)
 
@@ -202,7 +203,7 @@ async def test_a_part_that_fails_stops_no_other(
     broken = Counted()
     broken.fails = True
     hub.fragments["broken"] = Fragment("number.html", broken.read)
-    page = hub.follow(database, viewer, marks(hub, viewer, "broken:b", "number:a"))
+    page = hub.watch(database, viewer, marks(hub, viewer, "broken:b", "number:a"))
     assert await next_texts(page) == ["<p>a 1</p>"]
     await until(lambda: broken.reads >= 2)
 
@@ -225,7 +226,7 @@ async def test_pages_wait_for_a_database_that_is_away(
         return await away.read(session, watched)
 
     hub.fragments["away"] = Fragment("number.html", unavailable)
-    page = hub.follow(database, viewer, marks(hub, viewer, "away:a"))
+    page = hub.watch(database, viewer, marks(hub, viewer, "away:a"))
 
     assert await next_texts(page) == ["<p>a 1</p>"]
     await page.aclose()
@@ -233,9 +234,9 @@ async def test_pages_wait_for_a_database_that_is_away(
 
 async def test_the_poll_outlives_a_fault(hub: Hub, viewer: Principal, database: Database) -> None:
     del hub.fragments["number"]
-    page = hub.follow(database, viewer, frozenset({Watched("number", "a", viewer.user_id)}))
+    page = hub.watch(database, viewer, frozenset({Watched("number", "a", viewer.user_id)}))
     shown = asyncio.ensure_future(next_texts(page))
-    await asyncio.sleep(live.POLL * 2.5)
+    await asyncio.sleep(POLL * 2.5)
     assert not shown.done()
 
     hub.fragments["number"] = Fragment("number.html", Counted().read)

@@ -1,6 +1,7 @@
 """Machines, which act for their user by a key instead of a sign-in (ADR-0067)."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypedDict
@@ -9,7 +10,7 @@ from uuid import UUID
 from app_auth.auth import Auth
 from app_auth.client import Client
 from app_auth.principal import Caller, Principal
-from app_db import Database
+from app_db import Database, Session
 from app_db.errors import Forbidden
 
 PREFIX = "gw_"
@@ -61,6 +62,10 @@ class MachineKeys(ABC):
             InvalidToken: the key is not ours, was revoked or has expired, or its user is disabled.
             Throttled: too many wrong keys from this client, or too many requests with this key.
         """
+
+    @abstractmethod
+    async def alive(self, session: Session, key_ids: Collection[UUID]) -> Collection[UUID]:
+        """Return which of these keys are accepted still, by one query: for requests that last."""
 
 
 class Traces(TypedDict, total=False):

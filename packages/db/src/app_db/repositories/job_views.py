@@ -94,6 +94,23 @@ class JobBrief:
 
 
 @dataclass(frozen=True, slots=True)
+class JobLine:
+    """A job as lists and streams show it: without its payload, result and errors."""
+
+    id: UUID
+    kind: str
+    queue: str
+    state: JobState
+    owner_id: UUID | None
+    attempt: int
+    created_at: datetime
+    run_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    progress: Any | None  # Any: JSON
+
+
+@dataclass(frozen=True, slots=True)
 class RunningJob:
     """A job that runs, for a list of what runs now."""
 

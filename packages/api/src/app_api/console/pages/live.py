@@ -10,12 +10,10 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from app_api.console.dependencies import SignInRequired, get_viewer
 from app_api.console.fragments import watched_by
 from app_api.console.live import Hub
+from app_api.streams import AGAIN
 from app_auth.principal import Principal
 
 router = APIRouter()
-
-AGAIN = 1000
-"""Milliseconds until a page comes back after a stream that has ended."""
 
 
 async def get_watcher(request: Request, after_stream: BackgroundTasks) -> Principal | None:
@@ -47,7 +45,7 @@ async def live(
     yield ServerSentEvent(comment="open", retry=AGAIN)
     watched = watched_by(viewer, watch, hub.fragments)
     hub.process |= {"database": request.state.database, "probe": request.state.readiness_probe}
-    async with aclosing(hub.follow(request.state.database, viewer, watched)) as following:
+    async with aclosing(hub.watch(request.state.database, viewer, watched)) as following:
         async for stream in following:
             news, stream.pending = stream.pending, {}
             for part, text in news.items():

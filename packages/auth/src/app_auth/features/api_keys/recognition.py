@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Collection
 from contextvars import Context
 from datetime import timedelta
 from typing import Final
@@ -16,8 +17,8 @@ from app_auth.errors import InvalidToken
 from app_auth.features.api_keys.errors import KeyExpired
 from app_auth.features.api_keys.secrets import KeyDigests, KeyText, parse_key
 from app_auth.machines import Machine, MachineKeys
-from app_db import Database
-from app_db.features.api_keys.repository import FoundKey, find_key, stamp_key
+from app_db import Database, Session
+from app_db.features.api_keys.repository import ApiKeyRepository, FoundKey, find_key, stamp_key
 from app_db.models import Role
 from app_db.outage import DatabaseUnavailable
 
@@ -57,6 +58,10 @@ class StampedKeys(MachineKeys):
         return Machine(
             found.user_id, found.email, Role.USER, key.id, found.name, frozenset(found.scopes), found.expires_at
         )
+
+    async def alive(self, session: Session, key_ids: Collection[UUID]) -> Collection[UUID]:
+        """Return which of these keys are accepted still; see `MachineKeys`."""
+        return await ApiKeyRepository(session).alive(key_ids)
 
     async def close(self) -> None:
         """Wait for the stamps that are being written: each has the time limit of a request."""

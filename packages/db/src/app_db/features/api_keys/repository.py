@@ -1,5 +1,6 @@
 """Keys for machines: found with their owner in one query, which requests of one moment share."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -132,6 +133,12 @@ class ApiKeyRepository:
         """Return all keys of a user, newest first."""
         statement = select(ApiKey).where(ApiKey.user_id == user_id).order_by(ApiKey.id.desc())
         return list(await self.session.scalars(statement))
+
+    async def alive(self, key_ids: Collection[UUID]) -> set[UUID]:
+        """Return which of these keys have neither expired nor been revoked, and whose owner is not disabled."""
+        asked = func.any(bindparam("key_ids", [*key_ids], type_=ARRAY(Uuid)))
+        kept = select(ApiKey.id).join(User, User.id == ApiKey.user_id).where(ApiKey.id == asked)
+        return {*await self.session.scalars(kept.where(ApiKey.expires_at > func.now(), User.disabled_at.is_(None)))}
 
     async def count(self, user_id: UUID) -> int:
         """Return how many keys a user has. Lock the user first, and then ask: the lock shows what others committed."""
