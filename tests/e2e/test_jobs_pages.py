@@ -30,7 +30,7 @@ from tests.docs.performing import Performer, reader
 from tests.docs.quoting import PATH, comparable, found_in_source
 from tests.reads import OPERATED
 
-from .conftest import Environment, key_ring
+from .conftest import Environment, StartWorker, key_ring
 from .processes import Api, MailSink
 from .test_readme import perform
 
@@ -75,6 +75,23 @@ async def test_the_code_of_the_page_about_writing_jobs_runs(known: Names) -> Non
     for block in blocks_of(WRITING):
         if block.kind == ("python",):
             await run_python(block, known, {})
+
+
+@OPERATED
+async def test_the_commands_of_the_page_about_writing_jobs_work(
+    http: AsyncClient, api: Api, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    await http.post("/auth/register", json={"email": "ada@example.com", "password": PASSWORD})
+    form = {"username": "ada@example.com", "password": PASSWORD}
+    access = (await http.post("/auth/access-token", data=form)).json()["access_token"]
+    started = await http.post("/auth/me/export", headers={"Authorization": f"Bearer {access}"})
+    start_worker()
+    environment = {**reader_environment(), "access": access, "job": started.json()["job_id"]}
+    here = {"localhost:8000": api.url.removeprefix("http://")}
+
+    with reader(tmp_path, env=environment, replace=here) as performer:
+        for step in console_steps(WRITING):
+            perform(performer, step)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from app_db.jobs.outbox import enqueue
 from app_db.jobs.unique import Unique
 from app_db.models import Job
 from app_db.paging import Cursor, Slice
+from app_db.repositories.job_views import JobLine
 from app_db.repositories.jobs import JobRepository
 
 AT_ONCE: Final = 1000
@@ -65,6 +66,19 @@ async def show(session: Session, caller: Caller, job_id: UUID) -> JobDetail:
     job, asked_to_end = await _visible(session, caller, job_id)
     errors = await JobRepository(session).errors_of(job_id)
     return JobDetail.of(job, errors, cancel_requested=asked_to_end, for_operator=is_operator(caller))
+
+
+async def watched(session: Session, caller: Caller, job_id: UUID) -> JobLine:
+    """Return what streams show of a job of the user's own, or of any to an operator.
+
+    Raises:
+        NotFound: there is no such job, or it is another's.
+    """
+    owner_id = None if is_operator(caller) else caller.user_id
+    line = (await JobRepository(session).watched([job_id], owner_id=owner_id)).get(job_id)
+    if line is None:
+        raise NotFound  # guard: test_nobody_follows_the_job_of_another
+    return line
 
 
 async def cancel(session: Session, caller: Caller, job_id: UUID) -> JobDetail:
