@@ -89,6 +89,10 @@ class Jobs:
         async with self.database.read_sessions() as session:
             return (await session.scalars(text(query))).one()
 
+    async def execute(self, statement: str) -> None:
+        async with self.database.sessions.begin() as session:
+            await session.execute(text(statement))
+
 
 @pytest.fixture
 def jobs(database: Database) -> Jobs:

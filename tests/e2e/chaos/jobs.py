@@ -63,6 +63,15 @@ class LeaseEffect(Owed):
     hiccups: float = 0
 
 
+class StepsEffect(Owed):
+    """One effect, in lease mode, in the second of three steps, or with the second move of a cursor."""
+
+    kind = "chaos.steps"
+    by_cursor: bool = False
+    seconds: float = 0
+    hiccups: float = 0
+
+
 class Straggler(Owed):
     """Its first run waits until the test makes a file, and then writes, even if another worker has run the job."""
 
@@ -90,6 +99,12 @@ class Departure(Owed):
     """Kills its worker as soon as its effect is committed."""
 
     kind = "chaos.departure"
+
+
+class SteppedDeparture(Owed):
+    """Kills its worker as soon as the step with its effect is committed."""
+
+    kind = "chaos.departure.step"
 
 
 class Failure(Owed):
@@ -137,6 +152,30 @@ async def leave_effect_with_lease(job: JobContext, payload: LeaseEffect) -> None
     _hiccup(payload.hiccups)
 
 
+@handles(StepsEffect, mode=Mode.LEASE, max_attempts=1000, backoff=soon)
+async def leave_effect_in_steps(job: JobContext, payload: StepsEffect) -> None:
+    """The effect and its step, or the cursor, are one commit: an attempt after it does not repeat it."""
+    effect = {"row": payload.row, "key": job.idempotency_key}
+    if payload.by_cursor:
+        for number in range(job.cursor or 0, 3):
+            async with job.transaction(cursor=number + 1) as session:
+                if number == 1:
+                    await session.execute(text(LEAVE_EFFECT), effect)
+                _hiccup(payload.hiccups)
+            _hiccup(payload.hiccups)
+        return
+    async with job.step("before") as step:
+        step.result = str(payload.row)
+    assert step.result == str(payload.row)
+    async with job.step("effect") as step:
+        if step.is_due:
+            await _take_time(job, payload.seconds)
+            await (await step.session()).execute(text(LEAVE_EFFECT), effect)
+        _hiccup(payload.hiccups)
+    async with job.step("after"):
+        _hiccup(payload.hiccups)
+
+
 @handles(Straggler, mode=Mode.LEASE)
 async def straggle(job: JobContext, payload: Straggler) -> None:
     """Shielded, like a call that another system is executing: cancellation cannot stop it, so the fence must."""
@@ -178,6 +217,17 @@ async def depart(job: JobContext, payload: Departure) -> None:
     os._exit(9)
 
 
+@handles(SteppedDeparture, mode=Mode.LEASE)
+async def depart_between_steps(job: JobContext, payload: SteppedDeparture) -> None:
+    """Die right after the commit of a step, before the next one."""
+    async with job.step("effect") as step:
+        if step.is_due:
+            effect = {"row": payload.row, "key": job.idempotency_key}
+            await (await step.session()).execute(text(LEAVE_EFFECT), effect)
+    if step.is_due:
+        os._exit(9)
+
+
 @handles(Failure, mode=Mode.LEASE, backoff=lambda _: timedelta(hours=1))
 async def fail(job: JobContext, payload: Failure) -> None:
     """Leave the job in the state retryable."""
@@ -187,10 +237,12 @@ async def fail(job: JobContext, payload: Failure) -> None:
 HANDLERS: tuple[Handler, ...] = (
     leave_effect,
     leave_effect_with_lease,
+    leave_effect_in_steps,
     straggle,
     die_in_tx,
     die_with_lease,
     depart,
+    depart_between_steps,
     fail,
 )
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from app_db import Database, open_database
 from app_db.settings import DatabaseSettings
 from app_runtime.configuration import PREFIX, load
-from tests.e2e.chaos.jobs import LeaseEffect, Owed, TxEffect, accept, accept_many
+from tests.e2e.chaos.jobs import LeaseEffect, Owed, StepsEffect, TxEffect, accept, accept_many
 
 WRITERS = 4
 LONGEST_PAUSE = 0.04
@@ -25,6 +25,7 @@ ROLLED_BACK = 0.15
 BATCHES = 0.05
 BATCH = 5
 HICCUPS = 0.03
+STEPS = 0.3
 SLOW = 0.01
 SLOW_SECONDS = 0.5
 
@@ -53,8 +54,11 @@ async def accept_some(database: Database) -> None:
 
 
 def some_payload() -> Owed:
+    seconds = SLOW_SECONDS if random.random() < SLOW else 0
+    if random.random() < STEPS:
+        return StepsEffect(seconds=seconds, hiccups=HICCUPS, by_cursor=random.random() < 0.5)
     payload_class: type[TxEffect | LeaseEffect] = random.choice((TxEffect, LeaseEffect))
-    return payload_class(seconds=SLOW_SECONDS if random.random() < SLOW else 0, hiccups=HICCUPS)
+    return payload_class(seconds=seconds, hiccups=HICCUPS)
 
 
 async def accept_for_ever(database: Database) -> NoReturn:

@@ -19,7 +19,7 @@ from app_worker.delivery_queue import DeliveryQueue, connect
 from app_worker.metrics import Metrics
 from app_worker.relay import Relay
 from tests.e2e.chaos.conftest import StartWorker
-from tests.e2e.chaos.jobs import WRITE_ROW, Departure, LeaseEffect, TxEffect
+from tests.e2e.chaos.jobs import WRITE_ROW, Departure, LeaseEffect, SteppedDeparture, TxEffect
 from tests.e2e.chaos.observing import accepted, all_jobs_end, found_wrong, seen
 from tests.e2e.processes import until
 from tests.reads import SITE_OF_JOBS
@@ -119,6 +119,20 @@ async def test_a_job_whose_worker_died_right_after_its_commit_does_not_run_again
     await until(lambda: another.has_logged("job_delivery_stale"), "it was dropped")
     await all_jobs_end(database)
     assert await found_wrong(database) == {}
+
+
+async def test_a_job_whose_worker_died_between_two_steps_goes_on_after_the_first(
+    database: Database, start_worker: StartWorker
+) -> None:
+    mortal = start_worker()
+    job_id = await accepted(database, SteppedDeparture())
+    await until(lambda: not mortal.is_running(), "it is gone")
+    start_worker()
+
+    await all_jobs_end(database)
+
+    assert await found_wrong(database) == {}
+    assert await seen(database, "SELECT crashes FROM jobs WHERE id = $1", job_id) == 1
 
 
 async def accept_jobs(database: Database) -> None:

@@ -1,10 +1,12 @@
 """The context that a handler gets beside its payload, and the exceptions that it may raise."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +19,8 @@ from app_db.models import JobState
 from app_worker.history import truncated
 from app_worker.mail import Mails
 from app_worker.progress import Progress
+from app_worker.results import require_storable
+from app_worker.steps import Step, Steps
 
 IN_TX_MODE = "a handler in tx mode has locked the row of its job: it writes with job.session, and has no progress"
 IDLE = timedelta(seconds=10)
@@ -82,6 +86,9 @@ class JobContext:
     progress: Progress
     completed: asyncio.Event
     """Set when the job's completion is committed before its handler ends."""
+    steps: Steps
+    stop_if_asked: Callable[[], Awaitable[None]]
+    """Gives the job back, and does not return, if the worker stops."""
 
     @property
     def id(self) -> UUID:
@@ -152,16 +159,68 @@ class JobContext:
         assert self.tx_session is not None, "a handler in lease mode opens transactions with job.transaction()"
         return self.tx_session
 
+    @property
+    def cursor(self) -> Any:  # Any: JSON
+        """The last `cursor` that a `transaction` of this attempt or an earlier one has committed; None before.
+
+        Example:
+            @handles(EndSessions, mode=Mode.LEASE)
+            async def call_vets(job: JobContext, payload: EndSessions, vet: Vet) -> None:
+                for number in range(job.cursor or 0, 1000):  # a later attempt goes on here
+                    await vet.call(payload.user_id)
+                    async with job.transaction(cursor=number + 1):
+                        pass  # what is written here is committed with the cursor
+        """
+        return self.steps.cursor
+
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Session]:
+    async def step(self, name: str) -> AsyncIterator[Step]:
+        """Run one step of a job in lease mode: it is committed with its result and its writes, and never run again.
+
+        A later attempt gets the step with its result, and `is_due` false. While the worker stops, a step does not
+        begin: the job is given back at once. Steps run one after the other, in the same order in each attempt.
+
+        Raises:
+            Fenced: if this delivery no longer holds the job. Nothing is written.
+            StepsChanged: if an earlier attempt has committed another step at this place.
+            RuntimeError: if the step before was not committed.
+            ResultTooLarge, TypeError, ValueError: for a result that cannot be stored, and a name that was used before.
+
+        Example:
+            @handles(EndSessions, mode=Mode.LEASE)
+            async def call_vet(job: JobContext, payload: EndSessions, vet: Vet) -> None:
+                async with job.step("call") as step:
+                    if step.is_due:
+                        step.result = await vet.call(payload.user_id)  # at least once
+                async with job.step("close") as step:
+                    if step.is_due:
+                        await enqueue(await step.session(), CloseAccount(user_id=payload.user_id))  # once
+        """
+        assert self.tx_session is None, IN_TX_MODE
+        step = self.steps.begin(name)
+        if not step.is_due:
+            yield step
+            return
+        await self.stop_if_asked()  # guard: test_a_worker_that_stops_gives_a_job_back_between_its_steps
+        async with AsyncExitStack() as stack:
+            step.open = partial(stack.enter_async_context, self._locked_transaction())
+            yield step
+            record = self.steps.require_next(step)
+            await ledger.advance(await step.session(), self.delivery, lease=self.lease, step=record)
+        self.steps.commit(step)
+
+    @asynccontextmanager
+    async def transaction(self, *, cursor: Any = None) -> AsyncIterator[Session]:  # Any: JSON
         """Open a transaction in lease mode; it commits at the end of the block.
 
         The row of the job stays locked until then, so that no other delivery can start meanwhile; `set_progress` would
         wait for that lock. Postgres ends a transaction that waits 10 s for its next statement. A later attempt may find
-        what this block has written.
+        what this block has written: a `cursor` becomes its `job.cursor`. While the worker stops, a block with a cursor
+        does not begin, as a step does not.
 
         Raises:
             Fenced: if this delivery no longer holds the job. Nothing is written.
+            ResultTooLarge, TypeError, ValueError: for a cursor that cannot be stored.
 
         Example:
             @handles(EndSessions, mode=Mode.LEASE)
@@ -171,12 +230,20 @@ class JobContext:
                 if user is not None:
                     await vet.call(user.id)  # outside: it would keep the row locked
         """
+        if cursor is not None:
+            require_storable(cursor)
+            await self.stop_if_asked()  # guard: test_a_worker_that_stops_gives_a_job_back_between_its_steps
         async with self._locked_transaction() as session:
             yield session
             # Heartbeats skipped the row while it was locked.
-            await ledger.extend(
-                session, self.delivery, lease=self.lease
-            )  # guard: test_a_transaction_renews_the_lease_at_its_end
+            if cursor is None:
+                await ledger.extend(
+                    session, self.delivery, lease=self.lease
+                )  # guard: test_a_transaction_renews_the_lease_at_its_end
+            else:
+                await ledger.advance(session, self.delivery, lease=self.lease, cursor=cursor)
+        if cursor is not None:
+            self.steps.cursor = json.loads(json.dumps(cursor))
 
     @asynccontextmanager
     async def last_transaction(self) -> AsyncIterator[Session]:
@@ -194,6 +261,7 @@ class JobContext:
                 async with job.last_transaction() as session:
                     await enqueue(session, CloseAccount(user_id=payload.user_id))  # once
         """
+        self.steps.require_all_asked()  # guard: test_a_committed_step_that_is_unknown_keeps_the_last_transaction_shut
         async with self._locked_transaction() as session:
             yield session
             await ledger.finish(

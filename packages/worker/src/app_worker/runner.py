@@ -33,6 +33,7 @@ from app_worker.outcome import NoHandler, Outcome, is_cancelled, never_started, 
 from app_worker.progress import Progress
 from app_worker.recorder import Recorder, log_failure
 from app_worker.registry import Handler, Mode, Registry
+from app_worker.steps import Steps
 
 log = structlog.get_logger(__name__)
 
@@ -227,7 +228,9 @@ class Runner:
         self.lease_tasks[attempt.delivery] = this_task()
         try:
             context = self._context(attempt, job, None, progress)
-            return await self._call(attempt, handler, context, payload)
+            result = await self._call(attempt, handler, context, payload)
+            context.steps.require_all_asked()
+            return result
         finally:
             self.lease_tasks.pop(attempt.delivery, None)
             await progress.close()
@@ -255,8 +258,14 @@ class Runner:
     def _context(self, attempt: Attempt, job: StartedJob, session: Session | None, progress: Progress) -> JobContext:
         return JobContext(
             attempt.delivery, job, self.mails, self.database, self.lease, self.registry.by_kind[job.kind].timeout,
-            self.registry.retention, session, progress, attempt.completed,
+            self.registry.retention, session, progress, attempt.completed, Steps.of(job),
+            partial(self._stop_if_asked, attempt.delivery),
         )  # fmt: skip
+
+    async def _stop_if_asked(self, delivery: Delivery) -> None:
+        if self.stopping:
+            self.cancel(delivery)
+            await asyncio.get_running_loop().create_future()  # until the task that runs the job has been cancelled
 
     async def _write_progress(self, delivery: Delivery, progress: Any) -> None:  # Any: JSON
         async with self.database.sessions.begin() as session:

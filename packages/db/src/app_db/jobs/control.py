@@ -222,6 +222,9 @@ _REVIVED = {
     "crashes": 0,  # guard: test_a_retry_starts_with_a_clean_record
     "result": null(),
     "progress": null(),
+    # A job that has completed runs again from the beginning; any other goes on after its last step.
+    "steps": case((Job.state == JobState.COMPLETED, null()), else_=Job.steps),
+    "cursor": case((Job.state == JobState.COMPLETED, null()), else_=Job.cursor),
 }
 
 

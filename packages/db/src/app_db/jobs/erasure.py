@@ -22,10 +22,12 @@ _ERASE_ERRORS = text("""
 _ERASE_RESULTS = text("""
     WITH batch AS (
         SELECT id FROM jobs
-        WHERE owner_id = :owner_id AND state = ANY (:final) AND (result IS NOT NULL OR progress IS NOT NULL)
+        WHERE owner_id = :owner_id AND state = ANY (:final)
+            AND num_nonnulls(result, progress, steps, cursor) > 0
         LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED
     ), gone AS (
-        UPDATE jobs SET result = NULL, progress = NULL WHERE id = ANY (ARRAY(SELECT id FROM batch)) RETURNING id
+        UPDATE jobs SET result = NULL, progress = NULL, steps = NULL, cursor = NULL
+        WHERE id = ANY (ARRAY(SELECT id FROM batch)) RETURNING id
     )
     SELECT count(*) FROM gone
 """)

@@ -51,6 +51,10 @@ class StartedJob:
     request_id: str | None
     traceparent: str | None
     run_at: datetime
+    steps: str | None = None
+    """As JSON: what an attempt before has committed, a list of `{"name", "result"}`."""
+    cursor: str | None = None
+    """As JSON."""
     is_marked: bool = True
     """Whether the start has to be committed before the handler runs; see `start`."""
 
@@ -59,9 +63,9 @@ STARTED = {
     name: name
     for name in (
         "kind", "payload", "payload_version", "attempt", "max_attempts", "crashes", "owner_id", "request_id",
-        "traceparent", "run_at",
+        "traceparent", "run_at", "steps", "cursor",
     )
-} | {"payload": "CAST(payload AS text)"}  # fmt: skip
+} | {name: f"CAST({name} AS text)" for name in ("payload", "steps", "cursor")}  # fmt: skip
 """The columns of a `StartedJob`, but for its last, and the SQL of each."""
 
 _IS_LEASED = "kind = ANY(CAST(:leased AS text[]))"
@@ -132,6 +136,13 @@ _EXTEND = text("""
     UPDATE jobs SET claim_at = clock_timestamp() + CAST(:lease AS interval)
     WHERE id = :id AND fence = :fence AND state = 'executing'
 """)
+
+_ADVANCE = text("""
+    UPDATE jobs SET claim_at = clock_timestamp() + CAST(:lease AS interval),
+        steps = CASE WHEN :step IS NULL THEN steps ELSE coalesce(steps, '[]') || jsonb_build_array(:step) END,
+        cursor = coalesce(:cursor, cursor)
+    WHERE id = :id AND fence = :fence AND state = 'executing'
+""").bindparams(bindparam("step", type_=JSONB(none_as_null=True)), bindparam("cursor", type_=JSONB(none_as_null=True)))
 
 
 async def start(session: Session, delivery: Delivery, starter: Starter) -> StartedJob | None:
@@ -204,6 +215,18 @@ async def set_progress(session: Session, delivery: Delivery, progress: Any) -> b
 async def extend(session: Session, delivery: Delivery, *, lease: timedelta) -> None:
     """Renew the lease of a job that this transaction has locked, because heartbeats skip locked rows."""
     await session.execute(_EXTEND, {**_key(delivery), "lease": lease})
+
+
+async def advance(
+    session: Session,
+    delivery: Delivery,
+    *,
+    lease: timedelta,
+    step: dict[str, Any] | None = None,  # Any: JSON
+    cursor: Any = None,  # Any: JSON
+) -> None:
+    """Do as `extend` does, and store a committed step or the cursor: a later attempt starts with them."""
+    await session.execute(_ADVANCE, {**_key(delivery), "lease": lease, "step": step, "cursor": cursor})
 
 
 async def _execute(session: Session, statement: Executable, parameters: dict[str, Any]) -> AnyRow | None:

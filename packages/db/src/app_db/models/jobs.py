@@ -115,6 +115,10 @@ class Job(Base):
     unique_states: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     result: Mapped[Any | None] = mapped_column(JSONB)
     progress: Mapped[Any | None] = mapped_column(JSONB)
+    steps: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
+    """What its attempts have committed in lease mode, in order: name and result."""
+    cursor: Mapped[Any | None] = mapped_column(JSONB)
+    """How far its attempts have come, as the handler has written it with its own rows."""
     request_id: Mapped[str | None] = mapped_column(Text)
     traceparent: Mapped[str | None] = mapped_column(Text)
 

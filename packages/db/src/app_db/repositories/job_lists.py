@@ -102,7 +102,7 @@ _JOBS = (
     .outerjoin(Job, Job.id == func.any(_FOUND.c.ids))
     .order_by(Job.id.desc())
 )
-_NO_RESULTS = (defer(Job.result, raiseload=True),)
+_NO_RESULTS = tuple(defer(each, raiseload=True) for each in (Job.result, Job.steps, Job.cursor))
 _ABOVE_ALL, _BELOW_ALL = UUID(int=2**128 - 1), UUID(int=0)
 
 

@@ -95,7 +95,8 @@ class JobRepository:
         jobs = await self.lines_of(job_ids)
         for job in jobs:
             set_committed_value(job, "payload", {})
-            set_committed_value(job, "result", None)
+            for name in ("result", "steps", "cursor"):
+                set_committed_value(job, name, None)
         return jobs
 
     async def newest(self, limit: int) -> Sequence[Job]:
@@ -172,7 +173,7 @@ class JobRepository:
 
 _LINES = (
     select(Job)
-    .options(defer(Job.payload, raiseload=True), defer(Job.result, raiseload=True))
+    .options(*(defer(each, raiseload=True) for each in (Job.payload, Job.result, Job.steps, Job.cursor)))
     .execution_options(populate_existing=True)
 )
 

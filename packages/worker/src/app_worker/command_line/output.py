@@ -90,6 +90,9 @@ class JobDetail(JobRow, Output, frozen=True):
     payload: dict[str, Any]  # Any: JSON
     payload_version: int
     result: Any | None  # Any: JSON
+    steps: list[dict[str, Any]] | None  # Any: JSON
+    """What its attempts have committed: name and result of each."""
+    cursor: Any | None  # Any: JSON
     unique_key: str | None
     redeliveries: int
     crashes: int

@@ -18,6 +18,7 @@ from app_worker.mail import Mails
 from app_worker.outcome import NoHandler
 from app_worker.progress import Progress
 from app_worker.registry import Mode, Registry
+from app_worker.steps import Steps
 
 LEASE = timedelta(hours=1)
 """Long, because no heartbeat renews it: a test that stops in a debugger keeps its job."""
@@ -30,12 +31,15 @@ class _InlineContext(JobContext):
     caller: Session
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Session]:
+    async def _locked_transaction(self) -> AsyncIterator[Session]:
         assert self.tx_session is None, IN_TX_MODE
         async with self.caller.begin_nested():
             yield self.caller
 
-    last_transaction = transaction
+    @asynccontextmanager
+    async def last_transaction(self) -> AsyncIterator[Session]:
+        async with self._locked_transaction() as session:
+            yield session
 
 
 class _InlineProgress(Progress):
@@ -43,6 +47,9 @@ class _InlineProgress(Progress):
 
     async def show(self, progress: Any) -> None:  # Any: JSON
         await self._write(progress)
+
+
+async def _go_on() -> None: ...
 
 
 async def run_inline(
@@ -71,6 +78,8 @@ async def run_inline(
         tx_session,
         _InlineProgress(show),
         asyncio.Event(),
+        Steps.of(job),
+        _go_on,
         caller=session,
     )
     result = await handler.function(context, handler.payload_class.read(json.loads(job.payload), job.payload_version))

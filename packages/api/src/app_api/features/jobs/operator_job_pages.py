@@ -17,7 +17,7 @@ from app_api.console.responses import see_other
 from app_api.dependencies import AuthDep, SessionDep
 from app_api.features.jobs import service
 from app_api.features.jobs.operator_pages import JOBS
-from app_api.features.jobs.schemas import JobDetail
+from app_api.features.jobs.schemas import JobDetail, JobInternals
 from app_api.problems import FieldProblem, ValidationFailed
 from app_db import Session
 from app_db.errors import Invalid
@@ -28,7 +28,7 @@ from app_db.jobs.control import QUEUED, RETRIABLE
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.payload import JobPayload
 from app_db.jobs.rescheduling import reschedule
-from app_db.models import FINAL_STATES, OPEN_STATES, JobState
+from app_db.models import FINAL_STATES, OPEN_STATES, Job, JobState
 from app_db.repositories.jobs import JobRepository
 from app_db.repositories.users import UserRepository
 
@@ -70,7 +70,13 @@ async def _shown(page: Page, session: Session, job_id: UUID) -> dict[str, Any]: 
     job = await service.show(session, page.viewer, job_id)
     emails = await UserRepository(session).emails_of([job.owner_id] if job.owner_id else [])
     can_move = job.state in MOVABLE
-    return {**_acts_on(job, emails), "can_move": can_move, "result": job.result, "errors": job.errors}
+    return {**_acts_on(job, emails), "can_move": can_move, **_committed(job, job.internals), "errors": job.errors}
+
+
+def _committed(job: Job | JobDetail, internals: Job | JobInternals | None) -> dict[str, Any]:  # Any: the template's
+    """Return what the job's attempts have committed: its result, and what they would go on with."""
+    assert internals is not None, "operators see them"
+    return {"result": job.result, "steps": internals.steps, "cursor": internals.cursor}
 
 
 def _acts_on(job: JobDetail, emails: Mapping[UUID, str]) -> dict[str, Any]:  # Any: the template's
@@ -209,8 +215,8 @@ async def read_jobs(session: Session, watched: Collection[Watched]) -> Contexts:
 async def read_results(session: Session, watched: Collection[Watched]) -> Contexts:
     """Return the results of these jobs, which may be large, and so are sent when they change only."""
     asked = {one: UUID(one.about) for one in watched if is_id(one.about)}
-    found = {job.id: job.result for job in await JobRepository(session).among({*asked.values()})}
-    return {one: {"result": found[job_id]} for one, job_id in asked.items() if job_id in found}
+    found = {job.id: _committed(job, job) for job in await JobRepository(session).among({*asked.values()})}
+    return {one: found[job_id] for one, job_id in asked.items() if job_id in found}
 
 
 async def read_errors(session: Session, watched: Collection[Watched]) -> Contexts:

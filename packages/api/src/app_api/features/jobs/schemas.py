@@ -53,6 +53,13 @@ class JobErrorRead(BaseModel):
     """For operators only."""
 
 
+class JobStepRead(BaseModel):
+    """A step that the job has committed."""
+
+    name: str
+    result: Any | None  # Any: JSON of the handler's own shape
+
+
 class JobInternals(BaseModel):
     """A job with the fields that only operators see."""
 
@@ -67,6 +74,9 @@ class JobInternals(BaseModel):
     crashes: int
     worker_id: UUID | None
     request_id: str | None
+    steps: list[JobStepRead] | None
+    """What its attempts have committed, in order; the next one goes on there."""
+    cursor: Any | None  # Any: JSON of the handler's own shape
 
 
 class JobDetail(JobRead):
