@@ -18,7 +18,7 @@ from app_db.settings import DatabaseSettings
 
 type Place = tuple[str, int]
 
-SOON = timedelta(milliseconds=100)
+SOON = timedelta(seconds=1)
 LATE = timedelta(seconds=5)
 NEVER = timedelta(hours=1)
 BACKEND = text("SELECT pg_backend_pid()")

@@ -166,7 +166,7 @@ class JobContext:
         Example:
             @handles(EndSessions, mode=Mode.LEASE)
             async def call_vets(job: JobContext, payload: EndSessions, vet: Vet) -> None:
-                for number in range(job.cursor or 0, 1000):  # a later attempt goes on here
+                for number in range(job.cursor or 0, 5):  # a later attempt goes on here
                     await vet.call(payload.user_id)
                     async with job.transaction(cursor=number + 1):
                         pass  # what is written here is committed with the cursor

@@ -21,6 +21,6 @@ def unseen(number: int) -> ScalarSelect[int]:
 
     Example:
         newest = select(Job.id).order_by(Job.id.desc()).limit(unseen(20))
-        assert (await session.scalars(newest)).all() == []
+        assert len((await session.scalars(newest)).all()) <= 20
     """
     return select(literal(number, BigInteger)).scalar_subquery()
