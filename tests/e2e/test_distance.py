@@ -58,3 +58,16 @@ async def test_a_sign_in_that_was_cut_off_leaves_a_warm_connection(http_site: Ht
 
     assert (first.status_code, second.status_code) == (503, 200)
     assert network.round_trips - before <= 7
+
+
+async def test_a_process_far_from_postgres_becomes_ready(http_site: HttpSite) -> None:
+    """Before, never: a new connection and its first statement take longer than a check, which took both along."""
+    async with Network("127.0.0.1", http_site.postgres.port, round_trip=0.3).open() as network:
+        api = distant(http_site, network)
+        async with AsyncClient(base_url=api.url, timeout=NO_HANG) as client:
+            statuses = []
+            for _ in range(5):
+                statuses.append((await client.get("/probe/ready")).status_code)
+                await asyncio.sleep(1.5)
+
+    assert statuses[-2:] == [200, 200]
