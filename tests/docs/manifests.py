@@ -48,6 +48,19 @@ def container(name: str) -> Manifest:
     return found
 
 
+def scale_down(name: str) -> Manifest:
+    """Return how the autoscaler of a Deployment ends pods."""
+    (spec,) = (
+        each["spec"]
+        for each in of_kind("HorizontalPodAutoscaler", "ScaledObject")
+        if each["spec"]["scaleTargetRef"]["name"] == name
+    )
+    if "advanced" in spec:  # KEDA's, which makes a HorizontalPodAutoscaler
+        spec = spec["advanced"]["horizontalPodAutoscalerConfig"]
+    found: Manifest = spec["behavior"]["scaleDown"]
+    return found
+
+
 def scalers() -> dict[str, tuple[int, int]]:
     """Return the fewest and the most pods that the autoscaler of each Deployment allows, by its name."""
     found: dict[str, tuple[int, int]] = {}

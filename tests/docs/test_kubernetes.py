@@ -35,6 +35,7 @@ from tests.docs.manifests import (
     manifest,
     named,
     of_kind,
+    scale_down,
     scalers,
 )
 
@@ -245,6 +246,15 @@ def test_a_pod_has_ended_before_the_next_one_ends(name: str) -> None:
     ready = timedelta(seconds=manifest("Deployment", name)["spec"]["minReadySeconds"])
 
     assert ready >= grace(name)
+
+
+@pytest.mark.parametrize("name", APPLICATIONS)
+def test_an_autoscaler_ends_a_pod_when_the_last_one_has_ended(name: str) -> None:
+    """By default it ends all at once that are too many, and starts as many again when the load is back."""
+    (policy,) = scale_down(name)["policies"]
+
+    assert (policy["type"], policy["value"]) == ("Pods", ENDING)
+    assert timedelta(seconds=policy["periodSeconds"]) >= grace(name)
 
 
 def test_as_many_pods_as_there_may_be_fit_into_the_connections_of_their_role(

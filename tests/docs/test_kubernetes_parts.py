@@ -140,10 +140,10 @@ def test_each_image_is_fetched_with_the_secret_of_the_registry(name: str) -> Non
     assert PODS[name]["spec"]["imagePullSecrets"] == [{"name": "registry"}]
 
 
-def test_what_serves_has_a_priority_that_there_is() -> None:
+def test_each_pod_has_a_priority_that_there_is() -> None:
     (priority,) = of_kind("PriorityClass")
 
-    assert {PODS[name]["spec"]["priorityClassName"] for name in DEPLOYMENTS} == {priority["metadata"]["name"]}
+    assert {PODS[name]["spec"]["priorityClassName"] for name in PODS} == {priority["metadata"]["name"]}
 
 
 def test_the_name_and_the_tag_of_each_image_are_in_one_place() -> None:
