@@ -28,7 +28,7 @@ MESSAGE = re.compile(
 class Stack:
     """A project of Compose with ports and networks of its own, and a mail server that prints its mails."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, pooled: bool = False) -> None:
         self.name = f"smoke-{os.getpid()}"
         self.url = f"http://127.0.0.1:{(port := free_port())}"
         self.prometheus = f"http://127.0.0.1:{(prometheus := free_port())}"
@@ -40,7 +40,8 @@ class Stack:
             **_postgres_that_is_here(),
         }
         (folder / "override.json").write_text(json.dumps({"services": {"mail": _printing_mail_server()}}))
-        files = ("--file", "compose.yaml", "--file", str(folder / "override.json"))
+        names = ("compose.yaml", *(["compose.pooler.yaml"] if pooled else []), str(folder / "override.json"))
+        files = [word for name in names for word in ("--file", name)]
         self._command = (*compose(), "--project-name", self.name, "--project-directory", ".", *files)
 
     def compose(self, *arguments: str) -> str:
@@ -76,10 +77,10 @@ class Stack:
 
 
 @contextmanager
-def running(folder: Path, *scale: str) -> Iterator[Stack]:
+def running(folder: Path, *scale: str, pooled: bool = False) -> Iterator[Stack]:
     """Build the images, start all of it with empty volumes, and leave nothing behind; skips without an engine."""
     require_engine()
-    stack = Stack(folder)
+    stack = Stack(folder, pooled=pooled)
     try:
         stack.compose("up", "--build", "--detach", *(f"--scale={each}" for each in scale), *SERVICES)
         yield stack

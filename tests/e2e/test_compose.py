@@ -19,10 +19,11 @@ from .stack import Stack, running, until
 pytestmark = pytest.mark.timeout(900)  # the first test builds the images
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The stack; one for all tests of this module."""
-    with running(tmp_path_factory.mktemp("stack"), "api=2", "worker=3") as stack:
+@pytest.fixture(scope="module", params=["direct", pytest.param("pooled", marks=pytest.mark.slow)])
+def stack(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """The stack; one for all tests of this module, and in the nightly lane one with PgBouncer."""
+    folder = tmp_path_factory.mktemp("stack")
+    with running(folder, "api=2", "worker=3", pooled=request.param == "pooled") as stack:
         yield stack
 
 

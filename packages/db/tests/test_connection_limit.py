@@ -178,6 +178,33 @@ async def test_a_pool_gives_back_what_idles(at_limit: OpenAtLimit, until: Until)
         assert reads_of(process).opened == 1
 
 
+async def test_at_the_limit_a_pool_gives_back_what_idles_sooner(at_limit: OpenAtLimit, until: Until) -> None:
+    async with at_limit(close_after_idle=timedelta(minutes=1) / 5) as process, at_limit() as newcomer:
+        async with reading(process, LIMIT):
+            pass
+
+        async def is_served() -> bool:
+            return await served([read(newcomer)]) == {True: 1}
+
+        assert not await is_served()
+        async with asyncio.timeout(6):
+            await until(is_served)
+
+
+async def test_a_process_that_cannot_ask_for_the_limit_gives_back_what_idles(
+    at_limit: OpenAtLimit, until: Until
+) -> None:
+    writes_only = at_limit(close_after_idle=SOON, read_pool_size=1, pool_timeout=SOON / 4)
+    async with writes_only as process, reading(process, 1):
+        async with process.engine.connect(), process.engine.connect():
+            pass
+
+        async def is_back() -> bool:
+            return pool_of(process.engine).opened == 1
+
+        await until(is_back)
+
+
 async def test_a_pool_keeps_what_idles_if_it_is_told_to(at_limit: OpenAtLimit) -> None:
     async with at_limit(close_after_idle=timedelta(0)) as process:
         async with reading(process, 3):

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Any
 
 from sqlalchemy import Row, Select, TextualSelect
@@ -19,10 +19,14 @@ from app_db.jobs.notifier import Notifier
 from app_db.outage import DatabaseUnavailable, is_outage
 from app_db.pool import pools_of, share_limit
 from app_db.pooler import Vet
+from app_db.repositories.connections import shares_in_use
 from app_db.session import Session
 from app_db.settings import DatabaseSettings
 from app_db.shared_reads import Parameters, SharedRead, Values
 from app_db.supervision import leave_together
+
+LOOKS = 12
+"""How often a process looks for idle connections in the time that they may idle: each 5 s."""
 
 type AnyRow = Row[*tuple[Any, ...]]
 
@@ -191,12 +195,29 @@ class Database:
 
 
 async def _close_idle(database: Database) -> None:
-    """Close connections that idle for too long, again and again; one task for all of a process."""
+    """Close connections that idle for too long, again and again; one task for all of a process.
+
+    At the limit of the role a moment is too long: a process that starts finds no place before others leave one.
+    """
     limit = database.settings.close_after_idle.total_seconds()
+    pools = [pool for _, pool in pools_of(database.engines)]
     while limit:
-        await asyncio.sleep(limit / 2)
-        for _, pool in pools_of(database.engines):
-            await greenlet_spawn(pool.close_idle, since=time.monotonic() - limit)
+        await asyncio.sleep(limit / LOOKS)
+        # Behind a pooler the connections of the role are those of the pooler.
+        may_leave = not database.settings.is_pooled and any(pool.opened > 1 and pool.checkedin() for pool in pools)
+        longest = limit / LOOKS if may_leave and await _is_at_limit(database) else limit
+        for pool in pools:
+            await greenlet_spawn(pool.close_idle, since=time.monotonic() - longest)
+
+
+async def _is_at_limit(database: Database) -> bool:
+    """Return whether the role has as many connections as it may have."""
+    name = database.settings.sqlalchemy_url.username or ""
+    with suppress(DatabaseUnavailable):
+        async with database.unit_of_work(read_only=True) as session:
+            shares = await shares_in_use(session)
+            return shares.get(name, 0) >= 1  # guard: test_at_the_limit_a_pool_gives_back_what_idles_sooner
+    return False
 
 
 @asynccontextmanager

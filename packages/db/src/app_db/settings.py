@@ -106,7 +106,7 @@ class DatabaseSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     ping_timeout: Annotated[Wait, Field(gt=timedelta(0))] = timedelta(seconds=0.5)
     """For the ping; without an answer it and all older connections are replaced."""
     close_after_idle: Wait = timedelta(minutes=1)
-    """Connections idle for longer are closed, except the last of a pool; 0 keeps them."""
+    """Connections idle for longer are closed, at the role's limit for a twelfth, except a pool's last; 0 keeps them."""
 
     @model_validator(mode="after")
     def _check_urls(self) -> Self:
