@@ -1,96 +1,73 @@
-"""`python -m bench.big_tables`: every list, filter and count of jobs on tables as large as after a year.
+"""`python -m bench.big_tables`: every list, filter and count of operators on tables as large as after a year.
 
 Each query runs as in the API, through its repository on the read engine, `--times` times after one that warms the
-caches. `--scale 0.1` seeds a tenth. The line of a list says how many jobs it found, and whether it ended early.
+caches. `--scale 0.1` seeds a tenth. The table has a line a group, and one for each question that is slow; `--all` has
+one for each.
 """
 
 import argparse
 import asyncio
+import json
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from itertools import product
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
 from math import inf
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from app_db import Database, Session, open_database
-from app_db.jobs import control
-from app_db.jobs.control import Action
-from app_db.jobs.filters import JobFilter
-from app_db.models import JobState
-from app_db.repositories.jobs import JobRepository
+from app_db import Database, open_database
 from app_db.settings import DatabaseSettings
 from app_db.testing import databases
 from app_runtime.testing.servers import PostgresServer
+from bench.big_tables_questions import Known, Question, questions
 from bench.big_tables_seed import seed
 from bench.jobs_place import ROOT, quantile, say
 
-KINDS = (None, "email.welcome", "email.notice", "seldom.kind", "misspelt.kind")
-QUEUES = (None, "default", "mail", "empty")
-PAGE = 20
-
-type Ask = Callable[[Session], Awaitable[Any]]
+ASKED_FOR = 10.0
+"""Milliseconds that the slowest of a hundred answers may take."""
 
 
-def lists() -> Iterator[tuple[str, Ask]]:
-    """Yield every combination of filters, with its query."""
-    for state, kind, queue in product((None, *JobState), KINDS, QUEUES):
-        given = {"state": state, "kind": kind, "queue": queue}
-        name = " ".join(f"{key}={value}" for key, value in given.items() if value is not None)
-        yield f"jobs {name}", _list(JobFilter(state=state, kind=kind, queue=queue))
+@dataclass(frozen=True)
+class Answer:
+    """How long the answers to a question took, in milliseconds; `cpu` is that of Postgres's session."""
+
+    group: str
+    name: str
+    p50: float
+    p99: float
+    cpu: float
+    rows: int | None
+    partial: bool
 
 
-def _list(job_filter: JobFilter) -> Ask:
-    return lambda session: JobRepository(session).matching(job_filter, after=None, limit=PAGE)
-
-
-def counts() -> Iterator[tuple[str, Ask]]:
-    """Yield the counts that operators are offered."""
-    yield "queues", lambda session: JobRepository(session).queues()
-    yield "stats", lambda session: JobRepository(session).stats()
-
-
-def actions() -> Iterator[tuple[str, Ask]]:
-    """Yield the actions on many jobs at once, for filters that match few; `measure` rolls them back."""
-    misspelt, empty = JobFilter(kind="misspelt.kind"), JobFilter(queue="empty")
-    seldom, retryable = JobFilter(kind="seldom.kind"), JobFilter(state=JobState.RETRYABLE)
-    for action, job_filter in product(Action, (misspelt, empty, seldom, retryable)):
-        yield (
-            f"{action} {job_filter.state or ''} {job_filter.kind or ''} {job_filter.queue or ''}",
-            _act(action, job_filter),
-        )
-
-
-def _act(action: Action, job_filter: JobFilter) -> Ask:
-    return lambda session: control.act_on_all(session, job_filter, action)
-
-
-async def measure(database: Database, name: str, ask: Ask, *, times: int, writes: bool = False) -> float:
-    """Run a query `times` times, print a line, and return the milliseconds that one in a hundred exceeds."""
+async def measure(database: Database, question: Question, *, times: int) -> Answer:
+    """Ask `times` times."""
     took, used, answer = [], [], None
     for _ in range(times + 1):
-        async with (database.sessions if writes else database.read_sessions)() as session:
+        async with (database.sessions if question.writes else database.read_sessions)() as session:
             pid = await session.scalar(text("SELECT pg_backend_pid()"))
             before, cpu = time.perf_counter(), _cpu(pid)
             try:
-                answer = await ask(session)
+                answer = await question.ask(session)
             except DBAPIError as error:
-                print(f"{name:60} no answer: {str(error.orig).rpartition(': ')[2]}", flush=True)
-                return inf
+                say(f"{question.name}: no answer: {str(error.orig).rpartition(': ')[2]}")
+                return Answer(question.group, question.name, inf, inf, inf, None, partial=False)
             took.append((time.perf_counter() - before) * 1000)
             used.append(_cpu(pid) - cpu)
-            if writes:
+            if question.writes:
                 await session.rollback()
-    rows = getattr(answer, "items", None)
-    found = "" if rows is None else f"{len(rows):3} rows{', ended early' if getattr(answer, 'partial', False) else ''}"
-    p50, p99 = quantile(took[1:], 0.5), quantile(took[1:], 0.99)
-    cpu_ms = quantile(used[1:], 0.5)
-    print(f"{name:60} p50 {p50:8.2f} ms  p99 {p99:8.2f} ms  CPU {cpu_ms:7.2f} ms  {found}", flush=True)
-    return p99
+    items = getattr(answer, "items", None)
+    rows = len(items) if isinstance(items, Sequence) else None
+    p50, p99, cpu = quantile(took[1:], 0.5), quantile(took[1:], 0.99), quantile(used[1:], 0.5)
+    return Answer(question.group, question.name, p50, p99, cpu, rows, partial=getattr(answer, "partial", False))
+
+
+def _group(question: Question) -> str:
+    return question.group
 
 
 def _cpu(pid: int) -> float:
@@ -98,34 +75,65 @@ def _cpu(pid: int) -> float:
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e6
 
 
-async def ask_all(url: str, *, times: int) -> None:
-    """Run all queries on a seeded database."""
+async def ask_all(url: str, *, times: int) -> list[Answer]:
+    """Ask all questions of a seeded database."""
     settings = DatabaseSettings.model_validate({"url": url})
     async with open_database(settings, name="bench") as database:
-        worst = [await measure(database, name, ask, times=times) for name, ask in (*lists(), *counts())]
-        for name, ask in actions():
-            worst.append(await measure(database, name, ask, times=max(1, times // 5), writes=True))
-    print(f"\n{len(worst)} questions; the slowest p99 is {max(worst):.1f} ms, {sum(p > 10 for p in worst)} above 10 ms")
+        async with database.read_sessions() as session:
+            known = await Known.look_up(session)
+        answers = []
+        for group, asked in groupby(sorted(questions(known), key=_group), _group):
+            say(group)
+            for question in asked:
+                few = max(1, times // 5) if question.writes else times
+                answers.append(await measure(database, question, times=few))
+    return answers
+
+
+def line(name: str, answers: list[Answer]) -> str:
+    """Return a line of the table."""
+    p50 = quantile([answer.p50 for answer in answers], 0.5)
+    p99 = quantile([answer.p99 for answer in answers], 0.5)
+    slowest, cpu = max(answer.p99 for answer in answers), max(answer.cpu for answer in answers)
+    slow = sum(answer.p99 > ASKED_FOR for answer in answers)
+    return f"{name[:70]:70} {len(answers):5} {p50:7.1f} {p99:7.1f} {slowest:9.1f} {cpu:9.1f} {slow:5}"
+
+
+def table(answers: list[Answer], *, all_of_them: bool = False) -> str:
+    """Return a line for each group, and one for each question that is slow."""
+    lines = [f"{'':70} asked     p50     p99  slowest p99, most CPU  slow"]
+    groups = dict.fromkeys(answer.group for answer in answers)
+    lines += [line(group, [answer for answer in answers if answer.group == group]) for group in groups]
+    lines.append(line("all", answers))
+    shown = [answer for answer in answers if all_of_them or answer.p99 > ASKED_FOR]
+    for answer in sorted(shown, key=lambda answer: -answer.p99):
+        found = "" if answer.rows is None else f"{answer.rows} rows{', ended early' if answer.partial else ''}"
+        lines.append(f"{line(f'  {answer.group}: {answer.name}', [answer])}  {found}")
+    return "\n".join(lines)
 
 
 async def main() -> None:
-    """Seed a temporary server, and run all queries."""
+    """Seed a temporary server, and ask all questions."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", type=float, default=1)
-    parser.add_argument("--times", type=int, default=50)
+    parser.add_argument("--times", type=int, default=100)
     parser.add_argument("--url", help="of a database that was seeded before, instead of a server of its own")
+    parser.add_argument("--json", type=Path, help="a file for all figures")
+    parser.add_argument("--all", action="store_true", help="a line for each question")
     options = parser.parse_args()
     if options.url:
-        await ask_all(options.url, times=options.times)
-        return
-    with PostgresServer.temporary() as postgres:
-        url = await databases.recreate(postgres.url("postgres"), "app_bench_test")
-        await databases.migrate(url, root=ROOT)
-        connection = await asyncpg.connect(DatabaseSettings.model_validate({"url": url}).direct_dsn)
-        say("seeding")
-        await seed(connection, scale=options.scale)
-        await connection.close()
-        await ask_all(url, times=options.times)
+        answers = await ask_all(options.url, times=options.times)
+    else:
+        with PostgresServer.temporary() as postgres:
+            url = await databases.recreate(postgres.url("postgres"), "app_bench_test")
+            await databases.migrate(url, root=ROOT)
+            connection = await asyncpg.connect(DatabaseSettings.model_validate({"url": url}).direct_dsn)
+            await seed(connection, scale=options.scale)
+            await connection.close()
+            answers = await ask_all(url, times=options.times)
+    print(table(answers, all_of_them=options.all))
+    if options.json:
+        options.json.write_text(json.dumps([asdict(answer) for answer in answers], indent=1))
 
 
 if __name__ == "__main__":
