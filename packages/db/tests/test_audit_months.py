@@ -1,13 +1,13 @@
 """The months of the audit: added ahead, dropped whole, by a role that may change no row (ADR-0076)."""
 
 import asyncio
-import inspect
 import json
-import re
+import os
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +18,7 @@ from sqlalchemy import Text, literal_column, select, text
 from sqlalchemy.exc import ProgrammingError
 
 from app_db import Database, open_database
-from app_db.features.retention.settings import RetentionSettings
+from app_db.audit_export import Exported, write_month
 from app_db.models import AuditEvent
 from app_db.outage import DatabaseUnavailable
 from app_db.repositories.audit import AuditFilter, AuditRepository
@@ -28,6 +28,7 @@ from app_db.settings import DatabaseSettings
 from app_db.testing import databases
 from app_db.testing.databases import AppRole
 from app_db.types import first_id_at, new_id, utcnow
+from app_runtime.configuration import Misconfigured
 
 pytestmark = pytest.mark.integration
 
@@ -270,11 +271,12 @@ async def test_the_functions_have_the_owners_rights_and_nobody_elses_names(
         " = 'public'::regnamespace"
     )
 
-    assert [function["owner"] for function in functions] == [modest_role.roles.migrator] * 2
+    assert [function["owner"] for function in functions] == [modest_role.roles.migrator] * 4
     assert {"search_path=pg_catalog, pg_temp", "lock_timeout=500ms"} == {
         item for function in functions for item in function["proconfig"]
     }
-    for call in ("add_audit_month()", "drop_audit_month('1 year')"):
+    changes = ("drop_audit_month('1 year')", "drop_exported_audit_month('1 year')", "analyze_audit_months()")
+    for call in ("add_audit_month()", *changes):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await migrator.execute(f"SET ROLE {modest_role.roles.readonly}; SELECT {call}")
 
@@ -284,10 +286,11 @@ async def explained(app: Database, wanted: AuditFilter, *, limit: int = 20) -> t
     async with app.unit_of_work(read_only=True) as session:
         order, within = wanted.range_after(None)
         newest = select(AuditEvent).where(*within).order_by(*(column.desc() for column in order)).limit(limit)
-        compiled = newest.compile(app.engine, compile_kwargs={"literal_binds": True})
-        plan: Any = await session.scalar(
-            text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {compiled}".replace(":", r"\:"))
-        )
+        compiled = newest.compile(app.engine, compile_kwargs={"render_postcompile": True})
+        values = tuple(compiled.params[name] for name in compiled.positiontup or ())
+        connection = await session.connection()
+        explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {compiled}"
+        plan: Any = (await connection.exec_driver_sql(explain, values)).scalar_one()
     plan = (json.loads(plan) if isinstance(plan, str) else plan)[0]
     return {node["Relation Name"] for node in nodes_of(plan["Plan"]) if "Relation Name" in node}, plan
 
@@ -327,19 +330,118 @@ async def test_the_newest_events_are_read_without_the_others(
             "Merge Append",
             "Append",
             "Index Scan",
+            "Result",
         }
 
 
-async def test_people_export_what_is_to_be_kept_as_the_setting_says(
-    app: Database, migrator: "asyncpg.Connection[asyncpg.Record]", modest_role: AppRole
+async def export_record(app: Database, exported: Exported, *, rows: int | None = None) -> None:
+    details = {"month": exported.month, "rows": exported.rows if rows is None else rows, "sha256": exported.sha256}
+    async with app.unit_of_work() as session:
+        session.add(AuditEvent(event="audit_month_exported", details=details))
+
+
+async def drop_exported(app: Database, keep: timedelta) -> str | None:
+    async with app.unit_of_work() as session:
+        return await AuditMonthRepository(session).drop_ended(keep, after_export=True)
+
+
+async def test_an_export_is_all_events_of_the_month_by_the_role_of_the_applications(
+    app: Database, migrator: "asyncpg.Connection[asyncpg.Record]", tmp_path: Path
 ) -> None:
     await migrator.execute(OF_YEARS)
-    (statement,) = re.findall(r"`COPY \((.+)\) TO STDOUT", inspect.getsource(RetentionSettings))
-    await migrator.execute(f"RESET ROLE; SET ROLE {modest_role.roles.readonly}")
-    file = BytesIO()
+    file = tmp_path / "2022-02.csv"
 
-    await migrator.copy_from_query(statement, output=file, format="csv", header=True)
+    exported = await write_month(app.settings, "2022-02", file)
 
-    lines = file.getvalue().decode().splitlines()
-    assert lines[0].startswith("id,happened_at,event,")
-    assert len(lines) == 1 + await migrator.fetchval("SELECT count(*) FROM audit_events")
+    assert exported == Exported("audit_events_2022_02", 28 * 24, sha256(file.read_bytes()).hexdigest())
+    assert file.stat().st_mode & 0o777 == 0o600
+    await migrator.execute("CREATE TABLE again (LIKE audit_events)")
+    await migrator.copy_to_table("again", source=file, format="csv", header=True)
+    whole = "SELECT count(*) FROM (TABLE again EXCEPT SELECT * FROM audit_events) AS other"
+    assert [await migrator.fetchval(whole), await migrator.fetchval("SELECT count(*) FROM again")] == [0, 28 * 24]
+
+
+async def test_a_month_is_dropped_only_after_an_export_of_all_that_it_has(
+    app: Database, migrator: "asyncpg.Connection[asyncpg.Record]", tmp_path: Path
+) -> None:
+    await migrator.execute(OF_YEARS)
+    keep = utcnow() - datetime(2022, 3, 15, tzinfo=UTC)
+    assert await drop_exported(app, keep) is None
+
+    await export_record(app, await write_month(app.settings, "2022-02", tmp_path / "later.csv"))
+    assert await drop_exported(app, keep) is None, "the oldest goes first"
+    exported = await write_month(app.settings, "2022-01", tmp_path / "first.csv")
+    await export_record(app, exported, rows=exported.rows - 1)
+    assert await drop_exported(app, keep) is None, "there is one that the file has not"
+    await export_record(app, exported)
+
+    async with app.unit_of_work(read_only=True) as session:
+        months = ["audit_events_2022_01", "audit_events_2022_02"]
+        assert await AuditMonthRepository(session).ended(keep) == months
+    assert [await drop_exported(app, keep) for _ in range(3)] == [*months, None]
+
+
+async def test_an_export_that_fails_leaves_no_file_and_no_record(
+    app: Database, migrator: "asyncpg.Connection[asyncpg.Record]", modest_role: AppRole, tmp_path: Path
+) -> None:
+    await migrator.execute(OF_YEARS)
+    await migrator.execute(f"REVOKE SELECT ON audit_events FROM {modest_role.roles.app}")
+    there = tmp_path / "there.csv"
+    there.write_text("kept")
+
+    with pytest.raises(Misconfigured, match="permission denied"):
+        await write_month(app.settings, "2022-01", tmp_path / "new.csv")
+    with pytest.raises(Misconfigured, match="File exists"):
+        await write_month(app.settings, "2022-01", there)
+
+    assert (os.listdir(tmp_path), there.read_text()) == (["there.csv"], "kept")  # noqa: PTH208
+
+
+async def test_a_month_that_goes_on_is_not_exported(app: Database, tmp_path: Path) -> None:
+    await add_all(app)
+
+    with pytest.raises(Misconfigured, match="no month of the audit that has ended; these are: none"):
+        await write_month(app.settings, f"{utcnow():%Y-%m}", tmp_path / "new.csv")
+
+
+async def test_the_audit_as_a_whole_is_analysed_once_a_day_by_the_role_of_the_applications(
+    app: Database, migrator: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    """Autovacuum looks at each month, and never at the whole."""
+    await add_all(app)
+    await insert(app, *(new_id() for _ in range(100)))
+    known = "SELECT count(*) FROM pg_stats WHERE tablename = 'audit_events' AND attname = 'event'"
+    assert await migrator.fetchval(known) == 0
+
+    analysed = []
+    for _ in range(2):
+        async with app.unit_of_work() as session:
+            analysed.append(await AuditMonthRepository(session).analyze())
+
+    assert analysed == [True, False]
+    assert await migrator.fetchval(known) == 1
+
+
+ONE_ADDRESS = """
+    INSERT INTO audit_events (id, event, client_address)
+    SELECT overlay(text(uuidv7()) PLACING left(text(audit_id_at(at)), 13) FROM 1)::uuid, 'signed_in',
+        CASE WHEN n % 2 = 0 THEN '192.0.2.1' ELSE '2001:db8::' || n END
+    FROM generate_series(timestamp '2024-01-01', '2024-06-30', interval '5 minutes') WITH ORDINALITY AS at (at, n);
+    ANALYZE audit_events;
+"""
+
+
+async def test_the_first_address_of_all_is_read_in_order_too_though_it_has_half_of_the_events(
+    app: Database, migrator: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    """Of the least value the planner would expect hardly any event, and sort all that there are."""
+    await migrator.execute(OF_YEARS)
+    await migrator.execute(ONE_ADDRESS)
+
+    for limit in (20, 500):
+        _, plan = await explained(app, AuditFilter(client_address="192.0.2.1"), limit=limit)
+
+        nodes = nodes_of(plan["Plan"])
+        rows = [node["Actual Rows"] * node["Actual Loops"] for node in nodes if "Relation Name" in node]
+        assert sum(rows) <= limit + 52, "of each other month the newest at most"
+        assert "Sort" not in {node["Node Type"] for node in nodes}

@@ -2,16 +2,20 @@
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from pydantic import ValidationError
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from app_db import Database
 from app_db.features.retention.payloads import KeepAuditMonths
 from app_db.features.retention.settings import RetentionSettings
-from app_db.models import JobState
+from app_db.jobs.crons import cron_states
+from app_db.models import AuditEvent, JobState
+from app_db.repositories.jobs import JobRepository
 from app_runtime.resources import Opened
 from app_worker.features.retention.handlers import keep_audit_months
 from app_worker.resources import supplied
@@ -70,6 +74,42 @@ async def test_months_are_added_and_dropped_as_the_setting_says(
     assert job.result is not None
     assert (job.result["dropped"], len(job.result["added"])) == (dropped, 4)
     assert len(months) == 6 - len(dropped)
+
+
+async def test_months_wait_for_their_export_and_the_job_says_so(
+    jobs: Jobs, make_runner: MakeRunner, database: Database
+) -> None:
+    settings = RetentionSettings(audit=timedelta(days=90), audit_after_export=True)
+    resources: Opened = {RetentionSettings: settings}
+    results: list[Any] = []  # Any: JSON
+    waiting: list[object] = []
+    for _ in range(2):
+        delivery = await jobs.deliver(KeepAuditMonths())
+        with capture_logs() as logs:
+            await make_runner(*supplied([keep_audit_months], resources)).run(delivery)
+        results.append((await jobs.get(delivery)).result)
+        waiting = [line["months"] for line in logs if line["event"] == "audit_months_wait_for_their_export"]
+        async with database.sessions.begin() as session:
+            details = {"month": "audit_events_old_0", "rows": 0}
+            session.add(AuditEvent(event="audit_month_exported", details=details))
+
+    first, second = results
+    assert (first["dropped"], first["waiting"]) == ([], ["audit_events_old_0", "audit_events_old_1"])
+    assert (second["dropped"], second["waiting"]) == (["audit_events_old_0"], ["audit_events_old_1"])
+    assert waiting == [["audit_events_old_1"]]
+
+
+async def test_what_a_cron_has_applied_is_on_record(jobs: Jobs, make_runner: MakeRunner, database: Database) -> None:
+    resources: Opened = {RetentionSettings: RetentionSettings(audit=timedelta(days=400))}
+    async with database.sessions.begin() as session:
+        await cron_states(session, [KeepAuditMonths.kind])
+
+    delivery = await jobs.deliver(KeepAuditMonths())
+    await make_runner(*supplied([keep_audit_months], resources)).run(delivery)
+
+    async with database.sessions() as session:
+        (cron,) = await JobRepository(session).crons()
+    assert cron.applied == {"audit": 400 * 86400, "audit_after_export": False}
 
 
 @pytest.mark.parametrize("keep", [timedelta(days=89), timedelta(0), timedelta(days=40_000)])

@@ -48,4 +48,4 @@ def test_a_value_is_shown_as_people_read_it(value: Any, text: str) -> None:
 def test_a_page_that_ended_early_says_how_far_it_looked() -> None:
     page = JobList(items=[], next="AZ", partial=True)
 
-    assert page.text() == "none\nfound among the 20,000 jobs that were searched; more: --after AZ\n"
+    assert page.text() == "none\nfound among the 5,000 jobs that were searched; more: --after AZ\n"

@@ -1,4 +1,7 @@
-"""`python -m app_api database roles`: an administrator of the database runs it once, and may repeat it."""
+"""`python -m app_api database roles`: an administrator of the database runs it once, and may repeat it.
+
+`database audit-export` is for the applications' role.
+"""
 
 import argparse
 from collections.abc import Iterable, Mapping
@@ -9,6 +12,10 @@ from pathlib import Path
 from pydantic import BaseModel, SecretStr
 
 from app_api.config import migrator_file
+from app_auth.audit import SHELL, Event, audit
+from app_auth.client import NOBODY
+from app_db import open_database
+from app_db.audit_export import write_month
 from app_db.fleet import Fleet, fleet_of, pool_of_worker, require_room, room_of
 from app_db.outage import NoAnswer
 from app_db.pooler import carried_by_role
@@ -60,14 +67,38 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         "--worker-secrets", metavar="FILE", type=Path, help="whose APP_DATABASE__URL names a role for workers alone"
     )
     roles.add_argument("--longest-job", metavar="SECONDS", type=int, default=3600, help="of workers; 3600 if absent")
+    export = commands.add_parser(
+        "audit-export",
+        help="write a month of the audit to a file, and record that",
+        description="Writes CSV. Workers with APP_RETENTION__AUDIT_AFTER_EXPORT=true drop the month only then.",
+    )
+    export.add_argument("month", metavar="MONTH", help="one that has ended, as 2026-01")
+    export.add_argument("file", metavar="FILE", type=Path, help="a new file")
 
 
 async def run(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Iterable[str]:
-    """Run the subcommand and return the lines to print. May be repeated, before and after migrations.
+    """Run the subcommand and return the lines to print.
 
     Raises:
         Misconfigured: with lines that say what is wrong; then nothing was changed.
     """
+    if parsed.action == "audit-export":
+        settings = load(AdministratorSettings, environ, elsewhere=[PREFIX])
+        return [await _export(settings.database, parsed.month, parsed.file)]
+    return await _roles(parsed, environ)
+
+
+async def _export(settings: DatabaseSettings, wanted: str, path: Path) -> str:
+    """Write the file, then record it: a month of which both are there may be dropped."""
+    exported = await write_month(settings, wanted, path)
+    async with open_database(settings, name="operator") as database, database.unit_of_work() as session:
+        month, rows, digest = exported.month, exported.rows, exported.sha256
+        audit(session, Event.AUDIT_MONTH_EXPORTED, client=NOBODY, month=month, rows=rows, sha256=digest, by=SHELL)
+    return f"{exported.rows} events of {exported.month} are in {path}, SHA-256 {exported.sha256}"
+
+
+async def _roles(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Iterable[str]:
+    """Make or print the roles. May be repeated, before and after migrations."""
     names = {name: getattr(parsed, name) for name in ("migrator", "app", "readonly") if getattr(parsed, name)}
     passwords = {}
     if parsed.secrets:

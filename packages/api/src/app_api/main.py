@@ -51,7 +51,9 @@ def main(arguments: list[str] | None = None) -> None:
     commands.add_parser("seed", help="create a first operator and sample accounts (development only)")
     operator.add_commands(commands.add_parser("operator", help="look after accounts, and read what happened to them"))
     config.add_commands(commands.add_parser("config", help="make, check and rotate what the applications are given"))
-    database_roles.add_commands(commands.add_parser("database", help="create the roles that the applications use"))
+    database_roles.add_commands(
+        commands.add_parser("database", help="create the roles that applications use, export the audit")
+    )
     parsed = parser.parse_args(arguments)
     try:
         _run(parsed)

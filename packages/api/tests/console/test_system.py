@@ -13,7 +13,7 @@ from app_api.lifespan import State
 from app_api.settings import ApiSettings
 from app_api.testing import SignedIn, run_lifespan
 from app_db import Database
-from app_db.jobs.crons import CronDescription, cron_states, describe_crons
+from app_db.jobs.crons import CronDescription, cron_states, describe_crons, note_done
 from app_db.testing.queries import assert_queries
 from app_runtime.testing.processes import free_port
 from packages.api.tests.conftest import Browser, app_of, browser_of
@@ -63,6 +63,25 @@ async def test_pools_and_retention_are_shown(
     assert "pets.prune" in after
     assert "discarded jobs, default" in after
     assert f">{api_settings.database.pool_size}</td>" in after
+
+
+async def test_what_workers_apply_is_shown_instead_of_the_default(
+    app: FastAPI, operator_browser: Browser, database: Database
+) -> None:
+    applied = {"completed": 86400.0 * 9, "audit": None, "audit_after_export": True, "of_a_feature": 60.0}
+    async with database.unit_of_work() as session:
+        await cron_states(session, ["pets.prune"])
+    async with database.unit_of_work() as session:
+        await describe_crons(session, [CronDescription("pets.prune", "0 3 * * *", "UTC", "retention", "pets.prune")])
+        await note_done(session, "pets.prune", applied=applied)
+
+    text = " ".join((await operator_browser.get("/console/system")).text.split())
+
+    assert "<dt>completed jobs</dt><dd>9 d, or as their handler says</dd>" in text
+    assert "<dt>audit</dt><dd>for ever</dd>" in text
+    assert "<dt>audit only after export</dt><dd>yes</dd>" in text
+    assert "<dt>of_a_feature</dt>" in text
+    assert ("completed jobs, default" in text, "cancelled jobs, default" in text) == (False, True)
 
 
 async def test_the_page_is_followed(app: FastAPI, operator_browser: Browser, database: Database, state: State) -> None:

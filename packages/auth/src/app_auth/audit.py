@@ -49,6 +49,7 @@ class Event(StrEnum):
     CRON_RUN_REQUESTED = "cron_run_requested"
     AUDIT_EXPORTED = "audit_exported"
     AUDIT_MONTH_DROPPED = "audit_month_dropped"
+    AUDIT_MONTH_EXPORTED = "audit_month_exported"
     EXPORT_REQUESTED = "export_requested"
     KEY_CREATED = "key_created"
     KEY_REVOKED = "key_revoked"

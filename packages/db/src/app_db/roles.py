@@ -230,7 +230,7 @@ BEGIN
         EXECUTE format('ALTER TABLE %s OWNER TO {migrator}', item.name);
     END LOOP;
     FOR item IN SELECT oid::regprocedure AS name FROM pg_proc
-                WHERE pronamespace = 'public'::regnamespace AND proname ~ '^(add_|drop_)?audit_(months?|id_at)$' LOOP
+                WHERE pronamespace = 'public'::regnamespace AND proname ~ '^([a-z]+_)*audit_(months?|id_at)$' LOOP
         EXECUTE format('ALTER ROUTINE %s OWNER TO {migrator}', item.name);
     END LOOP;
 END
@@ -265,9 +265,10 @@ BEGIN
                 WHERE inhparent = to_regclass('public.{append_only}') LOOP
         EXECUTE format('REVOKE ALL ON %s FROM {app}, {readonly}', item.month);
     END LOOP;
-    IF to_regproc('public.add_audit_month') IS NOT NULL THEN
-        GRANT EXECUTE ON FUNCTION public.add_audit_month(), public.drop_audit_month(interval) TO {app};
-    END IF;
+    FOR item IN SELECT oid::regprocedure AS name FROM pg_proc
+                WHERE pronamespace = 'public'::regnamespace AND prosecdef AND proname ~ '_audit_months?$' LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO {app}', item.name);
+    END LOOP;
     FOR item IN SELECT unnest(ARRAY['{written_by_migrations}']) AS name LOOP
         IF to_regclass('public.' || item.name) IS NOT NULL THEN
             EXECUTE format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON public.%I FROM {app}', item.name);

@@ -1,7 +1,7 @@
 """Pruning: deletes old rows by jobs of the retention queue, which each worker serves beside its own queues."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -39,10 +39,12 @@ async def delete_all(job: JobContext, delete: Callable[[Session], Awaitable[int]
     return deleted
 
 
-async def note_done(job: JobContext, payload: JobPayload) -> None:
-    """Record that the cron of this job has done its work, for the alert on its age."""
+async def note_done(
+    job: JobContext, payload: JobPayload, *, applied: Mapping[str, float | bool | None] | None = None
+) -> None:
+    """Record that the cron of this job has done its work, for the alert on its age, and with which settings."""
     async with job.transaction() as session:
-        await crons.note_done(session, payload.kind)
+        await crons.note_done(session, payload.kind, applied=applied)
 
 
 async def serve_retention(runner: Runner, *, lease: timedelta, poll: timedelta = POLL, queue: str = QUEUE) -> None:

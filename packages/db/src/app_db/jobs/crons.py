@@ -1,7 +1,7 @@
 """The SQL of cron: workers claim ticks by compare-and-set, and describe their crons for those without their code."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -86,7 +86,7 @@ _NOTE_JOB = text("""
     FROM jobs WHERE id = :id
 """)
 
-_NOTE_DONE = text("UPDATE job_crons SET done_at = now() WHERE name = :name")
+_NOTE_DONE = text("UPDATE job_crons SET done_at = now(), applied = CAST(:applied AS jsonb) WHERE name = :name")
 
 _AGES = text("""
     SELECT name, CAST(extract(epoch FROM now() - done_at) AS float) AS age FROM job_crons WHERE name = ANY (:names)
@@ -166,9 +166,9 @@ async def note_job(
     return OpenJob(row.state, row.attempt)
 
 
-async def note_done(session: Session, name: str) -> None:
-    """Record that a job of this cron has done its work."""
-    await session.execute(_NOTE_DONE, {"name": name})
+async def note_done(session: Session, name: str, *, applied: Mapping[str, float | bool | None] | None = None) -> None:
+    """Record that a job of this cron has done its work, and the settings that it has applied, by name."""
+    await session.execute(_NOTE_DONE, {"name": name, "applied": None if applied is None else json.dumps(applied)})
 
 
 async def ages(session: Session, names: Sequence[str]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The months of the audit: partitions, and functions by which the applications' role adds and drops them (ADR-0076).
+"""The months of the audit: partitions, and functions by which the applications' role changes them (ADR-0076).
 
 Revisions make the same; a test compares both.
 """
@@ -90,6 +90,48 @@ END
 $$
 """
 
+DROP_EXPORTED_MONTH: Final = """
+CREATE FUNCTION public.drop_exported_audit_month(keep interval) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '500ms' AS $$
+DECLARE
+    ended text;
+    events bigint;
+BEGIN
+    -- No month can change until the end: the function below drops the one that is looked at here.
+    LOCK TABLE public.audit_events IN SHARE UPDATE EXCLUSIVE MODE;
+    SELECT month.name INTO ended FROM public.audit_months() AS month
+    WHERE month.end_id <= public.audit_id_at((now() - keep) AT TIME ZONE 'UTC') ORDER BY month.end_id LIMIT 1;
+    IF NOT EXISTS (
+        SELECT FROM public.audit_events WHERE event = 'audit_month_exported' AND details ->> 'month' = ended
+    ) THEN
+        RETURN NULL;
+    END IF;
+    EXECUTE format('SELECT count(*) FROM public.%I', ended) INTO events;
+    IF NOT EXISTS (
+        SELECT FROM public.audit_events
+        WHERE event = 'audit_month_exported' AND details ->> 'month' = ended AND details ->> 'rows' = text(events)
+    ) THEN
+        RETURN NULL;
+    END IF;
+    RETURN public.drop_audit_month(keep);
+END
+$$
+"""
+
+# Autovacuum analyses each month, and never the whole: it has no rows of its own.
+ANALYZE: Final = """
+CREATE FUNCTION public.analyze_audit_months() RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '500ms' AS $$
+BEGIN
+    IF pg_stat_get_last_analyze_time('public.audit_events'::regclass) > now() - interval '1 day' THEN
+        RETURN false;
+    END IF;
+    ANALYZE ONLY public.audit_events;
+    RETURN true;
+END
+$$
+"""
+
 ID_AT: Final = """
 CREATE OR REPLACE FUNCTION public.audit_id_at(utc timestamp) RETURNS uuid LANGUAGE sql IMMUTABLE
 RETURN CAST(rpad(lpad(to_hex(CAST(extract(epoch FROM utc) * 1000 AS bigint)), 12, '0'), 32, '0') AS uuid)
@@ -108,10 +150,13 @@ $$
 
 DEFAULT: Final = "CREATE TABLE public.audit_events_default PARTITION OF public.audit_events DEFAULT"
 
-REVOKE: Final = "REVOKE ALL ON FUNCTION public.add_audit_month(), public.drop_audit_month(interval) FROM PUBLIC"
+REVOKE: Final = """
+REVOKE ALL ON FUNCTION public.add_audit_month(), public.drop_audit_month(interval),
+    public.drop_exported_audit_month(interval), public.analyze_audit_months() FROM PUBLIC
+"""
 
 
 def add_months_to(_: Table, connection: Connection, **__: Any) -> None:  # Any: as SQLAlchemy calls it
     """Make what is no table, after `create_all` has made the table."""
-    for statement in (DEFAULT, ID_AT, MONTHS, ADD_MONTH, DROP_MONTH, REVOKE):
+    for statement in (DEFAULT, ID_AT, MONTHS, ADD_MONTH, DROP_MONTH, DROP_EXPORTED_MONTH, ANALYZE, REVOKE):
         connection.exec_driver_sql(statement)

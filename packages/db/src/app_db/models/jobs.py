@@ -177,6 +177,8 @@ class JobCron(Base):
     """When an operator asked for a job besides the ticks; NULL once a worker has enqueued it."""
     seen_at: Mapped[datetime | None]
     """When a worker last had it; it stays when the cron is removed from the code."""
+    applied: Mapped[Any | None] = mapped_column(JSONB)
+    """The settings that its job applied when it last did its work, by name: seconds, null for ever, or true."""
 
 
 class JobWorker(Base):

@@ -9,6 +9,12 @@ from app_db.session import Session
 
 _ADD = text("SELECT public.add_audit_month()")
 _DROP = text("SELECT public.drop_audit_month(CAST(:keep AS interval))")
+_DROP_EXPORTED = text("SELECT public.drop_exported_audit_month(CAST(:keep AS interval))")
+_ANALYZE = text("SELECT public.analyze_audit_months()")
+_ENDED = text("""
+    SELECT name FROM public.audit_months()
+    WHERE end_id <= public.audit_id_at((now() - CAST(:keep AS interval)) AT TIME ZONE 'UTC') ORDER BY end_id
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +31,23 @@ class AuditMonthRepository:
         month: str | None = (await self.session.scalars(_ADD)).one()
         return month
 
-    async def drop_ended(self, keep: timedelta) -> str | None:
+    async def drop_ended(self, keep: timedelta, *, after_export: bool = False) -> str | None:
         """Drop the oldest month of those that ended longer ago than `keep`; return the partition's name, if any.
 
-        Postgres refuses less than 90 days, whoever asks.
+        Postgres refuses less than 90 days, whoever asks. With `after_export` a month stays until an event
+        `audit_month_exported` has its name and as many rows as it has.
         """
-        month: str | None = (await self.session.scalars(_DROP, {"keep": keep})).one()
+        statement = _DROP_EXPORTED if after_export else _DROP
+        month: str | None = (await self.session.scalars(statement, {"keep": keep})).one()
         return month
+
+    async def ended(self, keep: timedelta) -> list[str]:
+        """Return the partitions of the months that ended longer ago than `keep`, the oldest first."""
+        return [*await self.session.scalars(_ENDED, {"keep": keep})]
+
+    async def analyze(self) -> bool:
+        """Collect the statistics of all months together if they are older than a day; return whether they were.
+
+        Autovacuum looks at each month alone, so nobody else does it.
+        """
+        return bool((await self.session.scalars(_ANALYZE)).one())

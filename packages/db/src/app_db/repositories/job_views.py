@@ -68,6 +68,8 @@ class CronOverview:
     """Its newest job, which may have been deleted since."""
     run_requested_at: datetime | None
     seen_at: datetime | None
+    applied: Mapping[str, float | bool | None] | None
+    """The settings that its job last applied: seconds, None for ever, or a choice."""
     is_served: bool
     """Whether a worker has had it lately: else it was removed from the code, or no worker runs."""
 

@@ -1,7 +1,7 @@
 """What runs here: health, settings, versions, pools, the standby, and how long rows are kept."""
 
 import platform
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -26,10 +26,13 @@ router = APIRouter()
 
 LINK = Link("System", "/console/system", order=90)
 LIBRARIES: Final = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "asyncpg")
-# Workers read APP_RETENTION__…, and the API does not.
-KEPT: Final = {f"{state} jobs, default": kept for state, kept in RETENTION.items()} | {
-    "workers that fell silent": WORKER_SILENCE
+SETTINGS: Final[Mapping[str, str]] = {state.value: f"{state} jobs" for state in RETENTION} | {
+    "audit": "audit",
+    "audit_after_export": "audit only after export",
+    "unverified": "unverified accounts",
 }
+"""How the page calls what crons apply: `APP_RETENTION__…`, which workers read, and the API does not."""
+type Applied = Mapping[str, float | bool | None]
 
 
 @router.get("/system")
@@ -45,14 +48,25 @@ async def system(page: PageDep, request: Request, session: SessionDep, *, probe:
 
 async def _shown(session: Session, database: Database, probe: ReadinessProbe) -> dict[str, Any]:  # Any: the template's
     crons = await JobRepository(session).crons()
+    pruning = [cron for cron in crons if cron.queue == QUEUE and cron.is_served]
     return {
         "checks": (await probe.known()).checks,
         "replica": await _replica(database),
         "pools": list(pools_of(database.engines)),
         "revisions": NEEDED_REVISIONS,
-        "kept": KEPT,
-        "pruning": [cron for cron in crons if cron.queue == QUEUE and cron.is_served],
+        "kept": kept(cron.applied for cron in pruning),
+        "pruning": pruning,
     }
+
+
+def kept(applied: Iterable[Applied | None]) -> Applied:
+    """Return how long rows are kept, by what a person calls them: as crons have last applied it, else the default."""
+    known = {name: value for each in applied for name, value in (each or {}).items()}
+    defaults = {
+        f"{state} jobs, default": time.total_seconds() for state, time in RETENTION.items() if state not in known
+    }
+    said = {SETTINGS.get(name, name): value for name, value in known.items()}
+    return {**defaults, **said, "workers that fell silent": WORKER_SILENCE.total_seconds()}
 
 
 async def _replica(database: Database) -> Lag | str:

@@ -30,14 +30,22 @@ class RetentionSettings(BaseModel, frozen=True):
     audit: Annotated[Duration, Field(ge=timedelta(days=90), le=LONGEST_DELAY)] | None = None
     """Months of the audit that ended so long ago are dropped; without it all are kept for ever.
 
-    The database itself keeps the last 90 days. What has to be kept longer, the role `readonly` exports before:
-    `COPY (SELECT * FROM audit_events WHERE happened_at < '2026-01-01') TO STDOUT (FORMAT csv, HEADER)`.
+    The database itself keeps the last 90 days.
     """
+    audit_after_export: bool = False
+    """Months stay until their export is on record: `python -m app_api database audit-export MONTH FILE` writes it."""
     unverified: Annotated[Duration, Field(ge=timedelta(days=2), le=LONGEST_DELAY)] | None = None
     """Accounts that never verified their address go so long after they were made; without it they stay.
 
     An account stays if it has ever signed in, operates, is disabled, or has a link or a mail on its way.
     """
+
+    def applied(self, *names: str) -> dict[str, float | bool | None]:
+        """Return these settings as JSON: seconds, None for ever, or a choice."""
+        values = {name: getattr(self, name) for name in names}
+        return {
+            name: value.total_seconds() if isinstance(value, timedelta) else value for name, value in values.items()
+        }
 
     @property
     def of_jobs(self) -> Mapping[JobState, timedelta]:

@@ -46,7 +46,7 @@ async def prune_jobs(job: JobContext, payload: PruneJobs, settings: RetentionSet
     async with job.transaction() as session:
         await forget_workers(session)
     pruned = await delete_all(job, lambda session: prune(session, keep=settings.of_jobs, kinds=job.retention))
-    await note_done(job, payload)
+    await note_done(job, payload, applied=settings.applied(*settings.of_jobs))
     log.info("jobs_pruned", count=pruned)
     return {"pruned": pruned}
 
@@ -55,23 +55,30 @@ async def prune_jobs(job: JobContext, payload: PruneJobs, settings: RetentionSet
 async def keep_audit_months(
     job: JobContext, payload: KeepAuditMonths, settings: RetentionSettings
 ) -> dict[str, list[str]]:
-    """Add the months of the audit that are missing, and drop those that are no longer kept: a transaction each."""
+    """Add the months of the audit that are missing, and drop those that are no longer kept: a transaction each.
+
+    The statistics of all months together are collected once a day.
+    """
     months: dict[str, list[str]] = {"added": [], "dropped": []}
-    while month := await _change_months(job, lambda audit: audit.add_missing()):
+    while month := await _in_months(job, lambda audit: audit.add_missing()):
         months["added"].append(month)
         await job.set_progress(months)
     keep = settings.audit
-    while keep is not None and (month := await _change_months(job, lambda audit: audit.drop_ended(keep))):
+    while keep is not None and (
+        month := await _in_months(job, lambda audit: audit.drop_ended(keep, after_export=settings.audit_after_export))
+    ):
         months["dropped"].append(month)
         await job.set_progress(months)
-    await note_done(job, payload)
+    if keep is not None and (waiting := await _in_months(job, lambda audit: audit.ended(keep))):
+        months["waiting"] = waiting
+        log.warning("audit_months_wait_for_their_export", months=waiting)
+    await _in_months(job, lambda audit: audit.analyze())
+    await note_done(job, payload, applied=settings.applied("audit", "audit_after_export"))
     log.info("audit_months_kept", **months)
     return months
 
 
-async def _change_months(
-    job: JobContext, change: Callable[[AuditMonthRepository], Awaitable[str | None]]
-) -> str | None:
+async def _in_months[T](job: JobContext, change: Callable[[AuditMonthRepository], Awaitable[T]]) -> T:
     async with job.transaction() as session:
         return await change(AuditMonthRepository(session))
 
@@ -93,6 +100,6 @@ async def prune_accounts(job: JobContext, payload: PruneAccounts, settings: Rete
             break
         pruned, after = pruned + len(gone), last
         await job.set_progress({"pruned": pruned})
-    await note_done(job, payload)
+    await note_done(job, payload, applied=settings.applied("unverified"))
     log.info("accounts_pruned", count=pruned)
     return {"pruned": pruned}
