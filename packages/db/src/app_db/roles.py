@@ -222,8 +222,7 @@ BEGIN
     END IF;
     EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO {migrator}, {app}, {readonly}', current_database());
-    FOR item IN
-        SELECT oid::regclass AS name FROM pg_class
+    FOR item IN SELECT oid::regclass AS name FROM pg_class
         WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm')
             AND relowner <> to_regrole('{migrator}')
     LOOP
@@ -266,7 +265,7 @@ BEGIN
         EXECUTE format('REVOKE ALL ON %s FROM {app}, {readonly}', item.month);
     END LOOP;
     FOR item IN SELECT oid::regprocedure AS name FROM pg_proc
-                WHERE pronamespace = 'public'::regnamespace AND prosecdef AND proname ~ '_audit_months?$' LOOP
+                WHERE prosecdef AND pronamespace = 'public'::regnamespace AND proname ~ '_audit_months?$' LOOP
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO {app}', item.name);
     END LOOP;
     FOR item IN SELECT unnest(ARRAY['{written_by_migrations}']) AS name LOOP
