@@ -61,6 +61,31 @@ async def test_crons_are_shown_in_utc_and_run_without_javascript(
         assert seen.faults == []
 
 
+async def test_the_system_page_shows_the_retention_that_workers_apply(
+    console: ConsoleSite, failed_job: Job, start_worker: StartWorker
+) -> None:
+    start_worker(
+        APP_RETENTION__AUDIT="P400D", APP_RETENTION__AUDIT_AFTER_EXPORT="true", APP_RETENTION__DISCARDED="P90D"
+    )
+    async with console.visit("/crons", email=OPERATOR) as seen:
+        for name in ("audit.months", "jobs.prune"):
+            row = seen.page.get_by_role("row").filter(has_text=name)
+            await row.get_by_role("button", name="Run now").click(timeout=AN_UPDATE)
+            await expect(row.get_by_text("completed")).to_be_visible(timeout=AN_UPDATE)
+        for width in (1280, 360):
+            await seen.page.set_viewport_size({"width": width, "height": 800})
+            await seen.page.goto(f"{console.url}/system")
+            facts = seen.page.locator("dl.facts").filter(has_text="discarded jobs")
+            await expect(facts).to_contain_text("400 d")
+            await expect(facts).to_contain_text("audit only after export")
+            await expect(facts).to_contain_text("90 d")
+            await expect(facts).not_to_contain_text("default")
+            await require_usable(seen.page)
+            if folder := os.environ.get("PICTURES"):
+                await facts.screenshot(path=f"{folder}/system-{width}.png")
+        assert seen.faults == []
+
+
 async def test_a_pause_from_a_shell_is_seen_and_ended(
     console: ConsoleSite, failed_job: Job, worker_environment: Environment
 ) -> None:
