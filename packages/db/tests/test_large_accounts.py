@@ -92,7 +92,7 @@ def audit_filters() -> Iterator[AuditFilter]:
     events = (None, "signed_in", "role_changed", "misspelt")
     clients = (None, "192.0.2.1", "2001:db8::1")
     for event, user_id, actor_id, client in product(events, (None, ADA), (None, EVE), clients):
-        for since, before in ((None, None), (hour, None), (None, hour)):
+        for since, before in ((None, None), (hour, None), (None, hour), (hour - timedelta(hours=8), hour)):
             yield AuditFilter(event, user_id, actor_id, client, since, before)
 
 
