@@ -199,14 +199,49 @@ class HeadAsGet:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] == "http" and scope["method"] == "HEAD":
-            as_get = {**scope, "method": "GET"}
+            as_get, answer = {**scope, "method": "GET"}, _Head(receive, send)
             try:
-                await self.app(as_get, receive, send)
+                await self.app(as_get, answer.receive, answer.send)
+                await answer.finish()
             finally:
                 noted: dict[str, Any] = {name: as_get[name] for name in ("route", "fastapi") if name in as_get}
                 scope.update(noted)  # guard: test_a_head_is_counted_under_its_route
             return
         await self.app(scope, receive, send)
+
+
+class _Head:
+    """Answers a HEAD: tells a stream that its client has gone once its headers are sent, as nobody gets its body.
+
+    The stream would go on for hours, and with it the connection, on which the server answers nothing else meanwhile.
+    """
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive, self._send = receive, send
+        self._has_begun = asyncio.Event()
+        self._is_read = self._has_ended = False
+
+    async def receive(self) -> Message:
+        """Return the messages of the body, which comes before the answer, and after it that the client has gone."""
+        if self._is_read:
+            await self._has_begun.wait()
+            return {"type": "http.disconnect"}  # guard: test_a_head_of_a_stream_ends_at_once
+        message = await self._receive()
+        self._is_read = not message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on."""
+        await self._send(message)
+        if message["type"] == "http.response.start":
+            self._has_begun.set()
+        elif not message.get("more_body", False):
+            self._has_ended = True
+
+    async def finish(self) -> None:
+        """End an answer that was told to stop."""
+        if not self._has_ended:
+            await self._send({"type": "http.response.body"})  # guard: test_a_head_of_a_stream_ends_at_once
 
 
 class AllowedHosts:

@@ -320,6 +320,24 @@ async def test_a_stream_takes_no_place_of_a_request(
         assert [(await ended(task))[-1].name for task in tasks] == ["end", "end"]
 
 
+async def test_a_head_of_a_stream_ends_at_once(client: AsyncClient, signed_in: SignedIn, job_id: UUID) -> None:
+    answer = await asyncio.wait_for(client.head(f"/jobs/{job_id}/events", headers=signed_in.headers), 10)
+
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"].startswith("text/event-stream")
+
+
+async def test_a_silent_stream_has_a_heartbeat(
+    following: Following, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastapi.routing._PING_INTERVAL", 0.1)
+    task = await following.start()
+    await asyncio.sleep(0.5)
+    state["stopping"].set()
+
+    assert "\n\n: ping\n\n" in (await task).text
+
+
 async def test_what_is_no_id_of_a_job_is_refused(client: AsyncClient, signed_in: SignedIn) -> None:
     assert_problem(await client.get("/jobs/x/events", headers=signed_in.headers), 422, "validation_failed")
     missing = await client.get(f"/jobs/{new_id()}/events", headers=signed_in.headers)
