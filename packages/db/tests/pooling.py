@@ -25,7 +25,7 @@ class FakePooler:
 
         `pools` is `transaction`, `session`, or `one session`.
         """
-        self._key = b"K" + struct.pack("!III", 12, pid, 0)
+        self._key = b"K" + struct.pack("!IiI", 12, pid, 0)
         self._place = (host, port)
         self._refuses = refuses.encode()
         self._pools = pools

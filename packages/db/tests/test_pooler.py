@@ -26,7 +26,7 @@ from app_db.settings import DatabaseSettings
 from app_db.testing.databases import AppRole
 from app_runtime.configuration import Misconfigured
 
-from .pooling import FakePooler
+from .pooling import NO_PID, FakePooler
 from .shared_calls import quotient
 
 TIMEOUT = timedelta(seconds=5)
@@ -223,9 +223,10 @@ async def test_a_pooler_of_transactions_that_nobody_named_is_refused(modest_role
     assert await refused_by(pooler_of(modest_role.settings, pid=4711), modest_role) == UNDECLARED
 
 
-async def test_a_pooler_that_loses_no_setting_is_refused(carrying: AppRole) -> None:
+@pytest.mark.parametrize("pid", [NO_PID, -4711, 0])
+async def test_a_pooler_that_loses_no_setting_is_refused(carrying: AppRole, pid: int) -> None:
     """Either the role carries all of them, or the pooler tracks those that Postgres tells."""
-    assert await refused_by(pooler_of(carrying.settings), carrying) == UNDECLARED
+    assert await refused_by(pooler_of(carrying.settings, pid=pid), carrying) == UNDECLARED
 
 
 async def test_a_pooler_that_refuses_what_sessions_ask_for_is_named(modest_role: AppRole) -> None:

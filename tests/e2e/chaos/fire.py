@@ -12,6 +12,7 @@ from tests.e2e.chaos.faults import WEIGHTS, Fault, flush_valkey
 from tests.e2e.chaos.figures import Figures, counted
 from tests.e2e.chaos.jobs import LeaseEffect, accept_many
 from tests.e2e.chaos.site import Site
+from tests.e2e.processes import until
 
 WORKERS = 3
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.3, 1.2
@@ -41,6 +42,7 @@ async def run_under_fire(
     faults: Counter[str] = Counter()
     patience = DRAIN_SECONDS + (seconds if longest_outage else 0)
     async with place(folder, workers=WORKERS, longest_outage=longest_outage or max(1.0, seconds / 20)) as site:
+        await until(lambda: site.said("committed"), "jobs are accepted")  # else a slow machine would prove nothing
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             await asyncio.sleep(chance.uniform(SHORTEST_PAUSE, LONGEST_PAUSE))

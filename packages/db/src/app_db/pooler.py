@@ -38,7 +38,7 @@ IN_THE_WAY = (
 MAKES_ROLES = "`python -m app_api database roles --pooler transaction` gives it what it lacks"
 
 LARGEST_PID = 2**22
-"""Of Linux. The numbers that poolers make up have 31 bits: one in 512 is below."""
+"""Of Linux. The numbers that poolers make up have 31 or 32 bits: one in 512 is below, or fewer."""
 _CHANNEL = "pooler"
 _SETTINGS = "SELECT lower(name), setting FROM pg_settings WHERE lower(name) = ANY($1::text[])"
 _LONGEST_WAIT = 1.0
@@ -160,7 +160,7 @@ def vet_of(connect: Connect, wanted: Mapping[str, str], vet: Vet | None, *, is_p
 
 def _is_made_up(pid: int) -> bool:
     """Return whether no process of Linux has this number; other systems may, and are asked."""
-    return pid > LARGEST_PID  # guard: test_a_pooler_that_loses_no_setting_is_refused
+    return not 0 < pid <= LARGEST_PID  # guard: test_a_pooler_that_loses_no_setting_is_refused
 
 
 def _lost(connection: DriverConnection, wanted: Mapping[str, str]) -> bool:
