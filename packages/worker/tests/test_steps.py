@@ -6,6 +6,7 @@ from operator import attrgetter
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from app_db.jobs import control
 from app_db.jobs.outbox import enqueue
@@ -13,6 +14,7 @@ from app_db.models import JobState
 from app_worker.context import JobContext
 from app_worker.registry import Handler, Mode, handles
 from app_worker.steps import LONGEST_NAME, MOST_STEPS
+from app_worker.testing import inline
 
 from .conftest import Jobs, MakeRunner, Note, until
 
@@ -334,3 +336,29 @@ async def test_a_worker_that_stops_gives_a_job_back_between_its_steps(
     job = await jobs.get(delivery)
     assert (job.state, job.attempt) == (JobState.AVAILABLE, 0)
     assert [step["name"] for step in job.steps or []] == ["charge"]
+
+
+async def test_inline_a_job_has_its_steps_and_its_cursor_too(jobs: Jobs) -> None:
+    @handles(Note, mode=Mode.LEASE)
+    async def works(job: JobContext, payload: Note) -> Any:
+        async with job.step("charge") as step:
+            await (await step.session()).execute(text("SELECT 1"))
+            step.result = 5
+        async with job.transaction(cursor=step.result):
+            pass
+        return job.cursor
+
+    with inline(jobs.database, handlers=[works]):
+        async with jobs.database.sessions.begin() as session:
+            job_id = await enqueue(session, Note())
+
+    job = await jobs.get(job_id)
+    assert (job.result, job.cursor, job.steps) == (5, 5, [{"name": "charge", "result": 5}])
+
+
+async def test_an_attempt_that_fails_at_once_keeps_the_cursor(jobs: Jobs, make_runner: MakeRunner) -> None:
+    delivery = await jobs.deliver()
+    for fails_at in (3, 3):
+        await make_runner(counting([], fails_at=fails_at)).run(delivery)
+        assert (await jobs.get(delivery)).cursor == 3
+        delivery = await jobs.dispatch(delivery.id)
