@@ -79,9 +79,9 @@ class DriverConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has
     def __init__(self, *args: Any, **options: Any) -> None:  # Any: passed on to asyncpg
         super().__init__(*args, **options)
         self.opened_at = self.prepared_at = self.idle_since = time.monotonic()
+        """`idle_since`: when a statement succeeded last."""
         self.connected_in = 0.0
         """Seconds that connecting took."""
-        """`idle_since`: when a statement succeeded last."""
         self.session_limits = self.limits = NO_LIMITS
         self.swallowed: Swallowed | None = None
         """The last error of this transaction."""
