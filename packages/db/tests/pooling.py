@@ -132,9 +132,10 @@ class FakePooler:
 
 
 def _without_settings(startup: bytes) -> bytes:
-    """Return what a pooler asks a server for: user and database, and no settings of its client."""
+    """Return what a pooler asks a server for: of the settings of its client only the name."""
     texts = startup[8:].split(b"\0")
-    kept = {name: value for name, value in zip(texts[::2], texts[1::2], strict=False) if name in (b"user", b"database")}
+    pairs = zip(texts[::2], texts[1::2], strict=False)
+    kept = {name: value for name, value in pairs if name in (b"user", b"database", b"application_name")}
     body = startup[4:8] + b"".join(part + b"\0" for pair in kept.items() for part in pair) + b"\0"
     return struct.pack("!I", len(body) + 4) + body
 
