@@ -76,8 +76,10 @@ class Admission:
             self._running -= 1  # guard: test_a_place_is_free_again_after_its_request
 
     def _is_unlimited(self, path: str) -> bool:
-        # guard: test_an_open_page_takes_no_place_of_a_request, test_a_stream_takes_no_place_of_a_request
-        return path in self._fixed or any(pattern.match(path) for pattern in self._patterns)
+        if path in self._fixed:
+            return True  # guard: test_an_open_page_takes_no_place_of_a_request
+        of_stream = [pattern for pattern in self._patterns if pattern.match(path)]
+        return bool(of_stream)  # guard: test_a_stream_takes_no_place_of_a_request
 
     async def _within_time(self, scope: Scope, receive: Receive, send: Send) -> None:
         seconds = self.seconds

@@ -233,10 +233,8 @@ class _Head:
     async def send(self, message: Message) -> None:
         """Pass a message on."""
         await self._send(message)
-        if message["type"] == "http.response.start":
-            self._has_begun.set()
-        elif not message.get("more_body", False):
-            self._has_ended = True
+        self._has_begun.set()
+        self._has_ended = message["type"] == "http.response.body" and not message.get("more_body", False)
 
     async def finish(self) -> None:
         """End an answer that was told to stop."""
