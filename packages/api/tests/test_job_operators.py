@@ -95,6 +95,18 @@ async def test_an_operator_filters_the_jobs_of_everybody(
     assert [job["id"] for job in page["items"]] == [str(discarded)]
 
 
+async def test_an_operator_sees_what_the_attempts_of_a_job_have_committed(
+    client: AsyncClient, operator: SignedIn, discarded: UUID, database: Database
+) -> None:
+    async with database.sessions.begin() as session:
+        steps = [{"name": "charge", "result": {"receipt": "ch_1"}}, {"name": "ship", "result": None}]
+        await session.execute(update(Job).where(Job.id == discarded).values(steps=steps, cursor=7))
+
+    job = (await client.get(f"/jobs/{discarded}", headers=operator.headers)).json()
+
+    assert (job["internals"]["steps"], job["internals"]["cursor"]) == (steps, 7)
+
+
 async def test_an_operator_sees_all_there_is_about_a_job(
     client: AsyncClient, operator: SignedIn, discarded: UUID
 ) -> None:
@@ -111,6 +123,8 @@ async def test_an_operator_sees_all_there_is_about_a_job(
         "crashes": 0,
         "worker_id": None,
         "request_id": None,
+        "steps": None,
+        "cursor": None,
     }
 
 

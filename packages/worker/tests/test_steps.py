@@ -11,6 +11,7 @@ from sqlalchemy import text
 from app_db.jobs import control
 from app_db.jobs.outbox import enqueue
 from app_db.models import JobState
+from app_db.types import utcnow
 from app_worker.context import JobContext
 from app_worker.registry import Handler, Mode, handles
 from app_worker.testing import inline
@@ -274,6 +275,8 @@ async def test_inline_a_job_has_its_steps_and_its_cursor_too(jobs: Jobs) -> None
             step.result = 5
         async with job.transaction(cursor=step.result):
             pass
+        async with job.last_transaction() as session:
+            await enqueue(session, Note(), queue="effects", run_at=utcnow() + timedelta(days=1))
         return job.cursor
 
     with inline(jobs.database, handlers=[works]):
@@ -281,6 +284,7 @@ async def test_inline_a_job_has_its_steps_and_its_cursor_too(jobs: Jobs) -> None
             job_id = await enqueue(session, Note())
 
     job = await jobs.get(job_id)
+    assert await effects(jobs) == 1
     assert (job.result, job.cursor, job.steps) == (5, 5, [{"name": "charge", "result": 5}])
 
 

@@ -36,6 +36,23 @@ async def test_a_job_is_followed_with_its_progress_and_errors(
     assert f'data-live="job:{done}"' in (await operator_browser.get(f"/console/jobs/{done}")).text
 
 
+async def test_what_the_attempts_of_a_job_have_committed_is_shown_and_followed(
+    app: FastAPI, make_job: MakeJob, database: Database, operator_browser: Browser
+) -> None:
+    job_id = await make_job(JobState.EXECUTING)
+    steps = [{"name": "charge <1>", "result": {"receipt": "<b>"}}, {"name": "ship", "result": None}]
+    async with database.sessions.begin() as session:
+        await session.execute(update(Job).where(Job.id == job_id).values(steps=steps, cursor={"last": 5}))
+
+    page = (await operator_browser.get(f"/console/jobs/{job_id}")).text
+    texts = await texts_of(app, database, f"job-result:{job_id}")
+
+    for shown in (page, texts[f"job-result:{job_id}"]):
+        assert "charge &lt;1&gt;" in shown
+        assert "&lt;b&gt;" in shown
+        assert "&#34;last&#34;: 5" in shown
+
+
 async def test_the_errors_of_a_job_are_followed_with_their_traces(
     app: FastAPI, make_job: MakeJob, database: Database, operator_browser: Browser
 ) -> None:
