@@ -4,7 +4,6 @@ import time
 from collections import Counter
 from datetime import timedelta
 
-import asyncpg
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -75,9 +74,6 @@ def watch_errors(engine: AsyncEngine, *, failures: Counter[str], only_reads: boo
             context.is_disconnect = True
             with naming_no_answer():
                 raise error
-        if isinstance(error.__cause__, asyncpg.InternalClientError):
-            # The server said something while no statement ran, and is about to close the connection.
-            context.is_disconnect = True  # guard: test_an_error_between_two_statements_is_an_outage
         state: str | None = getattr(error, "sqlstate", None)
         if state == READ_ONLY and not only_reads:  # another server may be the primary now
             context.is_disconnect = True  # guard: test_a_server_that_only_reads_is_left
