@@ -1,6 +1,7 @@
 """Processes whose role may open fewer connections than their pools take; and pools that give back what idles."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -12,6 +13,7 @@ import pytest_asyncio
 from sqlalchemy import insert, text
 
 from app_db import Database, open_database
+from app_db.engine import _is_at_limit
 from app_db.models import JobQueue
 from app_db.outage import DatabaseUnavailable
 from app_db.pool import CountingPool, pool_of
@@ -189,6 +191,24 @@ async def test_at_the_limit_a_pool_gives_back_what_idles_sooner(at_limit: OpenAt
         assert not await is_served()
         async with asyncio.timeout(6):
             await until(is_served)
+
+
+async def test_a_look_at_the_limit_makes_no_connection_younger(database: Database) -> None:
+    """Else the first request after the network dropped a connection would use it without a ping, and wait in vain."""
+
+    async def idle_since() -> float:
+        async with database.unit_of_work(read_only=True) as session:
+            connection = (await session.connection()).sync_connection
+            assert connection
+            return float(connection.info["idle_since"])
+
+    await _is_at_limit(database)  # which may open the connection
+    await idle_since()
+    began = time.monotonic()
+
+    await _is_at_limit(database)
+
+    assert await idle_since() < began
 
 
 async def test_a_process_that_cannot_ask_for_the_limit_gives_back_what_idles(
