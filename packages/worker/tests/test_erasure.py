@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 from sqlalchemy import text
 
@@ -61,3 +62,21 @@ async def test_a_job_that_ends_while_its_account_is_erased_leaves_nothing(
     assert (await jobs.get(delivery)).state is JobState.DISCARDED
     assert (await jobs.get(erasure)).state is JobState.COMPLETED
     assert await jobs.errors(delivery) == []
+
+
+@pytest.mark.parametrize(
+    "left",
+    ["result = '1'", "progress = '1'", 'steps = \'[{"name": "mail", "result": "ada@example.test"}]\'', "cursor = '1'"],
+)
+async def test_nothing_that_an_ended_job_has_committed_outlives_its_account(
+    jobs: Jobs, database: Database, make_user: MakeUser, left: str
+) -> None:
+    user = await make_user()
+    delivery = await jobs.deliver(owner_id=user.id)
+    await jobs.execute(f"UPDATE jobs SET state = 'completed', claim_at = NULL, finished_at = now(), {left}")
+    await jobs.enqueue(AccountErasure(user_id=user.id))
+
+    await drain(database)
+
+    job = await jobs.get(delivery)
+    assert (job.result, job.progress, job.steps, job.cursor) == (None, None, None, None)
