@@ -52,6 +52,7 @@ ROUTES = [
     ("POST", "/jobs/queues/default/resume"),
     ("POST", f"/jobs/{NOBODY}/retry"),
     ("POST", f"/jobs/{NOBODY}/discard"),
+    ("POST", f"/jobs/{NOBODY}/rerun"),
 ]
 
 
@@ -125,6 +126,9 @@ async def test_an_operator_sees_all_there_is_about_a_job(
         "request_id": None,
         "steps": None,
         "cursor": None,
+        "origin_id": None,
+        "origin": None,
+        "reruns": [],
     }
 
 

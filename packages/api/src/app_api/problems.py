@@ -258,7 +258,7 @@ def add_problem_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> ProblemResponse:
-        fields = [FieldProblem(pointer=_pointer(e["loc"]), code=e["type"], detail=_detail(e)) for e in error.errors()]
+        fields = [field_problem(each) for each in error.errors()]
         return app_error_response(request.scope, ValidationFailed(errors=fields))
 
     @app.exception_handler(HTTPException)
@@ -270,6 +270,11 @@ def add_problem_handlers(app: FastAPI) -> None:
         return ProblemResponse(
             request.scope, status, code=status.name.lower(), detail=str(error.detail), headers=headers
         )
+
+
+def field_problem(error: Mapping[str, Any], *, within: tuple[str, ...] = ()) -> FieldProblem:  # Any: of Pydantic
+    """Return one of Pydantic's errors without its input; `within` is where in the request the value stands."""
+    return FieldProblem(pointer=_pointer((*within, *error["loc"])), code=error["type"], detail=_detail(error))
 
 
 def _detail(error: Mapping[str, Any]) -> str:

@@ -43,6 +43,7 @@ class Event(StrEnum):
     ROLE_CHANGED = "role_changed"
     JOBS_ACTED_ON = "jobs_acted_on"
     JOBS_BULK_STARTED = "jobs_bulk_started"
+    JOB_RERUN = "job_rerun"
     QUEUE_PAUSED = "queue_paused"
     QUEUE_RESUMED = "queue_resumed"
     QUEUE_LIMITED = "queue_limited"

@@ -4,9 +4,10 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import delete, func, select, text
 
-from app_api.features.jobs.operator_job_pages import LARGEST_PAYLOAD, problems_of
+from app_api.features.jobs.operator_job_pages import LARGEST_PAYLOAD
+from app_api.features.jobs.reruns import problems_of
 from app_auth.testing import Account
 from app_db import Database
 from app_db.features.accounts.payloads import WelcomeEmail
@@ -184,4 +185,36 @@ async def test_the_job_that_acts_on_many_is_not_run_again_with_another_filter(
 def test_what_postgres_does_not_keep_is_told_too() -> None:
     [problem] = problems_of(ValueError("a text holds U+0000"))
 
-    assert (problem.pointer, problem.detail) == ("payload", "a text holds U+0000")
+    assert (problem.pointer, problem.detail) == ("#/payload", "a text holds U+0000")
+
+
+async def test_the_pages_of_a_job_and_of_its_rerun_name_each_other(
+    operator_browser: Browser, make_job: MakeJob, database: Database
+) -> None:
+    first = await make_job(JobState.DISCARDED, kind=WelcomeEmail.kind)
+    edited = f'{{"user_id": "{new_id()}"}}'
+
+    done = await operator_browser.post(f"/console/jobs/{first}/again", payload=edited)
+
+    second = done.headers["Location"].split("/")[-1].split("?")[0]
+    assert f"/console/jobs/{first}" in (await operator_browser.get(f"/console/jobs/{second}")).text
+    assert (
+        f'Run again as <a href="/console/jobs/{second}' in (await operator_browser.get(f"/console/jobs/{first}")).text
+    )
+    async with database.unit_of_work() as session:
+        await session.execute(delete(Job).where(Job.id == first))
+    page = (await operator_browser.get(f"/console/jobs/{second}")).text
+    assert f"<code>{first}</code>, which has been deleted" in page
+    assert f"/console/jobs/{first}" not in page
+
+
+async def test_what_is_wrong_with_a_payload_stands_beside_its_field(
+    operator_browser: Browser, make_job: MakeJob
+) -> None:
+    job_id = await make_job(JobState.DISCARDED, kind=WelcomeEmail.kind)
+
+    page = (await operator_browser.post(f"/console/jobs/{job_id}/again", payload='{"user_id": 7}')).text
+
+    assert "<code>user_id</code>: UUID input should be" in page
+    assert 'aria-invalid="true" aria-describedby="wrong"' in page
+    assert page.index('id="wrong"') < page.index("<textarea")

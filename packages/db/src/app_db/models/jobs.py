@@ -74,6 +74,7 @@ class Job(Base):
             unique=True,
             postgresql_where=text("unique_key IS NOT NULL AND state = ANY (unique_states)"),
         ),
+        Index("ix_jobs_origin_id_id", "origin_id", "id", postgresql_where=text("origin_id IS NOT NULL")),
         # Rows are updated three or four times, so leave free space on each page, and vacuum often.
         {
             "postgresql_with": {
@@ -121,6 +122,8 @@ class Job(Base):
     """How far its attempts have come, as the handler has written it with its own rows."""
     request_id: Mapped[str | None] = mapped_column(Text)
     traceparent: Mapped[str | None] = mapped_column(Text)
+    origin_id: Mapped[UUID | None]
+    """The job that it was made from, by hand. No foreign key, because retention may delete that job first."""
 
 
 class JobError(Base):

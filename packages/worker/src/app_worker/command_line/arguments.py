@@ -102,6 +102,9 @@ def _add_enqueueing(commands: Commands, output: argparse.ArgumentParser) -> None
     command.add_argument("--priority", type=int, default=2, metavar="N", help="the lowest runs first (default: 2)")
     command.add_argument("--run-at", type=_moment, metavar="TIME", help="not before, as in 2026-12-24T18:00+01:00")
     command.add_argument("--max-attempts", type=_count, metavar="N", help="replaces the limit of its handler")
+    rerun = commands.add_parser("rerun", parents=[output], help="enqueue a job like another one", description=_RERUN)
+    rerun.add_argument("id", type=UUID, metavar="ID", help="the id of the first job")
+    rerun.add_argument("--payload", metavar="JSON", help="other fields than those of the first job")
     crons = commands.add_parser("crons", help="list crons, or run one now", description="List crons, or run one now.")
     actions = crons.add_subparsers(dest="cron_command", required=True, metavar="COMMAND")
     listing = "list crons with their last and next ticks"
@@ -175,6 +178,9 @@ while Valkey is away. Jobs that are scheduled for later stay. Workers may run me
 _ENQUEUE = (
     """Enqueue one job. The kind and the fields are those of its payload class, in app_db/features/*/payloads.py."""
 )
+
+_RERUN = """Enqueue a new job of the same kind, with the same payload or another one, and with the same queue, priority,
+limit of attempts and account. The first job stays as it is; `show` names the other job on each."""
 
 _ACTIONS = {
     "retry": ("run jobs again", "Run a job again that has ended, or run a job now that waits for its next attempt."),

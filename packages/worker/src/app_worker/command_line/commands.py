@@ -18,13 +18,14 @@ from app_db.errors import NotFound
 from app_db.jobs import control, deletion
 from app_db.jobs.control import Action
 from app_db.jobs.filters import JobFilter
+from app_db.jobs.reruns import links_of
 from app_db.jobs.workers import WorkerRow
 from app_db.models import JobState
 from app_db.repositories.jobs import JobRepository
 from app_db.types import new_id
 from app_runtime.resources import open_resources
 from app_worker import draining
-from app_worker.command_line.enqueue_commands import enqueue_one, list_or_run_crons
+from app_worker.command_line.enqueue_commands import enqueue_one, list_or_run_crons, rerun
 from app_worker.command_line.known_names import JobNotFound, require_names, require_queue
 from app_worker.command_line.output import Acted, Drained, JobDetail, JobList, Output, Queues, Stats
 from app_worker.handlers import HANDLERS
@@ -141,6 +142,9 @@ async def _show(database: Database, options: Namespace) -> Output:
             raise JobNotFound
         columns = {name: getattr(job, name) for name in JobDetail.model_fields if hasattr(job, name)}
         cancel_requested, errors = await jobs.is_asked_to_end(job.id), await jobs.errors_of(job.id)
+        links = await links_of(session, job)
+        columns["origin_deleted"] = job.origin_id is not None and links.origin is None
+        columns["reruns"] = [made.id for made in links.reruns]
         if job.max_attempts is None:
             columns["max_attempts"] = _MAX_ATTEMPTS.get(job.kind)
         return JobDetail.model_validate({**columns, "cancel_requested": cancel_requested, "errors": errors})
@@ -217,5 +221,6 @@ _COMMANDS: Final[Mapping[str, Callable[[Database, Namespace], Awaitable[Output]]
     **dict.fromkeys(Action, _act),
     **dict.fromkeys(("pause", "resume", "limit"), _control_queue),
     "enqueue": enqueue_one,
+    "rerun": rerun,
     "crons": list_or_run_crons,
 }

@@ -1,18 +1,24 @@
 """Commands that enqueue: one job, or the job of a cron."""
 
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from pydantic import ValidationError
 
+from app_auth.audit import SHELL, Event, audit
+from app_auth.client import NOBODY
 from app_db import Database
 from app_db.clock import database_time
 from app_db.errors import Invalid
 from app_db.jobs.catalog import CATALOG
 from app_db.jobs.crons import hold_cron, recorded_ticks
 from app_db.jobs.outbox import enqueue
-from app_db.jobs.payload import JobPayload
-from app_worker.command_line.known_names import NameNotFound
+from app_db.jobs.payload import JobPayload, UnknownPayload
+from app_db.jobs.reruns import run_again
+from app_db.repositories.jobs import JobRepository
+from app_worker.command_line.known_names import JobNotFound, NameNotFound
 from app_worker.command_line.output import CronRow, Crons, Enqueued, Output
 from app_worker.crons import CRONS
 from app_worker.schedule import enqueue_job_of
@@ -40,11 +46,9 @@ async def enqueue_one(database: Database, options: Namespace) -> Output:
         NameNotFound: for an unknown kind.
         NotEnqueued: for fields and options that `enqueue` refuses.
     """
-    payload_classes: dict[str, type[JobPayload]] = {payload_class.kind: payload_class for payload_class in CATALOG}
-    if options.kind not in payload_classes:
-        raise NameNotFound("kind of job", options.kind, payload_classes)
-    try:
-        payload = payload_classes[options.kind].model_validate_json(options.payload)
+    payload_class = _class_of(options.kind)
+    with _refusals_of(payload_class):
+        payload = payload_class.model_validate_json(options.payload)
         async with database.unit_of_work() as session:
             job_id = await enqueue(
                 session,
@@ -54,11 +58,51 @@ async def enqueue_one(database: Database, options: Namespace) -> Output:
                 priority=options.priority,
                 max_attempts=options.max_attempts,
             )
-    except ValidationError as error:
-        raise NotEnqueued(_what_is_wrong(payload_classes[options.kind], error)) from None
-    except ValueError as error:
-        raise NotEnqueued(str(error)) from None
     return Enqueued(id=job_id, kind=options.kind, queue=options.queue)
+
+
+async def rerun(database: Database, options: Namespace) -> Output:
+    """Enqueue a new job like another one.
+
+    Raises:
+        JobNotFound: there is no such job.
+        NameNotFound: for a kind that this release does not know.
+        NotEnqueued: for a payload that its class refuses.
+    """
+    async with database.unit_of_work() as session:
+        origin = await JobRepository(session).get(options.id)
+        if origin is None:
+            raise JobNotFound
+        payload_class = _class_of(origin.kind)
+        with _refusals_of(payload_class):
+            if options.payload is None:
+                payload = payload_class.read(origin.payload, origin.payload_version)
+            else:
+                payload = payload_class.model_validate_json(options.payload)
+            job_id = await run_again(session, origin, payload, owner_id=origin.owner_id)
+        new, old = str(job_id), str(origin.id)
+        audit(
+            session, Event.JOB_RERUN, client=NOBODY, by=SHELL, job=new, origin=old, kind=origin.kind
+        )  # guard: test_a_job_that_a_command_runs_again_is_audited
+        return Enqueued(id=job_id, kind=origin.kind, queue=origin.queue)
+
+
+def _class_of(kind: str) -> type[JobPayload]:
+    payload_classes: dict[str, type[JobPayload]] = {payload_class.kind: payload_class for payload_class in CATALOG}
+    if kind not in payload_classes:
+        raise NameNotFound("kind of job", kind, payload_classes)
+    return payload_classes[kind]
+
+
+@contextmanager
+def _refusals_of(payload_class: type[JobPayload]) -> Iterator[None]:
+    """Turn what `enqueue` or the class of a payload refuses into a message for people."""
+    try:
+        yield
+    except ValidationError as error:
+        raise NotEnqueued(_what_is_wrong(payload_class, error)) from None
+    except (ValueError, UnknownPayload) as error:
+        raise NotEnqueued(str(error)) from None
 
 
 def _what_is_wrong(payload_class: type[JobPayload], error: ValidationError) -> str:

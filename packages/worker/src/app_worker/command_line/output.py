@@ -99,6 +99,12 @@ class JobDetail(JobRow, Output, frozen=True):
     worker_id: UUID | None
     request_id: str | None
     traceparent: str | None
+    origin_id: UUID | None
+    """The job that it was made from, by running that again."""
+    origin_deleted: bool
+    """Whether that job has been deleted since."""
+    reruns: list[UUID]
+    """The jobs that were made from it: the newest first, up to twenty."""
     cancel_requested: bool
     """Whether the job has a cancellation request, and has not ended yet."""
     errors: list[FailedAttempt]
@@ -250,7 +256,7 @@ def sheet(entries: Iterable[tuple[str, Any]]) -> str:  # Any: as in `cell`
 
 
 def cell(value: Any) -> str:  # Any: each type below
-    """Return a value as people read it: times in UTC to the second, objects as JSON, None as a dash."""
+    """Return a value as people read it: times in UTC to the second, objects as JSON, nothing as a dash."""
     match value:
         case None:
             shown = "-"
@@ -263,7 +269,7 @@ def cell(value: Any) -> str:  # Any: each type below
         case dict():
             shown = dumps(value, ensure_ascii=False)
         case list() | tuple():
-            shown = ", ".join(map(cell, value))
+            shown = ", ".join(map(cell, value)) or "-"
         case _:
             shown = str(value)
     return printable(shown).replace("\n", "\\n")

@@ -7,26 +7,22 @@ from uuid import UUID
 
 from fastapi import APIRouter, Form
 from fastapi.responses import HTMLResponse, RedirectResponse
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from app_api.console.dependencies import FreshViewerDep, PageDep, ViewerDep, confirming
 from app_api.console.formats import pretty
 from app_api.console.fragments import Contexts, Fragment, Watched, is_id
 from app_api.console.rendering import Page
 from app_api.console.responses import see_other
-from app_api.dependencies import AuthDep, SessionDep
+from app_api.dependencies import AuthDep, ClientDep, SessionDep
 from app_api.features.jobs import service
 from app_api.features.jobs.operator_pages import JOBS
+from app_api.features.jobs.reruns import PAYLOADS, rerun
 from app_api.features.jobs.schemas import JobDetail, JobInternals
-from app_api.problems import FieldProblem, ValidationFailed
 from app_db import Session
 from app_db.errors import Invalid
-from app_db.features.jobs.payloads import ActOnJobs
 from app_db.jobs import control
-from app_db.jobs.catalog import CATALOG
 from app_db.jobs.control import QUEUED, RETRIABLE
-from app_db.jobs.outbox import enqueue
-from app_db.jobs.payload import JobPayload
 from app_db.jobs.rescheduling import reschedule
 from app_db.models import FINAL_STATES, OPEN_STATES, Job, JobState
 from app_db.repositories.jobs import JobRepository
@@ -41,12 +37,6 @@ DONE = {
     "job-moved": "The job runs at that time.",
     "job-retried": "The job is due now.",
 }
-PAYLOADS: Final[Mapping[str, type[JobPayload]]] = {
-    payload_class.kind: payload_class
-    for payload_class in CATALOG
-    # It would act on many jobs without a number that was shown, a fresh sign-in and a row of the audit.
-    if payload_class is not ActOnJobs  # guard: test_the_job_that_acts_on_many_is_not_run_again_with_another_filter
-}
 MOVABLE: Final = frozenset({JobState.SCHEDULED, JobState.AVAILABLE, JobState.RETRYABLE})
 LARGEST_PAYLOAD: Final = 300_000
 """Characters: a form of a browser has three bytes for each quote, and a field of it at most a million."""
@@ -58,19 +48,14 @@ class InvalidRunAt(Invalid):
     code = "invalid_run_at"
 
 
-class UnknownKind(Invalid):
-    """Jobs of this kind cannot be run again here: this release has no payload class that would check the payload."""
-
-    code = "unknown_kind"
-
-
 async def _shown(page: Page, session: Session, job_id: UUID) -> dict[str, Any]:  # Any: the template's
     """Return what the page of a job shows."""
     assert page.viewer is not None, "pages of operators have one"
     job = await service.show(session, page.viewer, job_id)
     emails = await UserRepository(session).emails_of([job.owner_id] if job.owner_id else [])
     can_move = job.state in MOVABLE
-    return {**_acts_on(job, emails), "can_move": can_move, **_committed(job, job.internals), "errors": job.errors}
+    committed = _committed(job, job.internals)
+    return {**_acts_on(job, emails), "can_move": can_move, **committed, "errors": job.errors}
 
 
 def _committed(job: Job | JobDetail, internals: Job | JobInternals | None) -> dict[str, Any]:  # Any: the template's
@@ -166,36 +151,19 @@ async def again_page(job_id: UUID, page: PageDep, viewer: ViewerDep, session: Se
 
 @router.post("/jobs/{job_id:uuid}/again")
 async def run_again(
-    job_id: UUID, page: PageDep, viewer: ViewerDep, session: SessionDep, form: Annotated[NewJob, Form()]
+    job_id: UUID,
+    page: PageDep,
+    viewer: ViewerDep,
+    session: SessionDep,
+    form: Annotated[NewJob, Form()],
+    *,
+    client: ClientDep,
 ) -> RedirectResponse:
     """Enqueue a new job of the same kind, in the same queue; its class checks the payload. The first one stays."""
     job = await service.show(session, viewer, job_id)
     page.on_error("again.html", job=job, payload=form.payload)
-    if job.kind not in PAYLOADS:
-        raise UnknownKind
-    assert job.internals is not None, "an operator sees them"
-    try:
-        new_id = await enqueue(
-            session,
-            PAYLOADS[job.kind].model_validate_json(form.payload),
-            queue=job.queue,
-            priority=job.internals.priority,
-            max_attempts=job.internals.max_attempts,
-            owner_id=job.owner_id if form.keeps_owner else None,
-        )
-    except ValueError as error:
-        raise ValidationFailed(errors=problems_of(error)) from None
+    new_id = await rerun(session, viewer, job_id, payload=form.payload, keeps_owner=form.keeps_owner, client=client)
     return see_other(f"{JOBS}/{new_id}?done=job-enqueued")
-
-
-def problems_of(error: ValueError) -> list[FieldProblem]:
-    """Return what does not fit the class of a payload, or what Postgres does not keep, without what was typed."""
-    if not isinstance(error, ValidationError):
-        return [FieldProblem(pointer="payload", code="not_storable", detail=str(error))]
-    return [
-        FieldProblem(pointer="/".join(map(str, each["loc"])) or "payload", code=each["type"], detail=each["msg"])
-        for each in error.errors(include_url=False, include_input=False, include_context=False)
-    ]
 
 
 async def read_jobs(session: Session, watched: Collection[Watched]) -> Contexts:

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from app_api.paging import Page
 from app_db.jobs.control import Action
 from app_db.jobs.filters import JobFilter
+from app_db.jobs.reruns import NO_LINKS, Links
 from app_db.models import Job, JobError, JobState
 from app_db.types import aware
 
@@ -60,6 +61,16 @@ class JobStepRead(BaseModel):
     result: Any | None  # Any: JSON of the handler's own shape
 
 
+class JobLink(BaseModel):
+    """A job that was made from another one, or the one that it was made from."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    state: JobState
+    created_at: datetime
+
+
 class JobInternals(BaseModel):
     """A job with the fields that only operators see."""
 
@@ -77,6 +88,18 @@ class JobInternals(BaseModel):
     steps: list[JobStepRead] | None
     """What its attempts have committed, in order; the next one goes on there."""
     cursor: Any | None  # Any: JSON of the handler's own shape
+    origin_id: UUID | None
+    """The job that it was made from, by running that again."""
+    origin: JobLink | None
+    """The same job; null also when it has been deleted since."""
+    reruns: list[JobLink]
+    """The jobs that were made from it: the newest first, up to twenty."""
+
+    @classmethod
+    def of(cls, job: Job, links: Links) -> Self:
+        """Return what operators see of the job."""
+        columns = {name: getattr(job, name) for name in cls.model_fields.keys() - {"origin", "reruns"}}
+        return cls.model_validate({**columns, "origin": links.origin, "reruns": [*links.reruns]})
 
 
 class JobDetail(JobRead):
@@ -91,15 +114,23 @@ class JobDetail(JobRead):
     """For operators only."""
 
     @classmethod
-    def of(cls, job: Job, errors: Sequence[JobError], *, cancel_requested: bool, for_operator: bool) -> Self:
-        """Show the job to its owner, or to an operator."""
+    def of(
+        cls,
+        job: Job,
+        errors: Sequence[JobError],
+        *,
+        cancel_requested: bool,
+        for_operator: bool,
+        links: Links = NO_LINKS,
+    ) -> Self:
+        """Show the job to its owner, or to an operator, with the links if they were looked up."""
         shown = [JobErrorRead.model_validate(error) for error in errors]
         return cls.model_validate(
             {
                 **{name: getattr(job, name) for name in (*JobRead.model_fields, "result")},
                 "cancel_requested": cancel_requested,
                 "errors": shown if for_operator else [error.model_copy(update={"trace": None}) for error in shown],
-                "internals": JobInternals.model_validate(job) if for_operator else None,
+                "internals": JobInternals.of(job, links) if for_operator else None,
             }
         )
 
@@ -114,6 +145,21 @@ class JobSelection(BaseModel, extra="forbid"):
     def to_filter(self) -> JobFilter:
         """Return the filter for the ledger."""
         return JobFilter(state=self.state, kind=self.kind, queue=self.queue)
+
+
+class Rerun(BaseModel, extra="forbid"):
+    """How a new job differs from the first one."""
+
+    payload: Any = None  # Any: JSON of the payload class
+    """Its whole payload; that of the first job if absent or null."""
+    keeps_owner: bool = True
+    """Whether it belongs to the account of the first job, which then sees it under its jobs."""
+
+
+class JobAccepted(BaseModel):
+    """The new job."""
+
+    job_id: UUID
 
 
 class BulkAction(BaseModel, extra="forbid"):

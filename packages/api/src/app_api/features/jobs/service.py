@@ -20,6 +20,7 @@ from app_db.jobs.crons import request_run
 from app_db.jobs.deletion import delete_job
 from app_db.jobs.filters import JobFilter
 from app_db.jobs.outbox import enqueue
+from app_db.jobs.reruns import NO_LINKS, links_of
 from app_db.jobs.unique import Unique
 from app_db.models import Job
 from app_db.paging import Cursor, Slice
@@ -64,8 +65,9 @@ async def show(session: Session, caller: Caller, job_id: UUID) -> JobDetail:
         NotFound: there is no such job, or it is another's.
     """
     job, asked_to_end = await _visible(session, caller, job_id)
-    errors = await JobRepository(session).errors_of(job_id)
-    return JobDetail.of(job, errors, cancel_requested=asked_to_end, for_operator=is_operator(caller))
+    errors, for_operator = await JobRepository(session).errors_of(job_id), is_operator(caller)
+    links = await links_of(session, job) if for_operator else NO_LINKS
+    return JobDetail.of(job, errors, cancel_requested=asked_to_end, for_operator=for_operator, links=links)
 
 
 async def watched(session: Session, caller: Caller, job_id: UUID) -> JobLine:
