@@ -133,6 +133,9 @@ class Relay:
         """Renew before the first claim: else a new leader would claim jobs again that its predecessor pushed."""
         if time.monotonic() >= self._renew_at:
             await self.renew_waiting()
+            if self.runner is not None:
+                async with self._time_limit():
+                    await self.runner.batches.settle_all()  # guard: test_what_a_killed_worker_left_is_added_up
             self._renew_at = time.monotonic() + self._renewal_interval
 
     @property

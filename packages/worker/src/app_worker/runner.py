@@ -23,6 +23,7 @@ from app_db.models import JobState
 from app_db.outage import is_connection_lost, is_outage
 from app_runtime.texts import safe_repr
 from app_worker.attempt import Attempt, TraceOutcome
+from app_worker.batches import Batches
 from app_worker.context import Fenced, JobContext, Snooze
 from app_worker.error_groups import as_one
 from app_worker.history import truncated
@@ -73,11 +74,13 @@ class Runner:
     starter: Starter = field(init=False)
     leased: LeasedJobs = field(init=False)
     recorder: Recorder = field(init=False)
+    batches: Batches = field(init=False)
 
     def __post_init__(self) -> None:
         self.starter = Starter(self.worker_id, self.registry.leased_kinds, self.lease)
         self.leased = LeasedJobs(self.database, self.starter)
         self.recorder = Recorder(self.database, self.lease, self.metrics, self.leased)
+        self.batches = Batches(self.database)
 
     def cancel(self, delivery: Delivery) -> None:
         """Cancel the handler of a job in lease mode; the attempt does not count."""
@@ -125,6 +128,10 @@ class Runner:
                     await self.recorder.finish(
                         attempt, outcome
                     )  # guard: test_the_slot_of_a_job_is_free_when_its_own_row_is_on_record
+            if attempt.job is not None and attempt.job.batch_id is not None:
+                await self.batches.note_end(
+                    attempt.job.batch_id
+                )  # guard: test_the_last_job_of_a_batch_is_enqueued_when_all_have_completed
 
     async def _finish_failed(self, attempt: Attempt, error: BaseException) -> None:
         """Record the outcome of an attempt that an error ended, or of its start."""

@@ -27,6 +27,8 @@ class JobFilter:
     """Enqueued before this time."""
     ids: tuple[UUID, ...] | None = None
     """Any of these."""
+    batch_id: UUID | None = None
+    """The jobs of a batch or chain."""
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """Return the conditions of the WHERE clause."""
@@ -37,6 +39,8 @@ class JobFilter:
             conditions.append(Job.id >= first_id_at(self.since))
         if self.before is not None:
             conditions.append(Job.id < first_id_at(self.before))
+        if self.batch_id is not None:
+            conditions.append(Job.batch_id == self.batch_id)
         if self.ids is not None:
             conditions.append(Job.id == bindparam(None, self.ids, type_=ARRAY(Uuid())).any_())
         return conditions

@@ -55,6 +55,7 @@ class StartedJob:
     """As JSON: what an attempt before has committed, a list of `{"name", "result"}`."""
     cursor: str | None = None
     """As JSON."""
+    batch_id: UUID | None = None
     is_marked: bool = True
     """Whether the start has to be committed before the handler runs; see `start`."""
 
@@ -63,7 +64,7 @@ STARTED = {
     name: name
     for name in (
         "kind", "payload", "payload_version", "attempt", "max_attempts", "crashes", "owner_id", "request_id",
-        "traceparent", "run_at", "steps", "cursor",
+        "traceparent", "run_at", "steps", "cursor", "batch_id",
     )
 } | {name: f"CAST({name} AS text)" for name in ("payload", "steps", "cursor")}  # fmt: skip
 """The columns of a `StartedJob`, but for its last, and the SQL of each."""

@@ -1,6 +1,6 @@
 """Enqueueing: a job is a row of the caller's transaction, so both are committed or neither."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,9 +26,9 @@ UNIQUE_TRIES = 10
 # Postgres's clock decides whether a job is due, never the clock of this process.
 _INSERT = """
     INSERT INTO jobs (id, owner_id, kind, payload, payload_version, queue, priority, max_attempts, request_id,
-        traceparent, run_at, claim_at, state, unique_key, unique_states)
+        traceparent, batch_id, run_at, claim_at, state, unique_key, unique_states)
     SELECT job.id, :owner_id, job.kind, CAST(job.payload AS jsonb), job.version, :queue, :priority, :max_attempts,
-        :request_id, :traceparent, due_at, due_at,
+        :request_id, :traceparent, CAST(:batch_id AS uuid), due_at, due_at,
         CASE WHEN now() < due_at THEN 'scheduled' ELSE 'available' END, {unique}
     FROM {jobs}, (SELECT coalesce(CAST(:run_at AS timestamptz), now()) AS due_at) AS due
 """
@@ -65,14 +65,15 @@ _ENQUEUE_UNIQUE = text(f"""
 
 
 @dataclass(frozen=True, slots=True)
-class _Terms:
-    """The arguments that all jobs of one call share; it checks them."""
+class Terms:
+    """What all jobs of one call share; it checks the arguments of the caller."""
 
     run_at: datetime | None
     queue: str
     priority: int
     max_attempts: int | None
     owner_id: UUID | None
+    batch_id: UUID | None = None
 
     def __post_init__(self) -> None:
         if self.run_at is not None:
@@ -91,6 +92,7 @@ class _Terms:
             "max_attempts": self.max_attempts,
             "owner_id": self.owner_id,
             "request_id": session.info.get("request_id"),
+            "batch_id": self.batch_id,
         }
 
 
@@ -126,10 +128,10 @@ async def enqueue(
         async with database.unit_of_work() as session:
             job_id = await enqueue(session, EndSessions(user_id=ada.id), run_at=utcnow() + timedelta(days=1))
     """
-    terms = _Terms(run_at, queue, priority, max_attempts, owner_id)
+    terms = Terms(run_at, queue, priority, max_attempts, owner_id)
     job = {"id": new_id(), "kind": payload.kind, "payload": checked_json(payload), "version": payload.version}
     parameters = terms.parameters(session) | job
-    with _traced(session, [payload.kind]) as parameters["traceparent"]:
+    with traced(session, [payload.kind]) as parameters["traceparent"]:
         job_id = await _insert(session, payload, unique, parameters)
     if job_id == job["id"]:
         await _accepted(session, [job_id], [payload.kind])
@@ -156,19 +158,25 @@ async def enqueue_many(
             jobs = [EndSessions(user_id=user.id) for user in (ada, bob)]
             job_ids = await enqueue_many(session, jobs, queue="maintenance")
     """
-    terms = _Terms(run_at, queue, priority, max_attempts, owner_id)
-    jobs = [(new_id(), payload.kind, checked_json(payload), payload.version) for payload in payloads]
+    jobs = {new_id(): payload for payload in payloads}
+    await enqueue_all(session, jobs, Terms(run_at, queue, priority, max_attempts, owner_id))
+    return list(jobs)
+
+
+async def enqueue_all(session: Session, payloads: Mapping[UUID, JobPayload], terms: Terms) -> None:
+    """Enqueue jobs with these ids in one statement."""
+    jobs = [(job_id, job.kind, checked_json(job), job.version) for job_id, job in payloads.items()]
     if not jobs:
-        return []
+        return
     ids, kinds, stored, versions = (list(column) for column in zip(*jobs, strict=True))
     parameters = {**terms.parameters(session), "ids": ids, "kinds": kinds, "payloads": stored, "versions": versions}
-    with _traced(session, kinds) as parameters["traceparent"]:
+    with traced(session, kinds) as parameters["traceparent"]:
         await session.execute(_ENQUEUE_MANY, parameters)
     await _accepted(session, ids, kinds)
-    return ids
 
 
-def _traced(session: Session, kinds: Sequence[str]) -> AbstractContextManager[str | None]:
+def traced(session: Session, kinds: Sequence[str]) -> AbstractContextManager[str | None]:
+    """Return a context with the `traceparent` of new jobs, if traces are on."""
     trace: Trace | None = session.info.get(TRACE)
     return nullcontext() if trace is None else trace(kinds)
 

@@ -2,6 +2,7 @@
 
 from app_db.models.audit import AuditEvent
 from app_db.models.idempotency import IdempotentRequest
+from app_db.models.job_batches import JobBatch, JobBatchChange, JobLink
 from app_db.models.jobs import (
     FINAL_STATES,
     OPEN_STATES,
@@ -23,9 +24,12 @@ __all__ = [
     "AuditEvent",
     "IdempotentRequest",
     "Job",
+    "JobBatch",
+    "JobBatchChange",
     "JobCancellation",
     "JobCron",
     "JobError",
+    "JobLink",
     "JobQueue",
     "JobState",
     "JobWorker",

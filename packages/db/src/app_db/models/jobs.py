@@ -47,6 +47,7 @@ class Job(Base):
         # Relays ask one question for due, scheduled, retried and orphaned jobs: claim_at <= now().
         Index("ix_jobs_claim", "queue", "priority", "claim_at", postgresql_where=text("claim_at IS NOT NULL")),
         Index("ix_jobs_owner_id_id", "owner_id", "id", postgresql_where=text("owner_id IS NOT NULL")),
+        Index("ix_jobs_batch_id_state_id", "batch_id", "state", "id", postgresql_where=text("batch_id IS NOT NULL")),
         # Only claims of queues with a limit count running jobs; a job is in this small index for a moment.
         # For counting only. Statements about one job by its id must not name claim_at, so that none is planned with
         # it: nearly empty, it looks cheap to the planner, and beside an open snapshot it is full of dead entries.
@@ -124,6 +125,8 @@ class Job(Base):
     traceparent: Mapped[str | None] = mapped_column(Text)
     origin_id: Mapped[UUID | None]
     """The job that it was made from, by hand. No foreign key, because retention may delete that job first."""
+    batch_id: Mapped[UUID | None]
+    """Its batch or chain. No foreign key: each start and end of a job would lock the row of the batch."""
 
 
 class JobError(Base):

@@ -7,11 +7,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
+
+from sqlalchemy import exists, select
 
 from app_db import Database, Session
 from app_db.jobs import ledger
-from app_db.jobs.ledger import Delivery, Starter
-from app_db.models import JobState
+from app_db.jobs.batch_ends import settle
+from app_db.jobs.ledger import Delivery, StartedJob, Starter
+from app_db.models import Job, JobBatch, JobState
 from app_db.types import new_id
 from app_worker.context import IN_TX_MODE, JobContext
 from app_worker.mail import Mails
@@ -54,8 +58,8 @@ async def _go_on() -> None: ...
 
 async def run_inline(
     session: Session, delivery: Delivery, *, registry: Registry, mails: Mails, database: Database
-) -> None:
-    """Start a job, call its handler, and finish it, all in the session of the caller."""
+) -> StartedJob:
+    """Start a job, call its handler, and finish it, all in the session of the caller; return it as it started."""
     leased = registry.leased_kinds
     job = await ledger.start(session, delivery, Starter(new_id(), leased, LEASE))
     assert job is not None, "it was dispatched in this transaction"
@@ -87,3 +91,12 @@ async def run_inline(
         await ledger.finish(session, delivery, state=JobState.COMPLETED, result=result)
     elif result is not None:
         await ledger.set_result(session, delivery, result)
+    return job
+
+
+async def due_after(session: Session, batch_id: UUID) -> list[UUID]:
+    """Return the jobs that are due because a job of this batch has ended: the next of a chain, or the last jobs."""
+    last_jobs = await settle(session, [batch_id])
+    is_chain = exists().where(JobBatch.id == batch_id, JobBatch.is_chain)
+    following = select(Job.id).where(Job.batch_id == batch_id, Job.state == JobState.AVAILABLE, is_chain)
+    return [*(await session.scalars(following)).all(), *last_jobs]

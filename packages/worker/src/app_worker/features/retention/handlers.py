@@ -12,10 +12,11 @@ from app_auth.client import NOBODY
 from app_db.features.accounts.payloads import AccountErasure
 from app_db.features.retention.payloads import KeepAuditMonths, PruneAccounts, PruneJobs, PruneSessions
 from app_db.features.retention.settings import RetentionSettings
+from app_db.jobs.batch_ends import prune_batches
 from app_db.jobs.outbox import enqueue_many
 from app_db.jobs.retention import forget_workers, prune
 from app_db.repositories.audit_months import AuditMonthRepository
-from app_db.repositories.expiry import delete_expired_of, pruned_tables
+from app_db.repositories.expiry import BATCH, delete_expired_of, pruned_tables
 from app_db.repositories.idempotency import IdempotencyRepository
 from app_db.repositories.unverified import UnverifiedAccounts
 from app_db.repositories.user_sessions import UserSessionRepository
@@ -46,9 +47,10 @@ async def prune_jobs(job: JobContext, payload: PruneJobs, settings: RetentionSet
     async with job.transaction() as session:
         await forget_workers(session)
     pruned = await delete_all(job, lambda session: prune(session, keep=settings.of_jobs, kinds=job.retention))
+    batches = await delete_all(job, partial(prune_batches, limit=BATCH))
     await note_done(job, payload, applied=settings.applied(*settings.of_jobs))
-    log.info("jobs_pruned", count=pruned)
-    return {"pruned": pruned}
+    log.info("jobs_pruned", count=pruned, batches=batches)
+    return {"pruned": pruned, "batches": batches}
 
 
 @handles(KeepAuditMonths, mode=Mode.LEASE, timeout=timedelta(minutes=10))
