@@ -46,6 +46,7 @@ async def test_a_job_is_shown_with_its_progress_and_result(
         "run_at",
         "started_at",
         "finished_at",
+        "batch_id",
         "progress",
         "result",
         "cancel_requested",

@@ -135,6 +135,7 @@ def audit_jobs(
         queue=job_filter.queue,
         state=job_filter.state,
         owner=None if job_filter.owner_id is None else str(job_filter.owner_id),
+        batch=None if job_filter.batch_id is None else str(job_filter.batch_id),
         since=None if job_filter.since is None else job_filter.since.isoformat(),
         before=None if job_filter.before is None else job_filter.before.isoformat(),
     )

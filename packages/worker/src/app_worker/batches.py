@@ -19,7 +19,7 @@ class Batches:
     def __init__(self, database: Database) -> None:
         """Let no statement take longer than the `request_timeout` of the database."""
         self._database = database
-        self._settling = Gathering(self._settle, database.settings.request_timeout)
+        self._settling: Gathering[UUID, None] = Gathering(self._settle, database.settings.request_timeout)
 
     async def note_end(self, batch_id: UUID) -> None:
         """Add up what has changed in a batch, after the commit of the end of its job; an outage is no error."""

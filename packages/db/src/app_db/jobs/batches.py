@@ -3,8 +3,8 @@
 import json
 from collections.abc import Iterable
 from datetime import datetime
-from itertools import batched
-from typing import Any
+from itertools import batched, pairwise
+from typing import Any, TypedDict, Unpack
 from uuid import UUID
 
 from sqlalchemy import text
@@ -42,6 +42,16 @@ _BATCH_OF_MEMBER = text("""
 """)
 
 
+class JobOptions(TypedDict, total=False):
+    """What all jobs of one call share: the arguments of `enqueue` with the same names and defaults."""
+
+    run_at: datetime | None
+    queue: str
+    priority: int
+    max_attempts: int | None
+    owner_id: UUID | None
+
+
 class NotInBatch(Conflict):
     """The job is no running member of a batch, so it cannot add other jobs to it."""
 
@@ -54,11 +64,7 @@ async def enqueue_batch(
     *,
     then: JobPayload | None = None,
     on_failure: JobPayload | None = None,
-    run_at: datetime | None = None,
-    queue: str = "default",
-    priority: int = 2,
-    max_attempts: int | None = None,
-    owner_id: UUID | None = None,
+    **options: Unpack[JobOptions],
 ) -> UUID:
     """Enqueue jobs that belong together, in the caller's transaction, and return the id of their batch.
 
@@ -70,11 +76,7 @@ async def enqueue_batch(
         payloads: the jobs, of any kinds.
         then: a job that is enqueued once, when all have completed; those that failed may have been retried.
         on_failure: a job that is enqueued once, when all have ended and one of them was discarded or cancelled.
-        run_at: for the jobs of the batch; see `enqueue`, as for the others.
-        queue: for all jobs, the last ones too, like the arguments that follow.
-        priority: jobs with the lowest number run first.
-        max_attempts: replaces the limit of the handlers.
-        owner_id: the user who may see the batch under `GET /jobs/batches`.
+        options: see `enqueue`. All but `run_at` are for the last jobs too; the owner may see the batch.
 
     Raises:
         ValueError: before anything is sent, for a wrong argument or payload (`pydantic.ValidationError`).
@@ -84,12 +86,12 @@ async def enqueue_batch(
             jobs = [EndSessions(user_id=user.id) for user in (ada, bob)]
             batch_id = await enqueue_batch(session, jobs, then=CloseAccount(user_id=ada.id))
     """
-    terms = Terms(run_at, queue, priority, max_attempts, owner_id, new_id())
+    terms = _terms(options, new_id())
     jobs = {new_id(): payload for payload in payloads}
     await _insert_batch(session, terms, is_chain=False, total=len(jobs), then=then, on_failure=on_failure)
     if not jobs:
         await session.execute(_NOTE_ADDED, {"batch_id": terms.batch_id, "added": 0})
-    for some in batched(jobs.items(), AT_ONCE):
+    for some in batched(jobs.items(), AT_ONCE, strict=False):
         await enqueue_all(session, dict(some), terms)
     assert terms.batch_id is not None
     return terms.batch_id
@@ -99,11 +101,7 @@ async def enqueue_chain(
     session: Session,
     *payloads: JobPayload,
     on_failure: JobPayload | None = None,
-    run_at: datetime | None = None,
-    queue: str = "default",
-    priority: int = 2,
-    max_attempts: int | None = None,
-    owner_id: UUID | None = None,
+    **options: Unpack[JobOptions],
 ) -> UUID:
     """Enqueue jobs that run one after the other, in the caller's transaction, and return the id of their batch.
 
@@ -114,11 +112,7 @@ async def enqueue_chain(
         session: the chain joins its transaction.
         payloads: the jobs in their order, of any kinds; at least one.
         on_failure: a job that is enqueued once, if one of the jobs is discarded or cancelled.
-        run_at: for the first job.
-        queue: for all jobs, as the arguments that follow; see `enqueue`.
-        priority: jobs with the lowest number run first.
-        max_attempts: replaces the limit of the handlers.
-        owner_id: the user who may see the chain under `GET /jobs/batches`.
+        options: see `enqueue`; `run_at` is for the first job. The owner may see the chain.
 
     Raises:
         ValueError: before anything is sent, for a wrong argument or payload, or no payload at all.
@@ -129,11 +123,10 @@ async def enqueue_chain(
     """
     if not payloads:
         raise ValueError("a chain has at least one job")
-    terms = Terms(run_at, queue, priority, max_attempts, owner_id, new_id())
+    terms = _terms(options, new_id())
     jobs = [(new_id(), payload) for payload in payloads]
     await _insert_batch(session, terms, is_chain=True, total=len(jobs), then=None, on_failure=on_failure)
-    pairs = zip(jobs, jobs[1:], strict=False)
-    for some in batched(pairs, AT_ONCE):
+    for some in batched(pairwise(jobs), AT_ONCE, strict=False):
         after_ids = [before_id for (before_id, _), _ in some]
         rows = [_row(session, terms, job_id, payload) for _, (job_id, payload) in some]
         await session.execute(_INSERT_LINKS, {"batch_id": terms.batch_id, "after_ids": after_ids, "jobs": rows})
@@ -146,12 +139,7 @@ async def add_to_batch(
     session: Session,
     member: Delivery,
     payloads: Iterable[JobPayload],
-    *,
-    run_at: datetime | None = None,
-    queue: str = "default",
-    priority: int = 2,
-    max_attempts: int | None = None,
-    owner_id: UUID | None = None,
+    **options: Unpack[JobOptions],
 ) -> list[UUID]:
     """Let a running member add jobs to its batch, and return their ids in the order of `payloads`.
 
@@ -159,11 +147,7 @@ async def add_to_batch(
         session: a transaction of the member: `job.session`, or that of `job.transaction()`.
         member: `job.delivery`.
         payloads: the jobs, of any kinds.
-        run_at: as for `enqueue`, like the arguments that follow.
-        queue: the queue whose workers run them.
-        priority: jobs with the lowest number run first.
-        max_attempts: replaces the limit of the handlers.
-        owner_id: the user who may see them.
+        options: see `enqueue`.
 
     Raises:
         NotInBatch: `member` is not a running job of a batch. A chain has no members that are added.
@@ -178,11 +162,18 @@ async def add_to_batch(
     batch_id = await session.scalar(_BATCH_OF_MEMBER, {"id": member.id, "fence": member.fence})
     if batch_id is None:
         raise NotInBatch  # guard: test_only_a_running_member_adds_jobs_to_its_batch
-    terms = Terms(run_at, queue, priority, max_attempts, owner_id, batch_id)
+    terms = _terms(options, batch_id)
     await session.execute(_NOTE_ADDED, {"batch_id": batch_id, "added": len(jobs)})
-    for some in batched(jobs.items(), AT_ONCE):
+    for some in batched(jobs.items(), AT_ONCE, strict=False):
         await enqueue_all(session, dict(some), terms)
     return list(jobs)
+
+
+def _terms(options: JobOptions, batch_id: UUID) -> Terms:
+    return Terms(
+        options.get("run_at"), options.get("queue", "default"), options.get("priority", 2),
+        options.get("max_attempts"), options.get("owner_id"), batch_id,
+    )  # fmt: skip
 
 
 async def _insert_batch(

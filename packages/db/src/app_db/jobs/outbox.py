@@ -85,6 +85,7 @@ class Terms:
             raise ValueError(f"max_attempts {self.max_attempts} is not between 1 and {SMALLINT - 1}")
 
     def parameters(self, session: Session) -> dict[str, Any]:  # Any: of SQL
+        """Return the columns of the jobs that they share."""
         return {
             "run_at": self.run_at,
             "queue": self.queue,

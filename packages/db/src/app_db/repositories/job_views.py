@@ -109,6 +109,7 @@ class JobLine:
     run_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    batch_id: UUID | None
     progress: Any | None  # Any: JSON
 
 

@@ -8,12 +8,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import exists, func, select, text
 
 from app_db.engine import Database
+from app_db.jobs.batch_ends import settle
 from app_db.jobs.ledger import Delivery
 from app_db.jobs.payload import JobPayload
-from app_db.models import FINAL_STATES, Job
+from app_db.models import FINAL_STATES, Job, JobBatch, JobState
 from app_db.session import Session
 
 _MAKE_DUE = text("""
@@ -107,6 +108,14 @@ async def dispatch(session: Session, job_id: UUID) -> Delivery | None:
     """Deliver one job within this transaction; None when it is not due."""
     row = (await session.execute(_DISPATCH, {"id": job_id})).one_or_none()
     return None if row is None else Delivery(job_id, row.fence)
+
+
+async def due_after(session: Session, batch_id: UUID) -> list[UUID]:
+    """Return the jobs that are due because a job of this batch has ended: the next of a chain, or the last jobs."""
+    last_jobs = await settle(session, [batch_id])
+    is_chain = exists().where(JobBatch.id == batch_id, JobBatch.is_chain)
+    following = select(Job.id).where(Job.batch_id == batch_id, Job.state == JobState.AVAILABLE, is_chain)
+    return [*(await session.scalars(following)).all(), *last_jobs]
 
 
 @asynccontextmanager

@@ -31,6 +31,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     _add_acting(commands, output)
     _add_queue_control(commands, output)
     _add_enqueueing(commands, output)
+    _add_batches(commands, output)
     options = root.parse_args(arguments)
     if options.command in _ACTIONS and (complaint := _ambiguity(options)):
         commands.choices[options.command].error(complaint)
@@ -114,6 +115,23 @@ def _add_enqueueing(commands: Commands, output: argparse.ArgumentParser) -> None
     run.add_argument("name", metavar="CRON", help="the name of the cron")
 
 
+def _add_batches(commands: Commands, output: argparse.ArgumentParser) -> None:
+    about = "list batches and chains, or act on one"
+    batches = commands.add_parser("batches", help=about, description=f"{about.capitalize()}.")
+    actions = batches.add_subparsers(dest="batch_command", required=True, metavar="COMMAND")
+    listing = "list them, newest first"
+    pages = argparse.ArgumentParser(add_help=False)
+    pages.add_argument("--limit", type=_count, default=20, metavar="N", help="at most so many (default: 20)")
+    pages.add_argument("--after", type=_cursor, metavar="CURSOR", help="continue after the last page")
+    actions.add_parser("list", parents=[output, pages], help=listing, description=f"{listing.capitalize()}.")
+    for name, summary in _BATCHES.items():
+        parents = [output, pages] if name == "jobs" else [output]
+        command = actions.add_parser(name, parents=parents, help=summary, description=f"{summary.capitalize()}.")
+        command.add_argument("id", type=UUID, metavar="BATCH", help="the id of the batch or chain")
+        if name == "jobs":
+            command.add_argument("--state", type=_state, metavar="STATE", help=f"one of {', '.join(JobState)}")
+
+
 def _filter() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
     chosen = options.add_argument_group("filter")
@@ -187,6 +205,13 @@ _ACTIONS = {
     "cancel": ("cancel jobs", "Cancel a job: at once if it waits, and within a heartbeat if it runs."),
     "discard": ("discard jobs", "Discard a job that waits: it is kept as discarded, and can be retried."),
     "delete": ("delete jobs", "Delete a job that has ended, with its errors, before retention does."),
+}
+
+_BATCHES = {
+    "show": "show how far one is",
+    "jobs": "list the jobs of one, newest first",
+    "cancel": "cancel what of one has not ended",
+    "retry": "retry the jobs of one that failed or were cancelled",
 }
 
 _ONE_OR_MANY = "Name one job, or choose all jobs that a filter finds; an empty filter is refused."

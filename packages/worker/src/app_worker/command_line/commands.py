@@ -25,6 +25,7 @@ from app_db.repositories.jobs import JobRepository
 from app_db.types import new_id
 from app_runtime.resources import open_resources
 from app_worker import draining
+from app_worker.command_line.batch_commands import look_at_or_act_on_batches
 from app_worker.command_line.enqueue_commands import enqueue_one, list_or_run_crons, rerun
 from app_worker.command_line.known_names import JobNotFound, require_names, require_queue
 from app_worker.command_line.output import Acted, Drained, JobDetail, JobList, Output, Queues, Stats
@@ -223,4 +224,5 @@ _COMMANDS: Final[Mapping[str, Callable[[Database, Namespace], Awaitable[Output]]
     "enqueue": enqueue_one,
     "rerun": rerun,
     "crons": list_or_run_crons,
+    "batches": look_at_or_act_on_batches,
 }

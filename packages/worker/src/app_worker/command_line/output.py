@@ -51,6 +51,7 @@ class JobRow(BaseModel, frozen=True, from_attributes=True):
     run_at: Annotated[datetime, AfterValidator(aware)]
     started_at: datetime | None
     finished_at: datetime | None
+    batch_id: UUID | None
     progress: Any | None  # Any: JSON
 
 

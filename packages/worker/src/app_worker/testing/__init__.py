@@ -24,7 +24,14 @@ from app_db import Database, Session
 from app_db.jobs.ledger import Delivery
 from app_db.models import Job, JobState
 from app_db.repositories.jobs import JobRepository
-from app_db.testing.jobs import assert_enqueued, dispatch, due_queues, enqueued, line_of, make_due, refute_enqueued
+from app_db.testing.jobs import (
+    assert_enqueued,
+    due_queues,
+    enqueued,
+    line_of,
+    make_due,
+    refute_enqueued,
+)
 from app_db.types import new_id
 from app_runtime.resources import Opened
 from app_worker.context import JobContext
@@ -35,7 +42,7 @@ from app_worker.metrics import Metrics
 from app_worker.registry import Handler, Registry
 from app_worker.resources import supplied
 from app_worker.runner import Runner
-from app_worker.testing.inlining import LEASE, due_after, run_inline
+from app_worker.testing.inlining import LEASE, run_inline
 
 __all__ = [
     "DrainJobs",
@@ -141,13 +148,7 @@ def inline(
     mails = _mails(mailer)
 
     async def run(session: Session, job_id: UUID) -> None:
-        waiting = [job_id]
-        for next_id in waiting:
-            delivery = await dispatch(session, next_id)
-            if delivery is not None:
-                job = await run_inline(session, delivery, registry=registry, mails=mails, database=database)
-                if job.batch_id is not None:
-                    waiting += await due_after(session, job.batch_id)
+        await run_inline(session, job_id, registry=registry, mails=mails, database=database)
 
     info: dict[str, Any] = database.sessions.kw["info"]  # Any: as SQLAlchemy types it
     database.sessions.configure(info={**info, "run_inline": run})

@@ -9,13 +9,11 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import exists, select
-
 from app_db import Database, Session
 from app_db.jobs import ledger
-from app_db.jobs.batch_ends import settle
 from app_db.jobs.ledger import Delivery, StartedJob, Starter
-from app_db.models import Job, JobBatch, JobState
+from app_db.models import JobState
+from app_db.testing.jobs import dispatch, due_after
 from app_db.types import new_id
 from app_worker.context import IN_TX_MODE, JobContext
 from app_worker.mail import Mails
@@ -56,7 +54,17 @@ class _InlineProgress(Progress):
 async def _go_on() -> None: ...
 
 
-async def run_inline(
+async def run_inline(session: Session, job_id: UUID, *, registry: Registry, mails: Mails, database: Database) -> None:
+    """Run a job if it is due, and the jobs of its batch that become due when it ends."""
+    waiting = [job_id]
+    for next_id in waiting:
+        if (delivery := await dispatch(session, next_id)) is not None:
+            job = await _run(session, delivery, registry=registry, mails=mails, database=database)
+            if job.batch_id is not None:
+                waiting += await due_after(session, job.batch_id)
+
+
+async def _run(
     session: Session, delivery: Delivery, *, registry: Registry, mails: Mails, database: Database
 ) -> StartedJob:
     """Start a job, call its handler, and finish it, all in the session of the caller; return it as it started."""
@@ -92,11 +100,3 @@ async def run_inline(
     elif result is not None:
         await ledger.set_result(session, delivery, result)
     return job
-
-
-async def due_after(session: Session, batch_id: UUID) -> list[UUID]:
-    """Return the jobs that are due because a job of this batch has ended: the next of a chain, or the last jobs."""
-    last_jobs = await settle(session, [batch_id])
-    is_chain = exists().where(JobBatch.id == batch_id, JobBatch.is_chain)
-    following = select(Job.id).where(Job.batch_id == batch_id, Job.state == JobState.AVAILABLE, is_chain)
-    return [*(await session.scalars(following)).all(), *last_jobs]

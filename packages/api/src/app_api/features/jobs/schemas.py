@@ -32,6 +32,7 @@ class JobRead(BaseModel):
     run_at: Annotated[datetime, AfterValidator(aware)]
     started_at: datetime | None
     finished_at: datetime | None
+    batch_id: UUID | None
     progress: Any | None  # Any: JSON of the handler's own shape
 
 

@@ -105,7 +105,7 @@ async def act_on_all(
         DuplicateJob: a job with the same unique key was enqueued meanwhile.
         ReauthenticationRequired: to delete jobs, the sign-in has to be fresh.
     """
-    await _require_fresh_to_act(auth, session, principal, job_filter, action)
+    await require_fresh_to_act(auth, session, principal, job_filter, action)
     count = await control.act_on_all(session, job_filter, action, limit=AT_ONCE)
     audit_jobs(
         session,
@@ -131,7 +131,7 @@ async def start_acting(
     Raises:
         FilterTooWide, ReauthenticationRequired: as `act_on_all` does.
     """
-    await _require_fresh_to_act(auth, session, principal, job_filter, action)
+    await require_fresh_to_act(auth, session, principal, job_filter, action)
     if not job_filter.conditions():
         raise FilterTooWide  # guard: test_an_action_on_every_job_is_not_started
     payload = ActOnJobs.of(action, job_filter)
@@ -198,7 +198,7 @@ async def retry(auth: Auth, session: Session, principal: Principal, job_id: UUID
     await control.retry(session, job_id)
 
 
-async def _require_fresh_to_act(
+async def require_fresh_to_act(
     auth: Auth, session: Session, principal: Principal, job_filter: JobFilter, action: Action
 ) -> None:
     """Refuse to delete jobs, or to retry one that would act on many others, if the sign-in is not fresh."""
