@@ -123,7 +123,7 @@ def _create_batches() -> None:
         sa.Column("failed_id", sa.Uuid(), nullable=True),
         sa.Column("cancelled_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint("total >= 0", name="ck_job_batches_total"),
+        sa.CheckConstraint("total >= 0", name=op.f("ck_job_batches_total")),
         sa.PrimaryKeyConstraint("id", name="pk_job_batches"),
         postgresql_with={"fillfactor": 70},
     )

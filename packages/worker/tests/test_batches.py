@@ -9,6 +9,7 @@ from sqlalchemy import select, text
 
 from app_db import Database
 from app_db.jobs import control
+from app_db.jobs.after_commit import ON_COMMIT
 from app_db.jobs.batch_ends import cancel_batch, retry_batch, settle_all
 from app_db.jobs.batches import NotInBatch, add_to_batch, enqueue_batch, enqueue_chain
 from app_db.jobs.ledger import Delivery
@@ -270,3 +271,19 @@ async def test_a_chain_of_nothing_is_refused(database: Database) -> None:
     async with database.unit_of_work() as session:
         with pytest.raises(ValueError, match="at least one job"):
             await enqueue_chain(session)
+
+
+async def test_the_next_job_of_a_chain_starts_at_once(database: Database, jobs: Jobs, make_runner: MakeRunner) -> None:
+    heard: list[object] = []
+    async with database.unit_of_work() as session:
+        await enqueue_chain(session, *notes(1, 2))
+        first = await session.scalar(text("SELECT id FROM jobs"))
+    await make_runner(noting([])).run(await jobs.dispatch(first))  # which adds it up, too
+
+    async with database.sessions() as session:
+        await session.execute(text("INSERT INTO job_batch_changes (batch_id) SELECT id FROM job_batches"))
+        session.info[ON_COMMIT] = heard.append
+        await settle_all(session)
+        await session.commit()
+
+    assert len(heard) == 1

@@ -52,7 +52,11 @@ async def test_pruning_goes_on_until_nothing_is_left(jobs: Jobs, make_runner: Ma
     await make_runner(*with_settings()).run(delivery)
 
     job = await jobs.get(delivery)
-    assert (job.state, job.result, job.progress) == (JobState.COMPLETED, {"pruned": BATCH + 1}, {"pruned": BATCH + 1})
+    assert (job.state, job.result, job.progress) == (
+        JobState.COMPLETED,
+        {"pruned": BATCH + 1, "batches": 0},
+        {"pruned": BATCH + 1},
+    )
     assert await jobs.scalar("SELECT count(*) FROM jobs WHERE kind = 'test.note'") == 1
 
 

@@ -5,11 +5,13 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, func, text
+from sqlalchemy import event as events
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app_db.base import Base
 from app_db.growth import Growth
+from app_db.models.job_batch_triggers import add_triggers
 from app_db.types import new_id
 
 
@@ -85,3 +87,6 @@ class JobBatchChange(Base):
     completed: Mapped[int] = mapped_column(server_default="0")
     discarded: Mapped[int] = mapped_column(server_default="0")
     cancelled: Mapped[int] = mapped_column(server_default="0")
+
+
+events.listen(Base.metadata, "after_create", add_triggers)

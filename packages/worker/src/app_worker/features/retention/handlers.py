@@ -46,8 +46,8 @@ async def prune_jobs(job: JobContext, payload: PruneJobs, settings: RetentionSet
     """
     async with job.transaction() as session:
         await forget_workers(session)
-    pruned = await delete_all(job, lambda session: prune(session, keep=settings.of_jobs, kinds=job.retention))
     batches = await delete_all(job, partial(prune_batches, limit=BATCH))
+    pruned = await delete_all(job, lambda session: prune(session, keep=settings.of_jobs, kinds=job.retention))
     await note_done(job, payload, applied=settings.applied(*settings.of_jobs))
     log.info("jobs_pruned", count=pruned, batches=batches)
     return {"pruned": pruned, "batches": batches}
