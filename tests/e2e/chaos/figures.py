@@ -20,7 +20,9 @@ COUNT = """
         coalesce(sum(redeliveries), 0) AS redelivered,
         coalesce(sum(crashes), 0) AS crashes,
         coalesce(max(attempt), 0) AS most_attempts,
-        (SELECT count(*) FROM unnest($1::uuid[]) AS said (id) WHERE id NOT IN (SELECT id FROM ours)) AS forgotten
+        (SELECT count(*) FROM unnest($1::uuid[]) AS said (id) WHERE id NOT IN (SELECT id FROM ours)) AS forgotten,
+        (SELECT count(*) FROM job_batches) AS batches,
+        (SELECT count(*) FROM job_batches WHERE ended_at IS NULL OR completed < total) AS unfinished
     FROM ours
 """
 """$1: the ids of the jobs whose COMMIT is known to have returned."""
@@ -39,7 +41,7 @@ TICKS = """
 
 
 SHOWN = ("committed", "lost", "duplicated", "phantom", "redelivered")
-MUST_BE_ZERO = ("lost", "duplicated", "phantom", "forgotten", "open", "discarded")
+MUST_BE_ZERO = ("lost", "duplicated", "phantom", "forgotten", "open", "discarded", "unfinished")
 
 
 async def counted(dsn: str, *, said_to_be_committed: Sequence[str] = ()) -> dict[str, int]:

@@ -18,7 +18,10 @@ WORKERS = 3
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.3, 1.2
 """Seconds between two faults."""
 DRAIN_SECONDS = 60
-NOTHING_IS_OPEN = "SELECT NOT EXISTS (SELECT FROM jobs WHERE finished_at IS NULL) AS it_is"
+NOTHING_IS_OPEN = """
+    SELECT NOT EXISTS (SELECT FROM jobs WHERE finished_at IS NULL)
+        AND NOT EXISTS (SELECT FROM job_batches WHERE ended_at IS NULL) AS it_is
+"""
 
 
 async def run_under_fire(

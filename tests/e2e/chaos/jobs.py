@@ -18,10 +18,11 @@ from pydantic import Field
 from sqlalchemy import text
 
 from app_db import Session
+from app_db.jobs.batches import enqueue_batch, enqueue_chain
 from app_db.jobs.outbox import enqueue, enqueue_many
 from app_db.jobs.payload import JobPayload
 from app_db.types import new_id
-from app_worker.context import Fenced, JobContext
+from app_worker.context import Discard, Fenced, JobContext
 from app_worker.registry import Handler, Mode, handles
 
 log = structlog.get_logger(__name__)
@@ -36,6 +37,7 @@ DROP_TABLES = "DROP TABLE chaos_rows, chaos_starts, chaos_effects"
 
 WRITE_ROW = "INSERT INTO chaos_rows VALUES (:row)"
 LEAVE_EFFECT = "INSERT INTO chaos_effects (row_id, key) SELECT CAST(:row AS uuid), CAST(:key AS text)"
+COUNT_EFFECTS = "SELECT count(DISTINCT row_id) FROM chaos_effects WHERE row_id = ANY(CAST(:rows AS uuid[]))"
 LEAVE_EFFECT_ONCE = f"{LEAVE_EFFECT} WHERE NOT EXISTS (SELECT FROM chaos_effects WHERE key = :key)"
 
 
@@ -53,6 +55,8 @@ class TxEffect(Owed):
     """How long it takes; if above 0, each run first commits a row in `chaos_starts`."""
     hiccups: float = 0
     """The probability that an attempt fails."""
+    after: list[UUID] = Field(default_factory=list)
+    """The rows whose effects have to be there before: of the job before it in a chain, or of all jobs of its batch."""
 
 
 class LeaseEffect(Owed):
@@ -129,6 +133,22 @@ async def accept_many(session: Session, payloads: Sequence[Owed]) -> list[UUID]:
     return await enqueue_many(session, payloads)
 
 
+async def accept_batch(session: Session, payloads: Sequence[Owed], *, hiccups: float) -> None:
+    """As `accept_many`, in a batch whose last job owes an effect too, after those of all others."""
+    last = TxEffect(after=[payload.row for payload in payloads], hiccups=hiccups)
+    await session.execute(text(WRITE_ROW), [{"row": payload.row} for payload in (*payloads, last)])
+    await enqueue_batch(session, payloads, then=last)
+
+
+async def accept_chain(session: Session, *, links: int, hiccups: float) -> None:
+    """As `accept_many`, in a chain: each effect comes after the one before."""
+    payloads = [TxEffect(hiccups=hiccups)]
+    for _ in range(links - 1):
+        payloads.append(TxEffect(after=[payloads[-1].row], hiccups=hiccups))
+    await session.execute(text(WRITE_ROW), [{"row": payload.row} for payload in payloads])
+    await enqueue_chain(session, *payloads)
+
+
 def soon(attempt: int) -> timedelta:
     """Retry after 0.1 s, so that the tests need not wait."""
     return timedelta(milliseconds=100)
@@ -137,6 +157,10 @@ def soon(attempt: int) -> timedelta:
 @handles(TxEffect, max_attempts=1000, backoff=soon)
 async def leave_effect(job: JobContext, payload: TxEffect) -> None:
     """The effect and the completion are one commit, so an error after the effect rolls it back."""
+    if payload.after:
+        there = await job.session.scalar(text(COUNT_EFFECTS), {"rows": payload.after})
+        if there < len(payload.after):
+            raise Discard(f"it came too early: of {len(payload.after)} effects {there} are there")
     await job.session.execute(text(LEAVE_EFFECT), {"row": payload.row, "key": job.idempotency_key})
     await _take_time(job, payload.seconds)
     _hiccup(payload.hiccups)

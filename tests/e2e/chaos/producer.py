@@ -9,6 +9,7 @@ import random
 import signal
 import sys
 from typing import NoReturn
+from uuid import UUID
 
 import uvloop
 from pydantic import BaseModel
@@ -16,7 +17,16 @@ from pydantic import BaseModel
 from app_db import Database, open_database
 from app_db.settings import DatabaseSettings
 from app_runtime.configuration import PREFIX, load
-from tests.e2e.chaos.jobs import LeaseEffect, Owed, StepsEffect, TxEffect, accept, accept_many
+from tests.e2e.chaos.jobs import (
+    LeaseEffect,
+    Owed,
+    StepsEffect,
+    TxEffect,
+    accept,
+    accept_batch,
+    accept_chain,
+    accept_many,
+)
 
 WRITERS = 4
 LONGEST_PAUSE = 0.04
@@ -24,6 +34,8 @@ LONGEST_PAUSE = 0.04
 ROLLED_BACK = 0.15
 BATCHES = 0.05
 BATCH = 5
+CHAINS = 0.05
+"""How many are chains, and how many are batches."""
 HICCUPS = 0.03
 STEPS = 0.3
 SLOW = 0.01
@@ -41,9 +53,17 @@ class Regret(Exception):
 
 
 async def accept_some(database: Database) -> None:
-    """Write a row or a few with a job each, in one transaction that is rolled back now and then."""
+    """Write a row or a few with a job each, in one transaction that is rolled back now and then.
+
+    Some of them are a chain, or a batch with a last job.
+    """
     async with database.sessions.begin() as session:
-        if random.random() < BATCHES:
+        jobs: list[UUID] = []
+        if (chance := random.random()) < CHAINS:
+            await accept_chain(session, links=BATCH, hiccups=HICCUPS)
+        elif chance < 2 * CHAINS:
+            await accept_batch(session, [some_payload() for _ in range(BATCH)], hiccups=HICCUPS)
+        elif random.random() < BATCHES:
             jobs = await accept_many(session, [some_payload() for _ in range(BATCH)])
         else:
             jobs = [await accept(session, some_payload())]
