@@ -233,7 +233,7 @@ async def test_workers_that_end_jobs_at_once_count_each_of_them_once(
     assert [(await batch_of(database, each)).completed for each in batches] == [20, 20, 20]
 
 
-async def test_what_a_killed_worker_left_is_added_up(database: Database) -> None:
+async def test_a_drain_adds_up_what_nobody_has(database: Database) -> None:
     async with database.unit_of_work() as session:
         await enqueue_batch(session, notes(1, 2), then=THEN)
     async with database.unit_of_work() as session:  # as by a worker that dies after its commit

@@ -2,7 +2,10 @@
 
 import asyncio
 
+from sqlalchemy import select
+
 from app_db.jobs import control, ledger
+from app_db.jobs.batches import enqueue_batch
 from app_db.jobs.ledger import Starter
 from app_db.jobs.payload import JobPayload
 from app_db.models import Job
@@ -55,6 +58,14 @@ async def test_draining_goes_on_after_a_job_that_ends_in_being_claimed(jobs: Job
 
     assert states == {"completed": 1}
     assert (await jobs.get(orphan)).state == "cancelled"
+
+
+async def test_a_drain_runs_the_last_job_of_a_batch(jobs: Jobs, make_runner: MakeRunner) -> None:
+    async with jobs.database.sessions.begin() as session:
+        await enqueue_batch(session, [Note()], on_failure=Note())
+        await control.cancel(session, (await session.scalars(select(Job.id))).one())
+
+    assert await drain(make_runner(read), queues=["default"], lease=LEASE) == {"completed": 1}
 
 
 async def test_draining_leaves_what_the_limit_of_its_queue_does_not_allow(jobs: Jobs, make_runner: MakeRunner) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from app_db.jobs import control
+from app_db.jobs.batches import enqueue_batch
 from app_db.jobs.leadership import Leadership
 from app_db.jobs.ledger import Delivery
 from app_db.models import JobState
@@ -21,7 +22,7 @@ from app_worker.metrics import Metrics
 from app_worker.notifications import NotificationListener
 from app_worker.relay import Relay, keep_leading
 
-from .conftest import LEASE, Jobs, eventually, open_executor, running, until, working
+from .conftest import LEASE, Jobs, MakeRunner, Note, eventually, open_executor, running, until, working
 from .proxy import Proxy
 
 NEVER = timedelta(hours=1)
@@ -255,6 +256,16 @@ async def test_a_relay_that_runs_renews_the_leases_of_waiting_deliveries(jobs: J
         await eventually(lambda: jobs.scalar("SELECT claim_at > now() FROM jobs"))
 
     assert await jobs.scalar("SELECT redeliveries FROM jobs") == 0
+
+
+async def test_what_a_killed_worker_left_is_added_up(jobs: Jobs, relay: Relay, make_runner: MakeRunner) -> None:
+    async with jobs.database.sessions.begin() as session:
+        await enqueue_batch(session, [Note()])
+        await session.execute(text("UPDATE jobs SET state = 'completed', claim_at = NULL, finished_at = now()"))
+    relay.runner = make_runner()
+
+    async with running(relay.run()):
+        await eventually(lambda: jobs.scalar("SELECT ended_at IS NOT NULL FROM job_batches"))
 
 
 async def test_what_waits_in_the_delivery_queue_of_a_paused_queue_is_taken_back(

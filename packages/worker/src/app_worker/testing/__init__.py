@@ -263,7 +263,7 @@ async def _run_all_due(runner: Runner) -> AsyncIterator[Delivery]:
         async for delivery in run_due(runner, queues=queues, lease=LEASE):
             ran = True
             yield delivery
-        ran = await runner.batches.settle_all() or ran  # guard: test_drain_runs_the_last_job_of_a_cancelled_batch
+        ran = await runner.batches.settle_all() or ran  # guard: test_a_cancelled_batch_ends_with_what_it_would_have_got
 
 
 def _runner(database: Database, handlers: Iterable[Handler], mailer: Mailer | None) -> Runner:
