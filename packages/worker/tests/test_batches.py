@@ -60,6 +60,19 @@ async def test_the_last_job_of_a_batch_is_enqueued_when_all_have_completed(datab
     assert batch.ended_at is not None
 
 
+@pytest.mark.parametrize("mode", Mode)
+async def test_a_worker_adds_up_the_end_of_a_job_at_once(
+    database: Database, jobs: Jobs, make_runner: MakeRunner, mode: Mode
+) -> None:
+    async with database.unit_of_work() as session:
+        batch_id = await enqueue_batch(session, notes(1))
+        job_id = (await session.scalars(text("SELECT id FROM jobs"))).one()
+
+    await make_runner(noting([], mode=mode)).run(await jobs.dispatch(job_id))
+
+    assert (await batch_of(database, batch_id)).ended_at is not None
+
+
 async def test_a_batch_with_a_failed_job_waits_for_its_retry(database: Database) -> None:
     ran: list[str] = []
     async with database.unit_of_work() as session:

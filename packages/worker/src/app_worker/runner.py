@@ -131,7 +131,7 @@ class Runner:
             if attempt.job is not None and attempt.job.batch_id is not None:
                 await self.batches.note_end(
                     attempt.job.batch_id
-                )  # guard: test_the_last_job_of_a_batch_is_enqueued_when_all_have_completed
+                )  # guard: test_a_worker_adds_up_the_end_of_a_job_at_once
 
     async def _finish_failed(self, attempt: Attempt, error: BaseException) -> None:
         """Record the outcome of an attempt that an error ended, or of its start."""

@@ -74,11 +74,7 @@ async def show(session: Session, caller: Caller, batch_id: UUID) -> BatchRead:
     Raises:
         NotFound: there is no such batch, or it is another's.
     """
-    owner_id = None if is_operator(caller) else caller.user_id
-    batch = await JobBatchRepository(session).get(batch_id, owner_id=owner_id)
-    if batch is None:
-        raise NotFound  # guard: test_the_batch_of_another_is_not_found
-    return BatchRead.model_validate(batch)
+    return await _read(session, batch_id, owner_id=None if is_operator(caller) else caller.user_id)
 
 
 async def jobs(
@@ -101,7 +97,7 @@ async def cancel(session: Session, caller: Caller, batch_id: UUID) -> BatchRead:
     """
     await show(session, caller, batch_id)  # guard: test_the_batch_of_another_is_not_found
     await batch_ends.cancel_batch(session, batch_id)
-    return await show(session, caller, batch_id)
+    return await _read(session, batch_id, owner_id=None)
 
 
 async def retry(auth: Auth, session: Session, principal: Principal, batch_id: UUID, *, client: Client) -> int:
@@ -120,3 +116,10 @@ async def retry(auth: Auth, session: Session, principal: Principal, batch_id: UU
         session_id=principal.session_id, count=count,
     )  # guard: test_who_retries_a_batch_is_audited  # fmt: skip
     return count
+
+
+async def _read(session: Session, batch_id: UUID, *, owner_id: UUID | None) -> BatchRead:
+    batch = await JobBatchRepository(session).get(batch_id, owner_id=owner_id)
+    if batch is None:
+        raise NotFound  # guard: test_the_batch_of_another_is_not_found
+    return BatchRead.model_validate(batch)
