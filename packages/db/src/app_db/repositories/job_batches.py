@@ -1,12 +1,13 @@
 """Batches and chains of jobs, for owners and operators."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy import ColumnElement, case, func, select, union_all
 from sqlalchemy.sql.elements import SQLColumnExpression
 
 from app_db.models import Job, JobBatch, JobBatchChange, JobState
@@ -110,6 +111,17 @@ class JobBatchRepository:
         if state is not None:
             statement = statement.where(Job.state == state)
         return await slice_after(self.session, statement, after=after, limit=limit)
+
+    async def newest_jobs(self, batch_id: UUID, states: Collection[JobState], *, limit: int) -> Sequence[Job]:
+        """Return up to `limit` of its jobs in these states, those of the first state first, the newest first."""
+        each = [
+            select(Job.id).where(Job.batch_id == batch_id, Job.state == state).order_by(Job.id.desc()).limit(limit)
+            for state in states
+        ]
+        ids = union_all(*(select(part.subquery().c.id) for part in each)).subquery()
+        order = case({state: place for place, state in enumerate(states)}, value=Job.state)
+        statement = select(Job).where(Job.id.in_(select(ids.c.id))).order_by(order, Job.id.desc()).limit(limit)
+        return (await self.session.scalars(statement)).all()
 
     async def _find(
         self, conditions: list[ColumnElement[bool]], owner_id: UUID | None, *, limit: int
