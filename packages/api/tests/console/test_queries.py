@@ -21,6 +21,8 @@ from app_api.lifespan import State
 from app_api.settings import ApiSettings, ConsoleSettings
 from app_auth.testing import Account
 from app_db import Database
+from app_db.features.retention.payloads import PruneSessions
+from app_db.jobs.batches import enqueue_batch
 from app_db.models import JobState
 from app_db.paging import Cursor
 from app_db.testing.queries import assert_queries
@@ -59,9 +61,11 @@ async def values(make_job: MakeJob, database: Database, ada: Account) -> AsyncIt
     async with database.unit_of_work() as session:
         await session.execute(SEED, {"owner": ada.id})
     job_id = str(await make_job(JobState.EXECUTING, error="Boom", owner_id=ada.id, kind="seldom"))
+    async with database.unit_of_work() as session:
+        batch_id = await enqueue_batch(session, [PruneSessions()], owner_id=ada.id)
     accounts = [str(ada.id), ada.email, "nobody@example.com", "no address"]
     yield {
-        "job_id": [job_id], "user_id": [str(ada.id)], "name": [MAIL], "digest": ["0"], "id": ["", job_id],
+        "job_id": [job_id], "batch_id": [str(batch_id)], "user_id": [str(ada.id)], "name": [MAIL], "digest": ["0"], "id": ["", job_id],
         "kind": ["", "seldom", "note", "misspelt"], "queue": ["", "default", "misspelt"], "owner": ["", *accounts],
         "error": ["", "boom", "misspelt"], "asked_at": [""], "account": ["", *accounts], "by": ["", *accounts],
         "client": ["", "127.0.0.1", "misspelt"], "since": ["", "2026-01-01"], "until": ["", "2100-01-01T10:00"],

@@ -4,6 +4,7 @@ from uuid import UUID
 
 import pytest
 import pytest_asyncio
+from fastapi import FastAPI
 from sqlalchemy import text
 
 from app_api.features.jobs import operator_batch_pages
@@ -14,6 +15,7 @@ from app_db.jobs.batches import enqueue_batch, enqueue_chain
 from app_db.testing.queries import assert_queries
 from app_db.types import new_id
 from packages.api.tests.conftest import Browser
+from packages.api.tests.console.live_parts import texts_of
 
 END_ONE = text("""
     UPDATE jobs SET state = 'discarded', claim_at = NULL, finished_at = now()
@@ -60,6 +62,15 @@ async def test_a_batch_is_shown_with_its_failed_jobs(operator_browser: Browser, 
     assert "Failed and running jobs" in page
     assert page.count('scope="row"') == 1
     assert (await operator_browser.get(f"/console/batches/{new_id()}")).status_code == 404
+
+
+async def test_the_page_of_a_batch_is_followed(app: FastAPI, batch_id: UUID, database: Database) -> None:
+    gone = new_id()
+
+    texts = await texts_of(app, database, f"batch:{batch_id}", f"batch:{gone}", "batch:x")
+
+    assert list(texts) == [f"batch:{batch_id}"]
+    assert "1 discarded" in texts[f"batch:{batch_id}"]
 
 
 async def test_a_job_leads_to_its_batch(operator_browser: Browser, batch_id: UUID, database: Database) -> None:
