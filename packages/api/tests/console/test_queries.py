@@ -65,7 +65,8 @@ async def values(make_job: MakeJob, database: Database, ada: Account) -> AsyncIt
         batch_id = await enqueue_batch(session, [PruneSessions()], owner_id=ada.id)
     accounts = [str(ada.id), ada.email, "nobody@example.com", "no address"]
     yield {
-        "job_id": [job_id], "batch_id": [str(batch_id)], "user_id": [str(ada.id)], "name": [MAIL], "digest": ["0"], "id": ["", job_id],
+        "job_id": [job_id], "batch_id": [str(batch_id)],
+        "user_id": [str(ada.id)], "name": [MAIL], "digest": ["0"], "id": ["", job_id],
         "kind": ["", "seldom", "note", "misspelt"], "queue": ["", "default", "misspelt"], "owner": ["", *accounts],
         "error": ["", "boom", "misspelt"], "asked_at": [""], "account": ["", *accounts], "by": ["", *accounts],
         "client": ["", "127.0.0.1", "misspelt"], "since": ["", "2026-01-01"], "until": ["", "2100-01-01T10:00"],
