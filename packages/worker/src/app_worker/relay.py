@@ -12,7 +12,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from app_db import Database
-from app_db.jobs import claims
+from app_db.jobs import admission, claims
 from app_db.jobs.claims import NO_SLOTS, Claim, Slots
 from app_db.jobs.leadership import Leadership
 from app_db.jobs.ledger import Delivery
@@ -94,6 +94,8 @@ class Relay:
         count = len(claim.deliveries) + len(claim.own)
         counts = {"redelivered": claim.redelivered, "crashed": claim.crashed}
         self.metrics.claimed(self.delivery_queue.queue, count, **counts)
+        if claim.may_admit:
+            await self._admit()
         return count
 
     async def renew_waiting(self) -> None:
@@ -205,6 +207,13 @@ class Relay:
                         session, queue=queue, max_jobs=max_jobs, lease=self.lease, slots=slots
                     )
         return claim
+
+    async def _admit(self) -> None:
+        """Make jobs due that waited for the limit of their key, and claim again at once if there are some."""
+        async with self._time_limit(), self.database.sessions.begin() as session:
+            admitted = await admission.admit(session, queue=self.delivery_queue.queue)
+        if admitted:
+            self.notified.set()
 
     async def _push(self, deliveries: Sequence[Delivery]) -> None:
         self._is_refused = bool(deliveries)

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from app_db.errors import Conflict
 from app_db.jobs.ledger import Delivery
 from app_db.jobs.outbox import Terms, enqueue_all, traced
-from app_db.jobs.payload import JobPayload, checked_json
+from app_db.jobs.payload import JobPayload, checked_json, limit_key
 from app_db.session import Session
 from app_db.types import new_id
 
@@ -199,6 +199,7 @@ def _row(session: Session, terms: Terms, job_id: UUID, payload: JobPayload) -> s
     with traced(session, [payload.kind]) as traceparent:
         row = terms.parameters(session) | {
             "id": job_id, "kind": payload.kind, "payload_version": payload.version, "traceparent": traceparent,
+            "limit_key": limit_key(payload, terms.owner_id),
         }  # fmt: skip
     del row["run_at"]
     return json.dumps(row | {"payload": json.loads(checked_json(payload))}, default=str)

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import TextualSelect, column, text
 
+from app_db.jobs.admission import IS_HELD_BACK, MAY_ADMIT
 from app_db.jobs.ledger import STARTED, Delivery, StartedJob, Starter
 from app_db.models import OPEN_STATES, JobState
 from app_db.session import Session
@@ -82,26 +83,28 @@ _CLAIM = """
             started_at = CASE WHEN starts THEN now() ELSE started_at END,
             worker_id = CASE WHEN starts THEN :worker_id ELSE worker_id END
         FROM decided WHERE jobs.id = decided.id
-        RETURNING jobs.*, is_own, old.state AS was, old.attempt AS crashed_attempt, old.claim_at AS due_at
+        RETURNING jobs.*, is_own, old.state AS was, old.attempt AS crashed_attempt, old.claim_at AS was_due_at
     ), crashed AS (
         INSERT INTO job_errors (id, job_id, attempt, error)
         SELECT uuidv7(), id, crashed_attempt, 'The worker died, or lost its lease, while it ran this attempt.'
         FROM claimed WHERE was = 'executing'
     )
-    SELECT has_limit, id, fence, state, was, is_own, {started}
+    SELECT has_limit, may_admit, is_held_back, id, fence, state, was, is_own, {started}
     FROM (
-        SELECT coalesce((SELECT max_running IS NOT NULL FROM limits), false), CASE
+        SELECT coalesce((SELECT max_running IS NOT NULL FROM limits), false), {may_admit}, {is_held_back}, CASE
             WHEN NOT EXISTS (SELECT FROM claimed WHERE state = 'executing')
             THEN set_config('synchronous_commit', 'off', true) END
-    ) AS queue (has_limit, waits_for_disk)
+    ) AS queue (has_limit, may_admit, is_held_back, waits_for_disk)
         LEFT JOIN claimed ON true
-    ORDER BY priority, due_at
+    ORDER BY priority, was_due_at
 """
 
 
 def _claim_of(which: str) -> TextualSelect:
-    sql = _CLAIM.format(limits=_LIMITS, which=which, started=", ".join(STARTED.values()))
-    return text(sql).columns(*map(column, ("has_limit", "id", "fence", "state", "was", "is_own", *STARTED)))
+    keys = {"may_admit": MAY_ADMIT, "is_held_back": IS_HELD_BACK}
+    sql = _CLAIM.format(limits=_LIMITS, which=which, started=", ".join(STARTED.values()), **keys)
+    of_queue = ("has_limit", "may_admit", "is_held_back")
+    return text(sql).columns(*map(column, (*of_queue, "id", "fence", "state", "was", "is_own", *STARTED)))
 
 
 _CLAIM_DUE = _claim_of("claim_at >= coalesce(CAST(:since AS timestamptz), '-infinity') ORDER BY priority, claim_at")
@@ -165,9 +168,11 @@ class Claim:
     crashed: int = 0
     """How many jobs had lost their worker while it ran them."""
     more_due: bool = False
-    """Whether due jobs may be left: `max_jobs` were claimed, or the queue has reached its limit."""
+    """Whether due jobs may be left: `max_jobs` were claimed, or the queue or the limit of a key is reached."""
     has_limit: bool = False
     """Whether the queue has a `max_running`."""
+    may_admit: bool = False
+    """Whether jobs that wait for the limit of their key may be due after `admission.admit`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,8 +293,9 @@ async def _take(
         {each: StartedJob(*row[-len(STARTED) :]) for each, row in found.items() if row.state == JobState.EXECUTING},
         redelivered=sum(row.was == JobState.DISPATCHED for row in taken),
         crashed=sum(row.was == JobState.EXECUTING for row in taken),
-        more_due=len(taken) == max_jobs,
+        more_due=len(taken) == max_jobs or rows[0].is_held_back,
         has_limit=rows[0].has_limit,
+        may_admit=rows[0].may_admit,
     )
 
 

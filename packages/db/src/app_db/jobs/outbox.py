@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from app_db.jobs.after_commit import count_after_commit
 from app_db.jobs.bounds import SMALLINT, require_name, require_run_at
-from app_db.jobs.payload import JobPayload, checked_json
+from app_db.jobs.payload import JobPayload, checked_json, limit_key
 from app_db.jobs.unique import Unique
 from app_db.session import Session
 from app_db.types import new_id
@@ -26,19 +26,20 @@ UNIQUE_TRIES = 10
 # Postgres's clock decides whether a job is due, never the clock of this process.
 _INSERT = """
     INSERT INTO jobs (id, owner_id, kind, payload, payload_version, queue, priority, max_attempts, request_id,
-        traceparent, batch_id, run_at, claim_at, state, unique_key, unique_states)
+        traceparent, batch_id, run_at, claim_at, state, unique_key, unique_states, limit_key)
     SELECT job.id, :owner_id, job.kind, CAST(job.payload AS jsonb), job.version, :queue, :priority, :max_attempts,
         :request_id, :traceparent, CAST(:batch_id AS uuid), due_at, due_at,
-        CASE WHEN now() < due_at THEN 'scheduled' ELSE 'available' END, {unique}
+        CASE WHEN now() < due_at THEN 'scheduled' ELSE 'available' END, {unique}, job.limit_key
     FROM {jobs}, (SELECT coalesce(CAST(:run_at AS timestamptz), now()) AS due_at) AS due
 """
 _ONE = """(
     SELECT CAST(:id AS uuid) AS id, CAST(:kind AS text) AS kind, CAST(:payload AS text) AS payload,
-        CAST(:version AS smallint) AS version
+        CAST(:version AS smallint) AS version, CAST(:limit_key AS text) AS limit_key
 ) AS job"""
 _MANY = """unnest(
-    CAST(:ids AS uuid[]), CAST(:kinds AS text[]), CAST(:payloads AS text[]), CAST(:versions AS smallint[])
-) AS job (id, kind, payload, version)"""
+    CAST(:ids AS uuid[]), CAST(:kinds AS text[]), CAST(:payloads AS text[]), CAST(:versions AS smallint[]),
+    CAST(:limit_keys AS text[])
+) AS job (id, kind, payload, version, limit_key)"""
 
 _ENQUEUE = text(_INSERT.format(jobs=_ONE, unique="NULL, NULL"))
 _ENQUEUE_MANY = text(_INSERT.format(jobs=_MANY, unique="NULL, NULL"))
@@ -131,7 +132,7 @@ async def enqueue(
     """
     terms = Terms(run_at, queue, priority, max_attempts, owner_id)
     job = {"id": new_id(), "kind": payload.kind, "payload": checked_json(payload), "version": payload.version}
-    parameters = terms.parameters(session) | job
+    parameters = terms.parameters(session) | job | {"limit_key": limit_key(payload, owner_id)}
     with traced(session, [payload.kind]) as parameters["traceparent"]:
         job_id = await _insert(session, payload, unique, parameters)
     if job_id == job["id"]:
@@ -166,11 +167,15 @@ async def enqueue_many(
 
 async def enqueue_all(session: Session, payloads: Mapping[UUID, JobPayload], terms: Terms) -> None:
     """Enqueue jobs with these ids in one statement."""
-    jobs = [(job_id, job.kind, checked_json(job), job.version) for job_id, job in payloads.items()]
+    jobs = [
+        (job_id, job.kind, checked_json(job), job.version, limit_key(job, terms.owner_id))
+        for job_id, job in payloads.items()
+    ]
     if not jobs:
         return
-    ids, kinds, stored, versions = (list(column) for column in zip(*jobs, strict=True))
-    parameters = {**terms.parameters(session), "ids": ids, "kinds": kinds, "payloads": stored, "versions": versions}
+    ids, kinds, stored, versions, keys = (list(column) for column in zip(*jobs, strict=True))
+    columns = {"ids": ids, "kinds": kinds, "payloads": stored, "versions": versions, "limit_keys": keys}
+    parameters = terms.parameters(session) | columns
     with traced(session, kinds) as parameters["traceparent"]:
         await session.execute(_ENQUEUE_MANY, parameters)
     await _accepted(session, ids, kinds)

@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, Unpack
+from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from app_db.jobs.bounds import SMALLINT, require_name
 from app_db.jobs.fields import can_change_on_the_way, require_storable_fields
 from app_db.jobs.jsonb import as_postgres_returns, difference
+from app_db.jobs.limits import Limit, key_of, require_field
 
 
 class UnknownPayload(Exception):
@@ -41,14 +43,23 @@ class JobPayload(BaseModel, frozen=True, extra="forbid", validate_default=True, 
     can_change: ClassVar[bool] = True
     """Whether JSON or Postgres may change a value of this class; see `checked_json`."""
 
+    limited: ClassVar[Limit | None] = None
+    """How many of its jobs may run at once, or in a time: `class CallVet(JobPayload, limit=Limit(running=2))`."""
+
+    def __init_subclass__(cls, *, limit: Limit | None = None, **options: Unpack[ConfigDict]) -> None:
+        super().__init_subclass__(**options)
+
     @classmethod
-    def __pydantic_init_subclass__(cls, **_: Any) -> None:  # Any: of pydantic
+    def __pydantic_init_subclass__(cls, *, limit: Limit | None = None, **_: Any) -> None:  # Any: of pydantic
         if hasattr(cls, "kind"):  # the base class of several kinds has none
             require_name(cls.kind, f"the kind of {cls.__name__}")
         if not 1 <= cls.version < SMALLINT:
             raise ValueError(f"the version of {cls.__name__} is not between 1 and {SMALLINT - 1}")
         require_storable_fields(cls)
         cls.can_change = can_change_on_the_way(cls)
+        if limit is not None:
+            require_field(cls, limit)
+        cls.limited = limit  # a subclass is another kind: it inherits no limit
 
     @classmethod
     def upgrade(cls, fields: dict[str, Any], version: int) -> dict[str, Any]:  # Any: JSON
@@ -93,6 +104,11 @@ class JobPayload(BaseModel, frozen=True, extra="forbid", validate_default=True, 
                 f"{cls.kind}: what version {version} stored cannot be read by version {cls.version}; mend "
                 f"{cls.__name__}.upgrade(), or discard the job: {error}"
             ) from error
+
+
+def limit_key(payload: JobPayload, owner_id: UUID | None) -> str | None:
+    """Return what the limit of a job counts by, for `jobs.limit_key`; None if its class has no limit."""
+    return None if payload.limited is None else key_of(payload.kind, payload.limited, payload, owner_id)
 
 
 def checked_json(payload: JobPayload) -> str:

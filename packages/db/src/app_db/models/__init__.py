@@ -3,6 +3,7 @@
 from app_db.models.audit import AuditEvent
 from app_db.models.idempotency import IdempotentRequest
 from app_db.models.job_batches import JobBatch, JobBatchChange, JobLink
+from app_db.models.job_limits import JobLimit, JobLimitKey, JobLimitSignal
 from app_db.models.jobs import (
     FINAL_STATES,
     OPEN_STATES,
@@ -29,6 +30,9 @@ __all__ = [
     "JobCancellation",
     "JobCron",
     "JobError",
+    "JobLimit",
+    "JobLimitKey",
+    "JobLimitSignal",
     "JobLink",
     "JobQueue",
     "JobState",

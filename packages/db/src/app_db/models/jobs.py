@@ -76,6 +76,13 @@ class Job(Base):
             postgresql_where=text("unique_key IS NOT NULL AND state = ANY (unique_states)"),
         ),
         Index("ix_jobs_origin_id_id", "origin_id", "id", postgresql_where=text("origin_id IS NOT NULL")),
+        # Both have jobs with a limit only: those that wait for their turn, and those that count towards the limit.
+        Index("ix_jobs_held", "limit_key", "queue", "priority", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        Index(
+            "ix_jobs_admitted",
+            "limit_key",
+            postgresql_where=text("limit_key IS NOT NULL AND due_at IS NULL AND finished_at IS NULL"),
+        ),
         # Rows are updated three or four times, so leave free space on each page, and vacuum often.
         {
             "postgresql_with": {
@@ -98,7 +105,14 @@ class Job(Base):
     """Jobs with the lowest number run first."""
     state: Mapped[JobState] = mapped_column(StrEnumText(JobState))
     claim_at: Mapped[datetime | None]
-    """When a relay may claim the job: its due time, the end of its lease or back-off; NULL once it has ended."""
+    """When a relay may claim the job: its due time, the end of its lease or back-off; NULL once it has ended.
+
+    `LAST_TIME` while the job waits for its limit: a trigger sees to that (ADR-0081).
+    """
+    limit_key: Mapped[str | None] = mapped_column(KEY_TEXT)
+    """What its limit counts by: the kind, and the value of `per`; NULL without a limit."""
+    due_at: Mapped[datetime | None]
+    """When a job is due that waits for its limit; NULL for jobs without one, and once it was admitted."""
     run_at: Mapped[datetime] = mapped_column(server_default=func.now())
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
