@@ -12,12 +12,14 @@ import pytest
 from sqlalchemy import func, text
 
 from app_db import Database, open_database
+from app_db.jobs import limit_control
 from app_db.jobs.notifier import Notifier
 from app_db.models import Job, JobState
 from app_db.settings import DatabaseSettings
 from app_db.types import new_id
 
 from .ledger_steps import PAST, MakeJob
+from .limited_jobs import Call, Mail, Plain
 from .shared_calls import call
 
 type OpenWith = Callable[..., AbstractAsyncContextManager[Database]]
@@ -91,6 +93,13 @@ def make_job(database: Database) -> MakeJob:
         return job_id
 
     return make
+
+
+@pytest.fixture
+async def declared_limits(database: Database) -> None:
+    """Declare the limits as a worker does when it starts."""
+    async with database.sessions.begin() as session:
+        await limit_control.declare(session, [Call, Mail, Plain])
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ VALUES = {
     "uuid": "uuidv7()", "timestamp with time zone": "now()", "text": "md5(n::text)", "integer": "n", "smallint": "1",
     "bigint": "n", "boolean": "true", "jsonb": "jsonb_build_object('user_id', uuidv7())", "double precision": "n",
     "bytea": "decode(md5(n::text), 'hex')", "text[]": "'{}'::text[]", "uuid[]": "ARRAY[uuidv7()]",
-    "timestamp with time zone[]": "ARRAY[now(), now(), now()]",
+    "interval": "interval '1 minute'", "timestamp with time zone[]": "ARRAY[now(), now(), now()]",
 }  # fmt: skip
 COLUMNS = text("""
     SELECT attname, format_type(atttypid, NULL) FROM pg_attribute

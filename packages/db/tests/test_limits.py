@@ -1,7 +1,6 @@
-"""Limits per key: how many jobs run at once, and how many start within a time."""
+"""Limits per key: how many jobs run at once, and what frees the place of a job."""
 
-from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import func, select, text, update
@@ -9,76 +8,16 @@ from sqlalchemy import func, select, text, update
 from app_db import Database, Session
 from app_db.jobs import admission, claims, control, limit_control
 from app_db.jobs.claims import Slots
-from app_db.jobs.ledger import Delivery, Starter, finish, start
-from app_db.jobs.limits import Limit
-from app_db.jobs.outbox import enqueue, enqueue_many
-from app_db.jobs.payload import JobPayload
+from app_db.jobs.ledger import Delivery, Starter, start
+from app_db.jobs.outbox import enqueue
 from app_db.jobs.rescheduling import reschedule
 from app_db.models import Job, JobLimitKey, JobLimitSignal, JobState
 from app_db.types import new_id
 
 from .ledger_steps import LEASE, let_lease_run_out, stored, take
+from .limited_jobs import HOUR, Call, add, admitted, end, run
 
-HOUR = timedelta(hours=1)
-
-
-class Call(JobPayload, limit=Limit(running=2, per="clinic")):
-    """A call to a clinic that takes two at once."""
-
-    kind = "test"
-    clinic: str = "ann"
-
-
-class Mail(JobPayload, limit=Limit(rate="3/m", per="owner_id")):
-    """A mail of an owner who may send three a minute."""
-
-    kind = "test.mail"
-
-
-class Plain(JobPayload):
-    """A job without a limit."""
-
-    kind = "test.plain"
-
-
-pytestmark = pytest.mark.usefixtures("declared")
-
-
-@pytest.fixture
-async def declared(database: Database) -> None:
-    """Declare the limits as a worker does when it starts."""
-    async with database.sessions.begin() as session:
-        await limit_control.declare(session, [Call, Mail, Plain])
-
-
-async def add(session: Session, *clinics: str, **terms: object) -> list[UUID]:
-    ids = await enqueue_many(session, [Call(clinic=clinic) for clinic in clinics], **terms)  # type: ignore[arg-type]  # of enqueue_many
-    await session.commit()
-    return ids
-
-
-async def admitted(session: Session, *, queue: str = "default", max_jobs: int = 100) -> list[Delivery]:
-    """Claim as relays do, until nothing more may be admitted."""
-    found: list[Delivery] = []
-    while True:
-        claim = await take(session, queue=queue, max_jobs=max_jobs)
-        found += claim.deliveries
-        if not claim.may_admit:
-            return found
-        count = await admission.admit(session, queue=queue, max_jobs=max_jobs)
-        await session.commit()
-        if not count and not claim.deliveries:
-            return found
-
-
-async def run(session: Session, delivery: Delivery, *, leased: bool = True) -> None:
-    await start(session, delivery, Starter(new_id(), ["test"] if leased else [], LEASE))
-    await session.commit()
-
-
-async def end(session: Session, delivery: Delivery, state: JobState = JobState.COMPLETED, **about: object) -> None:
-    assert await finish(session, delivery, state=state, **about)  # type: ignore[arg-type]  # of finish
-    await session.commit()
+pytestmark = pytest.mark.usefixtures("declared_limits")
 
 
 async def test_no_more_jobs_of_a_key_run_at_once_than_its_limit_allows(session: Session) -> None:
@@ -119,7 +58,7 @@ async def test_a_job_in_tx_mode_counts_until_its_transaction_has_committed(
 
 
 async def test_a_job_that_fails_waits_without_a_place_and_gets_one_later(session: Session) -> None:
-    failed, *_ = await add(session, *["ann"] * 3)
+    await add(session, *["ann"] * 3)
     one, _ = await admitted(session)
     await run(session, one)
     await end(session, one, JobState.RETRYABLE, due_in=HOUR)
@@ -137,7 +76,7 @@ async def test_a_job_that_fails_waits_without_a_place_and_gets_one_later(session
 
 async def test_a_crash_keeps_its_place_until_its_lease_has_run_out(session: Session) -> None:
     await add(session, *["ann"] * 3)
-    one, two = await admitted(session)
+    one, _ = await admitted(session)
     await run(session, one)
     await let_lease_run_out(session, one.id)
 
@@ -148,7 +87,7 @@ async def test_a_crash_keeps_its_place_until_its_lease_has_run_out(session: Sess
 
 async def test_what_an_operator_cancels_makes_room(session: Session) -> None:
     await add(session, *["ann"] * 4)
-    one, two = await admitted(session)
+    one, _ = await admitted(session)
     await control.cancel(session, one.id)
     await session.commit()
 
@@ -216,7 +155,7 @@ async def test_a_key_with_many_jobs_does_not_keep_another_with_few_waiting(sessi
     await admission.admit(session, queue="default", max_jobs=10)
     await add(session, *["bob"] * 3)
 
-    claimed = []
+    claimed: list[Delivery] = []
     for _ in range(4):
         claimed += (await take(session, max_jobs=10)).deliveries
         await admission.admit(session, queue="default", max_jobs=10)
@@ -232,7 +171,8 @@ async def test_a_job_for_later_is_not_looked_at_before(session: Session) -> None
     assert await admitted(session) == []
 
     row = (await session.scalars(select(JobLimitKey))).one()
-    assert row.admit_at is not None and row.admit_at > datetime.now(UTC) + HOUR / 2
+    assert row.admit_at is not None
+    assert row.admit_at > datetime.now(UTC) + HOUR / 2
     assert not (await take(session)).may_admit
 
 
@@ -305,165 +245,3 @@ async def test_a_job_that_a_claim_starts_counts_too(session: Session) -> None:
 
     assert len(claim.started) == 2
     assert await admitted(session) == []
-
-
-# --- operators -----------------------------------------------------------------------------------------------------
-
-
-async def test_a_limit_that_is_raised_lets_waiting_jobs_in_at_once(session: Session) -> None:
-    await add(session, *["ann"] * 5)
-    await admitted(session)
-    await limit_control.set_limit(session, "test", running=4, rate=None, by="shell")
-    await session.commit()
-
-    assert len(await admitted(session)) == 2
-
-
-async def test_a_limit_that_is_lowered_holds_for_what_comes(session: Session) -> None:
-    await add(session, *["ann"] * 5)
-    one, two = await admitted(session)
-    await limit_control.set_limit(session, "test", running=1, rate=None, by="shell")
-    await session.commit()
-    await run(session, one)
-    await end(session, one)
-
-    assert await admitted(session) == []
-
-
-async def test_a_limit_that_is_lifted_lets_everything_in_and_a_reset_brings_it_back(session: Session) -> None:
-    await add(session, *["ann"] * 5)
-    await limit_control.set_limit(session, "test", running=None, rate=None, by="shell")
-    await session.commit()
-    assert len(await admitted(session)) == 5
-    await add(session, "ann")
-    await limit_control.reset_limit(session, "test")
-    await session.commit()
-
-    assert await admitted(session) == []
-    (row, *_) = await limit_control.limits(session)
-    assert (row.name, row.per, row.running, row.rate, row.set_at, row.keys) == ("test", "clinic", 2, None, None, 1)
-
-
-async def test_a_limit_that_the_code_no_longer_has_lets_waiting_jobs_in(session: Session) -> None:
-    await add(session, *["ann"] * 5)
-    await admitted(session)
-
-    class Unlimited(JobPayload):
-        kind = "test"
-
-    await limit_control.declare(session, [Unlimited])
-    await session.commit()
-
-    assert len(await admitted(session)) == 3
-
-
-async def test_a_kind_that_no_worker_has_declared_waits_and_costs_claims_nothing(session: Session) -> None:
-    class Undeclared(JobPayload, limit=Limit(running=1)):
-        kind = "test.undeclared"
-
-    await enqueue(session, Undeclared())
-    await session.commit()
-
-    claim = await take(session)
-
-    assert (claim.deliveries, claim.may_admit) == ((), False)
-    assert await admission.admit(session, queue="default") == 0
-
-
-@pytest.mark.parametrize("what", ["set", "reset"])
-async def test_only_a_limit_that_is_declared_can_be_changed(session: Session, what: str) -> None:
-    with pytest.raises(limit_control.NotFound):
-        if what == "set":
-            await limit_control.set_limit(session, "nothing", running=1, rate=None, by=None)
-        else:
-            await limit_control.reset_limit(session, "nothing")
-
-
-# --- rates ---------------------------------------------------------------------------------------------------------
-
-
-async def mail(session: Session, count: int, owner_id: UUID | None = None) -> None:
-    await enqueue_many(session, [Mail()] * count, owner_id=owner_id)
-    await session.commit()
-
-
-async def move_starts(session: Session, by: timedelta) -> None:
-    """Let the starts of before be longer ago."""
-    await admitted(session)
-    await session.execute(
-        text("""
-            UPDATE job_limit_keys SET started = ARRAY(SELECT at - CAST(:by AS interval) FROM unnest(started) AS at),
-                admit_at = admit_at - CAST(:by AS interval)
-        """),
-        {"by": by},
-    )
-    await session.commit()
-
-
-async def test_no_more_jobs_of_a_key_start_within_its_time_than_the_rate_allows(session: Session) -> None:
-    await mail(session, 5, owner_id=new_id())
-    await mail(session, 1)
-
-    deliveries = await admitted(session)
-    for delivery in deliveries:
-        await run(session, delivery, leased=False)
-
-    assert len(deliveries) == 4
-    assert await admitted(session) == []
-
-
-async def test_a_rate_lets_the_next_one_in_when_the_first_start_is_long_enough_ago(session: Session) -> None:
-    await mail(session, 5)
-    for delivery in await admitted(session):
-        await run(session, delivery, leased=False)
-    await move_starts(session, timedelta(seconds=55))
-    assert await admitted(session) == []
-    await move_starts(session, timedelta(seconds=6))
-
-    assert len(await admitted(session)) == 2
-
-
-async def test_a_job_counts_towards_its_rate_from_its_start_however_long_it_waited(session: Session) -> None:
-    await mail(session, 5)
-    one, two, three = await admitted(session)
-    assert await admitted(session) == []
-    await run(session, one, leased=False)
-    await move_starts(session, timedelta(seconds=61))
-    (four,) = await admitted(session)
-    for delivery in (two, three, four):
-        await run(session, delivery, leased=False)
-
-    assert await admitted(session) == []
-
-
-async def test_a_start_in_tx_mode_that_was_rolled_back_counts_towards_the_rate(
-    database: Database, session: Session
-) -> None:
-    await mail(session, 4)
-    one, *_ = await admitted(session)
-    async with database.sessions() as handler:
-        await start(handler, one, Starter(new_id(), [], LEASE))
-        await handler.rollback()
-    await end(session, one, JobState.RETRYABLE, due_in=HOUR)
-
-    assert await admitted(session) == []
-
-
-async def test_starts_are_forgotten_when_their_time_is_over(session: Session) -> None:
-    await mail(session, 1)
-    (one,) = await admitted(session)
-    await run(session, one, leased=False)
-    await admitted(session)
-    assert len((await session.scalars(select(JobLimitKey))).all()) == 1
-    await move_starts(session, timedelta(seconds=61))
-    await admitted(session)
-
-    assert (await session.scalars(select(JobLimitKey))).all() == []
-
-
-async def test_a_rate_is_shown_as_it_is_written(session: Session) -> None:
-    await limit_control.set_limit(session, "test.mail", running=1, rate="20/h", by="shell")
-
-    (row,) = await limit_control.limits(session, "test.mail")
-
-    assert (row.running, row.rate, row.set_by) == (1, "20/h", "shell")

@@ -5,10 +5,11 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
-from app_db.jobs import claims
+from app_db.jobs import admission, claims
 from app_db.jobs.ledger import Delivery
 from app_db.models import JobState
 from app_db.repositories.jobs import JobRepository
+from app_worker.limiting import declare
 from app_worker.runner import Runner
 
 
@@ -28,6 +29,7 @@ async def run_due(runner: Runner, *, queues: Sequence[str], lease: timedelta) ->
 async def drain(runner: Runner, *, queues: Sequence[str], lease: timedelta) -> Counter[JobState]:
     """Run due jobs as `run_due` does; return how many of them are in each state now."""
     states: Counter[JobState] = Counter()
+    await declare(runner)
     may_be_due = True
     while may_be_due:
         async for delivery in run_due(runner, queues=queues, lease=lease):
@@ -62,6 +64,13 @@ async def _next(runner: Runner, queues: Sequence[str], lease: timedelta) -> Deli
                     claim = await claims.claim_within_limit(session, queue=queue, max_jobs=1, lease=lease)
             if claim.deliveries:
                 return claim.deliveries[0]
+            if claim.may_admit and await _admit(runner, queue):
+                continue  # guard: test_a_drain_keeps_to_the_limits_of_keys_and_runs_what_they_allow
             if not claim.redelivered + claim.crashed:
                 break  # else the claim itself ended a job: cancelled, or discarded after too many crashes
     return None
+
+
+async def _admit(runner: Runner, queue: str) -> int:
+    async with runner.database.unit_of_work() as session:
+        return await admission.admit(session, queue=queue)

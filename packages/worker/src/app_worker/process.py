@@ -34,6 +34,7 @@ from app_worker.executor import Executor
 from app_worker.handlers import HANDLERS
 from app_worker.health import WorkerHealth
 from app_worker.heartbeat import Heartbeat
+from app_worker.limiting import declare_limits
 from app_worker.mail import open_mails
 from app_worker.mail_server import report_smtputf8
 from app_worker.metrics import Metrics
@@ -174,7 +175,7 @@ async def run_worker(
             with _stop_signals() as stopping:
                 log.info("worker_started", queues=list(settings.worker.queues))
                 feeders += [run_schedule(database, crons, went_back=metrics.clock_went_back),
-                            *serve_beside(runner, lease=lease),
+                            *serve_beside(runner, lease=lease), declare_limits(runner),
                             report_smtputf8(database, mails.mailer, runner.worker_id)]  # fmt: skip
                 await _run_until(stopping, feeders, heartbeat, queues=served, grace=settings.worker.grace)
             await heartbeat.sign_off()

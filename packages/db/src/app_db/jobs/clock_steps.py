@@ -46,6 +46,20 @@ _OPEN = text("""
     UPDATE jobs SET claim_at = now(), run_at = least(run_at, now()), started_at = least(started_at, now())
     WHERE id = ANY (ARRAY(SELECT id FROM ahead))
 """)
+# Jobs that wait for a limit, and have never been started; the trigger holds them again. `_OPEN` finds the others.
+_HELD = text("""
+    WITH ahead AS (
+        SELECT id FROM jobs WHERE due_at IS NOT NULL AND due_at > now() + :ahead AND due_at = created_at
+        ORDER BY limit_key, queue, priority, due_at LIMIT :most FOR NO KEY UPDATE SKIP LOCKED
+    )
+    UPDATE jobs SET claim_at = now(), run_at = now() WHERE id = ANY (ARRAY(SELECT id FROM ahead))
+""")
+_LIMIT_KEYS = text("""
+    UPDATE job_limit_keys SET admit_at = least(admit_at, now()), started = ARRAY(
+        SELECT least(at, now()) FROM unnest(started) AS at
+    )
+    WHERE now() + :ahead < ANY (started)
+""")
 _ENDED = text(f"""
     WITH {ENDED_GROUPS}, ahead AS (
         SELECT found.id FROM ended, LATERAL (
@@ -84,6 +98,8 @@ _STATEMENTS: Mapping[str, tuple[TextClause, Mapping[str, Any]]] = {  # Any: of S
     "workers": (_WORKERS, _TIMES),
     "crons": (_CRONS, _TIMES),
     "jobs": (_OPEN, {**_TIMES, "longest_lease": LONGEST_LEASE, "most": MOST}),
+    "held_jobs": (_HELD, {**_TIMES, "most": MOST}),
+    "limit_keys": (_LIMIT_KEYS, _TIMES),
     "ended_jobs": (_ENDED, {**_TIMES, "most": MOST}),
     "sessions": (_SESSIONS, _TIMES),
     **{

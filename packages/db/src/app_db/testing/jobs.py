@@ -19,15 +19,16 @@ from app_db.session import Session
 
 _MAKE_DUE = text("""
     WITH waiting AS (
-        SELECT id, row_number() OVER (ORDER BY claim_at DESC, id DESC) AS place FROM jobs
-        WHERE state IN ('scheduled', 'retryable')
-            AND claim_at > now() AND claim_at <= coalesce(CAST(:until AS timestamptz), 'infinity')
+        SELECT id, row_number() OVER (ORDER BY coalesce(due_at, claim_at) DESC, id DESC) AS place FROM jobs
+        WHERE state IN ('scheduled', 'retryable') AND coalesce(due_at, claim_at) > now()
+            AND coalesce(due_at, claim_at) <= coalesce(CAST(:until AS timestamptz), 'infinity')
     )
     UPDATE jobs SET claim_at = now() - place * interval '1 microsecond' FROM waiting WHERE jobs.id = waiting.id
 """)
 
 _DISPATCH = text("""
-    UPDATE jobs SET state = 'dispatched', fence = fence + 1 WHERE id = :id AND state = 'available' RETURNING fence
+    UPDATE jobs SET state = 'dispatched', fence = fence + 1
+    WHERE id = :id AND (state = 'available' OR due_at <= now()) RETURNING fence
 """)
 
 
@@ -92,7 +93,12 @@ async def open_jobs(session: Session) -> list[Job]:
 
 async def due_queues(session: Session) -> list[str]:
     """Return the queues that have a job that is due."""
-    statement = select(Job.queue).where(Job.claim_at <= func.now()).distinct().order_by(Job.queue)
+    statement = (
+        select(Job.queue)
+        .where((Job.claim_at <= func.now()) | (Job.due_at <= func.now()))
+        .distinct()
+        .order_by(Job.queue)
+    )
     return list(await session.scalars(statement))
 
 

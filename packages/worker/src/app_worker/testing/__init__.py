@@ -37,6 +37,7 @@ from app_runtime.resources import Opened
 from app_worker.context import JobContext
 from app_worker.draining import run_due
 from app_worker.handlers import HANDLERS
+from app_worker.limiting import declare
 from app_worker.mail import Mailer, Mails, MemoryMailer
 from app_worker.metrics import Metrics
 from app_worker.registry import Handler, Registry
@@ -255,6 +256,8 @@ def inline_jobs(
 
 async def _run_all_due(runner: Runner) -> AsyncIterator[Delivery]:
     """Run the due jobs of all queues, until none is due."""
+    if any(handler.payload_class.limited for handler in runner.registry.by_kind.values()):
+        await declare(runner)
     ran = True
     while ran:
         ran = False
