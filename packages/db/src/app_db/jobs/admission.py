@@ -10,17 +10,19 @@ MOST_SIGNALS = 10_000
 MOST_AT_ONCE = 100
 """How many jobs one admission lets in, of all keys together."""
 
-MAY_ADMIT = """
+OF_QUEUE = ("has_limit", "may_admit", "is_held_back")
+"""What a claim says of its queue: the first column is its own."""
+OF_KEYS = """
     EXISTS (
         SELECT FROM job_limits AS known WHERE EXISTS (SELECT FROM job_limit_signals WHERE name = known.name)
     ) OR EXISTS (
         SELECT FROM job_limit_keys WHERE queue = :queue AND admit_at <= now()
             AND NOT coalesce((SELECT is_paused FROM limits), false)
-    )
+    ),
+    EXISTS (SELECT FROM job_limit_keys WHERE queue = :queue AND admit_at IS NULL)
 """
-"""Whether a claim has to be followed by `admit`, in its terms."""
-IS_HELD_BACK = "EXISTS (SELECT FROM job_limit_keys WHERE queue = :queue AND admit_at IS NULL)"
-"""Whether the end of a job may let another of the queue in, in the terms of a claim."""
+"""What a claim says of the keys of its queue, in its own terms: whether `admit` may let jobs in, and whether the end of
+a job may."""
 
 _RUNNING, _RATE, _PERIOD = (
     f"CASE WHEN set_at IS NULL THEN {name} ELSE set_{name} END AS {name}" for name in ("running", "rate", "period")

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import TextualSelect, column, text
 
-from app_db.jobs.admission import IS_HELD_BACK, MAY_ADMIT
+from app_db.jobs.admission import OF_KEYS, OF_QUEUE
 from app_db.jobs.ledger import STARTED, Delivery, StartedJob, Starter
 from app_db.models import OPEN_STATES, JobState
 from app_db.session import Session
@@ -91,7 +91,7 @@ _CLAIM = """
     )
     SELECT has_limit, may_admit, is_held_back, id, fence, state, was, is_own, {started}
     FROM (
-        SELECT coalesce((SELECT max_running IS NOT NULL FROM limits), false), {may_admit}, {is_held_back}, CASE
+        SELECT coalesce((SELECT max_running IS NOT NULL FROM limits), false), {of_keys}, CASE
             WHEN NOT EXISTS (SELECT FROM claimed WHERE state = 'executing')
             THEN set_config('synchronous_commit', 'off', true) END
     ) AS queue (has_limit, may_admit, is_held_back, waits_for_disk)
@@ -101,10 +101,8 @@ _CLAIM = """
 
 
 def _claim_of(which: str) -> TextualSelect:
-    keys = {"may_admit": MAY_ADMIT, "is_held_back": IS_HELD_BACK}
-    sql = _CLAIM.format(limits=_LIMITS, which=which, started=", ".join(STARTED.values()), **keys)
-    of_queue = ("has_limit", "may_admit", "is_held_back")
-    return text(sql).columns(*map(column, (*of_queue, "id", "fence", "state", "was", "is_own", *STARTED)))
+    sql = _CLAIM.format(limits=_LIMITS, of_keys=OF_KEYS, which=which, started=", ".join(STARTED.values()))
+    return text(sql).columns(*map(column, (*OF_QUEUE, "id", "fence", "state", "was", "is_own", *STARTED)))
 
 
 _CLAIM_DUE = _claim_of("claim_at >= coalesce(CAST(:since AS timestamptz), '-infinity') ORDER BY priority, claim_at")
@@ -273,18 +271,13 @@ async def extend_waiting(session: Session, deliveries: Sequence[Delivery], *, le
 
 
 async def _take(
-    session: Session,
-    statement: TextualSelect,
-    *,
-    max_jobs: int,
-    slots: Slots,
-    **parameters: Any,  # Any: of SQL
-) -> Claim:
+    session: Session, statement: TextualSelect, *, max_jobs: int, slots: Slots, **parameters: Any
+) -> Claim:  # Any: of SQL
     parameters |= {"max_jobs": max_jobs, "max_crashes": MAX_CRASHES, "suspicious": SUSPICIOUS}
     parameters |= {"slots": slots.own, "all_slots": max(slots.own, slots.everywhere, 1)}
     parameters |= {"leased": slots.starter.leased_kinds, "worker_id": slots.starter.worker_id}
     rows = (await session.execute(statement, parameters)).all()
-    # If nothing was claimed, one row with id NULL still carries has_limit.
+    # If nothing was claimed, one row with id NULL still says what its queue has.
     taken = [row for row in rows if row.id is not None]
     found = {Delivery(row.id, row.fence): row for row in taken if row.state in OPEN_STATES}
     return Claim(

@@ -3,12 +3,13 @@
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import DateTime, Index, Interval, Text, func
+from sqlalchemy import DateTime, Index, Interval, Text, event, func
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app_db.base import Base
 from app_db.growth import Growth
+from app_db.models.job_limit_triggers import add_triggers_to
 from app_db.types import KEY_TEXT
 
 
@@ -83,3 +84,6 @@ class JobLimitSignal(Base):
     """Where a job has arrived or started; NULL when one ended."""
     started_at: Mapped[datetime | None]
     """When it started, if there is a rate."""
+
+
+event.listen(Base.metadata, "after_create", add_triggers_to)

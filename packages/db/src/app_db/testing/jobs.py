@@ -120,7 +120,8 @@ async def due_after(session: Session, batch_id: UUID) -> list[UUID]:
     """Return the jobs that are due because a job of this batch has ended: the next of a chain, or the last jobs."""
     last_jobs = await settle(session, [batch_id])
     is_chain = exists().where(JobBatch.id == batch_id, JobBatch.is_chain)
-    following = select(Job.id).where(Job.batch_id == batch_id, Job.state == JobState.AVAILABLE, is_chain)
+    is_due = or_(Job.state == JobState.AVAILABLE, Job.due_at <= func.now())
+    following = select(Job.id).where(Job.batch_id == batch_id, is_due, is_chain)
     return [*(await session.scalars(following)).all(), *last_jobs]
 
 

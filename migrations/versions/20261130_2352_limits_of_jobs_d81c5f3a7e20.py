@@ -5,7 +5,7 @@ both. For jobs without a `limit_key`, its condition is false. Jobs with one are 
 
 Revision ID: d81c5f3a7e20
 Revises: 6c1f8a4d2e73
-Create Date: 2026-11-30 23:45:00+00:00
+Create Date: 2026-12-01 00:10:00+00:00
 """
 
 import sqlalchemy as sa

@@ -2,7 +2,7 @@
 
 Revision ID: e4b7209c6d15
 Revises: d81c5f3a7e20
-Create Date: 2026-11-30 23:46:00+00:00
+Create Date: 2026-12-01 00:11:00+00:00
 """
 
 import sqlalchemy as sa
