@@ -7,6 +7,7 @@ from sqlalchemy import func, select, text, update
 
 from app_db import Database, Session
 from app_db.jobs import admission, claims, control, limit_control
+from app_db.jobs.batches import enqueue_chain
 from app_db.jobs.claims import Slots
 from app_db.jobs.ledger import Delivery, Starter, start
 from app_db.jobs.outbox import enqueue
@@ -245,3 +246,20 @@ async def test_a_job_that_a_claim_starts_counts_too(session: Session) -> None:
 
     assert len(claim.started) == 2
     assert await admitted(session) == []
+
+
+async def test_the_next_job_of_a_chain_keeps_to_its_limit(session: Session) -> None:
+    await add(session, "ann")
+    batch_id = await enqueue_chain(session, Call(clinic="ann"), Call(clinic="ann"))
+    await session.commit()
+    other, first = await admitted(session)
+    await add(session, "ann")
+    await run(session, first)
+    await end(session, first)
+
+    assert len(await admitted(session)) == 1
+    waiting = (await session.scalars(select(Job.due_at).where(Job.batch_id == batch_id, Job.id != first.id))).all()
+    assert len(waiting) == 1
+    await run(session, other)
+    await end(session, other)
+    assert len(await admitted(session)) == 1

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import exists, func, select, text
+from sqlalchemy import exists, func, or_, select, text
 
 from app_db.engine import Database
 from app_db.jobs.batch_ends import settle
