@@ -9,6 +9,8 @@ from uuid import UUID
 
 from sqlalchemy import select
 
+from app_api.features.jobs.operator_bulk_pages import MOST_COUNTED
+from app_api.features.jobs.service import AT_ONCE
 from app_db import Session
 from app_db.features.figures.models import Span
 from app_db.features.figures.repository import FigureRepository
@@ -22,14 +24,13 @@ from app_db.repositories.audit import AuditFilter, AuditRepository
 from app_db.repositories.job_failures import account_and_jobs_with_error, failing_kinds
 from app_db.repositories.jobs import JobRepository
 from app_db.repositories.users import UserRepository
+from app_db.repositories.walks import MOST_LOOKED_AT
 from app_db.types import utcnow
 
 KINDS = (None, "email.welcome", "email.notice", "seldom.kind", "misspelt.kind")
 QUEUES = (None, "default", "mail", "empty")
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 PAGE = 20
-MOST_COUNTED = 1001
-"""How far the pages count what an action would act on."""
 
 type Ask = Callable[[Session], Awaitable[Any]]  # Any: a page, or counts
 
@@ -190,7 +191,7 @@ def actions() -> Iterator[Question]:
 
 
 async def _act(job_filter: JobFilter, action: Action, session: Session) -> object:
-    return await control.act_on_all(session, job_filter, action)
+    return await control.act_on_all(session, job_filter, action, limit=AT_ONCE, most_looked_at=MOST_LOOKED_AT)
 
 
 def _name(job_filter: JobFilter) -> str:

@@ -124,7 +124,7 @@ async def test_who_retries_a_batch_is_audited(
 
     assert_problem(refused, 403, "operator_required")
     assert_problem(unknown, 404, "not_found")
-    assert done.json() == {"count": 1}
+    assert done.json() == {"count": 1, "partial": False}
     async with database.unit_of_work(read_only=True) as session:
         [row] = await session.scalars(select(AuditEvent).where(AuditEvent.event == "jobs_acted_on"))
     assert row.actor_id == operator.account.id

@@ -136,4 +136,4 @@ async def test_many_are_deleted_until_none_is_left(client: AsyncClient, operator
 
     counts = [(await client.post("/jobs/bulk", json=body, headers=operator.headers)).json() for _ in range(2)]
 
-    assert counts == [{"count": 1}, {"count": 0}]
+    assert counts == [{"count": 1, "partial": False}, {"count": 0, "partial": False}]

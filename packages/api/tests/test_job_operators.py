@@ -10,10 +10,12 @@ import pytest_asyncio
 from httpx2 import AsyncClient, Response
 from sqlalchemy import func, insert, update
 
+from app_api.features.jobs import service
 from app_api.lifespan import State
 from app_api.testing import SignedIn, assert_problem
 from app_db import Database
 from app_db.features.retention.payloads import PruneSessions
+from app_db.jobs import counting
 from app_db.jobs.outbox import enqueue
 from app_db.models import Job, JobError, JobState, JobWorker
 from app_db.testing.queries import assert_queries
@@ -204,8 +206,36 @@ async def test_many_jobs_are_acted_on_until_none_is_left(
 ) -> None:
     counts = [(await bulk(client, operator, "retry", state="discarded")).json() for _ in range(2)]
 
-    assert counts == [{"count": 1}, {"count": 0}]
+    assert counts == [{"count": 1, "partial": False}, {"count": 0, "partial": False}]
     assert (await client.get(f"/jobs/{discarded}", headers=operator.headers)).json()["state"] == "available"
+
+
+async def test_many_jobs_say_that_more_may_match(
+    client: AsyncClient, operator: SignedIn, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (service, counting):
+        monkeypatch.setattr(module, "MOST_LOOKED_AT", 1)
+    async with database.unit_of_work() as session:
+        jobs = [await enqueue(session, PruneSessions(), queue="slow") for _ in range(2)]
+        await session.execute(update(Job).where(Job.id == jobs[-1]).values(kind="seldom", priority=3))
+
+    kinds = ("seldom", "sessions.prune", "seldom", "seldom")
+    found = [(await bulk(client, operator, "cancel", kind=kind, queue="slow")).json() for kind in kinds]
+
+    assert [each["count"] for each in found] == [0, 1, 1, 0]
+    assert [each["partial"] for each in found] == [True, True, False, False]
+
+
+async def test_as_many_jobs_as_a_request_acts_on_may_not_be_all(
+    client: AsyncClient, operator: SignedIn, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "AT_ONCE", 1)
+    async with database.unit_of_work() as session:
+        await enqueue(session, PruneSessions())
+
+    found = [(await bulk(client, operator, "cancel", kind="sessions.prune")).json() for _ in range(2)]
+
+    assert found == [{"count": 1, "partial": True}, {"count": 0, "partial": False}]
 
 
 async def test_an_action_on_every_job_is_refused(client: AsyncClient, operator: SignedIn) -> None:

@@ -9,15 +9,17 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import pytest_asyncio
 from sqlalchemy import func, text
 
-from app_db import Database, open_database
+from app_db import Database, Session, open_database
 from app_db.jobs import limit_control
 from app_db.jobs.notifier import Notifier
 from app_db.models import Job, JobState
 from app_db.settings import DatabaseSettings
 from app_db.types import new_id
 
+from . import large_jobs
 from .ledger_steps import PAST, MakeJob
 from .limited_jobs import Call, Mail, Plain
 from .shared_calls import call
@@ -109,3 +111,33 @@ async def second(open_with: OpenWith) -> AsyncIterator[Database]:
         await asyncio.gather(*(call(second) for _ in range(3)))
         second.gathered.clear()
         yield second
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def patient(database_settings: DatabaseSettings) -> AsyncIterator[Database]:
+    """The database of the test, without limits: filling it takes seconds on a busy machine."""
+    limits = {"statement_timeout": timedelta(0), "command_timeout": None}
+    async with open_database(database_settings.model_copy(update=limits), name="patient") as database:
+        yield database
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def large(patient: Database) -> AsyncIterator[Session]:
+    """A session whose open transaction has a table of many jobs, which no other session ever sees."""
+    async with patient.sessions() as session:
+        await session.execute(large_jobs.SEED, {"rows": large_jobs.ROWS, "owner": large_jobs.OWNER})
+        await session.execute(text("ANALYZE jobs"))
+        yield session
+        await session.rollback()
+
+
+@pytest_asyncio.fixture(loop_scope="session", params=[0, 100])
+async def grown(patient: Database, request: pytest.FixtureRequest) -> AsyncIterator[Session]:
+    """As `large`, with statistics of when there were no jobs, or 100."""
+    async with patient.sessions() as session:
+        await session.execute(text("TRUNCATE jobs CASCADE"))
+        await session.execute(large_jobs.SEED, {"rows": request.param, "owner": large_jobs.OWNER})
+        await session.execute(text("ANALYZE jobs"))
+        await session.execute(large_jobs.SEED, {"rows": large_jobs.ROWS, "owner": large_jobs.OWNER})
+        yield session
+        await session.rollback()

@@ -22,18 +22,19 @@ from app_db.types import new_id
 
 type MakeJob = Callable[..., Awaitable[UUID]]
 
-HOUR = timedelta(hours=1)
+HOUR, PAST = timedelta(hours=1), timedelta(minutes=-1)
 FINAL = [JobState.COMPLETED, JobState.DISCARDED, JobState.CANCELLED]
 WAITING = [JobState.SCHEDULED, JobState.AVAILABLE, JobState.DISPATCHED, JobState.RETRYABLE]
 
 
 @pytest.fixture
 def make_job(database: Database) -> MakeJob:
-    """Return a factory of committed jobs as the ledger would have left them; a job that waits is due in an hour."""
+    """Return a factory of committed jobs as the ledger would have left them; one that is not due is in an hour."""
 
     async def make(state: JobState = JobState.AVAILABLE, **columns: Any) -> UUID:  # Any: columns of Job
         job_id = new_id()
-        times = {"finished_at": func.now()} if state in FINAL else {"claim_at": func.now() + HOUR}
+        claim_at = func.now() + (PAST if state is JobState.AVAILABLE else HOUR)
+        times = {"finished_at": func.now()} if state in FINAL else {"claim_at": claim_at}
         defaults = {"id": job_id, "kind": "test", "payload": {}, "payload_version": 1, "state": state, **times}
         async with database.sessions.begin() as session:
             session.add(Job(**{**defaults, **columns}))

@@ -14,6 +14,7 @@ from app_api.features.jobs.job_query import PER_PAGE
 from app_api.lifespan import State
 from app_auth.testing import Account
 from app_db import Database
+from app_db.jobs import counting
 from app_db.models import AuditEvent, Job, JobState
 from app_db.testing.queries import assert_queries
 from app_db.types import first_id_at, new_id, utcnow
@@ -211,6 +212,22 @@ async def test_many_jobs_are_acted_on_by_a_job_whose_page_shows_how_far_it_is(
     assert "Run again" not in shown.text
     states = await states_of(database)
     assert {states[job_id] for job_id in made} == {JobState.AVAILABLE}
+
+
+async def test_a_number_says_that_not_all_jobs_were_looked_at_and_a_job_looks_at_all(
+    operator_browser: Browser, make_job: MakeJob, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counting, "MOST_LOOKED_AT", 2)
+    for _ in range(3):
+        await make_job(kind="mail")
+
+    page = (await operator_browser.get("/console/jobs/act?action=cancel&kind=seldom")).text
+    started = await operator_browser.post("/console/jobs/act", action="cancel", kind="seldom")
+
+    assert "Cancel 0+ jobs?" in page
+    assert "A job does it, in batches" in page
+    assert "disabled" not in page.split("<form")[-1]
+    assert "done=jobs-bulk" in started.headers["Location"]
 
 
 async def test_a_job_that_has_ended_is_deleted_from_its_page(

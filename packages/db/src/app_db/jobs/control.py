@@ -7,21 +7,21 @@ from uuid import UUID
 from sqlalchemy import (
     CTE,
     ColumnElement,
+    Select,
     Text,
     case,
     cast,
     delete,
-    exists,
     func,
     null,
     select,
     text,
     update,
 )
-from sqlalchemy.dialects.postgresql import distinct_on, insert
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from app_db.errors import Conflict, Invalid, NotFound
-from app_db.jobs import deletion, index_scans
+from app_db.jobs import deletion, ending, index_scans
 from app_db.jobs.after_commit import notify_after_commit
 from app_db.jobs.bounds import INTEGER, SMALLINT, require_name
 from app_db.jobs.filters import JobFilter, has_no_double, is_in
@@ -86,7 +86,7 @@ async def cancel(session: Session, job_id: UUID) -> None:
         job_id = await enqueue(session, EndSessions(user_id=ada.id))
         await cancel(session, job_id)
     """
-    if await _end_waiting(session, JobState.CANCELLED, [Job.id == job_id], limit=1):
+    if await ending.end_waiting(session, JobState.CANCELLED, [_queued(job_id)], limit=1):
         return
     state = (await session.scalars(_REQUEST_CANCELLATION, {"id": job_id})).one_or_none()
     if state is None:
@@ -120,16 +120,19 @@ async def discard(session: Session, job_id: UUID) -> None:
         NotFound: there is no such job.
         JobIsFinal, JobIsRunning: the job has ended, or has been started.
     """
-    if not await _end_waiting(session, JobState.DISCARDED, [Job.id == job_id], limit=1):
+    if not await ending.end_waiting(session, JobState.DISCARDED, [_queued(job_id)], limit=1):
         raise JobIsFinal if await _state_of(session, job_id) in FINAL_STATES else JobIsRunning
 
 
-async def act_on_all(session: Session, job_filter: JobFilter, action: Action, *, limit: int = 1000) -> int:
+async def act_on_all(
+    session: Session, job_filter: JobFilter, action: Action, *, limit: int = 1000, most_looked_at: int | None = None
+) -> int:
     """Apply an action to up to `limit` matching jobs that it fits; return how many. Commit and repeat until it is 0.
 
     Without a state in the filter, RETRY chooses failed jobs only (discarded, retryable), so that it does not run jobs
     by accident that were cancelled, have completed or are not due yet. Of jobs with the same unique key one is retried.
-    DELETE fits jobs that have ended, in whatever way.
+    DELETE fits jobs that have ended, in whatever way. No index has the kinds of jobs that are due: CANCEL and DISCARD
+    look at all of these, or at `most_looked_at`; then more may match, and `counting.count_all` says so.
 
     Raises:
         FilterTooWide: the filter is empty.
@@ -139,14 +142,16 @@ async def act_on_all(session: Session, job_filter: JobFilter, action: Action, *,
     if not conditions:
         raise FilterTooWide  # guard: test_acting_on_every_job_there_is_is_refused
     if action is Action.RETRY:
-        fitting, scan = revivable(job_filter)
+        fitting, scan = _revivable(job_filter)
         return await _revive(session, fitting, limit=limit, skip_locked=True, scan=scan)
     if action is Action.DELETE:
         return await deletion.delete_ended(session, conditions, limit=limit)
+    waiting = ending.matching(job_filter, QUEUED, most_looked_at=most_looked_at)
     if action is Action.DISCARD:
-        return await _end_waiting(session, JobState.DISCARDED, conditions, limit=limit)
-    ended = await _end_waiting(session, JobState.CANCELLED, conditions, limit=limit)
-    return ended + await _request_cancellations(session, conditions, limit=limit - ended)
+        return await ending.end_waiting(session, JobState.DISCARDED, waiting, limit=limit)
+    ended = await ending.end_waiting(session, JobState.CANCELLED, waiting, limit=limit)
+    others = ending.matching(job_filter, OPEN_STATES, most_looked_at=most_looked_at)
+    return ended + await ending.request_cancellations(session, others, limit=limit - ended)
 
 
 async def pause(session: Session, queue: str, *, by: str | None = None) -> None:
@@ -228,28 +233,6 @@ _REVIVED = {
 }
 
 
-async def _end_waiting(
-    session: Session, state: JobState, conditions: Sequence[ColumnElement[bool]], *, limit: int
-) -> int:
-    """Move waiting jobs to a final state and return how many; skip locked rows, which a relay or a runner uses."""
-    waiting = _lock([is_in(QUEUED), *conditions], limit=limit, skip_locked=True)
-    statement = update(Job).where(Job.id == waiting.c.id)
-    statement = statement.values(state=state, claim_at=None, finished_at=func.now()).returning(Job.id)
-    ended = await session.scalars(statement, execution_options=NO_SYNC)
-    return len(ended.all())
-
-
-async def _request_cancellations(session: Session, conditions: Sequence[ColumnElement[bool]], *, limit: int) -> int:
-    """Write cancellation requests for open jobs that have none, and return how many."""
-    is_requested = exists().where(JobCancellation.job_id == Job.id)
-    chosen = select(Job.id).where(is_in(OPEN_STATES), ~is_requested, *conditions).limit(limit)
-    statement = insert(JobCancellation).from_select(["job_id"], chosen).on_conflict_do_nothing()
-    requested = (await session.scalars(statement.returning(JobCancellation.job_id))).all()
-    if requested:
-        notify_after_commit(session)  # guard: test_workers_look_at_once_when_there_is_something_for_them
-    return len(requested)
-
-
 async def _revive(
     session: Session,
     conditions: Sequence[ColumnElement[bool]],
@@ -271,6 +254,10 @@ async def _revive(
     return len(revived)
 
 
+def _queued(job_id: UUID) -> Select[UUID]:
+    return select(Job.id).where(is_in(QUEUED), Job.id == job_id)
+
+
 async def _state_of(session: Session, job_id: UUID) -> JobState:
     state = (await session.scalars(select(Job.state).where(Job.id == job_id))).one_or_none()
     if state is None:
@@ -288,8 +275,9 @@ def _lock(
     return jobs.with_for_update(key_share=True, skip_locked=skip_locked).cte("locked")
 
 
-def revivable(job_filter: JobFilter) -> tuple[list[ColumnElement[bool]], IndexScan]:
+def _revivable(job_filter: JobFilter) -> tuple[list[ColumnElement[bool]], IndexScan]:
     """Return the conditions of the jobs that a retry of many fits, and the index that has them."""
     states = FAILED if job_filter.state is None else RETRIABLE & {job_filter.state}
     scan = index_scans.ENDED if JobState.COMPLETED in states else index_scans.SET_APART
-    return [is_in(states), has_no_double(), *job_filter.conditions()], scan
+    scan = scan if job_filter.batch_id is None else index_scans.OF_A_BATCH
+    return [Job.state.in_(sorted(states)), has_no_double(), *job_filter.conditions()], scan

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, delete, select
+from sqlalchemy import ColumnElement, delete, select
 
 from app_db.errors import Conflict, NotFound
 from app_db.jobs import index_scans
@@ -39,14 +39,10 @@ async def delete_job(session: Session, job_id: UUID) -> str:
     raise JobIsOpen  # guard: test_a_job_that_has_not_ended_is_not_deleted
 
 
-def ended(conditions: Sequence[ColumnElement[bool]]) -> Select[UUID]:
-    """Return the query for the jobs that have ended and meet the conditions, in the order of their index."""
-    return index_scans.ENDED.applied_to(select(Job.id).where(is_in(FINAL_STATES), *conditions))
-
-
 async def delete_ended(session: Session, conditions: Sequence[ColumnElement[bool]], *, limit: int) -> int:
     """Delete up to `limit` jobs that have ended and meet the conditions; return how many. Locked rows are skipped."""
-    chosen = ended(conditions).limit(limit).with_for_update(skip_locked=True).cte("chosen")
+    ended = index_scans.ENDED.applied_to(select(Job.id).where(is_in(FINAL_STATES), *conditions))
+    chosen = ended.limit(limit).with_for_update(skip_locked=True).cte("chosen")
     statement = delete(Job).where(Job.id == chosen.c.id).returning(Job.id)
     return len((await session.scalars(statement, execution_options=_NO_SYNC)).all())
 

@@ -32,18 +32,26 @@ class JobFilter:
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """Return the conditions of the WHERE clause."""
-        conditions = [] if self.state is None else [is_in({self.state})]
-        columns = ((Job.kind, self.kind), (Job.queue, self.queue), (Job.owner_id, self.owner_id))
-        conditions += [column == value for column, value in columns if value is not None]
+        state = [] if self.state is None else [is_in({self.state})]
+        return state + [condition for _, condition in self._by_column()]
+
+    def split(self, columns: Collection[str]) -> tuple[list[ColumnElement[bool]], list[ColumnElement[bool]]]:
+        """Return the conditions on these columns, and those on others, without that of the state."""
+        found = self._by_column()
+        return [each for name, each in found if name in columns], [each for name, each in found if name not in columns]
+
+    def _by_column(self) -> list[tuple[str, ColumnElement[bool]]]:
+        columns = (
+            (Job.kind, self.kind), (Job.queue, self.queue), (Job.owner_id, self.owner_id), (Job.batch_id, self.batch_id)
+        )  # fmt: skip
+        found = [(column.key, column == value) for column, value in columns if value is not None]
         if self.since is not None:
-            conditions.append(Job.id >= first_id_at(self.since))
+            found.append(("id", Job.id >= first_id_at(self.since)))
         if self.before is not None:
-            conditions.append(Job.id < first_id_at(self.before))
-        if self.batch_id is not None:
-            conditions.append(Job.batch_id == self.batch_id)
+            found.append(("id", Job.id < first_id_at(self.before)))
         if self.ids is not None:
-            conditions.append(Job.id == bindparam(None, self.ids, type_=ARRAY(Uuid())).any_())
-        return conditions
+            found.append(("id", Job.id == bindparam(None, self.ids, type_=ARRAY(Uuid())).any_()))
+        return found
 
 
 def is_in(states: Collection[JobState]) -> ColumnElement[bool]:

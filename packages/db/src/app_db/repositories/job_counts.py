@@ -15,6 +15,9 @@ SILENCE = timedelta(seconds=15)
 MOST = 1000
 """How many jobs of a state, queue and kind are counted; a larger count is reported as "at least"."""
 
+MEAN_OF = 100
+"""How many jobs of a state, queue and kind, the newest, a mean is of."""
+
 _UP_TO_MOST = up_to("most")
 
 # All open and discarded jobs, each from its partial index. Without a limit, :most is NULL.
@@ -77,20 +80,17 @@ _COUNTS = text(f"""
     FROM open GROUP BY queue, kind, state ORDER BY queue, kind, state
 """)  # noqa: S608  # made of constants
 
+_NEWEST = """FROM jobs WHERE finished_at IS NOT NULL AND state = ended.state AND queue = ended.queue
+    AND kind = ended.kind AND finished_at > now() - CAST(:within AS interval) ORDER BY finished_at DESC"""
+# The index has all that is counted; for how long a job ran, its row is read.
 _FINISHED = text(f"""
     WITH {ENDED_GROUPS}
     SELECT kind, state, CAST(sum(jobs) AS bigint) AS jobs, bool_or(jobs >= :most) AS at_least,
         sum(run_time) / nullif(sum(ran), 0) AS mean_run_time
-    FROM ended, LATERAL (
-        SELECT count(*) AS jobs, count(*) FILTER (WHERE finished_at > started_at) AS ran,
-            CAST(extract(epoch FROM sum(finished_at - started_at) FILTER (WHERE finished_at > started_at)) AS float)
-                AS run_time
-        FROM (
-            SELECT started_at, finished_at FROM jobs WHERE finished_at IS NOT NULL AND state = ended.state
-                AND queue = ended.queue AND kind = ended.kind AND finished_at > now() - CAST(:within AS interval)
-            ORDER BY finished_at DESC {_UP_TO_MOST}
-        ) AS newest
-    ) AS counted
+    FROM ended, LATERAL (SELECT count(*) AS jobs FROM (SELECT {_NEWEST} {_UP_TO_MOST}) AS newest) AS counted, LATERAL (
+        SELECT count(*) AS ran, CAST(extract(epoch FROM sum(finished_at - started_at)) AS float) AS run_time
+        FROM (SELECT started_at, finished_at {_NEWEST} {up_to("timed")}) AS newest WHERE finished_at > started_at
+    ) AS timed
     WHERE jobs > 0 GROUP BY kind, state ORDER BY kind, state
 """)  # noqa: S608  # made of constants
 
@@ -107,7 +107,7 @@ async def queues(session: Session, *, most: int | None) -> list[QueueOverview]:
 async def stats(session: Session, *, within: timedelta | None, most: int | None) -> JobStats:
     """Count the open jobs, the discarded jobs, and the jobs that ended `within` this time (None: none of these)."""
     jobs = (await session.execute(_COUNTS, {"most": most})).all()
-    about = {"within": within, "most": most}
+    about = {"within": within, "most": most, "timed": None if most is None else min(most, MEAN_OF)}
     finished = [] if within is None else (await session.execute(_FINISHED, about)).all()
     return JobStats(
         [JobCount(row.queue, row.kind, JobState(row.state), row.jobs) for row in jobs],

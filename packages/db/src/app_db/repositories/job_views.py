@@ -151,7 +151,8 @@ class FinishedCount:
     state: JobState
     count: int
     mean_run_time: float | None
-    """Mean seconds of jobs in lease mode; a tx job has none, because its row is written before its handler runs."""
+    """Mean seconds of jobs in lease mode, the newest `job_counts.MEAN_OF` of each queue; a tx job has none, because its
+    row is written before its handler runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,4 +163,4 @@ class JobStats:
     """The counts of open jobs, and of discarded jobs that retention still keeps."""
     finished: Sequence[FinishedCount]
     at_least: bool = False
-    """Whether a count has reached its limit; means are of the counted jobs only."""
+    """Whether a count has reached its limit."""

@@ -14,6 +14,7 @@ from app_api.problems import problem_responses
 from app_auth.errors import ReauthenticationRequired
 from app_auth.permissions import OperatorRequired
 from app_db.errors import NotFound
+from app_db.jobs import batch_ends
 from app_db.jobs.control import DuplicateJob
 from app_db.models import JobState
 
@@ -68,4 +69,5 @@ async def retry_batch(
     batch_id: UUID, operator: OperatorDep, auth: AuthDep, session: SessionDep, client: ClientDep
 ) -> BulkResult:
     """Retry up to a thousand jobs of a batch that failed or were cancelled; repeat it until the count is 0."""
-    return BulkResult(count=await batches.retry(auth, session, operator, batch_id, client=client))
+    count = await batches.retry(auth, session, operator, batch_id, client=client)
+    return BulkResult(count=count, partial=count == batch_ends.AT_ONCE)

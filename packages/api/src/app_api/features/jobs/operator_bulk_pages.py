@@ -37,7 +37,7 @@ DONE_CODES: Final = {
     Action.DELETE: "jobs-deleted",
 }
 DANGEROUS: Final = frozenset({Action.DISCARD, Action.DELETE})
-MOST_COUNTED: Final = 10_000
+MOST_COUNTED: Final = 1000
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 
@@ -76,8 +76,8 @@ async def confirm_act(
     if query.action in DANGEROUS:
         await get_fresh_viewer(viewer, auth, session)
     asked = query.model_copy(update={"asked_at": utcnow()})
-    count = await count_all(session, await _filter_of(session, asked), query.action, most=MOST_COUNTED + 1)
-    return page.render("act.html", query=asked, count=count, most=MOST_COUNTED, at_once=service.AT_ONCE, problem=None)
+    found = await count_all(session, await _filter_of(session, asked), query.action, most=MOST_COUNTED)
+    return page.render("act.html", query=asked, found=found, at_once=service.AT_ONCE, problem=None)
 
 
 @router.post("/jobs/act")

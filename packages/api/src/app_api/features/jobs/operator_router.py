@@ -87,13 +87,15 @@ async def read_stats(operator: OperatorDep, session: SessionDep) -> JobStatsRead
 async def act_on_many_jobs(
     body: BulkAction, operator: OperatorDep, auth: AuthDep, session: SessionDep, client: ClientDep
 ) -> BulkResult:
-    """Cancel, retry, discard or delete up to a thousand jobs that match; repeat it until the count is 0.
+    """Cancel, retry, discard or delete up to 250 jobs that match; repeat it until the count is 0.
 
-    Without a state, `retry` means what has failed: discarded and retryable jobs. `delete` means jobs that have ended,
-    and needs a fresh sign-in.
+    If it is 0 and `partial`, jobs may match that were not looked at; start a job instead, which looks at all. Without
+    a state, `retry` means what has failed: discarded and retryable jobs. `delete` means jobs that have ended, and needs
+    a fresh sign-in.
     """
     chosen = body.filter.to_filter()
-    return BulkResult(count=await service.act_on_all(auth, session, operator, chosen, body.action, client=client))
+    acted_on = await service.act_on_all(auth, session, operator, chosen, body.action, client=client)
+    return BulkResult(count=acted_on.jobs, partial=acted_on.at_least)
 
 
 @router.post("/bulk/start", status_code=202, responses=problem_responses(FilterTooWide, ReauthenticationRequired))

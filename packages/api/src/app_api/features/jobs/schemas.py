@@ -174,6 +174,8 @@ class BulkResult(BaseModel):
     """How many jobs were acted on. There may be more: repeat the request until it is 0."""
 
     count: int
+    partial: bool
+    """Whether more may match: one request looks at 5,000 of the jobs that are due, `POST /jobs/bulk/start` at all."""
 
 
 class BulkStarted(BaseModel):
@@ -290,7 +292,7 @@ class FinishedCountRead(BaseModel):
     state: JobState
     count: int
     mean_run_time: float | None
-    """Seconds, of those that ran in lease mode; a job in tx mode leaves no time in its row."""
+    """Seconds, of the newest hundred of each queue, if they ran in lease mode: in tx mode a row has no time."""
 
 
 class JobStatsRead(BaseModel):

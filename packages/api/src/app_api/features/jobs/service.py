@@ -15,7 +15,7 @@ from app_db.errors import NotFound
 from app_db.features.jobs.payloads import ActOnJobs
 from app_db.jobs import bulk, control
 from app_db.jobs.control import Action, FilterTooWide
-from app_db.jobs.counting import count_all
+from app_db.jobs.counting import NONE, Count, count_all
 from app_db.jobs.crons import request_run
 from app_db.jobs.deletion import delete_job
 from app_db.jobs.filters import JobFilter
@@ -26,8 +26,9 @@ from app_db.models import Job
 from app_db.paging import Cursor, Slice
 from app_db.repositories.job_views import JobLine
 from app_db.repositories.jobs import JobRepository
+from app_db.repositories.walks import MOST_LOOKED_AT
 
-AT_ONCE: Final = 1000
+AT_ONCE: Final = 250
 """How many jobs one request acts on: its transaction holds their rows."""
 
 
@@ -97,8 +98,10 @@ async def cancel(session: Session, caller: Caller, job_id: UUID) -> JobDetail:
 
 async def act_on_all(
     auth: Auth, session: Session, principal: Principal, job_filter: JobFilter, action: Action, *, client: Client
-) -> int:
-    """Apply an action to up to `AT_ONCE` jobs that match and that it fits; return how many. The audit says who did it.
+) -> Count:
+    """Apply an action to up to `AT_ONCE` jobs that match and that it fits; return how many, and whether more may match.
+
+    The audit says who did it.
 
     Raises:
         FilterTooWide: the filter is empty.
@@ -106,7 +109,7 @@ async def act_on_all(
         ReauthenticationRequired: to delete jobs, the sign-in has to be fresh.
     """
     await require_fresh_to_act(auth, session, principal, job_filter, action)
-    count = await control.act_on_all(session, job_filter, action, limit=AT_ONCE)
+    count = await control.act_on_all(session, job_filter, action, limit=AT_ONCE, most_looked_at=MOST_LOOKED_AT)
     audit_jobs(
         session,
         Event.JOBS_ACTED_ON,
@@ -117,7 +120,8 @@ async def act_on_all(
         session_id=principal.session_id,
         count=count,
     )  # guard: test_who_acts_on_many_jobs_is_audited
-    return count
+    may_be_more = count == AT_ONCE or (await count_all(session, job_filter, action, most=AT_ONCE)).at_least
+    return Count(count, at_least=may_be_more)
 
 
 async def start_acting(
@@ -157,7 +161,7 @@ async def act_on_matching(
     Raises:
         FilterTooWide, DuplicateJob, ReauthenticationRequired: as `act_on_all` does.
     """
-    if await count_all(session, job_filter, action, most=AT_ONCE + 1) > AT_ONCE:
+    if (await count_all(session, job_filter, action, most=AT_ONCE)).at_least:
         return await start_acting(auth, session, principal, job_filter, action, client=client)
     await act_on_all(auth, session, principal, job_filter, action, client=client)
     return None
@@ -206,7 +210,7 @@ async def require_fresh_to_act(
         await require_fresh(auth, session, principal)  # guard: test_deleting_jobs_needs_a_fresh_sign_in
     may_act_on_many = action is Action.RETRY and job_filter.kind in {None, ActOnJobs.kind}
     of_many = replace(job_filter, kind=ActOnJobs.kind)
-    if may_act_on_many and job_filter.conditions() and await count_all(session, of_many, action, most=1):
+    if may_act_on_many and job_filter.conditions() and await count_all(session, of_many, action, most=1) != NONE:
         await require_fresh(auth, session, principal)  # guard: test_work_on_many_jobs_is_begun_anew_by_a_fresh_sign_in
 
 
