@@ -47,6 +47,7 @@ class Event(StrEnum):
     QUEUE_PAUSED = "queue_paused"
     QUEUE_RESUMED = "queue_resumed"
     QUEUE_LIMITED = "queue_limited"
+    KIND_LIMITED = "kind_limited"
     CRON_RUN_REQUESTED = "cron_run_requested"
     AUDIT_EXPORTED = "audit_exported"
     AUDIT_MONTH_DROPPED = "audit_month_dropped"

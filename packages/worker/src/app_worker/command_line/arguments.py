@@ -6,6 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from app_db.jobs.bounds import INTEGER, require_name
+from app_db.jobs.limits import parse_rate
 from app_db.models import JobState
 from app_db.paging import Cursor
 
@@ -30,6 +31,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     _add_showing(commands, output)
     _add_acting(commands, output)
     _add_queue_control(commands, output)
+    _add_limits(commands, output)
     _add_enqueueing(commands, output)
     _add_batches(commands, output)
     options = root.parse_args(arguments)
@@ -93,6 +95,22 @@ def _add_queue_control(commands: Commands, output: argparse.ArgumentParser) -> N
         command.add_argument("--new", action="store_true", help="allow a queue that has never been used")
         if name == "limit":
             command.add_argument("limit", type=_limit, metavar="N|none", help="jobs that run at once, over all workers")
+
+
+def _add_limits(commands: Commands, output: argparse.ArgumentParser) -> None:
+    limits = commands.add_parser("limits", help="show or set limits of kinds", description=_LIMITS)
+    actions = limits.add_subparsers(dest="limit_command", required=True, metavar="COMMAND")
+    for name, summary in _LIMIT_COMMANDS.items():
+        command = actions.add_parser(name, parents=[output], help=summary, description=f"{summary.capitalize()}.")
+        if name != "list":
+            command.add_argument("kind", type=_name, metavar="KIND", help="as in vets.call")
+        if name == "set":
+            command.add_argument(
+                "--running", type=_limit, default=argparse.SUPPRESS, metavar="N|none", help="of a key, at once"
+            )
+            command.add_argument(
+                "--rate", type=_rate, default=argparse.SUPPRESS, metavar="N/UNIT|none", help="as in 100/m"
+            )
 
 
 def _add_enqueueing(commands: Commands, output: argparse.ArgumentParser) -> None:
@@ -171,6 +189,16 @@ def _limit(text: str) -> int | None:
     return None if text == "none" else _count(text)
 
 
+def _rate(text: str) -> str | None:
+    if text == "none":
+        return None
+    try:
+        parse_rate(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 def _cursor(text: str) -> Cursor:
     return Cursor.parse(text)
 
@@ -199,6 +227,14 @@ _ENQUEUE = (
 
 _RERUN = """Enqueue a new job of the same kind, with the same payload or another one, and with the same queue, priority,
 limit of attempts and account. The first job stays as it is; `show` names the other job on each."""
+
+_LIMITS = """Show the limits that payload classes declare, or set others: they hold at once, for jobs that wait too."""
+
+_LIMIT_COMMANDS = {
+    "list": "list the limits of kinds as they hold now",
+    "set": "set the limit of a kind; what is not named stays",
+    "reset": "let the limit in the code hold again",
+}
 
 _ACTIONS = {
     "retry": ("run jobs again", "Run a job again that has ended, or run a job now that waits for its next attempt."),

@@ -28,6 +28,7 @@ from app_worker import draining
 from app_worker.command_line.batch_commands import look_at_or_act_on_batches
 from app_worker.command_line.enqueue_commands import enqueue_one, list_or_run_crons, rerun
 from app_worker.command_line.known_names import JobNotFound, require_names, require_queue
+from app_worker.command_line.limit_commands import show_or_set_limits
 from app_worker.command_line.output import Acted, Drained, JobDetail, JobList, Output, Queues, Stats
 from app_worker.handlers import HANDLERS
 from app_worker.health import WorkerHealth
@@ -225,4 +226,5 @@ _COMMANDS: Final[Mapping[str, Callable[[Database, Namespace], Awaitable[Output]]
     "rerun": rerun,
     "crons": list_or_run_crons,
     "batches": look_at_or_act_on_batches,
+    "limits": show_or_set_limits,
 }
