@@ -53,8 +53,8 @@ async def show_or_set_limits(database: Database, options: Namespace) -> Output:
         if options.limit_command == "reset":
             await limit_control.reset_limit(session, options.kind)
         else:
-            parts = {"running": getattr(options, "running", now.running), "rate": getattr(options, "rate", now.rate)}
-            await limit_control.set_limit(session, options.kind, **parts, by=SHELL)
+            running, rate = getattr(options, "running", now.running), getattr(options, "rate", now.rate)
+            await limit_control.set_limit(session, options.kind, running=running, rate=rate, by=SHELL)
         changed = await limit_control.limits(session, options.kind)
         about = {"kind": options.kind, "max_running": changed[0].running, "rate": changed[0].rate}
         audit(session, Event.KIND_LIMITED, client=NOBODY, by=SHELL, **about)
