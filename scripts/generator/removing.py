@@ -63,7 +63,9 @@ def _take_away(
                 rmtree(folder)
             for path in fragments:
                 path.unlink()
-            revision = database.write_revision(f"remove {name.replace('_', ' ')}") if _has_tables(name) else None
+            message = f"remove {name.replace('_', ' ')}"
+            beside = _beside_tables(name)
+            revision = database.write_revision(message, beside_tables=beside) if _has_tables(name) else None
             describe_api(root)
             describe_settings(root)
             dropped = {package: names for package in packages if (names := unused(package))}
@@ -88,6 +90,12 @@ def _spellings(name: str) -> list[str]:
 
 def _has_tables(name: str) -> bool:
     return any(found.feature == name for found in FEATURE_MODELS)
+
+
+def _beside_tables(name: str) -> list[tuple[str, str]]:
+    """Return what its models make besides tables, such as triggers: `BESIDE_TABLES`, each with how it is dropped."""
+    modules = (found.module for found in FEATURE_MODELS if found.feature == name)
+    return [pair for module in modules for pair in getattr(module, "BESIDE_TABLES", ())]
 
 
 def _announcements(name: str, *, packages: Sequence[Path], fragments: Sequence[Path]) -> Iterator[Path]:

@@ -1,10 +1,11 @@
 """Writes a revision with nothing running: Alembic compares the models with a temporary database."""
 
+import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,13 +44,16 @@ class MigratedDatabase:
             raise Refused(f"alembic {arguments[0]} failed:\n{(done.stdout + done.stderr).strip()}")
         return done.stdout
 
-    def write_revision(self, message: str) -> Path:
-        """Write the revision that brings the database to the models, and return its file."""
+    def write_revision(self, message: str, *, beside_tables: Sequence[tuple[str, str]] = ()) -> Path:
+        """Write the revision that brings the database to the models, and return its file.
+
+        `beside_tables` goes with them: statements that Alembic does not know, each with the one that drops it again.
+        """
         folder = self.root / "migrations/versions"
         before = set(folder.glob("*.py"))
         self.alembic("revision", "--autogenerate", f"--message={message}")
         (written,) = set(folder.glob("*.py")) - before
-        written.write_text(as_by_hand(written.read_text()))
+        written.write_text(without(beside_tables, as_by_hand(written.read_text())))
         return written
 
 
@@ -62,6 +66,14 @@ def as_by_hand(revision: str) -> str:
     for table in tables:
         upgrade = re.sub(rf'    op\.drop_index\((?:[^()]|\([^()]*\))*"{table}"(?:[^()]|\([^()]*\))*\)\n', "", upgrade)
     return f"{upgrade}{downgrade}{rest}"
+
+
+def without(beside_tables: Sequence[tuple[str, str]], revision: str) -> str:
+    """Let a revision drop these first, the last one first, and let its downgrade make them again, at the end."""
+    upgrade, begin, body = revision.partition('    """Upgrade."""\n')
+    drops = "".join(f"    op.execute({json.dumps(drop)})\n" for _, drop in reversed(beside_tables))
+    creations = "".join(f'    op.execute("""{creation}""")\n' for creation, _ in beside_tables)
+    return f"{upgrade}{begin}{drops}{body.rstrip()}\n{creations}"
 
 
 @contextmanager

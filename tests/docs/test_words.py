@@ -11,9 +11,9 @@ from tests.docs.pages import BLOCK
 
 GENERATED = {ROOT / "docs/reference/configuration.md", ROOT / "docs/reference/tables.md"}
 PAGES = [ROOT / "README.md", *sorted({*(ROOT / "docs").rglob("*.md")} - GENERATED)]
-MOST_WORDS = 29_950
+MOST_WORDS = 30_000
 """With the blocks of code, most of which a test performs. The goal is at most 30,000."""
-MOST_WORDS_OF_PROSE = 26_300
+MOST_WORDS_OF_PROSE = 26_350
 """Without the blocks of code, tables included."""
 
 

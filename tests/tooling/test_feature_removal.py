@@ -54,6 +54,7 @@ def test_a_feature_that_a_team_has_written_goes_without_a_trace_but_its_revision
         ("totp", ["pyotp", "segno"]),
         ("passkeys", ["webauthn"]),
         ("providers", ["joserfc"]),
+        ("webhooks", ["httpx2"]),
     ],
 )
 def test_an_optional_feature_of_ours_goes_too(checkout: Copy, name: str, dependencies: list[str]) -> None:

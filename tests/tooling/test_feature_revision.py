@@ -1,6 +1,6 @@
 """The revision that `make feature-remove` writes."""
 
-from generator.revision import as_by_hand
+from generator.revision import as_by_hand, without
 
 WRITTEN = """
 def upgrade() -> None:
@@ -36,3 +36,18 @@ def downgrade() -> None:
 
 def test_a_table_goes_with_its_indexes_and_nothing_says_who_wrote_it() -> None:
     assert as_by_hand(WRITTEN) == KEPT
+
+
+def test_what_is_beside_tables_goes_before_them_and_comes_back_after_them() -> None:
+    pairs = [("CREATE FUNCTION bark()", "DROP FUNCTION bark()"), ("CREATE TRIGGER bark", 'DROP TRIGGER "bark"')]
+
+    revision = without(pairs, KEPT)
+
+    lines = [line.strip() for line in revision.splitlines()]
+    begin = lines.index('"""Upgrade."""')
+    assert lines[begin + 1 : begin + 3] == [
+        r'op.execute("DROP TRIGGER \"bark\"")',
+        'op.execute("DROP FUNCTION bark()")',
+    ]
+    assert lines[-2:] == ['op.execute("""CREATE FUNCTION bark()""")', 'op.execute("""CREATE TRIGGER bark""")']
+    assert without([], KEPT) == KEPT

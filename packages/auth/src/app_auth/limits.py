@@ -78,6 +78,8 @@ class ThrottleSettings(BaseModel, frozen=True):
     """Requests with one key for machines."""
     new_key_account: LimitText = "20/h"
     """Keys for machines that one account makes."""
+    webhook_account: LimitText = "60/h"
+    """New webhooks and secrets, test events and redeliveries of one account."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ class OneTimeTokens:
     """
 
     def __init__(self, settings: OneTimeSettings) -> None:
+        self.keys: Final = settings.token_keys
+        """The ring, for what else is derived from it."""
         self._ring = {key.kid: key.key_bytes for key in settings.token_keys}
         self.active_key_id = active(settings.token_keys).kid
         self._ttl = {

@@ -222,6 +222,10 @@ class Throttle:
         """Count a key for machines that a user makes."""
         await self.check(self._hit("new_key_account", str(user_id)))
 
+    async def webhook(self, user_id: UUID) -> None:
+        """Count what a user asks of a webhook that makes a secret, or sends something."""
+        await self.check(self._hit("webhook_account", str(user_id)))
+
     async def wrong_key(self, client: Client) -> None:
         """Count a wrong key for machines, after it was found wrong: right ones from there go on."""
         await self.check(self._hit("key_ip", network_of(client.address)))

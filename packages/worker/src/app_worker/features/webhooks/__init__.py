@@ -1,0 +1,1 @@
+"""Sends events of accounts to their endpoints."""
