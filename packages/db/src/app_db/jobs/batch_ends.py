@@ -42,7 +42,7 @@ _SETTLE = text("""
     ), settled AS (
         UPDATE job_batches AS batch SET total = now.total, completed = now.completed, discarded = now.discarded,
             cancelled = now.cancelled, failed_id = now.failed_id,
-            ended_at = CASE WHEN has_completed OR has_failed THEN coalesce(ended_at, now()) END,
+            ended_at = CASE WHEN has_completed OR has_failed THEN now() END,
             then_job = CASE WHEN NOT has_completed THEN then_job END,
             on_failure_job = CASE WHEN NOT has_failed THEN on_failure_job END
         FROM judged AS now WHERE batch.id = now.id
