@@ -25,7 +25,7 @@ unexport AGAIN ARGS BASE BUMP CHANGED COVERAGE JSON LONG ONLY PACKAGE RESET SCAL
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONWARNINGS PYTHONDONTWRITEBYTECODE MYPYPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev psql shell seed seed-large jobs api migrate revision test test-integration test-tools test-e2e test-attack test-slow test-isolated coverage check \
+.PHONY: help install dev psql shell seed seed-large jobs api migrate revision test test-integration test-tools test-e2e test-attack test-slow test-nightly test-isolated coverage check \
 	check-format check-lint check-types check-contracts check-dependencies check-sql check-lock docs guards feature feature-remove \
 	bench bench-http bench-console bench-large bench-jobs bench-peers bench-failover format lock reference clean \
 	public-api openapi client screenshots release check-public-api check-openapi check-fragments findings
@@ -123,6 +123,11 @@ test-attack: install ## Attack it: the seventy cases of tests/attack/cases.py ov
 
 test-slow: install ## Test what is too slow for the others and no attack: the whole suite of a renamed clone, features written and removed
 	$(RUN) pytest tests/e2e tests/tooling -m slow
+
+BETWEEN = pooled test_pgbouncer.py test_pooler_of_kubernetes.py test_sentinels.py test_tls_of_sentinels.py test_patroni.py
+
+test-nightly: install ## Test PgBouncer, Sentinel and Patroni in one go; without pgbouncer or etcd-server those parts are skipped
+	$(RUN) pytest -rs $(addprefix tests/e2e/,$(BETWEEN))
 
 test-isolated: ## Test each package with what it declares and no more; PACKAGE=db only that one
 	@for package in $(or $(call listed,PACKAGE,$(PACKAGES)),runtime db auth api worker); do \

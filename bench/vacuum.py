@@ -1,8 +1,9 @@
 """`python -m bench.vacuum`: what the storage parameters of hot tables give, under one load with each of them.
 
 Each variant gets a new server with accounts, sessions and jobs. Then, for `--seconds`: `--refreshes` sessions a second
-are refreshed, a tenth as many accounts sign in, `--jobs` jobs a second are run by a worker and deleted after half a
-minute, as retention does. A claim is timed four times a second. The figures are those of the end.
+are refreshed, a tenth as many accounts sign in, with an event of the audit each, `--jobs` jobs a second are run by a
+worker, get an error each and are deleted after half a minute, as retention does. A claim is timed four times a second.
+The figures are those of the end.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import asyncpg
 
 from app_db import open_database
 from app_db.jobs import claims
+from app_db.types import utcnow
 from app_runtime.testing.servers import PostgresServer, ValkeyServer
 from bench.big_tables_seed import seed
 from bench.jobs_costs import CLAIM, LEASE, Times
@@ -37,12 +39,27 @@ VARIANTS = {
         f"ALTER TABLE {table} SET ({OFTEN}, fillfactor = 90)" for table in ("user_sessions", "users")
     ],
 }
-TABLES = ("jobs", "user_sessions", "users")
+MONTH = f"audit_events_{utcnow():%Y_%m}"
+VARIANTS["errors, audit often"] = [
+    f"ALTER TABLE job_errors SET ({OFTEN})",
+    f"ALTER TABLE {MONTH} SET (autovacuum_vacuum_insert_scale_factor = 0.02)",
+]
+TABLES = ("jobs", "user_sessions", "users", "job_errors", MONTH)
 _REFRESH = """
     UPDATE user_sessions SET refresh_counter = refresh_counter + 1, rotated_at = now(), last_used_at = now(),
         idle_expires_at = now() + interval '14 days' WHERE id = $1
 """
-_SIGN_IN = "UPDATE users SET signed_in_at = now() WHERE id = $1"
+_SIGN_IN = """
+    WITH account AS (UPDATE users SET signed_in_at = now() WHERE id = $1 RETURNING id)
+    INSERT INTO audit_events (id, event, user_id, client_address)
+    SELECT uuidv7(), 'signed_in', id, '192.0.2.1' FROM account
+"""
+_FAIL = """
+    INSERT INTO job_errors (id, job_id, attempt, error, trace)
+    SELECT uuidv7(), id, 1, 'TimeoutError: no answer', repeat('  File "handlers.py", line 1' || chr(10), 30) FROM jobs
+    WHERE kind = 'bench.effect' AND finished_at IS NOT NULL
+        AND NOT EXISTS (SELECT FROM job_errors WHERE job_id = jobs.id)
+"""
 _PRUNE = "DELETE FROM jobs WHERE finished_at < now() - interval '30 s' AND kind = 'bench.effect'"
 _FIGURES = """
     SELECT n_dead_tup AS dead, pg_table_size(relid) AS bytes, pg_indexes_size(relid) AS index_bytes,
@@ -72,7 +89,7 @@ class Figures:
         """Return the line of the table."""
         sizes = (self.bytes_before, self.bytes, self.index_bytes_before, self.index_bytes)
         return (
-            f"{self.variant:26} {self.table:14} {self.dead:8} {self.most_dead:8} "
+            f"{self.variant:26} {self.table:20} {self.dead:8} {self.most_dead:8} "
             + " ".join(f"{size / 2**20:6.0f}" for size in sizes)
             + f" {self.vacuums:4} {self.vacuum_ms / 1000:7.1f} {self.hot:5.2f}"
         )
@@ -106,6 +123,7 @@ async def jobs_of(place: Place, per_second: int, end: float) -> None:
     while time.monotonic() < end:
         await place.seed("bench.effect", per_second)
         await place.notify()
+        await place.connection.execute(_FAIL, timeout=600)
         if (turn := turn + 1) % 10 == 0:
             await place.connection.execute(_PRUNE, timeout=600)
         await asyncio.sleep(1)
@@ -142,13 +160,13 @@ async def prepared(statements: list[str], scale: float) -> AsyncIterator[Place]:
     """A server with rows, and the tables of this variant."""
     with PostgresServer.temporary() as postgres, ValkeyServer.temporary() as valkey:
         place = await Place.prepare(postgres, valkey)
+        await seed(place.connection, scale=scale)
         for statement in statements:
             await place.connection.execute(statement)
-        await seed(place.connection, scale=scale)
         await place.connection.execute("DELETE FROM jobs WHERE claim_at < now() + interval '2 hours'", timeout=600)
         # The worker would delete them at the next tick of its cron, sooner in one run than in another.
         await place.connection.execute("DELETE FROM user_sessions WHERE idle_expires_at < now() + interval '1 hour'")
-        for table in ("user_sessions", "jobs"):
+        for table in ("user_sessions", "users", "jobs"):
             await place.connection.execute(f"VACUUM (FULL, ANALYZE) {table}", timeout=600)
         await place.connection.execute("SELECT pg_stat_reset()")
         yield place
@@ -203,7 +221,7 @@ async def main() -> None:
     parser.add_argument("--json", type=Path, help="a file for all figures")
     options = parser.parse_args()
     print(
-        f"{'MB':41} {'dead':>8} {'at most':>8} {'table, then':>13} {'indexes, then':>13} vacuums, s    HOT", flush=True
+        f"{'MB':47} {'dead':>8} {'at most':>8} {'table, then':>13} {'indexes, then':>13} vacuums, s    HOT", flush=True
     )
     rows: list[Figures] = []
     for variant in options.variants:
