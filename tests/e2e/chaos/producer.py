@@ -27,6 +27,7 @@ from tests.e2e.chaos.jobs import (
     accept_chain,
     accept_many,
 )
+from tests.e2e.chaos.limited_jobs import LimitedEffect
 
 WRITERS = 4
 LONGEST_PAUSE = 0.04
@@ -38,6 +39,8 @@ CHAINS = 0.05
 """How many are chains, and how many are batches."""
 HICCUPS = 0.03
 STEPS = 0.3
+LIMITED = 0.2
+KEYS = 5
 SLOW = 0.01
 SLOW_SECONDS = 0.5
 
@@ -75,6 +78,8 @@ async def accept_some(database: Database) -> None:
 
 def some_payload() -> Owed:
     seconds = SLOW_SECONDS if random.random() < SLOW else 0
+    if random.random() < LIMITED:
+        return LimitedEffect(key=random.randrange(KEYS), fails_first=random.random() < HICCUPS)
     if random.random() < STEPS:
         return StepsEffect(seconds=seconds, hiccups=HICCUPS, by_cursor=random.random() < 0.5)
     payload_class: type[TxEffect | LeaseEffect] = random.choice((TxEffect, LeaseEffect))

@@ -11,8 +11,12 @@ from app_worker.handlers import HANDLERS
 from app_worker.process import run_worker
 from app_worker.settings import ELSEWHERE, WorkerSettings
 from tests.e2e.chaos import jobs
+from tests.e2e.chaos.limited_jobs import leave_effect_within_a_limit
 
 if __name__ == "__main__":
     settings = load(WorkerSettings, os.environ, elsewhere=ELSEWHERE)
     configure_logging(settings.log)
-    asyncio.run(run_worker(settings, handlers=(*HANDLERS, *jobs.HANDLERS)), loop_factory=uvloop.new_event_loop)
+    asyncio.run(
+        run_worker(settings, handlers=(*HANDLERS, *jobs.HANDLERS, leave_effect_within_a_limit)),
+        loop_factory=uvloop.new_event_loop,
+    )
