@@ -17,6 +17,7 @@ from uuid import UUID
 import uvloop
 from sqlalchemy import text
 
+from app_db.jobs.limits import Limit
 from app_db.jobs.payload import JobPayload
 from app_runtime.configuration import load
 from app_runtime.telemetry.logs import configure_logging
@@ -44,6 +45,14 @@ class Nothing(JobPayload):
     number: int
 
 
+class Limited(JobPayload, limit=Limit(running=2, per="key")):
+    """No work at all, in lease mode; two at once of each key."""
+
+    kind = "bench.limited"
+    number: int
+    key: int
+
+
 class Start(JobPayload):
     """Tells when it was started, in tx mode."""
 
@@ -68,6 +77,11 @@ async def write_effect(job: JobContext, payload: Effect) -> None:
     """Write one row with the job's own session."""
     parameters: dict[str, UUID | int] = {"job_id": job.id, "number": payload.number}
     await job.session.execute(_INSERT, parameters)
+
+
+@handles(Limited, mode=Mode.LEASE)
+async def do_nothing_within_its_limit(job: JobContext, payload: Limited) -> None:
+    """Return at once."""
 
 
 @handles(Nothing, mode=Mode.LEASE)
@@ -108,7 +122,10 @@ def main() -> None:
     logging.getLogger("arq").setLevel(logging.WARNING)
     with profiled(os.environ.get("BENCH_PROFILE")):
         asyncio.run(
-            run_worker(settings, handlers=[*HANDLERS, write_effect, do_nothing, tell_start, hang, look_up]),
+            run_worker(
+                settings,
+                handlers=[*HANDLERS, write_effect, do_nothing, do_nothing_within_its_limit, tell_start, hang, look_up],
+            ),
             loop_factory=uvloop.new_event_loop,
         )
 
