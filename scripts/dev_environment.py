@@ -59,7 +59,7 @@ def _unquoted(value: str) -> str:
 
 
 def _new_secrets() -> dict[str, str]:
-    rings = ["APP_AUTH__KEYS", "APP_AUTH__REFRESH_KEYS", "APP_AUTH__TOKEN_KEYS", "APP_AUTH__PEPPERS"]
+    rings = ["APP_AUTH__KEYS", "APP_AUTH__REFRESH_KEYS", "APP_AUTH__TOKEN_KEYS", "APP_AUTH__PEPPERS", "APP_JOBS__KEYS"]
     if any(ROOT.glob("packages/api/src/*_api/features/totp/settings.py")):  # a feature that may be removed
         rings.append("APP_TOTP__KEYS")
     return {ring: json.dumps([_new_key()]) for ring in rings} | {"APP_AUTH__ISSUER": "groundwork-dev"}

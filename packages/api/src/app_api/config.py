@@ -13,9 +13,11 @@ from pydantic import TypeAdapter, ValidationError
 from app_api.feature_settings import ALL_SETTINGS, OF_FEATURES, READ_ELSEWHERE, VARIABLES_OF_RINGS
 from app_auth.keys import KEPT_FOR, RINGS, SIGNING_RING, RingUnchanged, activated, added, new_key, retired
 from app_auth.mail import MailAndLinks
+from app_auth.payload_keys import require_payload_keys
 from app_auth.settings import Algorithm, Key, KeyRing, SigningRing, active
 from app_auth.valkey import require_no_cluster
 from app_db.fleet import room_for
+from app_db.jobs.catalog import CATALOG
 from app_db.outage import DatabaseUnavailable, Refused
 from app_db.pooler import require_way_past
 from app_db.roles import MIGRATOR_SUFFIX, Roles, require_modest_role, role_urls
@@ -41,6 +43,7 @@ _RETIRE: Final = {
     "keys": "once APP_AUTH__ACCESS_TTL has passed",
     "refresh_keys": "once APP_AUTH__REFRESH_ABSOLUTE has passed; earlier, who is signed in by it is signed out",
     "token_keys": "once the last link that was mailed with it has expired, which is a day",
+    "jobs_keys": "once every job that it was active for has ended; earlier, they wait for it to come back",
     "peppers": "when you accept that who has not signed in since then has to reset the password",
 }
 _RETIRE_OF_FEATURES: Final = "when you accept that what only it has sealed, and nothing used since then, is lost"
@@ -89,6 +92,7 @@ def _check(environ: Mapping[str, str]) -> Iterator[str]:
     settings = load(ALL_SETTINGS, environ, elsewhere=READ_ELSEWHERE)
     yield from shown(settings, environ, elsewhere=READ_ELSEWHERE)
     yield from _check_worker(environ, settings.env)
+    require_payload_keys(settings.jobs, CATALOG)
     require_no_cluster(settings.redis)  # guard: test_a_check_refuses_a_valkey_in_cluster_mode
     if settings.env is not Environment.PRODUCTION:
         yield f"# Fit for {settings.env}. What only production refuses was not looked for."

@@ -71,7 +71,7 @@ def lifespan_of(
         async with (
             exporting(settings.metrics, metrics.registry, partial(_health, metrics, stopping)),
             metrics.loop.watched(),
-            opening(settings.database, name="api", vet=_vet(settings.env)) as database,
+            opening(settings.database, name="api", vet=_vet(settings.env), keys=settings.jobs.payload_keys) as database,
             traces.tracing(database) if traces else nullcontext(),
             open_readiness_probe(settings.redis, database, stopping) as readiness_probe,
             watching(readiness_probe, metrics) if settings.metrics.enabled else nullcontext(),

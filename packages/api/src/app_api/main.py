@@ -15,7 +15,9 @@ from app_api.feature_settings import ALL_SETTINGS, READ_ELSEWHERE
 from app_api.seed import seed
 from app_api.serving import serve, stopping_by_signal
 from app_api.settings import ApiSettings
+from app_auth.payload_keys import require_payload_keys
 from app_auth.valkey import require_no_cluster
+from app_db.jobs.catalog import CATALOG
 from app_db.outage import DatabaseUnavailable
 from app_db.roles import require_modest_role
 from app_runtime.configuration import Environment, Misconfigured, hints, load, origins_of
@@ -94,6 +96,7 @@ def _origins() -> Mapping[str, str]:
 def _to_serve() -> ApiSettings:
     never_wait_for_readers()  # guard: test_a_log_that_nobody_reads_holds_up_no_request
     settings = _settings()
+    require_payload_keys(settings.jobs, CATALOG)
     require_no_cluster(settings.redis)  # guard: test_an_api_at_a_valkey_in_cluster_mode_does_not_start
     if settings.env is Environment.PRODUCTION:
         try:

@@ -13,6 +13,7 @@ from app_api.proxies import EVERYBODY, Network
 from app_auth.base_url import BaseAddress, base_url_weaknesses
 from app_auth.keys import weaknesses
 from app_auth.limits import ThrottleSettings
+from app_auth.payload_keys import PayloadKeySettings
 from app_auth.settings import AuthSettings
 from app_db.settings import DatabaseSettings
 from app_runtime.configuration import Environment
@@ -122,6 +123,7 @@ class ApiSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     database: DatabaseSettings
     redis: RedisSettings
     auth: AuthSettings
+    jobs: PayloadKeySettings = PayloadKeySettings()
     throttle: ThrottleSettings = ThrottleSettings()
     http: HttpSettings = HttpSettings()
     console: ConsoleSettings = ConsoleSettings()

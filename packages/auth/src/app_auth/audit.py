@@ -44,6 +44,7 @@ class Event(StrEnum):
     JOBS_ACTED_ON = "jobs_acted_on"
     JOBS_BULK_STARTED = "jobs_bulk_started"
     JOB_RERUN = "job_rerun"
+    JOB_REVEALED = "job_revealed"
     QUEUE_PAUSED = "queue_paused"
     QUEUE_RESUMED = "queue_resumed"
     QUEUE_LIMITED = "queue_limited"

@@ -15,6 +15,7 @@ from sqlalchemy.util import greenlet_spawn
 from app_db.connections import make_engine
 from app_db.deadline import database_work
 from app_db.jobs.after_commit import ON_COMMIT
+from app_db.jobs.encryption import NO_KEYS, PAYLOAD_KEYS, PayloadKeys
 from app_db.jobs.notifier import Notifier
 from app_db.outage import DatabaseUnavailable, is_outage
 from app_db.pool import pools_of, share_limit
@@ -75,6 +76,8 @@ class Database:
         )
         """By name, for the figures of their pools."""
         autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self.payload_keys = NO_KEYS
+        """What encrypted payloads are sealed and opened with; see `keep_secrets`."""
         self.sessions = _sessions_of(self.engine, info={ON_COMMIT: self._jobs_committed})
         self.autocommit_sessions = _sessions_of(autocommit)
         """For a statement that is a whole transaction by itself: one round trip instead of three."""
@@ -181,6 +184,10 @@ class Database:
 
         return await greenlet_spawn(write)
 
+    def keep_secrets(self, keys: PayloadKeys) -> None:
+        """Let `enqueue` encrypt with these keys, and the runner of jobs decrypt."""
+        self.payload_keys = self.sessions.kw["info"][PAYLOAD_KEYS] = keys
+
     def _jobs_committed(self, kinds: Counter[str]) -> None:
         self.enqueued.update(kinds)  # guard: test_committed_jobs_are_counted_by_kind
         self.notifier.notify()  # guard: test_a_commit_with_jobs_notifies_the_relays
@@ -224,12 +231,16 @@ async def _is_at_limit(database: Database) -> bool:
 
 
 @asynccontextmanager
-async def open_database(settings: DatabaseSettings, *, name: str, vet: Vet | None = None) -> AsyncIterator[Database]:
+async def open_database(
+    settings: DatabaseSettings, *, name: str, vet: Vet | None = None, keys: PayloadKeys = NO_KEYS
+) -> AsyncIterator[Database]:
     """Open the engines of a process called `name` (seen in pg_stat_activity); connections are made on first use.
 
-    With a `vet`, no statement runs on an engine before `vet` has accepted one connection of that engine.
+    With a `vet`, no statement runs on an engine before `vet` has accepted one connection of that engine. The `keys` are
+    those of encrypted payloads.
     """
     database = Database(settings, name=name, vet=vet)
+    database.keep_secrets(keys)
     closing = asyncio.create_task(_close_idle(database))
     try:
         yield database

@@ -36,3 +36,8 @@ class Attempt:
     def kind(self) -> str:
         """The kind of the job, or `unknown` if this worker has no handler for it."""
         return self.handler.payload_class.kind if self.handler else "unknown"
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether the payload is encrypted, so that errors are shown without values."""
+        return self.handler is not None and self.handler.payload_class.is_encrypted

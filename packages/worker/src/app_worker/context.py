@@ -241,7 +241,7 @@ class JobContext:
                     session, self.delivery, lease=self.lease
                 )  # guard: test_a_transaction_renews_the_lease_at_its_end
             else:
-                await ledger.advance(session, self.delivery, lease=self.lease, cursor=cursor)
+                await ledger.advance(session, self.delivery, lease=self.lease, cursor=self.steps.stored(cursor))
         if cursor is not None:
             self.steps.cursor = json.loads(json.dumps(cursor))
 

@@ -1,6 +1,7 @@
 """Errors and progress of a handler, cut to the size that the ledger stores."""
 
 import json
+import re
 import traceback
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -15,17 +16,32 @@ LONGEST_ERROR: Final = 8 * 1024
 LONGEST_TRACE: Final = 32 * 1024
 LONGEST_PROGRESS: Final = 16 * 1024
 """Characters that are stored; a longer text keeps its beginning and its end."""
+_INPUT: Final = re.compile("input_value=.*")
 
 
-async def record(session: Session, delivery: Delivery, *, attempt: int, error: BaseException) -> None:
-    """Store an error with its trace in the history of the job, once."""
+async def record(
+    session: Session, delivery: Delivery, *, attempt: int, error: BaseException, is_encrypted: bool = False
+) -> None:
+    """Store an error with its trace in the history of the job, once; of an encrypted job without pydantic's inputs."""
+    trace = _storable(traceback.format_exception, error, LONGEST_TRACE)
     await ledger.record_error(
         session,
         delivery,
         attempt=attempt,
-        error=_storable(partial(traceback.format_exception_only, show_group=True), error, LONGEST_ERROR),
-        trace=_storable(traceback.format_exception, error, LONGEST_TRACE),
+        error=line_of(error, is_encrypted=is_encrypted),
+        trace=_without_inputs(trace) if is_encrypted else trace,
     )
+
+
+def line_of(error: BaseException, *, is_encrypted: bool) -> str:
+    """Return the class and the message of an error; of an encrypted job without pydantic's inputs."""
+    line = _storable(partial(traceback.format_exception_only, show_group=True), error, LONGEST_ERROR)
+    return _without_inputs(line) if is_encrypted else line
+
+
+def _without_inputs(text: str) -> str:
+    """Cut what pydantic quotes of its input, to the end of each line: a handler may check what it was given."""
+    return _INPUT.sub("input_value=…", text)  # guard: test_errors_of_an_encrypted_job_quote_no_input
 
 
 def truncated(progress: Any) -> Any:  # Any: JSON

@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 
+from app_auth.payload_keys import require_payload_keys
 from app_db import Database, open_database
 from app_db.fleet import pool_of_worker
 from app_db.jobs.bulk import QUEUE as BULK
@@ -149,15 +150,15 @@ async def run_worker(
 ) -> None:
     """Run jobs until SIGTERM or SIGINT, then finish running jobs or give them back. A second signal ends it at once."""
     registry = registry_of(handlers, resources)
+    keys = require_payload_keys(settings.jobs, registry.payload_classes)
     metrics = Metrics(kinds=registry.by_kind, queues=settings.worker.queues)
     mails = open_mails(settings, count=metrics.mail)
-    health = WorkerHealth()
-    traces = traces_of(settings.tracing, service="app-worker")
+    health, traces = WorkerHealth(), traces_of(settings.tracing, service="app-worker")
     vet = None
     if settings.env is Environment.PRODUCTION:  # main.py checks the role too, unless the database is away then
         vet = refuse_powers  # guard: test_no_job_starts_with_a_role_that_may_do_anything
     async with (
-        open_database(database_settings(settings, registry), name="worker", vet=vet) as database,
+        open_database(database_settings(settings, registry), name="worker", vet=vet, keys=keys) as database,
         traces.tracing(database) if traces else nullcontext(),
         connect(settings.redis) as valkey,
         open_resources(resources, settings) as opened,

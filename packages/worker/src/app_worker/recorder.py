@@ -5,6 +5,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import structlog
 
@@ -16,7 +17,7 @@ from app_db.models import JobState
 from app_db.outage import is_outage
 from app_runtime.texts import safe_repr
 from app_worker.attempt import Attempt
-from app_worker.history import record, truncated
+from app_worker.history import line_of, record, truncated
 from app_worker.metrics import Metrics
 from app_worker.outcome import NOW, Outcome, outcome_of
 
@@ -93,7 +94,8 @@ class Recorder:
                 progress=progress,
             )
             if state is not None and outcome.error is not None and attempt.job is not None:
-                await record(session, delivery, attempt=attempt.job.attempt, error=outcome.error)
+                number, hides = attempt.job.attempt, attempt.is_encrypted
+                await record(session, delivery, attempt=number, error=outcome.error, is_encrypted=hides)
             if outcome.due_in == NOW:
                 notify_after_commit(session)
             return state
@@ -114,7 +116,10 @@ class Recorder:
         with log_failure("outcome_not_logged"):
             # A log line for each completed job would cost more than the ledger, so it needs the level DEBUG.
             say = log.debug if outcome == "completed" else log.info if error is None else log.warning
-            say("job_ended", outcome=outcome, attempt=attempt.job and attempt.job.attempt, exc_info=error)
+            about: dict[str, Any] = {"exc_info": error}  # Any: as structlog takes it
+            if error is not None and attempt.is_encrypted:
+                about = {"error": line_of(error, is_encrypted=True)}
+            say("job_ended", outcome=outcome, attempt=attempt.job and attempt.job.attempt, **about)
 
 
 class log_failure:  # noqa: N801  # a class is faster than a generator, and each job enters it

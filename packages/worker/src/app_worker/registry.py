@@ -129,6 +129,7 @@ class Registry:
             names = ", ".join(f"{payload_class.kind} ({payload_class.__module__})" for payload_class in missing)
             raise FeatureError(f"no handler for {names}: write it in `handlers.py` of the same feature in app_worker")
         self.by_kind: Mapping[str, Handler] = by_kind
+        self.payload_classes = [handler.payload_class for handler in by_kind.values()]
         self.leased_kinds = [kind for kind, handler in by_kind.items() if handler.mode is Mode.LEASE]
         self.retention = {kind: handler.keep for kind, handler in by_kind.items() if handler.keep is not None}
         timeouts = {kind: handler.timeout for kind, handler in by_kind.items()}

@@ -17,6 +17,7 @@ from app_db import Database, Session
 from app_db.jobs import claims, ledger
 from app_db.jobs.after_commit import notify_after_commit
 from app_db.jobs.claims import SUSPICIOUS
+from app_db.jobs.encryption import JobCipher
 from app_db.jobs.leased import LeasedJobs
 from app_db.jobs.ledger import Delivery, StartedJob, Starter
 from app_db.models import JobState
@@ -204,7 +205,8 @@ class Runner:
         if handler is None:
             raise NoHandler(job.kind)
         self.expected_mode = handler.mode
-        payload = handler.payload_class.read(json.loads(job.payload), job.payload_version)
+        cipher = self._cipher(attempt.delivery, job)
+        payload = cipher.read(handler.payload_class, json.loads(job.payload), job.payload_version)
         with self._alone_if_suspicious(attempt.delivery, job):
             if session is not None and job.is_marked:
                 # The start is committed before the handler has an effect.
@@ -260,12 +262,19 @@ class Runner:
         self.recorder.report_finish(attempt, "completed")
 
     async def _call(self, attempt: Attempt, handler: Handler, context: JobContext, payload: Any) -> Any:  # Any: Handler
-        return await call(handler, context, payload, attempt=attempt, is_ours=partial(self._is_ours, attempt.delivery))
+        is_ours = partial(self._is_ours, attempt.delivery)
+        result = await call(handler, context, payload, attempt=attempt, is_ours=is_ours)
+        return context.steps.cipher.seal("result", result)
+
+    def _cipher(self, delivery: Delivery, job: StartedJob) -> JobCipher:
+        is_encrypted = self.registry.by_kind[job.kind].payload_class.is_encrypted
+        return JobCipher(self.database.payload_keys, delivery.id, job.kind, is_encrypted)
 
     def _context(self, attempt: Attempt, job: StartedJob, session: Session | None, progress: Progress) -> JobContext:
         return JobContext(
             attempt.delivery, job, self.mails, self.database, self.lease, self.registry.by_kind[job.kind].timeout,
-            self.registry.retention, session, progress, attempt.completed, Steps.of(job),
+            self.registry.retention, session, progress, attempt.completed,
+            Steps.of(job, self._cipher(attempt.delivery, job)),
             partial(self._stop_if_asked, attempt.delivery),
         )  # fmt: skip
 

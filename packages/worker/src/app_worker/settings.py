@@ -8,6 +8,7 @@ from pydantic import AfterValidator, AnyHttpUrl, BaseModel, Field
 from app_auth.base_url import BaseAddress, base_url_weaknesses
 from app_auth.keys import weaknesses
 from app_auth.mail import MailSettings
+from app_auth.payload_keys import PayloadKeySettings
 from app_auth.settings import OneTimeSettings
 from app_db.jobs.bounds import LONGEST_LEASE, require_name
 from app_db.settings import DatabaseSettings
@@ -73,6 +74,7 @@ class CommandSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     mail: MailSettings = MailSettings()
     log: LogSettings = LogSettings()
     worker: JobSettings = JobSettings()
+    jobs: PayloadKeySettings = PayloadKeySettings()
     public_base_url: BaseAddress = AnyHttpUrl("http://localhost:8000")
     """Where people reach the API and the console: links start with it."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from app_db import Session
+from app_db.jobs.encryption import JobCipher
 from app_db.jobs.ledger import StartedJob
 from app_runtime.texts import safe_repr
 from app_worker.results import require_storable
@@ -56,14 +57,20 @@ class Steps:
 
     committed: list[tuple[str, Any]]  # Any: JSON
     cursor: Any  # Any: JSON
+    cipher: JobCipher
     asked: int = 0
     running: str | None = None
 
     @classmethod
-    def of(cls, job: StartedJob) -> Self:
-        """Return those of a job that has started."""
+    def of(cls, job: StartedJob, cipher: JobCipher) -> Self:
+        """Return those of a job that has started.
+
+        Raises:
+            PayloadLocked: what is encrypted cannot be opened.
+        """
         steps = json.loads(job.steps) if job.steps else []
-        return cls([(step["name"], step["result"]) for step in steps], json.loads(job.cursor) if job.cursor else None)
+        committed = [(step["name"], cipher.open(f"step {step['name']}", step["result"])) for step in steps]
+        return cls(committed, cipher.open("cursor", json.loads(job.cursor)) if job.cursor else None, cipher)
 
     def begin(self, name: str) -> Step:
         """Return the next step; if it is due, `commit` has to follow.
@@ -92,7 +99,11 @@ class Steps:
             ResultTooLarge, TypeError, ValueError: if the results of all steps together could not be stored.
         """
         require_storable([result for _, result in self.committed] + [step.result])
-        return {"name": step.name, "result": step.result}
+        return {"name": step.name, "result": self.cipher.seal(f"step {step.name}", step.result)}
+
+    def stored(self, cursor: Any) -> Any:  # Any: JSON
+        """Return a cursor as the ledger keeps it."""
+        return self.cipher.seal("cursor", cursor)
 
     def commit(self, step: Step) -> None:
         """Count a committed step. Its result becomes what a later attempt would read."""

@@ -183,7 +183,7 @@ async def test_the_job_that_acts_on_many_is_not_run_again_with_another_filter(
 
 
 def test_what_postgres_does_not_keep_is_told_too() -> None:
-    [problem] = problems_of(ValueError("a text holds U+0000"))
+    [problem] = problems_of(ValueError("a text holds U+0000"), WelcomeEmail)
 
     assert (problem.pointer, problem.detail) == ("#/payload", "a text holds U+0000")
 

@@ -10,9 +10,10 @@ from uuid import UUID
 from sqlalchemy import text
 
 from app_db.errors import Conflict
+from app_db.jobs.encryption import stored_json
 from app_db.jobs.ledger import Delivery
 from app_db.jobs.outbox import Terms, enqueue_all, traced
-from app_db.jobs.payload import JobPayload, checked_json, limit_key
+from app_db.jobs.payload import JobPayload, limit_key
 from app_db.session import Session
 from app_db.types import new_id
 
@@ -202,4 +203,4 @@ def _row(session: Session, terms: Terms, job_id: UUID, payload: JobPayload) -> s
             "limit_key": limit_key(payload, terms.owner_id),
         }  # fmt: skip
     del row["run_at"]
-    return json.dumps(row | {"payload": json.loads(checked_json(payload))}, default=str)
+    return json.dumps(row | {"payload": json.loads(stored_json(session, job_id, payload))}, default=str)

@@ -12,7 +12,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from app_db.jobs.after_commit import count_after_commit
 from app_db.jobs.bounds import SMALLINT, require_name, require_run_at
-from app_db.jobs.payload import JobPayload, checked_json, limit_key
+from app_db.jobs.encryption import JobCipher, PayloadLocked, keys_of, stored_json
+from app_db.jobs.payload import JobPayload, limit_key
 from app_db.jobs.unique import Unique
 from app_db.session import Session
 from app_db.types import new_id
@@ -130,12 +131,12 @@ async def enqueue(
         async with database.unit_of_work() as session:
             job_id = await enqueue(session, EndSessions(user_id=ada.id), run_at=utcnow() + timedelta(days=1))
     """
-    terms = Terms(run_at, queue, priority, max_attempts, owner_id)
-    job = {"id": new_id(), "kind": payload.kind, "payload": checked_json(payload), "version": payload.version}
+    terms, new = Terms(run_at, queue, priority, max_attempts, owner_id), new_id()
+    job = {"id": new, "kind": payload.kind, "payload": stored_json(session, new, payload), "version": payload.version}
     parameters = terms.parameters(session) | job | {"limit_key": limit_key(payload, owner_id)}
     with traced(session, [payload.kind]) as parameters["traceparent"]:
         job_id = await _insert(session, payload, unique, parameters)
-    if job_id == job["id"]:
+    if job_id == new:
         await _accepted(session, [job_id], [payload.kind])
     return job_id
 
@@ -168,7 +169,7 @@ async def enqueue_many(
 async def enqueue_all(session: Session, payloads: Mapping[UUID, JobPayload], terms: Terms) -> None:
     """Enqueue jobs with these ids in one statement."""
     jobs = [
-        (job_id, job.kind, checked_json(job), job.version, limit_key(job, terms.owner_id))
+        (job_id, job.kind, stored_json(session, job_id, job), job.version, limit_key(job, terms.owner_id))
         for job_id, job in payloads.items()
     ]
     if not jobs:
@@ -197,15 +198,25 @@ async def _insert(
     if unique is None:
         await session.execute(_ENQUEUE, parameters)
         return cast("UUID", parameters["id"])
-    parameters |= {"period": unique.period, "states": sorted(unique.counted_states), "digest": unique.digest(payload)}
+    secret = keys_of(session).digesting(payload.kind) if payload.is_encrypted else None
+    digest = unique.digest(payload, secret=secret)
+    parameters |= {"period": unique.period, "states": sorted(unique.counted_states), "digest": digest}
     found = await _insert_or_find(session, payload, parameters)
-    if found.id != parameters["id"] and not unique.means(payload, found.payload, found.payload_version):
+    if found.id != parameters["id"] and not _is_same(session, unique, payload, found):
         # Another release enqueued that job, with another default for the same field.
         parameters["digest"] = unique.digest(
-            payload, defaults=True
+            payload, defaults=True, secret=secret
         )  # guard: test_a_job_that_was_enqueued_with_another_default_is_another_job
         found = await _insert_or_find(session, payload, parameters)
     return cast("UUID", found.id)
+
+
+def _is_same(session: Session, unique: Unique, payload: JobPayload, found: Row[Any]) -> bool:  # Any: of SQL
+    cipher = JobCipher(keys_of(session), found.id, payload.kind, payload.is_encrypted)
+    try:
+        return unique.means(payload, cipher.open("payload", found.payload), found.payload_version)
+    except PayloadLocked:  # its digest is equal
+        return True
 
 
 async def _insert_or_find(session: Session, payload: JobPayload, parameters: dict[str, Any]) -> Row[Any]:  # Any: of SQL

@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from app_db.jobs.bounds import SMALLINT, require_name
 from app_db.jobs.fields import can_change_on_the_way, require_storable_fields
 from app_db.jobs.jsonb import as_postgres_returns, difference
 from app_db.jobs.limits import Limit, key_of, require_field
+
+if TYPE_CHECKING:
+    from pydantic.main import ReprArgs  # which pydantic names for type checkers only
 
 
 class UnknownPayload(Exception):
@@ -20,7 +23,8 @@ class UnknownPayload(Exception):
 class JobPayload(BaseModel, frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True):
     """The contract between the caller of `enqueue` and the handler: one class per kind of job.
 
-    Hold ids, not copies of rows: rows may change before the job runs. Never put secrets or addresses here.
+    Hold ids, not copies of rows: rows may change before the job runs. Never put secrets or addresses here, unless the
+    class is `encrypted=True`: then the ledger keeps payload, result, steps and cursor in envelopes.
 
     Raises:
         TypeError: when the class is defined, for a field whose values JSON cannot return unchanged: a secret, an
@@ -42,12 +46,18 @@ class JobPayload(BaseModel, frozen=True, extra="forbid", validate_default=True, 
     """
     can_change: ClassVar[bool] = True
     """Whether JSON or Postgres may change a value of this class; see `checked_json`."""
+    is_encrypted: ClassVar[bool] = False
+    """Whether its jobs are encrypted; a subclass is as its base, unless it says something else."""
 
     limited: ClassVar[Limit | None] = None
     """How many of its jobs may run at once, or in a time: `class CallVet(JobPayload, limit=Limit(running=2))`."""
 
-    def __init_subclass__(cls, *, limit: Limit | None = None, **options: Unpack[ConfigDict]) -> None:
+    def __init_subclass__(
+        cls, *, limit: Limit | None = None, encrypted: bool | None = None, **options: Unpack[ConfigDict]
+    ) -> None:
         super().__init_subclass__(**options)
+        if encrypted is not None:
+            cls.is_encrypted = encrypted
 
     @classmethod
     def __pydantic_init_subclass__(cls, *, limit: Limit | None = None, **_: Any) -> None:  # Any: of pydantic
@@ -59,7 +69,14 @@ class JobPayload(BaseModel, frozen=True, extra="forbid", validate_default=True, 
         cls.can_change = can_change_on_the_way(cls)
         if limit is not None:
             require_field(cls, limit)
+            if cls.is_encrypted and limit.per in cls.model_fields:  # its key would have the value in a column
+                raise TypeError(
+                    f"{cls.__name__} is encrypted: a limit per {limit.per} would show it"
+                )  # guard: test_an_encrypted_field_has_no_limit_of_its_own
         cls.limited = limit  # a subclass is another kind: it inherits no limit
+
+    def __repr_args__(self) -> "ReprArgs":
+        return () if self.is_encrypted else super().__repr_args__()  # guard: test_an_encrypted_payload_has_no_repr
 
     @classmethod
     def upgrade(cls, fields: dict[str, Any], version: int) -> dict[str, Any]:  # Any: JSON
@@ -102,8 +119,21 @@ class JobPayload(BaseModel, frozen=True, extra="forbid", validate_default=True, 
         except Exception as error:  # `upgrade` may raise anything; the job is kept then too
             raise UnknownPayload(
                 f"{cls.kind}: what version {version} stored cannot be read by version {cls.version}; mend "
-                f"{cls.__name__}.upgrade(), or discard the job: {error}"
-            ) from error
+                f"{cls.__name__}.upgrade(), or discard the job: {cls.why_not(error)}"
+            ) from (None if cls.is_encrypted else error)
+
+    @classmethod
+    def why_not(cls, error: Exception) -> str:
+        """Return why a payload was refused; of an encrypted one only the fields and the classes of the errors."""
+        if not cls.is_encrypted:
+            return str(error)
+        if not isinstance(error, ValidationError):
+            return type(error).__name__
+        wrong = (
+            (str(each["loc"][0]) if each["loc"] else "", each["type"]) for each in error.errors(include_input=False)
+        )
+        # The name of a field that is not there came with the payload.
+        return ", ".join(f"{name if name in cls.model_fields else 'payload'}: {why}" for name, why in wrong)
 
 
 def limit_key(payload: JobPayload, owner_id: UUID | None) -> str | None:

@@ -1,5 +1,6 @@
 """Unique jobs: which jobs are equal, so that only one of them is enqueued."""
 
+import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -67,7 +68,7 @@ class Unique:
             return self.states
         return OPEN_STATES if self.period is None else OPEN_STATES | {JobState.COMPLETED}
 
-    def digest(self, payload: JobPayload, *, defaults: bool = False) -> str:
+    def digest(self, payload: JobPayload, *, defaults: bool = False, secret: bytes | None = None) -> str:
         """Return a digest that equal jobs share: 128 bits over the kind, the period and the compared fields.
 
         Equal values have the same digest in every process: sets in any order, times in any time zone, 1 and 1.0. Fields
@@ -76,6 +77,7 @@ class Unique:
         Args:
             payload: the payload of the job.
             defaults: whether to include fields with their default, if another payload has the digest without them.
+            secret: for an encrypted payload, whose values could be guessed by a digest without a key.
 
         Raises:
             ValueError: when `by` names an unknown field, or this package does not know the `==` of a value.
@@ -84,7 +86,9 @@ class Unique:
             raise ValueError(f"{type(payload).__name__} has no {', '.join(sorted(unknown))} to be unique by")
         seconds = None if self.period is None else self.period.total_seconds()
         same = [payload.kind, seconds, self._chosen(payload, defaults=defaults), *(["defaults"] if defaults else [])]
-        return sha256(as_text(same).encode()).hexdigest()[:32]
+        text = as_text(same).encode()
+        digest = sha256(text).hexdigest() if secret is None else hmac.digest(secret, text, sha256).hex()
+        return digest[:32]
 
     def means(self, payload: JobPayload, fields: Mapping[str, Any], version: int) -> bool:  # Any: JSON
         """Return whether a stored payload with the same digest is equal; it is not if a default has changed since."""

@@ -12,6 +12,7 @@ from sqlalchemy import exists, func, or_, select, text
 
 from app_db.engine import Database
 from app_db.jobs.batch_ends import settle
+from app_db.jobs.encryption import JobCipher, PayloadKeys, keys_of, shown
 from app_db.jobs.ledger import Delivery
 from app_db.jobs.payload import JobPayload
 from app_db.models import FINAL_STATES, Job, JobBatch, JobState
@@ -48,7 +49,8 @@ async def enqueued[P: JobPayload](where: Database | Session, payload_class: type
         raise TypeError(f"{payload_class.__name__} has no field {', '.join(sorted(unknown))}")
     async with _session_of(where) as session:
         jobs = await open_jobs(session)
-    return [job for job in jobs if _matches(job, payload_class, fields)]
+    keys = where.payload_keys if isinstance(where, Database) else keys_of(where)
+    return [job for job in jobs if _matches(job, payload_class, fields, keys)]
 
 
 async def assert_enqueued[P: JobPayload](where: Database | Session, payload_class: type[P], **fields: Any) -> Job:
@@ -80,9 +82,8 @@ async def refute_enqueued[P: JobPayload](where: Database | Session, payload_clas
 
 def line_of(job: Job) -> str:
     """Return a job on one line, for messages."""
-    return (
-        f"{job.kind} {json.dumps(job.payload)} ({job.state}, queue {job.queue}, run_at {job.run_at:%Y-%m-%d %H:%M:%SZ})"
-    )
+    payload = json.dumps(shown(job.payload))
+    return f"{job.kind} {payload} ({job.state}, queue {job.queue}, run_at {job.run_at:%Y-%m-%d %H:%M:%SZ})"
 
 
 async def open_jobs(session: Session) -> list[Job]:
@@ -134,18 +135,19 @@ async def _session_of(where: Database | Session) -> AsyncIterator[Session]:
         yield where
 
 
-def _matches(job: Job, payload_class: type[JobPayload], fields: Mapping[str, Any]) -> bool:
+def _matches(job: Job, payload_class: type[JobPayload], fields: Mapping[str, Any], keys: PayloadKeys) -> bool:
     if job.kind != payload_class.kind:
         return False
-    payload = payload_class.read(job.payload, job.payload_version)
+    cipher = JobCipher(keys, job.id, job.kind, payload_class.is_encrypted)
+    payload = cipher.read(payload_class, job.payload, job.payload_version)
     return all(getattr(payload, name) == value for name, value in fields.items())
 
 
 async def _message(
     where: Database | Session, payload_class: type[JobPayload], fields: Mapping[str, Any], *, wanted: str, found: int
 ) -> str:
-    shown = ", ".join(f"{name}={value!r}" for name, value in fields.items())
+    wanted_fields = ", ".join(f"{name}={value!r}" for name, value in fields.items())
     async with _session_of(where) as session:
         lines = [line_of(job) for job in await open_jobs(session)]
     there = "\n  ".join(["Waiting to run are:", *lines]) if lines else "Nothing waits to run."
-    return f"wanted {wanted} {payload_class.__name__}({shown}), found {found or 'none'}. {there}"
+    return f"wanted {wanted} {payload_class.__name__}({wanted_fields}), found {found or 'none'}. {there}"

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from app_db import Database, Session, open_database
+from app_db.jobs.encryption import PayloadKeys
 from app_db.models import User
 from app_db.settings import DatabaseSettings
 from app_db.testing import databases
@@ -85,6 +86,7 @@ async def database_settings(postgres_server_url: str, worker_id: str) -> Databas
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def _database(database_settings: DatabaseSettings) -> AsyncIterator[Database]:
     async with open_database(database_settings, name="test") as database:
+        database.keep_secrets(PayloadKeys({"test": os.urandom(32)}, active="test"))
         yield database
 
 

@@ -74,6 +74,8 @@ def _add_showing(commands: Commands, output: argparse.ArgumentParser) -> None:
         description="Show one job: its payload, progress and result, and each attempt that failed, with its trace.",
     )  # fmt: skip
     show.add_argument("id", type=UUID, metavar="ID", help="the id of the job")
+    reveal = commands.add_parser("reveal", parents=[output], help="decrypt what is encrypted", description=_REVEAL)
+    reveal.add_argument("id", type=UUID, metavar="ID", help="the id of the job")
     commands.add_parser(
         "stats", parents=[output], help="show queues, workers and counts",
         description="Show how many jobs are in each state, all queues, and all live workers.",
@@ -224,6 +226,9 @@ while Valkey is away. Jobs that are scheduled for later stay. Workers may run me
 _ENQUEUE = (
     """Enqueue one job. The kind and the fields are those of its payload class, in app_db/features/*/payloads.py."""
 )
+
+_REVEAL = """Print what a job keeps encrypted: its payload, result, steps and cursor. It needs APP_JOBS__KEYS, and the
+audit has a row."""
 
 _RERUN = """Enqueue a new job of the same kind, with the same payload or another one, and with the same queue, priority,
 limit of attempts and account. The first job stays as it is; `show` names the other job on each."""

@@ -13,10 +13,12 @@ from uuid import UUID
 
 from app_auth.audit import SHELL, Event, audit
 from app_auth.client import NOBODY
+from app_auth.payload_keys import require_payload_keys
 from app_db import Database, Session, open_database
 from app_db.errors import NotFound
 from app_db.jobs import control, deletion
 from app_db.jobs.control import Action
+from app_db.jobs.encryption import shown, shown_steps
 from app_db.jobs.filters import JobFilter
 from app_db.jobs.reruns import links_of
 from app_db.jobs.workers import WorkerRow
@@ -30,6 +32,7 @@ from app_worker.command_line.enqueue_commands import enqueue_one, list_or_run_cr
 from app_worker.command_line.known_names import JobNotFound, require_names, require_queue
 from app_worker.command_line.limit_commands import show_or_set_limits
 from app_worker.command_line.output import Acted, Drained, JobDetail, JobList, Output, Queues, Stats
+from app_worker.command_line.revealing import reveal
 from app_worker.handlers import HANDLERS
 from app_worker.health import WorkerHealth
 from app_worker.heartbeat import Heartbeat
@@ -58,7 +61,7 @@ async def execute(settings: CommandSettings, options: Namespace) -> Output:
     """
     if options.command == "drain":
         return await drain(settings)
-    async with open_database(settings.database, name="command") as database:
+    async with open_database(settings.database, name="command", keys=settings.jobs.payload_keys) as database:
         return await _COMMANDS[options.command](database, options)
 
 
@@ -73,10 +76,11 @@ async def drain(settings: CommandSettings) -> Drained:
         DatabaseUnavailable: when Postgres is away.
     """
     registry = registry_of(HANDLERS, RESOURCES)
+    keys = require_payload_keys(settings.jobs, registry.payload_classes)
     mails, health = open_mails(settings), WorkerHealth(running=1)
     queues = settings.worker.queues
     async with (
-        open_database(database_settings(settings, registry), name="drain") as database,
+        open_database(database_settings(settings, registry), name="drain", keys=keys) as database,
         open_resources(RESOURCES, settings) as resources,
         health.loop.watched(),
     ):
@@ -144,6 +148,8 @@ async def _show(database: Database, options: Namespace) -> Output:
             raise JobNotFound
         columns = {name: getattr(job, name) for name in JobDetail.model_fields if hasattr(job, name)}
         cancel_requested, errors = await jobs.is_asked_to_end(job.id), await jobs.errors_of(job.id)
+        columns |= {name: shown(getattr(job, name)) for name in ("payload", "result", "cursor")}
+        columns["steps"] = shown_steps(job.steps)
         links = await links_of(session, job)
         columns["origin_deleted"] = job.origin_id is not None and links.origin is None
         columns["reruns"] = [made.id for made in links.reruns]
@@ -224,6 +230,7 @@ _COMMANDS: Final[Mapping[str, Callable[[Database, Namespace], Awaitable[Output]]
     **dict.fromkeys(("pause", "resume", "limit"), _control_queue),
     "enqueue": enqueue_one,
     "rerun": rerun,
+    "reveal": reveal,
     "crons": list_or_run_crons,
     "batches": look_at_or_act_on_batches,
     "limits": show_or_set_limits,

@@ -14,6 +14,7 @@ from app_db.clock import database_time
 from app_db.errors import Invalid
 from app_db.jobs.catalog import CATALOG
 from app_db.jobs.crons import hold_cron, recorded_ticks
+from app_db.jobs.encryption import JobCipher, NoPayloadKeys, keys_of
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.payload import JobPayload, UnknownPayload
 from app_db.jobs.reruns import run_again
@@ -47,7 +48,7 @@ async def enqueue_one(database: Database, options: Namespace) -> Output:
         NotEnqueued: for fields and options that `enqueue` refuses.
     """
     payload_class = _class_of(options.kind)
-    with _refusals_of(payload_class):
+    with refusals_of(payload_class):
         payload = payload_class.model_validate_json(options.payload)
         async with database.unit_of_work() as session:
             job_id = await enqueue(
@@ -74,9 +75,10 @@ async def rerun(database: Database, options: Namespace) -> Output:
         if origin is None:
             raise JobNotFound
         payload_class = _class_of(origin.kind)
-        with _refusals_of(payload_class):
+        with refusals_of(payload_class):
             if options.payload is None:
-                payload = payload_class.read(origin.payload, origin.payload_version)
+                cipher = JobCipher(keys_of(session), origin.id, origin.kind, payload_class.is_encrypted)
+                payload = cipher.read(payload_class, origin.payload, origin.payload_version)
             else:
                 payload = payload_class.model_validate_json(options.payload)
             job_id = await run_again(session, origin, payload, owner_id=origin.owner_id)
@@ -95,18 +97,20 @@ def _class_of(kind: str) -> type[JobPayload]:
 
 
 @contextmanager
-def _refusals_of(payload_class: type[JobPayload]) -> Iterator[None]:
+def refusals_of(payload_class: type[JobPayload]) -> Iterator[None]:
     """Turn what `enqueue` or the class of a payload refuses into a message for people."""
     try:
         yield
     except ValidationError as error:
         raise NotEnqueued(_what_is_wrong(payload_class, error)) from None
-    except (ValueError, UnknownPayload) as error:
+    except (ValueError, UnknownPayload, NoPayloadKeys) as error:
         raise NotEnqueued(str(error)) from None
 
 
 def _what_is_wrong(payload_class: type[JobPayload], error: ValidationError) -> str:
     """Return one line that names each wrong field, without its value, and all fields of the class."""
+    if payload_class.is_encrypted:
+        return f"the payload of {payload_class.kind}: {payload_class.why_not(error)}"
     wrong = [
         f"{'.'.join(map(str, problem['loc'])) or 'payload'}: {_MESSAGES.get(problem['type'], problem['msg'])}"
         for problem in error.errors(include_input=False, include_url=False)

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from app_db import Database, Session
 from app_db.jobs import ledger
+from app_db.jobs.encryption import JobCipher, keys_of
 from app_db.jobs.ledger import Delivery, StartedJob, Starter
 from app_db.models import JobState
 from app_db.testing.jobs import dispatch, due_after
@@ -74,6 +75,7 @@ async def _run(
     handler = registry.by_kind.get(job.kind)
     if handler is None:
         raise NoHandler(job.kind)
+    cipher = JobCipher(keys_of(session), delivery.id, job.kind, handler.payload_class.is_encrypted)
     tx_session = session if handler.mode is Mode.TX else None
 
     async def show(progress: Any) -> None:  # Any: JSON
@@ -90,11 +92,12 @@ async def _run(
         tx_session,
         _InlineProgress(show),
         asyncio.Event(),
-        Steps.of(job),
+        Steps.of(job, cipher),
         _go_on,
         caller=session,
     )
-    result = await handler.function(context, handler.payload_class.read(json.loads(job.payload), job.payload_version))
+    payload = cipher.read(handler.payload_class, json.loads(job.payload), job.payload_version)
+    result = cipher.seal("result", await handler.function(context, payload))
     if handler.mode is Mode.LEASE:
         await ledger.finish(session, delivery, state=JobState.COMPLETED, result=result)
     elif result is not None:

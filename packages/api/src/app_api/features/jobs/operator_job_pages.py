@@ -18,13 +18,14 @@ from app_api.dependencies import AuthDep, ClientDep, SessionDep
 from app_api.features.jobs import service
 from app_api.features.jobs.operator_pages import JOBS
 from app_api.features.jobs.reruns import PAYLOADS, rerun
-from app_api.features.jobs.schemas import JobDetail, JobInternals
+from app_api.features.jobs.schemas import JobDetail
 from app_db import Session
 from app_db.errors import Invalid
 from app_db.jobs import control
 from app_db.jobs.control import QUEUED, RETRIABLE
+from app_db.jobs.encryption import HIDDEN
 from app_db.jobs.rescheduling import reschedule
-from app_db.models import FINAL_STATES, OPEN_STATES, Job, JobState
+from app_db.models import FINAL_STATES, OPEN_STATES, JobState
 from app_db.repositories.jobs import JobRepository
 from app_db.repositories.users import UserRepository
 
@@ -54,14 +55,13 @@ async def _shown(page: Page, session: Session, job_id: UUID) -> dict[str, Any]: 
     job = await service.show(session, page.viewer, job_id)
     emails = await UserRepository(session).emails_of([job.owner_id] if job.owner_id else [])
     can_move = job.state in MOVABLE
-    committed = _committed(job, job.internals)
-    return {**_acts_on(job, emails), "can_move": can_move, **committed, "errors": job.errors}
+    return {**_acts_on(job, emails), "can_move": can_move, **_committed(job), "errors": job.errors}
 
 
-def _committed(job: Job | JobDetail, internals: Job | JobInternals | None) -> dict[str, Any]:  # Any: the template's
+def _committed(job: JobDetail) -> dict[str, Any]:  # Any: the template's
     """Return what the job's attempts have committed: its result, and what they would go on with."""
-    assert internals is not None, "operators see them"
-    return {"result": job.result, "steps": internals.steps, "cursor": internals.cursor}
+    assert job.internals is not None, "operators see them"
+    return {"result": job.result, "steps": job.internals.steps, "cursor": job.internals.cursor}
 
 
 def _acts_on(job: JobDetail, emails: Mapping[UUID, str]) -> dict[str, Any]:  # Any: the template's
@@ -146,7 +146,9 @@ async def again_page(job_id: UUID, page: PageDep, viewer: ViewerDep, session: Se
     """Show the payload, to be edited."""
     job = await service.show(session, viewer, job_id)
     assert job.internals is not None, "an operator sees them"
-    return page.render("again.html", job=job, payload=pretty(job.internals.payload), problem=None)
+    is_hidden = job.internals.payload == HIDDEN
+    payload = "" if is_hidden else pretty(job.internals.payload)
+    return page.render("again.html", job=job, payload=payload, is_hidden=is_hidden, problem=None)
 
 
 @router.post("/jobs/{job_id:uuid}/again")
@@ -161,8 +163,11 @@ async def run_again(
 ) -> RedirectResponse:
     """Enqueue a new job of the same kind, in the same queue; its class checks the payload. The first one stays."""
     job = await service.show(session, viewer, job_id)
-    page.on_error("again.html", job=job, payload=form.payload)
-    new_id = await rerun(session, viewer, job_id, payload=form.payload, keeps_owner=form.keeps_owner, client=client)
+    assert job.internals is not None, "an operator sees them"
+    is_hidden = job.internals.payload == HIDDEN
+    page.on_error("again.html", job=job, payload="" if is_hidden else form.payload, is_hidden=is_hidden)
+    payload = None if is_hidden and not form.payload.strip() else form.payload
+    new_id = await rerun(session, viewer, job_id, payload=payload, keeps_owner=form.keeps_owner, client=client)
     return see_other(f"{JOBS}/{new_id}?done=job-enqueued")
 
 
@@ -183,7 +188,9 @@ async def read_jobs(session: Session, watched: Collection[Watched]) -> Contexts:
 async def read_results(session: Session, watched: Collection[Watched]) -> Contexts:
     """Return the results of these jobs, which may be large, and so are sent when they change only."""
     asked = {one: UUID(one.about) for one in watched if is_id(one.about)}
-    found = {job.id: _committed(job, job) for job in await JobRepository(session).among({*asked.values()})}
+    jobs = await JobRepository(session).among({*asked.values()})
+    shown = [JobDetail.of(job, (), cancel_requested=False, for_operator=True) for job in jobs]
+    found = {job.id: _committed(job) for job in shown}
     return {one: found[job_id] for one, job_id in asked.items() if job_id in found}
 
 

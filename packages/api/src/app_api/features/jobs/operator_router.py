@@ -8,17 +8,16 @@ from fastapi import APIRouter, Path
 
 from app_api.dependencies import AuthDep, ClientDep, OperatorDep, SessionDep
 from app_api.features.jobs import service
+from app_api.features.jobs.rerun_schemas import JobAccepted, Rerun
 from app_api.features.jobs.reruns import PayloadOutdated, UnknownKind, rerun
 from app_api.features.jobs.schemas import (
     BulkAction,
     BulkResult,
     BulkStarted,
     CronList,
-    JobAccepted,
     JobDetail,
     JobStatsRead,
     QueueList,
-    Rerun,
     WorkerList,
 )
 from app_api.problems import problem_responses

@@ -14,6 +14,7 @@ from app_db import Session
 from app_db.errors import Invalid, NotFound
 from app_db.features.jobs.payloads import ActOnJobs
 from app_db.jobs.catalog import CATALOG
+from app_db.jobs.encryption import JobCipher, keys_of
 from app_db.jobs.payload import JobPayload, UnknownPayload
 from app_db.jobs.reruns import run_again
 from app_db.models import Job
@@ -61,10 +62,10 @@ async def rerun(
     if origin is None:
         raise NotFound
     try:
-        read = _payload_of(origin, payload)
+        read = _payload_of(session, origin, payload)
         new_id = await run_again(session, origin, read, owner_id=origin.owner_id if keeps_owner else None)
     except ValueError as error:
-        raise ValidationFailed(errors=problems_of(error)) from None
+        raise ValidationFailed(errors=problems_of(error, PAYLOADS[origin.kind])) from None
     audit(
         session,
         Event.JOB_RERUN,
@@ -78,20 +79,23 @@ async def rerun(
     return new_id
 
 
-def _payload_of(origin: Job, given: str | None) -> JobPayload:
+def _payload_of(session: Session, origin: Job, given: str | None) -> JobPayload:
     payload_class = PAYLOADS.get(origin.kind)
     if payload_class is None:
         raise UnknownKind
     if given is not None:
         return payload_class.model_validate_json(given)
+    cipher = JobCipher(keys_of(session), origin.id, origin.kind, payload_class.is_encrypted)
     try:
-        return payload_class.read(origin.payload, origin.payload_version)
+        return cipher.read(payload_class, origin.payload, origin.payload_version)
     except UnknownPayload:
         raise PayloadOutdated from None
 
 
-def problems_of(error: ValueError) -> list[FieldProblem]:
+def problems_of(error: ValueError, payload_class: type[JobPayload]) -> list[FieldProblem]:
     """Return what does not fit the class of a payload, or what Postgres does not keep, without what was given."""
+    if payload_class.is_encrypted:  # a sentence or a pointer may hold a part of it
+        return [FieldProblem(pointer="#/payload", code="refused", detail=payload_class.why_not(error))]
     if not isinstance(error, ValidationError):
         return [FieldProblem(pointer="#/payload", code="not_storable", detail=str(error))]
     errors = error.errors(include_url=False, include_input=False, include_context=False)

@@ -7,8 +7,10 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from app_api.features.jobs.rerun_schemas import JobLink
 from app_api.paging import Page
 from app_db.jobs.control import Action
+from app_db.jobs.encryption import shown, shown_steps
 from app_db.jobs.filters import JobFilter
 from app_db.jobs.reruns import NO_LINKS, Links
 from app_db.models import Job, JobError, JobState
@@ -62,22 +64,13 @@ class JobStepRead(BaseModel):
     result: Any | None  # Any: JSON of the handler's own shape
 
 
-class JobLink(BaseModel):
-    """A job that was made from another one, or the one that it was made from."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    id: UUID
-    state: JobState
-    created_at: datetime
-
-
 class JobInternals(BaseModel):
     """A job with the fields that only operators see."""
 
     model_config = ConfigDict(from_attributes=True)
 
     payload: Any  # Any: JSON of the payload class
+    """`{"encrypted": true}` if it is; so with results, steps and the cursor."""
     payload_version: int
     priority: int
     max_attempts: int | None
@@ -100,7 +93,8 @@ class JobInternals(BaseModel):
     def of(cls, job: Job, links: Links) -> Self:
         """Return what operators see of the job."""
         columns = {name: getattr(job, name) for name in cls.model_fields.keys() - {"origin", "reruns"}}
-        return cls.model_validate({**columns, "origin": links.origin, "reruns": [*links.reruns]})
+        hidden = {"payload": shown(job.payload), "steps": shown_steps(job.steps), "cursor": shown(job.cursor)}
+        return cls.model_validate({**columns, **hidden, "origin": links.origin, "reruns": [*links.reruns]})
 
 
 class JobDetail(JobRead):
@@ -125,12 +119,13 @@ class JobDetail(JobRead):
         links: Links = NO_LINKS,
     ) -> Self:
         """Show the job to its owner, or to an operator, with the links if they were looked up."""
-        shown = [JobErrorRead.model_validate(error) for error in errors]
+        read = [JobErrorRead.model_validate(error) for error in errors]
         return cls.model_validate(
             {
-                **{name: getattr(job, name) for name in (*JobRead.model_fields, "result")},
+                **{name: getattr(job, name) for name in JobRead.model_fields},
+                "result": shown(job.result),
                 "cancel_requested": cancel_requested,
-                "errors": shown if for_operator else [error.model_copy(update={"trace": None}) for error in shown],
+                "errors": read if for_operator else [error.model_copy(update={"trace": None}) for error in read],
                 "internals": JobInternals.of(job, links) if for_operator else None,
             }
         )
@@ -146,21 +141,6 @@ class JobSelection(BaseModel, extra="forbid"):
     def to_filter(self) -> JobFilter:
         """Return the filter for the ledger."""
         return JobFilter(state=self.state, kind=self.kind, queue=self.queue)
-
-
-class Rerun(BaseModel, extra="forbid"):
-    """How a new job differs from the first one."""
-
-    payload: Any = None  # Any: JSON of the payload class
-    """Its whole payload; that of the first job if absent or null."""
-    keeps_owner: bool = True
-    """Whether it belongs to the account of the first job, which then sees it under its jobs."""
-
-
-class JobAccepted(BaseModel):
-    """The new job."""
-
-    job_id: UUID
 
 
 class BulkAction(BaseModel, extra="forbid"):
