@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import text
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
@@ -157,6 +158,22 @@ async def test_rows_that_wait_for_vacuum_are_shown(database: Database, metrics: 
     assert metrics.registry.get_sample_value("app_job_dead_tuples") is not None
 
 
+async def test_an_old_snapshot_is_shown_by_its_age(database: Database, metrics: Metrics) -> None:
+    async with database.sessions() as reader, database.sessions() as writer:
+        await reader.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+        await reader.execute(text("SELECT FROM jobs"))
+        for _ in range(5):
+            await writer.execute(text("SELECT pg_current_xact_id()"))
+            await writer.commit()
+        looking = asyncio.create_task(poll_ledger(database, metrics, poll=timedelta(0)))
+        await until(lambda: metrics.ledger.oldest_xmin_age is not None)
+        looking.cancel()
+
+    age = metrics.registry.get_sample_value("app_db_oldest_xmin_age")
+    assert age is not None
+    assert age >= 5
+
+
 async def test_the_share_of_its_connections_that_a_role_uses_is_shown(
     database: Database, metrics: Metrics, modest_role: AppRole
 ) -> None:
@@ -187,7 +204,7 @@ async def test_the_age_of_the_last_prune_is_shown_and_an_old_one_is_not(database
 async def test_a_table_that_nobody_can_see_has_no_dead_rows(database: Database, metrics: Metrics) -> None:
     roles = RoleCollector()
     roles.shares = {"app": 1.0}
-    metrics.ledger.dead_tuples = 7
+    metrics.ledger.dead_tuples = metrics.ledger.oldest_xmin_age = 7
     metrics.ledger.prunes = {PRUNES[0]: 1.0}
     gone = database.settings.model_copy(update={"url": SecretStr("postgresql://nobody@127.0.0.1:1/gone")})
 
@@ -199,6 +216,7 @@ async def test_a_table_that_nobody_can_see_has_no_dead_rows(database: Database, 
 
     assert not roles.shares
     assert metrics.registry.get_sample_value("app_job_dead_tuples") is None
+    assert metrics.registry.get_sample_value("app_db_oldest_xmin_age") is None
     assert metrics.registry.get_sample_value("app_job_prune_age_seconds", {"kind": PRUNES[0]}) is None
 
 

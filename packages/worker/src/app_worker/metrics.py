@@ -144,6 +144,7 @@ class LedgerCollector(Collector):
     def __init__(self) -> None:
         self.queues: Sequence[QueueOverview] = ()
         self.dead_tuples: int | None = None
+        self.oldest_xmin_age: int | None = None
         self.prunes: Mapping[str, float] = {}
 
     def collect(self) -> Iterator[Metric]:
@@ -167,3 +168,7 @@ class LedgerCollector(Collector):
         yield prunes
         if self.dead_tuples is not None:
             yield GaugeMetricFamily("app_job_dead_tuples", "Rows of jobs that wait for vacuum.", self.dead_tuples)
+        if self.oldest_xmin_age is not None:
+            yield GaugeMetricFamily(
+                "app_db_oldest_xmin_age", "Transactions since the oldest that vacuum spares.", self.oldest_xmin_age
+            )

@@ -80,6 +80,7 @@ async def poll_ledger(
             async with database.read_sessions() as session:
                 jobs = JobRepository(session)
                 metrics.ledger.dead_tuples = await jobs.dead_tuples()
+                metrics.ledger.oldest_xmin_age = await jobs.oldest_xmin_age()
                 metrics.ledger.queues = await jobs.queues(most=None)
                 metrics.ledger.prunes = await crons.ages(session, PRUNES)
                 roles.shares = await shares_in_use(session)
@@ -89,6 +90,7 @@ async def poll_ledger(
             roles.shares = {}
             metrics.ledger.queues = ()  # guard: test_figures_that_nobody_can_check_are_not_shown
             metrics.ledger.dead_tuples = None  # guard: test_a_table_that_nobody_can_see_has_no_dead_rows
+            metrics.ledger.oldest_xmin_age = None  # guard: test_a_table_that_nobody_can_see_has_no_dead_rows
             log.warning("queues_not_seen", cause=repr(error))
         await asyncio.sleep(pause)
 

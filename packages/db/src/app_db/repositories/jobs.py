@@ -146,6 +146,14 @@ class JobRepository:
         """Return Postgres's last estimate of the dead rows of `jobs` that wait for vacuum."""
         return int((await self.session.scalars(_DEAD_TUPLES)).one())
 
+    async def oldest_xmin_age(self) -> int:
+        """Return how many transactions ago the oldest one began whose rows vacuum has to spare; 0 if there is none.
+
+        Slots and prepared transactions are seen by everybody. The snapshots of other roles are seen by a role that has
+        `pg_read_all_stats` (PostgreSQL 18, 27.2.3).
+        """
+        return int((await self.session.scalars(_OLDEST_XMIN_AGE)).one())
+
     async def workers(self) -> list[WorkerOverview]:
         """Return all workers that have not signed off, killed ones too, the oldest first."""
         return [WorkerOverview(**row) for row in (await self.session.execute(job_system.workers())).mappings()]
@@ -184,3 +192,10 @@ _HAS_QUEUE = text("""
 """)
 
 _DEAD_TUPLES = text("SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = 'jobs'::regclass")
+
+_OLDEST_XMIN_AGE = text("""
+    SELECT coalesce(max(age), 0) FROM (
+        SELECT age(backend_xmin) FROM pg_stat_activity UNION ALL SELECT age(backend_xmin) FROM pg_stat_replication
+        UNION ALL SELECT age(xmin) FROM pg_replication_slots UNION ALL SELECT age(transaction) FROM pg_prepared_xacts
+    ) AS spared (age)
+""")
