@@ -96,10 +96,10 @@ def test_what_is_committed_is_checked_without_an_index(checkout: Path) -> None:
             "migrations/requirements.lock pins alembic==1.20.1: packages/db/pyproject.toml declares alembic>=99",
         ),
         (
-            "packages/worker/pyproject.toml",
+            "packages/db/pyproject.toml",
             r'  "cronsim.*\n',
             "",
-            f"{LOCKS[1]} pins cronsim: nothing that is declared needs it",
+            f"{LOCKS[0]} pins cronsim: nothing that is declared needs it",
         ),
         (
             LOCKS[1],

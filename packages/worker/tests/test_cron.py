@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from app_db.jobs.timetables import MOST_AT_ONCE
 from app_worker.crons import CRONS
-from app_worker.schedule import MOST_AT_ONCE, CatchUp, Cron
+from app_worker.schedule import CatchUp, Cron
 
 from .conftest import Note
 

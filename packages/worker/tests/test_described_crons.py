@@ -11,7 +11,7 @@ from app_db import Database
 from app_db.jobs.crons import hold_cron, request_run
 from app_db.testing.queries import assert_queries
 from app_worker.command_line.arguments import parse
-from app_worker.command_line.enqueue_commands import list_or_run_crons
+from app_worker.command_line.cron_commands import steer_crons
 from app_worker.features.retention.crons import prune_sessions
 from app_worker.schedule import Cron, enqueue_job_of, fire_due
 
@@ -160,7 +160,7 @@ async def test_a_cron_that_is_run_by_hand_waits_for_its_tick(
 
     async with database.sessions.begin() as session:
         await hold_cron(session, prune_sessions.name)
-        by_hand = asyncio.create_task(list_or_run_crons(other_database, parse(["crons", "run", prune_sessions.name])))
+        by_hand = asyncio.create_task(steer_crons(other_database, parse(["crons", "run", prune_sessions.name])))
         await eventually(lambda: are_waiting(jobs, 1))
         await asyncio.wait_for(enqueue_job_of(session, prune_sessions, None), 20)
     await by_hand

@@ -8,8 +8,10 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from app_db import Database
+from app_db.jobs.timetables import MOST_AT_ONCE
 from app_db.settings import DatabaseSettings
-from app_worker.schedule import LONGEST_SLEEP, MOST_AT_ONCE, CatchUp, Cron, fire_due, run_schedule
+from app_worker.schedule import CatchUp, Cron, fire_due, run_schedule
+from app_worker.schedule_rows import LONGEST_SLEEP
 
 from .conftest import Jobs, Note, are_waiting, eventually, until
 from .proxy import Proxy, over

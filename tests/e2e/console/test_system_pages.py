@@ -30,7 +30,7 @@ async def test_a_cron_is_run_now_and_its_job_is_seen_to_complete(
             await seen.page.set_viewport_size({"width": width, "height": 800})
             await require_usable(seen.page)
         await row.get_by_role("button", name="Run now").click()
-        await expect(seen.page.get_by_role("status")).to_have_text("A worker enqueues the job within five seconds.")
+        await expect(seen.page.get_by_role("status")).to_have_text("The job is enqueued within five seconds.")
 
         await expect(row.get_by_text("completed")).to_be_visible(timeout=AN_UPDATE)
         await expect(row.locator("time[data-local]").first).to_contain_text("GMT+5:45")

@@ -1,20 +1,15 @@
 """Cron: each tick of a cron enqueues one job, for any number of workers and any state of their clocks."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from enum import StrEnum
-from itertools import islice, takewhile
+from datetime import datetime, timedelta
 from time import monotonic
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import structlog
-from cronsim import CronSimError
 
 from app_db import Database, Session
-from app_db.clock import database_time
 from app_db.jobs.bounds import SMALLINT, require_name
 from app_db.jobs.clock_steps import is_ahead, repair_times
 from app_db.jobs.crons import (
@@ -28,31 +23,13 @@ from app_db.jobs.crons import (
 )
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.payload import JobPayload
+from app_db.jobs.schedule_ticks import look_at_schedules
+from app_db.jobs.timetables import MOST_AT_ONCE, NoTicks, Timetable, UnknownZone
+from app_db.jobs.timetables import CatchUp as CatchUp  # noqa: PLC0414  # crons import it from here
 from app_db.jobs.unique import Unique
-from app_worker.ticks import ticks_after
+from app_worker.schedule_rows import LONGEST_SLEEP, fire_rows, time_limit
 
 log = structlog.get_logger(__name__)
-
-LONGEST_SLEEP = timedelta(seconds=5)
-LATE = timedelta(minutes=1)
-"""A tick that is found later than this was missed: `CatchUp.SKIP` skips it."""
-CATCH_UP_FOR = timedelta(days=7)
-"""How far back `CatchUp.ALL` goes, so that a cron that comes back after months does not enqueue months of jobs."""
-SHOWN_AHEAD = 3
-"""How many next ticks are written for pages."""
-MOST_AT_ONCE = 100
-"""How many ticks of a cron become jobs in one transaction; the next transaction takes the rest."""
-
-
-class CatchUp(StrEnum):
-    """What happens to ticks that were missed while no worker ran."""
-
-    SKIP = "skip"
-    """A tick that is found more than a minute late is skipped."""
-    ONE = "one"
-    """All missed ticks become one job, for the newest of them."""
-    ALL = "all"
-    """Each missed tick of the last week becomes a job, in order, and the newest one in any case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +66,11 @@ class Cron:
 
     def __post_init__(self) -> None:
         try:
-            self.next_tick(datetime(2000, 1, 1, tzinfo=UTC))
-        except (CronSimError, StopIteration) as error:
-            raise ValueError(
-                f"cron {self.name}: {self.expression!r} has no ticks: {str(error) or 'no such day'}"
-            ) from None
-        except (KeyError, ValueError, OSError):
-            raise ValueError(f"cron {self.name}: there is no time zone {self.timezone!r}") from None
+            self.timetable.check()
+        except NoTicks as error:
+            raise ValueError(f"cron {self.name}: {self.expression!r} has no ticks: {error}") from None
+        except UnknownZone as error:
+            raise ValueError(f"cron {self.name}: {error}") from None
         require_name(self.name, "a cron")
         require_name(self.queue, f"the queue of cron {self.name}")
         if not -SMALLINT <= self.priority < SMALLINT:
@@ -105,13 +80,18 @@ class Cron:
         if self.catch_up is CatchUp.ALL and not self.overlap:
             raise ValueError(f"cron {self.name}: it cannot catch up with all ticks when they must not overlap")
 
+    @property
+    def timetable(self) -> Timetable:
+        """When it ticks."""
+        return Timetable(self.expression, self.timezone, self.catch_up)
+
     def next_tick(self, time: datetime) -> datetime:
         """Return the first tick after `time`."""
-        return next(self._ticks_after(time))
+        return self.timetable.next_tick(time)
 
     def next_ticks(self, time: datetime) -> list[datetime]:
-        """Return the first ticks after `time`: `SHOWN_AHEAD`, or less if there are no more for fifty years."""
-        return list(islice(self._ticks_after(time), SHOWN_AHEAD))
+        """Return the next ticks after `time`, for pages: three, or less if there are no more for fifty years."""
+        return self.timetable.next_ticks(time)
 
     def describe(self, now: datetime) -> CronDescription:
         """Return what the ledger says of the cron, for pages and commands that cannot import it."""
@@ -120,24 +100,7 @@ class Cron:
 
     def due_ticks(self, seen: datetime, now: datetime) -> list[datetime]:
         """Return which of the ticks after `seen` and up to `now` fire, the oldest first: at most `MOST_AT_ONCE`."""
-        if self.catch_up is CatchUp.ONE:
-            return self._newest_tick(seen, now)
-        horizon = LATE if self.catch_up is CatchUp.SKIP else CATCH_UP_FOR
-        ticks = list(islice(self._ticks_between(max(seen, now - horizon), now), MOST_AT_ONCE))
-        return ticks if ticks or self.catch_up is CatchUp.SKIP else self._newest_tick(seen, now)
-
-    def _newest_tick(self, seen: datetime, now: datetime) -> list[datetime]:
-        # Years of ticks may lie between: look back further and further.
-        span = LATE
-        while not (ticks := list(self._ticks_between(max(seen, now - span), now))) and seen < now - span:
-            span *= 4
-        return ticks[-1:]
-
-    def _ticks_between(self, time: datetime, now: datetime) -> Iterator[datetime]:
-        return takewhile(lambda tick: tick <= now, self._ticks_after(time))
-
-    def _ticks_after(self, time: datetime) -> Iterator[datetime]:
-        return ticks_after(self.expression, ZoneInfo(self.timezone), time)
+        return self.timetable.due_ticks(seen, now)
 
 
 @dataclass(slots=True)
@@ -166,30 +129,31 @@ async def fire_due(
     last_reading: LastReading | None = None,
     went_back: Callable[[], None] = lambda: None,
 ) -> timedelta:
-    """Enqueue the jobs of all due ticks, and return how long to sleep.
+    """Enqueue the jobs of all due ticks, of crons in code and in the table, and return how long to sleep.
 
     Only Postgres's clock counts. If one cron fails, the others still fire, and its tick stays due.
     If a last tick or the last reading lies ahead, Postgres's clock has gone back: this repairs the times, calls
     `went_back`, and continues from now.
     """
     asked_at = monotonic()
-    async with _time_limit(database), database.sessions.begin() as session:
-        now = await database_time(session)
-        states = await _look(session, crons, now)
+    async with time_limit(database), database.sessions.begin() as session:
+        rows = await look_at_schedules(session)
+        states = await _look(session, crons, now := rows.now)
     seen = {name: state.last_tick_at for name, state in states.items()}
     read_at, last_reading = monotonic(), last_reading or LastReading()
     expected = last_reading.expected(now, asked_at=asked_at)
     ahead = [name for name, tick in seen.items() if is_ahead(tick, now)]
-    if ahead or is_ahead(expected, now):  # guard: test_a_clock_that_went_back_is_noticed_although_nothing_ticked
-        by = max([expected, *seen.values()]) - now
+    latest = max([expected, *seen.values(), rows.ahead_at or now])
+    if is_ahead(latest, now):  # guard: test_a_clock_that_went_back_is_noticed_although_nothing_ticked
         async with database.sessions.begin() as session:  # without a time limit, because there may be many rows
-            rows = await repair_times(session)
+            repaired = await repair_times(session)
         seen |= dict.fromkeys(ahead, now)
-        log.warning("database_clock_went_back", crons=ahead, seconds=round(by.total_seconds()), rows=rows)
+        seconds = round((latest - now).total_seconds())
+        log.warning("database_clock_went_back", crons=ahead, seconds=seconds, rows=repaired)
         went_back()
     # After the repair: if it fails, the next call notices the step again.
     last_reading.store(now, read_at=read_at)
-    idle = LONGEST_SLEEP
+    idle = await fire_rows(database, rows)
     for cron in crons:
         try:
             idle = min(idle, await _fire(database, cron, seen=seen.get(cron.name, now), now=now))
@@ -210,13 +174,6 @@ async def _look(session: Session, crons: tuple[Cron, ...], now: datetime) -> Map
     return states
 
 
-def _time_limit(database: Database) -> asyncio.Timeout:
-    """Return the time limit of a request: the command timeout is that of the longest handler, which may be hours."""
-    return asyncio.timeout(
-        database.settings.request_timeout.total_seconds()
-    )  # guard: test_crons_do_not_wait_for_a_silent_connection
-
-
 async def _fire(database: Database, cron: Cron, *, seen: datetime, now: datetime) -> timedelta:
     """Enqueue the jobs of the due ticks of one cron, and return how long to wait for the next tick.
 
@@ -226,7 +183,7 @@ async def _fire(database: Database, cron: Cron, *, seen: datetime, now: datetime
     if first > now:
         return first - now
     ticks = cron.due_ticks(seen, now)
-    async with _time_limit(database), database.sessions.begin() as session:
+    async with time_limit(database), database.sessions.begin() as session:
         tick, next_ticks = ticks[-1] if ticks else now, cron.next_ticks(now)
         if not await advance_cron(session, cron.name, seen=seen, tick=tick, next_ticks=next_ticks):
             return cron.next_tick(now) - now  # guard: test_a_tick_fires_once
@@ -240,7 +197,7 @@ async def _fire(database: Database, cron: Cron, *, seen: datetime, now: datetime
 
 async def _run_requested(database: Database, cron: Cron, requested_at: datetime) -> None:
     """Enqueue the job that an operator asked for, unless another worker has done it."""
-    async with _time_limit(database), database.sessions.begin() as session:
+    async with time_limit(database), database.sessions.begin() as session:
         if not await take_request(session, cron.name, requested_at=requested_at):
             return  # guard: test_a_run_that_an_operator_asked_for_is_one_job
         job_id = await enqueue_job_of(session, cron, None)

@@ -29,6 +29,11 @@ _CRONS = text("""
         seen_at = CASE WHEN seen_at IS NOT NULL THEN least(seen_at, now()) END
     WHERE greatest(last_tick_at, done_at, seen_at) > now() + :ahead
 """)
+# Workers look at the row at once, and compute its next tick from now.
+_SCHEDULES = text("""
+    UPDATE job_schedules SET last_tick_at = now(), next_tick_at = CASE WHEN next_tick_at IS NOT NULL THEN now() END
+    WHERE last_tick_at > now() + :ahead
+""")
 # Makes jobs due that were due when they were written, whose lease is longer than any worker's, or whose back-off or
 # snooze began in the future. A `run_at` that a caller chose stays.
 _OPEN = text("""
@@ -97,6 +102,7 @@ _TIMES = {"ahead": AHEAD}
 _STATEMENTS: Mapping[str, tuple[TextClause, Mapping[str, Any]]] = {  # Any: of SQL
     "workers": (_WORKERS, _TIMES),
     "crons": (_CRONS, _TIMES),
+    "schedules": (_SCHEDULES, _TIMES),
     "jobs": (_OPEN, {**_TIMES, "longest_lease": LONGEST_LEASE, "most": MOST}),
     "held_jobs": (_HELD, {**_TIMES, "most": MOST}),
     "limit_keys": (_LIMIT_KEYS, _TIMES),

@@ -4,9 +4,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
 from app_db.errors import Conflict, NotFound
 from app_db.jobs.after_commit import notify_after_commit
@@ -73,10 +74,8 @@ _TAKE_REQUEST = text("""
 
 # A job that waits for its next attempt becomes due now. A job that snoozes keeps the time that its handler chose,
 # unless somebody asks for it.
-_NOTE_JOB = text("""
-    WITH noted AS (
-        UPDATE job_crons SET last_job_id = :id, kind = :kind WHERE name = :name
-    ), hastened AS (
+_HASTENED = """
+    , hastened AS (
         UPDATE jobs SET claim_at = least(claim_at, now()), queue = :queue
         WHERE id = :id AND ((state = 'retryable' OR :is_asked_for AND state = 'scheduled') AND claim_at > now()
             OR state IN ('available', 'retryable') AND queue <> :queue)
@@ -84,7 +83,13 @@ _NOTE_JOB = text("""
     )
     SELECT state, attempt, created_at < now() AS is_older, EXISTS (SELECT FROM hastened) AS is_hastened
     FROM jobs WHERE id = :id
-""")
+"""
+_NOTE_JOB = text(f"""
+    WITH noted AS (UPDATE job_crons SET last_job_id = :id, kind = :kind WHERE name = :name) {_HASTENED}
+""")  # noqa: S608  # made of constants
+_NOTE_JOB_OF_ROW = text(f"""
+    WITH noted AS (UPDATE job_schedules SET last_job_id = :id WHERE name = :name) {_HASTENED}
+""")  # noqa: S608  # made of constants
 
 _NOTE_DONE = text("UPDATE job_crons SET done_at = now(), applied = CAST(:applied AS jsonb) WHERE name = :name")
 
@@ -158,7 +163,19 @@ async def note_job(
     the job was enqueued in this transaction.
     """
     about = {"name": name, "id": job_id, "kind": kind, "queue": queue, "is_asked_for": is_asked_for}
-    row = (await session.execute(_NOTE_JOB, about)).one_or_none()
+    return await _note_job(session, _NOTE_JOB, about)
+
+
+async def note_job_of_row(
+    session: Session, name: str, job_id: UUID, *, queue: str, is_asked_for: bool
+) -> OpenJob | None:
+    """Do the same for a cron in the table of schedules."""
+    about = {"name": name, "id": job_id, "queue": queue, "is_asked_for": is_asked_for}
+    return await _note_job(session, _NOTE_JOB_OF_ROW, about)
+
+
+async def _note_job(session: Session, statement: TextClause, about: Mapping[str, Any]) -> OpenJob | None:  # Any: of SQL
+    row = (await session.execute(statement, about)).one_or_none()
     if row is None or not row.is_older:
         return None
     if row.is_hastened:

@@ -15,6 +15,7 @@ from app_db.models.jobs import (
     JobState,
     JobWorker,
 )
+from app_db.models.schedules import JobSchedule
 from app_db.models.schema import SchemaHistory
 from app_db.models.users import OneTimeToken, Role, TokenPurpose, User, UserSession
 from app_runtime.discovery import find
@@ -35,6 +36,7 @@ __all__ = [
     "JobLimitSignal",
     "JobLink",
     "JobQueue",
+    "JobSchedule",
     "JobState",
     "JobWorker",
     "OneTimeToken",

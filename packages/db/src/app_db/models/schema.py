@@ -9,7 +9,7 @@ from app_db.base import Base
 from app_db.growth import Growth
 from app_db.types import KEY_TEXT
 
-SCHEMA_REVISION = "e4b7209c6d15"
+SCHEMA_REVISION = "c8a51e3d9f27"
 """The newest revision that this version of the code needs. It is ready once that revision has been applied."""
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from app_db.jobs.timetables import CatchUp
 from app_db.models import JobState
 
 
@@ -53,8 +54,29 @@ class WorkerOverview:
 
 
 @dataclass(frozen=True, slots=True)
+class ScheduleOverview:
+    """What only a cron in the table has: the rest of what it enqueues, and who has done what to it."""
+
+    payload: Mapping[str, Any]  # Any: JSON
+    priority: int
+    catch_up: CatchUp
+    overlap: bool
+    version: int
+    paused_at: datetime | None
+    paused_by: str | None
+    created_at: datetime
+    created_by: str
+    changed_at: datetime
+    changed_by: str
+    problem: str | None
+    """Why a worker could not enqueue the job of its due tick."""
+    is_shadowed: bool
+    """Whether a cron in code has its name: then it enqueues nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class CronOverview:
-    """A cron as workers have described it; None stands for what a release did not say."""
+    """A cron as workers have described it, or as the table has it; None stands for what a release did not say."""
 
     name: str
     expression: str | None
@@ -72,6 +94,8 @@ class CronOverview:
     """The settings that its job last applied: seconds, None for ever, or a choice."""
     is_served: bool
     """Whether a worker has had it lately: else it was removed from the code, or no worker runs."""
+    schedule: ScheduleOverview | None = None
+    """None for a cron in code."""
 
     @property
     def has_ticked(self) -> bool:

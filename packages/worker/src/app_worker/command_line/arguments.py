@@ -9,6 +9,7 @@ from app_db.jobs.bounds import INTEGER, require_name
 from app_db.jobs.limits import parse_rate
 from app_db.models import JobState
 from app_db.paging import Cursor
+from app_worker.command_line.cron_arguments import Commands, add_crons
 
 DESCRIPTION = "Runs background jobs and cron, and shows and controls the jobs in the ledger."
 EPILOG = (
@@ -45,9 +46,6 @@ def _ambiguity(options: argparse.Namespace) -> str:
     if options.id is None and not is_filtered:
         return "name a job, or choose jobs with --state, --kind or --queue: this would act on every job"
     return "name a job or filter, not both" if options.id is not None and is_filtered else ""
-
-
-type Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # argparse has no public name
 
 
 def _add_running(commands: Commands, output: argparse.ArgumentParser) -> None:
@@ -126,13 +124,7 @@ def _add_enqueueing(commands: Commands, output: argparse.ArgumentParser) -> None
     rerun = commands.add_parser("rerun", parents=[output], help="enqueue a job like another one", description=_RERUN)
     rerun.add_argument("id", type=UUID, metavar="ID", help="the id of the first job")
     rerun.add_argument("--payload", metavar="JSON", help="other fields than those of the first job")
-    crons = commands.add_parser("crons", help="list crons, or run one now", description="List crons, or run one now.")
-    actions = crons.add_subparsers(dest="cron_command", required=True, metavar="COMMAND")
-    listing = "list crons with their last and next ticks"
-    actions.add_parser("list", parents=[output], help=listing, description=f"{listing.capitalize()}.")
-    running = "enqueue the job of a cron now"
-    run = actions.add_parser("run", parents=[output], help=running, description=f"{running.capitalize()}.")
-    run.add_argument("name", metavar="CRON", help="the name of the cron")
+    add_crons(commands, output)
 
 
 def _add_batches(commands: Commands, output: argparse.ArgumentParser) -> None:

@@ -28,7 +28,8 @@ from app_db.types import new_id
 from app_runtime.resources import open_resources
 from app_worker import draining
 from app_worker.command_line.batch_commands import look_at_or_act_on_batches
-from app_worker.command_line.enqueue_commands import enqueue_one, list_or_run_crons, rerun
+from app_worker.command_line.cron_commands import steer_crons
+from app_worker.command_line.enqueue_commands import enqueue_one, rerun
 from app_worker.command_line.known_names import JobNotFound, require_names, require_queue
 from app_worker.command_line.limit_commands import show_or_set_limits
 from app_worker.command_line.output import Acted, Drained, JobDetail, JobList, Output, Queues, Stats
@@ -231,7 +232,7 @@ _COMMANDS: Final[Mapping[str, Callable[[Database, Namespace], Awaitable[Output]]
     "enqueue": enqueue_one,
     "rerun": rerun,
     "reveal": reveal,
-    "crons": list_or_run_crons,
+    "crons": steer_crons,
     "batches": look_at_or_act_on_batches,
     "limits": show_or_set_limits,
 }

@@ -1,4 +1,4 @@
-"""Commands that enqueue: one job, or the job of a cron."""
+"""The commands that enqueue: one job, or a job like another one."""
 
 from argparse import Namespace
 from collections.abc import Iterator
@@ -10,19 +10,15 @@ from pydantic import ValidationError
 from app_auth.audit import SHELL, Event, audit
 from app_auth.client import NOBODY
 from app_db import Database
-from app_db.clock import database_time
 from app_db.errors import Invalid
 from app_db.jobs.catalog import CATALOG
-from app_db.jobs.crons import hold_cron, recorded_ticks
 from app_db.jobs.encryption import JobCipher, NoPayloadKeys, keys_of
 from app_db.jobs.outbox import enqueue
 from app_db.jobs.payload import JobPayload, UnknownPayload
 from app_db.jobs.reruns import run_again
 from app_db.repositories.jobs import JobRepository
 from app_worker.command_line.known_names import JobNotFound, NameNotFound
-from app_worker.command_line.output import CronRow, Crons, Enqueued, Output
-from app_worker.crons import CRONS
-from app_worker.schedule import enqueue_job_of
+from app_worker.command_line.output import Enqueued, Output
 
 _MESSAGES: Final = {"extra_forbidden": "there is no such field"}
 """Replacements for messages of pydantic, by the type of the error."""
@@ -118,35 +114,3 @@ def _what_is_wrong(payload_class: type[JobPayload], error: ValidationError) -> s
     names = ", ".join(payload_class.model_fields)
     there_is = f"its fields are {names}" if names else "it has no fields"
     return f"the payload of {payload_class.kind}: {'; '.join(wrong)}; {there_is}"
-
-
-async def list_or_run_crons(database: Database, options: Namespace) -> Output:
-    """List the crons, or run one of them now.
-
-    Raises:
-        NameNotFound: for an unknown cron.
-    """
-    by_name = {cron.name: cron for cron in CRONS}
-    if options.cron_command == "run":
-        if options.name not in by_name:
-            raise NameNotFound("cron", options.name, by_name)
-        cron = by_name[options.name]
-        async with database.unit_of_work() as session:
-            await hold_cron(session, cron.name)  # guard: test_a_cron_that_is_run_by_hand_waits_for_its_tick
-            job_id = await enqueue_job_of(session, cron, None)
-        return Enqueued(id=job_id, kind=cron.payload().kind, queue=cron.queue)
-    async with database.unit_of_work(read_only=True) as session:
-        now = await database_time(session)
-        last = await recorded_ticks(session, list(by_name))
-    rows = [
-        CronRow(
-            name=cron.name,
-            expression=cron.expression,
-            timezone=cron.timezone,
-            queue=cron.queue,
-            last_tick_at=last.get(cron.name),
-            next_tick_at=cron.next_tick(now),
-        )
-        for cron in CRONS
-    ]
-    return Crons(crons=rows)

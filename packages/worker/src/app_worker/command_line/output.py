@@ -202,29 +202,6 @@ class Enqueued(Output, frozen=True):
         return f"enqueued: {self.id}\n"
 
 
-class CronRow(BaseModel, frozen=True, from_attributes=True):
-    """A cron in a list."""
-
-    name: str
-    expression: str
-    timezone: str
-    queue: str
-    last_tick_at: datetime | None
-    """The last tick for which a job was enqueued or skipped; null before a worker has seen the cron."""
-    next_tick_at: datetime
-
-
-class Crons(Output, frozen=True):
-    """All crons."""
-
-    crons: list[CronRow]
-
-    def text(self) -> str:
-        """Return a table."""
-        headers = ("CRON", "EXPRESSION", "TIME ZONE", "QUEUE", "LAST TICK (UTC)", "NEXT TICK (UTC)")
-        return table(headers, [[value for _, value in row] for row in self.crons])
-
-
 def _counts(counts: Mapping[JobState, int]) -> list[int]:
     return [counts.get(state, 0) for state in OPEN]
 

@@ -13,7 +13,8 @@ from app_api.console.fragments import Contexts, Fragment, Watched
 from app_api.console.paths import ROOT
 from app_api.console.responses import see_other
 from app_api.dependencies import ClientDep, SessionDep
-from app_api.features.jobs import service
+from app_api.features.jobs import cron_service
+from app_api.features.jobs.people import people
 from app_db import Session
 from app_db.repositories.jobs import JobRepository
 
@@ -21,7 +22,11 @@ router = APIRouter()
 
 CRONS: Final = f"{ROOT}/crons"
 LINK = Link("Crons", CRONS, order=30)
-DONE = {"cron-requested": "A worker enqueues the job within five seconds."}
+DONE = {
+    "cron-requested": "The job is enqueued within five seconds.",
+    "cron-paused": "The cron is paused: its ticks become no jobs. Those that are enqueued go on.",
+    "cron-resumed": "The cron goes on with its next tick. What it missed during the pause is not made up.",
+}
 
 
 class CronForm(BaseModel, extra="forbid"):
@@ -32,7 +37,7 @@ class CronForm(BaseModel, extra="forbid"):
 
 @router.get("/crons")
 async def crons_page(page: PageDep, session: SessionDep) -> HTMLResponse:
-    """Show each cron that a worker has ever had."""
+    """Show each cron that a worker has ever had, and those of the table."""
     return page.render("crons.html", **await _shown(session), problem=None)
 
 
@@ -40,21 +45,42 @@ async def crons_page(page: PageDep, session: SessionDep) -> HTMLResponse:
 async def run_cron(
     form: Annotated[CronForm, Form()], page: PageDep, viewer: ViewerDep, session: SessionDep, *, client: ClientDep
 ) -> RedirectResponse:
-    """Ask the workers for a job of it; if there is none that has the cron, the page says so."""
+    """Enqueue a job of it, or ask the workers for one; if it cannot be, the page says why."""
     page.on_error("crons.html", **await _shown(session))
-    await service.run_cron(session, form.cron, principal=viewer, client=client)
+    await cron_service.run(session, form.cron, principal=viewer, client=client)
     return see_other(f"{CRONS}?done=cron-requested")
+
+
+@router.post("/crons/pause")
+async def pause_cron(
+    form: Annotated[CronForm, Form()], page: PageDep, viewer: ViewerDep, session: SessionDep, *, client: ClientDep
+) -> RedirectResponse:
+    """Let no more of its ticks become jobs."""
+    page.on_error("crons.html", **await _shown(session))
+    await cron_service.pause(session, form.cron, principal=viewer, client=client)
+    return see_other(f"{CRONS}?done=cron-paused")
+
+
+@router.post("/crons/resume")
+async def resume_cron(
+    form: Annotated[CronForm, Form()], page: PageDep, viewer: ViewerDep, session: SessionDep, *, client: ClientDep
+) -> RedirectResponse:
+    """Go on with its next tick."""
+    page.on_error("crons.html", **await _shown(session))
+    await cron_service.resume(session, form.cron, principal=viewer, client=client)
+    return see_other(f"{CRONS}?done=cron-resumed")
 
 
 async def _shown(session: Session) -> dict[str, Any]:  # Any: the template's
     jobs = JobRepository(session)
-    crons = await jobs.crons()
+    crons = await cron_service.all_crons(session)
     last_jobs = await jobs.briefs([cron.last_job_id for cron in crons if cron.last_job_id])
-    return {"crons": crons, "last_jobs": last_jobs}
+    paused_by = {cron.schedule.paused_by for cron in crons if cron.schedule and cron.schedule.paused_by}
+    return {"crons": crons, "last_jobs": last_jobs, "people": await people(session, paused_by)}
 
 
 async def read_crons(session: Session, watched: Collection[Watched]) -> Contexts:
-    """Return the crons, for all that look at them, by two queries."""
+    """Return the crons, for all that look at them, by four queries at most."""
     return dict.fromkeys(watched, await _shown(session))
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Collection
 from enum import StrEnum
 from typing import Annotated, Any, Final
-from uuid import UUID
 
 from fastapi import APIRouter, Form
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -11,16 +10,15 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from app_api.console.dependencies import PageDep, ViewerDep
 from app_api.console.found import Link
-from app_api.console.fragments import Contexts, Fragment, Watched, is_id
+from app_api.console.fragments import Contexts, Fragment, Watched
 from app_api.console.paths import ROOT
 from app_api.console.responses import see_other
 from app_api.dependencies import ClientDep, SessionDep
 from app_api.features.jobs import service
-from app_auth.audit import SHELL
+from app_api.features.jobs.people import people
 from app_db import Session
 from app_db.jobs.bounds import INTEGER
 from app_db.repositories.jobs import JobRepository
-from app_db.repositories.users import UserRepository
 
 router = APIRouter()
 
@@ -86,9 +84,7 @@ async def pause_or_resume_queue(
 async def _shown(session: Session) -> dict[str, Any]:  # Any: the template's
     queues = await JobRepository(session).queues()
     paused_by = {queue.paused_by for queue in queues if queue.paused_by}
-    emails = await UserRepository(session).emails_of([UUID(each) for each in paused_by if is_id(each)])
-    people = {str(user_id): email for user_id, email in emails.items()} | {SHELL: "a command on a server"}
-    return {"queues": queues, "people": people}
+    return {"queues": queues, "people": await people(session, paused_by)}
 
 
 async def read_queues(session: Session, watched: Collection[Watched]) -> Contexts:

@@ -14,7 +14,6 @@ from app_api.features.jobs.schemas import (
     BulkAction,
     BulkResult,
     BulkStarted,
-    CronList,
     JobDetail,
     JobStatsRead,
     QueueList,
@@ -26,7 +25,6 @@ from app_auth.permissions import OperatorRequired
 from app_db.errors import NotFound, Unauthenticated
 from app_db.jobs import control
 from app_db.jobs.control import DuplicateJob, FilterTooWide, JobIsFinal, JobIsRunning
-from app_db.jobs.crons import CronNotFound, CronNotServed
 from app_db.jobs.deletion import JobIsOpen
 from app_db.outage import DatabaseUnavailable
 from app_db.repositories.jobs import JobRepository
@@ -62,18 +60,6 @@ async def resume_queue(name: QueueName, operator: OperatorDep, session: SessionD
 async def list_workers(operator: OperatorDep, session: SessionDep) -> WorkerList:
     """List the worker processes, those that were killed too."""
     return WorkerList.model_validate({"items": await JobRepository(session).workers()}, from_attributes=True)
-
-
-@router.get("/crons")
-async def list_crons(operator: OperatorDep, session: SessionDep) -> CronList:
-    """List the crons with their ticks, those that were removed from the code too."""
-    return CronList.model_validate({"items": await JobRepository(session).crons()}, from_attributes=True)
-
-
-@router.post("/crons/{name:path}/run", status_code=204, responses=problem_responses(CronNotFound, CronNotServed))
-async def run_cron(name: QueueName, operator: OperatorDep, session: SessionDep, client: ClientDep) -> None:
-    """Ask for a job of the cron besides its ticks; a worker enqueues it within five seconds. May be repeated."""
-    await service.run_cron(session, name, principal=operator, client=client)
 
 
 @router.get("/stats")

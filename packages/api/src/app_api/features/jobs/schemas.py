@@ -223,35 +223,6 @@ class WorkerList(BaseModel):
     items: list[WorkerRead]
 
 
-class CronRead(BaseModel):
-    """A cron, as the workers that have it say. What is null, a release of before did not say."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    name: str
-    expression: str | None
-    timezone: str | None
-    queue: str | None
-    kind: str | None
-    last_tick_at: datetime
-    """The newest tick that was handled; before the first one, when a worker first had the cron."""
-    next_ticks: list[datetime]
-    """The next three, as far as there are any."""
-    last_job_id: UUID | None
-    """Its newest job, which may have been deleted since."""
-    run_requested_at: datetime | None
-    """When an operator asked for a job that no worker has enqueued yet."""
-    seen_at: datetime | None
-    is_served: bool
-    """Whether a worker has had it within five minutes: else it was removed from the code, or no worker runs."""
-
-
-class CronList(BaseModel):
-    """Every cron that a worker has ever had, by name."""
-
-    items: list[CronRead]
-
-
 class JobCountRead(BaseModel):
     """How many jobs of one kind are in one state, in one queue."""
 

@@ -16,7 +16,6 @@ from app_db.features.jobs.payloads import ActOnJobs
 from app_db.jobs import bulk, control
 from app_db.jobs.control import Action, FilterTooWide
 from app_db.jobs.counting import NONE, Count, count_all
-from app_db.jobs.crons import request_run
 from app_db.jobs.deletion import delete_job
 from app_db.jobs.filters import JobFilter
 from app_db.jobs.outbox import enqueue
@@ -245,24 +244,6 @@ async def limit(session: Session, queue: str, max_running: int | None, *, princi
     await _require_queue(session, queue)
     await control.limit(session, queue, max_running)
     _audit_queue(session, Event.QUEUE_LIMITED, principal, client=client, queue=queue, max_running=max_running)
-
-
-async def run_cron(session: Session, name: str, *, principal: Principal, client: Client) -> None:
-    """Ask the workers for a job of a cron besides its ticks; the audit says who did it.
-
-    Raises:
-        CronNotFound: there is no such cron.
-        CronNotServed: no worker has it.
-    """
-    await request_run(session, name)
-    audit(
-        session,
-        Event.CRON_RUN_REQUESTED,
-        client=client,
-        actor_id=principal.user_id,
-        session_id=principal.session_id,
-        cron=name,
-    )  # guard: test_who_runs_a_cron_is_audited
 
 
 def _audit_queue(

@@ -1,0 +1,15 @@
+"""Who has paused something: the columns hold the id of an account, or `shell`."""
+
+from collections.abc import Collection
+from uuid import UUID
+
+from app_api.console.fragments import is_id
+from app_auth.audit import SHELL
+from app_db import Session
+from app_db.repositories.users import UserRepository
+
+
+async def people(session: Session, ids: Collection[str]) -> dict[str, str]:
+    """Return what pages call them: an address, or that it was a command; an account that is deleted is left out."""
+    emails = await UserRepository(session).emails_of([UUID(each) for each in ids if is_id(each)])
+    return {str(user_id): email for user_id, email in emails.items()} | {SHELL: "a command on a server"}
