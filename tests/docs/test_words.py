@@ -13,7 +13,7 @@ GENERATED = {ROOT / "docs/reference/configuration.md", ROOT / "docs/reference/ta
 PAGES = [ROOT / "README.md", *sorted({*(ROOT / "docs").rglob("*.md")} - GENERATED)]
 MOST_WORDS = 30_000
 """With the blocks of code, most of which a test performs. The goal is at most 30,000."""
-MOST_WORDS_OF_PROSE = 26_350
+MOST_WORDS_OF_PROSE = 26_400
 """Without the blocks of code, tables included."""
 
 

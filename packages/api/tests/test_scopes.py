@@ -92,6 +92,10 @@ def test_the_routes_that_accept_keys_are_these() -> None:
         ("GET", "/jobs"): "jobs:read",
         ("GET", "/jobs/{job_id}"): "jobs:read",
         ("GET", "/jobs/{job_id}/events"): "jobs:read",
+        ("GET", "/jobs/batches"): "jobs:read",
+        ("GET", "/jobs/batches/{batch_id}"): "jobs:read",
+        ("GET", "/jobs/batches/{batch_id}/jobs"): "jobs:read",
+        ("POST", "/jobs/batches/{batch_id}/cancel"): "jobs:write",
         ("POST", "/jobs/{job_id}/cancel"): "jobs:write",
     }
 

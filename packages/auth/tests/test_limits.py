@@ -62,6 +62,7 @@ def test_the_limits_are_those_that_are_promised() -> None:
         "key_ip": "30/5m",
         "key_requests": "600/m",
         "new_key_account": "20/h",
+        "webhook_account": "60/h",
     }
 
 

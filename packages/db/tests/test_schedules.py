@@ -81,6 +81,21 @@ async def test_a_cron_is_added_with_its_next_ticks(database: Database) -> None:
     assert (added.payload, added.payload_version, added.changed_by) == ({}, 1, "shell")
 
 
+class Secret(JobPayload, encrypted=True):
+    """A payload that the ledger never has in plain text."""
+
+    kind = "test.secret"
+
+
+async def test_a_cron_of_an_encrypted_kind_is_not_added(session: Session) -> None:
+    with pytest.raises(InvalidSchedule) as refused:
+        await schedules.add_schedule(
+            session, NAME, ScheduleValues(Secret.kind, "0 3 * * *"), by="shell", payload_classes={Secret.kind: Secret}
+        )
+
+    assert [(fault.path, fault.code) for fault in refused.value.faults] == [(("kind",), "encrypted_kind")]
+
+
 @pytest.mark.parametrize(
     ("values", "path"),
     [

@@ -103,7 +103,7 @@ async def test_the_names_of_a_listed_job_stay(jobs: Jobs, command: Command) -> N
 
     assert list(job) == [
         "id", "kind", "queue", "state", "priority", "attempt", "max_attempts", "owner_id", "created_at", "run_at",
-        "started_at", "finished_at", "progress",
+        "started_at", "finished_at", "batch_id", "progress",
     ]  # fmt: skip
 
 

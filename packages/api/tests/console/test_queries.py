@@ -23,6 +23,8 @@ from app_auth.testing import Account
 from app_db import Database
 from app_db.features.retention.payloads import PruneSessions
 from app_db.jobs.batches import enqueue_batch
+from app_db.jobs.schedule_values import ScheduleValues
+from app_db.jobs.schedules import add_schedule
 from app_db.models import JobState
 from app_db.paging import Cursor
 from app_db.testing.queries import assert_queries
@@ -63,9 +65,11 @@ async def values(make_job: MakeJob, database: Database, ada: Account) -> AsyncIt
     job_id = str(await make_job(JobState.EXECUTING, error="Boom", owner_id=ada.id, kind="seldom"))
     async with database.unit_of_work() as session:
         batch_id = await enqueue_batch(session, [PruneSessions()], owner_id=ada.id)
+        cron, classes = ScheduleValues(PruneSessions.kind, "0 3 * * *"), {PruneSessions.kind: PruneSessions}
+        await add_schedule(session, "ours", cron, by="shell", payload_classes=classes)
     accounts = [str(ada.id), ada.email, "nobody@example.com", "no address"]
     yield {
-        "job_id": [job_id], "batch_id": [str(batch_id)],
+        "job_id": [job_id], "batch_id": [str(batch_id)], "cron": ["", "ours"],
         "user_id": [str(ada.id)], "name": [MAIL], "digest": ["0"], "id": ["", job_id],
         "kind": ["", "seldom", "note", "misspelt"], "queue": ["", "default", "misspelt"], "owner": ["", *accounts],
         "error": ["", "boom", "misspelt"], "asked_at": [""], "account": ["", *accounts], "by": ["", *accounts],

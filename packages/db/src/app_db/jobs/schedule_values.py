@@ -78,7 +78,9 @@ def checked_payload(
         raise InvalidSchedule(faults)
     if payload_class.is_encrypted:
         detail = "Its payloads are encrypted, and a cron in the table would keep one in plain text: write it in code."
-        raise InvalidSchedule([*faults, ScheduleFault(("kind",), "encrypted_kind", detail)])
+        raise InvalidSchedule(
+            [*faults, ScheduleFault(("kind",), "encrypted_kind", detail)]
+        )  # guard: test_a_cron_of_an_encrypted_kind_is_not_added
     if len(values.payload) > LARGEST_PAYLOAD:
         detail = f"It has more than {LARGEST_PAYLOAD} characters."
         raise InvalidSchedule([*faults, ScheduleFault(("payload",), "too_long", detail)])

@@ -6,7 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy import ARRAY, Uuid, bindparam, exists, false, func, select, text
-from sqlalchemy.orm import defer
+from sqlalchemy.orm import aliased, defer
 from sqlalchemy.orm.attributes import set_committed_value
 
 from app_db.jobs.crons import UNSEEN
@@ -41,17 +41,19 @@ class JobRepository:
         statement = select(Job).where(Job.id == job_id).execution_options(populate_existing=True)
         return (await self.session.scalars(statement)).one_or_none()
 
-    async def with_cancellation(self, job_id: UUID, *, owner_id: UUID | None) -> tuple[Job, bool] | None:
-        """Return the current row of the job, and whether it is open and has a cancellation request, by one query.
+    async def with_cancellation(self, job_id: UUID, *, owner_id: UUID | None) -> tuple[Job, bool, bool] | None:
+        """Return the current row of the job, whether it is to end, and whether it has reruns, by one query.
 
         None if there is no such job, or this user does not own it; without an owner, any job is found.
         """
         asked = exists().where(JobCancellation.job_id == Job.id, Job.state.in_(OPEN_STATES))
-        statement = select(Job, asked).where(Job.id == job_id).execution_options(populate_existing=True)
+        rerun = aliased(Job)
+        statement = select(Job, asked, exists().where(rerun.origin_id == Job.id)).where(Job.id == job_id)
+        statement = statement.execution_options(populate_existing=True)
         if owner_id is not None:
             statement = statement.where(Job.owner_id == owner_id)
         row = (await self.session.execute(statement)).one_or_none()
-        return None if row is None else (row[0], row[1])
+        return None if row is None else (row[0], row[1], row[2])
 
     async def among(self, job_ids: Collection[UUID]) -> Sequence[Job]:
         """Return the current rows of those of these jobs that there are, of any owner, by one query."""

@@ -64,9 +64,10 @@ async def show(session: Session, caller: Caller, job_id: UUID) -> JobDetail:
     Raises:
         NotFound: there is no such job, or it is another's.
     """
-    job, asked_to_end = await _visible(session, caller, job_id)
+    job, asked_to_end, has_reruns = await _visible(session, caller, job_id)
     errors, for_operator = await JobRepository(session).errors_of(job_id), is_operator(caller)
-    links = await links_of(session, job) if for_operator else NO_LINKS
+    has_links = job.origin_id is not None or has_reruns
+    links = await links_of(session, job) if for_operator and has_links else NO_LINKS
     return JobDetail.of(job, errors, cancel_requested=asked_to_end, for_operator=for_operator, links=links)
 
 
@@ -195,7 +196,7 @@ async def retry(auth: Auth, session: Session, principal: Principal, job_id: UUID
         NotFound, JobIsRunning, DuplicateJob: as `control.retry` does.
         ReauthenticationRequired: it is a job that acts on many others, and the sign-in is not fresh.
     """
-    job, _ = await _visible(session, principal, job_id)
+    job, *_ = await _visible(session, principal, job_id)
     if job.kind == ActOnJobs.kind:
         await require_fresh(auth, session, principal)  # guard: test_work_on_many_jobs_is_begun_anew_by_a_fresh_sign_in
     await control.retry(session, job_id)
@@ -260,7 +261,7 @@ def _audit_queue(
     )  # guard: test_who_pauses_a_queue_is_audited
 
 
-async def _visible(session: Session, caller: Caller, job_id: UUID) -> tuple[Job, bool]:
+async def _visible(session: Session, caller: Caller, job_id: UUID) -> tuple[Job, bool, bool]:
     owner_id = None if is_operator(caller) else caller.user_id
     found = await JobRepository(session).with_cancellation(job_id, owner_id=owner_id)
     if found is None:
