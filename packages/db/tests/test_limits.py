@@ -166,6 +166,18 @@ async def test_a_key_with_many_jobs_does_not_keep_another_with_few_waiting(sessi
     assert keys.count("test:bob") == 3
 
 
+async def test_the_keys_of_one_admission_have_a_share_each(session: Session) -> None:
+    await session.execute(text("UPDATE job_limits SET running = 100"))
+    await add(session, *["ann"] * 10, *["bob"] * 3)
+
+    assert await admission.admit(session, queue="default", max_jobs=4) == 4
+
+    shares = await session.execute(
+        text("SELECT limit_key, count(*) FROM jobs WHERE due_at IS NULL GROUP BY 1 ORDER BY 1")
+    )
+    assert [tuple(row) for row in shares] == [("test:ann", 2), ("test:bob", 2)]
+
+
 async def test_a_job_for_later_is_not_looked_at_before(session: Session) -> None:
     await add(session, "ann", run_at=datetime.now(UTC) + HOUR)
 
