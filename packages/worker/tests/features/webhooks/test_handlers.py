@@ -22,6 +22,7 @@ from app_auth.settings import OneTimeSettings
 from app_db import Database
 from app_db.features.webhooks.factories import MakeEndpoint
 from app_db.features.webhooks.models import DeliveryState, DisabledBecause, WebhookDelivery, WebhookEndpoint
+from app_db.features.webhooks.outcomes import WebhookOutcomes
 from app_db.features.webhooks.payloads import DeliverWebhook, KeepWebhooks, WebhookDisabled
 from app_db.features.webhooks.repository import WebhookRepository
 from app_db.features.webhooks.settings import WebhookSettings
@@ -242,6 +243,20 @@ async def test_an_owner_is_mailed_once(
     assert {(await ada.delivery(each)).state for each in sent} == {DeliveryState.FAILED}
     [mail] = mailer.sent
     assert "gone (410)" in plain_text(mail)
+
+
+async def test_of_two_deliveries_that_fail_at_once_one_disables_the_endpoint(
+    ada: Subscriber, database: Database
+) -> None:
+    await ada.change(failing_since=utcnow())
+    endpoint_id = (await ada.endpoint()).id
+    owners = []
+    for _ in range(2):
+        async with database.sessions.begin() as session:
+            owners.append(await WebhookOutcomes(session).disable(endpoint_id, DisabledBecause.GONE))
+
+    assert owners[0] is not None
+    assert owners[1] is None
 
 
 async def test_nothing_is_sent_to_an_endpoint_that_is_disabled(

@@ -50,7 +50,7 @@ def is_public(address: Address) -> bool:
     if isinstance(address, IPv4Address):
         return address.is_global and not any(address in network for network in _NOT_PUBLIC_4)
     if (inner := _embedded(address)) is not None:
-        return is_public(inner)  # guard: test_an_address_that_is_not_public_is_refused
+        return is_public(inner)  # guard: test_a_public_address_may_be_reached
     is_unicast = address in _GLOBAL_UNICAST and address.scope_id is None
     return is_unicast and address.is_global and not any(address in network for network in _NOT_PUBLIC_6)
 

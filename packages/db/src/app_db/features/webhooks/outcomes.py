@@ -69,7 +69,9 @@ class WebhookOutcomes:
         """Disable an endpoint that has failed for so long; return its owner, or None if it is disabled or younger."""
         statement = update(WebhookEndpoint).where(
             WebhookEndpoint.id == endpoint_id,
-            WebhookEndpoint.disabled_at.is_(None),  # guard: test_an_owner_is_mailed_once
+            WebhookEndpoint.disabled_at.is_(
+                None
+            ),  # guard: test_of_two_deliveries_that_fail_at_once_one_disables_the_endpoint
             WebhookEndpoint.failing_since <= func.now() - failing_for,
         )
         disabled = statement.values(disabled_at=func.now(), disabled_because=because)

@@ -148,7 +148,7 @@ class WebhookSender:
         if not numbers:
             raise NameUnknown
         if not all(may_reach(ip_address(number), self._settings.allowed_networks) for number in numbers):
-            raise AddressRefused  # guard: test_an_address_that_is_not_public_is_refused
+            raise AddressRefused  # guard: test_a_name_with_one_private_address_among_others_is_refused
         return numbers
 
     async def _ask_system(self, host: str) -> Sequence[str]:
