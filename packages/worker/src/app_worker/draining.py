@@ -32,6 +32,7 @@ async def drain(runner: Runner, *, queues: Sequence[str], lease: timedelta) -> C
     await declare(runner)
     may_be_due = True
     while may_be_due:
+        may_be_due = False
         async for delivery in run_due(runner, queues=queues, lease=lease):
             async with runner.database.unit_of_work(read_only=True) as session:
                 job = await JobRepository(session).get(delivery.id)
