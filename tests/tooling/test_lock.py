@@ -138,7 +138,7 @@ def test_what_is_wrong_with_a_lock_file_is_said_in_one_line(
     [
         (LOCKS[0], "anyio", f"{LOCKS[0]} pins idna for anyio, which it does not pin"),
         (LOCKS[0], "h11", rf"{LOCKS[0]} does not pin h11: uvicorn==\S+ needs h11"),
-        (LOCKS[1], "tzdata", f"{LOCKS[1]} does not pin tzdata: packages/worker/pyproject.toml declares tzdata"),
+        (LOCKS[1], "tzdata", f"{LOCKS[1]} does not pin tzdata: packages/db/pyproject.toml declares tzdata"),
     ],
 )
 @pytest.mark.usefixtures("unreachable")

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path
 
 from app_api.dependencies import AuthDep, ClientDep, OperatorDep, SessionDep
 from app_api.features.jobs import service
-from app_api.features.jobs.rerun_schemas import JobAccepted, Rerun
+from app_api.features.jobs.rerun_schemas import RerunAccepted, Rerun
 from app_api.features.jobs.reruns import PayloadOutdated, UnknownKind, rerun
 from app_api.features.jobs.schemas import (
     BulkAction,
@@ -123,7 +123,7 @@ async def retry_job(job_id: UUID, operator: OperatorDep, auth: AuthDep, session:
 )
 async def rerun_job(
     job_id: UUID, body: Rerun, operator: OperatorDep, session: SessionDep, client: ClientDep
-) -> JobAccepted:
+) -> RerunAccepted:
     """Enqueue a new job like this one, with the same payload or another one, which its class checks.
 
     Queue, priority and limit of attempts are the same. `internals` of both jobs name each other; the audit has a row.
@@ -131,7 +131,7 @@ async def rerun_job(
     # As JSON: in Python mode a strict class would refuse the text of a UUID or a date.
     payload = None if body.payload is None else json.dumps(body.payload)
     new_id = await rerun(session, operator, job_id, payload=payload, keeps_owner=body.keeps_owner, client=client)
-    return JobAccepted(job_id=new_id)
+    return RerunAccepted(job_id=new_id)
 
 
 @router.post("/{job_id}/discard", responses=problem_responses(NotFound, JobIsFinal, JobIsRunning))

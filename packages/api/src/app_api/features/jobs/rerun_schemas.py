@@ -28,7 +28,7 @@ class Rerun(BaseModel, extra="forbid"):
     """Whether it belongs to the account of the first job, which then sees it under its jobs."""
 
 
-class JobAccepted(BaseModel):
+class RerunAccepted(BaseModel):
     """The new job."""
 
     job_id: UUID
