@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path
 
 from app_api.dependencies import AuthDep, ClientDep, OperatorDep, SessionDep
 from app_api.features.jobs import service
-from app_api.features.jobs.rerun_schemas import RerunAccepted, Rerun
+from app_api.features.jobs.rerun_schemas import Rerun, RerunAccepted
 from app_api.features.jobs.reruns import PayloadOutdated, UnknownKind, rerun
 from app_api.features.jobs.schemas import (
     BulkAction,
