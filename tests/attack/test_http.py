@@ -132,7 +132,9 @@ METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"}
 
 def methods_of(paths: dict[str, Any], path: str) -> set[str]:
     """Return the methods of a path, which may match several templates."""
-    fitting = [each for each in paths if re.fullmatch(re.sub(r"{\w+}", "[^/]+", each), path)]
+    # The name of a cron may have slashes, so its path fits those of actions too, but for GET.
+    patterns = {each: re.sub(r"{\w+}", ".+" if each == "/jobs/crons/{name}" else "[^/]+", each) for each in paths}
+    fitting = [each for each, pattern in patterns.items() if re.fullmatch(pattern, path)]
     offered = {method.upper() for each in fitting for method in paths[each]} & METHODS
     return offered | {"HEAD"} if "GET" in offered else offered
 

@@ -34,6 +34,7 @@ OVER = text("""
         GROUP BY limit_key HAVING count(*) > :running
     ) AS over
 """)
+ENDED = text("SELECT id FROM jobs WHERE id = ANY(CAST(:ids AS uuid[])) AND finished_at IS NOT NULL")
 OPEN = text("SELECT count(*) FROM jobs WHERE finished_at IS NULL")
 GO_ON = text("UPDATE jobs SET claim_at = now() WHERE state = 'retryable' AND due_at > now()")
 LOSE = text("UPDATE jobs SET claim_at = now() WHERE id = :id AND fence = :fence AND state = 'executing'")
@@ -87,6 +88,8 @@ class Claimers:
     async def _run(self, session: Session, delivery: Delivery) -> None:
         key = (await session.scalars(text("SELECT limit_key FROM jobs WHERE id = :id"), {"id": delivery.id})).one()
         self.running[key].add(delivery.id)
+        # A claim discards a job that has crashed too often, which frees its place.
+        self.running[key] -= set(await session.scalars(ENDED, {"ids": list(self.running[key])}))
         self.most = max(self.most, len(self.running[key]))
         how = self.chance.choice(self.ways)
         if how == "give back":

@@ -5,15 +5,21 @@ import random
 from uuid import UUID
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import select, text
+from structlog.testing import capture_logs
 
-from app_db import Database
+from app_db import Database, open_database
+from app_db.errors import NotFound
 from app_db.jobs import control
 from app_db.jobs.after_commit import ON_COMMIT
 from app_db.jobs.batch_ends import cancel_batch, retry_batch, settle_all
 from app_db.jobs.batches import NotInBatch, add_to_batch, enqueue_batch, enqueue_chain
 from app_db.jobs.ledger import Delivery
 from app_db.models import JobBatch
+from app_db.repositories.job_batches import BatchState, JobBatchRepository
+from app_db.types import new_id
+from app_worker.batches import Batches
 from app_worker.context import Discard, JobContext
 from app_worker.registry import Handler, Mode, handles
 from app_worker.testing import drain, inline
@@ -300,3 +306,28 @@ async def test_the_next_job_of_a_chain_starts_at_once(database: Database, jobs: 
         await session.commit()
 
     assert len(heard) == 1
+
+
+async def test_a_batch_that_is_not_there_cannot_be_cancelled_and_one_that_has_ended_stays(database: Database) -> None:
+    async with database.unit_of_work() as session:
+        batch_id = await enqueue_batch(session, notes(1))
+    await drain(database, handlers=[noting([])])
+
+    async with database.unit_of_work() as session:
+        await cancel_batch(session, batch_id)
+        with pytest.raises(NotFound):
+            await cancel_batch(session, new_id())
+
+    async with database.unit_of_work(read_only=True) as session:
+        shown = await JobBatchRepository(session).get(batch_id, owner_id=None)
+    assert shown is not None
+    assert (shown.state, shown.completed, shown.cancelled) == (BatchState.COMPLETED, 1, 0)
+
+
+async def test_what_cannot_be_added_up_now_is_no_error(database: Database) -> None:
+    gone = database.settings.model_copy(update={"url": SecretStr("postgresql://nobody@127.0.0.1:1/gone")})
+    with capture_logs() as logs:
+        async with open_database(gone, name="worker") as unreachable:
+            await Batches(unreachable).note_end(new_id())
+
+    assert [event["event"] for event in logs] == ["batch_not_settled"]

@@ -258,6 +258,12 @@ async def test_a_relay_that_runs_renews_the_leases_of_waiting_deliveries(jobs: J
     assert await jobs.scalar("SELECT redeliveries FROM jobs") == 0
 
 
+async def test_an_admission_that_lets_nothing_in_claims_no_more(relay: Relay) -> None:
+    await relay._admit()
+
+    assert not relay.notified.is_set()
+
+
 async def test_what_a_killed_worker_left_is_added_up(jobs: Jobs, relay: Relay, make_runner: MakeRunner) -> None:
     async with jobs.database.sessions.begin() as session:
         await enqueue_batch(session, [Note()])

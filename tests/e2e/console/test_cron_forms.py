@@ -58,6 +58,7 @@ async def test_pages_of_crons_of_the_table_can_be_used_by_everybody(console: Con
         page = seen.page
         name = "a.name_that_is_very_long_" + "and_longer_" * 12
         await page.get_by_label("Name").fill(name)
+        await page.get_by_label("Kind of its jobs").select_option("sessions.prune")
         await page.get_by_label("Expression").fill("30 2 * * *")
         await page.get_by_role("button", name="Add").click()
         await expect(page.get_by_role("status")).to_contain_text("The cron is added.")
