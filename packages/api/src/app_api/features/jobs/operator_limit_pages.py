@@ -2,7 +2,6 @@
 
 from collections.abc import Collection
 from typing import Annotated, Any, Final
-from uuid import UUID
 
 from fastapi import APIRouter, Form
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -10,16 +9,15 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from app_api.console.dependencies import PageDep, ViewerDep
 from app_api.console.found import Link
-from app_api.console.fragments import Contexts, Fragment, Watched, is_id
+from app_api.console.fragments import Contexts, Fragment, Watched
 from app_api.console.paths import ROOT
 from app_api.console.responses import see_other
 from app_api.dependencies import ClientDep, SessionDep
 from app_api.features.jobs import limits
-from app_auth.audit import SHELL
+from app_api.features.jobs.people import people
 from app_db import Session
 from app_db.jobs import limit_control
 from app_db.jobs.bounds import INTEGER
-from app_db.repositories.users import UserRepository
 
 router = APIRouter()
 
@@ -72,10 +70,7 @@ async def reset_limit(
 
 async def _shown(session: Session) -> dict[str, Any]:  # Any: the template's
     rows = await limit_control.limits(session)
-    set_by = [UUID(row.set_by) for row in rows if row.set_by and is_id(row.set_by)]
-    emails = await UserRepository(session).emails_of(set_by)
-    people = {str(user_id): email for user_id, email in emails.items()} | {SHELL: "a command on a server"}
-    return {"limits": rows, "people": people}
+    return {"limits": rows, "people": await people(session, {row.set_by for row in rows if row.set_by})}
 
 
 async def read_limits(session: Session, watched: Collection[Watched]) -> Contexts:

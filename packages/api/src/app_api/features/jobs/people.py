@@ -1,4 +1,4 @@
-"""Who has paused something: the columns hold the id of an account, or `shell`."""
+"""Who has paused, limited or changed something: the columns hold the id of an account, or `shell`."""
 
 from collections.abc import Collection
 from uuid import UUID
